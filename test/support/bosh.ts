@@ -1,0 +1,86 @@
+/** A BOSH client (XEP-0124, XEP-0206) just big enough to log in and send: xmpp.js has none. */
+import { type Element, parse } from 'ltx';
+import { until } from './process.ts';
+import { password, type XmppServer } from './server.ts';
+import type { ResumableClient } from './xmpp.ts';
+
+const attributes = "xmlns='http://jabber.org/protocol/httpbind' xmlns:xmpp='urn:xmpp:xbosh'";
+
+export async function openBosh(server: XmppServer, user: string, resource: string): Promise<ResumableClient> {
+  const received: Element[] = [];
+  const abort = new AbortController();
+  let rid = Math.floor(Math.random() * 1e9);
+  let sid = '';
+  let outstanding = 0;
+  let ended = false;
+
+  async function request(extra: string, payload: string): Promise<Element> {
+    outstanding++;
+    const session = sid === '' ? '' : `sid='${sid}'`;
+    const response = await fetch(server.boshUrl, {
+      method: 'POST',
+      headers: { 'content-type': 'text/xml; charset=utf-8' },
+      body: `<body rid='${rid++}' ${session} ${extra} ${attributes}>${payload}</body>`,
+      signal: abort.signal,
+    });
+    const body = parse(await response.text());
+    outstanding--;
+    if (body.attrs.type === 'terminate') ended = true;
+    received.push(...body.getChildElements());
+    return body;
+  }
+
+  // The server answers with what it has for us on a request that it holds: one of ours must always be open.
+  async function exchange(extra: string, payload: string): Promise<void> {
+    await request(extra, payload);
+    if (!ended && outstanding === 0) void exchange('', '').catch(stop);
+  }
+
+  function stop(): void {
+    ended = true;
+  }
+
+  let read = 0;
+  async function expect(name: string): Promise<Element> {
+    const find = () => received.findIndex((element, index) => index >= read && element.is(name));
+    await until(`<${name}/> over BOSH`, () => find() !== -1);
+    read = find() + 1;
+    return received[read - 1]!;
+  }
+
+  const created = await request(
+    `to='${server.host}' wait='20' hold='1' ver='1.6' xmpp:version='1.0' xml:lang='en' content='text/xml; charset=utf-8'`,
+    '',
+  );
+  sid = created.attrs.sid;
+  void exchange('', '').catch(stop);
+  const secret = Buffer.from(`\0${user}\0${password}`).toString('base64');
+  await exchange('', `<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>${secret}</auth>`);
+  await expect('success');
+  await exchange(`to='${server.host}' xmpp:restart='true'`, '');
+  const bind = `<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>${resource}</resource></bind>`;
+  await exchange('', `<iq xmlns='jabber:client' type='set' id='bind'>${bind}</iq>`);
+  const jid = (await expect('iq')).getChild('bind')!.getChildText('jid')!;
+
+  const terminate = async (payload: string) => {
+    await exchange("type='terminate'", payload);
+    ended = true;
+    abort.abort();
+  };
+  return {
+    jid,
+    bare: jid.split('/')[0]!,
+    received,
+    async send(stanza) {
+      stanza.attrs.xmlns = 'jabber:client';
+      await exchange('', stanza.toString());
+    },
+    closeStream: () => terminate(''),
+    logout: () => terminate("<presence xmlns='jabber:client' type='unavailable'/>"),
+    cut() {
+      ended = true;
+      abort.abort();
+    },
+    resume: () => Promise.reject(new Error('BOSH sessions have no stream management')),
+  };
+}

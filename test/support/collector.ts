@@ -1,0 +1,281 @@
+/**
+ * A tap for adapter tests: an HTTP server that takes batches as the tap protocol says, remembers what it accepted, and
+ * misbehaves on request.
+ *
+ * It holds adapters to the protocol: whatever breaks it (a wrong form, two different events under one number, two
+ * batches of one queue at a time) is kept as a violation, and every later wait throws it.
+ */
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { parse } from 'ltx';
+import { freePorts, until } from './process.ts';
+
+interface Numbered {
+  readonly source: string;
+  readonly epoch: string;
+  readonly seq: number;
+}
+
+export type CollectedPresence = Numbered & {
+  readonly kind: 'presence';
+  readonly at: number;
+  readonly host: string;
+  readonly jid: string;
+  readonly present: boolean;
+  readonly sessions?: number;
+};
+
+export type CollectedMessage = Numbered & {
+  readonly kind: 'message';
+  readonly at: number;
+  readonly host: string;
+  readonly type: 'chat' | 'groupchat';
+  readonly from: string;
+  readonly to: string;
+  readonly body: string;
+  readonly stanza_id?: string;
+  readonly stanza: string;
+};
+
+export type CollectedEvent = CollectedPresence | CollectedMessage;
+
+export type Fault =
+  /** Answers with this status and keeps nothing. */
+  | { kind: 'status'; status: number; retryAfter?: number }
+  /** 413 for more events than this. */
+  | { kind: 'too-large'; above: number }
+  /** Takes the request, keeps nothing, never answers. */
+  | { kind: 'hang' }
+  /** Accepts the batch, then closes the connection instead of answering. */
+  | { kind: 'lost-answer' }
+  /** Accepts the batch, but says that this event of it was refused. */
+  | { kind: 'reject'; index: number; reason: string };
+
+export interface Request {
+  readonly at: number;
+  readonly firstSeq: number;
+  readonly count: number;
+  readonly status: number;
+}
+
+export interface Collector extends AsyncDisposable {
+  readonly url: string;
+  readonly secret: string;
+  /** What it accepted, in order, each number once. */
+  readonly events: readonly CollectedEvent[];
+  /** How often an event came again that it had. */
+  readonly duplicates: number;
+  /** Numbers that never came before a later one did. */
+  readonly holes: readonly { source: string; epoch: string; from: number; to: number }[];
+  readonly requests: readonly Request[];
+  fault: Fault | undefined;
+  /** Closes its port: connections are refused. */
+  refuse(): Promise<void>;
+  /** Opens it again. */
+  listen(): Promise<void>;
+  /** Waits until the condition holds. Throws at the first violation of the protocol, and what it has when the time is over. */
+  wait(what: string, condition: () => boolean, ms?: number): Promise<void>;
+  /** Throws when an adapter broke the protocol. */
+  check(): void;
+}
+
+interface Queue {
+  last: number;
+  readonly events: Map<number, string>;
+  busy: boolean;
+}
+
+const maxEvents = 500;
+/** About 1 MiB: what the adapters aim at, and a single event's worth beyond it. */
+const maxBytes = 1_400_000;
+
+export async function startCollector({ secret = 'secret' } = {}): Promise<Collector> {
+  const [port] = await freePorts(1);
+  const events: CollectedEvent[] = [];
+  const holes: { source: string; epoch: string; from: number; to: number }[] = [];
+  const requests: Request[] = [];
+  const violations: unknown[] = [];
+  const queues = new Map<string, Queue>();
+  let duplicates = 0;
+  let server: http.Server | undefined;
+
+  function queueOf(source: string, epoch: string): Queue {
+    const key = `${source}/${epoch}`;
+    const queue = queues.get(key) ?? { last: 0, events: new Map(), busy: false };
+    queues.set(key, queue);
+    return queue;
+  }
+
+  function accept(batch: Batch): { accepted: number; duplicates: number } {
+    const { source, epoch, first_seq: first } = batch;
+    const queue = queueOf(source, epoch);
+    if (first > queue.last + 1) holes.push({ source, epoch, from: queue.last + 1, to: first - 1 });
+    let accepted = 0;
+    for (const [index, event] of batch.events.entries()) {
+      const seq = first + index;
+      const text = JSON.stringify(event, Object.keys(event).sort());
+      const known = queue.events.get(seq);
+      if (known !== undefined) {
+        assert.equal(text, known, `two different events under number ${seq}`);
+        duplicates++;
+        continue;
+      }
+      assert.ok(seq > queue.last, `number ${seq} came after ${queue.last}, but not before`);
+      queue.events.set(seq, text);
+      queue.last = seq;
+      events.push({ ...event, source, epoch, seq } as CollectedEvent);
+      accepted++;
+    }
+    return { accepted, duplicates: batch.events.length - accepted };
+  }
+
+  function answer(response: http.ServerResponse, batch: Batch): void {
+    const { fault } = collector;
+    const reply = (status: number, body: unknown, headers: http.OutgoingHttpHeaders = {}) => {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status });
+      response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+    };
+    const refuse = (status: number, headers = {}) =>
+      reply(status, { error: { code: 'test', message: 'as the test wanted' } }, headers);
+    if (fault?.kind === 'hang') {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
+      return;
+    }
+    if (fault?.kind === 'status') {
+      refuse(fault.status, fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) });
+      return;
+    }
+    if (fault?.kind === 'too-large' && batch.events.length > fault.above) {
+      refuse(413);
+      return;
+    }
+    const counts = accept(batch);
+    if (fault?.kind === 'lost-answer') {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
+      response.destroy();
+      return;
+    }
+    reply(200, { ...counts, rejected: fault?.kind === 'reject' ? [{ index: fault.index, reason: fault.reason }] : [] });
+  }
+
+  async function take(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const payload = Buffer.concat(chunks);
+    if (request.headers.authorization !== `Bearer ${secret}`) {
+      requests.push({ at: Date.now(), firstSeq: 0, count: 0, status: 401 });
+      response.writeHead(401, { 'content-type': 'application/json' });
+      response.end('{"error":{"code":"unauthorized","message":"no or wrong secret"}}');
+      return;
+    }
+    const batch = readBatch(request, payload);
+    const queue = queueOf(batch.source, batch.epoch);
+    assert.ok(!queue.busy, 'a second batch of one queue while the first is under way');
+    queue.busy = true;
+    response.once('close', () => {
+      queue.busy = false;
+    });
+    answer(response, batch);
+  }
+
+  const collector: Collector = {
+    url: `http://127.0.0.1:${port}/v1/events`,
+    secret,
+    events,
+    holes,
+    requests,
+    get duplicates() {
+      return duplicates;
+    },
+    fault: undefined,
+    async listen() {
+      server = http.createServer((request, response) => {
+        take(request, response).catch((error: unknown) => {
+          // A sender killed in the middle of its request breaks no rule.
+          if (!request.complete) return;
+          violations.push(error);
+          response.destroy();
+        });
+      });
+      await new Promise<void>((resolve) => server!.listen(port, '127.0.0.1', resolve));
+    },
+    async refuse() {
+      const closing = server;
+      server = undefined;
+      closing?.closeAllConnections();
+      await new Promise<void>((resolve) => (closing ? closing.close(() => resolve()) : resolve()));
+    },
+    check() {
+      if (violations.length > 0) throw violations[0];
+    },
+    async wait(what, condition, ms) {
+      const over = () => violations.length > 0 || condition();
+      await until(what, over, ms).catch((error: Error) => {
+        throw new Error(`${error.message}\nlast events: ${JSON.stringify(events.slice(-20), null, 1)}`);
+      });
+      collector.check();
+    },
+    [Symbol.asyncDispose]: () => collector.refuse(),
+  };
+  await collector.listen();
+  return collector;
+}
+
+interface Batch {
+  readonly source: string;
+  readonly epoch: string;
+  readonly first_seq: number;
+  readonly events: readonly Record<string, unknown>[];
+}
+
+/** The batch, when it is of the form that an adapter owes; throws what is wrong otherwise. */
+function readBatch(request: http.IncomingMessage, payload: Buffer): Batch {
+  assert.equal(request.method, 'POST');
+  assert.equal(request.url, '/v1/events');
+  assert.match(request.headers['content-type'] ?? '', /^application\/json\b/);
+  assert.ok(payload.length <= maxBytes, `a batch of ${payload.length} bytes`);
+  const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
+  const batch = JSON.parse(text) as Batch;
+  assert.deepEqual(Object.keys(batch).sort(), ['epoch', 'events', 'first_seq', 'source']);
+  assert.ok(typeof batch.source === 'string' && batch.source.length >= 1 && batch.source.length <= 256);
+  assert.match(batch.epoch, /^.+$/);
+  assert.ok(Number.isSafeInteger(batch.first_seq) && batch.first_seq >= 1, `first_seq ${batch.first_seq}`);
+  assert.ok(Array.isArray(batch.events) && batch.events.length >= 1 && batch.events.length <= maxEvents);
+  for (const event of batch.events) checkEvent(event);
+  return batch;
+}
+
+const presenceFields = ['at', 'host', 'jid', 'kind', 'present'];
+const messageFields = ['at', 'body', 'from', 'host', 'kind', 'stanza', 'to', 'type'];
+
+function checkEvent(event: Record<string, unknown>): void {
+  const fields = Object.keys(event).sort();
+  assert.ok(Number.isSafeInteger(event.at), `at ${event.at}`);
+  assert.ok(Math.abs(Date.now() - Number(event.at)) < 600_000, `at ${event.at} is not now`);
+  if (event.kind === 'presence') {
+    assert.deepEqual(fields, 'sessions' in event ? [...presenceFields, 'sessions'] : presenceFields);
+    checkFullJid(event.jid, event.host);
+    assert.equal(typeof event.present, 'boolean');
+    if ('sessions' in event) assert.ok(Number.isSafeInteger(event.sessions) && Number(event.sessions) >= 0);
+    return;
+  }
+  assert.equal(event.kind, 'message');
+  assert.deepEqual(
+    fields.filter((field) => field !== 'stanza_id'),
+    messageFields,
+  );
+  checkFullJid(event.from, event.host);
+  assert.ok(event.type === 'chat' || event.type === 'groupchat', `type ${event.type}`);
+  assert.ok(typeof event.to === 'string' && event.to !== '');
+  assert.equal(typeof event.body, 'string');
+  const stanza = parse(String(event.stanza));
+  assert.equal(stanza.getName(), 'message');
+  assert.equal(stanza.getChildText('body') ?? '', event.body);
+  assert.equal(stanza.attrs.id, event.stanza_id);
+}
+
+function checkFullJid(jid: unknown, host: unknown): void {
+  assert.ok(typeof jid === 'string' && typeof host === 'string');
+  assert.match(jid, /^[^@/]+@[^@/]+\/./);
+  assert.equal(jid.slice(jid.indexOf('@') + 1, jid.indexOf('/')), host);
+}

@@ -1,0 +1,172 @@
+/** Clients for the tests: @xmpp/client over TCP and WebSocket, a small one of our own over BOSH. */
+import { client as createClient, type XmppJsClient, xml } from '@xmpp/client';
+import type { Element } from 'ltx';
+import { openBosh } from './bosh.ts';
+import { until } from './process.ts';
+import { password, type XmppServer } from './server.ts';
+
+export { xml };
+
+/** One session of one user. */
+export interface Client {
+  /** Full JID. */
+  readonly jid: string;
+  readonly bare: string;
+  /** Every stanza that came in, in order. */
+  readonly received: readonly Element[];
+  send(stanza: Element): Promise<void>;
+  /** Unavailable presence, then the stream's end. */
+  logout(): Promise<void>;
+  /** The stream's end without unavailable presence before it. */
+  closeStream(): Promise<void>;
+  /** Cuts the connection without a word, as a phone that lost its network. */
+  cut(): void;
+}
+
+export interface ConnectOptions {
+  via?: 'tcp' | 'websocket' | 'bosh';
+  /** Sends initial presence and waits until the server has handled it; true when left out. */
+  available?: boolean;
+  /** Uses stream management with resumption (TCP and WebSocket); false when left out. */
+  smacks?: boolean;
+}
+
+/** A session that can be taken up again after `cut`. */
+export interface ResumableClient extends Client {
+  /** True when the server took the old session up again, false when it made a new one of the same address. */
+  resume(): Promise<boolean>;
+}
+
+let lastId = 0;
+const nextId = () => `t${++lastId}`;
+
+export async function connect(
+  server: XmppServer,
+  user: string,
+  resource: string,
+  options: ConnectOptions = {},
+): Promise<ResumableClient> {
+  const { via = 'tcp', available = true, smacks = false } = options;
+  await server.register(user);
+  const client =
+    via === 'bosh'
+      ? await openBosh(server, user, resource)
+      : await openStream(server, via === 'tcp' ? `xmpp://127.0.0.1:${server.c2sPort}` : server.webSocketUrl, {
+          user,
+          resource,
+          smacks,
+        });
+  if (available) await presence(client);
+  return client;
+}
+
+async function openStream(
+  server: XmppServer,
+  service: string,
+  { user, resource, smacks }: { user: string; resource: string; smacks: boolean },
+): Promise<ResumableClient> {
+  const entity = createClient({
+    service,
+    domain: server.host,
+    resource,
+    username: user,
+    // xmpp.js itself refuses PLAIN without TLS, and Prosody's test logins offer nothing else.
+    credentials: (authenticate, mechanisms) => authenticate({ username: user, password }, mechanisms[0]!),
+  });
+  entity.timeout = 20_000;
+  entity.reconnect.stop();
+  // Without an encoding the library decodes each read by itself and breaks characters that two reads share.
+  entity.on('connect', () => entity.socket?.setEncoding?.('utf8'));
+  const failure: { error?: Error } = {};
+  entity.on('error', (error: Error) => {
+    failure.error = error;
+  });
+  // xmpp.js enables stream management wherever it is offered; a client without it must not see the offer.
+  if (!smacks) {
+    entity.prependListener('element', (element: Element) => {
+      if (element.is('features')) element.remove('sm', 'urn:xmpp:sm:3');
+    });
+  }
+  const received: Element[] = [];
+  entity.on('stanza', (stanza: Element) => received.push(stanza));
+  await entity.start();
+  const jid = entity.jid!.toString();
+  // Bound is not enough: `enable` is still under way, and a connection cut before `enabled` can't be resumed.
+  if (smacks) await until('stream management', () => entity.streamManagement.enabled);
+  const send = (stanza: Element) => entity.send(stanza);
+  const closeStream = async () => {
+    if (entity.status === 'online') await entity.stop();
+  };
+  return {
+    jid,
+    bare: bareOf(jid),
+    received,
+    send,
+    closeStream,
+    async logout() {
+      await send(xml('presence', { type: 'unavailable' }));
+      await closeStream();
+    },
+    cut: () => cutConnection(entity),
+    async resume() {
+      await until('the cut connection to be seen', () => entity.status === 'disconnect');
+      const resumed = new Promise<boolean>((resolve) => {
+        entity.streamManagement.once('resumed', () => resolve(true));
+        entity.once('online', () => resolve(false));
+      });
+      await entity.reconnect.reconnect();
+      return resumed;
+    },
+  };
+}
+
+function cutConnection(entity: XmppJsClient): void {
+  if (entity.socket?.destroy) entity.socket.destroy();
+  else entity.socket?.socket?.close();
+}
+
+export const bareOf = (jid: string) => jid.split('/')[0]!;
+
+/** Waits until the server has handled all that this client sent before. */
+export async function settle(client: Client): Promise<void> {
+  const id = nextId();
+  await client.send(
+    xml('iq', { type: 'get', id, to: client.bare.split('@')[1] }, xml('ping', { xmlns: 'urn:xmpp:ping' })),
+  );
+  await until('the ping to come back', () => client.received.some((s) => s.is('iq') && s.attrs.id === id));
+}
+
+/** Broadcasts presence (available unless `type` says otherwise) and waits until the server has handled it. */
+export async function presence(client: Client, type?: 'unavailable', ...children: Element[]): Promise<void> {
+  await client.send(xml('presence', { type }, ...children));
+  await settle(client);
+}
+
+export interface MessageOptions {
+  to: string;
+  type?: string;
+  /** No `<body/>` when left out. */
+  body?: string;
+  id?: string;
+  extra?: Element[];
+}
+
+/** Sends a message and waits until the server has handled it. */
+export async function message(client: Client, options: MessageOptions): Promise<void> {
+  await post(client, options);
+  await settle(client);
+}
+
+/** Sends a message without waiting. */
+export async function post(client: Client, { to, type = 'chat', body, id, extra = [] }: MessageOptions): Promise<void> {
+  const children = body === undefined ? extra : [xml('body', {}, body), ...extra];
+  await client.send(xml('message', { to, type, id }, ...children));
+}
+
+/** Joins a room, made when it isn't there yet, and waits until the server says that the client is in it. */
+export async function join(client: Client, room: string, nick: string): Promise<void> {
+  await client.send(xml('presence', { to: `${room}/${nick}` }, xml('x', { xmlns: 'http://jabber.org/protocol/muc' })));
+  await until(`${client.jid} in ${room}`, () =>
+    client.received.some((s) => s.is('presence') && s.attrs.from === `${room}/${nick}` && s.attrs.type === undefined),
+  );
+}
