@@ -30,20 +30,24 @@ export async function openBosh(server: XmppServer, user: string, resource: strin
     return body;
   }
 
-  // The server answers with what it has for us on a request that it holds: one of ours must always be open.
+  // The server may hold any request until it has something for us, and must always have one to answer on.
   async function exchange(extra: string, payload: string): Promise<void> {
     await request(extra, payload);
-    if (!ended && outstanding === 0) void exchange('', '').catch(stop);
+    if (!ended && outstanding === 0) start('', '');
   }
 
-  function stop(): void {
-    ended = true;
+  function start(extra: string, payload: string): void {
+    exchange(extra, payload).catch((error: Error) => {
+      if (!ended) failure = error;
+    });
   }
+  let failure: Error | undefined;
 
   let read = 0;
   async function expect(name: string): Promise<Element> {
     const find = () => received.findIndex((element, index) => index >= read && element.is(name));
-    await until(`<${name}/> over BOSH`, () => find() !== -1);
+    await until(`<${name}/> over BOSH`, () => find() !== -1 || failure !== undefined);
+    if (failure) throw failure;
     read = find() + 1;
     return received[read - 1]!;
   }
@@ -53,18 +57,18 @@ export async function openBosh(server: XmppServer, user: string, resource: strin
     '',
   );
   sid = created.attrs.sid;
-  void exchange('', '').catch(stop);
+  start('', '');
   const secret = Buffer.from(`\0${user}\0${password}`).toString('base64');
-  await exchange('', `<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>${secret}</auth>`);
+  start('', `<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>${secret}</auth>`);
   await expect('success');
-  await exchange(`to='${server.host}' xmpp:restart='true'`, '');
+  start(`to='${server.host}' xmpp:restart='true'`, '');
   const bind = `<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>${resource}</resource></bind>`;
-  await exchange('', `<iq xmlns='jabber:client' type='set' id='bind'>${bind}</iq>`);
+  start('', `<iq xmlns='jabber:client' type='set' id='bind'>${bind}</iq>`);
   const jid = (await expect('iq')).getChild('bind')!.getChildText('jid')!;
 
   const terminate = async (payload: string) => {
-    await exchange("type='terminate'", payload);
     ended = true;
+    await request("type='terminate'", payload);
     abort.abort();
   };
   return {
@@ -73,7 +77,8 @@ export async function openBosh(server: XmppServer, user: string, resource: strin
     received,
     async send(stanza) {
       stanza.attrs.xmlns = 'jabber:client';
-      await exchange('', stanza.toString());
+      if (failure) throw failure;
+      start('', stanza.toString());
     },
     closeStream: () => terminate(''),
     logout: () => terminate("<presence xmlns='jabber:client' type='unavailable'/>"),

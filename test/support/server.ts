@@ -38,6 +38,8 @@ export interface ServerOptions {
   resumeSeconds?: number;
   /** Seconds between attempts after a 400 or 401; 0.5 when left out, so that tests needn't wait. */
   slowRetrySeconds?: number;
+  /** Seconds that the adapter waits for an answer; its own default when left out. */
+  answerSeconds?: number;
   /** False: the server runs without the adapter. */
   adapter?: boolean;
   /** More lines for the virtual host's part of the server's configuration, in that server's syntax. */

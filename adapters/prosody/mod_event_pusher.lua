@@ -1,0 +1,722 @@
+-- xmpp-event-pusher's adapter for Prosody 0.12 and later. Load it on each VirtualHost; README.md has the options.
+--
+-- It watches one virtual host, numbers what its users do, keeps it in a queue on disk, and hands it to the daemon over
+-- HTTP. One file, although it is a long one, because that is all that an operator then has to install.
+--
+-- What stays true:
+--  * An event is sent only when its line is in the queue's file, and it is read back from there to be sent: what a
+--    killed server did not write was never sent, so its number is free again, and no number ever means two events.
+--  * One line carries an event together with the change of the session ledger that it tells of: both are there after a
+--    kill, or neither is.
+--  * Each segment file begins with the ledger as it was then. So a segment is deleted as soon as all its events are
+--    acknowledged, and the newest one, which always stays, knows the epoch, the numbers and the open sessions.
+--  * A file is never appended to by another run than the one that made it: a torn last line stays torn and is ignored.
+--  * Numbers continue only when this run can be sure of what the last one sent: the same source, the same boot of the
+--    machine (plain Lua has no fsync, so a crash of the whole machine may lose lines that were sent already), and no
+--    damaged file. Otherwise a new epoch begins, and the old one's events are still delivered under their own numbers.
+--  * A hook only appends to a table in memory. Files are written by a timer, all that gathered in one write.
+
+local async = require "util.async";
+local datamanager = require "util.datamanager";
+local http = require "net.http";
+local is_utf8 = require "util.encodings".utf8.valid;
+local json = require "util.json";
+local lfs = require "lfs";
+local new_id = require "util.id".medium;
+local pposix = require "util.pposix";
+local sha256 = require "util.hashes".sha256;
+local now = require "util.time".now;
+
+local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
+
+local flush_interval = 0.025; -- seconds that events gather before they are written
+local flush_entries = 2000; -- written at once, so that a queue that waited for disk space doesn't block the server
+local disk_retry = 5; -- seconds
+local position_interval = 1; -- seconds; after a kill, what was acknowledged since is sent again and counted as duplicate
+local segment_bytes = 4 * 1024 * 1024;
+local batch_events, batch_bytes = 500, 1024 * 1024;
+local backoff_first, backoff_max = 0.25, 5;
+local retry_after_max = 300;
+local shutdown_wait = 2; -- seconds to deliver what the shutdown itself caused
+
+assert(module:get_host_type() == "local", "mod_event_pusher belongs on a VirtualHost, not on a component");
+
+local url, secret, queue_max, answer_timeout, slow_retry;
+
+local function read_options()
+	local new_url = module:get_option_string("event_pusher_url");
+	assert(new_url and new_url:match("^https?://[^/]"), "event_pusher_url must be the http:// or https:// address of the tap");
+	url = new_url;
+	secret = module:get_option_string("event_pusher_secret");
+	queue_max = module:get_option_number("event_pusher_queue_max", 1000000);
+	answer_timeout = module:get_option_number("event_pusher_timeout", 15);
+	slow_retry = module:get_option_number("event_pusher_slow_retry", 30);
+end
+read_options();
+
+-- A function to be called for each of a kind of mishap; it logs the first at once, the others once a minute.
+local function once_a_minute(level, format)
+	local count, timer, last = 0, nil, "";
+	local function report()
+		timer = nil;
+		if count == 0 then return; end
+		module:log(level, format, count, last);
+		count = 0;
+		timer = module:add_timer(60, report);
+	end
+	return function (detail)
+		count, last = count + 1, detail or "";
+		if not timer then report(); end
+	end
+end
+
+local report_drop = once_a_minute("error", "The queue is full (event_pusher_queue_max): %d event(s) dropped%s");
+local report_disk = once_a_minute("error", "Cannot write to the queue (%d attempt(s)), events wait in memory: %s");
+local report_lost = once_a_minute("error", "A part of the queue cannot be read, its events are lost (%d time(s)): %s");
+
+---- The queue on disk
+
+local folder = prosody.paths.data.."/"..datamanager.path_encode(module.host).."/event_pusher";
+local position_path = folder.."/position";
+
+local function machine_boot()
+	local file = io.open("/proc/sys/kernel/random/boot_id");
+	if not file then return ""; end
+	local id = file:read("*l");
+	file:close();
+	return id or "";
+end
+
+local function source_name()
+	local name = ("prosody/%s@%s"):format(module.host, pposix.uname().nodename);
+	if #name <= 256 then return name; end
+	return "prosody/"..sha256(name, true);
+end
+
+local source, boot = source_name(), machine_boot();
+local epoch, last_seq; -- of the event numbered last
+local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, count }
+local writer; -- the last segment's open file, once this run has begun a segment of its own
+local file_number = 0;
+local pending, pending_first, pending_last = {}, 1, 0; -- not on disk yet: { seq, change, json }
+local waiting = 0; -- events not acknowledged, on disk or pending
+local acked = { epoch = "", seq = 0 };
+local position_timer, flush_timer;
+
+-- The session ledger: which sessions the daemon was told (or will be) to be available.
+local ledger, session_counts = {}, {};
+
+local function bare(full_jid)
+	return (full_jid:match("^[^/]*"));
+end
+
+-- change is "+" or "-" and the full JID
+local function change_ledger(change)
+	local jid, present = change:sub(2), change:sub(1, 1) == "+";
+	if (ledger[jid] == true) == present then return; end
+	ledger[jid] = present or nil;
+	local user = bare(jid);
+	local count = (session_counts[user] or 0) + (present and 1 or -1);
+	session_counts[user] = count > 0 and count or nil;
+end
+
+-- The ledger as far as it is on disk: changes alternate for each session, so the first one pending tells what was before.
+local function ledger_on_disk()
+	local touched, lines = {}, {};
+	for i = pending_first, pending_last do
+		local change = pending[i].change;
+		local jid = change:sub(2);
+		if change ~= "" and touched[jid] == nil then
+			touched[jid] = change:sub(1, 1) == "+" and "-" or "+";
+		end
+	end
+	for jid in pairs(ledger) do
+		if touched[jid] == nil then lines[#lines + 1] = "+"..jid.."\n"; end
+	end
+	for jid, before in pairs(touched) do
+		if before == "+" then lines[#lines + 1] = "+"..jid.."\n"; end
+	end
+	return table.concat(lines);
+end
+
+-- Segments without events to deliver go, wherever they are; the last one stays for what it knows.
+local function delete_done()
+	local keep = {};
+	for i, segment in ipairs(segments) do
+		if segment.count > 0 or i == #segments then
+			keep[#keep + 1] = segment;
+		else
+			os.remove(segment.path);
+		end
+	end
+	segments = keep;
+end
+
+-- A segment file: a header line; the ledger at that time, one "+jid" a line; "="; then one line an event:
+-- number, change of the ledger or nothing, JSON or nothing for numbers up to here whose events were dropped.
+local header_format = "event-pusher 1\t%s\t%s\t%s\t%d\n";
+
+local function write_segment(text, count, last)
+	local first = pending[pending_first].seq;
+	-- A dropped run's line bears its last number; the first one follows what is numbered on disk.
+	local before = segments[#segments];
+	if before and before.epoch == epoch then first = math.min(first, before.last + 1); end
+	local head = header_format:format(source, epoch, boot, first)..ledger_on_disk().."=\n";
+	lfs.mkdir((folder:gsub("/[^/]*$", "")));
+	lfs.mkdir(folder);
+	local path = ("%s/%012d.log"):format(folder, file_number + 1);
+	local file, err = io.open(path, "wb");
+	if not file then return nil, err; end
+	file:setvbuf("no"); -- one write is one system call
+	local ok, write_err = file:write(head, text);
+	if not ok then
+		file:close();
+		os.remove(path);
+		return nil, write_err;
+	end
+	file_number = file_number + 1;
+	writer = { file = file, limit = math.max(segment_bytes, 4 * #head) };
+	segments[#segments + 1] = {
+		path = path; source = source; epoch = epoch; boot = boot; first = first; last = last;
+		head = #head; size = #head + #text; count = count;
+	};
+	delete_done();
+	return true;
+end
+
+local function close_writer()
+	if writer then writer.file:close(); end
+	writer = nil;
+end
+
+local function append(text, count, last)
+	local segment = segments[#segments];
+	if writer and segment.size >= writer.limit then close_writer(); end
+	if not writer then return write_segment(text, count, last); end
+	local ok, err = writer.file:write(text);
+	if not ok then
+		-- A part of it may be in the file, so what comes next goes into a new one.
+		close_writer();
+		return nil, err;
+	end
+	segment.size, segment.count, segment.last = segment.size + #text, segment.count + count, last;
+	return true;
+end
+
+local deliver;
+
+local function write_pending()
+	local last = math.min(pending_last, pending_first + flush_entries - 1);
+	local lines, count = {}, 0;
+	for i = pending_first, last do
+		local entry = pending[i];
+		lines[#lines + 1] = ("%d\t%s\t%s\n"):format(entry.seq, entry.change, entry.json);
+		if entry.json ~= "" then count = count + 1; end
+	end
+	local ok, err = append(table.concat(lines), count, pending[last].seq);
+	if not ok then
+		report_disk(err);
+		return false;
+	end
+	for i = pending_first, last do pending[i] = nil; end
+	pending_first = last + 1;
+	return true;
+end
+
+local function schedule_flush(delay)
+	if flush_timer then return; end
+	flush_timer = module:add_timer(delay, function ()
+		flush_timer = nil;
+		if pending_first <= pending_last then
+			local written = write_pending();
+			if pending_first <= pending_last then schedule_flush(written and 0 or disk_retry); end
+		end
+		deliver();
+	end);
+end
+
+local function flush_all()
+	while pending_first <= pending_last do
+		if not write_pending() then return; end
+	end
+end
+
+-- Where the last run got to, so that a restart doesn't send everything again. Losing this file costs duplicates only.
+local function write_position()
+	position_timer = nil;
+	local file = io.open(position_path..".new", "wb");
+	if not file then return; end
+	local ok = file:write(("%s %d\n"):format(acked.epoch, acked.seq));
+	ok = file:close() and ok;
+	if ok then os.rename(position_path..".new", position_path); end
+end
+
+local function enqueue(change, event_json)
+	local seq = last_seq + 1;
+	last_seq = seq;
+	if event_json ~= "" then
+		waiting = waiting + 1;
+	elseif change == "" and pending_first <= pending_last then
+		-- A run of dropped messages is one line, whatever its length.
+		local previous = pending[pending_last];
+		if previous.json == "" and previous.change == "" then
+			previous.seq = seq;
+			return;
+		end
+	end
+	pending_last = pending_last + 1;
+	pending[pending_last] = { seq = seq, change = change, json = event_json };
+	schedule_flush(flush_interval);
+end
+
+---- Reading the queue that an earlier run left
+
+local function read_header(path)
+	local file, err = io.open(path, "rb");
+	if not file then return nil, err; end
+	local line = file:read("*l") or "";
+	local segment = { path = path, file = file, bytes = file:seek("end") };
+	local first;
+	segment.source, segment.epoch, segment.boot, first = line:match("^event%-pusher 1\t([^\t]+)\t([^\t]+)\t([^\t]*)\t(%d+)$");
+	if not first then
+		file:close();
+		return nil, "it does not begin as a segment does", #line == segment.bytes;
+	end
+	segment.first = tonumber(first);
+	segment.offset = #line + 1;
+	file:seek("set", segment.offset);
+	return segment;
+end
+
+-- The next whole line; nil at the end, where a line without its newline counts as not written.
+local function read_line(segment)
+	local line = segment.file:read("*l");
+	if not line or segment.offset + #line + 1 > segment.bytes then return nil; end
+	segment.offset = segment.offset + #line + 1;
+	return line;
+end
+
+-- Reads one segment up to the number that the next one begins with. Returns nil and why when it is not whole.
+local function read_segment(segment, limit)
+	local snapshot = {};
+	for line in read_line, segment do
+		if line == "=" then
+			segment.head = segment.offset;
+			break;
+		end
+		if line:sub(1, 1) ~= "+" then return nil, "its list of sessions is broken"; end
+		snapshot[#snapshot + 1] = line;
+	end
+	if not segment.head then return nil, "it was cut short", true; end
+
+	ledger, session_counts = {}, {};
+	for _, change in ipairs(snapshot) do change_ledger(change); end
+	segment.size, segment.last, segment.count = segment.head, segment.first - 1, 0;
+	for line in read_line, segment do
+		local seq, change, event = line:match("^(%d+)\t([^\t]*)\t([^\t]*)$");
+		seq = tonumber(seq);
+		if not seq or seq <= segment.last or (event ~= "" and seq ~= segment.last + 1) then
+			return true, ("a line after number %d is broken"):format(segment.last);
+		end
+		if limit and seq >= limit then break; end
+		if change ~= "" then change_ledger(change); end
+		segment.last, segment.size = seq, segment.offset;
+		if segment.epoch == acked.epoch and seq <= acked.seq then
+			segment.head = segment.offset;
+		elseif event ~= "" then
+			segment.count = segment.count + 1;
+		end
+	end
+	return true;
+end
+
+local function read_position()
+	local file = io.open(position_path, "rb");
+	if not file then return; end
+	local position_epoch, seq = (file:read("*l") or ""):match("^(%S+) (%d+)$");
+	file:close();
+	if seq then acked = { epoch = position_epoch, seq = tonumber(seq) }; end
+end
+
+local function segment_paths()
+	local paths = {};
+	if lfs.attributes(folder, "mode") == "directory" then
+		for name in lfs.dir(folder) do
+			local number = name:match("^(%d+)%.log$");
+			if number then
+				paths[#paths + 1] = folder.."/"..name;
+				file_number = math.max(file_number, tonumber(number));
+			end
+		end
+	end
+	table.sort(paths);
+	return paths;
+end
+
+local function load_queue()
+	read_position();
+	local paths, found, damaged = segment_paths(), {}, false;
+	-- Cut short while it was made, a last file holds nothing that was sent; any other fault leaves that in doubt.
+	local function reject(path, why, cut_short)
+		if cut_short and path == paths[#paths] then
+			os.remove(path);
+			return;
+		end
+		damaged = true;
+		module:log("error", "Damaged queue file kept as %s.damaged: %s", path, why);
+		os.rename(path, path..".damaged");
+	end
+
+	for _, path in ipairs(paths) do
+		local segment, why, cut_short = read_header(path);
+		if segment then found[#found + 1] = segment; else reject(path, why, cut_short); end
+	end
+	for i, segment in ipairs(found) do
+		local following = found[i + 1];
+		local limit = following and following.epoch == segment.epoch and following.first or nil;
+		local ok, why, cut_short = read_segment(segment, limit);
+		segment.file:close();
+		segment.file = nil;
+		if not ok then
+			reject(segment.path, why, cut_short);
+		else
+			segments[#segments + 1] = segment;
+			waiting = waiting + segment.count;
+			if why then
+				damaged = true;
+				module:log("error", "Damaged queue file %s: %s; what follows in it is lost", segment.path, why);
+			end
+		end
+	end
+
+	local last = segments[#segments];
+	if last and not damaged and last.source == source and last.boot == boot and boot ~= "" then
+		epoch, last_seq = last.epoch, last.last;
+	else
+		epoch, last_seq = new_id(), 0;
+		module:log("info", "New queue epoch %s for %s", epoch, source);
+	end
+	delete_done();
+	if waiting > 0 then module:log("info", "%d event(s) of an earlier run are to be delivered", waiting); end
+end
+
+---- Delivery: one batch at a time
+
+local reader; -- the open file of the segment that is being delivered
+local request; -- the batch under way
+local retry_timer;
+local limit, failures, failing = batch_events, 0, nil;
+local when_delivered; -- called when nothing is left to deliver, or when delivery fails
+
+local function close_reader()
+	if reader then reader.file:close(); end
+	reader = nil;
+end
+
+-- The segment can't be read, so its events can't be sent. Their numbers are missing from then on, and so the loss is seen.
+local function give_up(segment, why)
+	report_lost(why);
+	waiting = waiting - segment.count;
+	segment.count, segment.head = 0, segment.size;
+	close_reader();
+	if segment == segments[#segments] then close_writer(); end
+	delete_done();
+end
+
+local function read_batch(segment)
+	if not reader or reader.path ~= segment.path then
+		close_reader();
+		local file, err = io.open(segment.path, "rb");
+		if not file then return nil, err; end
+		reader = { path = segment.path, file = file };
+	end
+	local events, bytes, first, offset = {}, 0, nil, segment.head;
+	reader.file:seek("set", offset);
+	while #events < limit and offset < segment.size do
+		local line = reader.file:read("*l");
+		local seq, event = (line or ""):match("^(%d+)\t[^\t]*\t([^\t]*)$");
+		if not seq then return nil, segment.path; end
+		if event == "" then
+			if first then break; end -- numbers within a batch have no holes
+		else
+			if first and bytes + #event > batch_bytes then break; end
+			events[#events + 1] = event;
+			bytes = bytes + #event + 1;
+			first = first or tonumber(seq);
+		end
+		offset = offset + #line + 1;
+	end
+	return { segment = segment, events = events, first = first, head = offset };
+end
+
+local function next_batch()
+	for _, segment in ipairs(segments) do
+		if segment.count > 0 then
+			local batch, err = read_batch(segment);
+			if batch and batch.first then return batch; end
+			give_up(segment, err or segment.path);
+			return next_batch();
+		end
+	end
+end
+
+local quote; -- of JSON, below
+
+local function batch_body(batch)
+	local segment = batch.segment;
+	return ('{"source":%s,"epoch":%s,"first_seq":%d,"events":[%s]}'):format(
+		quote(segment.source), quote(segment.epoch), batch.first, table.concat(batch.events, ","));
+end
+
+local function forget(batch)
+	local segment, count = batch.segment, #batch.events;
+	segment.head, segment.count = batch.head, segment.count - count;
+	waiting = waiting - count;
+	acked = { epoch = segment.epoch, seq = batch.first + count - 1 };
+	if not position_timer then position_timer = module:add_timer(position_interval, write_position); end
+	if segment.count == 0 then delete_done(); end
+	if segment.count == 0 and segment ~= segments[#segments] then close_reader(); end
+end
+
+local function log_rejected(batch, rejected)
+	for _, refusal in ipairs(rejected) do
+		local index, reason = tonumber(refusal.index), tostring(refusal.reason);
+		module:log("warn", "The daemon refused event %s/%d: %s", batch.segment.epoch, batch.first + (index or 0), reason:sub(1, 200));
+	end
+end
+
+local function retry(delay)
+	retry_timer = module:add_timer(delay, function ()
+		retry_timer = nil;
+		deliver();
+	end);
+end
+
+local function shown_url()
+	return (url:gsub("//[^/@]*@", "//"));
+end
+
+-- Logs the beginning of a failure, not each attempt, and again only when it became one that an operator has to mend.
+local function failed(reason, level)
+	failures = failures + 1;
+	if not failing or (level == "error" and failing ~= reason) then
+		module:log(level, "Cannot deliver to %s: %s; %d event(s) wait", shown_url(), reason, waiting);
+		failing = reason;
+	end
+	if when_delivered then when_delivered(); end
+end
+
+local function backoff()
+	local delay = math.min(backoff_max, backoff_first * 2 ^ math.min(failures - 1, 10));
+	return delay * (0.75 + math.random() / 2);
+end
+
+-- What is to be done about an answer: "forget", "halve" or "keep"; for how many seconds then to wait; and why.
+local function verdict(batch, status, headers, answer)
+	if status == 200 then
+		-- Anything between here and the daemon may say 200. Only the daemon says what it accepted.
+		if type(answer) == "table" and type(answer.accepted) == "number" then return "forget"; end
+		return "keep", nil, "status 200, but not the daemon's answer";
+	elseif status == 413 and #batch.events > 1 then
+		return "halve";
+	elseif status == 400 or status == 401 or status == 413 then
+		local cause = type(answer) == "table" and type(answer.error) == "table" and tostring(answer.error.message) or "";
+		return "keep", slow_retry, ("status %d %s"):format(status, cause:sub(1, 200)), "error";
+	elseif status == 503 then
+		local seconds = tonumber(headers["retry-after"]);
+		return "keep", seconds and math.min(math.max(seconds, backoff_first), retry_after_max), "status 503";
+	end
+	return "keep", nil, ("status %d"):format(status);
+end
+
+local function answered(batch, status, headers, body)
+	local decoded, answer = pcall(json.decode, body or "");
+	if not decoded then answer = nil; end
+	local decision, delay, reason, level = verdict(batch, status, headers, answer);
+	if decision == "forget" then
+		if failing then module:log("info", "Delivery to %s works again; %d event(s) wait", shown_url(), waiting - #batch.events); end
+		failing, failures = nil, 0;
+		limit = math.min(batch_events, limit * 2);
+		if type(answer.rejected) == "table" then log_rejected(batch, answer.rejected); end
+		forget(batch);
+		if waiting == 0 and when_delivered then when_delivered(); end
+		return deliver();
+	elseif decision == "halve" then
+		limit = math.floor(#batch.events / 2);
+		return deliver();
+	end
+	failed(reason, level or "warn");
+	retry(delay or backoff());
+end
+
+function deliver()
+	if request or retry_timer then return; end
+	local batch = next_batch();
+	if not batch then return; end
+	local this = {};
+	request = this;
+	local function finish()
+		if request ~= this then return false; end
+		request = nil;
+		if this.guard then this.guard:stop(); end
+		return true;
+	end
+	-- net.http's own idea of a timeout depends on the connection's state, so this one guards the whole request.
+	this.guard = module:add_timer(answer_timeout, function ()
+		if not finish() then return; end
+		if this.handle then http.destroy_request(this.handle); end
+		failed(("no answer within %g s"):format(answer_timeout), "warn");
+		retry(backoff());
+	end);
+	this.handle = http.request(url, {
+		method = "POST";
+		headers = {
+			["Content-Type"] = "application/json";
+			["Authorization"] = secret and ("Bearer "..secret) or nil;
+		};
+		body = batch_body(batch);
+	}, function (body, status, response)
+		if not finish() then return; end
+		if status ~= 0 then return answered(batch, status, response.headers, body); end
+		failed(tostring(body), "warn");
+		retry(backoff());
+	end);
+end
+
+---- What happens on the server
+
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\" };
+for code = 0, 31 do
+	escapes[string.char(code)] = ("\\u%04x"):format(code);
+end
+
+function quote(text)
+	if not is_utf8(text) then
+		text = text:gsub("[\128-\255]+", function (run) return is_utf8(run) and run or "\239\191\189"; end);
+	end
+	return '"'..text:gsub('[%c"\\]', escapes)..'"';
+end
+
+local quoted_host = quote(module.host);
+
+local function timestamp()
+	return math.floor(now() * 1000);
+end
+
+local function is_full()
+	if waiting < queue_max then return false; end
+	report_drop();
+	return true;
+end
+
+-- The ledger keeps to the truth also when the event is dropped, so that no offline comes twice or for nothing.
+local function session_changed(jid, present)
+	if (ledger[jid] == true) == present then return; end
+	local change = (present and "+" or "-")..jid;
+	change_ledger(change);
+	if is_full() then return enqueue(change, ""); end
+	enqueue(change, ('{"kind":"presence","at":%d,"host":%s,"jid":%s,"present":%s,"sessions":%d}'):format(
+		timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0));
+end
+
+module:hook("presence/initial", function (event)
+	session_changed(event.origin.full_jid, true);
+end);
+
+-- The session's own broadcast: the client's, or the one that mod_presence makes up when a session ends without it.
+module:hook("presence/bare", function (event)
+	local origin, stanza = event.origin, event.stanza;
+	if origin.type == "c2s" and stanza.attr.to == nil and stanza.attr.type == "unavailable" then
+		session_changed(origin.full_jid, false);
+	end
+end, 10);
+
+-- Whatever kept that broadcast from coming, the session ends here.
+module:hook("resource-unbind", function (event)
+	session_changed(event.session.full_jid, false);
+end, -10);
+
+local function message_sent(event)
+	local origin, stanza = event.origin, event.stanza;
+	local kind = stanza.attr.type;
+	if (kind ~= "chat" and kind ~= "groupchat") or origin.type ~= "c2s" then return; end
+	local body = stanza:get_child("body");
+	if not body then return; end
+	if is_full() then return enqueue("", ""); end
+	local from, id = origin.full_jid, stanza.attr.id;
+	local to = stanza.attr.to or bare(from); -- Core takes it away when it is the sender's own bare JID
+	enqueue("", ('{"kind":"message","at":%d,"host":%s,"type":"%s","from":%s,"to":%s,"body":%s,%s"stanza":%s}'):format(
+		timestamp(), quoted_host, kind, quote(from), quote(to), quote(body:get_text() or ""),
+		id and ('"stanza_id":'..quote(id)..",") or "", quote(tostring(stanza))));
+end
+-- After filters and privacy lists have refused what may not be sent, before mod_mam and others mark what is on its way.
+module:hook("pre-message/bare", message_sent, 0.5);
+module:hook("pre-message/full", message_sent, 0.5);
+module:hook("pre-message/host", message_sent, 0.5);
+
+---- Beginning and end
+
+-- Makes the ledger agree with the server: sessions that a kill ended, and whatever happened while the module was unloaded.
+local function reconcile()
+	local gone = {};
+	for jid in pairs(ledger) do
+		local session = full_sessions[jid];
+		if not session or not session.presence then gone[#gone + 1] = jid; end
+	end
+	table.sort(gone);
+	for _, jid in ipairs(gone) do session_changed(jid, false); end
+	for _, user in pairs(hosts[module.host].sessions) do
+		for _, session in pairs(user.sessions) do
+			if session.presence then session_changed(session.full_jid, true); end
+		end
+	end
+	if #gone > 0 then module:log("info", "%d session(s) ended while the module was not there to see it", #gone); end
+end
+
+function module.load()
+	load_queue();
+	reconcile();
+	schedule_flush(flush_interval);
+end
+
+-- After mod_c2s has closed its sessions (-100). BOSH sessions are left, and end with the server.
+module:hook_global("server-stopping", function ()
+	local open = {};
+	for jid in pairs(ledger) do open[#open + 1] = jid; end
+	table.sort(open);
+	for _, jid in ipairs(open) do session_changed(jid, false); end
+	flush_all();
+	deliver();
+	if waiting == 0 or failing or not async.ready() then return; end
+	-- All virtual hosts together wait no longer than one.
+	local shared = module:shared("/*/event_pusher/stopping");
+	shared.deadline = shared.deadline or now() + shutdown_wait;
+	local wait, done = async.waiter(1, true);
+	when_delivered = done;
+	module:add_timer(math.max(0, shared.deadline - now()), done);
+	wait();
+	when_delivered = nil;
+end, -200);
+
+local function put_down()
+	flush_all();
+	write_position();
+end
+module:hook_global("server-stopped", put_down);
+
+function module.unload()
+	put_down();
+	if pending_first <= pending_last then
+		module:log("error", "%d event(s) are lost, the disk did not take them", pending_last - pending_first + 1);
+	end
+	local handle = request and request.handle;
+	request = nil;
+	if handle then http.destroy_request(handle); end
+	close_reader();
+	close_writer();
+end
+
+module:hook_global("config-reloaded", function ()
+	local ok, err = pcall(read_options);
+	if not ok then module:log("error", "The configuration stays as it was: %s", err); end
+end);

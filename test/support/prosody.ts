@@ -1,0 +1,118 @@
+/** Prosody for tests: in the foreground, unprivileged, on ports and in a folder of its own. */
+import { chown, cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePorts, launch, type Process, untilListening } from './process.ts';
+import type { ServerOptions, XmppServer } from './server.ts';
+
+const adapter = fileURLToPath(new URL('../../adapters/prosody', import.meta.url));
+
+/** Prosody refuses to run as root, so root's tests start it as `nobody`. */
+const owner = process.getuid?.() === 0 ? 65_534 : undefined;
+
+export interface Prosody extends XmppServer {
+  readonly name: 'prosody';
+  /** Where the adapter keeps its queue. */
+  readonly queueDir: string;
+  /** Runs `prosodyctl shell` with these words; settles with what it printed. */
+  shell(...words: string[]): Promise<string>;
+  /** Writes the configuration anew and has Prosody read it. */
+  reconfigure(options: Partial<ServerOptions>): Promise<void>;
+}
+
+export async function startProsody(options: ServerOptions): Promise<Prosody> {
+  const dir = await mkdtemp(join(tmpdir(), 'prosody-'));
+  const configFile = join(dir, 'prosody.cfg.lua');
+  const [c2sPort, httpPort] = (await freePorts(2)) as [number, number];
+  let current = options;
+  let logged = '';
+  let child: Process | undefined;
+
+  await cp(adapter, join(dir, 'plugins'), { recursive: true });
+  if (owner !== undefined) await chown(dir, owner, owner);
+
+  const writeConfig = () => writeFile(configFile, configuration(dir, c2sPort, httpPort, current));
+
+  async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    if (!child) return;
+    await child.end(signal);
+    logged += child.output();
+    child = undefined;
+  }
+
+  const server: Prosody = {
+    name: 'prosody',
+    host: 'localhost',
+    mucHost: 'conference.localhost',
+    c2sPort,
+    boshUrl: `http://127.0.0.1:${httpPort}/http-bind`,
+    webSocketUrl: `ws://127.0.0.1:${httpPort}/xmpp-websocket`,
+    dir,
+    queueDir: join(dir, 'localhost', 'event_pusher'),
+    get pid() {
+      return child!.pid;
+    },
+    // Its test logins let in whoever comes.
+    register: async () => {},
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    async start() {
+      await writeConfig();
+      child = await launch('prosody', ['-F', '--config', configFile], { cwd: dir, uid: owner, gid: owner });
+      await untilListening(child, [c2sPort, httpPort]);
+    },
+    setTap(tap) {
+      current = { ...current, ...tap };
+    },
+    log: () => logged + (child?.output() ?? ''),
+    async shell(...words) {
+      const ctl = await launch('prosodyctl', ['--config', configFile, 'shell', ...words], { uid: owner, gid: owner });
+      await ctl.exited;
+      return ctl.output();
+    },
+    async reconfigure(changes) {
+      current = { ...current, ...changes };
+      await writeConfig();
+      await server.shell('config', 'reload');
+    },
+    async [Symbol.asyncDispose]() {
+      await end('SIGKILL');
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  await server.start();
+  return server;
+}
+
+function configuration(dir: string, c2sPort: number, httpPort: number, options: ServerOptions): string {
+  const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5, answerSeconds } = options;
+  const modules = ['roster', 'saslauth', 'disco', 'ping', 'presence', 'message', 'iq', 'offline', 'carbons', 'smacks'];
+  modules.push('bosh', 'websocket', 'admin_shell', 'posix');
+  const pusher = [
+    'modules_enabled = { "event_pusher" }',
+    `event_pusher_url = "${url}"`,
+    `event_pusher_secret = "${secret}"`,
+    queueMax === undefined ? '' : `event_pusher_queue_max = ${queueMax}`,
+    answerSeconds === undefined ? '' : `event_pusher_timeout = ${answerSeconds}`,
+    `event_pusher_slow_retry = ${slowRetrySeconds}`,
+  ];
+  return `
+daemonize = false; pidfile = "${dir}/prosody.pid"; data_path = "${dir}"; certificates = "${dir}"
+plugin_paths = { "${dir}/plugins" }
+interfaces = { "127.0.0.1" }; c2s_ports = { ${c2sPort} }; c2s_direct_tls_ports = {}
+http_interfaces = { "127.0.0.1" }; http_ports = { ${httpPort} }; https_ports = {}; http_default_host = "localhost"
+modules_enabled = { ${modules.map((module) => `"${module}"`).join('; ')} }
+modules_disabled = { "s2s"; "tls"; "s2s_auth_certs" }
+c2s_require_encryption = false; allow_unencrypted_plain_auth = true
+authentication = "insecure"; insecure_open_authentication = "Yes please, I know what I'm doing!"
+storage = "memory"; log = { { levels = { min = "info" }, to = "console" } }
+smacks_hibernation_time = ${resumeSeconds}
+limits = {}
+VirtualHost "localhost"
+${options.adapter === false ? '' : pusher.filter(Boolean).join('\n')}
+${options.settings ?? ''}
+Component "conference.localhost" "muc"
+  muc_room_locking = false
+`;
+}
