@@ -1,0 +1,33 @@
+/** The command line: reads argv, runs a command, and answers the exit code: 0, 1 (failed) or 2 (usage). */
+import { Command, CommanderError } from 'commander';
+import { messageOf, PusherError } from '../errors.ts';
+import { version } from '../version.ts';
+import { checkCommand } from './check.ts';
+import { deadLettersCommand } from './dead-letters.ts';
+import { runCommand } from './run.ts';
+
+const FAILED = 1;
+const USAGE = 2;
+
+/** @param argv as process.argv: the interpreter, the script, then what the user wrote */
+export async function main(argv: readonly string[]): Promise<number> {
+  const program = new Command('xmpp-event-pusher')
+    .description('Tells Amazon SNS what happens on an XMPP server.')
+    .version(version)
+    .addCommand(runCommand())
+    .addCommand(checkCommand())
+    .addCommand(deadLettersCommand())
+    .showHelpAfterError('(add --help for the options)');
+  for (const command of descendants(program)) command.exitOverride();
+  try {
+    await program.parseAsync(argv);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+    const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
+    process.stderr.write(`xmpp-event-pusher: ${text}\n`);
+    return FAILED;
+  }
+}
+
+const descendants = (command: Command): Command[] => [command, ...command.commands.flatMap(descendants)];

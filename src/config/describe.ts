@@ -1,0 +1,55 @@
+/** Writes `docs/configuration.md` from the option table. */
+import type { z } from 'zod';
+import { shapeOf } from './load.ts';
+import { type OptionText, optionTexts, sections } from './options.ts';
+
+const HEAD = `# Configuration
+
+<!-- Made from src/config/options.ts by \`npm run docs\`; a test fails when it is stale. -->
+
+One TOML file, given with \`--config\`. Every section but the first has defaults, so the section that MongooseIM documents
+is a working configuration by itself. A whole \`mongooseim.toml\` is accepted too: sections that are not listed here are
+named once in the log and left alone.
+
+- \`\${NAME}\` in any text is replaced by the environment variable of that name; \`$\${\` stands for a literal \`\${\`.
+- Relative paths are relative to the configuration file.
+- An unknown option, a wrong type or an impossible value stops the start, with every mistake listed.
+
+## Options of one virtual host
+
+\`[[host_config]]\` with \`host = "…"\` and \`[host_config.modules.mod_event_pusher.sns]\` gives one XMPP domain its own
+options. As in MongooseIM nothing is inherited: \`host_config.modules\` overrides the general \`modules\` completely, so a
+domain with \`host_config.modules\` but without this section publishes nothing.
+`;
+
+const INTROS: Record<keyof typeof sections, string> = {
+  'modules.mod_event_pusher.sns':
+    "What is published and where: the section of MongooseIM's `mod_event_pusher`, option for option.",
+  'tap.http': 'Where adapters hand events over: see [the tap protocol](tap-protocol.md).',
+  outbox: 'Where notifications are kept until SNS has them.',
+  admin: 'For operators and their probes.',
+  log: 'JSON lines on standard output; readable lines when that is a terminal. No message body and no secret is ever logged.',
+};
+
+/** The reference page of the configuration, in Markdown. */
+export function describeConfig(): string {
+  const parts = Object.entries(sections).map(([name, schema]) => {
+    const rows = Object.entries(shapeOf(schema)).map(([option, type]) => row(option, type));
+    return `## \`[${name}]\`\n\n${INTROS[name as keyof typeof sections]}\n\n| option | should be | default | what it does |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+  });
+  return `${HEAD}\n${parts.join('\n')}`;
+}
+
+function row(name: string, type: z.ZodType): string {
+  const text = optionTexts.get(type) as OptionText;
+  const example = text.example ? ` Example: \`${text.example}\`.` : '';
+  return `| \`${name}\` | ${text.expects} | ${defaultOf(type)} | ${text.text}${example} |`;
+}
+
+function defaultOf(type: z.ZodType): string {
+  const parsed = type.safeParse(undefined);
+  if (!parsed.success) return '**mandatory**';
+  if (parsed.data === undefined) return '—';
+  const { host, port } = (parsed.data ?? {}) as { host?: string; port?: number };
+  return `\`${host === undefined ? JSON.stringify(parsed.data) : JSON.stringify(`${host}:${port}`)}\``;
+}

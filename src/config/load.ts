@@ -1,0 +1,255 @@
+/** Reads a configuration file: TOML in, checked options out, or one error that lists every mistake in it. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { distance } from 'fastest-levenshtein';
+import { parse as parseToml, TomlError } from 'smol-toml';
+import type { z } from 'zod';
+import { messageOf, PusherError } from '../errors.ts';
+import {
+  type AdminOptions,
+  type HttpTapOptions,
+  type LogOptions,
+  type OutboxOptions,
+  optionTexts,
+  type SnsOptions,
+  sections,
+  snsOptions,
+} from './options.ts';
+
+export interface PusherConfig {
+  /** Absolute path of the file it came from; other paths in it are relative to the file's folder. */
+  readonly file: string;
+  /** Options for every virtual host that has none of its own. */
+  readonly sns: SnsOptions | undefined;
+  /**
+   * Options of single virtual hosts, by name. `null`: the host has `host_config.modules` without our section, which, as
+   * in MongooseIM, overrides the general modules completely, so nothing of that host is published.
+   */
+  readonly hosts: ReadonlyMap<string, SnsOptions | null>;
+  readonly tap: { readonly http: HttpTapOptions };
+  readonly outbox: OutboxOptions;
+  readonly admin: AdminOptions;
+  readonly log: LogOptions;
+  /** Sections of the file that are not ours, as dotted paths: left alone, and worth one line in the log. */
+  readonly ignored: readonly string[];
+}
+
+type Table = Record<string, unknown>;
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One mistake in a configuration file: the dotted path and what is wrong there. */
+interface Mistake {
+  readonly path: string;
+  readonly problem: string;
+}
+
+/**
+ * Reads and checks a configuration file.
+ * @param file its path
+ * @param environment where `${NAME}` is looked up
+ * @throws PusherError CONFIG_UNREADABLE when it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
+ */
+export function loadConfig(file: string, environment: Environment = process.env): PusherConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new PusherError('CONFIG_UNREADABLE', `can't read the configuration ${file}: ${messageOf(error)}`, error);
+  }
+  return parseConfig(text, path.resolve(file), environment);
+}
+
+/** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
+export function parseConfig(text: string, file: string, environment: Environment = process.env): PusherConfig {
+  let document: Table;
+  try {
+    document = parseToml(text) as Table;
+  } catch (error) {
+    const where = error instanceof TomlError ? `${file}:${error.line}:${error.column}` : file;
+    const [reason] = messageOf(error).split('\n');
+    throw new PusherError('CONFIG_UNREADABLE', `${where}: not valid TOML: ${reason}`, error);
+  }
+
+  const mistakes: Mistake[] = [];
+  const ignored: string[] = [];
+  const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
+    check(schema, at, interpolate(input, at, environment, mistakes), mistakes);
+
+  foreignKeys(document, '', ['modules', 'tap', 'outbox', 'admin', 'log', 'host_config'], ignored);
+  const sns = readModules(document, '', ignored, read, mistakes);
+  const tap = tableAt(document, 'tap', mistakes) ?? {};
+  unknownKeys(tap, 'tap', ['http'], mistakes);
+  const hosts = readHosts(document, ignored, read, mistakes);
+  const config = {
+    file,
+    sns: sns ?? undefined,
+    hosts,
+    tap: { http: read(sections['tap.http'], 'tap.http', tap.http) },
+    outbox: read(sections.outbox, 'outbox', document.outbox),
+    admin: read(sections.admin, 'admin', document.admin),
+    log: read(sections.log, 'log', document.log),
+    ignored,
+  };
+  if (mistakes.length === 0 && !sns && ![...hosts.values()].some(Boolean))
+    mistakes.push({ path: 'modules.mod_event_pusher.sns', problem: 'is missing, and has to be set' });
+  if (mistakes.length > 0) {
+    const lines = mistakes.map(({ path, problem }) => `  ${path} ${problem}`);
+    throw new PusherError(
+      'CONFIG_INVALID',
+      `${file}: ${mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`}\n${lines.join('\n')}`,
+    );
+  }
+  // With no mistake noted every section has parsed.
+  return config as PusherConfig;
+}
+
+type Read = <S extends z.ZodType>(schema: S, at: string, input: unknown) => z.infer<S> | undefined;
+
+/** The `sns` options below `parent.modules`: undefined without any modules, null where the modules lack our section. */
+function readModules(
+  parent: Table,
+  prefix: string,
+  ignored: string[],
+  read: Read,
+  mistakes: Mistake[],
+): SnsOptions | null | undefined {
+  const modules = tableAt(parent, 'modules', mistakes, prefix);
+  if (!modules) return undefined;
+  const at = `${prefix}modules`;
+  foreignKeys(modules, at, ['mod_event_pusher'], ignored);
+  const pusher = tableAt(modules, 'mod_event_pusher', mistakes, `${at}.`);
+  if (!pusher) return null;
+  foreignKeys(pusher, `${at}.mod_event_pusher`, ['sns'], ignored);
+  return pusher.sns === undefined ? null : read(snsOptions, `${at}.mod_event_pusher.sns`, pusher.sns);
+}
+
+function readHosts(
+  document: Table,
+  ignored: string[],
+  read: Read,
+  mistakes: Mistake[],
+): Map<string, SnsOptions | null> {
+  const hosts = new Map<string, SnsOptions | null>();
+  const list = document.host_config ?? [];
+  if (!Array.isArray(list)) {
+    mistakes.push({ path: 'host_config', problem: `is ${describe(list)}, should be a list: [[host_config]]` });
+    return hosts;
+  }
+  list.forEach((entry: Table, index) => {
+    const prefix = `host_config[${index}].`;
+    foreignKeys(entry, prefix.slice(0, -1), ['host', 'host_type', 'modules'], ignored);
+    const sns = readModules(entry, prefix, ignored, read, mistakes);
+    // Without modules of its own, the host has the general ones. A host type is MongooseIM's grouping of dynamic
+    // domains; events name domains, so there is nothing to match it with.
+    if (sns === undefined) return;
+    if (typeof entry.host !== 'string' || entry.host === '') {
+      if (typeof entry.host_type === 'string') ignored.push(`${prefix}modules (of host_type "${entry.host_type}")`);
+      else
+        mistakes.push({
+          path: `${prefix}host`,
+          problem: `is ${describe(entry.host)}, should be the name of an XMPP domain`,
+        });
+      return;
+    }
+    const host = entry.host.toLowerCase();
+    if (hosts.has(host))
+      mistakes.push({ path: `${prefix}host`, problem: `is "${entry.host}", which has a host_config already` });
+    hosts.set(host, sns);
+  });
+  return hosts;
+}
+
+function tableAt(parent: Table, key: string, mistakes: Mistake[], prefix = ''): Table | undefined {
+  const value = parent[key];
+  if (value === undefined || isTable(value)) return value;
+  mistakes.push({ path: `${prefix}${key}`, problem: `is ${describe(value)}, should be a section` });
+  return undefined;
+}
+
+const isTable = (value: unknown): value is Table =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+
+function foreignKeys(table: Table, at: string, ours: string[], ignored: string[]): void {
+  for (const key of Object.keys(table)) if (!ours.includes(key)) ignored.push(at === '' ? key : `${at}.${key}`);
+}
+
+function unknownKeys(table: Table, at: string, known: string[], mistakes: Mistake[]): void {
+  for (const key of Object.keys(table)) if (!known.includes(key)) mistakes.push(unknownKey(at, key, known));
+}
+
+function unknownKey(at: string, key: string, known: readonly string[]): Mistake {
+  return { path: `${at}.${key}`, problem: `is not a known option; did you mean "${nearest(key, known)}"?` };
+}
+
+function nearest(name: string, names: readonly string[]): string {
+  return names.toSorted((a, b) => distance(name, a) - distance(name, b))[0] ?? '';
+}
+
+/** Replaces `${NAME}` in every string below `value`; `$${` stands for a literal `${`. */
+function interpolate(value: unknown, at: string, environment: Environment, mistakes: Mistake[]): unknown {
+  if (typeof value === 'string')
+    return value.replace(/\$(\$\{)|\$\{([^}]*)\}/g, (_, literal: string | undefined, name: string) => {
+      if (literal) return literal;
+      const found = environment[name];
+      if (found === undefined)
+        mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
+      return found ?? `\${${name}}`;
+    });
+  if (Array.isArray(value))
+    return value.map((item, index) => interpolate(item, `${at}[${index}]`, environment, mistakes));
+  if (isTable(value))
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, interpolate(item, `${at}.${key}`, environment, mistakes)]),
+    );
+  return value;
+}
+
+function check<S extends z.ZodType>(
+  schema: S,
+  at: string,
+  input: unknown,
+  mistakes: Mistake[],
+): z.infer<S> | undefined {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  const reported = new Set<string>();
+  for (const issue of result.error.issues) {
+    if (issue.code === 'unrecognized_keys') {
+      const known = Object.keys(shapeOf(schema));
+      for (const key of issue.keys) mistakes.push(unknownKey(at, key, known));
+      continue;
+    }
+    // An option can break several rules at once (a pattern and a length): one line says what it should be.
+    const [key] = issue.path;
+    const path = key === undefined ? at : `${at}.${String(key)}`;
+    if (reported.has(path)) continue;
+    reported.add(path);
+    mistakes.push({ path, problem: problemOf(schema, key, input, issue.message) });
+  }
+  return undefined;
+}
+
+function problemOf(schema: z.ZodType, key: PropertyKey | undefined, input: unknown, message: string): string {
+  if (key === undefined || !isTable(input)) return `is ${describe(input)}, should be a section`;
+  const value = input[String(key)];
+  const text = optionTexts.get(shapeOf(schema)[String(key)] as z.ZodType);
+  if (value !== undefined) return `is ${describe(value, String(key))}, should be ${text?.expects}`;
+  // A rule across options (see tap.http) brings its own words; otherwise the option is mandatory.
+  return message.startsWith('is missing') ? message : `is missing, and has to be set: ${text?.expects}`;
+}
+
+/** The options of a section's schema by name. */
+export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
+  const inner = 'unwrap' in schema && typeof schema.unwrap === 'function' ? (schema.unwrap() as z.ZodType) : schema;
+  return 'shape' in inner ? (inner.shape as Record<string, z.ZodType>) : {};
+}
+
+/** What a value is, for a person; never the value of a secret. */
+function describe(value: unknown, key = ''): string {
+  if (value === undefined) return 'missing';
+  if (/secret/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (Array.isArray(value)) return `the list ${JSON.stringify(value)}`;
+  if (isTable(value)) return 'a section';
+  return `the ${typeof value} ${String(value)}`;
+}

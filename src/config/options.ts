@@ -1,0 +1,219 @@
+/**
+ * Every option of the configuration, once: its type, default, what it should be and what it is for. Parsing, error
+ * messages, the types used elsewhere and `docs/configuration.md` all come from here.
+ *
+ * The `sns` section is MongooseIM's (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/); options
+ * that MongooseIM does not have say so in their text.
+ */
+import { z } from 'zod';
+
+/** What the reference page and the error messages say of an option. */
+export interface OptionText {
+  /** Completes "should be …". */
+  readonly expects: string;
+  /** What the option does, in Markdown. */
+  readonly text: string;
+  readonly example?: string;
+  /** Names the default where the schema can't show it. */
+  readonly fallback?: string;
+}
+
+export const optionTexts = z.registry<OptionText>();
+
+function option<S extends z.ZodType>(schema: S, text: OptionText): S {
+  optionTexts.add(schema, text);
+  return schema;
+}
+
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/;
+
+/** Where a server listens: `host` as it was written (IPv6 without brackets) and a port. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly loopback: boolean;
+}
+
+const listen = z.string().transform((value, context): ListenAddress => {
+  const match = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[2]);
+  if (!match?.[1] || port > 65_535) {
+    context.addIssue({ code: 'custom', input: value });
+    return z.NEVER;
+  }
+  return { host: match[1].replace(/^\[|\]$/g, ''), port, loopback: LOOPBACK.test(match[1]) };
+});
+
+// SNS: "made up of only uppercase and lowercase ASCII letters, numbers, underscores, and hyphens, and must be between 1
+// and 256 characters long"; a FIFO topic's name ends in .fifo (https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html).
+const topicName = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]+(\.fifo)?$/)
+  .max(256);
+const TOPIC_EXPECTS =
+  'an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end';
+
+const snsHost = z.string().transform((value, context): URL => {
+  const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `https://${value}`;
+  const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined;
+  const usable =
+    url && /^https?:$/.test(url.protocol) && url.hostname !== '' && !url.search && !url.hash && !url.username;
+  if (!usable) {
+    context.addIssue({ code: 'custom', input: value });
+    return z.NEVER;
+  }
+  // MongooseIM's documentation shows `eu-west-1.amazonaws.com` too, which is no host of its own; SNS's is sns.REGION.
+  if (/^[a-z]{2}(-[a-z]+)+-\d\.amazonaws\.com(\.cn)?$/.test(url.hostname)) url.hostname = `sns.${url.hostname}`;
+  return url;
+});
+
+const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum);
+
+export const snsOptions = z.strictObject({
+  presence_updates_topic: option(topicName.optional(), {
+    expects: TOPIC_EXPECTS,
+    text: 'Topic for presence notifications. Left out, presence is not published.',
+    example: '"user_presence_updated"',
+  }),
+  pm_messages_topic: option(topicName.optional(), {
+    expects: TOPIC_EXPECTS,
+    text: 'Topic for private messages (`type="chat"`). Left out, they are not published.',
+    example: '"user_message_sent"',
+  }),
+  muc_messages_topic: option(topicName.optional(), {
+    expects: TOPIC_EXPECTS,
+    text: 'Topic for group messages (`type="groupchat"`). Left out, they are not published.',
+    example: '"user_messagegroup_sent"',
+  }),
+  plugin_module: option(z.string().min(1).default('mod_event_pusher_sns_defaults'), {
+    expects: 'the path of an ES module or the name of a package, resolved from the configuration file',
+    text: 'Makes user GUIDs and message attributes, and filters events: see [plugins](plugins.md). The default gives bare JIDs and no attributes.',
+    example: '"./plugin.ts"',
+  }),
+  sns_host: option(snsHost, {
+    expects: 'a host name, or an http(s) URL without query, such as `sns.eu-west-1.amazonaws.com`',
+    text: 'Where SNS is. Scheme, port and path are used; `https` unless the URL says otherwise. `REGION.amazonaws.com` is read as `sns.REGION.amazonaws.com`.',
+    example: '"sns.eu-west-1.amazonaws.com"',
+  }),
+  region: option(z.string().regex(/^[a-z0-9-]+$/), {
+    expects: 'an AWS region, such as `eu-west-1`',
+    text: 'The AWS region: part of the topic ARN and of every signature. `cn-*` and `us-gov-*` regions give their own ARN partition.',
+    example: '"eu-west-1"',
+  }),
+  access_key_id: option(z.string().min(1), {
+    expects: 'the id of an AWS access key, not empty',
+    text: 'Access key that may `sns:Publish` to the topics.',
+    example: '"AKIAIOSFODNN7EXAMPLE"',
+  }),
+  secret_access_key: option(z.string().min(1), {
+    expects: 'the secret of that access key, not empty',
+    text: 'Its secret. Best kept out of the file, as in the example.',
+    example: '"${AWS_SECRET_ACCESS_KEY}"',
+  }),
+  account_id: option(z.string().regex(/^\d{12}$/), {
+    expects: 'an AWS account number: 12 digits, in quotes',
+    text: 'The AWS account that owns the topics: part of the topic ARN.',
+    example: '"123456789012"',
+  }),
+  pool_size: option(count(1, 10_000).default(100), {
+    expects: 'a whole number from 1 to 10,000',
+    text: 'How many requests to SNS may be under way at once.',
+  }),
+  publish_retry_count: option(count(0, 1_000).default(2), {
+    expects: 'a whole number from 0 to 1,000',
+    text: 'How many more times a publish is tried after an error worth retrying, before `publish_exhausted` applies.',
+  }),
+  publish_retry_time_ms: option(count(0, 3_600_000).default(50), {
+    expects: 'a whole number of milliseconds from 0 to 3,600,000',
+    text: 'Base of the exponential backoff: the n-th retry waits `2^(n-1) · base − random(1..base)` ms. 0: no wait.',
+  }),
+  publish_exhausted: option(z.enum(['wait', 'dead-letter']).default('wait'), {
+    expects: '"wait" or "dead-letter"',
+    text: 'What happens when the retries are used up: the topic waits with growing pauses up to 30 s and nothing is dropped, or the notification becomes a dead letter. Not in MongooseIM, which drops it.',
+  }),
+  presence: option(z.enum(['user', 'session']).default('user'), {
+    expects: '"user" or "session"',
+    text: "`user`: online when a user's first session comes, offline when the last one goes. `session`: one notification for every session, as MongooseIM sends them. Not in MongooseIM.",
+  }),
+  attributes: option(z.array(z.enum(['event_id', 'timestamp', 'stanza_id', 'host'])).default([]), {
+    expects: 'a list of any of "event_id", "timestamp", "stanza_id", "host"',
+    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), the stanza's id where it had one, the virtual host. Not in MongooseIM.",
+    example: '["event_id", "timestamp"]',
+  }),
+});
+
+const httpTapOptions = z
+  .strictObject({
+    listen: option(listen.prefault('127.0.0.1:5290'), {
+      expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
+      text: 'Where adapters post events. Beyond loopback it needs a `secret`.',
+    }),
+    secret: option(z.string().min(1).optional(), {
+      expects: 'the secret that the adapters send, not empty',
+      text: 'What adapters must send as `Authorization: Bearer …`. Without one every local process may post events, and the start says so.',
+      example: '"${TAP_SECRET}"',
+    }),
+    tls_cert: option(z.string().min(1).optional(), {
+      expects: 'the path of a PEM certificate chain',
+      text: 'Certificate chain for HTTPS; goes with `tls_key`.',
+    }),
+    tls_key: option(z.string().min(1).optional(), {
+      expects: 'the path of a PEM private key',
+      text: 'Private key for HTTPS; goes with `tls_cert`.',
+    }),
+  })
+  .superRefine((tap, context) => {
+    if (!tap.listen.loopback && tap.secret === undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['secret'],
+        message: 'is missing, and has to be set when `listen` is not a loopback address',
+      });
+    if ((tap.tls_cert === undefined) !== (tap.tls_key === undefined))
+      context.addIssue({
+        code: 'custom',
+        path: [tap.tls_cert === undefined ? 'tls_cert' : 'tls_key'],
+        message: 'is missing: `tls_cert` and `tls_key` go together',
+      });
+  });
+
+const outboxOptions = z.strictObject({
+  path: option(z.string().min(1).default('./outbox.db'), {
+    expects: 'the path of a file',
+    text: 'The SQLite file that keeps notifications until SNS has them, and dead letters. Relative to the configuration file.',
+  }),
+  max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(1_073_741_824), {
+    expects: 'a whole number of bytes, 1,048,576 or more',
+    text: 'How large its content may grow. Past it the taps answer 503 and the adapters keep their events.',
+  }),
+});
+
+const adminOptions = z.strictObject({
+  listen: option(listen.prefault('127.0.0.1:5291'), {
+    expects: 'an address and a port, such as `127.0.0.1:5291`',
+    text: 'Where `/healthz` and `/readyz` answer.',
+  }),
+});
+
+const logOptions = z.strictObject({
+  level: option(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'), {
+    expects: '"trace", "debug", "info", "warn", "error", "fatal" or "silent"',
+    text: 'The least severe level that is logged.',
+  }),
+});
+
+/** The sections of the file that are ours, by dotted path, in the order of the reference page. */
+export const sections = {
+  'modules.mod_event_pusher.sns': snsOptions,
+  'tap.http': httpTapOptions.prefault({}),
+  outbox: outboxOptions.prefault({}),
+  admin: adminOptions.prefault({}),
+  log: logOptions.prefault({}),
+} as const;
+
+/** The options of one `sns` section, as parsed. Names are those of the file. */
+export type SnsOptions = z.infer<typeof snsOptions>;
+export type HttpTapOptions = z.infer<typeof httpTapOptions>;
+export type OutboxOptions = z.infer<typeof outboxOptions>;
+export type AdminOptions = z.infer<typeof adminOptions>;
+export type LogOptions = z.infer<typeof logOptions>;

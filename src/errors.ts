@@ -1,0 +1,29 @@
+/**
+ * The closed set of faults this project raises on purpose. Expected outcomes (an event refused, a publish that must be
+ * retried) are return values, not errors.
+ */
+export type ErrorCode =
+  | 'CONFIG_UNREADABLE'
+  | 'CONFIG_INVALID'
+  | 'PLUGIN_UNUSABLE'
+  | 'OUTBOX_LOCKED'
+  | 'OUTBOX_UNUSABLE'
+  | 'OUTBOX_FULL'
+  | 'OUTBOX_CLOSED'
+  | 'LISTEN_FAILED';
+
+/** An error with a stable `code`, a message that says what and where, and, where there is one, what to do about it. */
+export class PusherError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'PusherError';
+    this.code = code;
+  }
+}
+
+/** The message of whatever was thrown; plugins and libraries throw things that are not errors. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}

@@ -1,0 +1,176 @@
+/**
+ * From a tap's batch to the outbox: finds what was seen already, checks and translates the rest, and commits what came
+ * of it together with the source's position.
+ *
+ * Maintained invariant: the batches of one source's epoch are taken one after the other, so that between looking its
+ * position up and committing the next one nothing moves it.
+ */
+import { randomUUID } from 'node:crypto';
+import type { XmppEvent } from './event.ts';
+import type { Logger } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import { type Notification, type Route, type Translation, translate } from './notification/notification.ts';
+import type { DeadLetter, NewDeadLetter, Outbox } from './outbox/outbox.ts';
+import { parseEvent } from './taps/payload.ts';
+import type { Receipt, Receive, TapBatch } from './taps/tap.ts';
+
+export interface IntakeOptions {
+  readonly outbox: Outbox;
+  /** How a virtual host publishes; undefined: not at all. */
+  readonly routeOf: (host: string) => Route | undefined;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+/** What came of a list of events. */
+interface Outcome {
+  readonly notifications: Notification[];
+  readonly deadLetters: NewDeadLetter[];
+  readonly rejected: { index: number; reason: string }[];
+}
+
+export interface Intake {
+  readonly receive: Receive;
+  /** Sends dead letters through the same steps again; one that fails again becomes a new dead letter. */
+  replay(letters: readonly DeadLetter[]): Promise<void>;
+}
+
+export function createIntake(options: IntakeOptions): Intake {
+  const inTurn = turns();
+  return {
+    receive: (batch) =>
+      batch.numbering
+        ? inTurn(`${batch.source}\n${batch.numbering.epoch}`, () => receiveBatch(options, batch))
+        : receiveBatch(options, batch),
+    replay: (letters) => replay(options, letters),
+  };
+}
+
+async function receiveBatch(options: IntakeOptions, batch: TapBatch): Promise<Receipt> {
+  const { outbox, metrics, log } = options;
+  const { tap, source, numbering, events } = batch;
+  const known = numbering ? outbox.positionOf(source, numbering.epoch) : 0;
+  const first = numbering?.first ?? 1;
+  const duplicates = numbering ? Math.min(Math.max(known - first + 1, 0), events.length) : 0;
+  const missing = numbering && events.length > 0 ? Math.max(first - known - 1, 0) : 0;
+  const idOf = (index: number) => (numbering ? `${source}/${numbering.epoch}/${first + index}` : randomUUID());
+
+  const outcome = await process(options, tap, source, events, duplicates, idOf);
+  if (duplicates < events.length)
+    await outbox.commit({
+      position: numbering && { source, epoch: numbering.epoch, last: first + events.length - 1, missing },
+      notifications: outcome.notifications,
+      deadLetters: outcome.deadLetters,
+    });
+
+  if (missing > 0) {
+    metrics.hole(source, missing);
+    log.warn(
+      { source, epoch: numbering?.epoch, from: known + 1, to: first - 1, missing },
+      'hole in the numbers of a source: these events never came; a full queue of its adapter drops the newest',
+    );
+  }
+  metrics.received(tap, source, { duplicates, rejected: outcome.rejected.length });
+  for (const { index, reason } of outcome.rejected)
+    log.warn({ source, event: idOf(index), reason }, 'malformed event refused and kept as a dead letter');
+  const accepted = events.length - duplicates - outcome.rejected.length;
+  return { accepted, duplicates, rejected: outcome.rejected };
+}
+
+async function process(
+  options: IntakeOptions,
+  tap: string,
+  source: string,
+  events: readonly unknown[],
+  from: number,
+  idOf: (index: number) => string,
+): Promise<Outcome> {
+  const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [] };
+  const translations: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
+  let waits = false;
+  for (let index = from; index < events.length; index++) {
+    const raw = events[index];
+    const parsed = parseEvent(raw);
+    if ('problem' in parsed) {
+      outcome.rejected.push({ index, reason: parsed.problem });
+      outcome.deadLetters.push(malformed(idOf(index), parsed.problem, raw));
+      continue;
+    }
+    const event = { ...parsed.event, id: idOf(index) } as XmppEvent;
+    options.metrics.event(tap, source, event);
+    const translation = translate(event, options.routeOf(event.host));
+    waits ||= translation instanceof Promise;
+    translations.push([event, translation]);
+  }
+  for (const [event, translation] of translations)
+    place(options, event, waits ? await translation : (translation as Translation), outcome);
+  return outcome;
+}
+
+/** Puts a translated event where it belongs. */
+function place({ metrics, log }: IntakeOptions, event: XmppEvent, translation: Translation, outcome: Outcome): void {
+  if (translation.kind === 'publish') {
+    outcome.notifications.push(translation.notification);
+  } else if (translation.kind === 'skip') {
+    metrics.skipped(event, translation.reason);
+  } else {
+    const { reason, detail } = translation;
+    metrics.deadLetter(undefined, reason);
+    // Not the detail: a plugin's error may quote the message, and that stays out of the log.
+    log.warn({ event: event.id, reason }, 'event became a dead letter; see `dead-letters show`');
+    outcome.deadLetters.push({
+      eventId: event.id,
+      topicArn: undefined,
+      reason,
+      detail,
+      attempts: 0,
+      content: { kind: 'event', event },
+    });
+  }
+}
+
+const malformed = (eventId: string, problem: string, event: unknown): NewDeadLetter => ({
+  eventId,
+  topicArn: undefined,
+  reason: 'malformed',
+  detail: problem,
+  attempts: 0,
+  content: { kind: 'raw', event },
+});
+
+async function replay(options: IntakeOptions, letters: readonly DeadLetter[]): Promise<void> {
+  for (const { id, eventId, content } of letters) {
+    const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [] };
+    if (content.kind === 'notification') {
+      outcome.notifications.push(content.notification);
+    } else {
+      const { notifications, deadLetters } = await process(
+        options,
+        'replay',
+        'replay',
+        [content.event],
+        0,
+        () => eventId,
+      );
+      outcome.notifications.push(...notifications);
+      outcome.deadLetters.push(...deadLetters);
+    }
+    await options.outbox.commit({ position: undefined, ...outcome, replaces: [id] });
+    options.log.info({ deadLetter: id, event: eventId, again: outcome.deadLetters[0]?.reason }, 'dead letter replayed');
+  }
+}
+
+/** Runs tasks of one key one after the other, those of different keys side by side. */
+function turns(): <T>(key: string, task: () => Promise<T>) => Promise<T> {
+  const last = new Map<string, Promise<unknown>>();
+  return (key, task) => {
+    const before = last.get(key);
+    const mine = before ? before.then(task, task) : task();
+    last.set(key, mine);
+    const forget = () => {
+      if (last.get(key) === mine) last.delete(key);
+    };
+    mine.then(forget, forget);
+    return mine;
+  };
+}

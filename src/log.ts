@@ -1,0 +1,16 @@
+/** The log: JSON lines on standard output, readable lines when that is a terminal. */
+import pino, { type Logger } from 'pino';
+import pretty from 'pino-pretty';
+
+export type { Logger };
+
+/** Keys that never reach the log, wherever they stand: what people wrote, and what opens doors. */
+const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'sessionToken'];
+
+/** @param level the least severe level that is written */
+export function createLogger(level: string): Logger {
+  const options = { level, redact: REDACTED.flatMap((key) => [key, `*.${key}`]), base: undefined };
+  // Synchronous: what a dying daemon last said is what its operator needs most.
+  if (process.stdout.isTTY) return pino(options, pretty({ sync: true, ignore: 'pid,hostname' }));
+  return pino(options, pino.destination({ fd: 1, sync: true }));
+}

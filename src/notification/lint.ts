@@ -1,0 +1,53 @@
+/**
+ * SNS's own rules for a message and its attributes, checked before anything is sent: SNS refuses a whole batch, or worse
+ * drops a message on the way to a subscriber, for what is cheap to see here.
+ * https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
+ */
+
+/** The data types of a message attribute that SNS documents. */
+export type AttributeType = 'String' | 'String.Array' | 'Number' | 'Binary';
+
+/** A message attribute in the form it travels in; a Binary's `value` is base64. */
+export interface MessageAttribute {
+  readonly name: string;
+  readonly type: AttributeType;
+  readonly value: string;
+}
+
+/** What SNS takes for one message, and for one batch together, unless the topic was given more. */
+export const DEFAULT_MAX_BYTES = 262_144;
+
+const NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
+const RESERVED = /^(aws|amazon)\./i;
+// Everything outside the Char production of XML 1.0, lone surrogates included (https://www.w3.org/TR/xml/#charsets).
+const NOT_XML = /[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
+
+/** The first character that XML 1.0, and so SNS and XMPP, does not allow, as `U+0000`; undefined when there is none. */
+export function forbiddenCharacter(text: string): string | undefined {
+  const code = NOT_XML.exec(text)?.[0].codePointAt(0);
+  return code === undefined ? undefined : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+}
+
+/** Why SNS would refuse this attribute; undefined when it would take it. */
+export function attributeProblem({ name, type, value }: MessageAttribute): string | undefined {
+  if (name.length > 256) return `its name has ${name.length} characters, at most 256 are allowed`;
+  if (!NAME.test(name))
+    return 'its name may hold ASCII letters, digits, _, - and single dots inside, and must not be empty';
+  if (RESERVED.test(name)) return 'names that start with "aws." or "amazon." are reserved';
+  if (value === '' || (type === 'String.Array' && value === '[]')) return 'its value is empty';
+  const forbidden = forbiddenCharacter(value);
+  return forbidden && `its value holds ${forbidden}, which SNS does not allow`;
+}
+
+/** How many bytes SNS counts for an attribute: name, type and value; a Binary's before base64. */
+export function attributeBytes({ name, type, value }: MessageAttribute): number {
+  const valueBytes = type === 'Binary' ? Buffer.byteLength(value, 'base64') : Buffer.byteLength(value);
+  return Buffer.byteLength(name) + type.length + valueBytes;
+}
+
+/** Why SNS would refuse a message of this size; undefined when it fits. Sizes are in bytes. */
+export function sizeProblem(messageBytes: number, attributesBytes: number, maxBytes: number): string | undefined {
+  const total = messageBytes + attributesBytes;
+  if (total <= maxBytes) return undefined;
+  return `message of ${messageBytes} bytes and attributes of ${attributesBytes} bytes make ${total}, the topic takes ${maxBytes}`;
+}

@@ -1,0 +1,207 @@
+/**
+ * An event in; a notification, or a reason why there is none, out. Nothing here does I/O: what decides is the event, the
+ * options of its virtual host and the plugin.
+ *
+ * Topic, JSON body and default GUIDs are those of MongooseIM's `sns` backend
+ * (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/).
+ */
+import { type JID, parse as parseJid } from '@xmpp/jid';
+import { messageOf } from '../errors.ts';
+import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
+import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
+import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
+import { lazyStanza } from './stanza.ts';
+
+/** What SNS is to be told, and what it takes to tell it in the right order. */
+export interface Notification {
+  readonly eventId: string;
+  readonly topicArn: string;
+  /** Notifications of one topic with the same key are published in the order of their events: a bare JID. */
+  readonly orderKey: string;
+  /** When the event happened, in milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** The JSON string that is published. */
+  readonly message: string;
+  readonly attributes: readonly MessageAttribute[];
+  /** Message and attributes as SNS counts them, in bytes. */
+  readonly bytes: number;
+}
+
+/** Why an event is not published though nothing is wrong. */
+export type SkipReason = 'no-topic' | 'host-has-no-sns' | 'not-first-session' | 'sessions-left' | 'filtered';
+
+export type Translation =
+  | { readonly kind: 'publish'; readonly notification: Notification }
+  | { readonly kind: 'skip'; readonly reason: SkipReason }
+  | { readonly kind: 'dead'; readonly reason: DeadReason; readonly detail: string };
+
+/** Why an event became a dead letter before SNS was asked. */
+export type DeadReason = 'plugin' | 'too-large';
+
+export type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host';
+
+/** How the events of one virtual host are published. */
+export interface Route {
+  /** Topic ARN by kind; a kind without one is not published. */
+  readonly topics: { readonly presence?: string; readonly pm?: string; readonly muc?: string };
+  readonly plugin: SnsPlugin;
+  readonly presence: 'user' | 'session';
+  readonly attributes: readonly BuiltInAttribute[];
+  /** What a topic takes for one message, in bytes. */
+  readonly maxBytes: (topicArn: string) => number;
+}
+
+const skip = (reason: SkipReason): Translation => ({ kind: 'skip', reason });
+const dead = (reason: DeadReason, detail: string): Translation => ({ kind: 'dead', reason, detail });
+
+/**
+ * Translates one event. Answers at once unless the virtual host has a plugin, which may take its time.
+ * @param route how that virtual host publishes; undefined when it publishes nothing
+ */
+export function translate(event: XmppEvent, route: Route | undefined): Translation | Promise<Translation> {
+  if (!route) return skip('host-has-no-sns');
+  const topicArn = route.topics[kindOf(event)];
+  if (topicArn === undefined) return skip('no-topic');
+  if (event.kind === 'presence' && route.presence === 'user') {
+    const other = otherSessions(event);
+    if (other) return skip(other);
+  }
+  if (hasFunctions(route.plugin)) return translateWithPlugin(event, route, topicArn);
+  return compose(event, route, topicArn, bareJid, []);
+}
+
+/** Which of the three notifications an event makes. */
+export function kindOf(event: XmppEvent): 'presence' | 'pm' | 'muc' {
+  if (event.kind === 'presence') return 'presence';
+  return event.type === 'chat' ? 'pm' : 'muc';
+}
+
+/**
+ * Whether a session's change leaves the user's status as it was, since the user has other sessions. Where the server
+ * can't tell, the change is taken for the user's: a notification too many does less harm than a missing one.
+ */
+function otherSessions({ present, sessions }: PresenceEvent): SkipReason | undefined {
+  if (sessions === undefined) return undefined;
+  if (present) return sessions > 1 ? 'not-first-session' : undefined;
+  return sessions > 0 ? 'sessions-left' : undefined;
+}
+
+/** A JID without resource, in lower case: how MongooseIM names users and rooms. */
+export function bareJid(jid: string): string {
+  const slash = jid.indexOf('/');
+  return (slash < 0 ? jid : jid.slice(0, slash)).toLowerCase();
+}
+
+const hasFunctions = (plugin: SnsPlugin): boolean =>
+  Boolean(plugin.userGuid ?? plugin.presenceAttributes ?? plugin.messageAttributes ?? plugin.filter);
+
+async function translateWithPlugin(event: XmppEvent, route: Route, topicArn: string): Promise<Translation> {
+  try {
+    if ((await call(route.plugin, 'filter', event)) === false) return skip('filtered');
+    const guids = new Map<string, string>();
+    for (const jid of event.kind === 'presence' ? [event.jid] : [event.to, event.from])
+      guids.set(jid, await guidOf(jid, route.plugin));
+    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topicArn)) ?? {});
+    return compose(event, route, topicArn, (jid) => guids.get(jid) as string, attributes);
+  } catch (error) {
+    return dead('plugin', messageOf(error));
+  }
+}
+
+async function guidOf(jid: string, plugin: SnsPlugin): Promise<string> {
+  if (!plugin.userGuid) return bareJid(jid);
+  const guid: unknown = await call(plugin, 'userGuid', toJid(jid));
+  if (typeof guid !== 'string' || guid === '')
+    throw new Error(`userGuid should return a string that is not empty, and returned ${JSON.stringify(guid)}`);
+  return guid;
+}
+
+function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topicArn: string): unknown {
+  if (event.kind === 'presence') return call(plugin, 'presenceAttributes', topicArn, toJid(event.jid), event.present);
+  const type = event.type === 'chat' ? 'pm' : 'muc';
+  return call(plugin, 'messageAttributes', topicArn, toJid(event.from), toJid(event.to), type, lazyStanza(event));
+}
+
+const toJid = (jid: string): JID => parseJid(jid);
+
+/** Calls a plugin function if there is one, and says in every fault which one it was. */
+async function call<Name extends keyof SnsPlugin>(
+  plugin: SnsPlugin,
+  name: Name,
+  ...parameters: Parameters<Required<SnsPlugin>[Name]>
+): Promise<unknown> {
+  const run = plugin[name] as ((...parameters: unknown[]) => unknown) | undefined;
+  if (!run) return undefined;
+  try {
+    const answer = run(...parameters);
+    return isThenable(answer) ? await withinTime(answer) : answer;
+  } catch (error) {
+    throw new Error(`${name}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof (value as PromiseLike<unknown> | undefined)?.then === 'function';
+
+function compose(
+  event: XmppEvent,
+  route: Route,
+  topicArn: string,
+  guid: (jid: string) => string,
+  fromPlugin: readonly MessageAttribute[],
+): Translation {
+  const message = event.kind === 'presence' ? presenceJson(event, guid) : messageJson(event, guid);
+  const attributes = withBuiltIns(event, route.attributes, fromPlugin);
+  const messageBytes = Buffer.byteLength(message);
+  let attributesBytes = 0;
+  for (const attribute of attributes) attributesBytes += attributeBytes(attribute);
+  const problem = sizeProblem(messageBytes, attributesBytes, route.maxBytes(topicArn));
+  if (problem) return dead('too-large', problem);
+  return {
+    kind: 'publish',
+    notification: {
+      eventId: event.id,
+      topicArn,
+      orderKey: orderKeyOf(event),
+      at: event.at,
+      message,
+      attributes,
+      bytes: messageBytes + attributesBytes,
+    },
+  };
+}
+
+/** Whose order counts: the user's, for a private message its sender's, for a group message the room's. */
+function orderKeyOf(event: XmppEvent): string {
+  if (event.kind === 'presence') return bareJid(event.jid);
+  return bareJid(event.type === 'chat' ? event.from : event.to);
+}
+
+const presenceJson = (event: PresenceEvent, guid: (jid: string) => string): string =>
+  JSON.stringify({ user_id: guid(event.jid), present: event.present });
+
+const messageJson = (event: MessageEvent, guid: (jid: string) => string): string =>
+  JSON.stringify({ to_user_id: guid(event.to), message: event.body, from_user_id: guid(event.from) });
+
+/** The plugin's attributes and the chosen built-in ones; of two with one name the plugin's counts. */
+function withBuiltIns(
+  event: XmppEvent,
+  chosen: readonly BuiltInAttribute[],
+  fromPlugin: readonly MessageAttribute[],
+): readonly MessageAttribute[] {
+  if (chosen.length === 0) return fromPlugin;
+  const attributes = [...fromPlugin];
+  for (const name of chosen) {
+    const value = builtInValue(event, name);
+    if (!value || fromPlugin.some((attribute) => attribute.name === name)) continue;
+    attributes.push({ name, type: name === 'timestamp' ? 'Number' : 'String', value });
+  }
+  return attributes;
+}
+
+function builtInValue(event: XmppEvent, name: BuiltInAttribute): string | undefined {
+  if (name === 'event_id') return event.id;
+  if (name === 'timestamp') return String(event.at);
+  if (name === 'host') return event.host;
+  return event.kind === 'message' ? event.stanza_id : undefined;
+}

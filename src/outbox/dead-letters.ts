@@ -1,0 +1,101 @@
+/**
+ * Dead letters in the SQLite file: what a person lists, replays and deletes. Works on any connection to the file, so the
+ * command line uses it beside a running daemon: a replay is a mark that the daemon sees and acts on.
+ */
+import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
+import type { DeadLetter, NewDeadLetter } from './outbox.ts';
+
+export interface DeadLetterFilter {
+  readonly ids?: readonly number[] | undefined;
+  readonly reason?: string | undefined;
+  readonly topicArn?: string | undefined;
+}
+
+interface Row {
+  id: number;
+  event_id: string;
+  topic_arn: string | null;
+  reason: string;
+  detail: string;
+  attempts: number;
+  died_at: number;
+  content: string;
+  replay: number;
+}
+
+export function insertDeadLetter(database: DatabaseSync, letter: NewDeadLetter, now: number): void {
+  const { eventId, topicArn, reason, detail, attempts, content } = letter;
+  database
+    .prepare(
+      'INSERT INTO dead_letter (event_id, topic_arn, reason, detail, attempts, died_at, content) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    )
+    .run(eventId, topicArn ?? null, reason, detail, attempts, now, JSON.stringify(content));
+}
+
+/** Dead letters that match, oldest first, from the one after `afterId` on, at most `limit`. */
+export function listDeadLetters(
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  limit: number,
+  afterId = 0,
+): DeadLetter[] {
+  const { where, values } = condition(filter);
+  const rows = database
+    .prepare(`SELECT * FROM dead_letter WHERE id > ? AND ${where} ORDER BY id LIMIT ?`)
+    .all(afterId, ...values, limit);
+  return rows.map((row) => toDeadLetter(row as unknown as Row));
+}
+
+/** How many match. */
+export function countDeadLetters(database: DatabaseSync, filter: DeadLetterFilter): number {
+  const { where, values } = condition(filter);
+  return Number(database.prepare(`SELECT count(*) AS n FROM dead_letter WHERE ${where}`).get(...values)?.n);
+}
+
+/** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
+export function requestReplay(database: DatabaseSync, filter: DeadLetterFilter): number {
+  const { where, values } = condition(filter);
+  return Number(database.prepare(`UPDATE dead_letter SET replay = 1 WHERE ${where}`).run(...values).changes);
+}
+
+/** Deletes those that match, for good; answers how many. */
+export function purgeDeadLetters(database: DatabaseSync, filter: DeadLetterFilter): number {
+  const { where, values } = condition(filter);
+  return Number(database.prepare(`DELETE FROM dead_letter WHERE ${where}`).run(...values).changes);
+}
+
+/** Those marked for replay, oldest first, at most `limit`. */
+export function replayRequested(database: DatabaseSync, limit: number): DeadLetter[] {
+  const rows = database.prepare('SELECT * FROM dead_letter WHERE replay = 1 ORDER BY id LIMIT ?').all(limit);
+  return rows.map((row) => toDeadLetter(row as unknown as Row));
+}
+
+function condition({ ids, reason, topicArn }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
+  const parts = ['true'];
+  const values: SQLInputValue[] = [];
+  if (ids) {
+    parts.push('id IN (SELECT value FROM json_each(?))');
+    values.push(JSON.stringify(ids));
+  }
+  if (reason !== undefined) {
+    parts.push('reason = ?');
+    values.push(reason);
+  }
+  if (topicArn !== undefined) {
+    parts.push('topic_arn = ?');
+    values.push(topicArn);
+  }
+  return { where: parts.join(' AND '), values };
+}
+
+const toDeadLetter = (row: Row): DeadLetter => ({
+  id: row.id,
+  eventId: row.event_id,
+  topicArn: row.topic_arn ?? undefined,
+  reason: row.reason,
+  detail: row.detail,
+  attempts: row.attempts,
+  diedAt: row.died_at,
+  content: JSON.parse(row.content),
+  replayRequested: row.replay === 1,
+});

@@ -1,0 +1,136 @@
+/** The SQLite file of the embedded outbox: opening it, its tables, and the lock that keeps a second daemon out. */
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { messageOf, PusherError } from '../errors.ts';
+
+// "xevp" in ASCII: tells our file from any other SQLite database (https://www.sqlite.org/pragma.html#pragma_application_id).
+const APPLICATION_ID = 0x78657670;
+const VERSION = 1;
+
+// AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
+// `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
+const TABLES = `
+  CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
+  CREATE TABLE notification (
+    seq INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    order_key TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    committed_at INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    attributes TEXT,
+    bytes INTEGER NOT NULL
+  );
+  CREATE TABLE source (
+    source TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    holes INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER NOT NULL DEFAULT 0,
+    heard_at INTEGER NOT NULL,
+    PRIMARY KEY (source, epoch)
+  ) WITHOUT ROWID;
+  CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT NOT NULL,
+    topic_arn TEXT,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    died_at INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    replay INTEGER NOT NULL DEFAULT 0
+  );
+  CREATE INDEX dead_letter_replay ON dead_letter (id) WHERE replay = 1;
+`;
+
+/**
+ * Opens the outbox file, making it (mode 0600) if there is none.
+ * @param options.create whether to make it when it is missing
+ * @throws PusherError OUTBOX_UNUSABLE that says what is wrong with the file
+ */
+export function openDatabase(file: string, options: { create: boolean }): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    // Made by us, for SQLite would give it the umask's mode; -wal and -shm follow the file's.
+    if (options.create && !existsSync(file)) closeSync(openSync(file, 'wx', 0o600));
+    chmodSync(file, 0o600);
+    database = new DatabaseSync(file, { timeout: 5_000 });
+    // WAL and FULL: a commit is on disk when it returns, also at a loss of power (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
+    prepareTables(database, file);
+    return database;
+  } catch (error) {
+    database?.close();
+    if (error instanceof PusherError) throw error;
+    throw unusable(file, describe(error), error);
+  }
+}
+
+function prepareTables(database: DatabaseSync, file: string): void {
+  const version = pragma(database, 'user_version');
+  const application = pragma(database, 'application_id');
+  if (version === VERSION && application === APPLICATION_ID) return;
+  const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n;
+  if (application !== APPLICATION_ID && tables !== 0)
+    throw unusable(file, "is another program's SQLite database; set outbox.path to a file of its own");
+  if (version > VERSION)
+    throw unusable(file, `was written by a newer release (schema ${version}, this one knows ${VERSION}); run that one`);
+  database.exec(`BEGIN IMMEDIATE; ${TABLES}
+    PRAGMA user_version = ${VERSION}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT;`);
+}
+
+/** The value of a pragma that answers one number. */
+export function pragma(database: DatabaseSync, name: string): number {
+  const row = database.prepare(`PRAGMA ${name}`).get();
+  return Number(Object.values(row ?? {})[0]);
+}
+
+const unusable = (file: string, problem: string, cause?: unknown) =>
+  new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${problem}`, cause);
+
+/** What SQLite's or the system's error means for the person who has to mend it. */
+export function describe(error: unknown): string {
+  const { errcode, code } = error as { errcode?: number; code?: string };
+  // Primary result codes are the low byte (https://www.sqlite.org/rescode.html).
+  const primary = errcode === undefined ? undefined : errcode & 0xff;
+  if (primary === 11 || primary === 26)
+    return 'is damaged, or no SQLite database: move it away to start empty, or restore it from a backup';
+  if (primary === 13 || code === 'ENOSPC') return "can't grow: the disk is full";
+  if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return "can't be written: check the owner and mode of the file and its folder";
+  if (primary === 5) return 'is locked by another process';
+  if (code === 'ENOENT') return 'does not exist, nor can it be made: is the folder there?';
+  return `can't be used: ${messageOf(error)}`;
+}
+
+/**
+ * Keeps a second daemon away from an outbox. The lock is SQLite's on a file of its own, held by an open transaction, so
+ * it goes with the process however that ends.
+ * @throws PusherError OUTBOX_LOCKED naming the process that has it
+ */
+export function lockOutbox(file: string): { release(): void } {
+  const lock = new DatabaseSync(`${file}.lock`, { timeout: 0 });
+  try {
+    lock.exec('BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS owner (pid INTEGER); DELETE FROM owner;');
+    lock.prepare('INSERT INTO owner VALUES (?)').run(process.pid);
+    lock.exec('COMMIT; BEGIN IMMEDIATE');
+    return { release: () => lock.close() };
+  } catch (error) {
+    const owner = ownerOf(lock);
+    lock.close();
+    if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error), error);
+    const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
+    throw new PusherError('OUTBOX_LOCKED', message);
+  }
+}
+
+function ownerOf(lock: DatabaseSync): string {
+  try {
+    const pid = lock.prepare('SELECT pid FROM owner').get()?.pid;
+    return pid === undefined ? '' : ` (process ${pid})`;
+  } catch {
+    return ''; // It is just being written: the lock matters, the name is a courtesy.
+  }
+}

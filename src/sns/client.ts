@@ -1,0 +1,112 @@
+/** The way to one SNS endpoint with one account's credentials: signs, sends, and reads every outcome into a value. */
+import { Pool } from 'undici';
+import { messageOf } from '../errors.ts';
+import type { Notification } from '../notification/notification.ts';
+import { type AwsCredentials, createSigner } from './signature.ts';
+import type { Failure } from './verdict.ts';
+import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
+
+/** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
+export type BatchOutcome = { readonly failure: Failure } | { readonly entries: readonly (Failure | undefined)[] };
+
+/** What came of any other request. */
+export type CallOutcome = { readonly failure: Failure } | { readonly xml: string };
+
+export interface SnsClient {
+  /** Publishes up to 10 notifications to a topic. Never throws for what SNS or the network does. */
+  publishBatch(topicArn: string, entries: readonly Notification[]): Promise<BatchOutcome>;
+  /** Sends any action of SNS's query API. */
+  call(parameters: Readonly<Record<string, string>>): Promise<CallOutcome>;
+  /** Ends its connections, requests under way included. */
+  destroy(): void;
+}
+
+export interface SnsClientOptions {
+  /** Endpoint: scheme, host, port and path are used. */
+  readonly endpoint: URL;
+  readonly region: string;
+  readonly credentials: () => AwsCredentials | Promise<AwsCredentials>;
+  /** Most connections at once. */
+  readonly connections: number;
+  readonly now?: () => number;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** For the answer's head, and then for each part of its body. SNS answers within tens of milliseconds. */
+const ANSWER_TIMEOUT_MS = 10_000;
+// SNS closes a connection that is idle for longer; a request on its way at that moment would be lost.
+const KEEP_ALIVE_MS = 15_000;
+
+export function createSnsClient(options: SnsClientOptions): SnsClient {
+  const { endpoint, region, credentials, connections, now = Date.now } = options;
+  const signer = createSigner(endpoint, region, 'sns', CONTENT_TYPE);
+  const pool = new Pool(endpoint.origin, {
+    connections,
+    connect: { timeout: CONNECT_TIMEOUT_MS },
+    headersTimeout: ANSWER_TIMEOUT_MS,
+    bodyTimeout: ANSWER_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    pipelining: 1,
+  });
+
+  const post = async (form: string): Promise<{ status: number; text: string } | { failure: Failure }> => {
+    try {
+      const headers = signer.sign(form, await credentials(), now());
+      const answer = await pool.request({
+        method: 'POST',
+        path: endpoint.pathname,
+        headers: headers as unknown as Record<string, string>,
+        body: form,
+      });
+      return { status: answer.statusCode, text: await answer.body.text() };
+    } catch (error) {
+      const { code = 'NetworkError' } = error as { code?: string };
+      return { failure: { kind: 'network', code, message: messageOf(error) } };
+    }
+  };
+
+  return {
+    async publishBatch(topicArn, entries) {
+      const answer = await post(publishBatchForm(topicArn, entries));
+      if ('failure' in answer) return answer;
+      if (answer.status !== 200) return { failure: refused(answer.status, answer.text) };
+      const read = readPublishBatchAnswer(answer.text, entries.length);
+      if (!read) return { failure: notAnAnswer() };
+      return { entries: read.map(entryFailure) };
+    },
+    async call(parameters) {
+      const answer = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString());
+      if ('failure' in answer) return answer;
+      return answer.status === 200 ? { xml: answer.text } : { failure: refused(answer.status, answer.text) };
+    },
+    destroy: () => void pool.destroy(),
+  };
+}
+
+function refused(status: number, text: string): Failure {
+  const error = readError(text);
+  return {
+    kind: 'request',
+    status,
+    code: error?.code ?? `HTTP${status}`,
+    message: error?.message ?? 'no error document',
+  };
+}
+
+const notAnAnswer = (): Failure => ({
+  kind: 'network',
+  code: 'UnreadableAnswer',
+  message: 'HTTP 200 with a body that is no PublishBatch answer, or cut short; is sns_host really SNS?',
+});
+
+function entryFailure(answer: EntryAnswer | undefined): Failure | undefined {
+  if (answer === 'successful') return undefined;
+  if (!answer)
+    return {
+      kind: 'entry',
+      code: 'NotMentioned',
+      message: 'the answer does not mention this entry',
+      senderFault: false,
+    };
+  return { kind: 'entry', ...answer };
+}

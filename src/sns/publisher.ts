@@ -1,0 +1,293 @@
+/**
+ * The loop from the outbox to SNS for one account: takes what waits, packs batches, sends them, and turns every outcome
+ * into what happens next.
+ *
+ * Maintained invariants:
+ * - At most `poolSize` requests are under way, and a request's slot and its lanes are free again only when the outbox has
+ *   settled what came of it. So what a kill makes SNS see twice is never more than what was under way.
+ * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
+ * - A paused topic sends nothing until its pause is over, then a single batch to see; other topics don't notice.
+ */
+import type { Logger } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Outbox, Settlement } from '../outbox/outbox.ts';
+import type { SnsClient } from './client.ts';
+import { type Entry, Lanes } from './lanes.ts';
+import { pauseLength, retryDelay, type Verdict, verdictOf } from './verdict.ts';
+import { MAX_ENTRIES } from './wire.ts';
+
+export interface PublisherOptions {
+  readonly client: SnsClient;
+  readonly outbox: Outbox;
+  /** ARNs of the topics it publishes to. */
+  readonly topics: readonly string[];
+  /** Most requests under way at once. */
+  readonly poolSize: number;
+  readonly retryCount: number;
+  readonly retryBaseMs: number;
+  readonly exhausted: 'wait' | 'dead-letter';
+  /** What a topic takes for a batch together, in bytes. */
+  readonly maxBytes: (topicArn: string) => number;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly now?: () => number;
+  readonly random?: () => number;
+}
+
+/** Why a topic waits, and until when it does so at least. */
+export interface Pause {
+  readonly reason: string;
+  readonly detail: string;
+  readonly advice: string;
+  /** When it stopped taking, when this pause began and when it ends; milliseconds since the Unix epoch. */
+  readonly since: number;
+  readonly began: number;
+  readonly until: number;
+}
+
+export interface TopicState {
+  readonly arn: string;
+  readonly pause: Pause | undefined;
+  /** Requests under way. */
+  readonly inFlight: number;
+}
+
+export interface Publisher {
+  start(): void;
+  topics(): TopicState[];
+  /** Takes nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
+  stop(graceMs: number): Promise<void>;
+}
+
+interface Topic {
+  readonly arn: string;
+  readonly lanes: Lanes;
+  pause: Pause | undefined;
+  /** Pauses in a row without anything taken in between. */
+  pauses: number;
+  inFlight: number;
+  loading: boolean;
+  /** Whether the outbox may have more than what was taken. */
+  more: boolean;
+}
+
+/** How many notifications, and bytes, of one topic are held in memory: enough to fill every slot from many lanes. */
+const WINDOW = 10_000;
+const WINDOW_BYTES = 32 * 1_048_576;
+/** How many are taken from the outbox at a time. */
+const TAKE = 1_000;
+const EXHAUSTED_ADVICE = 'SNS or the way to it fails; it is tried again by itself, have a look if it lasts';
+
+export function createPublisher(options: PublisherOptions): Publisher {
+  return new SnsPublisher(options);
+}
+
+class SnsPublisher implements Publisher {
+  readonly #options: PublisherOptions;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #topics: Topic[];
+  #next = 0;
+  #inFlight = 0;
+  #running = false;
+  #idle: (() => void) | undefined;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#random = options.random ?? Math.random;
+    this.#topics = options.topics.map((arn) => ({
+      arn,
+      lanes: new Lanes(),
+      pause: undefined,
+      pauses: 0,
+      inFlight: 0,
+      loading: false,
+      more: true,
+    }));
+  }
+
+  start(): void {
+    this.#running = true;
+    this.#options.outbox.onCommitted(() => {
+      for (const topic of this.#topics) topic.more = true;
+      this.#pump();
+    });
+    this.#pump();
+  }
+
+  topics(): TopicState[] {
+    return this.#topics.map(({ arn, pause, inFlight }) => ({ arn, pause, inFlight }));
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#running = false;
+    if (this.#inFlight === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      }),
+      new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, graceMs);
+      }),
+    ]);
+    clearTimeout(timer);
+  }
+
+  /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
+  #pump(): void {
+    if (!this.#running) return;
+    for (const topic of this.#topics) void this.#refill(topic);
+    while (this.#inFlight < this.#options.poolSize) {
+      const topic = this.#nextTopic();
+      if (!topic) return;
+      void this.#send(topic, topic.lanes.take(MAX_ENTRIES, this.#options.maxBytes(topic.arn)));
+    }
+  }
+
+  /** The next topic, in turn, that has something to send and may. */
+  #nextTopic(): Topic | undefined {
+    for (let step = 0; step < this.#topics.length; step++) {
+      const topic = this.#topics[this.#next++ % this.#topics.length] as Topic;
+      if (topic.lanes.ready && this.#maySend(topic)) return topic;
+    }
+    return undefined;
+  }
+
+  #maySend({ pause, inFlight }: Topic): boolean {
+    return !pause || (inFlight === 0 && this.#now() >= pause.until);
+  }
+
+  async #refill(topic: Topic): Promise<void> {
+    const { lanes } = topic;
+    if (topic.loading || !topic.more || lanes.size > WINDOW - TAKE || lanes.bytes > WINDOW_BYTES) return;
+    topic.loading = true;
+    topic.more = false;
+    const taken = await this.#options.outbox.take(topic.arn, TAKE);
+    topic.loading = false;
+    for (const notification of taken) lanes.add(notification);
+    if (taken.length > 0) {
+      topic.more = true;
+      this.#pump();
+    }
+  }
+
+  /** One request and all that comes of it. */
+  async #send(topic: Topic, batch: readonly Entry[]): Promise<void> {
+    this.#inFlight += 1;
+    topic.inFlight += 1;
+    const started = this.#now();
+    const settlements: Settlement[] = [];
+    const settled: Entry[] = [];
+    const settle = (entry: Entry, dead?: Settlement['dead']) => {
+      settled.push(entry);
+      settlements.push(dead ? { notification: entry.notification, dead } : { notification: entry.notification });
+    };
+    for (const [entry, verdict] of await this.#ask(topic, batch)) {
+      if (!verdict) {
+        settle(entry);
+      } else if (verdict.kind === 'dead') {
+        this.#died(topic, entry, verdict.reason);
+        settle(entry, { reason: verdict.reason, detail: verdict.detail, attempts: entry.attempts + 1 });
+      } else if (verdict.kind === 'pause') {
+        this.#pause(topic, started, verdict);
+        topic.lanes.release(entry);
+      } else {
+        this.#again(topic, entry, started, verdict, settle);
+      }
+    }
+    const delivered = settlements.length - settlements.filter(({ dead }) => dead).length;
+    if (delivered > 0) this.#resumed(topic, started);
+    if (settlements.length > 0) await this.#options.outbox.settle(settlements);
+    for (const entry of settled) topic.lanes.settled(entry);
+    this.#inFlight -= 1;
+    topic.inFlight -= 1;
+    this.#pump();
+    if (this.#inFlight === 0) this.#idle?.();
+  }
+
+  /** Asks SNS to take a batch; answers for each entry what that means, `undefined` when SNS has it. */
+  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(readonly [Entry, Verdict | undefined])[]> {
+    const { client, metrics } = this.#options;
+    const started = this.#now();
+    const outcome = await client.publishBatch(
+      topic.arn,
+      batch.map(({ notification }) => notification),
+    );
+    const finished = this.#now();
+    metrics.request(topic.arn, batch.length, finished - started);
+    if ('failure' in outcome) {
+      const verdict = verdictOf(outcome.failure, batch.length);
+      metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
+      if (verdict.kind !== 'split') return batch.map((entry) => [entry, verdict]);
+      // Entries of one batch are of different lanes, so the halves' order doesn't matter.
+      const middle = Math.ceil(batch.length / 2);
+      const first = await this.#ask(topic, batch.slice(0, middle));
+      return [...first, ...(await this.#ask(topic, batch.slice(middle)))];
+    }
+    return batch.map((entry, index) => {
+      const failure = outcome.entries[index];
+      const verdict = failure && verdictOf(failure, 1);
+      metrics.outcome(topic.arn, verdict?.kind ?? 'delivered', verdict?.reason ?? '', 1);
+      if (!verdict) metrics.delivered(topic.arn, finished - entry.notification.at);
+      return [entry, verdict];
+    });
+  }
+
+  /** After an error worth another try: the entry waits its turn, or, its retries used up, its topic does. */
+  #again(
+    topic: Topic,
+    entry: Entry,
+    started: number,
+    { reason, detail }: Verdict,
+    settle: (entry: Entry, dead: Settlement['dead']) => void,
+  ): void {
+    const { retryCount, retryBaseMs, exhausted } = this.#options;
+    entry.attempts += 1;
+    if (entry.attempts <= retryCount) {
+      const release = () => {
+        topic.lanes.release(entry);
+        this.#pump();
+      };
+      setTimeout(release, retryDelay(entry.attempts, retryBaseMs, this.#random())).unref();
+    } else if (exhausted === 'dead-letter') {
+      const dead = { reason, detail, attempts: entry.attempts };
+      this.#died(topic, entry, reason);
+      settle(entry, dead);
+    } else {
+      this.#pause(topic, started, { reason, detail, advice: EXHAUSTED_ADVICE });
+      topic.lanes.release(entry);
+    }
+  }
+
+  #pause(topic: Topic, started: number, why: { reason: string; detail: string; advice: string }): void {
+    // What was sent before the pause began fails for the same cause, and says nothing new.
+    if (topic.pause && started < topic.pause.began) return;
+    const now = this.#now();
+    topic.pauses += 1;
+    const length = pauseLength(topic.pauses);
+    const { reason, detail, advice } = why;
+    topic.pause = { reason, detail, advice, since: topic.pause?.since ?? now, began: now, until: now + length };
+    this.#options.log.warn(
+      { topic: topic.arn, reason, detail, advice, pauseMs: length },
+      'topic paused: nothing is lost, it is tried again after the pause',
+    );
+    setTimeout(() => this.#pump(), length).unref();
+  }
+
+  #resumed(topic: Topic, started: number): void {
+    if (!topic.pause || started < topic.pause.began) return;
+    const pausedMs = this.#now() - topic.pause.since;
+    this.#options.log.info({ topic: topic.arn, pausedMs }, 'topic resumed');
+    topic.pause = undefined;
+    topic.pauses = 0;
+  }
+
+  #died(topic: Topic, { notification }: Entry, reason: string): void {
+    this.#options.metrics.deadLetter(topic.arn, reason);
+    // Not the detail: SNS may quote what it refused, and that stays out of the log.
+    const line = { topic: topic.arn, event: notification.eventId, reason };
+    this.#options.log.error(line, 'notification became a dead letter; see `dead-letters show`');
+  }
+}

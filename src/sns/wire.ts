@@ -1,0 +1,87 @@
+/**
+ * SNS's query protocol: a form in, XML out. Nothing but text to text, so that every form can be tested without a server.
+ * https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
+ */
+import type { Notification } from '../notification/notification.ts';
+
+/** Most entries in a batch. */
+export const MAX_ENTRIES = 10;
+export const CONTENT_TYPE = 'application/x-www-form-urlencoded; charset=utf-8';
+
+/**
+ * The form of a PublishBatch; entry N has the id `N`. Never with MessageStructure, which would make SNS look for a
+ * `default` message inside our JSON and refuse it.
+ */
+export function publishBatchForm(topicArn: string, entries: readonly Notification[]): string {
+  let form = `Action=PublishBatch&Version=2010-03-31&TopicArn=${encodeURIComponent(topicArn)}`;
+  entries.forEach(({ message, attributes }, index) => {
+    const at = `&PublishBatchRequestEntries.member.${index + 1}.`;
+    form += `${at}Id=${index}${at}Message=${encodeURIComponent(message)}`;
+    attributes.forEach(({ name, type, value }, position) => {
+      const entry = `${at}MessageAttributes.entry.${position + 1}.`;
+      const field = type === 'Binary' ? 'BinaryValue' : 'StringValue';
+      form += `${entry}Name=${encodeURIComponent(name)}${entry}Value.DataType=${type}`;
+      form += `${entry}Value.${field}=${encodeURIComponent(value)}`;
+    });
+  });
+  return form;
+}
+
+/** What an answer says of one entry: SNS has it, or why not. */
+export type EntryAnswer =
+  | { readonly code: string; readonly message: string; readonly senderFault: boolean }
+  | 'successful';
+
+/**
+ * What a PublishBatch answer says of each of `count` entries; undefined for an entry that it does not mention, the whole
+ * undefined when it is no such answer. An entry that is named both ways counts as failed: better twice than never.
+ */
+export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer | undefined)[] | undefined {
+  if (!xml.includes('<PublishBatchResult>') || !xml.includes('</PublishBatchResponse>')) return undefined;
+  const answers = new Array<EntryAnswer | undefined>(count);
+  for (const member of members(xml, 'Successful')) {
+    const index = entryIndex(member, count);
+    if (index !== undefined && member.includes('<MessageId>')) answers[index] = 'successful';
+  }
+  for (const member of members(xml, 'Failed')) {
+    const index = entryIndex(member, count);
+    if (index !== undefined)
+      answers[index] = {
+        code: element(member, 'Code') ?? 'UnknownError',
+        message: element(member, 'Message') ?? '',
+        senderFault: element(member, 'SenderFault') === 'true',
+      };
+  }
+  return answers;
+}
+
+/** Code and message of an ErrorResponse; undefined when it is none. */
+export function readError(xml: string): { code: string; message: string } | undefined {
+  const code = element(xml, 'Code');
+  return code === undefined ? undefined : { code, message: element(xml, 'Message') ?? '' };
+}
+
+function members(xml: string, list: string): string[] {
+  const inside = element(xml, list);
+  return inside === undefined ? [] : inside.split('<member>').slice(1);
+}
+
+function entryIndex(member: string, count: number): number | undefined {
+  const id = element(member, 'Id');
+  return id !== undefined && /^\d$/.test(id) && Number(id) < count ? Number(id) : undefined;
+}
+
+/** The content of the first element of that name: SNS's answers hold no attributes and no nesting of a name in itself. */
+function element(xml: string, name: string): string | undefined {
+  const start = xml.indexOf(`<${name}>`);
+  if (start < 0) return undefined;
+  const end = xml.indexOf(`</${name}>`, start);
+  if (end < 0) return undefined;
+  const content = xml.slice(start + name.length + 2, end);
+  return content.includes('&') ? unescapeXml(content) : content;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', quot: '"', apos: "'", amp: '&' };
+
+const unescapeXml = (text: string): string =>
+  text.replace(/&(lt|gt|quot|apos|amp);/g, (_, name: string) => ENTITIES[name] ?? '');

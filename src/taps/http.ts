@@ -1,0 +1,127 @@
+/** The HTTP tap: where adapters post their batches. Its form is the tap protocol, version 1 (docs/tap-protocol.md). */
+import { hash, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import path from 'node:path';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
+import type { HttpTapOptions } from '../config/options.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS, problemOf } from './payload.ts';
+import type { Receive } from './tap.ts';
+
+export interface HttpTap {
+  /** Starts to listen; answers the URL that adapters post to. @throws PusherError LISTEN_FAILED */
+  listen(): Promise<string>;
+  /** Answers what was received, and refuses what comes. */
+  close(): Promise<void>;
+}
+
+interface HttpTapSetup {
+  readonly options: HttpTapOptions;
+  /** What relative paths are relative to. */
+  readonly folder: string;
+  readonly receive: Receive;
+  readonly log: Logger;
+}
+
+/** How long an adapter should wait after a 503, in seconds. */
+const RETRY_AFTER_S = 2;
+
+export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): HttpTap {
+  const server = createServer(options, folder);
+  const refuse = (reply: FastifyReply, status: number, code: string, message: string) =>
+    reply.code(status).send({ error: { code, message } });
+
+  let closing = false;
+  const putOff = (reply: FastifyReply, code: string, message: string) =>
+    refuse(reply.header('retry-after', RETRY_AFTER_S), 503, code, message);
+
+  server.addHook('onRequest', async (request, reply) => {
+    if (closing) return putOff(reply, 'stopping', 'the daemon is stopping');
+    if (authorized(request.headers.authorization, options.secret)) return;
+    log.error({ from: request.ip }, 'tap request refused: no or a wrong secret');
+    return refuse(reply, 401, 'unauthorized', 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"');
+  });
+
+  server.setErrorHandler((error: FastifyError, request, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status === 413)
+      return refuse(reply, 413, 'too_large', `a batch has at most ${MAX_BATCH_BYTES} bytes and ${MAX_EVENTS} events`);
+    if (status < 500) {
+      log.warn({ from: request.ip, problem: error.code }, 'tap request refused: not JSON');
+      return refuse(
+        reply,
+        400,
+        'not_json',
+        `the body should be JSON with Content-Type application/json: ${error.code}`,
+      );
+    }
+    log.error({ from: request.ip, problem: messageOf(error) }, 'tap request failed');
+    return refuse(reply, 500, 'internal', 'the daemon failed; its log says why');
+  });
+  server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'the tap is at POST /v1/events'));
+
+  server.post('/v1/events', async (request, reply) => {
+    const parsed = batchSchema.safeParse(request.body);
+    if (!parsed.success) {
+      const problem = problemOf(parsed.error);
+      log.error({ from: request.ip, problem }, 'batch refused: not of the form of the tap protocol');
+      return refuse(reply, 400, 'malformed_batch', problem);
+    }
+    const { source, epoch, first_seq, events } = parsed.data;
+    if (events.length > MAX_EVENTS)
+      return refuse(reply, 413, 'too_large', `a batch has at most ${MAX_EVENTS} events, this one has ${events.length}`);
+    const numbering = epoch !== undefined && first_seq !== undefined ? { epoch, first: first_seq } : undefined;
+    try {
+      return await receive({ tap: 'http', source, numbering, events });
+    } catch (error) {
+      if (!(error instanceof PusherError)) throw error;
+      log.warn(
+        { source, code: error.code, problem: error.message },
+        'batch put off: the adapter keeps it and tries again',
+      );
+      return putOff(reply, error.code.toLowerCase(), error.message);
+    }
+  });
+
+  return {
+    async listen() {
+      const { host, port } = options.listen;
+      try {
+        return `${await server.listen({ host, port })}/v1/events`;
+      } catch (error) {
+        throw new PusherError(
+          'LISTEN_FAILED',
+          `tap.http.listen: can't listen on ${host}:${port}: ${messageOf(error)}`,
+          error,
+        );
+      }
+    },
+    close() {
+      closing = true;
+      return server.close();
+    },
+  };
+}
+
+function createServer(options: HttpTapOptions, folder: string): FastifyInstance<Server> {
+  const common = { bodyLimit: MAX_BATCH_BYTES, forceCloseConnections: 'idle' as const, return503OnClosing: false };
+  if (options.tls_cert === undefined || options.tls_key === undefined) return fastify(common);
+  const read = (key: 'tls_cert' | 'tls_key', file: string) => {
+    try {
+      return readFileSync(path.resolve(folder, file));
+    } catch (error) {
+      throw new PusherError('LISTEN_FAILED', `tap.http.${key}: can't read ${file}: ${messageOf(error)}`, error);
+    }
+  };
+  const https = { cert: read('tls_cert', options.tls_cert), key: read('tls_key', options.tls_key) };
+  return fastify({ ...common, https }) as unknown as FastifyInstance<Server>;
+}
+
+/** Compares in constant time: digests, for the lengths must not show either. */
+function authorized(header: string | undefined, secret: string | undefined): boolean {
+  if (secret === undefined) return true;
+  const digest = (text: string) => hash('sha256', text, 'buffer');
+  return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${secret}`));
+}
