@@ -1,0 +1,100 @@
+/**
+ * Installs what the tests and the demo run beside the daemon, with apt, where it is missing. Services that a package
+ * brings are neither started nor enabled: the tests start their own, on ports and in folders of their own.
+ *
+ * Usage: node scripts/install-servers.ts prosody ejabberd …
+ */
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import path from 'node:path';
+
+interface Server {
+  /** A command that shows that it is installed. */
+  readonly command: string;
+  readonly packages: readonly string[];
+  readonly services: readonly string[];
+}
+
+const SERVERS = {
+  prosody: { command: 'prosody', packages: ['prosody', 'prosody-modules'], services: ['prosody'] },
+  ejabberd: { command: 'ejabberdctl', packages: ['ejabberd'], services: ['ejabberd', 'epmd'] },
+  rabbitmq: { command: 'rabbitmqctl', packages: ['rabbitmq-server'], services: ['rabbitmq-server', 'epmd'] },
+  chromium: { command: 'chromium', packages: ['chromium'], services: [] },
+  prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
+} satisfies Record<string, Server>;
+
+export type ServerName = keyof typeof SERVERS;
+
+/** /usr/sbin is not on every user's PATH, but that is where Debian puts some of these. */
+const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/local/sbin'];
+
+export function isInstalled(name: ServerName): boolean {
+  return FOLDERS.some((folder) => {
+    try {
+      accessSync(path.join(folder, SERVERS[name].command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/**
+ * Installs those that are missing; answers the names of those that are still missing afterwards, and why.
+ * @param say told what is about to happen, for it may take a minute
+ */
+export function install(
+  names: readonly ServerName[],
+  say: (text: string) => void,
+): { missing: ServerName[]; why: string } {
+  const wanted = names.filter((name) => !isInstalled(name));
+  if (wanted.length === 0) return { missing: [], why: '' };
+  const asRoot = rootCommand();
+  if (!asRoot) return { missing: wanted, why: 'neither root nor sudo without a password is to be had' };
+  if (spawnSync('apt-get', ['--version']).status !== 0) return { missing: wanted, why: 'this system has no apt-get' };
+  say(`installing ${wanted.join(', ')} with apt-get …`);
+  const { packages, services } = collect(wanted);
+  const [command, ...args] = [...asRoot, 'sh', '-c', SCRIPT, 'install', packages.join(' '), services.join(' ')];
+  const { status, stdout, stderr } = spawnSync(command as string, args, { encoding: 'utf8' });
+  const missing = names.filter((name) => !isInstalled(name));
+  return { missing, why: status === 0 ? '' : `apt-get failed:\n${stdout.slice(-2_000)}\n${stderr.slice(-2_000)}` };
+}
+
+function rootCommand(): string[] | undefined {
+  if (process.getuid?.() === 0) return [];
+  return spawnSync('sudo', ['-n', 'true']).status === 0 ? ['sudo', '-n'] : undefined;
+}
+
+function collect(names: readonly ServerName[]): { packages: string[]; services: string[] } {
+  const servers: Server[] = names.map((name) => SERVERS[name]);
+  return {
+    packages: servers.flatMap(({ packages }) => packages),
+    services: servers.flatMap(({ services }) => services),
+  };
+}
+
+// A package's own script starts its service unless policy-rc.d forbids that (exit status 101), and enables it in any
+// case at a first install; so it is forbidden for this while, and disabled afterwards. A policy-rc.d that was there
+// already comes back.
+const SCRIPT = `
+policy=/usr/sbin/policy-rc.d
+if [ -e $policy ]; then mv $policy $policy.before; fi
+trap 'rm -f $policy; if [ -e $policy.before ]; then mv $policy.before $policy; fi' EXIT
+printf '#!/bin/sh\\nexit 101\\n' > $policy && chmod 755 $policy
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq && apt-get install -y -qq --no-install-recommends $1 || exit 1
+for service in $2; do systemctl disable $service >/dev/null 2>&1 || true; done
+`;
+
+if (import.meta.main) {
+  const names = process.argv.slice(2);
+  const unknown = names.filter((name) => !(name in SERVERS));
+  if (unknown.length > 0 || names.length === 0) {
+    process.stderr.write(`usage: install-servers.ts ${Object.keys(SERVERS).join('|')} …\n`);
+    process.exit(2);
+  }
+  const { missing, why } = install(names as ServerName[], (text) => process.stderr.write(`${text}\n`));
+  for (const name of missing)
+    process.stderr.write(`${name} is missing and could not be installed: ${why || 'apt-get did not bring it'}\n`);
+  if (missing.length > 0) process.exit(1);
+}

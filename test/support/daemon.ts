@@ -1,0 +1,133 @@
+/** The daemon for tests: the command as a user runs it, in a process and a folder of its own. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePorts, launch, type Process, until } from './process.ts';
+import type { Sns } from './sns.ts';
+
+export const BIN = fileURLToPath(new URL('../../bin/xmpp-event-pusher.js', import.meta.url));
+
+export const TOPICS = { presence: 'user_presence_updated', pm: 'user_message_sent', muc: 'user_messagegroup_sent' };
+export const SECRET = 'tap-secret';
+
+export interface Daemon extends AsyncDisposable {
+  /** Where adapters post to. */
+  readonly tapUrl: string;
+  readonly adminUrl: string;
+  readonly folder: string;
+  readonly configFile: string;
+  readonly pid: number;
+  /** Starts it, again after a stop or a kill; settles when it is ready, or at least answers where `ready` is false. */
+  start(options?: { ready?: boolean }): Promise<void>;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  /** All that its runs wrote. */
+  output(): string;
+  /** Runs another command with its configuration; settles with the exit code and what it wrote. */
+  command(...args: string[]): Promise<{ code: number | null; output: string }>;
+  /** Posts a body to the tap. */
+  post(body: unknown, headers?: Record<string, string>): Promise<{ status: number; headers: Headers; json: unknown }>;
+  /** Writes the configuration anew, for the next start. */
+  configure(options: DaemonOptions): Promise<void>;
+}
+
+export interface DaemonOptions {
+  /** Lines for the sns section. */
+  sns?: string;
+  /** Lines for the sections behind it. */
+  rest?: string;
+  outbox?: string;
+  tap?: string;
+}
+
+/** Prepares a daemon that publishes to `sns`; `start` runs it. */
+export async function createDaemon(
+  sns: Pick<Sns, 'url' | 'region' | 'accountId'>,
+  options: DaemonOptions = {},
+): Promise<Daemon> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'pusher-'));
+  const configFile = path.join(folder, 'pusher.toml');
+  const [tapPort, adminPort] = (await freePorts(2)) as [number, number];
+  const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
+  const adminUrl = `http://127.0.0.1:${adminPort}`;
+  let child: Process | undefined;
+  let logged = '';
+
+  const configure = (options: DaemonOptions) => writeFile(configFile, configuration(sns, tapPort, adminPort, options));
+  const end = async (signal: 'SIGTERM' | 'SIGKILL') => {
+    await child?.end(signal);
+    logged += child?.output() ?? '';
+    child = undefined;
+  };
+  await configure(options);
+
+  return {
+    tapUrl,
+    adminUrl,
+    folder,
+    configFile,
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    async start({ ready = true } = {}) {
+      child = await launch(process.execPath, [BIN, 'run', '--config', configFile]);
+      const started = child;
+      await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {
+        if (!started.running) return true;
+        const { ok, status } = await fetch(`${adminUrl}/readyz`);
+        return ok || (!ready && status === 503);
+      }).catch((error: Error) => {
+        throw new Error(`${error.message}\n${started.output()}`);
+      });
+      if (!started.running) throw new Error(`the daemon ended:\n${started.output()}`);
+    },
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    output: () => logged + (child?.output() ?? ''),
+    async command(...args) {
+      const run = await launch(process.execPath, [BIN, ...args, '--config', configFile]);
+      return { code: await run.exited, output: run.output() };
+    },
+    async post(body, headers = {}) {
+      const response = await fetch(tapUrl, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${SECRET}`, ...headers },
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+      });
+      return { status: response.status, headers: response.headers, json: await response.json() };
+    },
+    configure,
+    async [Symbol.asyncDispose]() {
+      await end('SIGTERM');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const configuration = (
+  { url, region, accountId }: Pick<Sns, 'url' | 'region' | 'accountId'>,
+  tapPort: number,
+  adminPort: number,
+  { sns = '', rest = '', outbox = '', tap = '' }: DaemonOptions,
+): string => `
+[modules.mod_event_pusher.sns]
+  presence_updates_topic = "${TOPICS.presence}"
+  pm_messages_topic = "${TOPICS.pm}"
+  muc_messages_topic = "${TOPICS.muc}"
+  sns_host = "${url}"
+  region = "${region}"
+  access_key_id = "AKIAIOSFODNN7EXAMPLE"
+  secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+  account_id = "${accountId}"
+  ${sns}
+[tap.http]
+  listen = "127.0.0.1:${tapPort}"
+  secret = "${SECRET}"
+  ${tap}
+[outbox]
+  ${outbox}
+[admin]
+  listen = "127.0.0.1:${adminPort}"
+${rest}
+`;

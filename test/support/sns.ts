@@ -1,0 +1,103 @@
+/** An SNS for tests: fauxqs in this process, with an SQS queue behind each topic, so that what arrived is read back. */
+
+import { CreateTopicCommand, SNSClient, SubscribeCommand } from '@aws-sdk/client-sns';
+import {
+  CreateQueueCommand,
+  DeleteMessageBatchCommand,
+  type Message,
+  ReceiveMessageCommand,
+  SQSClient,
+} from '@aws-sdk/client-sqs';
+import { buildApp } from 'fauxqs';
+import { until } from './process.ts';
+
+/** A notification as a consumer of the topic's queue received it. */
+export interface Received {
+  readonly topic: string;
+  /** The published string, parsed. */
+  readonly body: Record<string, unknown>;
+  /** Its message attributes: type and value. */
+  readonly attributes: Readonly<Record<string, { Type: string; Value: string }>>;
+}
+
+export interface Sns extends AsyncDisposable {
+  readonly url: string;
+  readonly region: string;
+  readonly accountId: string;
+  /** The fastify instance that answers, for hooks that fail or check requests. */
+  readonly app: ReturnType<typeof buildApp>;
+  readonly received: readonly Received[];
+  /** Reads until there are `count` in all, or longer than `ms` nothing comes; answers all so far. */
+  receive(count: number, ms?: number): Promise<readonly Received[]>;
+}
+
+const REGION = 'eu-west-1';
+const credentials = {
+  accessKeyId: 'AKIAIOSFODNN7EXAMPLE',
+  secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
+};
+
+/** @param topics names of the topics to make */
+export async function startSns(topics: readonly string[], port = 0): Promise<Sns> {
+  const app = buildApp({ logger: false });
+  const url = await app.listen({ host: '127.0.0.1', port });
+  const client = { endpoint: url, region: REGION, credentials };
+  const sns = new SNSClient(client);
+  const sqs = new SQSClient(client);
+  const queues: { topic: string; url: string }[] = [];
+  let accountId = '';
+  for (const topic of topics) {
+    const { TopicArn } = await sns.send(new CreateTopicCommand({ Name: topic, ...fifo(topic, 'FifoTopic') }));
+    const queue = await sqs.send(new CreateQueueCommand({ QueueName: topic, ...fifo(topic, 'FifoQueue') }));
+    accountId = String(TopicArn).split(':')[4] ?? '';
+    const Endpoint = `arn:aws:sqs:${REGION}:${accountId}:${topic}`;
+    await sns.send(new SubscribeCommand({ TopicArn, Protocol: 'sqs', Endpoint }));
+    queues.push({ topic, url: String(queue.QueueUrl) });
+  }
+  const received: Received[] = [];
+
+  const drain = async (): Promise<void> => {
+    for (const { topic, url } of queues) {
+      for (;;) {
+        const { Messages = [] } = await sqs.send(new ReceiveMessageCommand({ QueueUrl: url, MaxNumberOfMessages: 10 }));
+        if (Messages.length === 0) break;
+        received.push(...Messages.map((message) => toReceived(topic, message)));
+        const Entries = Messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }));
+        await sqs.send(new DeleteMessageBatchCommand({ QueueUrl: url, Entries }));
+      }
+    }
+  };
+
+  return {
+    url,
+    region: REGION,
+    accountId,
+    app,
+    received,
+    async receive(count, ms = 20_000) {
+      const enough = async () => {
+        await drain();
+        return received.length >= count;
+      };
+      await until(`${count} notifications to arrive`, enough, ms).catch((error: Error) => {
+        throw new Error(
+          `${error.message}; there are ${received.length}: ${JSON.stringify(received.map(({ body }) => body))}`,
+        );
+      });
+      return received;
+    },
+    async [Symbol.asyncDispose]() {
+      sns.destroy();
+      sqs.destroy();
+      await app.close();
+    },
+  };
+}
+
+const fifo = (topic: string, attribute: string) =>
+  topic.endsWith('.fifo') ? { Attributes: { [attribute]: 'true' } } : {};
+
+function toReceived(topic: string, { Body }: Message): Received {
+  const envelope = JSON.parse(String(Body));
+  return { topic, body: JSON.parse(envelope.Message), attributes: envelope.MessageAttributes ?? {} };
+}
