@@ -1,0 +1,188 @@
+/**
+ * The demo: a real Prosody with the adapter, an SNS in this process with a queue behind each topic, and the daemon as a
+ * user runs it. Two people chat, and what a consumer of the topics receives is printed.
+ *
+ * Usage: npm run demo [-- --keep]
+ */
+import { parseArgs, styleText } from 'node:util';
+import { createDaemon, type Daemon, SECRET, TOPICS } from '../test/support/daemon.ts';
+import { startProsody } from '../test/support/prosody.ts';
+import { type Received, type Sns, startSns } from '../test/support/sns.ts';
+import { connect, join, message } from '../test/support/xmpp.ts';
+import { install, isInstalled } from './install-servers.ts';
+
+type Expected = readonly [topic: string, body: Record<string, unknown>];
+
+interface Step {
+  readonly title: string;
+  readonly expected: readonly Expected[];
+  readonly act: () => Promise<unknown>;
+}
+
+const say = (text = '') => process.stdout.write(`${text}\n`);
+const ALICE = 'alice@localhost';
+const BOB = 'bob@localhost';
+const ROOM = 'teaparty@conference.localhost';
+const online = (user: string): Expected => [TOPICS.presence, { user_id: user, present: true }];
+const offline = (user: string): Expected => [TOPICS.presence, { user_id: user, present: false }];
+const pm = (from: string, to: string, text: string): Expected => [
+  TOPICS.pm,
+  { to_user_id: to, message: text, from_user_id: from },
+];
+const muc = (from: string, text: string): Expected => [
+  TOPICS.muc,
+  { to_user_id: ROOM, message: text, from_user_id: from },
+];
+
+/** Two people on a real Prosody. */
+async function realSteps(daemon: Daemon, stack: AsyncDisposableStack): Promise<{ steps: Step[]; login: string }> {
+  const server = stack.use(await startProsody({ url: daemon.tapUrl, secret: SECRET }));
+  const login = [
+    `  XMPP   127.0.0.1:${server.c2sPort}, domain localhost, no TLS, any user name and password (PLAIN)`,
+    `  rooms  anything@${server.mucHost}`,
+  ].join('\n');
+  const clients = new Map<string, Awaited<ReturnType<typeof connect>>>();
+  const client = (user: string) => clients.get(user) as Awaited<ReturnType<typeof connect>>;
+  const log = async (user: string, resource: string) => clients.set(user, await connect(server, user, resource));
+  const steps: Step[] = [
+    { title: 'Alice logs in with her phone', expected: [online(ALICE)], act: () => log('alice', 'phone') },
+    { title: 'Bob logs in with his laptop', expected: [online(BOB)], act: () => log('bob', 'laptop') },
+    {
+      title: 'Alice writes to Bob',
+      expected: [pm(ALICE, BOB, 'Hello, Bob')],
+      act: () => message(client('alice'), { to: BOB, body: 'Hello, Bob' }),
+    },
+    {
+      title: 'Bob answers',
+      expected: [pm(BOB, ALICE, 'Tea at four? 🫖')],
+      act: () => message(client('bob'), { to: ALICE, body: 'Tea at four? 🫖' }),
+    },
+    {
+      title: 'Both join a room, and Alice speaks: one notification, whoever is in the room',
+      expected: [muc(ALICE, 'Hi, everyone!')],
+      act: async () => {
+        await join(client('alice'), ROOM, 'Al');
+        await join(client('bob'), ROOM, 'Bobby');
+        await message(client('alice'), { to: ROOM, type: 'groupchat', body: 'Hi, everyone!' });
+      },
+    },
+    { title: 'Bob closes his client', expected: [offline(BOB)], act: () => client('bob').logout() },
+    {
+      title: "Alice's phone loses its network: her TCP connection is killed",
+      expected: [offline(ALICE)],
+      act: async () => client('alice').cut(),
+    },
+  ];
+  return { steps, login };
+}
+
+/** The same story as events that were recorded, for a machine without Prosody. */
+function recordedSteps(daemon: Daemon): { steps: Step[]; login: string } {
+  let seq = 0;
+  const post = async (event: Record<string, unknown>) => {
+    seq += 1;
+    const events = [{ at: Date.now(), host: 'localhost', ...event }];
+    const { status, json } = await daemon.post({ source: 'recorded@demo', epoch: 'demo', first_seq: seq, events });
+    if (status !== 200) throw new Error(`the tap answered ${status}: ${JSON.stringify(json)}`);
+  };
+  const presence = (jid: string, present: boolean) =>
+    post({ kind: 'presence', jid, present, sessions: present ? 1 : 0 });
+  const says = (type: string, from: string, to: string, body: string) =>
+    post({ kind: 'message', type, from, to, body });
+  const phone = `${ALICE}/phone`;
+  const laptop = `${BOB}/laptop`;
+  const steps: Step[] = [
+    { title: 'Alice logs in', expected: [online(ALICE)], act: () => presence(phone, true) },
+    { title: 'Bob logs in', expected: [online(BOB)], act: () => presence(laptop, true) },
+    {
+      title: 'Alice writes to Bob',
+      expected: [pm(ALICE, BOB, 'Hello, Bob')],
+      act: () => says('chat', phone, BOB, 'Hello, Bob'),
+    },
+    {
+      title: 'Alice speaks in a room',
+      expected: [muc(ALICE, 'Hi, everyone!')],
+      act: () => says('groupchat', phone, ROOM, 'Hi, everyone!'),
+    },
+    { title: 'Bob leaves', expected: [offline(BOB)], act: () => presence(laptop, false) },
+    { title: "Alice's phone loses its network", expected: [offline(ALICE)], act: () => presence(phone, false) },
+  ];
+  return { steps, login: `  tap    ${daemon.tapUrl}, secret ${SECRET}` };
+}
+
+/** Who did what, at a glance. */
+function summary({ topic, body }: Received): string {
+  const { user_id, present, from_user_id, to_user_id } = body;
+  if (topic === TOPICS.presence) return `${user_id} ${present ? 'came online' : 'went offline'}`;
+  return `${from_user_id} → ${to_user_id}`;
+}
+
+function print(received: Received): void {
+  const { topic, body } = received;
+  say(`   ${styleText('green', '✔')} ${styleText('bold', summary(received))}`);
+  say(`     ${styleText('cyan', topic)}  ${JSON.stringify(body)}`);
+}
+
+const isExpected = ({ topic, body }: Received, [wanted, content]: Expected): boolean =>
+  topic === wanted && JSON.stringify(body) === JSON.stringify(content);
+
+/** Plays the steps; answers what was expected and did not come. */
+async function play(steps: readonly Step[], sns: Sns): Promise<Expected[]> {
+  const missed: Expected[] = [];
+  let seen = 0;
+  for (const { title, expected, act } of steps) {
+    say(`\n ${styleText('yellow', '▸')} ${title}`);
+    await act();
+    await sns.receive(seen + expected.length, 15_000).catch(() => sns.received);
+    const fresh = sns.received.slice(seen);
+    seen += fresh.length;
+    for (const received of fresh) print(received);
+    for (const wanted of expected) {
+      if (fresh.some((received) => isExpected(received, wanted))) continue;
+      missed.push(wanted);
+      say(`   ${styleText('red', '✘')} never came: ${wanted[0]} ${JSON.stringify(wanted[1])}`);
+    }
+  }
+  return missed;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
+  const { missing, why } = install(['prosody'], say);
+  await using stack = new AsyncDisposableStack();
+  const sns = stack.use(await startSns(Object.values(TOPICS)));
+  const daemon = stack.use(await createDaemon(sns, { sns: 'attributes = ["event_id", "timestamp"]' }));
+  await daemon.start();
+
+  say(styleText('bold', '\nXMPP events on their way to Amazon SNS, as a subscriber of the topics receives them'));
+  if (missing.length > 0) say(`There is no Prosody here (${why}): recorded events are posted to the tap instead.`);
+  const { steps, login } = isInstalled('prosody') ? await realSteps(daemon, stack) : recordedSteps(daemon);
+  const missed = await play(steps, sns);
+
+  const expected = steps.flatMap((step) => step.expected).length;
+  const through = isInstalled('prosody') ? 'Prosody → adapter → daemon → SNS → SQS' : 'tap → daemon → SNS → SQS';
+  say(
+    `\n${missed.length === 0 ? styleText('green', 'All came.') : styleText('red', `${missed.length} never came.`)} ${expected} notifications expected, ${sns.received.length} received: ${through}`,
+  );
+  if (missed.length > 0) say(daemon.output());
+  if (values.keep) await keep(login, daemon, sns);
+  return missed.length === 0 ? 0 : 1;
+}
+
+/** Goes on printing what arrives until Ctrl-C. */
+async function keep(login: string, daemon: Daemon, sns: Sns): Promise<void> {
+  say(`\nEverything goes on running; log in with your own XMPP client, and stop with Ctrl-C:\n${login}`);
+  say(`  admin  ${daemon.adminUrl}/readyz\n  SNS    ${sns.url} (region ${sns.region}, account ${sns.accountId})\n`);
+  let running = true;
+  process.once('SIGINT', () => {
+    running = false;
+  });
+  let seen = sns.received.length;
+  while (running) {
+    await sns.receive(seen + 1, 1_000).catch(() => sns.received);
+    for (const received of sns.received.slice(seen)) print(received);
+    seen = sns.received.length;
+  }
+}
+
+process.exitCode = await main();
