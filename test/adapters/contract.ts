@@ -1,0 +1,496 @@
+/**
+ * What the tap protocol says an adapter owes, as tests that run the same way against every XMPP server.
+ *
+ * Expected events are written down from what the clients did. Each test has users of its own, so tests share a server
+ * where it doesn't matter, and only the events of a test's users are compared. One long list, on purpose: it is the
+ * contract, and an adapter's author reads it as a whole.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { type CollectedEvent, type Collector, type Fault, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import type { StartServer, XmppServer } from '../support/server.ts';
+import { type Client, connect, join, message, post, presence, settle, xml } from '../support/xmpp.ts';
+
+let users = 0;
+/** A name that no other test has. */
+export const someone = (name: string) => `${name}${++users}`;
+
+/** An event in one line: `+alice@localhost/phone 1` (online, sessions after it), `chat <from> > <to>: <body>`. */
+export function inShort(event: CollectedEvent): string {
+  if (event.kind === 'message') return `${event.type} ${event.from} > ${event.to}: ${event.body}`;
+  return `${event.present ? '+' : '-'}${event.jid} ${event.sessions}`;
+}
+
+const subject = (event: CollectedEvent) => (event.kind === 'presence' ? event.jid : event.from);
+
+export const eventsOf = (tap: Collector, ...bareJids: string[]) =>
+  tap.events.filter((event) => bareJids.includes(subject(event).split('/')[0]!));
+
+/** Waits until whatever happened on the server before has come to the tap, because something later has. */
+export async function fence(server: XmppServer, tap: Collector): Promise<void> {
+  const marker = await connect(server, someone('marker'), 'r');
+  await marker.logout();
+  await tap.wait(`the events of ${marker.jid}`, () => eventsOf(tap, marker.bare).length === 2, 30_000);
+}
+
+/** Waits until these users' events are there and nothing can be under way any more, and compares. */
+export async function expectEvents(
+  server: XmppServer,
+  tap: Collector,
+  bareJids: string[],
+  expected: string[],
+): Promise<void> {
+  const enough = () => eventsOf(tap, ...bareJids).length >= expected.length;
+  await tap.wait(`${expected.length} events of ${bareJids.join(', ')}`, enough, 30_000);
+  await fence(server, tap);
+  assert.deepEqual(eventsOf(tap, ...bareJids).map(inShort), expected);
+}
+
+/** Each session went online and offline in turn, and no number is missing. */
+export function expectSound(tap: Collector): void {
+  tap.check();
+  assert.deepEqual(tap.holes, []);
+  const online = new Map<string, boolean>();
+  for (const event of tap.events) {
+    if (event.kind !== 'presence') continue;
+    assert.notEqual(online.get(event.jid) ?? false, event.present, `twice the same: ${inShort(event)}`);
+    online.set(event.jid, event.present);
+  }
+}
+
+export function adapterContract(name: string, startServer: StartServer): void {
+  describe(`${name}: sessions and messages`, () => {
+    let tap: Collector;
+    let server: XmppServer;
+    before(async () => {
+      tap = await startCollector();
+      server = await startServer({ url: tap.url, resumeSeconds: 3, answerSeconds: 3 });
+    });
+    after(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await tap[Symbol.asyncDispose]();
+    });
+
+    const expect = (bareJids: string[], expected: string[]) => expectEvents(server, tap, bareJids, expected);
+
+    test('login and logout', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      await alice.logout();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('a session that never sends presence is no event', async () => {
+      const alice = await connect(server, someone('alice'), 'phone', { available: false });
+      await alice.closeStream();
+      await expect([alice.bare], []);
+    });
+
+    test('the connection dies', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      alice.cut();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('the stream ends without unavailable presence', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      await alice.closeStream();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('a session cut and resumed is neither offline nor online', async () => {
+      const alice = await connect(server, someone('alice'), 'phone', { smacks: true });
+      alice.cut();
+      assert.equal(await alice.resume(), true);
+      await message(alice, { to: 'bob@localhost', body: 'still here' });
+      await alice.logout();
+      await expect(
+        [alice.bare],
+        [`+${alice.jid} 1`, `chat ${alice.jid} > bob@localhost: still here`, `-${alice.jid} 0`],
+      );
+    });
+
+    test('a session cut and never resumed goes offline once its time is over', async () => {
+      const alice = await connect(server, someone('alice'), 'phone', { smacks: true });
+      alice.cut();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('two devices count their sessions', async () => {
+      const user = someone('alice');
+      const phone = await connect(server, user, 'phone');
+      const laptop = await connect(server, user, 'laptop');
+      await presence(phone, 'unavailable');
+      await presence(laptop, 'unavailable');
+      await expect([phone.bare], [`+${phone.jid} 1`, `+${laptop.jid} 2`, `-${phone.jid} 1`, `-${laptop.jid} 0`]);
+      await phone.closeStream();
+      await laptop.closeStream();
+    });
+
+    test('unavailable and available again, in one session', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      await presence(alice, 'unavailable');
+      await presence(alice, 'unavailable');
+      await presence(alice);
+      await alice.logout();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`, `+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('a session replaced by another one of the same resource', async () => {
+      const user = someone('alice');
+      await connect(server, user, 'phone');
+      const second = await connect(server, user, 'phone');
+      await second.logout();
+      const { jid } = second;
+      await expect([second.bare], [`+${jid} 1`, `-${jid} 0`, `+${jid} 1`, `-${jid} 0`]);
+    });
+
+    test('updates of presence and presence to others are no events', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      const to = 'bob@localhost';
+      await presence(alice, undefined, xml('show', {}, 'away'), xml('priority', {}, '5'));
+      await presence(alice, undefined, xml('priority', {}, '-1'));
+      await alice.send(xml('presence', { to }));
+      await alice.send(xml('presence', { to, type: 'unavailable' }));
+      await alice.send(xml('presence', { to, type: 'subscribe' }));
+      await alice.logout();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    test('private messages: to a bare and a full address, to oneself, to another domain, to nobody', async () => {
+      const alice = await connect(server, someone('alice'), 'phone');
+      const bob = await connect(server, someone('bob'), 'laptop');
+      await message(alice, { to: bob.bare, body: 'one', id: 'm1' });
+      await message(alice, { to: bob.jid, body: 'two' });
+      await message(alice, { to: alice.bare, body: 'three' });
+      await message(alice, { to: 'carol@elsewhere.invalid', body: 'four' });
+      await message(alice, { to: 'nobody@localhost', body: 'five' });
+      await message(bob, { to: alice.jid, body: 'six' });
+      await expect(
+        [alice.bare, bob.bare],
+        [
+          `+${alice.jid} 1`,
+          `+${bob.jid} 1`,
+          `chat ${alice.jid} > ${bob.bare}: one`,
+          `chat ${alice.jid} > ${bob.jid}: two`,
+          `chat ${alice.jid} > ${alice.bare}: three`,
+          `chat ${alice.jid} > carol@elsewhere.invalid: four`,
+          `chat ${alice.jid} > nobody@localhost: five`,
+          `chat ${bob.jid} > ${alice.jid}: six`,
+        ],
+      );
+      const [one] = eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
+      assert.equal(one?.stanza_id, 'm1');
+      await alice.logout();
+      await bob.logout();
+    });
+
+    test('a room of three: one event a message, from the sender and not the occupant', async () => {
+      const room = `${someone('room')}@${server.mucHost}`;
+      const clients: Client[] = [];
+      for (const nick of ['ann', 'ben', 'cem']) {
+        const client = await connect(server, someone(nick), 'phone');
+        await join(client, room, nick);
+        clients.push(client);
+      }
+      const [ann, ben, cem] = clients as [Client, Client, Client];
+      await message(ann, { to: room, type: 'groupchat', body: 'hello all' });
+      const hasIt = (client: Client) =>
+        client.received.some((s) => s.is('message') && s.getChildText('body') === 'hello all');
+      await until('everybody has it', () => clients.every(hasIt));
+      await message(ben, { to: `${room}/ann`, body: 'hello ann' });
+      await message(cem, { to: room, type: 'groupchat', extra: [xml('subject', {}, 'a subject')] });
+      await expect(
+        [ann.bare, ben.bare, cem.bare],
+        [
+          ...clients.map((client) => `+${client.jid} 1`),
+          `groupchat ${ann.jid} > ${room}: hello all`,
+          `chat ${ben.jid} > ${room}/ann: hello ann`,
+        ],
+      );
+      for (const client of clients) await client.logout();
+    });
+
+    test('what has no body, or is no chat, is no event; an empty body is one', async () => {
+      const alice = await connect(server, someone('alice'), 'phone', { available: false });
+      const to = 'bob@localhost';
+      await message(alice, { to, extra: [xml('composing', { xmlns: 'http://jabber.org/protocol/chatstates' })] });
+      await message(alice, { to, type: 'normal', body: 'normal' });
+      await message(alice, { to, type: 'headline', body: 'headline' });
+      await message(alice, { to, type: 'error', body: 'error' });
+      await alice.send(xml('message', { to }, xml('body', {}, 'no type')));
+      await message(alice, { to, body: '' });
+      await expect([alice.bare], [`chat ${alice.jid} > ${to}: `]);
+      await alice.closeStream();
+    });
+
+    test('any text comes through as it is', async () => {
+      const texts = [
+        'quotes " and \' and \\ and \\n',
+        'line\nbreak\ttab',
+        '<body> & ]]> &amp; &#x41;',
+        'Grüße, 日本語, עברית, 😀👩‍👩‍👧',
+        'a\u2028b\u0085c\u007fd\ufffde',
+        'é'.repeat(20_000),
+        ' ',
+      ];
+      const alice = await connect(server, someone('alice'), 'phone', { available: false });
+      for (const body of texts) await post(alice, { to: 'bob@localhost', body });
+      await settle(alice);
+      await expect(
+        [alice.bare],
+        texts.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
+      );
+      await alice.closeStream();
+    });
+
+    for (const via of ['websocket', 'bosh'] as const) {
+      test(`a client over ${via}`, async () => {
+        const user = someone('alice');
+        const one = await connect(server, user, 'one', { via });
+        const two = await connect(server, user, 'two', { via });
+        await message(one, { to: two.jid, body: `hello over ${via} 😀` });
+        await one.logout();
+        await two.closeStream();
+        await expect(
+          [one.bare],
+          [
+            `+${one.jid} 1`,
+            `+${two.jid} 2`,
+            `chat ${one.jid} > ${two.jid}: hello over ${via} 😀`,
+            `-${one.jid} 1`,
+            `-${two.jid} 0`,
+          ],
+        );
+      });
+    }
+
+    test('the WebSocket closes without a word', async () => {
+      const alice = await connect(server, someone('alice'), 'web', { via: 'websocket' });
+      alice.cut();
+      await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    });
+
+    /** Sends messages while the tap misbehaves, waits until it did so, mends it, and expects all messages in order. */
+    async function through(fault: Fault, misbehaved: () => boolean, count = 5): Promise<void> {
+      const alice = await connect(server, someone('alice'), 'phone', { available: false });
+      const bodies = Array.from({ length: count }, (_, index) => `message ${index}`);
+      tap.fault = fault;
+      try {
+        for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+        await settle(alice);
+        await tap.wait(`the tap to misbehave: ${fault.kind}`, misbehaved, 30_000);
+      } finally {
+        tap.fault = undefined;
+      }
+      await expect(
+        [alice.bare],
+        bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
+      );
+      await alice.closeStream();
+    }
+
+    const answers = (status: number) => tap.requests.filter((request) => request.status === status).length;
+
+    test('503: kept and sent again', () =>
+      through({ kind: 'status', status: 503, retryAfter: 1 }, () => answers(503) > 1));
+
+    test('an unknown status: kept and sent again', () =>
+      through({ kind: 'status', status: 500 }, () => answers(500) > 1));
+
+    for (const status of [400, 401]) {
+      test(`${status}: kept, logged, sent again`, async () => {
+        await through({ kind: 'status', status }, () => answers(status) > 1);
+        await until('the log line', () => server.log().includes(String(status)));
+      });
+    }
+
+    test('413: sent in smaller batches', () => through({ kind: 'too-large', above: 3 }, () => answers(413) > 0, 100));
+
+    test('no answer: sent again', () => {
+      const unanswered = answers(0);
+      return through({ kind: 'hang' }, () => answers(0) > unanswered);
+    });
+
+    test('an answer lost: the events come again under the same numbers', () => {
+      const { duplicates } = tap;
+      return through({ kind: 'lost-answer' }, () => tap.duplicates > duplicates);
+    });
+
+    test('an event refused: the reason is logged, not the text, and the others go on', async () => {
+      await through({ kind: 'reject', index: 0, reason: 'no such moon phase' }, () =>
+        server.log().includes('no such moon phase'),
+      );
+      assert.ok(!server.log().includes('message 0'));
+    });
+
+    test('connections refused: everything comes later, in order', async () => {
+      await tap.refuse();
+      const user = someone('alice');
+      const phone = await connect(server, user, 'phone');
+      const laptop = await connect(server, user, 'laptop');
+      await message(phone, { to: laptop.jid, body: 'anybody there?' });
+      await phone.logout();
+      await laptop.logout();
+      await tap.listen();
+      await expect(
+        [phone.bare],
+        [
+          `+${phone.jid} 1`,
+          `+${laptop.jid} 2`,
+          `chat ${phone.jid} > ${laptop.jid}: anybody there?`,
+          `-${phone.jid} 1`,
+          `-${laptop.jid} 0`,
+        ],
+      );
+    });
+
+    test('all in all, no number is missing and no session twice online or offline', () => expectSound(tap));
+  });
+
+  describe(`${name}: the server ends and begins`, () => {
+    let tap: Collector;
+    let server: XmppServer;
+    before(async () => {
+      tap = await startCollector();
+      server = await startServer({ url: tap.url });
+    });
+    after(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await tap[Symbol.asyncDispose]();
+    });
+
+    test('stopped with sessions open: each is offline once', async () => {
+      const user = someone('alice');
+      const clients = [
+        await connect(server, user, 'tcp'),
+        await connect(server, user, 'smacks', { smacks: true }),
+        await connect(server, user, 'websocket', { via: 'websocket' }),
+        await connect(server, user, 'bosh', { via: 'bosh' }),
+        await connect(server, user, 'hibernating', { smacks: true }),
+      ];
+      clients.at(-1)!.cut();
+      const jids = clients.map((client) => client.jid);
+      const told = () => eventsOf(tap, clients[0]!.bare).map(inShort);
+      await server.stop();
+      await server.start();
+      await tap.wait('five offline', () => told().length >= 10, 30_000);
+      await fence(server, tap);
+      assert.deepEqual(
+        told().slice(0, 5),
+        jids.map((jid, index) => `+${jid} ${index + 1}`),
+      );
+      // Which session a server ends first is its own affair; that they count down to nothing isn't.
+      const [ended, counts] = [0, 1].map((part) =>
+        told()
+          .slice(5)
+          .map((line) => line.split(' ')[part]!),
+      );
+      assert.deepEqual(ended!.toSorted(), jids.map((jid) => `-${jid}`).toSorted());
+      assert.deepEqual(counts, ['4', '3', '2', '1', '0']);
+    });
+
+    test('killed with 50 sessions open: each is offline once, at the next start', async () => {
+      const sessions: Client[] = [];
+      for (let index = 0; index < 25; index++) {
+        const user = someone('user');
+        for (const resource of ['a', 'b']) sessions.push(await connect(server, user, resource));
+      }
+      const ended = await connect(server, someone('gone'), 'r');
+      await ended.logout();
+      await fence(server, tap);
+      const seen = tap.events.length;
+      await server.kill();
+      await server.start();
+      await tap.wait('50 offline', () => tap.events.length >= seen + 50, 30_000);
+      await fence(server, tap);
+      const offline = tap.events.slice(seen).filter((event) => !subject(event).startsWith('marker'));
+      assert.deepEqual(offline.map(subject).sort(), sessions.map(({ jid }) => jid).sort());
+      const states = [
+        [true, 1],
+        [true, 2],
+        [false, 1],
+        [false, 0],
+      ];
+      for (const { bare } of sessions) {
+        const told = eventsOf(tap, bare).map((event) => event.kind === 'presence' && [event.present, event.sessions]);
+        assert.deepEqual(told, states);
+      }
+    });
+
+    test('killed again right after that: nothing is told twice', async () => {
+      await server.kill();
+      await server.start();
+      await fence(server, tap);
+      expectSound(tap);
+    });
+
+    test('tap away, server stopped and started, killed and started: everything comes, in order', async () => {
+      const epochs = new Set(tap.events.map((event) => event.epoch));
+      await tap.refuse();
+      const alice = await connect(server, someone('alice'), 'phone');
+      await message(alice, { to: 'bob@localhost', body: 'before the stop' });
+      await server.stop();
+      await server.start();
+      const carol = await connect(server, someone('carol'), 'phone');
+      await message(carol, { to: 'bob@localhost', body: 'after it' });
+      await server.stop();
+      await server.start();
+      await server.kill();
+      await tap.listen();
+      await server.start();
+      await expectEvents(
+        server,
+        tap,
+        [alice.bare, carol.bare],
+        [
+          `+${alice.jid} 1`,
+          `chat ${alice.jid} > bob@localhost: before the stop`,
+          `-${alice.jid} 0`,
+          `+${carol.jid} 1`,
+          `chat ${carol.jid} > bob@localhost: after it`,
+          `-${carol.jid} 0`,
+        ],
+      );
+      assert.deepEqual(new Set(tap.events.map((event) => event.epoch)), epochs, 'numbers go on in the same epoch');
+      expectSound(tap);
+    });
+  });
+
+  describe(`${name}: a full queue`, () => {
+    test('drops the newest, says so, leaves the hole, and keeps the sessions right', async () => {
+      await using tap = await startCollector();
+      await using server = await startServer({ url: tap.url, queueMax: 10 });
+      const alice = await connect(server, someone('alice'), 'phone');
+      const leaving = await connect(server, someone('leaving'), 'phone');
+      await fence(server, tap);
+      // The answer to the last batch must have come to the adapter, or that batch still counts.
+      await settle(alice);
+      await tap.refuse();
+      for (let index = 1; index <= 15; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });
+      await settle(alice);
+      await leaving.logout();
+      await until('the log to say so', () => /drop/i.test(server.log()));
+      await tap.listen();
+      const kept = () => eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
+      await tap.wait('ten messages', () => kept().length >= 10, 30_000);
+      await fence(server, tap);
+      const bodies = Array.from({ length: 10 }, (_, index) => `${index + 1}`);
+      assert.deepEqual(
+        kept().map((event) => event.body),
+        bodies,
+      );
+      assert.deepEqual(
+        tap.holes.map((hole) => hole.to - hole.from + 1),
+        [6],
+        'five messages and an offline are missing from the numbers',
+      );
+      await server.kill();
+      await server.start();
+      await fence(server, tap);
+      const dropped = `-${leaving.jid} 0`;
+      assert.ok(!tap.events.map(inShort).includes(dropped), 'an offline that was dropped is not made up later');
+      assert.equal(eventsOf(tap, alice.bare).map(inShort).at(-1), `-${alice.jid} 0`);
+    });
+  });
+}

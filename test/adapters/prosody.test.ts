@@ -1,0 +1,4 @@
+import { startProsody } from '../support/prosody.ts';
+import { adapterContract } from './contract.ts';
+
+adapterContract('prosody', startProsody);
