@@ -1,0 +1,226 @@
+/**
+ * ejabberd with the adapter in it, unprivileged and in the foreground.
+ *
+ * Debian's package is enough: `erl` runs it straight from its folder, and the adapter is compiled once for each test
+ * file, the way its README says.
+ */
+import { execFile } from 'node:child_process';
+import { globSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { freePorts, launch, type Process, until, untilListening } from './process.ts';
+import { password, type ServerOptions, type XmppServer } from './server.ts';
+
+const run = promisify(execFile);
+
+/** ejabberd as the package installed it. */
+export const ejabberdEbin = globSync('/usr/lib/{*/,}ejabberd*/ebin')[0];
+export const adapterDir = join(import.meta.dirname, '../../adapters/ejabberd');
+
+export interface EjabberdServer extends XmppServer {
+  /** A call of ejabberd's HTTP API, such as `kick_user`; its answer. */
+  api(command: string, args?: Record<string, unknown>): Promise<unknown>;
+  /** Where the adapter keeps its queue. */
+  readonly queueDir: string;
+  /** The module's options from the next start on, or from the next `reload_config`. */
+  configure(options: Partial<EjabberdOptions>): Promise<void>;
+}
+
+export interface EjabberdOptions extends ServerOptions {
+  /** A node of a cluster has a name, and finds the others by an epmd of its own. */
+  node?: { name: string; epmdPort: number };
+  /** The adapter's beam comes with the virtual machine's path; false where the test installs it. */
+  precompiled?: boolean;
+  /** More for the virtual machine's environment. */
+  env?: NodeJS.ProcessEnv;
+  /** Lines for the module's options instead of those made from the other fields. */
+  moduleOptions?: string[];
+}
+
+let beam: Promise<string> | undefined;
+
+/** The folder with the compiled adapter. */
+export function compileAdapter(): Promise<string> {
+  beam ??= (async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'adapter-beam-'));
+    process.once('exit', () => void rm(dir, { recursive: true, force: true }));
+    await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-o', dir, join(adapterDir, 'src/mod_event_pusher.erl')]);
+    return dir;
+  })();
+  return beam;
+}
+
+export async function startEjabberd(options: EjabberdOptions): Promise<EjabberdServer> {
+  const dir = await mkdtemp(join(tmpdir(), 'ejabberd-'));
+  const [c2sPort, httpPort, distPort] = (await freePorts(3)) as [number, number, number];
+  const ports = { c2sPort, httpPort };
+  const users = new Set<string>();
+  const logFile = join(dir, 'ejabberd.log');
+  let current = options;
+  let child: Process | undefined;
+  let log = '';
+
+  const writeConfig = () => writeFile(join(dir, 'ejabberd.yml'), config(current, ports));
+
+  async function readLog(): Promise<void> {
+    log = await readFile(logFile, 'utf8').catch(() => '');
+  }
+
+  async function start(): Promise<void> {
+    await writeConfig();
+    await readLog();
+    const before = starts(log);
+    child = await launch('erl', await arguments_(dir, current, distPort), { cwd: dir, env: environment(dir, current) });
+    await untilListening(child, [c2sPort, httpPort]);
+    await until('ejabberd to be started', async () => {
+      await readLog();
+      return starts(log) > before;
+    });
+  }
+
+  async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    await child?.end(signal);
+    await readLog();
+    // Mnesia writes lazily: a user registered just before a SIGKILL may be gone.
+    if (signal === 'SIGKILL') users.clear();
+  }
+
+  async function api(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
+    const response = await fetch(`http://127.0.0.1:${httpPort}/api/${command}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(args),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${command}: ${response.status} ${text}`);
+    return text === '' ? undefined : JSON.parse(text);
+  }
+
+  const watching = setInterval(() => void readLog(), 100).unref();
+  const server: EjabberdServer = {
+    name: 'ejabberd',
+    host: 'localhost',
+    mucHost: 'conference.localhost',
+    c2sPort,
+    boshUrl: `http://127.0.0.1:${httpPort}/bosh`,
+    webSocketUrl: `ws://127.0.0.1:${httpPort}/ws`,
+    dir,
+    queueDir: join(dir, 'mnesia/event_pusher/localhost'),
+    get pid() {
+      return child!.pid;
+    },
+    async register(user) {
+      if (users.has(user)) return;
+      await api('register', { user, host: 'localhost', password }).catch((error: Error) => {
+        if (!/already registered/.test(error.message)) throw error;
+      });
+      users.add(user);
+    },
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    start,
+    setTap(tap) {
+      current = { ...current, ...tap };
+    },
+    async configure(changes) {
+      current = { ...current, ...changes };
+      await writeConfig();
+    },
+    api,
+    log: () => log,
+    async [Symbol.asyncDispose]() {
+      clearInterval(watching);
+      await end('SIGKILL');
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  try {
+    await mkdir(join(dir, 'mnesia'));
+    await start();
+  } catch (error) {
+    const output = `${child?.output()}\n${log}`;
+    await server[Symbol.asyncDispose]();
+    throw new Error(`ejabberd did not start:\n${output}`, { cause: error });
+  }
+  return server;
+}
+
+const starts = (log: string) => log.split(' is started in the node ').length;
+
+async function arguments_(dir: string, { node, precompiled = true }: EjabberdOptions, distPort: number) {
+  // Ports of 127.0.0.1 only, for the node and for the shell commands that talk to it.
+  const distribution = node
+    ? ['-name', node.name, '-setcookie', 'test', '-kernel', 'inet_dist_use_interface', '{127,0,0,1}'].concat([
+        '-kernel',
+        'inet_dist_listen_min',
+        String(distPort),
+        'inet_dist_listen_max',
+        String(distPort),
+      ])
+    : [];
+  const path = precompiled ? ['-pa', await compileAdapter()] : [];
+  return ['+K', 'true', '-noinput', '-pa', ejabberdEbin!, ...path, ...distribution].concat([
+    '-mnesia',
+    'dir',
+    `"${join(dir, 'mnesia')}"`,
+    '-s',
+    'ejabberd',
+  ]);
+}
+
+function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.ProcessEnv {
+  return {
+    PATH: process.env.PATH,
+    HOME: dir,
+    ERL_LIBS: join(ejabberdEbin!, '../..'),
+    EJABBERD_CONFIG_PATH: join(dir, 'ejabberd.yml'),
+    EJABBERD_LOG_PATH: join(dir, 'ejabberd.log'),
+    ERL_CRASH_DUMP: join(dir, 'erl_crash.dump'),
+    ...(node ? { ERL_EPMD_PORT: String(node.epmdPort), ERL_EPMD_ADDRESS: '127.0.0.1' } : {}),
+    ...env,
+  };
+}
+
+function config(options: EjabberdOptions, { c2sPort, httpPort }: { c2sPort: number; httpPort: number }): string {
+  const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5 } = options;
+  const { adapter = true, settings = '' } = options;
+  const adapterOptions = options.moduleOptions ?? [
+    `url: "${url}"`,
+    `secret: "${secret}"`,
+    `slow_retry: ${slowRetrySeconds * 1000}`,
+    ...(queueMax === undefined ? [] : [`queue_max: ${queueMax}`]),
+  ];
+  return `hosts: [localhost]
+loglevel: info
+auth_method: [internal]
+auth_password_format: plain
+s2s_access: none
+acme: {auto: false}
+listen:
+  - {port: ${c2sPort}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144}
+  - port: ${httpPort}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers: {"/api": mod_http_api, "/bosh": mod_bosh, "/ws": ejabberd_http_ws}
+acl: {loopback: {ip: ["127.0.0.0/8", "::1/128"]}}
+api_permissions:
+  "loopback": {from: [mod_http_api], who: {access: {allow: [{acl: loopback}]}}, what: "*"}
+${settings}
+modules:
+  mod_admin_extra: {}
+  mod_bosh: {}
+  mod_carboncopy: {}
+  mod_disco: {}
+  mod_muc: {host: "conference.localhost", access: all, access_create: all}
+  mod_offline: {}
+  mod_ping: {}
+  mod_roster: {}
+  mod_stream_mgmt: {resume_timeout: ${resumeSeconds}, max_resume_timeout: ${resumeSeconds}}
+${adapter ? ['  mod_event_pusher:', ...adapterOptions.map((line) => `    ${line}`)].join('\n') : ''}
+`;
+}
+
+/** This machine's name, as sources carry it. */
+export const machine = hostname();
