@@ -1,19 +1,16 @@
 /** The composition root: builds the pipeline from a configuration, starts it and stops it, each in one ordered list. */
 import path from 'node:path';
 import type { PusherConfig } from './config/load.ts';
-import type { SnsOptions } from './config/options.ts';
+import { openDelivery, owns, sectionsOf } from './delivery.ts';
 import { messageOf } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
 import type { Logger } from './log.ts';
-import { createMetrics, type Metrics } from './metrics.ts';
-import type { Route } from './notification/notification.ts';
-import { loadPlugin } from './notification/plugin.ts';
+import { createMetrics } from './metrics.ts';
 import { createAdminServer, type NotReady } from './ops/server.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { openSqliteOutbox } from './outbox/sqlite.ts';
-import { clientOf, maxBytesOf, routeOf, topicsOf } from './sns/account.ts';
-import type { SnsClient } from './sns/client.ts';
-import { createPublisher, type Publisher } from './sns/publisher.ts';
+import { topicsOf } from './sns/account.ts';
+import type { TopicState } from './sns/publisher.ts';
 import { createHttpTap } from './taps/http.ts';
 import { version } from './version.ts';
 
@@ -25,12 +22,16 @@ export interface Pusher {
   readonly adminUrl: string;
   /** Why it is not ready; empty when it is. */
   notReady(): readonly NotReady[];
+  /**
+   * Takes over what a new configuration says of topics, plugins, credentials, rates and the log level; what needs a
+   * restart is named in the log. Reloads have to be asked for one after the other.
+   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
+   */
+  reload(config: PusherConfig): Promise<void>;
   /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
-/** How long requests under way may take at a stop, in milliseconds. */
-const STOP_GRACE_MS = 10_000;
 /** How often dead letters that someone asked to replay are looked for, in milliseconds. */
 const REPLAY_POLL_MS = 500;
 const REPLAY_BATCH = 100;
@@ -49,35 +50,27 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
     announce(config, log);
     const folder = path.dirname(config.file);
     const metrics = createMetrics();
-    const sections = sectionsOf(config);
-    const routes = await routesOf(sections, config.file);
 
     const outbox = openSqliteOutbox({
       file: path.resolve(folder, config.outbox.path),
       maxBytes: config.outbox.max_bytes,
     });
     stops.push(() => outbox.close());
-    reportBacklog(outbox, sections, log);
+    reportBacklog(outbox, config, log);
 
-    const publishers = publishersOf(sections, outbox, log, metrics);
-    const topics = () => publishers.flatMap(({ publisher }) => publisher.topics());
+    let delivery = await openDelivery(config, { outbox, log, metrics });
+    stops.push(() => delivery.stop());
+    const topics = () => delivery.topics();
     metrics.observe({ outbox: () => outbox.state(), topics });
-    stops.push(async () => {
-      await Promise.all(publishers.map(({ publisher }) => publisher.stop(STOP_GRACE_MS)));
-      // Not graceful: what is still under way has had its time.
-      for (const { client } of publishers) client.destroy();
-    });
 
-    const route = (host: string) =>
-      routes.get(host.toLowerCase()) ?? (routes.has(host.toLowerCase()) ? undefined : routes.get(''));
-    const intake = createIntake({ outbox, routeOf: route, log, metrics });
+    const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
     let listening = false;
     const notReady = () => reasons(listening, outbox, topics());
     const admin = createAdminServer({ address: config.admin.listen, notReady, registry: metrics.registry });
     stops.push(() => admin.close());
     const adminUrl = await admin.listen();
 
-    for (const { publisher } of publishers) publisher.start();
+    delivery.start();
     stops.push(startReplays(outbox, intake, log));
 
     const tap = createHttpTap({ options: config.tap.http, folder, receive: intake.receive, log });
@@ -91,62 +84,23 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
       { version, config: config.file, tap: tapUrl, admin: adminUrl, topics: topics().map(({ arn }) => arn) },
       'running',
     );
-    return { tapUrl, adminUrl, notReady, stop };
+    const reload = async (next: PusherConfig) => {
+      const fresh = await openDelivery(next, { outbox, log, metrics });
+      log.level = next.log.level;
+      const before = delivery;
+      delivery = fresh;
+      await before.stop();
+      outbox.rewind();
+      delivery.start();
+      announce(next, log);
+      reportReload(config, next, log);
+    };
+    return { tapUrl, adminUrl, notReady, reload, stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
-
-/** The `sns` sections by virtual host; the general one under ''. `null`: the host publishes nothing. */
-function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions | null> {
-  return new Map([['', sns ?? null], ...hosts]);
-}
-
-async function routesOf(sections: ReadonlyMap<string, SnsOptions | null>, configFile: string) {
-  const routes = new Map<string, Route | undefined>();
-  for (const [host, options] of sections)
-    routes.set(host, options ? routeOf(options, await loadPlugin(options.plugin_module, configFile)) : undefined);
-  return routes;
-}
-
-/** One publisher for each section; a topic that several name belongs to the first. */
-function publishersOf(
-  sections: ReadonlyMap<string, SnsOptions | null>,
-  outbox: Outbox,
-  log: Logger,
-  metrics: Metrics,
-): { publisher: Publisher; client: SnsClient }[] {
-  const taken = new Set<string>();
-  const inOutbox = outbox.state().topics.filter(({ depth }) => depth > 0);
-  const publishers = [];
-  for (const options of sections.values()) {
-    if (!options) continue;
-    // What waits for a topic that was configured before still goes out, if this section's account and region own it.
-    const left = inOutbox.map(({ arn }) => arn).filter((arn) => owns(options, arn));
-    const topics = [...Object.values(topicsOf(options)), ...left].filter((arn) => !taken.has(arn));
-    const unique = [...new Set(topics)];
-    for (const arn of unique) taken.add(arn);
-    const client = clientOf(options);
-    const publisher = createPublisher({
-      client,
-      outbox,
-      topics: unique,
-      poolSize: options.pool_size,
-      retryCount: options.publish_retry_count,
-      retryBaseMs: options.publish_retry_time_ms,
-      exhausted: options.publish_exhausted,
-      maxBytes: maxBytesOf,
-      log,
-      metrics,
-    });
-    publishers.push({ publisher, client });
-  }
-  return publishers;
-}
-
-const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =>
-  arn.includes(`:sns:${region}:${account_id}:`);
 
 function announce(config: PusherConfig, log: Logger): void {
   if (config.ignored.length > 0)
@@ -161,10 +115,11 @@ function announce(config: PusherConfig, log: Logger): void {
   }
 }
 
-function reportBacklog(outbox: Outbox, sections: ReadonlyMap<string, SnsOptions | null>, log: Logger): void {
+function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void {
+  const sections = [...sectionsOf(config).values()];
   for (const { arn, depth } of outbox.state().topics) {
     if (depth === 0) continue;
-    if ([...sections.values()].some((options) => options && owns(options, arn)))
+    if (sections.some((options) => options && owns(options, arn)))
       log.info({ topic: arn, notifications: depth }, 'left from the last run');
     else
       log.error(
@@ -174,7 +129,17 @@ function reportBacklog(outbox: Outbox, sections: ReadonlyMap<string, SnsOptions 
   }
 }
 
-function reasons(listening: boolean, outbox: Outbox, topics: ReturnType<Publisher['topics']>): NotReady[] {
+/** Names what a reload can't change, where it was changed. */
+function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
+  const options = ({ tap, outbox, admin }: PusherConfig) => ({ 'tap.http': tap.http, outbox, admin });
+  const [before, after] = [options(running), options(next)];
+  const changed = Object.keys(before) as (keyof typeof before)[];
+  const needRestart = changed.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+  if (needRestart.length > 0) log.warn({ sections: needRestart }, 'reloaded; changes in these sections need a restart');
+  else log.info('reloaded');
+}
+
+function reasons(listening: boolean, outbox: Outbox, topics: readonly TopicState[]): NotReady[] {
   const found: NotReady[] = [];
   if (!listening) found.push({ what: 'tap http', reason: 'does not listen' });
   const { fault, bytes, maxBytes } = outbox.state();

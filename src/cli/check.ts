@@ -7,7 +7,7 @@ import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
 import { loadPlugin } from '../notification/plugin.ts';
 import { openDatabase } from '../outbox/schema.ts';
-import { clientOf, topicsOf } from '../sns/account.ts';
+import { openAccount } from '../sns/account.ts';
 import type { SnsClient } from '../sns/client.ts';
 import { verdictOf } from '../sns/verdict.ts';
 import { configOption } from './options.ts';
@@ -46,7 +46,7 @@ async function* findings(file: string): AsyncGenerator<Finding> {
   for (const [host, options] of [['', config.sns] as const, ...config.hosts]) {
     if (!options) continue;
     yield await plugin(options, config.file, host);
-    yield* topics(options, host);
+    yield* topics(options, path.dirname(config.file), host);
   }
 }
 
@@ -87,9 +87,9 @@ async function plugin({ plugin_module: name }: SnsOptions, configFile: string, h
   }
 }
 
-async function* topics(options: SnsOptions, host: string): AsyncGenerator<Finding> {
-  const client = clientOf(options);
-  const byKind = Object.entries(topicsOf(options));
+async function* topics(options: SnsOptions, folder: string, host: string): AsyncGenerator<Finding> {
+  const { client, topics } = openAccount(options, folder);
+  const byKind = Object.entries(topics);
   if (byKind.length === 0)
     yield { what: `topics${of(host)}`, ok: false, detail: 'none is configured, so nothing is published' };
   for (const [kind, arn] of byKind) yield { what: `${kind} topic${of(host)}`, ...(await topic(client, arn)) };
@@ -101,14 +101,14 @@ async function* topics(options: SnsOptions, host: string): AsyncGenerator<Findin
  * refuses for its emptiness once it has let the key through; so nobody gets anything.
  */
 async function topic(client: SnsClient, arn: string): Promise<{ ok: boolean; detail: string }> {
-  const questions = [
+  const questions: { Action: string; parameters: Record<string, string> }[] = [
     { Action: 'GetTopicAttributes', parameters: {} },
     { Action: 'Publish', parameters: { Message: '' } },
   ];
   for (const { Action, parameters } of questions) {
     const outcome = await client.call({ Action, TopicArn: arn, ...parameters });
     if (!('failure' in outcome)) continue;
-    const verdict = verdictOf(outcome.failure, 1);
+    const verdict = verdictOf(outcome.failure);
     // Reading a topic's attributes is a right of its own, which a publisher need not have.
     if (Action === 'GetTopicAttributes' && /^(AuthorizationError|AccessDenied)/.test(verdict.reason)) continue;
     if (verdict.kind === 'dead') continue;

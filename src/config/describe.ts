@@ -47,6 +47,8 @@ function row(name: string, type: z.ZodType): string {
 }
 
 function defaultOf(type: z.ZodType): string {
+  const fallback = optionTexts.get(type)?.fallback;
+  if (fallback) return fallback;
   const parsed = type.safeParse(undefined);
   if (!parsed.success) return '**mandatory**';
   if (parsed.data === undefined) return '—';

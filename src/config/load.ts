@@ -12,6 +12,7 @@ import {
   type OutboxOptions,
   optionTexts,
   type SnsOptions,
+  sectionRules,
   sections,
   snsOptions,
 } from './options.ts';
@@ -210,6 +211,9 @@ function check<S extends z.ZodType>(
   input: unknown,
   mistakes: Mistake[],
 ): z.infer<S> | undefined {
+  const rule = sectionRules.get(inner(schema));
+  if (rule && isTable(input))
+    for (const { option, problem } of rule(input)) mistakes.push({ path: `${at}.${option}`, problem });
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   const reported = new Set<string>();
@@ -224,24 +228,27 @@ function check<S extends z.ZodType>(
     const path = key === undefined ? at : `${at}.${String(key)}`;
     if (reported.has(path)) continue;
     reported.add(path);
-    mistakes.push({ path, problem: problemOf(schema, key, input, issue.message) });
+    mistakes.push({ path, problem: problemOf(schema, key, input) });
   }
   return undefined;
 }
 
-function problemOf(schema: z.ZodType, key: PropertyKey | undefined, input: unknown, message: string): string {
+function problemOf(schema: z.ZodType, key: PropertyKey | undefined, input: unknown): string {
   if (key === undefined || !isTable(input)) return `is ${describe(input)}, should be a section`;
   const value = input[String(key)];
   const text = optionTexts.get(shapeOf(schema)[String(key)] as z.ZodType);
   if (value !== undefined) return `is ${describe(value, String(key))}, should be ${text?.expects}`;
-  // A rule across options (see tap.http) brings its own words; otherwise the option is mandatory.
-  return message.startsWith('is missing') ? message : `is missing, and has to be set: ${text?.expects}`;
+  return `is missing, and has to be set: ${text?.expects}`;
 }
+
+/** A section's schema without its default. */
+const inner = (schema: z.ZodType): z.ZodType =>
+  'unwrap' in schema && typeof schema.unwrap === 'function' ? (schema.unwrap() as z.ZodType) : schema;
 
 /** The options of a section's schema by name. */
 export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
-  const inner = 'unwrap' in schema && typeof schema.unwrap === 'function' ? (schema.unwrap() as z.ZodType) : schema;
-  return 'shape' in inner ? (inner.shape as Record<string, z.ZodType>) : {};
+  const section = inner(schema);
+  return 'shape' in section ? (section.shape as Record<string, z.ZodType>) : {};
 }
 
 /** What a value is, for a person; never the value of a secret. */

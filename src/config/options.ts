@@ -20,6 +20,12 @@ export interface OptionText {
 
 export const optionTexts = z.registry<OptionText>();
 
+/** A rule that spans several options: what is wrong with the section as it was written, by option. */
+export type SectionRule = (section: Readonly<Record<string, unknown>>) => { option: string; problem: string }[];
+
+/** Beside the schemas and not in them, so that these mistakes are listed together with all others. */
+export const sectionRules = new Map<z.ZodType, SectionRule>();
+
 function option<S extends z.ZodType>(schema: S, text: OptionText): S {
   optionTexts.add(schema, text);
   return schema;
@@ -69,6 +75,8 @@ const snsHost = z.string().transform((value, context): URL => {
 
 const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum);
 
+const MANDATORY_IF_STATIC = '**mandatory** unless `credentials = "aws"`';
+
 export const snsOptions = z.strictObject({
   presence_updates_topic: option(topicName.optional(), {
     expects: TOPIC_EXPECTS,
@@ -100,15 +108,21 @@ export const snsOptions = z.strictObject({
     text: 'The AWS region: part of the topic ARN and of every signature. `cn-*` and `us-gov-*` regions give their own ARN partition.',
     example: '"eu-west-1"',
   }),
-  access_key_id: option(z.string().min(1), {
+  credentials: option(z.enum(['static', 'aws']).default('static'), {
+    expects: '"static" or "aws"',
+    text: "`static`: `access_key_id` and `secret_access_key`. `aws`: AWS's own provider chain (environment, shared profile with assumed roles, web identity, container, instance), refreshed before they expire. Not in MongooseIM.",
+  }),
+  access_key_id: option(z.string().min(1).optional(), {
     expects: 'the id of an AWS access key, not empty',
     text: 'Access key that may `sns:Publish` to the topics.',
     example: '"AKIAIOSFODNN7EXAMPLE"',
+    fallback: MANDATORY_IF_STATIC,
   }),
-  secret_access_key: option(z.string().min(1), {
+  secret_access_key: option(z.string().min(1).optional(), {
     expects: 'the secret of that access key, not empty',
     text: 'Its secret. Best kept out of the file, as in the example.',
     example: '"${AWS_SECRET_ACCESS_KEY}"',
+    fallback: MANDATORY_IF_STATIC,
   }),
   account_id: option(z.string().regex(/^\d{12}$/), {
     expects: 'an AWS account number: 12 digits, in quotes',
@@ -118,6 +132,16 @@ export const snsOptions = z.strictObject({
   pool_size: option(count(1, 10_000).default(100), {
     expects: 'a whole number from 1 to 10,000',
     text: 'How many requests to SNS may be under way at once.',
+  }),
+  max_messages_per_second: option(count(1, 1_000_000).optional(), {
+    expects: 'a whole number from 1 to 1,000,000',
+    text: 'A cap on the rate, for all topics of the account together. Without one the rate follows SNS: it falls when SNS throttles and recovers by itself. Not in MongooseIM.',
+    fallback: 'no cap',
+  }),
+  ca_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM file with certificates',
+    text: 'Certificate authorities to trust for `sns_host` instead of the public ones, for a private endpoint. Relative to the configuration file. Not in MongooseIM.',
+    fallback: 'the public ones',
   }),
   publish_retry_count: option(count(0, 1_000).default(2), {
     expects: 'a whole number from 0 to 1,000',
@@ -142,40 +166,49 @@ export const snsOptions = z.strictObject({
   }),
 });
 
-const httpTapOptions = z
-  .strictObject({
-    listen: option(listen.prefault('127.0.0.1:5290'), {
-      expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
-      text: 'Where adapters post events. Beyond loopback it needs a `secret`.',
-    }),
-    secret: option(z.string().min(1).optional(), {
-      expects: 'the secret that the adapters send, not empty',
-      text: 'What adapters must send as `Authorization: Bearer …`. Without one every local process may post events, and the start says so.',
-      example: '"${TAP_SECRET}"',
-    }),
-    tls_cert: option(z.string().min(1).optional(), {
-      expects: 'the path of a PEM certificate chain',
-      text: 'Certificate chain for HTTPS; goes with `tls_key`.',
-    }),
-    tls_key: option(z.string().min(1).optional(), {
-      expects: 'the path of a PEM private key',
-      text: 'Private key for HTTPS; goes with `tls_cert`.',
-    }),
-  })
-  .superRefine((tap, context) => {
-    if (!tap.listen.loopback && tap.secret === undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['secret'],
-        message: 'is missing, and has to be set when `listen` is not a loopback address',
-      });
-    if ((tap.tls_cert === undefined) !== (tap.tls_key === undefined))
-      context.addIssue({
-        code: 'custom',
-        path: [tap.tls_cert === undefined ? 'tls_cert' : 'tls_key'],
-        message: 'is missing: `tls_cert` and `tls_key` go together',
-      });
-  });
+sectionRules.set(snsOptions, ({ credentials, ...section }) =>
+  ['access_key_id', 'secret_access_key'].flatMap((option) => {
+    if (credentials === 'aws' && section[option] !== undefined)
+      return { option, problem: 'has no effect with credentials = "aws": leave one of the two out' };
+    if (credentials !== 'aws' && section[option] === undefined)
+      return { option, problem: 'is missing, and has to be set, unless credentials = "aws"' };
+    return [];
+  }),
+);
+
+const httpTapOptions = z.strictObject({
+  listen: option(listen.prefault('127.0.0.1:5290'), {
+    expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
+    text: 'Where adapters post events. Beyond loopback it needs a `secret`.',
+  }),
+  secret: option(z.string().min(1).optional(), {
+    expects: 'the secret that the adapters send, not empty',
+    text: 'What adapters must send as `Authorization: Bearer …`. Without one every local process may post events, and the start says so.',
+    example: '"${TAP_SECRET}"',
+  }),
+  tls_cert: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM certificate chain',
+    text: 'Certificate chain for HTTPS; goes with `tls_key`.',
+  }),
+  tls_key: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM private key',
+    text: 'Private key for HTTPS; goes with `tls_cert`.',
+  }),
+});
+
+sectionRules.set(httpTapOptions, (section) => {
+  const found = [];
+  const address = listen.safeParse(section.listen);
+  if (address.success && !address.data.loopback && section.secret === undefined)
+    found.push({ option: 'secret', problem: 'is missing, and has to be set when `listen` is not a loopback address' });
+  for (const [option, other] of [
+    ['tls_cert', 'tls_key'],
+    ['tls_key', 'tls_cert'],
+  ] as const)
+    if (section[option] === undefined && section[other] !== undefined)
+      found.push({ option, problem: 'is missing: `tls_cert` and `tls_key` go together' });
+  return found;
+});
 
 const outboxOptions = z.strictObject({
   path: option(z.string().min(1).default('./outbox.db'), {

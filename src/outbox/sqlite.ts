@@ -75,7 +75,7 @@ class SqliteOutbox implements Outbox {
   readonly #queues = new Map<string, Queue>();
   readonly #depth = new Map<string, number>();
   readonly #positions = new Map<string, SourceState>();
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Set<() => void>();
   #pending: Write[] = [];
   #flushing: NodeJS.Immediate | NodeJS.Timeout | undefined;
   #lastSeq: number;
@@ -146,12 +146,17 @@ class SqliteOutbox implements Outbox {
     return rows;
   }
 
+  rewind(): void {
+    for (const queue of this.#queues.values()) Object.assign(queue, { cursor: 0, behind: true, rows: [], bytes: 0 });
+  }
+
   settle(settlements: readonly Settlement[]): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const write: Write = {
       apply: (now) => {
         for (const { notification, dead } of settlements) {
-          this.#sql.deleteNotification.run(notification.seq);
+          // Settled twice when a reload did not wait for a request that hung: it counts once.
+          if (this.#sql.deleteNotification.run(notification.seq).changes === 0) continue;
           this.#changeDepth(notification.topicArn, -1);
           if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
         }
@@ -180,8 +185,9 @@ class SqliteOutbox implements Outbox {
     };
   }
 
-  onCommitted(listener: () => void): void {
-    this.#listeners.push(listener);
+  onCommitted(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   async close(): Promise<void> {

@@ -1,12 +1,15 @@
 /** What one `sns` section stands for: an endpoint, credentials, topics, and how virtual hosts publish through it. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { SnsOptions } from '../config/options.ts';
+import { messageOf, PusherError } from '../errors.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
 import type { Route } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
-
-/** What a topic takes for one message and for a batch together, in bytes. */
-export const maxBytesOf = (_topicArn: string): number => DEFAULT_MAX_BYTES;
+import { credentialsOf } from './credentials.ts';
+import { readTopicAttributes } from './wire.ts';
 
 /** ARN partitions by region: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html */
 export function partitionOf(region: string): string {
@@ -28,20 +31,60 @@ export function topicsOf(options: SnsOptions): Route['topics'] {
   };
 }
 
-export const routeOf = (options: SnsOptions, plugin: SnsPlugin): Route => ({
-  topics: topicsOf(options),
-  plugin,
-  presence: options.presence,
-  attributes: options.attributes,
-  maxBytes: maxBytesOf,
-});
+/** How long a start waits for SNS to say what the topics take, in milliseconds; it starts without an answer too. */
+const LIMITS_TIMEOUT_MS = 3_000;
 
-export function clientOf(options: SnsOptions): SnsClient {
-  const credentials = { accessKeyId: options.access_key_id, secretAccessKey: options.secret_access_key };
-  return createSnsClient({
+/** One `sns` section, ready to publish. */
+export interface Account {
+  readonly options: SnsOptions;
+  readonly topics: Route['topics'];
+  readonly client: SnsClient;
+  /** What a topic takes for one message and for a batch together, in bytes. */
+  maxBytes(topicArn: string): number;
+  /** Asks SNS what each topic takes. Where this key may not ask, or nothing answers in time, it is what SNS gives by default. */
+  readLimits(): Promise<void>;
+  /** How a virtual host with this section publishes. */
+  route(plugin: SnsPlugin): Route;
+}
+
+/**
+ * @param folder what relative paths are relative to
+ * @throws PusherError CONFIG_INVALID when `ca_file` can't be read
+ */
+export function openAccount(options: SnsOptions, folder: string): Account {
+  const topics = topicsOf(options);
+  const limits = new Map<string, number>();
+  const client = createSnsClient({
     endpoint: options.sns_host,
     region: options.region,
-    credentials: () => credentials,
+    credentials: credentialsOf(options),
     connections: options.pool_size,
+    ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
   });
+  const maxBytes = (arn: string) => limits.get(arn) ?? DEFAULT_MAX_BYTES;
+  const { presence, attributes } = options;
+  return {
+    options,
+    topics,
+    client,
+    maxBytes,
+    route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes }),
+    async readLimits() {
+      const ask = async (arn: string) => {
+        const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
+        const limit = 'xml' in outcome && Number(readTopicAttributes(outcome.xml).get('MaximumMessageSize'));
+        if (limit) limits.set(arn, limit);
+      };
+      const asked = Promise.all(Object.values(topics).map(ask));
+      await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
+    },
+  };
+}
+
+function readCa(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new PusherError('CONFIG_INVALID', `ca_file: can't read ${file}: ${messageOf(error)}`, error);
+  }
 }

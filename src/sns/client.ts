@@ -2,8 +2,9 @@
 import { Pool } from 'undici';
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
+import type { CredentialSource } from './credentials.ts';
 import { type AwsCredentials, createSigner } from './signature.ts';
-import type { Failure } from './verdict.ts';
+import { type Failure, isExpired } from './verdict.ts';
 import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
 
 /** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
@@ -25,44 +26,81 @@ export interface SnsClientOptions {
   /** Endpoint: scheme, host, port and path are used. */
   readonly endpoint: URL;
   readonly region: string;
-  readonly credentials: () => AwsCredentials | Promise<AwsCredentials>;
+  readonly credentials: CredentialSource;
   /** Most connections at once. */
   readonly connections: number;
+  /** Certificate authorities in PEM to trust instead of the public ones. */
+  readonly ca?: string | undefined;
+  readonly timeouts?: Partial<Timeouts>;
   readonly now?: () => number;
 }
 
-const CONNECT_TIMEOUT_MS = 5_000;
-/** For the answer's head, and then for each part of its body. SNS answers within tens of milliseconds. */
-const ANSWER_TIMEOUT_MS = 10_000;
-// SNS closes a connection that is idle for longer; a request on its way at that moment would be lost.
+/** In milliseconds. SNS answers within tens of them. */
+interface Timeouts {
+  /** Until a connection stands. */
+  readonly connect: number;
+  /** Until the answer's head, and between two parts of its body. */
+  readonly answer: number;
+  /** For the whole request: an endpoint that answers a byte at a time must not hold a slot. */
+  readonly total: number;
+}
+
+const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
+// Shorter than SNS keeps an idle connection: a request on its way at that moment would be lost.
 const KEEP_ALIVE_MS = 15_000;
+// Connections are renewed, so that a change of the endpoint's address in the DNS is followed.
+const CONNECTION_AGE_MS = 60_000;
 
 export function createSnsClient(options: SnsClientOptions): SnsClient {
-  const { endpoint, region, credentials, connections, now = Date.now } = options;
+  const { endpoint, region, credentials, connections, ca, now = Date.now } = options;
+  const timeouts = { ...TIMEOUTS, ...options.timeouts };
   const signer = createSigner(endpoint, region, 'sns', CONTENT_TYPE);
   const pool = new Pool(endpoint.origin, {
     connections,
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-    headersTimeout: ANSWER_TIMEOUT_MS,
-    bodyTimeout: ANSWER_TIMEOUT_MS,
+    connect: { timeout: timeouts.connect, ...(ca !== undefined && { ca }) },
+    headersTimeout: timeouts.answer,
+    bodyTimeout: timeouts.answer,
     keepAliveTimeout: KEEP_ALIVE_MS,
+    clientTtl: CONNECTION_AGE_MS,
     pipelining: 1,
   });
 
   const post = async (form: string): Promise<{ status: number; text: string } | { failure: Failure }> => {
+    let keys: AwsCredentials;
     try {
-      const headers = signer.sign(form, await credentials(), now());
+      keys = await credentials.get();
+    } catch (error) {
+      return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
+    }
+    const overtime = new AbortController();
+    const timer = setTimeout(() => overtime.abort(tookTooLong(timeouts.total)), timeouts.total);
+    try {
+      const headers = signer.sign(form, keys, now());
       const answer = await pool.request({
         method: 'POST',
         path: endpoint.pathname,
         headers: headers as unknown as Record<string, string>,
         body: form,
+        signal: overtime.signal,
       });
       return { status: answer.statusCode, text: await answer.body.text() };
     } catch (error) {
       const { code = 'NetworkError' } = error as { code?: string };
       return { failure: { kind: 'network', code, message: messageOf(error) } };
+    } finally {
+      clearTimeout(timer);
     }
+  };
+
+  const refused = (status: number, text: string): Failure => {
+    const error = readError(text);
+    if (error && isExpired(error.code)) credentials.expired();
+    return {
+      kind: 'request',
+      status,
+      code: error?.code ?? `HTTP${status}`,
+      message: error?.message ?? 'no error document',
+    };
   };
 
   return {
@@ -83,15 +121,8 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
   };
 }
 
-function refused(status: number, text: string): Failure {
-  const error = readError(text);
-  return {
-    kind: 'request',
-    status,
-    code: error?.code ?? `HTTP${status}`,
-    message: error?.message ?? 'no error document',
-  };
-}
+const tookTooLong = (ms: number) =>
+  Object.assign(new Error(`no whole answer within ${ms / 1_000} s`), { code: 'RequestTimeout' });
 
 const notAnAnswer = (): Failure => ({
   kind: 'network',

@@ -13,6 +13,7 @@ import type { Metrics } from '../metrics.ts';
 import type { Outbox, Settlement } from '../outbox/outbox.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
+import type { RateLimit } from './rate.ts';
 import { pauseLength, retryDelay, type Verdict, verdictOf } from './verdict.ts';
 import { MAX_ENTRIES } from './wire.ts';
 
@@ -26,6 +27,8 @@ export interface PublisherOptions {
   readonly retryCount: number;
   readonly retryBaseMs: number;
   readonly exhausted: 'wait' | 'dead-letter';
+  /** The rate of messages; shared by all publishers of one account and region. */
+  readonly rate: RateLimit;
   /** What a topic takes for a batch together, in bytes. */
   readonly maxBytes: (topicArn: string) => number;
   readonly log: Logger;
@@ -59,6 +62,8 @@ export interface Publisher {
   stop(graceMs: number): Promise<void>;
 }
 
+type Retry = Extract<Verdict, { kind: 'retry' }>;
+
 interface Topic {
   readonly arn: string;
   readonly lanes: Lanes;
@@ -91,6 +96,8 @@ class SnsPublisher implements Publisher {
   #inFlight = 0;
   #running = false;
   #idle: (() => void) | undefined;
+  #paced: NodeJS.Timeout | undefined;
+  #unlisten: (() => void) | undefined;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
@@ -109,7 +116,7 @@ class SnsPublisher implements Publisher {
 
   start(): void {
     this.#running = true;
-    this.#options.outbox.onCommitted(() => {
+    this.#unlisten = this.#options.outbox.onCommitted(() => {
       for (const topic of this.#topics) topic.more = true;
       this.#pump();
     });
@@ -122,6 +129,7 @@ class SnsPublisher implements Publisher {
 
   async stop(graceMs: number): Promise<void> {
     this.#running = false;
+    this.#unlisten?.();
     if (this.#inFlight === 0) return;
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
@@ -139,11 +147,27 @@ class SnsPublisher implements Publisher {
   #pump(): void {
     if (!this.#running) return;
     for (const topic of this.#topics) void this.#refill(topic);
-    while (this.#inFlight < this.#options.poolSize) {
+    const { poolSize, rate, maxBytes } = this.#options;
+    while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
       if (!topic) return;
-      void this.#send(topic, topic.lanes.take(MAX_ENTRIES, this.#options.maxBytes(topic.arn)));
+      const may = rate.available();
+      if (may < 1) {
+        this.#pumpIn(rate.wait());
+        return;
+      }
+      const batch = topic.lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn));
+      rate.spend(batch.length);
+      void this.#send(topic, batch);
     }
+  }
+
+  /** Pumps again in a while, which the rate asks for; once, however often it is asked. */
+  #pumpIn(ms: number): void {
+    this.#paced ??= setTimeout(() => {
+      this.#paced = undefined;
+      this.#pump();
+    }, ms).unref();
   }
 
   /** The next topic, in turn, that has something to send and may. */
@@ -218,17 +242,19 @@ class SnsPublisher implements Publisher {
     const finished = this.#now();
     metrics.request(topic.arn, batch.length, finished - started);
     if ('failure' in outcome) {
-      const verdict = verdictOf(outcome.failure, batch.length);
+      const verdict = verdictOf(outcome.failure);
+      if (verdict.kind === 'dead' && batch.length > 1) {
+        // One of them is at fault. They are of different lanes, so the order of the halves doesn't matter.
+        const middle = Math.ceil(batch.length / 2);
+        const first = await this.#ask(topic, batch.slice(0, middle));
+        return [...first, ...(await this.#ask(topic, batch.slice(middle)))];
+      }
       metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
-      if (verdict.kind !== 'split') return batch.map((entry) => [entry, verdict]);
-      // Entries of one batch are of different lanes, so the halves' order doesn't matter.
-      const middle = Math.ceil(batch.length / 2);
-      const first = await this.#ask(topic, batch.slice(0, middle));
-      return [...first, ...(await this.#ask(topic, batch.slice(middle)))];
+      return batch.map((entry) => [entry, verdict] as const);
     }
     return batch.map((entry, index) => {
       const failure = outcome.entries[index];
-      const verdict = failure && verdictOf(failure, 1);
+      const verdict = failure && verdictOf(failure);
       metrics.outcome(topic.arn, verdict?.kind ?? 'delivered', verdict?.reason ?? '', 1);
       if (!verdict) metrics.delivered(topic.arn, finished - entry.notification.at);
       return [entry, verdict];
@@ -240,17 +266,19 @@ class SnsPublisher implements Publisher {
     topic: Topic,
     entry: Entry,
     started: number,
-    { reason, detail }: Verdict,
+    { reason, detail, throttled }: Retry,
     settle: (entry: Entry, dead: Settlement['dead']) => void,
   ): void {
     const { retryCount, retryBaseMs, exhausted } = this.#options;
-    entry.attempts += 1;
+    // Throttling says nothing about this notification: the rate falls instead, for all of them.
+    if (throttled) this.#options.rate.throttled();
+    else entry.attempts += 1;
     if (entry.attempts <= retryCount) {
       const release = () => {
         topic.lanes.release(entry);
         this.#pump();
       };
-      setTimeout(release, retryDelay(entry.attempts, retryBaseMs, this.#random())).unref();
+      setTimeout(release, retryDelay(Math.max(entry.attempts, 1), retryBaseMs, this.#random())).unref();
     } else if (exhausted === 'dead-letter') {
       const dead = { reason, detail, attempts: entry.attempts };
       this.#died(topic, entry, reason);

@@ -7,6 +7,8 @@
 
 /** How a request, or one entry of a batch, failed. */
 export type Failure =
+  /** There are no credentials to sign with. */
+  | { readonly kind: 'credentials'; readonly code: string; readonly message: string }
   /** No usable answer: connection refused or reset, a timeout, an answer that is not SNS's. */
   | { readonly kind: 'network'; readonly code: string; readonly message: string }
   /** SNS refused the whole request. */
@@ -17,12 +19,8 @@ export type Failure =
 export type Verdict =
   /** Worth trying again soon. `throttled`: SNS asks for a lower rate. */
   | { readonly kind: 'retry'; readonly reason: string; readonly detail: string; readonly throttled: boolean }
-  /** The credentials have expired: get new ones, then try again. */
-  | { readonly kind: 'refresh'; readonly reason: string; readonly detail: string }
   /** A person has to act; until then the topic waits. */
   | { readonly kind: 'pause'; readonly reason: string; readonly detail: string; readonly advice: string }
-  /** The request as a whole is at fault, which says nothing about each of its entries: try them in smaller batches. */
-  | { readonly kind: 'split'; readonly reason: string; readonly detail: string }
   /** SNS will never take it. */
   | { readonly kind: 'dead'; readonly reason: string; readonly detail: string };
 
@@ -37,7 +35,8 @@ const THROTTLING = new Set([
   'KMSThrottlingException',
 ]);
 
-const EXPIRED = new Set(['ExpiredToken', 'ExpiredTokenException']);
+/** AWS says that the credentials have expired: with new ones it is worth another try. */
+export const isExpired = (code: string): boolean => code === 'ExpiredToken' || code === 'ExpiredTokenException';
 
 /** Codes that a person has to act on, and how. Those of the batch API carry `Exception` at the end of some. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -65,6 +64,9 @@ const ADVICE: Readonly<Record<string, string>> = {
 /** SNS answers so to an ARN of another region or account, which is the configuration's fault and not the message's. */
 const WRONG_ARN = 'check region, account_id and the topic name: SNS does not take this ARN here';
 
+const NO_CREDENTIALS =
+  'give this machine AWS credentials (environment, profile, role) or set access_key_id and secret_access_key';
+
 const RETRYABLE = new Set([
   'InternalError',
   'InternalFailure',
@@ -73,24 +75,28 @@ const RETRYABLE = new Set([
   'RequestTimeout',
 ]);
 
-/** @param entries how many entries the request held */
-export function verdictOf(failure: Failure, entries: number): Verdict {
+/**
+ * What a failure means. For a whole request with several entries `dead` says that one of them is at fault, not which:
+ * then they have to be tried in smaller batches.
+ */
+export function verdictOf(failure: Failure): Verdict {
   const { code } = failure;
   const detail = failure.kind === 'request' ? `HTTP ${failure.status}: ${failure.message}` : failure.message;
   const name = code.replace(/Exception$/, '');
   if (failure.kind === 'network') return { kind: 'retry', reason: code, detail, throttled: false };
-  if (EXPIRED.has(code)) return { kind: 'refresh', reason: code, detail };
+  if (failure.kind === 'credentials') return { kind: 'pause', reason: code, detail, advice: NO_CREDENTIALS };
+  if (isExpired(code)) return { kind: 'retry', reason: code, detail, throttled: false };
   if (THROTTLING.has(code) || (failure.kind === 'request' && failure.status === 429))
     return { kind: 'retry', reason: code, detail, throttled: true };
   const advice = ADVICE[name] ?? (name === 'InvalidParameter' && /TopicArn/.test(detail) ? WRONG_ARN : undefined);
   if (advice) return { kind: 'pause', reason: code, detail, advice };
   const serverFault = failure.kind === 'request' ? failure.status >= 500 : !failure.senderFault;
   if (serverFault || RETRYABLE.has(name)) return { kind: 'retry', reason: code, detail, throttled: false };
-  if (failure.kind === 'request') return requestVerdict(failure.status, code, detail, entries);
+  if (failure.kind === 'request') return requestVerdict(failure.status, code, detail);
   return { kind: 'dead', reason: code, detail };
 }
 
-function requestVerdict(status: number, code: string, detail: string, entries: number): Verdict {
+function requestVerdict(status: number, code: string, detail: string): Verdict {
   if (status === 403 || status === 401)
     return { kind: 'pause', reason: code, detail, advice: 'check the access key and what it may do' };
   // Only a 400 or 413 with SNS's own error document refuses a message; a 404, a redirect or a proxy's page does not.
@@ -101,7 +107,7 @@ function requestVerdict(status: number, code: string, detail: string, entries: n
       detail,
       advice: 'check sns_host and proxies on the way: this is not how SNS answers',
     };
-  return { kind: entries > 1 ? 'split' : 'dead', reason: code, detail };
+  return { kind: 'dead', reason: code, detail };
 }
 
 /**

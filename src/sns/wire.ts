@@ -2,6 +2,7 @@
  * SNS's query protocol: a form in, XML out. Nothing but text to text, so that every form can be tested without a server.
  * https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
  */
+import { hash } from 'node:crypto';
 import type { Notification } from '../notification/notification.ts';
 
 /** Most entries in a batch. */
@@ -13,10 +14,15 @@ export const CONTENT_TYPE = 'application/x-www-form-urlencoded; charset=utf-8';
  * `default` message inside our JSON and refuse it.
  */
 export function publishBatchForm(topicArn: string, entries: readonly Notification[]): string {
+  const fifo = isFifo(topicArn);
   let form = `Action=PublishBatch&Version=2010-03-31&TopicArn=${encodeURIComponent(topicArn)}`;
-  entries.forEach(({ message, attributes }, index) => {
+  entries.forEach(({ message, attributes, orderKey, eventId }, index) => {
     const at = `&PublishBatchRequestEntries.member.${index + 1}.`;
     form += `${at}Id=${index}${at}Message=${encodeURIComponent(message)}`;
+    if (fifo) {
+      form += `${at}MessageGroupId=${encodeURIComponent(fifoId(orderKey))}`;
+      form += `${at}MessageDeduplicationId=${encodeURIComponent(fifoId(eventId))}`;
+    }
     attributes.forEach(({ name, type, value }, position) => {
       const entry = `${at}MessageAttributes.entry.${position + 1}.`;
       const field = type === 'Binary' ? 'BinaryValue' : 'StringValue';
@@ -25,6 +31,17 @@ export function publishBatchForm(topicArn: string, entries: readonly Notificatio
     });
   });
   return form;
+}
+
+/** FIFO topics are told by their names: https://docs.aws.amazon.com/sns/latest/dg/fifo-topic-code-examples.html */
+export const isFifo = (topicArn: string): boolean => topicArn.endsWith('.fifo');
+
+/**
+ * A text as MessageGroupId or MessageDeduplicationId, which take 1 to 128 ASCII letters, digits and punctuation; what
+ * does not fit is hashed (https://docs.aws.amazon.com/sns/latest/api/API_PublishBatchRequestEntry.html).
+ */
+export function fifoId(text: string): string {
+  return /^[!-~]{1,128}$/.test(text) ? text : hash('sha256', text);
 }
 
 /** What an answer says of one entry: SNS has it, or why not. */
@@ -59,6 +76,12 @@ export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer
 export function readError(xml: string): { code: string; message: string } | undefined {
   const code = element(xml, 'Code');
   return code === undefined ? undefined : { code, message: element(xml, 'Message') ?? '' };
+}
+
+/** The attributes in a GetTopicAttributes answer, by name. */
+export function readTopicAttributes(xml: string): Map<string, string> {
+  const entries = (element(xml, 'Attributes') ?? '').split('<entry>').slice(1);
+  return new Map(entries.map((entry) => [element(entry, 'key') ?? '', element(entry, 'value') ?? '']));
 }
 
 function members(xml: string, list: string): string[] {

@@ -1,0 +1,114 @@
+/**
+ * From the outbox to SNS: an account for each `sns` section, how each virtual host publishes through them, and a
+ * publisher for each. It is the part of the daemon that a reload replaces as a whole.
+ */
+import path from 'node:path';
+import type { PusherConfig } from './config/load.ts';
+import type { SnsOptions } from './config/options.ts';
+import type { Logger } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import type { Route } from './notification/notification.ts';
+import { loadPlugin } from './notification/plugin.ts';
+import type { Outbox } from './outbox/outbox.ts';
+import { type Account, openAccount } from './sns/account.ts';
+import { createPublisher, type Publisher, type TopicState } from './sns/publisher.ts';
+import { createRateLimit, type RateLimit } from './sns/rate.ts';
+
+export interface Delivery {
+  /** How a virtual host publishes; undefined: not at all. */
+  route(host: string): Route | undefined;
+  topics(): TopicState[];
+  start(): void;
+  /** Takes nothing more, lets requests under way end, and leaves the rest in the outbox. */
+  stop(): Promise<void>;
+}
+
+interface DeliverySetup {
+  readonly outbox: Outbox;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+/** How long requests under way may take at a stop, in milliseconds. */
+const STOP_GRACE_MS = 10_000;
+
+/** @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID (a file that it names can't be read) */
+export async function openDelivery(config: PusherConfig, setup: DeliverySetup): Promise<Delivery> {
+  const accounts = new Map<string, Account>();
+  const routes = new Map<string, Route | undefined>();
+  for (const [host, options] of sectionsOf(config)) {
+    if (!options) {
+      routes.set(host, undefined);
+      continue;
+    }
+    const account = openAccount(options, path.dirname(config.file));
+    accounts.set(host, account);
+    routes.set(host, account.route(await loadPlugin(options.plugin_module, config.file)));
+  }
+  await Promise.all([...accounts.values()].map((account) => account.readLimits()));
+  const publishers = publishersOf([...accounts.values()], setup);
+  return {
+    route(host) {
+      const name = host.toLowerCase();
+      return routes.get(routes.has(name) ? name : GENERAL);
+    },
+    topics: () => publishers.flatMap((publisher) => publisher.topics()),
+    start() {
+      for (const publisher of publishers) publisher.start();
+    },
+    async stop() {
+      await Promise.all(publishers.map((publisher) => publisher.stop(STOP_GRACE_MS)));
+      // What is still under way has had its time.
+      for (const { client } of accounts.values()) client.destroy();
+    },
+  };
+}
+
+/** The name under which the general section stands beside those of virtual hosts. */
+const GENERAL = '';
+
+/** The `sns` sections by virtual host; `null`: the host publishes nothing. */
+export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions | null> {
+  return new Map([[GENERAL, sns ?? null], ...hosts]);
+}
+
+/** Whether this section's account and region own a topic. */
+export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =>
+  arn.includes(`:sns:${region}:${account_id}:`);
+
+/** One publisher for each account; a topic that several sections name belongs to the first. */
+function publishersOf(accounts: readonly Account[], { outbox, log, metrics }: DeliverySetup): Publisher[] {
+  const waiting = outbox.state().topics.filter(({ depth }) => depth > 0);
+  const taken = new Set<string>();
+  const rates = new Map<string, RateLimit>();
+  return accounts.map(({ options, client, topics, maxBytes }) => {
+    // What waits for a topic that was configured before still goes out, by the section that owns it.
+    const left = waiting.map(({ arn }) => arn).filter((arn) => owns(options, arn));
+    const mine = [...new Set([...Object.values(topics), ...left])].filter((arn) => !taken.has(arn));
+    for (const arn of mine) taken.add(arn);
+    return createPublisher({
+      client,
+      outbox,
+      topics: mine,
+      poolSize: options.pool_size,
+      retryCount: options.publish_retry_count,
+      retryBaseMs: options.publish_retry_time_ms,
+      exhausted: options.publish_exhausted,
+      rate: rateOf(options, rates),
+      maxBytes,
+      log,
+      metrics,
+    });
+  });
+}
+
+/** SNS's quota is for an account in a region, whichever sections and topics share it; so is the rate. */
+function rateOf(
+  { region, account_id, max_messages_per_second: cap }: SnsOptions,
+  rates: Map<string, RateLimit>,
+): RateLimit {
+  const key = `${region}/${account_id}`;
+  const rate = rates.get(key) ?? createRateLimit({ cap });
+  rates.set(key, rate);
+  return rate;
+}
