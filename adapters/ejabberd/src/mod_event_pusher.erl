@@ -38,7 +38,6 @@
 -define(BATCH_BYTES, 1048576 - 2048).
 %% A stanza that makes an event larger than this is left out of it: the daemon takes 4 MiB.
 -define(EVENT_BYTES, 3145728).
--define(HTTP_MS, 10000).
 -define(CONNECT_MS, 5000).
 -define(BACKOFF_MIN_MS, 250).
 -define(BACKOFF_MAX_MS, 5000).
@@ -76,10 +75,12 @@ depends(_Host, _Opts) ->
 mod_opt_type(url) -> econf:url([http, https]);
 mod_opt_type(secret) -> econf:binary();
 mod_opt_type(queue_max) -> econf:pos_int();
+mod_opt_type(timeout) -> econf:timeout(millisecond);
 mod_opt_type(slow_retry) -> econf:timeout(millisecond).
 
 mod_options(_Host) ->
-    [{url, <<"http://127.0.0.1:5290/v1/events">>}, {secret, <<>>}, {queue_max, 1000000}, {slow_retry, 30000}].
+    [{url, <<"http://127.0.0.1:5290/v1/events">>}, {secret, <<>>}, {queue_max, 1000000},
+     {timeout, 15000}, {slow_retry, 30000}].
 
 mod_doc() ->
     #{desc => <<"Tells the daemon xmpp-event-pusher, which publishes to Amazon SNS, who came online or went offline "
@@ -89,6 +90,7 @@ mod_doc() ->
            {secret, #{value => "Secret", desc => <<"The tap's secret.">>}},
            {queue_max, #{value => "Number",
                          desc => <<"Events kept on disk while the daemon is away; beyond it the newest are dropped.">>}},
+           {timeout, #{value => "timeout()", desc => <<"How long the daemon may take to answer.">>}},
            {slow_retry, #{value => "timeout()",
                           desc => <<"Pause after the daemon refused the secret or the form of a batch.">>}}],
       example => ["modules:", "  mod_event_pusher:", "    url: http://127.0.0.1:5290/v1/events",
@@ -221,7 +223,7 @@ configure(Opts, S) ->
     Secret = gen_mod:get_opt(secret, Opts),
     S1 = S#{url => binary_to_list(gen_mod:get_opt(url, Opts)),
             headers => [{"authorization", "Bearer " ++ binary_to_list(Secret)} || Secret =/= <<>>],
-            slow_retry => gen_mod:get_opt(slow_retry, Opts)},
+            timeout => gen_mod:get_opt(timeout, Opts), slow_retry => gen_mod:get_opt(slow_retry, Opts)},
     atomics:put(maps:get(gauge, S), ?MAX, gen_mod:get_opt(queue_max, Opts)),
     S1#{profile := start_http(S1)}.
 
@@ -637,16 +639,17 @@ send(#{sending := none, pause := none, queue := Queue, limit := Limit} = S) when
 send(S) ->
     S.
 
-post([{First, _} | _] = Events, #{url := Url, headers := Headers, profile := Profile, queue := Queue} = S) ->
+post([{First, _} | _] = Events, S) ->
+    #{url := Url, headers := Headers, timeout := Timeout, profile := Profile, queue := Queue} = S,
     #{source := Source, epoch := Epoch} = Queue,
     Body = iolist_to_binary(["{\"source\":", value(Source), ",\"epoch\":", value(Epoch), ",\"first_seq\":",
                              value(First), ",\"events\":[", lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
     Request = {Url, Headers, "application/json", Body},
-    HttpOptions = [{timeout, ?HTTP_MS}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
+    HttpOptions = [{timeout, Timeout}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
     try httpc:request(post, Request, HttpOptions, [{sync, false}, {body_format, binary}], Profile) of
         {ok, Id} ->
             %% A timer of our own as well: a batch that nobody answers for would stop the delivery for ever.
-            Timer = erlang:send_after(?HTTP_MS + ?CONNECT_MS, self(), {no_answer, Id}),
+            Timer = erlang:send_after(Timeout + ?CONNECT_MS, self(), {no_answer, Id}),
             S#{sending := {Id, Events, Timer}};
         {error, Reason} -> failed({error, Reason}, S)
     catch
