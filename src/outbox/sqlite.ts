@@ -81,6 +81,8 @@ class SqliteOutbox implements Outbox {
   #lastSeq: number;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
+  /** Whether the transaction that was written just now brought notifications. */
+  #brought = false;
   #bytes = 0;
   #pageSize: number;
   #fault: string | undefined;
@@ -114,7 +116,7 @@ class SqliteOutbox implements Outbox {
 
   commit(intake: Intake): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
-    if (this.#bytes >= this.#options.maxBytes) return Promise.reject(this.#fullError());
+    if (this.#isFull()) return Promise.reject(this.#fullError());
     const stored: Stored[] = [];
     let position: SourceState | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -129,8 +131,8 @@ class SqliteOutbox implements Outbox {
       done: () => {
         if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
         for (const notification of stored) this.#enqueue(notification);
+        this.#brought ||= stored.length > 0;
         resolve();
-        if (stored.length > 0) for (const listener of this.#listeners) listener();
       },
       failed: reject,
     });
@@ -151,6 +153,8 @@ class SqliteOutbox implements Outbox {
   }
 
   settle(settlements: readonly Settlement[]): Promise<void> {
+    // Too late to write it down: the notification stays, and goes out once more at the next start.
+    if (this.#closed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const write: Write = {
       apply: (now) => {
@@ -174,6 +178,7 @@ class SqliteOutbox implements Outbox {
   }
 
   state(): OutboxState {
+    if (!this.#closed) this.#measure();
     return {
       topics: [...this.#depth].map(([arn, depth]) => ({ arn, depth })),
       sources: [...this.#positions.values()],
@@ -322,6 +327,16 @@ class SqliteOutbox implements Outbox {
     for (const [arn, change] of this.#depthChange) this.#depth.set(arn, (this.#depth.get(arn) ?? 0) + change);
     this.#measure();
     for (const write of writes) write.done();
+    if (!this.#brought) return;
+    // Not before all of the group is queued: a listener that takes at once may read from disk, where all of it is.
+    this.#brought = false;
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Looks again before it says yes, since dead letters can be deleted on another connection. */
+  #isFull(): boolean {
+    if (this.#bytes >= this.#options.maxBytes) this.#measure();
+    return this.#bytes >= this.#options.maxBytes;
   }
 
   /** How much of the file is in use. */
