@@ -80,12 +80,12 @@ export function readError(xml: string): { code: string; message: string } | unde
 
 /** The attributes in a GetTopicAttributes answer, by name. */
 export function readTopicAttributes(xml: string): Map<string, string> {
-  const entries = (element(xml, 'Attributes') ?? '').split('<entry>').slice(1);
+  const entries = (rawElement(xml, 'Attributes') ?? '').split('<entry>').slice(1);
   return new Map(entries.map((entry) => [element(entry, 'key') ?? '', element(entry, 'value') ?? '']));
 }
 
 function members(xml: string, list: string): string[] {
-  const inside = element(xml, list);
+  const inside = rawElement(xml, list);
   return inside === undefined ? [] : inside.split('<member>').slice(1);
 }
 
@@ -94,14 +94,18 @@ function entryIndex(member: string, count: number): number | undefined {
   return id !== undefined && /^\d$/.test(id) && Number(id) < count ? Number(id) : undefined;
 }
 
-/** The content of the first element of that name: SNS's answers hold no attributes and no nesting of a name in itself. */
+/** The text of the first element of that name: SNS's answers hold no attributes and no nesting of a name in itself. */
 function element(xml: string, name: string): string | undefined {
+  const content = rawElement(xml, name);
+  return content?.includes('&') ? unescapeXml(content) : content;
+}
+
+/** The same for an element that holds others. */
+function rawElement(xml: string, name: string): string | undefined {
   const start = xml.indexOf(`<${name}>`);
   if (start < 0) return undefined;
   const end = xml.indexOf(`</${name}>`, start);
-  if (end < 0) return undefined;
-  const content = xml.slice(start + name.length + 2, end);
-  return content.includes('&') ? unescapeXml(content) : content;
+  return end < 0 ? undefined : xml.slice(start + name.length + 2, end);
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', quot: '"', apos: "'", amp: '&' };

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import type { Stored } from '../outbox/outbox.ts';
+import { Fifo } from './fifo.ts';
+import { type Entry, Lanes } from './lanes.ts';
+
+const stored = (seq: number, orderKey: string, bytes = 10): Stored => ({
+  seq,
+  eventId: String(seq),
+  topicArn: 'arn',
+  orderKey,
+  at: 0,
+  message: '',
+  attributes: [],
+  bytes,
+});
+const seqs = (entries: readonly Entry[]) => entries.map(({ notification }) => notification.seq);
+
+describe('lanes', () => {
+  it('give one of each key at a time, the longest waiting first', () => {
+    const lanes = new Lanes();
+    for (const [seq, key] of [
+      [1, 'a'],
+      [2, 'a'],
+      [3, 'b'],
+      [4, 'c'],
+      [5, 'b'],
+    ] as const)
+      lanes.add(stored(seq, key));
+    const first = lanes.take(10, 1_000);
+    assert.deepEqual(seqs(first), [1, 3, 4]);
+    assert.equal(lanes.ready, false);
+    lanes.settled(first[1] as Entry);
+    assert.deepEqual(seqs(lanes.take(10, 1_000)), [5]);
+    lanes.release(first[0] as Entry);
+    assert.deepEqual(seqs(lanes.take(10, 1_000)), [1]);
+    assert.equal(lanes.size, 4);
+  });
+
+  it('pack by count and by bytes, and let one that is too large go alone', () => {
+    const lanes = new Lanes();
+    for (let seq = 1; seq <= 4; seq++) lanes.add(stored(seq, `k${seq}`, 40));
+    lanes.add(stored(5, 'large', 200));
+    assert.deepEqual(seqs(lanes.take(10, 100)), [1, 2]);
+    assert.deepEqual(seqs(lanes.take(1, 100)), [3]);
+    assert.deepEqual(seqs(lanes.take(10, 100)), [4]);
+    assert.deepEqual(seqs(lanes.take(10, 100)), [5]);
+    assert.deepEqual(lanes.take(10, 100), []);
+  });
+
+  it('keep the order of each key, whatever its size, key and outcome (property)', () => {
+    const row = fc.record({ key: fc.constantFrom('a', 'b', 'c', 'd'), bytes: fc.integer({ min: 1, max: 120 }) });
+    const outcomes = fc.infiniteStream(fc.constantFrom('settled', 'settled', 'release'));
+    fc.assert(
+      fc.property(
+        fc.array(row, { maxLength: 60 }),
+        outcomes,
+        fc.integer({ min: 1, max: 10 }),
+        (rows, outcome, most) => {
+          const lanes = new Lanes();
+          rows.forEach(({ key, bytes }, seq) => {
+            lanes.add(stored(seq, key, bytes));
+          });
+          const left: number[] = [];
+          const out: Entry[][] = [];
+          while (lanes.size > 0) {
+            const batch = lanes.take(most, 100);
+            const keys = batch.map(({ notification }) => notification.orderKey);
+            assert.equal(new Set(keys).size, keys.length, 'one of each key');
+            const total = batch.reduce((sum, { notification }) => sum + notification.bytes, 0);
+            assert.ok(batch.length <= most && (total <= 100 || batch.length === 1));
+            if (batch.length > 0) out.push(batch);
+            // Now and then several batches are out at once.
+            if (batch.length > 0 && out.length < 3 && lanes.ready) continue;
+            for (const entry of out.shift() ?? []) {
+              if (outcome.next().value === 'release') lanes.release(entry);
+              else {
+                left.push(entry.notification.seq);
+                lanes.settled(entry);
+              }
+            }
+          }
+          assert.equal(left.length, rows.length);
+          assert.equal(lanes.bytes, 0);
+          for (const wanted of ['a', 'b', 'c', 'd']) {
+            const order = left.filter((seq) => rows[seq]?.key === wanted);
+            assert.deepEqual(
+              order,
+              order.toSorted((x, y) => x - y),
+            );
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('the queue', () => {
+  it('is first in, first out, with a way to the front (property)', () => {
+    const step = fc.oneof(fc.constant('shift'), fc.constant('push'), fc.constant('front'));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 400 }), (steps) => {
+        const fifo = new Fifo<number>();
+        const model: number[] = [];
+        steps.forEach((what, n) => {
+          if (what === 'push') fifo.push(model[model.push(n) - 1] as number);
+          else if (what === 'front') {
+            model.unshift(n);
+            fifo.pushFront(n);
+          } else assert.equal(fifo.shift(), model.shift());
+          assert.equal(fifo.length, model.length);
+          assert.equal(fifo.peek(), model[0]);
+        });
+      }),
+    );
+  });
+});

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createRateLimit } from './rate.ts';
+
+/** A sender that sends all it may, against an SNS that throttles what is above `quota` a second; in steps of 10 ms. */
+function simulate(seconds: number, quota: (second: number) => number, cap?: number) {
+  let time = 1_000_000;
+  const limit = createRateLimit({ cap, now: () => time });
+  const taken: number[] = [];
+  for (let second = 0; second < seconds; second++) {
+    let budget = quota(second);
+    let accepted = 0;
+    for (let step = 0; step < 100; step++, time += 10) {
+      // The sender has 400 messages ready every 10 ms.
+      const messages = Math.min(limit.available(), 400);
+      limit.spend(messages);
+      if (messages > budget) limit.throttled();
+      accepted += Math.min(messages, budget);
+      budget -= Math.min(messages, budget);
+    }
+    taken.push(accepted);
+  }
+  return { limit, taken };
+}
+
+describe('the rate', () => {
+  it('is free while SNS does not throttle', () => {
+    const { limit, taken } = simulate(3, () => Number.POSITIVE_INFINITY);
+    assert.equal(limit.rate(), Number.POSITIVE_INFINITY);
+    assert.deepEqual(taken, [40_000, 40_000, 40_000]);
+  });
+
+  it('never passes the cap', () => {
+    const { taken } = simulate(5, () => Number.POSITIVE_INFINITY, 500);
+    for (const accepted of taken) assert.ok(accepted <= 500 + 50, String(accepted));
+    assert.ok((taken.at(-1) ?? 0) >= 490);
+  });
+
+  it('falls to what SNS takes and stays near it', () => {
+    const { taken } = simulate(60, () => 3_000);
+    for (const accepted of taken.slice(15)) assert.ok(accepted > 1_800, String(accepted));
+  });
+
+  it('recovers by itself when SNS takes more again', () => {
+    const { limit, taken } = simulate(120, (second) => (second < 20 ? 1_000 : Number.POSITIVE_INFINITY));
+    assert.equal(limit.rate(), Number.POSITIVE_INFINITY);
+    assert.equal(taken.at(-1), 40_000);
+  });
+
+  it('says how long to wait for the next message', () => {
+    let time = 0;
+    const limit = createRateLimit({ cap: 100, now: () => time });
+    limit.spend(limit.available());
+    assert.equal(limit.available(), 0);
+    assert.equal(limit.wait(), 10);
+    time += 10;
+    assert.equal(limit.available(), 1);
+    assert.equal(limit.wait(), 0);
+  });
+});

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { type Failure, pauseLength, retryDelay, verdictOf } from './verdict.ts';
+
+const request = (status: number, code: string, message = 'why'): Failure => ({
+  kind: 'request',
+  status,
+  code,
+  message,
+});
+const entry = (code: string, senderFault: boolean): Failure => ({ kind: 'entry', code, message: 'why', senderFault });
+const kind = (failure: Failure) => verdictOf(failure).kind;
+
+describe('the verdict', () => {
+  it('is to retry after network errors, server errors and throttling', () => {
+    assert.equal(kind({ kind: 'network', code: 'ECONNRESET', message: '' }), 'retry');
+    for (const [status, code] of [
+      [500, 'InternalError'],
+      [500, 'InternalFailure'],
+      [503, 'ServiceUnavailable'],
+      [502, 'HTTP502'],
+      [400, 'RequestExpired'],
+      [400, 'Throttling'],
+      [400, 'ThrottlingException'],
+      [429, 'Throttled'],
+      [400, 'KMSThrottling'],
+      [403, 'ExpiredToken'],
+    ] as const)
+      assert.equal(kind(request(status, code)), 'retry', code);
+    assert.equal(kind(entry('InternalError', false)), 'retry');
+    assert.equal(kind(entry('WhateverItIs', false)), 'retry');
+  });
+
+  it('knows throttling from other errors', () => {
+    const throttled = (failure: Failure) => {
+      const verdict = verdictOf(failure);
+      return verdict.kind === 'retry' && verdict.throttled;
+    };
+    assert.equal(throttled(request(400, 'Throttling')), true);
+    assert.equal(throttled(request(429, 'HTTP429')), true);
+    assert.equal(throttled(entry('Throttled', true)), true);
+    assert.equal(throttled(request(503, 'ServiceUnavailable')), false);
+  });
+
+  it('is to pause, with what to do, where a person has to act', () => {
+    for (const [status, code] of [
+      [403, 'AuthorizationError'],
+      [403, 'AccessDenied'],
+      [403, 'AccessDeniedException'],
+      [404, 'NotFound'],
+      [404, 'NotFoundException'],
+      [403, 'InvalidClientTokenId'],
+      [403, 'SignatureDoesNotMatch'],
+      [400, 'EndpointDisabled'],
+      [400, 'KMSAccessDenied'],
+      [400, 'KMSDisabled'],
+      [400, 'KMSInvalidState'],
+      [400, 'KMSNotFound'],
+      [403, 'KMSOptInRequired'],
+      [403, 'SomethingNew'],
+      [404, 'HTTP404'],
+      [301, 'HTTP301'],
+      [400, 'HTTP400'],
+      [407, 'HTTP407'],
+    ] as const) {
+      const verdict = verdictOf(request(status, code));
+      assert.equal(verdict.kind, 'pause', code);
+      assert.ok('advice' in verdict && verdict.advice.length > 10, code);
+    }
+    assert.equal(kind({ kind: 'credentials', code: 'NoCredentials', message: '' }), 'pause');
+    assert.equal(kind(entry('KMSAccessDenied', true)), 'pause');
+  });
+
+  it('does not blame a message for an ARN that SNS does not take', () => {
+    assert.equal(kind(request(400, 'InvalidParameter', 'Invalid parameter: TopicArn')), 'pause');
+  });
+
+  it('is dead for what SNS will never take', () => {
+    for (const code of ['InvalidParameter', 'InvalidParameterValue', 'ParameterValueInvalid', 'BatchRequestTooLong']) {
+      assert.equal(kind(request(400, code)), 'dead', code);
+      assert.equal(kind(entry(code, true)), 'dead', code);
+    }
+  });
+
+  it('names reason and detail', () => {
+    assert.deepEqual(verdictOf(request(400, 'InvalidParameter', 'too long')), {
+      kind: 'dead',
+      reason: 'InvalidParameter',
+      detail: 'HTTP 400: too long',
+    });
+  });
+});
+
+describe('the waits', () => {
+  it("follow MongooseIM's schedule", () => {
+    // 2^(n-1) · base − random(1..base)
+    assert.equal(retryDelay(1, 50, 0), 49);
+    assert.equal(retryDelay(1, 50, 0.999), 0);
+    assert.equal(retryDelay(2, 50, 0), 99);
+    assert.equal(retryDelay(3, 50, 0.5), 200 - 26);
+    assert.equal(retryDelay(5, 0, 0.5), 0);
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 5_000 }), fc.nat(999), (n, base, part) => {
+        const delay = retryDelay(n, base, part / 1_000);
+        assert.ok(Number.isInteger(delay));
+        assert.ok(delay >= 2 ** (n - 1) * base - base && delay <= 2 ** (n - 1) * base - 1);
+      }),
+    );
+  });
+
+  it('of a topic grow from 1 s to 30 s', () => {
+    assert.deepEqual(
+      [1, 2, 3, 4, 5, 6, 7, 60].map(pauseLength),
+      [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000],
+    );
+  });
+});
