@@ -1,5 +1,6 @@
 /** The SQLite file of the embedded outbox: opening it, its tables, and the lock that keeps a second daemon out. */
-import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
+import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../errors.ts';
 
@@ -53,9 +54,7 @@ const TABLES = `
 export function openDatabase(file: string, options: { create: boolean }): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
-    // Made by us, for SQLite would give it the umask's mode; -wal and -shm follow the file's.
-    if (options.create && !existsSync(file)) closeSync(openSync(file, 'wx', 0o600));
-    chmodSync(file, 0o600);
+    prepareFile(file, options.create);
     database = new DatabaseSync(file, { timeout: 5_000 });
     // WAL and FULL: a commit is on disk when it returns, also at a loss of power (https://www.sqlite.org/pragma.html#pragma_synchronous).
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
@@ -63,9 +62,17 @@ export function openDatabase(file: string, options: { create: boolean }): Databa
     return database;
   } catch (error) {
     database?.close();
-    if (error instanceof PusherError) throw error;
-    throw unusable(file, describe(error), error);
+    throw faultOf(file, error);
   }
+}
+
+/** Sees to it that there is a file, readable for its owner only. SQLite would give it the umask's mode; -wal and -shm follow the file's. */
+function prepareFile(file: string, create: boolean): void {
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
+  if (found) chmodSync(file, 0o600);
+  else if (create) closeSync(openSync(file, 'wx', 0o600));
+  else throw unusable(file, 'does not exist: the daemon makes it at its first start');
 }
 
 function prepareTables(database: DatabaseSync, file: string): void {
@@ -90,6 +97,10 @@ export function pragma(database: DatabaseSync, name: string): number {
 const unusable = (file: string, problem: string, cause?: unknown) =>
   new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${problem}`, cause);
 
+/** Whatever was thrown while the outbox was in use, as the project's error. */
+export const faultOf = (file: string, error: unknown): PusherError =>
+  error instanceof PusherError ? error : unusable(file, describe(error), error);
+
 /** What SQLite's or the system's error means for the person who has to mend it. */
 export function describe(error: unknown): string {
   const { errcode, code } = error as { errcode?: number; code?: string };
@@ -101,17 +112,18 @@ export function describe(error: unknown): string {
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return "can't be written: check the owner and mode of the file and its folder";
   if (primary === 5) return 'is locked by another process';
-  if (code === 'ENOENT') return 'does not exist, nor can it be made: is the folder there?';
   return `can't be used: ${messageOf(error)}`;
 }
 
 /**
  * Keeps a second daemon away from an outbox. The lock is SQLite's on a file of its own, held by an open transaction, so
  * it goes with the process however that ends.
- * @throws PusherError OUTBOX_LOCKED naming the process that has it
+ * @throws PusherError OUTBOX_LOCKED naming the process that has it, OUTBOX_UNUSABLE where no lock can be made
  */
 export function lockOutbox(file: string): { release(): void } {
-  const lock = new DatabaseSync(`${file}.lock`, { timeout: 0 });
+  const folder = path.dirname(file);
+  if (!existsSync(folder)) throw unusable(file, `can't be made: there is no folder ${folder}`);
+  const lock = openLock(file);
   try {
     lock.exec('BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS owner (pid INTEGER); DELETE FROM owner;');
     lock.prepare('INSERT INTO owner VALUES (?)').run(process.pid);
@@ -123,6 +135,14 @@ export function lockOutbox(file: string): { release(): void } {
     if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error), error);
     const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
     throw new PusherError('OUTBOX_LOCKED', message);
+  }
+}
+
+function openLock(file: string): DatabaseSync {
+  try {
+    return new DatabaseSync(`${file}.lock`, { timeout: 0 });
+  } catch (error) {
+    throw faultOf(file, error);
   }
 }
 

@@ -15,7 +15,7 @@ import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { insertDeadLetter, replayRequested } from './dead-letters.ts';
 import type { DeadLetter, Intake, Outbox, OutboxState, Position, Settlement, SourceState, Stored } from './outbox.ts';
-import { describe, lockOutbox, openDatabase, pragma } from './schema.ts';
+import { describe, faultOf, lockOutbox, openDatabase, pragma } from './schema.ts';
 
 /** How many notifications, and bytes, of one topic wait in memory before its queue turns to the disk. */
 const QUEUE_LIMIT = 20_000;
@@ -58,11 +58,15 @@ interface SqliteOutboxOptions {
  */
 export function openSqliteOutbox(options: SqliteOutboxOptions): Outbox {
   const lock = lockOutbox(options.file);
+  let database: DatabaseSync | undefined;
   try {
-    return new SqliteOutbox(options, openDatabase(options.file, { create: true }), lock);
+    database = openDatabase(options.file, { create: true });
+    return new SqliteOutbox(options, database, lock);
   } catch (error) {
+    // Damage behind an intact header shows only when its tables are read.
+    database?.close();
     lock.release();
-    throw error;
+    throw faultOf(options.file, error);
   }
 }
 

@@ -1,0 +1,214 @@
+/** What the outbox does about a file that it can't use, a disk that fails, and a second daemon. Needs root, to mount a small disk. */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, open as openFile, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { launch, until } from '../../test/support/process.ts';
+import { mountSmallDisk } from '../../test/support/tmpfs.ts';
+import { PusherError } from '../errors.ts';
+import type { Notification } from '../notification/notification.ts';
+import type { Intake, Outbox, Stored } from './outbox.ts';
+import { openDatabase } from './schema.ts';
+import { openSqliteOutbox } from './sqlite.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
+
+const notification = (eventId: string, message = '{}'): Notification => ({
+  eventId,
+  topicArn: TOPIC,
+  orderKey: 'alice@localhost',
+  at: 1,
+  message,
+  attributes: [],
+  bytes: message.length,
+});
+
+const intake = (...notifications: Notification[]): Intake => ({ position: undefined, notifications, deadLetters: [] });
+
+/** The fault with which an outbox refuses to open; closes it and fails where it opens. */
+async function faultOf(file: string): Promise<PusherError> {
+  let outbox: Outbox;
+  try {
+    outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+  } catch (error) {
+    assert.ok(error instanceof PusherError, `a fault of our own, not ${error}`);
+    assert.doesNotMatch(error.message, /\n/, 'one line');
+    assert.ok(error.message.includes(file), `names the file: ${error.message}`);
+    return error;
+  }
+  await outbox.close();
+  throw new Error('it opened');
+}
+
+describe('SQLite outbox, when something is wrong', () => {
+  let folder: string;
+  let file: string;
+  let files = 0;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'outbox-'));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+  beforeEach(() => {
+    file = path.join(folder, `${++files}.db`);
+  });
+
+  it('names a file that is no database', async () => {
+    await writeFile(file, 'just some text, and more of it than a header has: '.repeat(50));
+    const fault = await faultOf(file);
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.match(fault.message, /is damaged, or no SQLite database: move it away to start empty/);
+  });
+
+  it('names a file that is damaged behind an intact header, and leaves it as it is', async () => {
+    const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+    for (let n = 0; n < 50; n++) await outbox.commit(intake(notification(`e${n}`, 'x'.repeat(2_000))));
+    await outbox.close();
+    const handle = await openFile(file, 'r+');
+    const { size } = await handle.stat();
+    await handle.write(Buffer.alloc(size - 4_096, 0xff), 0, size - 4_096, 4_096);
+    await handle.close();
+    const before = await readFile(file);
+    const fault = await faultOf(file);
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.match(fault.message, /is damaged/);
+    assert.deepEqual(await readFile(file), before);
+  });
+
+  it("names another program's database", async () => {
+    const database = new DatabaseSync(file);
+    database.exec('CREATE TABLE theirs (id INTEGER)');
+    database.close();
+    const fault = await faultOf(file);
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.match(fault.message, /is another program's SQLite database; set outbox\.path/);
+  });
+
+  it('names a file that a newer release wrote', async () => {
+    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    const database = new DatabaseSync(file);
+    database.exec('PRAGMA user_version = 99');
+    database.close();
+    const fault = await faultOf(file);
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.match(fault.message, /was written by a newer release \(schema 99, this one knows \d+\); run that one/);
+  });
+
+  it('takes an empty file for a new one, and closes what was open too far', async () => {
+    await writeFile(file, '', { mode: 0o666 });
+    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+  });
+
+  it('names a folder that is not there, and a folder where the file should be', async () => {
+    const nowhere = await faultOf(path.join(folder, 'nowhere', 'outbox.db'));
+    assert.equal(nowhere.code, 'OUTBOX_UNUSABLE');
+    assert.match(nowhere.message, /can't be made: there is no folder .*nowhere$/);
+    await mkdir(file, { mode: 0o755 });
+    const inPlace = await faultOf(file);
+    assert.equal(inPlace.code, 'OUTBOX_UNUSABLE');
+    assert.match(inPlace.message, /is a folder; set outbox\.path to a file$/);
+    assert.equal((await stat(file)).mode & 0o777, 0o755, 'left as it was');
+  });
+
+  it('tells the command line that there is no file yet, and makes none', async () => {
+    assert.throws(() => openDatabase(file, { create: false }), {
+      code: 'OUTBOX_UNUSABLE',
+      message: `outbox ${file} does not exist: the daemon makes it at its first start`,
+    });
+    await assert.rejects(stat(file), { code: 'ENOENT' });
+  });
+
+  it('names a disk that is read-only', async () => {
+    await using disk = await mountSmallDisk('4m');
+    const onDisk = path.join(disk.folder, 'outbox.db');
+    await openSqliteOutbox({ file: onDisk, maxBytes: 1e9 }).close();
+    await disk.makeReadOnly();
+    const fault = await faultOf(onDisk);
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.match(fault.message, /can't be written: check the owner and mode of the file and its folder/);
+  });
+
+  it('keeps a second daemon out, names the first, and is free again however that ends', async () => {
+    const script = `
+      import { openSqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
+      openSqliteOutbox({ file: process.argv[1], maxBytes: 1e9 });
+      process.stdout.write('open\\n');
+      setInterval(() => {}, 1_000);`;
+    const first = await launch(process.execPath, ['--input-type=module', '-e', script, file]);
+    await until('the first daemon', () => first.output().includes('open'));
+    const fault = await faultOf(file);
+    assert.equal(fault.code, 'OUTBOX_LOCKED');
+    assert.equal(
+      fault.message,
+      `outbox ${file} is in use by another daemon (process ${first.pid}); each needs a file of its own`,
+    );
+    // The command line works beside a running daemon all the same.
+    openDatabase(file, { create: false }).close();
+    await first.end('SIGKILL');
+    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+  });
+
+  it('frees its lock when it could not open the file', async () => {
+    await writeFile(file, 'no database, but long enough to be taken for one: '.repeat(50));
+    await faultOf(file);
+    await unlink(file);
+    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+  });
+
+  it('refuses what does not fit on a full disk, keeps what it had, and goes on by itself when there is room', async () => {
+    await using disk = await mountSmallDisk('2m');
+    const onDisk = path.join(disk.folder, 'outbox.db');
+    const outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    const ballast = path.join(disk.folder, 'ballast');
+    await outbox.commit(intake(notification('kept')));
+    await writeFile(ballast, Buffer.alloc(2_000_000)).catch(() => undefined);
+
+    const big = () => outbox.commit({ ...intake(notification('refused', 'x'.repeat(500_000))), position: POSITION });
+    const fault = (await big().catch((error: unknown) => error)) as PusherError;
+    assert.equal(fault.code, 'OUTBOX_UNUSABLE');
+    assert.equal(fault.message, `outbox ${onDisk} can't grow: the disk is full`);
+    assert.equal(outbox.state().fault, fault.message);
+    assert.equal(outbox.positionOf('s', 'x'), 0, 'the position is part of what was refused');
+    assert.equal(outbox.state().topics[0]?.depth, 1);
+
+    // A verdict waits for the disk instead of being lost.
+    const [kept] = (await outbox.take(TOPIC, 10)) as [Stored];
+    assert.equal(kept.eventId, 'kept');
+    const settled = outbox.settle([{ notification: kept }]);
+    await unlink(ballast);
+    await settled;
+    await outbox.commit({ ...intake(notification('now')), position: POSITION });
+    assert.equal(outbox.state().fault, undefined);
+    assert.equal(outbox.positionOf('s', 'x'), 5);
+    await outbox.close();
+
+    const again = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    assert.deepEqual(
+      (await again.take(TOPIC, 10)).map(({ eventId }) => eventId),
+      ['now'],
+    );
+    await again.close();
+  });
+
+  it('fails a whole group and keeps nothing of it when the disk fails it', async () => {
+    await using disk = await mountSmallDisk('2m');
+    const outbox = openSqliteOutbox({ file: path.join(disk.folder, 'outbox.db'), maxBytes: 1e9 });
+    const group = ['a', 'b', 'c'].map((id) => outbox.commit(intake(notification(id, 'x'.repeat(1_000_000)))));
+    for (const result of await Promise.allSettled(group)) {
+      assert.equal(result.status, 'rejected');
+      assert.equal((result.reason as PusherError).code, 'OUTBOX_UNUSABLE');
+    }
+    assert.deepEqual(await outbox.take(TOPIC, 10), []);
+    await outbox.commit(intake(notification('small')));
+    const taken = await outbox.take(TOPIC, 10);
+    assert.deepEqual(
+      taken.map(({ seq, eventId }) => [seq, eventId]),
+      [[1, 'small']],
+    );
+    await outbox.close();
+  });
+});
+
+const POSITION = { source: 's', epoch: 'x', last: 5, missing: 0 };
