@@ -30,9 +30,8 @@ local now = require "util.time".now;
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
 
 local flush_interval = 0.025; -- seconds that events gather before they are written
-local flush_entries = 2000; -- written at once, so that a queue that waited for disk space doesn't block the server
-local disk_retry = 5; -- seconds
-local position_interval = 1; -- seconds; after a kill, what was acknowledged since is sent again and counted as duplicate
+local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
+local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
 local batch_events, batch_bytes = 500, 1024 * 1024;
 local backoff_first, backoff_max = 0.25, 5;
@@ -101,7 +100,7 @@ local file_number = 0;
 local pending, pending_first, pending_last = {}, 1, 0; -- not on disk yet: { seq, change, json }
 local waiting = 0; -- events not acknowledged, on disk or pending
 local acked = { epoch = "", seq = 0 };
-local position_timer, flush_timer;
+local position_file, flush_timer;
 
 -- The session ledger: which sessions the daemon was told (or will be) to be available.
 local ledger, session_counts = {}, {};
@@ -206,11 +205,12 @@ end
 local deliver;
 
 local function write_pending()
-	local last = math.min(pending_last, pending_first + flush_entries - 1);
-	local lines, count = {}, 0;
-	for i = pending_first, last do
-		local entry = pending[i];
-		lines[#lines + 1] = ("%d\t%s\t%s\n"):format(entry.seq, entry.change, entry.json);
+	local lines, bytes, count, last = {}, 0, 0, pending_first - 1;
+	while last < pending_last and bytes < flush_bytes do
+		last = last + 1;
+		local entry = pending[last];
+		local line = ("%d\t%s\t%s\n"):format(entry.seq, entry.change, entry.json);
+		lines[#lines + 1], bytes = line, bytes + #line;
 		if entry.json ~= "" then count = count + 1; end
 	end
 	local ok, err = append(table.concat(lines), count, pending[last].seq);
@@ -241,14 +241,14 @@ local function flush_all()
 	end
 end
 
--- Where the last run got to, so that a restart doesn't send everything again. Losing this file costs duplicates only.
+-- Where delivery got to, so that a restart doesn't send everything again: one small line, always of one length, written
+-- in place. Losing it costs duplicates only.
 local function write_position()
-	position_timer = nil;
-	local file = io.open(position_path..".new", "wb");
-	if not file then return; end
-	local ok = file:write(("%s %d\n"):format(acked.epoch, acked.seq));
-	ok = file:close() and ok;
-	if ok then os.rename(position_path..".new", position_path); end
+	position_file = position_file or io.open(position_path, "r+b") or io.open(position_path, "w+b");
+	if not position_file then return; end
+	position_file:setvbuf("no");
+	position_file:seek("set", 0);
+	position_file:write(("%s %016d\n"):format(acked.epoch, acked.seq));
 end
 
 local function enqueue(change, event_json)
@@ -271,23 +271,6 @@ end
 
 ---- Reading the queue that an earlier run left
 
-local function read_header(path)
-	local file, err = io.open(path, "rb");
-	if not file then return nil, err; end
-	local line = file:read("*l") or "";
-	local segment = { path = path, file = file, bytes = file:seek("end") };
-	local first;
-	segment.source, segment.epoch, segment.boot, first = line:match("^event%-pusher 1\t([^\t]+)\t([^\t]+)\t([^\t]*)\t(%d+)$");
-	if not first then
-		file:close();
-		return nil, "it does not begin as a segment does", #line == segment.bytes;
-	end
-	segment.first = tonumber(first);
-	segment.offset = #line + 1;
-	file:seek("set", segment.offset);
-	return segment;
-end
-
 -- The next whole line; nil at the end, where a line without its newline counts as not written.
 local function read_line(segment)
 	local line = segment.file:read("*l");
@@ -296,29 +279,44 @@ local function read_line(segment)
 	return line;
 end
 
--- Reads one segment up to the number that the next one begins with. Returns nil and why when it is not whole.
-local function read_segment(segment, limit)
-	local snapshot = {};
-	for line in read_line, segment do
+local function next_of(segment)
+	return function () return read_line(segment); end
+end
+
+-- Reads how a segment begins: its header and the sessions that were open then. Otherwise nil, what is wrong with it, and
+-- whether that is just how far a kill let it come.
+local function open_segment(path)
+	local file, err = io.open(path, "rb");
+	if not file then return nil, err; end
+	local segment = { path = path, file = file, bytes = file:seek("end"), offset = 0, sessions = {} };
+	file:seek("set", 0);
+	local header = read_line(segment);
+	local from, in_epoch, in_boot, first = (header or ""):match("^event%-pusher 1\t([^\t]+)\t([^\t]+)\t([^\t]*)\t(%d+)$");
+	if header and not first then return nil, "it does not begin as a segment does"; end
+	segment.source, segment.epoch, segment.boot, segment.first = from, in_epoch, in_boot, tonumber(first);
+	for line in next_of(segment) do
 		if line == "=" then
 			segment.head = segment.offset;
-			break;
+			return segment;
 		end
 		if line:sub(1, 1) ~= "+" then return nil, "its list of sessions is broken"; end
-		snapshot[#snapshot + 1] = line;
+		table.insert(segment.sessions, line);
 	end
-	if not segment.head then return nil, "it was cut short", true; end
+	return nil, "it was cut short", true;
+end
 
+-- Reads the events of a segment up to the number that the next one begins with. Returns what is wrong with them.
+local function read_events(segment, before)
 	ledger, session_counts = {}, {};
-	for _, change in ipairs(snapshot) do change_ledger(change); end
+	for _, change in ipairs(segment.sessions) do change_ledger(change); end
 	segment.size, segment.last, segment.count = segment.head, segment.first - 1, 0;
-	for line in read_line, segment do
-		local seq, change, event = line:match("^(%d+)\t([^\t]*)\t([^\t]*)$");
-		seq = tonumber(seq);
+	for line in next_of(segment) do
+		local number, change, event = line:match("^(%d+)\t([^\t]*)\t([^\t]*)$");
+		local seq = tonumber(number);
 		if not seq or seq <= segment.last or (event ~= "" and seq ~= segment.last + 1) then
-			return true, ("a line after number %d is broken"):format(segment.last);
+			return ("a line after number %d is broken"):format(segment.last);
 		end
-		if limit and seq >= limit then break; end
+		if before and seq >= before then return; end
 		if change ~= "" then change_ledger(change); end
 		segment.last, segment.size = seq, segment.offset;
 		if segment.epoch == acked.epoch and seq <= acked.seq then
@@ -327,7 +325,6 @@ local function read_segment(segment, limit)
 			segment.count = segment.count + 1;
 		end
 	end
-	return true;
 end
 
 local function read_position()
@@ -353,42 +350,40 @@ local function segment_paths()
 	return paths;
 end
 
+-- Returns whether what the last run sent is in doubt.
+local function load_segments()
+	local paths, damaged = segment_paths(), false;
+	for i, path in ipairs(paths) do
+		local segment, why, cut_short = open_segment(path);
+		if segment then
+			segments[#segments + 1] = segment;
+		elseif cut_short and i == #paths then
+			os.remove(path); -- nothing in it was ever sent
+		else
+			damaged = true;
+			module:log("error", "Damaged queue file kept as %s.damaged: %s", path, why);
+			os.rename(path, path..".damaged");
+		end
+	end
+	for i, segment in ipairs(segments) do
+		-- After a write that failed half-way, the next segment begins with what was to be written.
+		local following = segments[i + 1];
+		local before = following and following.epoch == segment.epoch and following.first or nil;
+		local why = read_events(segment, before);
+		segment.file:close();
+		segment.file, segment.sessions = nil, nil;
+		waiting = waiting + segment.count;
+		if why then
+			damaged = true;
+			module:log("error", "Damaged queue file %s: %s; what follows in it is lost", segment.path, why);
+		end
+	end
+	return damaged;
+end
+
 local function load_queue()
 	read_position();
-	local paths, found, damaged = segment_paths(), {}, false;
-	-- Cut short while it was made, a last file holds nothing that was sent; any other fault leaves that in doubt.
-	local function reject(path, why, cut_short)
-		if cut_short and path == paths[#paths] then
-			os.remove(path);
-			return;
-		end
-		damaged = true;
-		module:log("error", "Damaged queue file kept as %s.damaged: %s", path, why);
-		os.rename(path, path..".damaged");
-	end
-
-	for _, path in ipairs(paths) do
-		local segment, why, cut_short = read_header(path);
-		if segment then found[#found + 1] = segment; else reject(path, why, cut_short); end
-	end
-	for i, segment in ipairs(found) do
-		local following = found[i + 1];
-		local limit = following and following.epoch == segment.epoch and following.first or nil;
-		local ok, why, cut_short = read_segment(segment, limit);
-		segment.file:close();
-		segment.file = nil;
-		if not ok then
-			reject(segment.path, why, cut_short);
-		else
-			segments[#segments + 1] = segment;
-			waiting = waiting + segment.count;
-			if why then
-				damaged = true;
-				module:log("error", "Damaged queue file %s: %s; what follows in it is lost", segment.path, why);
-			end
-		end
-	end
-
+	local damaged = load_segments();
 	local last = segments[#segments];
 	if last and not damaged and last.source == source and last.boot == boot and boot ~= "" then
 		epoch, last_seq = last.epoch, last.last;
@@ -473,7 +468,7 @@ local function forget(batch)
 	segment.head, segment.count = batch.head, segment.count - count;
 	waiting = waiting - count;
 	acked = { epoch = segment.epoch, seq = batch.first + count - 1 };
-	if not position_timer then position_timer = module:add_timer(position_interval, write_position); end
+	write_position();
 	if segment.count == 0 then delete_done(); end
 	if segment.count == 0 and segment ~= segments[#segments] then close_reader(); end
 end
@@ -698,14 +693,10 @@ module:hook_global("server-stopping", function ()
 	when_delivered = nil;
 end, -200);
 
-local function put_down()
-	flush_all();
-	write_position();
-end
-module:hook_global("server-stopped", put_down);
+module:hook_global("server-stopped", flush_all);
 
 function module.unload()
-	put_down();
+	flush_all();
 	if pending_first <= pending_last then
 		module:log("error", "%d event(s) are lost, the disk did not take them", pending_last - pending_first + 1);
 	end
@@ -714,6 +705,7 @@ function module.unload()
 	if handle then http.destroy_request(handle); end
 	close_reader();
 	close_writer();
+	if position_file then position_file:close(); end
 end
 
 module:hook_global("config-reloaded", function ()

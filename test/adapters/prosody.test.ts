@@ -1,4 +1,283 @@
-import { startProsody } from '../support/prosody.ts';
-import { adapterContract } from './contract.ts';
+/** Prosody's adapter: the contract, and what its queue of files and its module loader owe besides. */
+import assert from 'node:assert/strict';
+import { appendFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import { type Prosody, startProsody } from '../support/prosody.ts';
+import { type Client, connect, message, post, settle } from '../support/xmpp.ts';
+import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 
 adapterContract('prosody', startProsody);
+
+describe('prosody: the module', () => {
+  let tap: Collector;
+  let server: Prosody;
+  before(async () => {
+    tap = await startCollector();
+    server = await startProsody({ url: tap.url });
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+  });
+
+  const module = async (verb: string) => {
+    const said = await server.shell('module', verb, 'event_pusher', 'localhost');
+    assert.match(said, /OK/, said);
+  };
+
+  test('reloaded while the tap is away: nothing lost, nothing twice, the session goes on', async () => {
+    await tap.refuse();
+    const alice = await connect(server, someone('alice'), 'phone');
+    await message(alice, { to: 'bob@localhost', body: 'before' });
+    await module('reload');
+    await message(alice, { to: 'bob@localhost', body: 'between' });
+    await module('reload');
+    await tap.listen();
+    await alice.logout();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare],
+      [
+        `+${alice.jid} 1`,
+        `chat ${alice.jid} > bob@localhost: before`,
+        `chat ${alice.jid} > bob@localhost: between`,
+        `-${alice.jid} 0`,
+      ],
+    );
+    expectSound(tap);
+  });
+
+  test('reloaded with a batch under way: nothing lost, and only one batch at a time', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const unanswered = () => tap.requests.filter((request) => request.status === 0).length;
+    const earlier = unanswered();
+    tap.fault = { kind: 'hang' };
+    await message(alice, { to: 'bob@localhost', body: 'hanging' });
+    await tap.wait('the batch', () => unanswered() > earlier);
+    tap.fault = undefined;
+    await module('reload');
+    await expectEvents(server, tap, [alice.bare], [`chat ${alice.jid} > bob@localhost: hanging`]);
+    await alice.closeStream();
+    expectSound(tap);
+  });
+
+  test('unloaded and loaded again: sessions that came and went meanwhile are told then', async () => {
+    const user = someone('alice');
+    const [staying, leaving] = [await connect(server, user, 'staying'), await connect(server, user, 'leaving')];
+    await module('unload');
+    await leaving.logout();
+    const coming = await connect(server, user, 'coming');
+    await module('load');
+    await expectEvents(
+      server,
+      tap,
+      [staying.bare],
+      [`+${staying.jid} 1`, `+${leaving.jid} 2`, `-${leaving.jid} 1`, `+${coming.jid} 2`],
+    );
+    await staying.logout();
+    await coming.logout();
+    await fence(server, tap);
+    expectSound(tap);
+  });
+
+  test('a session closed by the operator', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    await server.shell('c2s', 'close', alice.jid);
+    await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+  });
+
+  test('a secret changed in the configuration counts after a reload of it', async () => {
+    await using other = await startCollector({ secret: 'fresh' });
+    await server.reconfigure({ url: other.url, secret: 'fresh' });
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    await message(alice, { to: 'bob@localhost', body: 'hello there' });
+    await other.wait('the message', () => eventsOf(other, alice.bare).length === 1);
+    await alice.closeStream();
+    await server.reconfigure({ url: tap.url, secret: tap.secret });
+  });
+
+  test('offline is told before the server is gone, while the tap is there', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    const web = await connect(server, someone('bob'), 'web', { via: 'bosh' });
+    await server.stop();
+    assert.deepEqual(eventsOf(tap, alice.bare).map(inShort), [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    assert.deepEqual(eventsOf(tap, web.bare).map(inShort), [`+${web.jid} 1`, `-${web.jid} 0`]);
+    await server.start();
+  });
+
+  test('without a URL that it can use it does not load, and says why; the server runs', async () => {
+    await using bad = await startProsody({ url: 'localhost:8080' });
+    await until('the log line', () => bad.log().includes('event_pusher_url must be'));
+    const alice = await connect(bad, 'alice', 'phone');
+    await alice.logout();
+  });
+});
+
+describe('prosody: the files of the queue', () => {
+  let tap: Collector;
+  let server: Prosody;
+  let alice: Client;
+  before(async () => {
+    tap = await startCollector();
+    server = await startProsody({ url: tap.url });
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    await tap.listen();
+    alice = await connect(server, someone('alice'), 'phone', { available: false });
+  });
+
+  const segments = async () => (await readdir(server.queueDir)).filter((name) => name.endsWith('.log')).sort();
+  const newest = async () => join(server.queueDir, (await segments()).at(-1)!);
+  const chat = (body: string) => `chat ${alice.jid} > bob@localhost: ${body}`;
+
+  /** Leaves messages in the queue of a stopped server. */
+  async function leave(...bodies: string[]): Promise<void> {
+    await fence(server, tap);
+    await tap.refuse();
+    for (const body of bodies) await message(alice, { to: 'bob@localhost', body });
+    await server.stop();
+  }
+
+  async function restart(): Promise<void> {
+    await tap.listen();
+    await server.start();
+    await fence(server, tap);
+  }
+
+  const told = () => eventsOf(tap, alice.bare).map(inShort);
+  const epochs = () => [...new Set(tap.events.map((event) => event.epoch))];
+
+  test('a torn last line is as if it had never been', async () => {
+    await fence(server, tap);
+    const before = epochs();
+    await leave('one', 'two');
+    const file = await newest();
+    const [line] = (await readFile(file, 'utf8')).split('\n').filter((text) => text.includes('"body":"two"'));
+    const seq = Number(line!.split('\t')[0]);
+    await appendFile(file, `${seq + 1}\t\t${line!.split('\t')[2]!.replace('"two"', '"torn"').slice(0, -20)}`);
+    await restart();
+    assert.deepEqual(told(), [chat('one'), chat('two')]);
+    assert.deepEqual(epochs(), before);
+    expectSound(tap);
+  });
+
+  test('a segment cut short while it was made is as if it had never been', async () => {
+    const before = epochs();
+    await leave('one');
+    const file = await newest();
+    const text = await readFile(file, 'utf8');
+    const number = Number(file.match(/(\d+)\.log$/)![1]);
+    const next = join(server.queueDir, `${String(number + 1).padStart(12, '0')}.log`);
+    await writeFile(next, `${text.split('\n')[0]}\n+someone@localhost/ph`);
+    await restart();
+    assert.deepEqual(told(), [chat('one')]);
+    assert.deepEqual(epochs(), before);
+    expectSound(tap);
+  });
+
+  test('after another boot of the machine the numbers begin anew, and what was left comes under the old ones', async () => {
+    const before = epochs();
+    await leave('one');
+    for (const name of await segments()) {
+      const file = join(server.queueDir, name);
+      const text = await readFile(file, 'utf8');
+      const fields = text.slice(0, text.indexOf('\n')).split('\t');
+      fields[3] = 'another-boot';
+      await writeFile(file, fields.join('\t') + text.slice(text.indexOf('\n')));
+    }
+    await restart();
+    assert.deepEqual(told(), [chat('one')]);
+    assert.equal(eventsOf(tap, alice.bare)[0]!.epoch, before.at(-1));
+    assert.equal(epochs().length, before.length + 1);
+    expectSound(tap);
+  });
+
+  test('a broken line: what is before it is delivered, the numbers begin anew, the log says so', async () => {
+    const before = epochs();
+    await leave('one', 'two', 'three');
+    const file = await newest();
+    const lines = (await readFile(file, 'utf8')).split('\n');
+    const broken = lines.map((line) => (line.includes('"body":"two"') ? line.replaceAll('\t', '!') : line));
+    await writeFile(file, broken.join('\n'));
+    await restart();
+    assert.deepEqual(told(), [chat('one')]);
+    assert.equal(epochs().length, before.length + 1);
+    assert.match(server.log(), /Damaged queue file .*what follows in it is lost/);
+    expectSound(tap);
+  });
+
+  test('a file that is no segment is kept aside', async () => {
+    const before = epochs();
+    await leave('one');
+    await writeFile(join(server.queueDir, '999999999990.log'), 'garbage\n');
+    await restart();
+    assert.deepEqual(told(), [chat('one')]);
+    assert.equal(epochs().length, before.length + 1);
+    assert.ok((await readdir(server.queueDir)).includes('999999999990.log.damaged'));
+    expectSound(tap);
+  });
+
+  test('the folder gone while the server was down: a new epoch', async () => {
+    const before = epochs();
+    await leave();
+    await rm(server.queueDir, { recursive: true });
+    await restart();
+    assert.equal(epochs().length, before.length + 1);
+    expectSound(tap);
+  });
+
+  test('a file cut short while the server runs: what was in it is lost and seen to be, the rest goes on', async () => {
+    await fence(server, tap);
+    await tap.refuse();
+    // Longer than what the module's reader may hold in memory.
+    await message(alice, { to: 'bob@localhost', body: `lost ${'x'.repeat(50_000)}` });
+    await until('it to be on disk', async () => (await readFile(await newest(), 'utf8')).includes('"body":"lost'));
+    await truncate(await newest(), 100);
+    await tap.listen();
+    await until('the log to say so', () => server.log().includes('cannot be read, its events are lost'));
+    await message(alice, { to: 'bob@localhost', body: 'kept' });
+    await fence(server, tap);
+    assert.deepEqual(told(), [chat('kept')]);
+    assert.deepEqual(
+      tap.holes.map((hole) => hole.to - hole.from + 1),
+      [1],
+    );
+  });
+
+  test('a long outage fills several files, which go once they are delivered', async () => {
+    await fence(server, tap);
+    await tap.refuse();
+    const bodies = Array.from({ length: 120 }, (_, index) => `${index} ${'x'.repeat(50_000)}`);
+    for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+    await settle(alice);
+    await until('several files', async () => (await segments()).length > 2);
+    await tap.listen();
+    await fence(server, tap);
+    assert.deepEqual(told(), bodies.map(chat));
+    await until('one file', async () => (await segments()).length === 1);
+  });
+
+  test('the disk refuses: events wait in memory, the log says so, and they come once it takes them', async () => {
+    await fence(server, tap);
+    await server.stop();
+    await rm(server.queueDir, { recursive: true });
+    // A file in the folder's place keeps even root from making the queue.
+    await writeFile(server.queueDir, '');
+    await server.start();
+    alice = await connect(server, someone('alice'), 'phone', { available: false });
+    for (const body of ['one', 'two']) await message(alice, { to: 'bob@localhost', body });
+    await until('the log to say so', () => server.log().includes('Cannot write to the queue'));
+    assert.deepEqual(told(), []);
+    await rm(server.queueDir);
+    await fence(server, tap);
+    assert.deepEqual(told(), [chat('one'), chat('two')]);
+  });
+});

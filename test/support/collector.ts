@@ -189,6 +189,7 @@ export async function startCollector({ secret = 'secret' } = {}): Promise<Collec
     },
     fault: undefined,
     async listen() {
+      if (server) return;
       server = http.createServer((request, response) => {
         take(request, response).catch((error: unknown) => {
           // A sender killed in the middle of its request breaks no rule.

@@ -108,7 +108,7 @@ c2s_require_encryption = false; allow_unencrypted_plain_auth = true
 authentication = "insecure"; insecure_open_authentication = "Yes please, I know what I'm doing!"
 storage = "memory"; log = { { levels = { min = "info" }, to = "console" } }
 smacks_hibernation_time = ${resumeSeconds}
-limits = {}
+limits = {}; c2s_close_timeout = 1
 VirtualHost "localhost"
 ${options.adapter === false ? '' : pusher.filter(Boolean).join('\n')}
 ${options.settings ?? ''}
