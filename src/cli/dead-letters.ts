@@ -3,14 +3,8 @@ import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
-import {
-  countDeadLetters,
-  type DeadLetterFilter,
-  listDeadLetters,
-  purgeDeadLetters,
-  requestReplay,
-} from '../outbox/dead-letters.ts';
-import type { DeadLetter } from '../outbox/outbox.ts';
+import { countDeadLetters, listDeadLetters, purgeDeadLetters, requestReplay } from '../outbox/dead-letters.ts';
+import type { DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
 import { openDatabase } from '../outbox/schema.ts';
 import { configOption, positiveNumber } from './options.ts';
 

@@ -3,13 +3,18 @@
  * command line uses it beside a running daemon: a replay is a mark that the daemon sees and acts on.
  */
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
-import type { DeadLetter, NewDeadLetter } from './outbox.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type {
+  DeadLetter,
+  DeadLetterCount,
+  DeadLetterFilter,
+  DeadLetterSummary,
+  DeadLetters,
+  NewDeadLetter,
+} from './outbox.ts';
 
-export interface DeadLetterFilter {
-  readonly ids?: readonly number[] | undefined;
-  readonly reason?: string | undefined;
-  readonly topicArn?: string | undefined;
-}
+/** How many dead letters the daemon changes in one turn of its event loop, which events share. */
+const CHUNK = 1_000;
 
 interface Row {
   id: number;
@@ -70,7 +75,58 @@ export function replayRequested(database: DatabaseSync, limit: number): DeadLett
   return rows.map((row) => toDeadLetter(row as unknown as Row));
 }
 
-function condition({ ids, reason, topicArn }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
+/** Dead letters on the daemon's own connection: what takes long is done in chunks, so that events pass in between. */
+export function deadLettersOn(database: DatabaseSync): DeadLetters {
+  const inChunks = async (change: string, filter: DeadLetterFilter): Promise<number> => {
+    const { where, values } = condition(filter);
+    const statement = database.prepare(change.replace('$where', `${where} LIMIT ${CHUNK}`));
+    for (let sum = 0; ; await nextTurn()) {
+      const changes = Number(statement.run(...values).changes);
+      sum += changes;
+      if (changes < CHUNK) return sum;
+    }
+  };
+  return {
+    list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
+    read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
+    counts: async () => countByReasonAndTopic(database),
+    requestReplay: (filter) =>
+      inChunks(
+        'UPDATE dead_letter SET replay = 1 WHERE id IN (SELECT id FROM dead_letter WHERE replay = 0 AND $where)',
+        filter,
+      ),
+    purge: (filter) =>
+      inChunks('DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE $where)', filter),
+  };
+}
+
+function summarize(
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  limit: number,
+  beforeId = Number.MAX_SAFE_INTEGER,
+): DeadLetterSummary[] {
+  const { where, values } = condition(filter);
+  const rows = database
+    .prepare(
+      `SELECT id, event_id, topic_arn, reason, detail, attempts, died_at, replay
+         FROM dead_letter WHERE id < ? AND ${where} ORDER BY id DESC LIMIT ?`,
+    )
+    .all(beforeId, ...values, limit);
+  return rows.map((row) => toSummary(row as unknown as Row));
+}
+
+function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
+  const rows = database
+    .prepare(
+      `SELECT reason, topic_arn AS "topicArn", count(*) AS count, sum(replay) AS replaying
+         FROM dead_letter GROUP BY reason, topic_arn ORDER BY reason, topic_arn`,
+    )
+    .all() as unknown as (Omit<DeadLetterCount, 'topicArn'> & { topicArn: string | null })[];
+  return rows.map((row) => ({ ...row, topicArn: row.topicArn ?? undefined }));
+}
+
+function condition({ ids, reason, topicArn, upToId }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
   const parts = ['true'];
   const values: SQLInputValue[] = [];
   if (ids) {
@@ -85,10 +141,16 @@ function condition({ ids, reason, topicArn }: DeadLetterFilter): { where: string
     parts.push('topic_arn = ?');
     values.push(topicArn);
   }
+  if (upToId !== undefined) {
+    parts.push('id <= ?');
+    values.push(upToId);
+  }
   return { where: parts.join(' AND '), values };
 }
 
-const toDeadLetter = (row: Row): DeadLetter => ({
+const toDeadLetter = (row: Row): DeadLetter => ({ ...toSummary(row), content: JSON.parse(row.content) });
+
+const toSummary = (row: Omit<Row, 'content'>): DeadLetterSummary => ({
   id: row.id,
   eventId: row.event_id,
   topicArn: row.topic_arn ?? undefined,
@@ -96,6 +158,5 @@ const toDeadLetter = (row: Row): DeadLetter => ({
   detail: row.detail,
   attempts: row.attempts,
   diedAt: row.died_at,
-  content: JSON.parse(row.content),
   replayRequested: row.replay === 1,
 });

@@ -111,6 +111,7 @@ export interface Outbox {
   replayRequests(limit: number): Promise<DeadLetter[]>;
   state(): OutboxState;
   /** Calls `listener` after every commit that brought notifications, until the function that it answers is called. */
+  readonly deadLetters: DeadLetters;
   onCommitted(listener: () => void): () => void;
   /** Writes what is pending and closes. */
   close(): Promise<void>;
@@ -121,4 +122,37 @@ export interface DeadLetter extends NewDeadLetter {
   /** When it became one, in milliseconds since the Unix epoch. */
   readonly diedAt: number;
   readonly replayRequested: boolean;
+}
+
+/** A dead letter without its content, which may be long and private: for lists. */
+export type DeadLetterSummary = Omit<DeadLetter, 'content'>;
+
+/** Which dead letters are meant; without any condition all of them. */
+export interface DeadLetterFilter {
+  readonly ids?: readonly number[] | undefined;
+  readonly reason?: string | undefined;
+  readonly topicArn?: string | undefined;
+  /** Only those up to this number: what a person saw, and not what came since. */
+  readonly upToId?: number | undefined;
+}
+
+export interface DeadLetterCount {
+  readonly reason: string;
+  readonly topicArn: string | undefined;
+  readonly count: number;
+  /** How many of them wait for their replay. */
+  readonly replaying: number;
+}
+
+/** What people do with dead letters while the daemon runs. */
+export interface DeadLetters {
+  /** Newest first, those with a number below `beforeId`, at most `limit`. */
+  list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
+  read(id: number): Promise<DeadLetter | undefined>;
+  /** How many there are by reason and topic. */
+  counts(): Promise<DeadLetterCount[]>;
+  /** Marks for replay; answers how many were not marked yet. */
+  requestReplay(filter: DeadLetterFilter): Promise<number>;
+  /** Deletes for good; answers how many. */
+  purge(filter: DeadLetterFilter): Promise<number>;
 }

@@ -9,6 +9,7 @@ const APPLICATION_ID = 0x78657670;
 const VERSION = 1;
 
 // AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
+// dead_letter_reason also lets them be counted without reading what they contain.
 // `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
 const TABLES = `
   CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
@@ -44,6 +45,7 @@ const TABLES = `
     replay INTEGER NOT NULL DEFAULT 0
   );
   CREATE INDEX dead_letter_replay ON dead_letter (id) WHERE replay = 1;
+  CREATE INDEX dead_letter_reason ON dead_letter (reason, topic_arn, replay);
 `;
 
 /**

@@ -13,8 +13,18 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
-import { insertDeadLetter, replayRequested } from './dead-letters.ts';
-import type { DeadLetter, Intake, Outbox, OutboxState, Position, Settlement, SourceState, Stored } from './outbox.ts';
+import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
+import type {
+  DeadLetter,
+  DeadLetters,
+  Intake,
+  Outbox,
+  OutboxState,
+  Position,
+  Settlement,
+  SourceState,
+  Stored,
+} from './outbox.ts';
 import { describe, faultOf, lockOutbox, openDatabase, pragma } from './schema.ts';
 
 /** How many notifications, and bytes, of one topic wait in memory before its queue turns to the disk. */
@@ -73,6 +83,7 @@ export function openSqliteOutbox(options: SqliteOutboxOptions): Outbox {
 class SqliteOutbox implements Outbox {
   readonly #options: SqliteOutboxOptions;
   readonly #database: DatabaseSync;
+  readonly deadLetters: DeadLetters;
   readonly #lock: { release(): void };
   readonly #now: () => number;
   readonly #sql: Statements;
@@ -100,6 +111,7 @@ class SqliteOutbox implements Outbox {
     this.#sql = prepare(database);
     this.#pageSize = pragma(database, 'page_size');
     this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
+    this.deadLetters = deadLettersOn(database);
     this.#forgetOldEpochs();
     for (const row of database.prepare('SELECT id, arn, depth FROM topic').all() as unknown as (Queue & {
       depth: number;
