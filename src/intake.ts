@@ -9,7 +9,15 @@ import { randomUUID } from 'node:crypto';
 import type { XmppEvent } from './event.ts';
 import type { Logger } from './log.ts';
 import type { Metrics } from './metrics.ts';
-import { type Notification, type Route, type Translation, translate } from './notification/notification.ts';
+import {
+  type EventKind,
+  kindOf,
+  type Notification,
+  type Route,
+  type SkipReason,
+  type Translation,
+  translate,
+} from './notification/notification.ts';
 import type { DeadLetter, NewDeadLetter, Outbox } from './outbox/outbox.ts';
 import { parseEvent } from './taps/payload.ts';
 import type { Receipt, Receive, TapBatch } from './taps/tap.ts';
@@ -22,11 +30,14 @@ export interface IntakeOptions {
   readonly metrics: Metrics;
 }
 
-/** What came of a list of events. */
+/** What came of a list of events. Counted only after the commit: what is put off comes again. */
 interface Outcome {
   readonly notifications: Notification[];
   readonly deadLetters: NewDeadLetter[];
   readonly rejected: { index: number; reason: string }[];
+  /** New events by kind. */
+  readonly kinds: Map<EventKind, number>;
+  readonly skipped: { readonly kind: EventKind; readonly reason: SkipReason }[];
 }
 
 export interface Intake {
@@ -55,7 +66,7 @@ async function receiveBatch(options: IntakeOptions, batch: TapBatch): Promise<Re
   const missing = numbering && events.length > 0 ? Math.max(first - known - 1, 0) : 0;
   const idOf = (index: number) => (numbering ? `${source}/${numbering.epoch}/${first + index}` : randomUUID());
 
-  const outcome = await process(options, tap, source, events, duplicates, idOf);
+  const outcome = await process(options, events, duplicates, idOf);
   if (duplicates < events.length)
     await outbox.commit({
       position: numbering && { source, epoch: numbering.epoch, last: first + events.length - 1, missing },
@@ -70,22 +81,19 @@ async function receiveBatch(options: IntakeOptions, batch: TapBatch): Promise<Re
       'hole in the numbers of a source: these events never came; a full queue of its adapter drops the newest',
     );
   }
-  metrics.received(tap, source, { duplicates, rejected: outcome.rejected.length });
-  for (const { index, reason } of outcome.rejected)
-    log.warn({ source, event: idOf(index), reason }, 'malformed event refused and kept as a dead letter');
+  metrics.received(tap, source, { kinds: outcome.kinds, duplicates, rejected: outcome.rejected.length });
+  count(options, outcome);
   const accepted = events.length - duplicates - outcome.rejected.length;
   return { accepted, duplicates, rejected: outcome.rejected };
 }
 
 async function process(
   options: IntakeOptions,
-  tap: string,
-  source: string,
   events: readonly unknown[],
   from: number,
   idOf: (index: number) => string,
 ): Promise<Outcome> {
-  const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [] };
+  const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [], kinds: new Map(), skipped: [] };
   const translations: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
   let waits = false;
   for (let index = from; index < events.length; index++) {
@@ -97,35 +105,36 @@ async function process(
       continue;
     }
     const event = { ...parsed.event, id: idOf(index) } as XmppEvent;
-    options.metrics.event(tap, source, event);
+    const kind = kindOf(event);
+    outcome.kinds.set(kind, (outcome.kinds.get(kind) ?? 0) + 1);
     const translation = translate(event, options.routeOf(event.host));
     waits ||= translation instanceof Promise;
     translations.push([event, translation]);
   }
   for (const [event, translation] of translations)
-    place(options, event, waits ? await translation : (translation as Translation), outcome);
+    place(event, waits ? await translation : (translation as Translation), outcome);
   return outcome;
 }
 
 /** Puts a translated event where it belongs. */
-function place({ metrics, log }: IntakeOptions, event: XmppEvent, translation: Translation, outcome: Outcome): void {
+function place(event: XmppEvent, translation: Translation, outcome: Outcome): void {
   if (translation.kind === 'publish') {
     outcome.notifications.push(translation.notification);
   } else if (translation.kind === 'skip') {
-    metrics.skipped(event, translation.reason);
+    outcome.skipped.push({ kind: kindOf(event), reason: translation.reason });
   } else {
     const { reason, detail } = translation;
+    const content = { kind: 'event', event } as const;
+    outcome.deadLetters.push({ eventId: event.id, topicArn: undefined, reason, detail, attempts: 0, content });
+  }
+}
+
+function count({ metrics, log }: IntakeOptions, { skipped, deadLetters }: Outcome): void {
+  for (const { kind, reason } of skipped) metrics.skipped(kind, reason);
+  for (const { eventId, reason } of deadLetters) {
     metrics.deadLetter(undefined, reason);
     // Not the detail: a plugin's error may quote the message, and that stays out of the log.
-    log.warn({ event: event.id, reason }, 'event became a dead letter; see `dead-letters show`');
-    outcome.deadLetters.push({
-      eventId: event.id,
-      topicArn: undefined,
-      reason,
-      detail,
-      attempts: 0,
-      content: { kind: 'event', event },
-    });
+    log.warn({ event: eventId, reason }, 'event became a dead letter; see `dead-letters show`');
   }
 }
 
@@ -140,23 +149,13 @@ const malformed = (eventId: string, problem: string, event: unknown): NewDeadLet
 
 async function replay(options: IntakeOptions, letters: readonly DeadLetter[]): Promise<void> {
   for (const { id, eventId, content } of letters) {
-    const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [] };
-    if (content.kind === 'notification') {
-      outcome.notifications.push(content.notification);
-    } else {
-      const { notifications, deadLetters } = await process(
-        options,
-        'replay',
-        'replay',
-        [content.event],
-        0,
-        () => eventId,
-      );
-      outcome.notifications.push(...notifications);
-      outcome.deadLetters.push(...deadLetters);
-    }
-    await options.outbox.commit({ position: undefined, ...outcome, replaces: [id] });
-    options.log.info({ deadLetter: id, event: eventId, again: outcome.deadLetters[0]?.reason }, 'dead letter replayed');
+    const outcome =
+      content.kind === 'notification' ? undefined : await process(options, [content.event], 0, () => eventId);
+    const notifications = content.kind === 'notification' ? [content.notification] : (outcome?.notifications ?? []);
+    const deadLetters = outcome?.deadLetters ?? [];
+    await options.outbox.commit({ position: undefined, notifications, deadLetters, replaces: [id] });
+    options.log.info({ deadLetter: id, event: eventId, again: deadLetters[0]?.reason }, 'dead letter replayed');
+    if (outcome) count(options, outcome);
   }
 }
 

@@ -61,11 +61,11 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
     let delivery = await openDelivery(config, { outbox, log, metrics });
     stops.push(() => delivery.stop());
     const topics = () => delivery.topics();
-    metrics.observe({ outbox: () => outbox.state(), topics });
 
     const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
     let listening = false;
     const notReady = () => reasons(listening, outbox, topics());
+    metrics.observe({ outbox: () => outbox.state(), topics, notReady });
     const admin = createAdminServer({ address: config.admin.listen, notReady, registry: metrics.registry });
     stops.push(() => admin.close());
     const adminUrl = await admin.listen();

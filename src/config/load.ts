@@ -73,14 +73,15 @@ export function parseConfig(text: string, file: string, environment: Environment
 
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
+  const resolve = (input: unknown, at: string) => interpolate(input, at, environment, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
-    check(schema, at, interpolate(input, at, environment, mistakes), mistakes);
+    check(schema, at, { written: input, meant: resolve(input, at) }, mistakes);
 
   foreignKeys(document, '', ['modules', 'tap', 'outbox', 'admin', 'log', 'host_config'], ignored);
   const sns = readModules(document, '', ignored, read, mistakes);
   const tap = tableAt(document, 'tap', mistakes) ?? {};
   unknownKeys(tap, 'tap', ['http'], mistakes);
-  const hosts = readHosts(document, ignored, read, mistakes);
+  const hosts = readHosts(document, ignored, read, resolve, mistakes);
   const config = {
     file,
     sns: sns ?? undefined,
@@ -128,6 +129,7 @@ function readHosts(
   document: Table,
   ignored: string[],
   read: Read,
+  resolve: (input: unknown, at: string) => unknown,
   mistakes: Mistake[],
 ): Map<string, SnsOptions | null> {
   const hosts = new Map<string, SnsOptions | null>();
@@ -136,14 +138,19 @@ function readHosts(
     mistakes.push({ path: 'host_config', problem: `is ${describe(list)}, should be a list: [[host_config]]` });
     return hosts;
   }
-  list.forEach((entry: Table, index) => {
+  list.forEach((entry: unknown, index) => {
     const prefix = `host_config[${index}].`;
+    if (!isTable(entry)) {
+      mistakes.push({ path: `host_config[${index}]`, problem: `is ${describe(entry)}, should be a section` });
+      return;
+    }
     foreignKeys(entry, prefix.slice(0, -1), ['host', 'host_type', 'modules'], ignored);
     const sns = readModules(entry, prefix, ignored, read, mistakes);
     // Without modules of its own, the host has the general ones. A host type is MongooseIM's grouping of dynamic
     // domains; events name domains, so there is nothing to match it with.
     if (sns === undefined) return;
-    if (typeof entry.host !== 'string' || entry.host === '') {
+    const name = resolve(entry.host, `${prefix}host`);
+    if (typeof name !== 'string' || name === '') {
       if (typeof entry.host_type === 'string') ignored.push(`${prefix}modules (of host_type "${entry.host_type}")`);
       else
         mistakes.push({
@@ -152,9 +159,9 @@ function readHosts(
         });
       return;
     }
-    const host = entry.host.toLowerCase();
+    const host = name.toLowerCase();
     if (hosts.has(host))
-      mistakes.push({ path: `${prefix}host`, problem: `is "${entry.host}", which has a host_config already` });
+      mistakes.push({ path: `${prefix}host`, problem: `is ${describe(entry.host)}, which has a host_config already` });
     hosts.set(host, sns);
   });
   return hosts;
@@ -205,18 +212,21 @@ function interpolate(value: unknown, at: string, environment: Environment, mista
   return value;
 }
 
-function check<S extends z.ZodType>(
-  schema: S,
-  at: string,
-  input: unknown,
-  mistakes: Mistake[],
-): z.infer<S> | undefined {
+/** A value as it stands in the file, and with the environment's values in it. Only the first is ever shown to anyone. */
+interface Input {
+  readonly written: unknown;
+  readonly meant: unknown;
+}
+
+function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistakes: Mistake[]): z.infer<S> | undefined {
+  const { meant } = input;
   const rule = sectionRules.get(inner(schema));
-  if (rule && isTable(input))
-    for (const { option, problem } of rule(input)) mistakes.push({ path: `${at}.${option}`, problem });
-  const result = schema.safeParse(input);
+  if (rule && isTable(meant))
+    for (const { option, problem } of rule(meant)) mistakes.push({ path: `${at}.${option}`, problem });
+  const result = schema.safeParse(meant);
   if (result.success) return result.data;
-  const reported = new Set<string>();
+  // What refers to a variable that is not set was named already, and its value says nothing.
+  const reported = new Set(mistakes.map(({ path }) => path.replace(/\[\d+\]$/, '')));
   for (const issue of result.error.issues) {
     if (issue.code === 'unrecognized_keys') {
       const known = Object.keys(shapeOf(schema));
@@ -233,11 +243,12 @@ function check<S extends z.ZodType>(
   return undefined;
 }
 
-function problemOf(schema: z.ZodType, key: PropertyKey | undefined, input: unknown): string {
-  if (key === undefined || !isTable(input)) return `is ${describe(input)}, should be a section`;
-  const value = input[String(key)];
+function problemOf(schema: z.ZodType, key: PropertyKey | undefined, { written, meant }: Input): string {
+  if (key === undefined || !isTable(written) || !isTable(meant)) return `is ${describe(written)}, should be a section`;
+  const value = written[String(key)];
   const text = optionTexts.get(shapeOf(schema)[String(key)] as z.ZodType);
-  if (value !== undefined) return `is ${describe(value, String(key))}, should be ${text?.expects}`;
+  const from = typeof value === 'string' && value !== meant[String(key)] ? ' from the environment' : '';
+  if (value !== undefined) return `is ${describe(value, String(key))}${from}, should be ${text?.expects}`;
   return `is missing, and has to be set: ${text?.expects}`;
 }
 
@@ -251,11 +262,14 @@ export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
   return 'shape' in section ? (section.shape as Record<string, z.ZodType>) : {};
 }
 
-/** What a value is, for a person; never the value of a secret. */
+/** What a value is, for a person; never the value of a secret, nor a password in a URL. */
 function describe(value: unknown, key = ''): string {
   if (value === undefined) return 'missing';
-  if (/secret/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (/secret|token|password/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;
+  if (typeof value === 'string') {
+    const shown = value.replace(/\/\/[^/@]*@/, '//…@');
+    return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
+  }
   if (Array.isArray(value)) return `the list ${JSON.stringify(value)}`;
   if (isTable(value)) return 'a section';
   return `the ${typeof value} ${String(value)}`;

@@ -70,8 +70,11 @@ export function translate(event: XmppEvent, route: Route | undefined): Translati
   return compose(event, route, topicArn, bareJid, []);
 }
 
-/** Which of the three notifications an event makes. */
-export function kindOf(event: XmppEvent): 'presence' | 'pm' | 'muc' {
+/** The three notifications. */
+export type EventKind = 'presence' | 'pm' | 'muc';
+
+/** Which of them an event makes. */
+export function kindOf(event: XmppEvent): EventKind {
   if (event.kind === 'presence') return 'presence';
   return event.type === 'chat' ? 'pm' : 'muc';
 }

@@ -103,15 +103,17 @@ export interface Outbox {
   commit(intake: Intake): Promise<void>;
   /** The next notifications of a topic, in order, at most `limit`, each once per run of the process. */
   take(topicArn: string, limit: number): Promise<Stored[]>;
+  /** Notifications that were taken and not settled, again, by their numbers; in order. */
+  fetch(seqs: readonly number[]): Promise<Stored[]>;
   /** Lets everything that was not settled be taken once more. Whoever took before must have stopped. */
   rewind(): void;
   /** Removes what SNS has and moves what it never will take to the dead letters. Waits while the disk fails. */
   settle(settlements: readonly Settlement[]): Promise<void>;
   /** Dead letters that someone asked to replay, oldest first, at most `limit`. */
   replayRequests(limit: number): Promise<DeadLetter[]>;
+  readonly deadLetters: DeadLetters;
   state(): OutboxState;
   /** Calls `listener` after every commit that brought notifications, until the function that it answers is called. */
-  readonly deadLetters: DeadLetters;
   onCommitted(listener: () => void): () => void;
   /** Writes what is pending and closes. */
   close(): Promise<void>;

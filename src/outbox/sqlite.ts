@@ -10,7 +10,9 @@
  * A topic's newest notifications are handed on from memory while its publisher keeps up. When it does not (a pause, an
  * outage, a start with a backlog) the queue forgets them and reads from disk until it has caught up.
  */
+
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
@@ -81,9 +83,9 @@ export function openSqliteOutbox(options: SqliteOutboxOptions): Outbox {
 }
 
 class SqliteOutbox implements Outbox {
+  readonly deadLetters: DeadLetters;
   readonly #options: SqliteOutboxOptions;
   readonly #database: DatabaseSync;
-  readonly deadLetters: DeadLetters;
   readonly #lock: { release(): void };
   readonly #now: () => number;
   readonly #sql: Statements;
@@ -109,9 +111,9 @@ class SqliteOutbox implements Outbox {
     this.#lock = lock;
     this.#now = options.now ?? Date.now;
     this.#sql = prepare(database);
+    this.deadLetters = deadLettersOn(database);
     this.#pageSize = pragma(database, 'page_size');
     this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
-    this.deadLetters = deadLettersOn(database);
     this.#forgetOldEpochs();
     for (const row of database.prepare('SELECT id, arn, depth FROM topic').all() as unknown as (Queue & {
       depth: number;
@@ -162,6 +164,12 @@ class SqliteOutbox implements Outbox {
     const rows = queue.rows.splice(0, limit);
     for (const { bytes } of rows) queue.bytes -= bytes;
     return rows;
+  }
+
+  async fetch(seqs: readonly number[]): Promise<Stored[]> {
+    if (this.#closed) return [];
+    const rows = this.#sql.fetch.all(JSON.stringify(seqs)) as unknown as (NotificationRow & { arn: string })[];
+    return rows.map((row) => toStored(row, row.arn));
   }
 
   rewind(): void {
@@ -288,17 +296,18 @@ class SqliteOutbox implements Outbox {
     queue.behind = true;
   }
 
-  #read(queue: Queue, limit: number): Stored[] {
+  async #read(queue: Queue, limit: number): Promise<Stored[]> {
     for (;;) {
       const end = queue.cursor + READ_WINDOW;
       const rows = this.#sql.read.all(queue.cursor, end, queue.id, limit) as unknown as NotificationRow[];
       queue.cursor = rows.length === limit ? (rows.at(-1) as NotificationRow).seq : end;
-      if (queue.cursor >= this.#lastSeq) {
-        // Nothing can be committed between this and the next commit's enqueue: all of it runs in one turn.
-        queue.behind = false;
-      }
+      // Nothing can be committed between this and the next commit's enqueue: all of it runs in one turn.
+      if (queue.cursor >= this.#lastSeq) queue.behind = false;
       if (rows.length > 0 || !queue.behind) return rows.map((row) => toStored(row, queue.arn));
       queue.cursor = Math.max(queue.cursor, this.#firstSeqAfter(queue.cursor) - 1);
+      // A million rows of other topics are looked through in many turns.
+      await nextTurn();
+      if (this.#closed) return [];
     }
   }
 
@@ -407,6 +416,7 @@ type Statements = Record<
   | 'insert'
   | 'deleteNotification'
   | 'read'
+  | 'fetch'
   | 'next'
   | 'oldest'
   | 'insertTopic'
@@ -427,6 +437,11 @@ function prepare(database: DatabaseSync): Statements {
     deleteNotification: sql('DELETE FROM notification WHERE seq = ?'),
     read: sql(
       'SELECT seq, order_key, event_id, at, message, attributes, bytes FROM notification WHERE seq > ? AND seq <= ? AND topic = ? ORDER BY seq LIMIT ?',
+    ),
+    fetch: sql(
+      `SELECT seq, order_key, event_id, at, message, attributes, bytes, arn
+         FROM notification JOIN topic ON topic.id = notification.topic
+        WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`,
     ),
     next: sql('SELECT seq FROM notification WHERE seq > ? ORDER BY seq LIMIT 1'),
     oldest: sql('SELECT committed_at FROM notification ORDER BY seq LIMIT 1'),

@@ -35,7 +35,7 @@ describe('lanes', () => {
     assert.deepEqual(seqs(lanes.take(10, 1_000)), [5]);
     lanes.release(first[0] as Entry);
     assert.deepEqual(seqs(lanes.take(10, 1_000)), [1]);
-    assert.equal(lanes.size, 4);
+    assert.equal(lanes.loaded, 4);
   });
 
   it('pack by count and by bytes, and let one that is too large go alone', () => {
@@ -47,6 +47,33 @@ describe('lanes', () => {
     assert.deepEqual(seqs(lanes.take(10, 100)), [4]);
     assert.deepEqual(seqs(lanes.take(10, 100)), [5]);
     assert.deepEqual(lanes.take(10, 100), []);
+  });
+
+  it('keep only the numbers of what waits far behind, and ask for it in time', () => {
+    const lanes = new Lanes();
+    const rows = Array.from({ length: 1_000 }, (_, seq) => stored(seq, 'room'));
+    for (const row of rows) lanes.add(row);
+    lanes.add(stored(1_000, 'other'));
+    assert.equal(lanes.loaded, 65);
+    assert.equal(lanes.parked, 936);
+    const order: number[] = [];
+    let fetches = 0;
+    for (;;) {
+      const batch = lanes.take(10, 1_000);
+      if (batch.length === 0) break;
+      order.push(...seqs(batch));
+      const wanted = batch.flatMap((entry) => lanes.settled(entry));
+      if (wanted.length === 0) continue;
+      fetches += 1;
+      lanes.fetched(wanted.map((seq) => rows[seq] as Stored));
+    }
+    assert.deepEqual(order.slice(0, 2), [0, 1_000]);
+    assert.deepEqual(
+      order.filter((seq) => seq < 1_000),
+      rows.map(({ seq }) => seq),
+    );
+    assert.ok(fetches > 20 && fetches < 40, String(fetches));
+    assert.deepEqual([lanes.loaded, lanes.parked, lanes.bytes], [0, 0, 0]);
   });
 
   it('keep the order of each key, whatever its size, key and outcome (property)', () => {
@@ -64,7 +91,7 @@ describe('lanes', () => {
           });
           const left: number[] = [];
           const out: Entry[][] = [];
-          while (lanes.size > 0) {
+          while (lanes.loaded > 0) {
             const batch = lanes.take(most, 100);
             const keys = batch.map(({ notification }) => notification.orderKey);
             assert.equal(new Set(keys).size, keys.length, 'one of each key');

@@ -5,6 +5,8 @@
  * - A lane's notifications leave in the order they came in, and at most one of them is out at a time. Two of one lane in
  *   one batch would not do either: SNS may take the second and refuse the first.
  * - A lane is in `#ready` exactly when it has something to send and nothing out.
+ * - A lane keeps at most LOADED notifications in memory; of those behind it keeps only the numbers. So a room with a
+ *   hundred thousand messages to send, one after the other, takes neither memory nor the places of all others.
  */
 import type { Stored } from '../outbox/outbox.ts';
 import { Fifo } from './fifo.ts';
@@ -19,22 +21,35 @@ export interface Entry {
 interface Lane {
   readonly key: string;
   readonly entries: Fifo<Entry>;
+  /** Numbers of those that come after `entries`. */
+  readonly parked: Fifo<number>;
+  out: boolean;
+  fetching: boolean;
 }
+
+/** How many notifications of one lane are in memory at most; at half of it more are fetched. */
+const LOADED = 64;
 
 export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Lane>();
-  #size = 0;
+  #loaded = 0;
+  #parked = 0;
   #bytes = 0;
 
-  /** How many notifications it holds, those that are out included. */
-  get size(): number {
-    return this.#size;
+  /** How many notifications it holds in memory, those that are out included. */
+  get loaded(): number {
+    return this.#loaded;
   }
 
   /** Their size in bytes. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** How many it holds only the numbers of. */
+  get parked(): number {
+    return this.#parked;
   }
 
   /** Whether anything can be sent now. */
@@ -43,16 +58,13 @@ export class Lanes {
   }
 
   add(notification: Stored): void {
-    const { orderKey } = notification;
-    let lane = this.#lanes.get(orderKey);
-    if (!lane) {
-      lane = { key: orderKey, entries: new Fifo() };
-      this.#lanes.set(orderKey, lane);
-      this.#ready.push(lane);
+    const lane = this.#lanes.get(notification.orderKey) ?? this.#open(notification.orderKey);
+    if (lane.parked.length > 0 || lane.entries.length >= LOADED) {
+      lane.parked.push(notification.seq);
+      this.#parked += 1;
+    } else {
+      this.#load(lane, notification);
     }
-    lane.entries.push({ notification, attempts: 0 });
-    this.#size += 1;
-    this.#bytes += notification.bytes;
   }
 
   /**
@@ -63,34 +75,69 @@ export class Lanes {
     const batch: Entry[] = [];
     let bytes = 0;
     while (batch.length < maxEntries) {
-      const entry = this.#ready.peek()?.entries.peek();
-      if (!entry) break;
+      const lane = this.#ready.peek();
+      const entry = lane?.entries.peek();
+      if (!lane || !entry) break;
       bytes += entry.notification.bytes;
       if (batch.length > 0 && bytes > maxBytes) break;
       this.#ready.shift();
+      lane.out = true;
       batch.push(entry);
     }
     return batch;
   }
 
-  /** An entry that was out is done with: its lane may send the next one. */
-  settled({ notification }: Entry): void {
-    const lane = this.#laneOf(notification);
+  /**
+   * An entry that was out is done with: its lane may send the next one.
+   * @returns numbers of notifications to fetch for this lane and to hand to `fetched`; mostly none
+   */
+  settled({ notification }: Entry): number[] {
+    const lane = this.#laneOf(notification.orderKey);
     lane.entries.shift();
-    this.#size -= 1;
+    lane.out = false;
+    this.#loaded -= 1;
     this.#bytes -= notification.bytes;
     if (lane.entries.length > 0) this.#ready.push(lane);
-    else this.#lanes.delete(lane.key);
+    else if (lane.parked.length === 0) this.#lanes.delete(lane.key);
+    if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) return [];
+    lane.fetching = true;
+    return lane.parked.first(LOADED / 2);
+  }
+
+  /** The notifications whose numbers `settled` answered, in order. */
+  fetched(notifications: readonly Stored[]): void {
+    for (const notification of notifications) {
+      const lane = this.#laneOf(notification.orderKey);
+      lane.parked.shift();
+      lane.fetching = false;
+      this.#parked -= 1;
+      this.#load(lane, notification);
+    }
   }
 
   /** An entry that was out may be sent again, before what waits already. */
   release({ notification }: Entry): void {
-    this.#ready.pushFront(this.#laneOf(notification));
+    const lane = this.#laneOf(notification.orderKey);
+    lane.out = false;
+    this.#ready.pushFront(lane);
   }
 
-  #laneOf({ orderKey }: Stored): Lane {
-    const lane = this.#lanes.get(orderKey);
-    if (!lane) throw new Error(`no lane for ${orderKey}: settled or released twice`);
+  #open(key: string): Lane {
+    const lane: Lane = { key, entries: new Fifo(), parked: new Fifo(), out: false, fetching: false };
+    this.#lanes.set(key, lane);
+    return lane;
+  }
+
+  #load(lane: Lane, notification: Stored): void {
+    lane.entries.push({ notification, attempts: 0 });
+    this.#loaded += 1;
+    this.#bytes += notification.bytes;
+    if (lane.entries.length === 1 && !lane.out) this.#ready.push(lane);
+  }
+
+  #laneOf(key: string): Lane {
+    const lane = this.#lanes.get(key);
+    if (!lane) throw new Error(`no lane for ${key}: settled or released twice`);
     return lane;
   }
 }

@@ -79,6 +79,8 @@ interface Topic {
 /** How many notifications, and bytes, of one topic are held in memory: enough to fill every slot from many lanes. */
 const WINDOW = 10_000;
 const WINDOW_BYTES = 32 * 1_048_576;
+/** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
+const MOST_PARKED = 1_000_000;
 /** How many are taken from the outbox at a time. */
 const TAKE = 1_000;
 const EXHAUSTED_ADVICE = 'SNS or the way to it fails; it is tried again by itself, have a look if it lasts';
@@ -185,7 +187,8 @@ class SnsPublisher implements Publisher {
 
   async #refill(topic: Topic): Promise<void> {
     const { lanes } = topic;
-    if (topic.loading || !topic.more || lanes.size > WINDOW - TAKE || lanes.bytes > WINDOW_BYTES) return;
+    if (topic.loading || !topic.more) return;
+    if (lanes.loaded > WINDOW - TAKE || lanes.bytes > WINDOW_BYTES || lanes.parked > MOST_PARKED) return;
     topic.loading = true;
     topic.more = false;
     const taken = await this.#options.outbox.take(topic.arn, TAKE);
@@ -224,7 +227,8 @@ class SnsPublisher implements Publisher {
     const delivered = settlements.length - settlements.filter(({ dead }) => dead).length;
     if (delivered > 0) this.#resumed(topic, started);
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
-    for (const entry of settled) topic.lanes.settled(entry);
+    const wanted = settled.flatMap((entry) => topic.lanes.settled(entry));
+    if (wanted.length > 0) topic.lanes.fetched(await this.#options.outbox.fetch(wanted));
     this.#inFlight -= 1;
     topic.inFlight -= 1;
     this.#pump();
