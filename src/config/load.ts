@@ -272,5 +272,6 @@ function describe(value: unknown, key = ''): string {
   }
   if (Array.isArray(value)) return `the list ${JSON.stringify(value)}`;
   if (isTable(value)) return 'a section';
+  if (value instanceof Date) return `the date ${value.toISOString()}`;
   return `the ${typeof value} ${String(value)}`;
 }
