@@ -31,7 +31,8 @@ function option<S extends z.ZodType>(schema: S, text: OptionText): S {
   return schema;
 }
 
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/;
+/** Whether a host, as a URL or a `Host` header has it, is this machine itself. */
+export const isLoopback = (host: string): boolean => /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/i.test(host);
 
 /** Where a server listens: `host` as it was written (IPv6 without brackets) and a port. */
 export interface ListenAddress {
@@ -47,7 +48,7 @@ const listen = z.string().transform((value, context): ListenAddress => {
     context.addIssue({ code: 'custom', input: value });
     return z.NEVER;
   }
-  return { host: match[1].replace(/^\[|\]$/g, ''), port, loopback: LOOPBACK.test(match[1]) };
+  return { host: match[1].replace(/^\[|\]$/g, ''), port, loopback: isLoopback(match[1]) };
 });
 
 // SNS: "made up of only uppercase and lowercase ASCII letters, numbers, underscores, and hyphens, and must be between 1
@@ -224,8 +225,19 @@ const outboxOptions = z.strictObject({
 const adminOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5291'), {
     expects: 'an address and a port, such as `127.0.0.1:5291`',
-    text: 'Where `/healthz` and `/readyz` answer.',
+    text: 'Where the [console](console.md), `/metrics`, `/healthz` and `/readyz` answer. Beyond loopback it needs a `token`.',
   }),
+  token: option(z.string().min(16).optional(), {
+    expects: 'a secret of 16 characters or more',
+    text: 'What the console asks for and machines send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` answer without. Without one the console is open to every local process.',
+    example: '"${ADMIN_TOKEN}"',
+  }),
+});
+
+sectionRules.set(adminOptions, (section) => {
+  const address = listen.safeParse(section.listen);
+  if (!address.success || address.data.loopback || section.token !== undefined) return [];
+  return [{ option: 'token', problem: 'is missing, and has to be set when `listen` is not a loopback address' }];
 });
 
 const logOptions = z.strictObject({
