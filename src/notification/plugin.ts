@@ -2,7 +2,7 @@
  * The plugin: user code that names users, adds message attributes and filters events. This file is its contract, loads
  * it, and turns what it returns into what SNS takes.
  */
-import { createRequire } from 'node:module';
+import { registerHooks } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { JID } from '@xmpp/jid';
@@ -57,7 +57,7 @@ export async function loadPlugin(name: string, configFile: string): Promise<SnsP
     new PusherError('PLUGIN_UNUSABLE', `plugin_module "${name}" of ${configFile}: ${why}`, cause);
   let exports: Record<string, unknown>;
   try {
-    exports = await import(resolvePlugin(name, configFile));
+    exports = await importFrom(configFile, name);
   } catch (error) {
     throw fault(`can't be loaded: ${messageOf(error)}`, error);
   }
@@ -76,10 +76,19 @@ export async function loadPlugin(name: string, configFile: string): Promise<SnsP
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
 
-function resolvePlugin(name: string, configFile: string): string {
+/** Imports a path or a package as a module beside the configuration file would, which `import` by itself can't. */
+async function importFrom(configFile: string, name: string): Promise<Record<string, unknown>> {
   const isPath = /^[./]/.test(name) || /\.[cm]?[jt]s$/.test(name);
-  const file = isPath ? path.resolve(path.dirname(configFile), name) : createRequire(configFile).resolve(name);
-  return pathToFileURL(file).href;
+  if (isPath) return import(pathToFileURL(path.resolve(path.dirname(configFile), name)).href);
+  const parentURL = pathToFileURL(configFile).href;
+  const hooks = registerHooks({
+    resolve: (specifier, context, next) => next(specifier, specifier === name ? { ...context, parentURL } : context),
+  });
+  try {
+    return await import(name);
+  } finally {
+    hooks.deregister();
+  }
 }
 
 /** How long an async plugin function may take, in milliseconds. */
@@ -105,13 +114,18 @@ export async function withinTime<T>(pending: PromiseLike<T>): Promise<T> {
  */
 export function toMessageAttributes(attributes: unknown): MessageAttribute[] {
   if (!isRecord(attributes) || Array.isArray(attributes))
-    throw new Error(`attributes should be an object, not ${attributes === null ? 'null' : typeof attributes}`);
+    throw new Error(`attributes should be an object, not ${nameOf(attributes)}`);
   return Object.entries(attributes).map(([name, value]) => {
     const attribute = toMessageAttribute(name, value);
     const problem = attributeProblem(attribute);
     if (problem) throw new Error(`attribute ${JSON.stringify(name)}: ${problem}`);
     return attribute;
   });
+}
+
+function nameOf(value: unknown): string {
+  if (value === null) return 'null';
+  return Array.isArray(value) ? 'an array' : typeof value;
 }
 
 function toMessageAttribute(name: string, value: unknown): MessageAttribute {

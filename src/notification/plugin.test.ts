@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { jid } from '@xmpp/jid';
+import type { PusherError } from '../errors.ts';
+import { DEFAULT_PLUGIN, loadPlugin, type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
+
+describe('loading a plugin', () => {
+  let folder: string;
+  let config: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'plugin-'));
+    config = path.join(folder, 'pusher.toml');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const write = async (name: string, text: string) => {
+    const file = path.join(folder, name);
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(file, text);
+  };
+  const guid = (plugin: SnsPlugin) => plugin.userGuid?.(jid('alice@localhost/phone'));
+
+  it('takes the default for no plugin', async () => {
+    assert.deepEqual(await loadPlugin(DEFAULT_PLUGIN, config), {});
+  });
+
+  for (const [what, name, text] of [
+    [
+      'a TypeScript file',
+      './plugin.ts',
+      'export const userGuid = (jid: { local: string }): string => `ts ${jid.local}`;',
+    ],
+    ['a JavaScript file', './plugin.js', 'export function userGuid(jid) { return `js ${jid.local}`; }'],
+    ['a file of a folder', 'plugins/plugin.mjs', 'export const userGuid = (jid) => `mjs ${jid.local}`;'],
+    ['a CommonJS file', './plugin.cjs', 'exports.userGuid = (jid) => `cjs ${jid.local}`;'],
+  ] as const)
+    it(`takes ${what}, relative to the configuration`, async () => {
+      await write('package.json', '{"type":"module"}');
+      await write(name, text);
+      assert.equal(guid(await loadPlugin(name, config)), `${path.extname(name).slice(1)} alice`);
+    });
+
+  it('takes an absolute path', async () => {
+    await write('absolute.mjs', 'export const userGuid = () => "absolute";');
+    assert.equal(guid(await loadPlugin(path.join(folder, 'absolute.mjs'), config)), 'absolute');
+  });
+
+  for (const [what, exports] of [
+    ['main', '"main": "./index.js"'],
+    ['exports', '"exports": "./index.js"'],
+    ['exports for import only', '"exports": { ".": { "import": "./index.js" } }'],
+  ] as const)
+    it(`takes a package that is installed beside the configuration: ${what}`, async () => {
+      const name = `pusher-plugin-${exports.length}`;
+      await write(`node_modules/${name}/package.json`, `{"name":"${name}","type":"module",${exports}}`);
+      await write(`node_modules/${name}/index.js`, `export const userGuid = () => "${name}";`);
+      assert.equal(guid(await loadPlugin(name, config)), name);
+    });
+
+  it('takes an object that is exported as default, with its this', async () => {
+    await write('object.mjs', 'export default { prefix: "o:", userGuid(jid) { return this.prefix + jid.local; } };');
+    assert.equal(guid(await loadPlugin('./object.mjs', config)), 'o:alice');
+    await write(
+      'instance.mjs',
+      'class Plugin { #n = 0; filter() { return ++this.#n > 1; } }\nexport default new Plugin();',
+    );
+    const { filter } = await loadPlugin('./instance.mjs', config);
+    const event = {} as Parameters<NonNullable<SnsPlugin['filter']>>[0];
+    assert.deepEqual([filter?.(event), filter?.(event)], [false, true]);
+  });
+
+  it('leaves other exports alone', async () => {
+    await write('more.mjs', 'export const version = 1; export const filter = () => true; export default 5;');
+    assert.deepEqual(Object.keys(await loadPlugin('./more.mjs', config)), ['filter']);
+  });
+
+  const unusable = async (name: string): Promise<string> => {
+    const fault = (await loadPlugin(name, config).catch((error: unknown) => error)) as PusherError;
+    assert.equal(fault.code, 'PLUGIN_UNUSABLE');
+    const prefix = `plugin_module "${name}" of ${config}: `;
+    assert.ok(fault.message.startsWith(prefix), fault.message);
+    return fault.message.slice(prefix.length);
+  };
+
+  it('names what can not be found or loaded', async () => {
+    assert.match(await unusable('./missing.ts'), /^can't be loaded: Cannot find module/);
+    assert.match(await unusable('no-such-package'), /^can't be loaded: Cannot find (module|package)/);
+    await write('syntax.mjs', 'export const userGuid = (');
+    assert.match(await unusable('./syntax.mjs'), /^can't be loaded: Unexpected/);
+    await write('throws.mjs', 'throw new Error("at its top level");');
+    assert.equal(await unusable('./throws.mjs'), "can't be loaded: at its top level");
+  });
+
+  it('names what is no function, and a module without any', async () => {
+    await write('number.mjs', 'export const filter = 5;');
+    assert.equal(await unusable('./number.mjs'), 'exports filter, which should be a function and is a number');
+    await write('empty.mjs', 'export const user_guid = () => "";');
+    assert.equal(
+      await unusable('./empty.mjs'),
+      'exports none of userGuid, presenceAttributes, messageAttributes, filter',
+    );
+  });
+});
+
+describe("a plugin's attributes", () => {
+  it('become what SNS takes, by their type', () => {
+    const attributes = {
+      text: 'Grüße 👩‍👩‍👧‍👦',
+      integer: -5,
+      float: 0.1,
+      zero: 0,
+      large: 1_763_820_191_120,
+      bytes: new Uint8Array([0, 255]),
+      buffer: Buffer.from('abc'),
+      list: ['a', '"', ''],
+    };
+    assert.deepEqual(toMessageAttributes(attributes), [
+      { name: 'text', type: 'String', value: 'Grüße 👩‍👩‍👧‍👦' },
+      { name: 'integer', type: 'Number', value: '-5' },
+      { name: 'float', type: 'Number', value: '0.1' },
+      { name: 'zero', type: 'Number', value: '0' },
+      { name: 'large', type: 'Number', value: '1763820191120' },
+      { name: 'bytes', type: 'Binary', value: 'AP8=' },
+      { name: 'buffer', type: 'Binary', value: 'YWJj' },
+      { name: 'list', type: 'String.Array', value: '["a","\\"",""]' },
+    ]);
+    assert.deepEqual(toMessageAttributes({}), []);
+    assert.deepEqual(toMessageAttributes(Object.create(null)), []);
+  });
+
+  it('take of a view into a larger buffer only what it shows', () => {
+    const view = new Uint8Array(new Uint8Array([1, 2, 3, 4]).buffer, 1, 2);
+    assert.equal(toMessageAttributes({ view })[0]?.value, 'AgM=');
+  });
+
+  const OF = 'should be a string, a finite number, a Uint8Array or an array of strings, and is';
+  for (const [attributes, problem] of [
+    [{ a: Number.NaN }, `attribute "a": ${OF} NaN`],
+    [{ a: Number.POSITIVE_INFINITY }, `attribute "a": ${OF} Infinity`],
+    [{ a: true }, `attribute "a": ${OF} boolean`],
+    [{ a: 5n }, `attribute "a": ${OF} bigint`],
+    [{ a: undefined }, `attribute "a": ${OF} undefined`],
+    [{ a: null }, `attribute "a": ${OF} object`],
+    [{ a: { b: 1 } }, `attribute "a": ${OF} object`],
+    [{ a: () => '' }, `attribute "a": ${OF} function`],
+    [{ a: ['x', 1] }, `attribute "a": ${OF} an array of other things`],
+    [{ a: '' }, 'attribute "a": its value is empty'],
+    [{ a: [] }, 'attribute "a": its value is empty'],
+    [{ a: new Uint8Array() }, 'attribute "a": its value is empty'],
+    [{ a: 'x\u0001' }, 'attribute "a": its value holds U+0001, which SNS does not allow'],
+    [{ a: '\ud800' }, 'attribute "a": its value holds U+D800, which SNS does not allow'],
+    [{ a: ['\uffff'] }, 'attribute "a": its value holds U+FFFF, which SNS does not allow'],
+    [{ 'aws.x': 'y' }, 'attribute "aws.x": names that start with "aws." or "amazon." are reserved'],
+    [
+      { 'a b': 'y' },
+      'attribute "a b": its name may hold ASCII letters, digits, _, - and single dots inside, and must not be empty',
+    ],
+    [
+      { '': 'y' },
+      'attribute "": its name may hold ASCII letters, digits, _, - and single dots inside, and must not be empty',
+    ],
+    [null, 'attributes should be an object, not null'],
+    [undefined, 'attributes should be an object, not undefined'],
+    ['text', 'attributes should be an object, not string'],
+    [5, 'attributes should be an object, not number'],
+    [[], 'attributes should be an object, not an array'],
+  ] as const)
+    it(`are refused: ${problem}`, () => {
+      assert.throws(() => toMessageAttributes(attributes), { message: problem });
+    });
+});
+
+describe('the time a plugin function has', () => {
+  it('is 5 s', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    let settled = false;
+    const waiting = withinTime(new Promise(() => undefined)).finally(() => {
+      settled = true;
+    });
+    t.mock.timers.tick(4_999);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(settled, false);
+    t.mock.timers.tick(1);
+    await assert.rejects(waiting, { message: 'did not answer within 5 s' });
+  });
+
+  it('does not matter to one that answers, or fails, in it', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    assert.equal(await withinTime(Promise.resolve(5)), 5);
+    await assert.rejects(withinTime(Promise.reject(new Error('its own'))), { message: 'its own' });
+  });
+
+  it('over, nothing that comes later does harm', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const { promise, reject } = Promise.withResolvers<never>();
+    const waiting = withinTime(promise);
+    t.mock.timers.tick(5_000);
+    await assert.rejects(waiting);
+    reject(new Error('too late'));
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+});

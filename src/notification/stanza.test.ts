@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Element } from 'ltx';
+import type { MessageEvent } from '../event.ts';
+import { lazyStanza } from './stanza.ts';
+
+const event: MessageEvent = {
+  kind: 'message',
+  id: 's/x/1',
+  at: 1,
+  host: 'localhost',
+  type: 'chat',
+  from: 'alice@localhost/phone',
+  to: 'bob@localhost',
+  body: '<b>&amp;</b> 👩‍👩‍👧‍👦',
+  stanza_id: 'm1',
+};
+const STANZA =
+  '<message xmlns="jabber:client" type="chat" id="m1" to="bob@localhost"><body>Hello</body><request xmlns="urn:xmpp:receipts"/></message>';
+
+describe('the stanza a plugin sees', () => {
+  it('is an element with its attributes, children, text and XML', () => {
+    const stanza = lazyStanza({ ...event, stanza: STANZA });
+    assert.ok(stanza instanceof Element);
+    assert.equal(stanza.name, 'message');
+    assert.equal(stanza.attrs.id, 'm1');
+    assert.equal(stanza.getChildText('body'), 'Hello');
+    assert.ok(stanza.getChild('request', 'urn:xmpp:receipts'));
+    assert.equal(stanza.getChild('request')?.parent?.name, 'message');
+    assert.equal(stanza.children.length, 2);
+    assert.equal(stanza.toString(), STANZA);
+    assert.equal(`${stanza.root()}`, STANZA);
+    assert.ok('attrs' in stanza);
+    assert.ok(Object.keys(stanza).includes('children'));
+    assert.deepEqual({ ...stanza }.attrs, stanza.attrs);
+  });
+
+  it('can be written to like any element', () => {
+    const stanza = lazyStanza({ ...event, stanza: STANZA });
+    stanza.attr('id', 'm2');
+    stanza.c('mark').up();
+    stanza.name = 'copy';
+    assert.equal(stanza.attrs.id, 'm2');
+    assert.equal(stanza.getChild('mark')?.name, 'mark');
+    assert.equal(stanza.name, 'copy');
+    Reflect.deleteProperty(stanza, 'name');
+    assert.equal(stanza.name, undefined);
+  });
+
+  it('is made from the event where the server handed none over', () => {
+    const stanza = lazyStanza(event);
+    assert.deepEqual(stanza.attrs, { from: event.from, to: event.to, type: 'chat', id: 'm1' });
+    assert.equal(stanza.getChildText('body'), event.body);
+    assert.equal(lazyStanza({ ...event, stanza_id: undefined }).attrs.id, undefined);
+    assert.equal(lazyStanza({ ...event, body: '' }).getChildText('body'), '');
+  });
+
+  for (const malformed of ['<message>', 'no XML at all', '', '<a></b>'])
+    it(`is not parsed until it is looked at: ${JSON.stringify(malformed)}`, () => {
+      const stanza = lazyStanza({ ...event, stanza: malformed });
+      assert.ok(stanza instanceof Element);
+      assert.throws(() => stanza.name);
+    });
+
+  it('is parsed once', () => {
+    const stanza = lazyStanza({ ...event, stanza: STANZA });
+    assert.equal(stanza.children, stanza.children);
+  });
+});
