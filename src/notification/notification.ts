@@ -8,7 +8,7 @@
 import { type JID, parse as parseJid } from '@xmpp/jid';
 import { messageOf } from '../errors.ts';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
-import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
+import { attributeBytes, forbiddenCharacter, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
 
@@ -116,6 +116,9 @@ async function guidOf(jid: string, plugin: SnsPlugin): Promise<string> {
   const guid: unknown = await call(plugin, 'userGuid', toJid(jid));
   if (typeof guid !== 'string' || guid === '')
     throw new Error(`userGuid should return a string that is not empty, and returned ${JSON.stringify(guid)}`);
+  // In its JSON form: there most of these characters are escaped, and so harmless.
+  const forbidden = forbiddenCharacter(JSON.stringify(guid));
+  if (forbidden) throw new Error(`userGuid returned a string that holds ${forbidden}, which SNS does not allow`);
   return guid;
 }
 
@@ -196,7 +199,7 @@ function withBuiltIns(
   const attributes = [...fromPlugin];
   for (const name of chosen) {
     const value = builtInValue(event, name);
-    if (!value || fromPlugin.some((attribute) => attribute.name === name)) continue;
+    if (!value || attributes.some((attribute) => attribute.name === name)) continue;
     attributes.push({ name, type: name === 'timestamp' ? 'Number' : 'String', value });
   }
   return attributes;
