@@ -11,13 +11,15 @@ import type { Route } from './notification/notification.ts';
 import { loadPlugin } from './notification/plugin.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { type Account, openAccount } from './sns/account.ts';
-import { createPublisher, type Publisher, type TopicState } from './sns/publisher.ts';
+import { createPublisher, type Publisher, type PublisherOptions, type TopicState } from './sns/publisher.ts';
 import { createRateLimit, type RateLimit } from './sns/rate.ts';
 
 export interface Delivery {
   /** How a virtual host publishes; undefined: not at all. */
   route(host: string): Route | undefined;
   topics(): TopicState[];
+  /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
+  tryTopic(arn: string): boolean;
   start(): void;
   /** Takes nothing more, lets requests under way end, and leaves the rest in the outbox. */
   stop(): Promise<void>;
@@ -27,6 +29,8 @@ interface DeliverySetup {
   readonly outbox: Outbox;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of each notification that SNS took, and when. */
+  readonly onDelivered: NonNullable<PublisherOptions['onDelivered']>;
 }
 
 /** How long requests under way may take at a stop, in milliseconds. */
@@ -53,6 +57,7 @@ export async function openDelivery(config: PusherConfig, setup: DeliverySetup): 
       return routes.get(routes.has(name) ? name : GENERAL);
     },
     topics: () => publishers.flatMap((publisher) => publisher.topics()),
+    tryTopic: (arn) => publishers.some((publisher) => publisher.tryNow(arn)),
     start() {
       for (const publisher of publishers) publisher.start();
     },
@@ -77,7 +82,7 @@ export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =
   arn.includes(`:sns:${region}:${account_id}:`);
 
 /** One publisher for each account; a topic that several sections name belongs to the first. */
-function publishersOf(accounts: readonly Account[], { outbox, log, metrics }: DeliverySetup): Publisher[] {
+function publishersOf(accounts: readonly Account[], { outbox, log, metrics, onDelivered }: DeliverySetup): Publisher[] {
   const waiting = outbox.state().topics.filter(({ depth }) => depth > 0);
   const taken = new Set<string>();
   const rates = new Map<string, RateLimit>();
@@ -98,6 +103,7 @@ function publishersOf(accounts: readonly Account[], { outbox, log, metrics }: De
       maxBytes,
       log,
       metrics,
+      onDelivered,
     });
   });
 }

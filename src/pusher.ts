@@ -6,12 +6,15 @@ import { messageOf } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
 import type { Logger } from './log.ts';
 import { createMetrics } from './metrics.ts';
+import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { createAdminServer, type NotReady } from './ops/server.ts';
+import { stateOf } from './ops/state.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { openSqliteOutbox } from './outbox/sqlite.ts';
 import { topicsOf } from './sns/account.ts';
 import type { TopicState } from './sns/publisher.ts';
 import { createHttpTap } from './taps/http.ts';
+import type { Receive } from './taps/tap.ts';
 import { version } from './version.ts';
 
 /** A running pipeline. */
@@ -58,7 +61,9 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
 
-    let delivery = await openDelivery(config, { outbox, log, metrics });
+    const flow = createFlow();
+    const setup = { outbox, log, metrics, onDelivered: flow.delivered };
+    let delivery = await openDelivery(config, setup);
     stops.push(() => delivery.stop());
     const topics = () => delivery.topics();
 
@@ -66,14 +71,25 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
     let listening = false;
     const notReady = () => reasons(listening, outbox, topics());
     metrics.observe({ outbox: () => outbox.state(), topics, notReady });
-    const admin = createAdminServer({ address: config.admin.listen, notReady, registry: metrics.registry });
+    const admin = createAdminServer({
+      options: config.admin,
+      notReady,
+      registry: metrics.registry,
+      flow,
+      state: () => stateOf({ outbox: outbox.state(), topics: topics(), notReady: notReady(), flow, now: Date.now() }),
+      deadLetters: outbox.deadLetters,
+      tryTopic: (arn) => delivery.tryTopic(arn),
+      log,
+    });
     stops.push(() => admin.close());
     const adminUrl = await admin.listen();
 
     delivery.start();
     stops.push(startReplays(outbox, intake, log));
 
-    const tap = createHttpTap({ options: config.tap.http, folder, receive: intake.receive, log });
+    const receive = counted(intake.receive, flow);
+    stops.push(startSampling(flow, outbox));
+    const tap = createHttpTap({ options: config.tap.http, folder, receive, log });
     stops.push(() => {
       listening = false;
       return tap.close();
@@ -85,7 +101,7 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
       'running',
     );
     const reload = async (next: PusherConfig) => {
-      const fresh = await openDelivery(next, { outbox, log, metrics });
+      const fresh = await openDelivery(next, setup);
       log.level = next.log.level;
       const before = delivery;
       delivery = fresh;
@@ -107,6 +123,8 @@ function announce(config: PusherConfig, log: Logger): void {
     log.info({ sections: config.ignored }, 'sections of the configuration that are not ours, left alone');
   if (config.tap.http.secret === undefined)
     log.warn({ option: 'tap.http.secret' }, 'the tap has no secret: every process on this machine may post events');
+  if (config.admin.token === undefined)
+    log.warn({ option: 'admin.token' }, 'the console has no token: every process on this machine may use it');
   for (const [host, options] of sectionsOf(config)) {
     if (options && Object.keys(topicsOf(options)).length === 0)
       log.warn({ host: host || 'all' }, 'no topic is configured, so nothing is published');
@@ -154,6 +172,25 @@ function reasons(listening: boolean, outbox: Outbox, topics: readonly TopicState
     if (pause)
       found.push({ what: `topic ${arn}`, reason: `paused: ${pause.reason}: ${pause.detail}`, advice: pause.advice });
   return found;
+}
+
+/** Tells the flow what came in and was new. */
+function counted(receive: Receive, flow: Flow): Receive {
+  return async (batch) => {
+    const receipt = await receive(batch);
+    flow.received(receipt.accepted + receipt.rejected.length);
+    return receipt;
+  };
+}
+
+/** Takes samples of the flow; answers what ends that. */
+function startSampling(flow: Flow, outbox: Outbox): () => void {
+  const sample = () => {
+    const backlog = outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
+    flow.sample(backlog, Date.now());
+  };
+  const timer = setInterval(sample, SAMPLE_MS).unref();
+  return () => clearInterval(timer);
 }
 
 /** Looks for dead letters that someone asked to replay, one look after the other; answers what ends that. */

@@ -10,6 +10,7 @@
  */
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import type { Notification } from '../notification/notification.ts';
 import type { Outbox, Settlement } from '../outbox/outbox.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
@@ -33,6 +34,8 @@ export interface PublisherOptions {
   readonly maxBytes: (topicArn: string) => number;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of each notification that SNS took, and when. */
+  readonly onDelivered?: (notification: Notification, at: number) => void;
   readonly now?: () => number;
   readonly random?: () => number;
 }
@@ -58,6 +61,8 @@ export interface TopicState {
 export interface Publisher {
   start(): void;
   topics(): TopicState[];
+  /** Ends a topic's pause before its time; false when it is none of its topics or not paused. */
+  tryNow(arn: string): boolean;
   /** Takes nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
   stop(graceMs: number): Promise<void>;
 }
@@ -127,6 +132,14 @@ class SnsPublisher implements Publisher {
 
   topics(): TopicState[] {
     return this.#topics.map(({ arn, pause, inFlight }) => ({ arn, pause, inFlight }));
+  }
+
+  tryNow(arn: string): boolean {
+    const topic = this.#topics.find((topic) => topic.arn === arn);
+    if (!topic?.pause) return false;
+    topic.pause = { ...topic.pause, until: this.#now() };
+    this.#pump();
+    return true;
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -237,7 +250,7 @@ class SnsPublisher implements Publisher {
 
   /** Asks SNS to take a batch; answers for each entry what that means, `undefined` when SNS has it. */
   async #ask(topic: Topic, batch: readonly Entry[]): Promise<(readonly [Entry, Verdict | undefined])[]> {
-    const { client, metrics } = this.#options;
+    const { client, metrics, onDelivered } = this.#options;
     const started = this.#now();
     const outcome = await client.publishBatch(
       topic.arn,
@@ -260,7 +273,10 @@ class SnsPublisher implements Publisher {
       const failure = outcome.entries[index];
       const verdict = failure && verdictOf(failure);
       metrics.outcome(topic.arn, verdict?.kind ?? 'delivered', verdict?.reason ?? '', 1);
-      if (!verdict) metrics.delivered(topic.arn, finished - entry.notification.at);
+      if (!verdict) {
+        metrics.delivered(topic.arn, finished - entry.notification.at);
+        onDelivered?.(entry.notification, finished);
+      }
       return [entry, verdict];
     });
   }

@@ -1,0 +1,199 @@
+/**
+ * Who may use the admin address. With `admin.token` a person logs in with it and a machine sends it along; without one
+ * the address is loopback, and what a browser is made to do by a page of somebody else's is refused by Host and Origin.
+ *
+ * Maintained invariants:
+ * - A route is closed unless it says that it is open.
+ * - Nothing changes on behalf of another site's page, whatever cookies its visitor has.
+ * - Tokens are compared in constant time, and after a few wrong ones an address has to wait.
+ */
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { isLoopback } from '../config/options.ts';
+import type { Logger } from '../log.ts';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Needs no login: probes, metrics, the page itself (which holds no data) and the login. */
+    open?: boolean;
+  }
+}
+
+export interface Access {
+  /** Whether a login is needed at all. */
+  readonly login: boolean;
+  /** Whether this request may see and do everything. Asked again while a stream lasts: a session ends. */
+  allows(request: FastifyRequest): boolean;
+  /** Who asks, for the log: a session, a token or a local process, and from where. */
+  who(request: FastifyRequest): Readonly<Record<string, string>>;
+}
+
+interface AccessSetup {
+  /** `admin.token`. */
+  readonly token: string | undefined;
+  readonly log: Logger;
+  readonly now?: () => number;
+}
+
+/** How long a login lasts, in milliseconds: a shift. */
+const SESSION_MS = 12 * 3_600_000;
+/** How many wrong tokens an address may send within a minute. */
+const ATTEMPTS = 10;
+const ATTEMPTS_MS = 60_000;
+/** Of how many addresses wrong tokens are remembered. */
+const ADDRESSES = 10_000;
+
+const credentials = z.strictObject({ token: z.string().max(1_000) });
+
+/** Guards every route of `server`, and adds those for logging in and out. */
+export function guard(server: FastifyInstance, { token, log, now = Date.now }: AccessSetup): Access {
+  // Cookies of one host are shared by all its ports: two daemons behind tunnels must not end each other's sessions.
+  const cookie = `pusher-session-${randomBytes(4).toString('hex')}`;
+  const sessions = new Map<string, { readonly name: string; readonly until: number }>();
+  const attempts = createAttempts(now);
+
+  const sessionOf = (request: FastifyRequest) => {
+    const id = cookieOf(request, cookie);
+    const session = id === undefined ? undefined : sessions.get(id);
+    return session && session.until > now() ? session : undefined;
+  };
+  const bearer = (request: FastifyRequest) => /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
+  const allows = (request: FastifyRequest) => {
+    if (token === undefined || sessionOf(request)) return true;
+    const sent = bearer(request);
+    return sent !== undefined && isSame(sent, token);
+  };
+  const who = (request: FastifyRequest) => {
+    const session = sessionOf(request);
+    const by = token === undefined ? 'local' : session ? `session ${session.name}` : 'token';
+    const forwarded = request.headers['x-forwarded-for'];
+    return { by, from: request.ip, ...(forwarded && { forwardedFor: String(forwarded).slice(0, 200) }) };
+  };
+  const wrongToken = (request: FastifyRequest) => {
+    attempts.add(request.ip);
+    log.warn({ from: request.ip, path: pathOf(request) }, 'admin: wrong token');
+  };
+
+  server.addHook('onRequest', async (request, reply) => {
+    const foreign = foreignProblem(request, token === undefined);
+    if (foreign) {
+      log.warn({ from: request.ip, path: pathOf(request), problem: foreign.code }, 'admin request refused');
+      return refuse(reply, 403, foreign.code, foreign.message);
+    }
+    if (request.routeOptions.config.open) return;
+    const sent = sessionOf(request) ? undefined : bearer(request);
+    if (token !== undefined && sent !== undefined && attempts.exceeded(request.ip)) return tooMany(reply);
+    if (allows(request)) return;
+    if (sent !== undefined) wrongToken(request);
+    return refuse(reply, 401, 'unauthorized', 'log in, or send admin.token as "Authorization: Bearer <token>"');
+  });
+
+  server.get('/api/session', { config: { open: true } }, async (request) => ({
+    login: token !== undefined,
+    allowed: allows(request),
+  }));
+
+  server.post('/api/login', { config: { open: true }, bodyLimit: 4_096 }, async (request, reply) => {
+    const parsed = credentials.safeParse(request.body);
+    if (token === undefined) return refuse(reply, 409, 'no_login', 'admin.token is not set, so there is no login');
+    if (attempts.exceeded(request.ip)) return tooMany(reply);
+    if (!parsed.success) return refuse(reply, 400, 'malformed', 'the body should be {"token": "…"}');
+    if (!isSame(parsed.data.token, token)) {
+      wrongToken(request);
+      return refuse(reply, 401, 'wrong_token', 'this is not the token of admin.token');
+    }
+    for (const [id, { until }] of sessions) if (until <= now()) sessions.delete(id);
+    const id = randomBytes(32).toString('base64url');
+    const session = { name: randomBytes(4).toString('hex'), until: now() + SESSION_MS };
+    sessions.set(id, session);
+    log.info({ by: `session ${session.name}`, from: request.ip }, 'admin: logged in');
+    return reply.header('set-cookie', setCookie(request, cookie, id, SESSION_MS / 1_000)).send({ allowed: true });
+  });
+
+  server.post('/api/logout', { config: { open: true } }, async (request, reply) => {
+    sessions.delete(cookieOf(request, cookie) ?? '');
+    return reply.header('set-cookie', setCookie(request, cookie, '', 0)).send({ allowed: token === undefined });
+  });
+
+  return { login: token !== undefined, allows, who };
+}
+
+export function refuse(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {
+  return reply.code(status).send({ error: { code, message } });
+}
+
+const tooMany = (reply: FastifyReply) =>
+  refuse(
+    reply.header('retry-after', ATTEMPTS_MS / 1_000),
+    429,
+    'too_many_attempts',
+    'too many wrong tokens from this address: wait a minute',
+  );
+
+/** The path without the query, which may hold what people look for. */
+const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] as string;
+
+/** Whether a page of another site, or a name that somebody else's DNS points here, is behind a request. */
+function foreignProblem(
+  { headers, method, url }: FastifyRequest,
+  loopbackOnly: boolean,
+): { code: string; message: string } | undefined {
+  const { host = '', origin } = headers;
+  // DNS rebinding: a foreign name that resolves to 127.0.0.1 makes us the same origin as the attacker's page. With a
+  // token this needs no check, for such a page has neither the token nor the cookie.
+  if (loopbackOnly && !isLoopback(host.replace(/:\d+$/, '')))
+    return { code: 'wrong_host', message: 'without admin.token only localhost, 127.0.0.1 and [::1] are served' };
+  const changes = method !== 'GET' && method !== 'HEAD';
+  if (changes && origin !== undefined && !isSameOrigin(origin, host))
+    return { code: 'wrong_origin', message: 'requests that change something have to come from the console itself' };
+  // Browsers say so of every request, and a page can't forge it (https://www.w3.org/TR/fetch-metadata/).
+  const site = headers['sec-fetch-site'];
+  if (url.startsWith('/api/') && site !== undefined && site !== 'same-origin' && site !== 'none')
+    return { code: 'wrong_origin', message: "another site's page may not use this" };
+  return undefined;
+}
+
+/** The scheme is left out: a proxy may add TLS. */
+const isSameOrigin = (origin: string, host: string): boolean =>
+  URL.canParse(origin) && new URL(origin).host === host.toLowerCase().replace(/:(80|443)$/, '');
+
+function isSame(one: string, other: string): boolean {
+  // Digests, for the lengths must not show either.
+  const digest = (text: string) => hash('sha256', text, 'buffer');
+  return timingSafeEqual(digest(one), digest(other));
+}
+
+function cookieOf({ headers }: FastifyRequest, name: string): string | undefined {
+  const pairs = (headers.cookie ?? '').split(/;\s*/);
+  return pairs.find((pair) => pair.startsWith(`${name}=`))?.slice(name.length + 1);
+}
+
+function setCookie({ headers }: FastifyRequest, name: string, value: string, seconds: number): string {
+  // The browser knows whether a proxy in front of us speaks TLS; it says so in Origin.
+  const secure = headers.origin?.startsWith('https:') ? '; Secure' : '';
+  return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
+}
+
+/** Wrong tokens by address, within the last minute or so. */
+function createAttempts(now: () => number) {
+  const counts = new Map<string, { count: number; until: number }>();
+  const current = (address: string) => {
+    const found = counts.get(address);
+    return found && found.until > now() ? found : undefined;
+  };
+  return {
+    exceeded: (address: string): boolean => (current(address)?.count ?? 0) >= ATTEMPTS,
+    add(address: string): void {
+      const found = current(address);
+      if (found) {
+        found.count += 1;
+        return;
+      }
+      // Deleted first, so that the oldest stand in front.
+      counts.delete(address);
+      counts.set(address, { count: 1, until: now() + ATTEMPTS_MS });
+      if (counts.size > ADDRESSES) counts.delete(counts.keys().next().value as string);
+    },
+  };
+}

@@ -1,0 +1,77 @@
+/** What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged. */
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { z } from 'zod';
+import type { Logger } from '../log.ts';
+import type { DeadLetterFilter, DeadLetters } from '../outbox/outbox.ts';
+import { type Access, refuse } from './access.ts';
+
+interface ActionsSetup {
+  readonly deadLetters: DeadLetters;
+  /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
+  readonly tryTopic: (arn: string) => boolean;
+  readonly access: Access;
+  readonly log: Logger;
+}
+
+const id = z.coerce.number().int().positive();
+const text = z.string().min(1).max(2_048);
+
+const listQuery = z.object({
+  reason: text.optional(),
+  topic: text.optional(),
+  before: id.optional(),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+});
+
+/** Which dead letters an action is about. That it is about all of them has to be said. */
+const selection = z
+  .strictObject({
+    ids: z.array(z.number().int().positive()).min(1).max(1_000).optional(),
+    reason: text.optional(),
+    topic: text.optional(),
+    all: z.literal(true).optional(),
+    upTo: z.number().int().positive().optional(),
+  })
+  .refine(({ ids, reason, topic, all }) => ids || reason || topic || all);
+
+export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, access, log }: ActionsSetup): void {
+  server.get('/api/dead-letters', async (request, reply) => {
+    const parsed = listQuery.safeParse(request.query);
+    if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
+    const { reason, topic, before, limit } = parsed.data;
+    const letters = await deadLetters.list({ reason, topicArn: topic }, limit, before);
+    return { letters, counts: await deadLetters.counts() };
+  });
+
+  server.get('/api/dead-letters/:id', async (request, reply) => {
+    const parsed = id.safeParse((request.params as { id: string }).id);
+    const letter = parsed.success ? await deadLetters.read(parsed.data) : undefined;
+    if (!letter) return refuse(reply, 404, 'not_found', 'there is no such dead letter any more');
+    log.info({ ...access.who(request), deadLetter: letter.id }, 'admin: content of a dead letter shown');
+    return letter;
+  });
+
+  const change = (path: string, what: string, act: (filter: DeadLetterFilter) => Promise<number>): FastifyInstance =>
+    server.post(path, async (request, reply) => {
+      const parsed = selection.safeParse(request.body);
+      if (!parsed.success) return malformed(reply, 'ids, reason, topic or all: true, and upTo');
+      const { ids, reason, topic, upTo } = parsed.data;
+      const count = await act({ ids, reason, topicArn: topic, upToId: upTo });
+      log.info({ ...access.who(request), ...parsed.data, count }, what);
+      return { count };
+    });
+  change('/api/dead-letters/replay', 'admin: replay of dead letters asked for', deadLetters.requestReplay);
+  change('/api/dead-letters/delete', 'admin: dead letters deleted', deadLetters.purge);
+
+  server.post('/api/topics/try', async (request, reply) => {
+    const parsed = z.strictObject({ arn: text }).safeParse(request.body);
+    if (!parsed.success) return malformed(reply, 'arn');
+    const { arn } = parsed.data;
+    if (!tryTopic(arn)) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
+    log.info({ ...access.who(request), topic: arn }, 'admin: paused topic tried before its time');
+    return {};
+  });
+}
+
+const malformed = (reply: FastifyReply, expected: string) =>
+  refuse(reply, 400, 'malformed', `what may be said here: ${expected}`);

@@ -1,0 +1,151 @@
+/**
+ * What passes through the daemon, for those who watch it: rates, backlog and latency over the last hour, and
+ * notifications as SNS takes them.
+ *
+ * Maintained invariants:
+ * - Its memory is bounded, whatever passes: an hour of samples, and the last few notifications.
+ * - What is told here costs no I/O, for it is told on the way of every event.
+ */
+import type { Notification } from '../notification/notification.ts';
+
+/** How often a sample is taken, in milliseconds, and how many are kept: an hour. */
+export const SAMPLE_MS = 2_000;
+const SAMPLES = 3_600_000 / SAMPLE_MS;
+/** How many of the last notifications are kept, so that a page that opens is not empty. */
+const RECENT = 50;
+
+/** What happened since the sample before. */
+export interface Sample {
+  /** When it was taken, in milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** New events that came in, and notifications that SNS took, per second. */
+  readonly in: number;
+  readonly out: number;
+  /** Notifications that SNS did not have yet. */
+  readonly backlog: number;
+  /** From an event to SNS, in milliseconds: what half of them and 99 % stayed below; null when there was none. */
+  readonly p50: number | null;
+  readonly p99: number | null;
+}
+
+/** A notification, and when SNS took it, in milliseconds since the Unix epoch. */
+export interface Delivered {
+  readonly notification: Notification;
+  readonly at: number;
+}
+
+/** What a topic did. */
+export interface TopicFlow {
+  /** Notifications per second, in the last sample. */
+  readonly rate: number;
+  /** When SNS last took one, in milliseconds since the Unix epoch. */
+  readonly lastAt: number;
+}
+
+export interface Flow {
+  /** New events came in. */
+  received(count: number): void;
+  /** SNS took a notification. */
+  delivered(notification: Notification, at: number): void;
+  /** Takes a sample, and tells those who watch. */
+  sample(backlog: number, now: number): void;
+  /** Those of the last hour, oldest first. */
+  samples(): readonly Sample[];
+  topic(arn: string): TopicFlow | undefined;
+  /** The last notifications that SNS took, oldest first. */
+  recent(): readonly Delivered[];
+  /** Calls `listener` after each sample, until the function that it answers is called. */
+  onSample(listener: (sample: Sample) => void): () => void;
+  /** The same for each notification that SNS takes. */
+  onDelivered(listener: (delivered: Delivered) => void): () => void;
+}
+
+export function createFlow(startedAt: number = Date.now()): Flow {
+  const samples: Sample[] = [];
+  const recent: Delivered[] = [];
+  const topics = new Map<string, { count: number; rate: number; lastAt: number }>();
+  const sampled = new Set<(sample: Sample) => void>();
+  const told = new Set<(delivered: Delivered) => void>();
+  const latency = createLatency();
+  let lastSampleAt = startedAt;
+  let received = 0;
+  let delivered = 0;
+
+  return {
+    received(count) {
+      received += count;
+    },
+    delivered(notification, at) {
+      delivered += 1;
+      latency.add(at - notification.at);
+      const topic = topics.get(notification.topicArn);
+      if (topic) {
+        topic.count += 1;
+        topic.lastAt = at;
+      } else {
+        topics.set(notification.topicArn, { count: 1, rate: 0, lastAt: at });
+      }
+      const entry = { notification, at };
+      recent.push(entry);
+      if (recent.length > RECENT) recent.shift();
+      for (const listener of told) listener(entry);
+    },
+    sample(backlog, now) {
+      const seconds = Math.max(now - lastSampleAt, 1) / 1_000;
+      const sample = { at: now, in: received / seconds, out: delivered / seconds, backlog, ...latency.read() };
+      for (const topic of topics.values()) {
+        topic.rate = topic.count / seconds;
+        topic.count = 0;
+      }
+      lastSampleAt = now;
+      received = 0;
+      delivered = 0;
+      samples.push(sample);
+      if (samples.length > SAMPLES) samples.shift();
+      for (const listener of sampled) listener(sample);
+    },
+    samples: () => samples,
+    topic: (arn) => topics.get(arn),
+    recent: () => recent,
+    onSample: (listener) => subscribe(sampled, listener),
+    onDelivered: (listener) => subscribe(told, listener),
+  };
+}
+
+function subscribe<T>(listeners: Set<T>, listener: T): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** Eight steps between a duration and its double, up to 2^32 ms: within 5 % of the truth, and never more memory. */
+const STEPS = 8;
+const BUCKETS = STEPS * 32;
+
+/** Durations since they were last read. */
+function createLatency() {
+  const buckets = new Uint32Array(BUCKETS);
+  let count = 0;
+  const quantile = (share: number): number | null => {
+    let left = Math.ceil(count * share);
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      left -= buckets[bucket] as number;
+      // The middle of the bucket, on its scale.
+      if (left <= 0) return Math.round((2 ** ((bucket + 0.5) / STEPS) - 1) * 10) / 10;
+    }
+    return null;
+  };
+  return {
+    /** @param ms negative where the server's clock is ahead of ours: taken for none */
+    add(ms: number): void {
+      const bucket = Math.floor(Math.log2(Math.max(ms, 0) + 1) * STEPS);
+      buckets[Math.min(bucket, BUCKETS - 1)]! += 1;
+      count += 1;
+    },
+    read(): { p50: number | null; p99: number | null } {
+      const read = count === 0 ? { p50: null, p99: null } : { p50: quantile(0.5), p99: quantile(0.99) };
+      buckets.fill(0);
+      count = 0;
+      return read;
+    },
+  };
+}

@@ -1,0 +1,120 @@
+/**
+ * The live feed: one stream of server-sent events for the console and for `tail`.
+ * https://html.spec.whatwg.org/multipage/server-sent-events.html
+ *
+ * - `hello`: `{ version, samples, state }`, first, and again after a reader was too slow for a while;
+ * - `tick`: `{ sample, state }`, after every sample;
+ * - `notifications`: `{ list, missed }`, several times a second while there are any and the reader wants them.
+ *
+ * Maintained invariant: a reader that does not keep up costs a bounded buffer, and learns how much it missed.
+ */
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import type { Logger } from '../log.ts';
+import { version } from '../version.ts';
+import { type Access, refuse } from './access.ts';
+import type { Delivered, Flow, Sample } from './flow.ts';
+import type { State } from './state.ts';
+
+/** A notification as the feed tells it. */
+export interface TailLine {
+  /** When SNS had it, and when the event happened; milliseconds since the Unix epoch. */
+  readonly at: number;
+  readonly eventAt: number;
+  readonly topic: string;
+  readonly eventId: string;
+  /** The bare JID whose order counts: the user, the sender, or the room. */
+  readonly about: string;
+  readonly bytes: number;
+  /** The published JSON string, where bodies were asked for. */
+  readonly message?: string;
+}
+
+/** What a reader learns of several notifications. */
+export interface TailLines {
+  readonly list: readonly TailLine[];
+  /** How many more there were that it was too slow for, or asked not to get. */
+  readonly missed: number;
+}
+
+interface LiveSetup {
+  readonly flow: Flow;
+  readonly state: () => State;
+  readonly access: Access;
+  readonly log: Logger;
+}
+
+/** How often notifications are handed on, in milliseconds, and how many at a time at most. */
+const FLUSH_MS = 250;
+const MOST_LINES = 10_000;
+
+const query = z.object({
+  tail: z.enum(['off', 'lines', 'bodies']).default('off'),
+  most: z.coerce.number().int().min(1).max(MOST_LINES).default(MOST_LINES),
+});
+
+export function serveLive(server: FastifyInstance, { flow, state, access, log }: LiveSetup): void {
+  server.get('/api/live', (request, reply) => {
+    const parsed = query.safeParse(request.query);
+    if (!parsed.success) return refuse(reply, 400, 'malformed', 'tail is off, lines or bodies; most is a number');
+    const { tail, most } = parsed.data;
+    if (tail === 'bodies') log.info(access.who(request), 'admin: live tail with message bodies opened');
+
+    reply.hijack();
+    const { raw } = reply;
+    const headers = reply.getHeaders() as OutgoingHttpHeaders;
+    raw.writeHead(200, { ...headers, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
+    const send = (event: string, data: unknown) => raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    let behind = false;
+    const hello = () => {
+      behind = false;
+      send('hello', { version, samples: flow.samples(), state: state() });
+    };
+    const onSample = (sample: Sample) => {
+      if (!access.allows(request)) raw.end();
+      else if (raw.writableNeedDrain) behind = true;
+      else if (behind) hello();
+      else send('tick', { sample, state: state() });
+    };
+    hello();
+    const stops = [flow.onSample(onSample)];
+    if (tail !== 'off') stops.push(followTail(flow, { bodies: tail === 'bodies', most }, raw, send));
+    raw.once('close', () => {
+      for (const stop of stops) stop();
+    });
+    return reply;
+  });
+}
+
+/** Hands notifications on, the last few first; answers what ends that. */
+function followTail(
+  flow: Flow,
+  { bodies, most }: { bodies: boolean; most: number },
+  reader: Pick<ServerResponse, 'writableNeedDrain'>,
+  send: (event: string, data: TailLines) => void,
+): () => void {
+  let waiting: Delivered[] = flow.recent().slice(-most);
+  let missed = 0;
+  const stop = flow.onDelivered((delivered) => {
+    if (waiting.length < most) waiting.push(delivered);
+    else missed += 1;
+  });
+  const flush = () => {
+    if (reader.writableNeedDrain || waiting.length === 0) return;
+    send('notifications', { list: waiting.map((delivered) => lineOf(delivered, bodies)), missed });
+    waiting = [];
+    missed = 0;
+  };
+  flush();
+  const timer = setInterval(flush, FLUSH_MS);
+  return () => {
+    clearInterval(timer);
+    stop();
+  };
+}
+
+function lineOf({ notification, at }: Delivered, bodies: boolean): TailLine {
+  const { at: eventAt, topicArn: topic, eventId, orderKey: about, bytes, message } = notification;
+  return { at, eventAt, topic, eventId, about, bytes, ...(bodies && { message }) };
+}

@@ -1,0 +1,81 @@
+/** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
+import type { OutboxState, SourceState } from '../outbox/outbox.ts';
+import type { Pause, TopicState } from '../sns/publisher.ts';
+import type { Flow } from './flow.ts';
+import type { NotReady } from './server.ts';
+
+/** All times are milliseconds since the Unix epoch. */
+export interface State {
+  readonly at: number;
+  readonly notReady: readonly NotReady[];
+  readonly topics: readonly TopicView[];
+  readonly sources: readonly SourceView[];
+  readonly outbox: Pick<OutboxState, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
+}
+
+interface TopicView {
+  readonly arn: string;
+  /** `orphaned`: notifications wait for it, and no configured account owns it. */
+  readonly state: 'open' | 'paused' | 'orphaned';
+  readonly pause: Pause | undefined;
+  /** Notifications that SNS does not have yet. */
+  readonly depth: number;
+  /** Requests under way. */
+  readonly inFlight: number;
+  /** Notifications per second that SNS takes. */
+  readonly rate: number;
+  readonly lastAt: number | undefined;
+}
+
+/** A source, whose queue may have been made anew: then position and time are the newest queue's, holes those of all. */
+interface SourceView extends SourceState {
+  /** Earlier queues of the same source that are remembered. */
+  readonly earlier: number;
+}
+
+export interface Seen {
+  readonly outbox: OutboxState;
+  readonly topics: readonly TopicState[];
+  readonly notReady: readonly NotReady[];
+  readonly flow: Flow;
+  readonly now: number;
+}
+
+export function stateOf({ outbox, topics, notReady, flow, now }: Seen): State {
+  const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
+  return {
+    at: now,
+    notReady,
+    topics: topicViews(outbox, topics, flow),
+    sources: sourceViews(outbox.sources),
+    outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
+  };
+}
+
+function topicViews(outbox: OutboxState, topics: readonly TopicState[], flow: Flow): TopicView[] {
+  const depths = new Map(outbox.topics.map(({ arn, depth }) => [arn, depth]));
+  const views = topics.map(({ arn, pause, inFlight }): TopicView => {
+    const { rate = 0, lastAt } = flow.topic(arn) ?? {};
+    return { arn, state: pause ? 'paused' : 'open', pause, depth: depths.get(arn) ?? 0, inFlight, rate, lastAt };
+  });
+  const served = new Set(topics.map(({ arn }) => arn));
+  for (const [arn, depth] of depths)
+    if (depth > 0 && !served.has(arn))
+      views.push({ arn, state: 'orphaned', pause: undefined, depth, inFlight: 0, rate: 0, lastAt: undefined });
+  return views;
+}
+
+function sourceViews(sources: readonly SourceState[]): SourceView[] {
+  const views = new Map<string, SourceView>();
+  for (const state of sources.toSorted((a, b) => b.heardAt - a.heardAt)) {
+    const newest = views.get(state.source);
+    if (newest) {
+      const { holes, missing } = state;
+      const sums = { holes: newest.holes + holes, missing: newest.missing + missing, earlier: newest.earlier + 1 };
+      views.set(state.source, { ...newest, ...sums });
+    } else {
+      views.set(state.source, { ...state, earlier: 0 });
+    }
+  }
+  return [...views.values()].toSorted((a, b) => a.source.localeCompare(b.source));
+}
