@@ -1,0 +1,149 @@
+/**
+ * Adapters as the tap protocol wants them: each numbers its events, has one batch under way, and sends it again until it
+ * is acknowledged. Event `seq` of a source is always the same event, so none has to be kept.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'undici';
+import { SECRET } from '../support/daemon.ts';
+import { pick, randomOf, whole } from './random.ts';
+
+export const EPOCH = 'e1';
+/** Words by which the endpoint knows messages that SNS refuses: the entry, or the whole request that it is in. */
+export const REFUSED = 'refused-by-plan';
+export const POISONED = 'poisoned-by-plan';
+
+/** What is wrong with a planted event. */
+export type Flaw = 'too-large' | 'malformed' | 'refused' | 'poisoned';
+
+export const FLAWS: readonly Flaw[] = ['too-large', 'malformed', 'refused', 'poisoned'];
+
+const USERS = 40;
+const ROOMS = 8;
+const MALFORMED: readonly unknown[] = [
+  null,
+  42,
+  'presence',
+  { kind: 'iq' },
+  { kind: 'presence', at: 1, host: 'localhost', jid: '@@', present: true },
+  { kind: 'message', at: 1, host: 'localhost', type: 'chat', from: 'a@localhost/x', to: 'b@localhost' },
+  { kind: 'message', at: 1, host: 'localhost', type: 'chat', from: 'a@localhost/x', to: 'b@localhost', body: '\u0000' },
+];
+
+export interface Adapter {
+  readonly source: string;
+  readonly total: number;
+  /** The number up to which the daemon has acknowledged. */
+  readonly acknowledged: number;
+  /** Codes of the daemon's refusals so far, with how often each came. */
+  readonly refusals: ReadonlyMap<string, number>;
+  /** Settles when all is acknowledged, or the signal says stop; rejects when the daemon breaks the protocol. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export interface AdapterOptions {
+  readonly tapUrl: string;
+  readonly source: string;
+  readonly total: number;
+  readonly seed: number;
+  /** Planted events by number. */
+  readonly flaws?: ReadonlyMap<number, Flaw>;
+}
+
+export const eventId = (source: string, seq: number): string => `${source}/${EPOCH}/${seq}`;
+
+export function createAdapter({ tapUrl, source, total, seed, flaws = new Map() }: AdapterOptions): Adapter {
+  const url = new URL(tapUrl);
+  const refusals = new Map<string, number>();
+  let acknowledged = 0;
+
+  const post = async (client: Client, first: number, size: number): Promise<boolean> => {
+    const events = Array.from({ length: size }, (_, index) =>
+      eventOf(seed, source, first + index, flaws.get(first + index)),
+    );
+    const answer = await client.request({
+      method: 'POST',
+      path: url.pathname,
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${SECRET}` },
+      body: JSON.stringify({ source, epoch: EPOCH, first_seq: first, events }),
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode === 503) {
+      const { code } = (JSON.parse(text) as { error: { code: string } }).error;
+      refusals.set(code, (refusals.get(code) ?? 0) + 1);
+      return false;
+    }
+    if (answer.statusCode !== 200) throw new Error(`${source}: HTTP ${answer.statusCode} for ${first}: ${text}`);
+    const receipt = JSON.parse(text) as { accepted: number; duplicates: number; rejected: unknown[] };
+    const counted = receipt.accepted + receipt.duplicates + receipt.rejected.length;
+    if (counted !== size) throw new Error(`${source}: ${size} events from ${first} on, answered ${text}`);
+    return true;
+  };
+
+  return {
+    source,
+    total,
+    get acknowledged() {
+      return acknowledged;
+    },
+    refusals,
+    async run(signal) {
+      const client = new Client(url.origin, { headersTimeout: 60_000 });
+      const random = randomOf(seed, source);
+      try {
+        while (acknowledged < total && !signal.aborted) {
+          // A batch that comes again may be cut anew, as an adapter's is that took more events up meanwhile.
+          const size = Math.min(1 + whole(random, 100), total - acknowledged);
+          const kept = await post(client, acknowledged + 1, size).catch(ifDaemonIsAway);
+          if (kept) acknowledged += size;
+          else await sleep(20 + whole(random, 80));
+        }
+      } finally {
+        await client.destroy();
+      }
+    },
+  };
+}
+
+/** The daemon was killed, or is not up yet: that is no fault of it. */
+function ifDaemonIsAway(error: unknown): false {
+  const { code = '' } = error as { code?: string };
+  if (/^(UND_ERR_SOCKET|ECONNREFUSED|ECONNRESET|EPIPE)$/.test(code)) return false;
+  throw error;
+}
+
+function eventOf(seed: number, source: string, seq: number, flaw: Flaw | undefined): unknown {
+  const random = randomOf(seed, `${source} ${seq}`);
+  if (flaw === 'malformed') return pick(random, MALFORMED);
+  const node = source.split('@')[1];
+  const from = `user${whole(random, USERS)}.${node}@localhost/phone`;
+  const common = { at: Date.now(), host: 'localhost' };
+  const kind = flaw ? 1 + whole(random, 3) : whole(random, 4);
+  if (kind === 0) return { kind: 'presence', ...common, jid: from, present: random() < 0.5 };
+  // A room is only written to from one node, so that the order of its messages is known.
+  const to =
+    kind === 3 ? `room${whole(random, ROOMS)}.${node}@rooms.localhost` : `user${whole(random, USERS)}@localhost`;
+  const text = 'x'.repeat(flaw === 'too-large' ? 262_200 : whole(random, 400));
+  const word = flaw === 'refused' ? REFUSED : flaw === 'poisoned' ? POISONED : 'hello';
+  return { kind: 'message', ...common, type: kind === 3 ? 'groupchat' : 'chat', from, to, body: `${word} & <${text}>` };
+}
+
+/** Draws which of the first `total` events of the sources are planted: `each` of every flaw. */
+export function plantFlaws(
+  seed: number,
+  sources: readonly string[],
+  total: number,
+  each: number,
+): ReadonlyMap<string, ReadonlyMap<number, Flaw>> {
+  const random = randomOf(seed, 'flaws');
+  const planted = new Map(sources.map((source) => [source, new Map<number, Flaw>()]));
+  for (const flaw of FLAWS) {
+    for (let count = 0; count < each; ) {
+      const flaws = planted.get(pick(random, sources))!;
+      const seq = 1 + whole(random, total);
+      if (flaws.has(seq)) continue;
+      flaws.set(seq, flaw);
+      count += 1;
+    }
+  }
+  return planted;
+}

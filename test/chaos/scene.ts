@@ -1,0 +1,155 @@
+/** A daemon between adapters and an SNS that misbehaves: what the chaos tests have in common. */
+import { createDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
+import { until } from '../support/process.ts';
+import { type StubSns, startStubSns } from '../support/stub-sns.ts';
+import { type Adapter, createAdapter, eventId, type Flaw, POISONED, plantFlaws, REFUSED } from './adapters.ts';
+import { createFaults, type Faults } from './faults.ts';
+import { Ledger, type Source } from './ledger.ts';
+
+/** Small, so that what may be under way at a kill is little: ten notifications each. */
+export const POOL_SIZE = 20;
+
+export interface SceneOptions {
+  readonly seed: number;
+  readonly events: number;
+  /** Planted events of every flaw. */
+  readonly flaws?: number;
+  /** How often SNS misbehaves; 0: only when told to. */
+  readonly weight?: number;
+  /** Lines for the outbox section. */
+  readonly outbox?: string;
+}
+
+export interface Scene extends AsyncDisposable {
+  readonly daemon: Daemon;
+  readonly faults: Faults;
+  readonly ledger: Ledger;
+  readonly adapters: readonly Adapter[];
+  readonly sources: readonly Source[];
+  /** How many runs of the daemon were killed. */
+  readonly kills: number;
+  /** The endpoint, while there is one. */
+  readonly endpoint: StubSns | undefined;
+  /** How far it is: what is acknowledged and what SNS has, from 0 to 1. */
+  progress(): number;
+  /** Opens the endpoint, always at the same port. */
+  openEndpoint(): Promise<void>;
+  closeEndpoint(): Promise<void>;
+  /** Starts another run of the daemon. */
+  start(): Promise<void>;
+  kill(): Promise<void>;
+  /** Waits; a failure says how to replay it, and what the daemon said last. */
+  wait(what: string, condition: () => boolean | Promise<boolean>): Promise<void>;
+  /** The daemon's dead letters as its command lists them: event id and reason. */
+  deadLetters(): Promise<{ eventId: string; reason: string }[]>;
+  /** How many notifications wait in the outbox, by the topic's name. */
+  depthByTopic(): Promise<[topic: string, depth: number][]>;
+  depth(): Promise<number>;
+}
+
+const SOURCES = ['chaos@node1', 'chaos@node2', 'chaos@node3', 'chaos@node4'];
+/** Long enough for any machine; a run that goes on takes a fraction of it. */
+const DEADLINE_MS = 180_000;
+
+export async function setScene({ seed, events, flaws = 0, weight = 1, outbox = '' }: SceneOptions): Promise<Scene> {
+  const faults = createFaults(seed, weight);
+  const ledger = new Ledger();
+  const stubOptions = {
+    fault: faults.draw,
+    accepted: ledger.accepted,
+    refuses: ({ message }: { message: string }) =>
+      message.includes(REFUSED) ? ('entry' as const) : message.includes(POISONED) ? ('request' as const) : undefined,
+  };
+  let endpoint: StubSns | undefined = await startStubSns(stubOptions);
+  const { url, port } = endpoint;
+  let run = 0;
+  let kills = 0;
+  // Read at every `configure`: each run of the daemon sends to a path of its own.
+  const sns = {
+    get url() {
+      return `${url}/run-${run}`;
+    },
+    region: 'eu-west-1',
+    accountId: '123456789012',
+  };
+  const daemonOptions: DaemonOptions = {
+    sns: `pool_size = ${POOL_SIZE}\nattributes = ["event_id"]\npublish_retry_count = 5\npublish_retry_time_ms = 10`,
+    outbox,
+  };
+  const daemon = await createDaemon(sns, daemonOptions);
+  const total = Math.ceil(events / SOURCES.length);
+  const planted = plantFlaws(seed, SOURCES, total, flaws);
+  const sources = SOURCES.map((source) => ({ source, total, flaws: planted.get(source) as ReadonlyMap<number, Flaw> }));
+  const adapters = sources.map((source) => createAdapter({ tapUrl: daemon.tapUrl, seed, ...source }));
+
+  const depthByTopic = async (): Promise<[string, number][]> => {
+    const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
+    const depths = metrics.matchAll(/^xmpp_event_pusher_outbox_notifications\{topic="[^"]*:([^":]+)"\} (\d+)$/gm);
+    return [...depths].map(([, topic, depth]) => [String(topic), Number(depth)]);
+  };
+
+  return {
+    daemon,
+    faults,
+    ledger,
+    adapters,
+    sources,
+    get kills() {
+      return kills;
+    },
+    get endpoint() {
+      return endpoint;
+    },
+    progress() {
+      const acknowledged = adapters.reduce((sum, adapter) => sum + adapter.acknowledged, 0);
+      return (acknowledged + ledger.size) / (2 * total * SOURCES.length);
+    },
+    async openEndpoint() {
+      endpoint = await startStubSns({ ...stubOptions, port });
+    },
+    async closeEndpoint() {
+      await endpoint?.[Symbol.asyncDispose]();
+      endpoint = undefined;
+    },
+    async start() {
+      run += 1;
+      await daemon.configure(daemonOptions);
+      await daemon.start({ ready: false });
+    },
+    async kill() {
+      await daemon.kill();
+      kills += 1;
+    },
+    wait: (what, condition) =>
+      until(what, condition, DEADLINE_MS).catch((error: Error) => {
+        const last = daemon.output().split('\n').slice(-20).join('\n');
+        throw new Error(`${error.message}\nCHAOS_SEED=${seed} replays it; the daemon's last words:\n${last}`);
+      }),
+    async deadLetters() {
+      const { output } = await daemon.command('dead-letters', 'list', '--json', '--limit', '1000000');
+      return output
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line));
+    },
+    depthByTopic,
+    depth: async () => (await depthByTopic()).reduce((sum, [, depth]) => sum + depth, 0),
+    async [Symbol.asyncDispose]() {
+      await daemon[Symbol.asyncDispose]();
+      await endpoint?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const REASONS: Readonly<Record<Flaw, string>> = {
+  'too-large': 'too-large',
+  malformed: 'malformed',
+  refused: 'InvalidParameter',
+  poisoned: 'InvalidParameter',
+};
+
+/** The dead letters that were planted: event id and reason, sorted. */
+export const plantedLetters = (sources: readonly Source[]): string[] =>
+  sources
+    .flatMap(({ source, flaws }) => [...flaws].map(([seq, flaw]) => `${eventId(source, seq)} ${REASONS[flaw]}`))
+    .sort();
