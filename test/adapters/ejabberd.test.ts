@@ -1,4 +1,316 @@
-import { startEjabberd } from '../support/ejabberd.ts';
-import { adapterContract } from './contract.ts';
+/** The contract, and what is ejabberd's own: how it is installed, configured and restarted, and what its queue survives. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { globSync, readFileSync } from 'node:fs';
+import { appendFile, cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { adapterDir, type EjabberdServer, startEjabberd } from '../support/ejabberd.ts';
+import { until } from '../support/process.ts';
+import { connect, message, post, settle } from '../support/xmpp.ts';
+import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 
 adapterContract('ejabberd', startEjabberd);
+
+const segments = ({ queueDir }: EjabberdServer) => globSync(join(queueDir, '*.seg')).toSorted();
+const epochs = (tap: Collector) => new Set(tap.events.map((event) => event.epoch)).size;
+
+describe('ejabberd: configured and restarted', () => {
+  let tap: Collector;
+  let server: EjabberdServer;
+  before(async () => {
+    tap = await startCollector();
+    server = await startEjabberd({ url: tap.url });
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+  });
+
+  test('a user is kicked; a user is removed', async () => {
+    const [kicked, removed] = [someone('kicked'), someone('removed')];
+    const one = await connect(server, kicked, 'phone');
+    const two = await connect(server, removed, 'phone');
+    await server.api('kick_user', { user: kicked, host: 'localhost' });
+    await tap.wait('offline', () => eventsOf(tap, one.bare).length === 2);
+    await server.api('unregister', { user: removed, host: 'localhost' });
+    const expected = [`+${one.jid} 1`, `+${two.jid} 1`, `-${one.jid} 0`, `-${two.jid} 0`];
+    await expectEvents(server, tap, [one.bare, two.bare], expected);
+  });
+
+  test("addresses are told in ejabberd's normal form, whatever the client writes", async () => {
+    const alice = await connect(server, someone('alice'), 'Phone');
+    await message(alice, { to: 'BOB@LocalHost/Home', body: 'Hi' });
+    await alice.logout();
+    const expected = [`+${alice.jid} 1`, `chat ${alice.jid} > bob@localhost/Home: Hi`, `-${alice.jid} 0`];
+    await expectEvents(server, tap, [alice.bare], expected);
+  });
+
+  test('what an administrator sends in a user’s name was not sent by a session', async () => {
+    const user = someone('alice');
+    const alice = await connect(server, user, 'phone');
+    const to = 'bob@localhost';
+    await server.api('send_message', { type: 'chat', from: alice.bare, to, subject: '', body: 'not me' });
+    const stanza = `<message type='chat' to='${to}'><body>nor me</body></message>`;
+    await server.api('send_stanza', { from: alice.jid, to, stanza });
+    await alice.logout();
+    await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+  });
+
+  for (const [wrong, complaint] of [
+    ['url: "ftp://127.0.0.1/v1/events"', /mod_event_pusher->url: Unsupported scheme/],
+    ['url: "nonsense"', /mod_event_pusher->url: Empty hostname/],
+    ['queue_max: 0', /mod_event_pusher->queue_max: Expected positive integer/],
+    ['colour: blue', /mod_event_pusher: Unknown option: colour/],
+  ] as const) {
+    test(`refuses \`${wrong}\`, says what is wrong with it, and goes on as before`, async () => {
+      await server.configure({ moduleOptions: [wrong] });
+      await assert.rejects(server.api('reload_config'), complaint);
+      await server.configure({ moduleOptions: undefined });
+      await fence(server, tap);
+    });
+  }
+
+  test('new options are taken without a restart, and sessions stay as they are', async () => {
+    await using other = await startCollector({ secret: 'another' });
+    const alice = await connect(server, someone('alice'), 'phone');
+    await fence(server, tap);
+    await server.configure({ url: other.url, secret: 'another' });
+    await server.api('reload_config');
+    await message(alice, { to: 'bob@localhost', body: 'to the other tap' });
+    await other.wait('the message', () => eventsOf(other, alice.bare).length === 1);
+    const last = tap.events.at(-1)!;
+    const [first] = other.events;
+    assert.deepEqual([first?.epoch, first?.seq], [last.epoch, last.seq + 1], 'the numbers go on');
+
+    await server.configure({ url: tap.url, secret: 'secret' });
+    await server.api('reload_config');
+    await alice.logout();
+    await fence(server, tap);
+    assert.deepEqual(eventsOf(tap, alice.bare).map(inShort), [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    assert.deepEqual(eventsOf(other, alice.bare).map(inShort), [`chat ${alice.jid} > bob@localhost: to the other tap`]);
+    // What the other tap has, this one misses.
+    assert.deepEqual(
+      tap.holes.map(({ from, to }) => [from, to]),
+      [[first?.seq, first?.seq]],
+    );
+  });
+
+  test('the module alone is restarted: nothing is lost, and sessions stay as they are', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    const resuming = await connect(server, someone('resuming'), 'phone', { smacks: true });
+    await tap.refuse();
+    await message(alice, { to: 'bob@localhost', body: 'before' });
+    await server.api('restart_module', { host: 'localhost', module: 'mod_event_pusher' });
+    resuming.cut();
+    assert.equal(await resuming.resume(), true);
+    await message(alice, { to: 'bob@localhost', body: 'after' });
+    await tap.listen();
+    await alice.logout();
+    await resuming.logout();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare, resuming.bare],
+      [
+        `+${alice.jid} 1`,
+        `+${resuming.jid} 1`,
+        `chat ${alice.jid} > bob@localhost: before`,
+        `chat ${alice.jid} > bob@localhost: after`,
+        `-${alice.jid} 0`,
+        `-${resuming.jid} 0`,
+      ],
+    );
+    assert.equal(epochs(tap), 1);
+  });
+});
+
+describe('ejabberd: installed into a running server', () => {
+  test('module_install, with sessions open, and again after an absence', async () => {
+    await using tap = await startCollector();
+    await using server = await startEjabberd({ url: tap.url, adapter: false, precompiled: false });
+    const modules = join(server.dir, '.ejabberd-modules');
+    const source = join(modules, 'sources/mod_event_pusher');
+    await mkdir(join(modules, 'sources'), { recursive: true });
+    await cp(adapterDir, source, { recursive: true });
+    assert.equal(await server.api('module_check', { module: 'mod_event_pusher' }), 0, server.log());
+
+    // As its README says: the options are in the module's own file.
+    const conf = join(source, 'conf/mod_event_pusher.yml');
+    const shipped = readFileSync(conf, 'utf8');
+    const ours = shipped
+      .replace(/url: .*/, `url: "${tap.url}"`)
+      .replace(/^#( *secret: ).*/m, (_, secret) => ` ${secret}secret`);
+    assert.notEqual(ours, shipped);
+    await writeFile(conf, ours);
+
+    const alice = await connect(server, someone('alice'), 'phone');
+    await connect(server, someone('silent'), 'phone', { available: false });
+    assert.equal(await server.api('module_install', { module: 'mod_event_pusher' }), 0, server.log());
+    await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`]);
+    await message(alice, { to: 'bob@localhost', body: 'seen' });
+    const leaves = await connect(server, someone('leaves'), 'phone');
+    await fence(server, tap);
+
+    assert.equal(await server.api('module_uninstall', { module: 'mod_event_pusher' }), 0, server.log());
+    await leaves.logout();
+    const comes = await connect(server, someone('comes'), 'phone');
+    assert.equal(await server.api('module_install', { module: 'mod_event_pusher' }), 0, server.log());
+    await alice.logout();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare, leaves.bare, comes.bare],
+      [
+        `+${alice.jid} 1`,
+        `chat ${alice.jid} > bob@localhost: seen`,
+        `+${leaves.jid} 1`,
+        `-${leaves.jid} 0`,
+        `+${comes.jid} 1`,
+        `-${alice.jid} 0`,
+      ],
+    );
+    assert.equal(epochs(tap), 1);
+    expectSound(tap);
+  });
+});
+
+describe('ejabberd: what the queue survives', () => {
+  let tap: Collector;
+  let server: EjabberdServer;
+  before(async () => {
+    tap = await startCollector();
+    server = await startEjabberd({ url: tap.url });
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+  });
+
+  test('a torn last group: the numbers go on, and the ledger is right', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    await fence(server, tap);
+    await server.kill();
+    const last = segments(server).at(-1)!;
+    // The beginning of a group, as a kill in the middle of a write leaves it.
+    await appendFile(last, Buffer.from([0, 0, 1, 0, 1, 2, 3, 4, 131, 108]));
+    await server.start();
+    await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+    await server.kill();
+    // And the zeros that a file system may leave behind when the power goes.
+    await appendFile(last, Buffer.alloc(5000));
+    await server.start();
+    await fence(server, tap);
+    assert.equal(epochs(tap), 1);
+    expectSound(tap);
+  });
+
+  test('a segment that was only begun', async () => {
+    await server.kill();
+    const last = segments(server).at(-1)!;
+    const next = String(Number(last.match(/(\d+)\.seg$/)![1]) + 1).padStart(10, '0');
+    await writeFile(join(server.queueDir, `${next}.seg`), Buffer.from([0, 0, 0, 99, 1]));
+    await server.start();
+    await fence(server, tap);
+    assert.equal(epochs(tap), 1);
+    expectSound(tap);
+  });
+
+  test('a damaged segment: what is readable comes under a new epoch, and the log says so', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    await fence(server, tap);
+    await tap.refuse();
+    for (const body of ['one', 'two', 'three']) {
+      await message(alice, { to: 'bob@localhost', body });
+      await until('a group of its own', () => readFileSync(segments(server).at(-1)!, 'latin1').includes(`"${body}"`));
+    }
+    await server.kill();
+    const file = segments(server).at(-1)!;
+    const bytes = readFileSync(file);
+    bytes.write('TWO', bytes.indexOf('"two"') + 1);
+    await writeFile(file, bytes);
+    await server.start();
+    await tap.listen();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare],
+      [
+        `+${alice.jid} 1`,
+        `chat ${alice.jid} > bob@localhost: one`,
+        `chat ${alice.jid} > bob@localhost: three`,
+        `-${alice.jid} 0`,
+      ],
+    );
+    assert.equal(epochs(tap), 2);
+    assert.match(server.log(), /is damaged at byte \d+; beginning a new queue/);
+    const aside = (await readdir(dirname(server.queueDir))).filter((name) => name.startsWith('localhost.damaged-'));
+    assert.equal(aside.length, 1);
+  });
+
+  test('the queue can’t be opened: events wait in memory until it can', async () => {
+    await server.stop();
+    const kept = `${server.queueDir}.kept`;
+    execFileSync('mv', [server.queueDir, kept]);
+    await writeFile(server.queueDir, 'not a folder');
+    await server.start();
+    const alice = await connect(server, someone('alice'), 'phone');
+    await message(alice, { to: 'bob@localhost', body: 'anyway' });
+    await until('the log to say so', () => server.log().includes("can't open the queue"));
+    await rm(server.queueDir);
+    execFileSync('mv', [kept, server.queueDir]);
+    await alice.logout();
+    const expected = [`+${alice.jid} 1`, `chat ${alice.jid} > bob@localhost: anyway`, `-${alice.jid} 0`];
+    await expectEvents(server, tap, [alice.bare], expected);
+    assert.equal(epochs(tap), 2);
+  });
+
+  test('the disk is full: events wait in memory until it isn’t', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    // The limit is for all files of the process: the queue's has to be the largest by far, so that it alone feels it.
+    for (let index = 0; index < 10; index++) {
+      await message(alice, { to: 'bob@localhost', type: 'groupchat', body: 'x'.repeat(200_000) });
+    }
+    await fence(server, tap);
+    const limit = (bytes: string) => execFileSync('prlimit', ['--pid', String(server.pid), `--fsize=${bytes}`]);
+    limit(`${readFileSync(segments(server).at(-1)!).length + 1000}:unlimited`);
+    for (let index = 0; index < 20; index++) await post(alice, { to: 'bob@localhost', body: `${index}`.repeat(100) });
+    await settle(alice);
+    await until('the log to say so', () => server.log().includes("can't write events to disk"));
+    limit('unlimited:unlimited');
+    await alice.logout();
+    const bodies = () => eventsOf(tap, alice.bare).flatMap((event) => (event.kind === 'message' ? [event.body] : []));
+    await tap.wait('all of it', () => inShort(tap.events.at(-1)!) === `-${alice.jid} 0`);
+    await fence(server, tap);
+    assert.deepEqual(
+      bodies().slice(10),
+      Array.from({ length: 20 }, (_, index) => `${index}`.repeat(100)),
+    );
+    assert.match(server.log(), /written to disk again/);
+  });
+
+  test('segments go when they are delivered, and a large backlog comes back whole after a kill', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    await tap.refuse();
+    const body = 'x'.repeat(20_000);
+    for (let index = 0; index < 500; index++) {
+      await post(alice, { to: 'bob@localhost', body: `${index} ${body}` });
+      if (index % 50 === 49) await settle(alice);
+    }
+    await until('more than one segment', () => segments(server).length > 1);
+    await until('the last', () => readFileSync(segments(server).at(-1)!, 'latin1').includes('"499 '));
+    await server.kill();
+    await server.start();
+    await tap.listen();
+    const numbers = () =>
+      eventsOf(tap, alice.bare).map((event) => event.kind === 'message' && Number.parseInt(event.body, 10));
+    await tap.wait('all of it', () => numbers().length === 500);
+    assert.deepEqual(
+      numbers(),
+      Array.from({ length: 500 }, (_, index) => index),
+    );
+    await fence(server, tap);
+    await until('one segment is left', () => segments(server).length === 1);
+  });
+});
