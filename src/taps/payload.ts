@@ -8,7 +8,9 @@ export const MAX_EVENTS = 1_000;
 export const MAX_BATCH_BYTES = 4_194_304;
 
 // RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may hold spaces, "@" and "/".
-const JID = /^(?:[^@/\s\p{Cc}]+@)?[^@/\s\p{Cc}]+(?:\/[^\p{Cc}\p{Cs}]+)?$/u;
+// None of them holds what XML does not allow: control characters, lone surrogates, U+FFFE and U+FFFF.
+const JID =
+  /^(?:[^@/\s\p{Cc}\p{Cs}\uFFFE\uFFFF]+@)?[^@/\s\p{Cc}\p{Cs}\uFFFE\uFFFF]+(?:\/[^\p{Cc}\p{Cs}\uFFFE\uFFFF]+)?$/u;
 const jid = z
   .string('should be a JID')
   .max(3_071, 'should be a JID of at most 3,071 characters')
