@@ -3,6 +3,7 @@ import { hash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import path from 'node:path';
+import { createSecureContext } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
 import type { HttpTapOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
@@ -106,7 +107,14 @@ export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): 
 }
 
 function createServer(options: HttpTapOptions, folder: string): FastifyInstance<Server> {
-  const common = { bodyLimit: MAX_BATCH_BYTES, forceCloseConnections: 'idle' as const, return503OnClosing: false };
+  const common = {
+    // What is read of a body are named fields of it, so a key "__proto__" can do no harm and need not be looked for.
+    onProtoPoisoning: 'ignore' as const,
+    onConstructorPoisoning: 'ignore' as const,
+    bodyLimit: MAX_BATCH_BYTES,
+    forceCloseConnections: 'idle' as const,
+    return503OnClosing: false,
+  };
   if (options.tls_cert === undefined || options.tls_key === undefined) return fastify(common);
   const read = (key: 'tls_cert' | 'tls_key', file: string) => {
     try {
@@ -116,6 +124,12 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
     }
   };
   const https = { cert: read('tls_cert', options.tls_cert), key: read('tls_key', options.tls_key) };
+  try {
+    createSecureContext(https);
+  } catch (error) {
+    const problem = `not a certificate and its key: ${messageOf(error)}`;
+    throw new PusherError('LISTEN_FAILED', `tap.http.tls_cert and tls_key: ${problem}`, error);
+  }
   return fastify({ ...common, https }) as unknown as FastifyInstance<Server>;
 }
 
