@@ -6,15 +6,18 @@
 -- What stays true:
 --  * An event is sent only when its line is in the queue's file, and it is read back from there to be sent: what a
 --    killed server did not write was never sent, so its number is free again, and no number ever means two events.
---  * One line carries an event together with the change of the session ledger that it tells of: both are there after a
---    kill, or neither is.
+--  * The session ledger is derived from the events' own lines: after a kill both the event and the change that it tells
+--    of are there, or neither is.
 --  * Each segment file begins with the ledger as it was then. So a segment is deleted as soon as all its events are
 --    acknowledged, and the newest one, which always stays, knows the epoch, the numbers and the open sessions.
 --  * A file is never appended to by another run than the one that made it: a torn last line stays torn and is ignored.
 --  * Numbers continue only when this run can be sure of what the last one sent: the same source, the same boot of the
 --    machine (plain Lua has no fsync, so a crash of the whole machine may lose lines that were sent already), and no
 --    damaged file. Otherwise a new epoch begins, and the old one's events are still delivered under their own numbers.
---  * A hook only appends to a table in memory. Files are written by a timer, all that gathered in one write.
+--  * A hook only appends to a table in memory. Files are written by a timer, all that gathered at once.
+--
+-- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time. So an event is built
+-- in one concatenation, written as it is, and read back together with its neighbours as a ready piece of a batch.
 
 local async = require "util.async";
 local datamanager = require "util.datamanager";
@@ -28,6 +31,7 @@ local sha256 = require "util.hashes".sha256;
 local now = require "util.time".now;
 
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
+local find, concat = string.find, table.concat;
 
 local flush_interval = 0.025; -- seconds that events gather before they are written
 local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
@@ -93,11 +97,14 @@ local function source_name()
 end
 
 local source, boot = source_name(), machine_boot();
-local epoch, last_seq; -- of the event numbered last
-local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, count }
+local epoch;
+local last_seq, disk_seq = 0, 0; -- the last number given, and the last one on disk
+local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, head_seq, count }
 local writer; -- the last segment's open file, once this run has begun a segment of its own
 local file_number = 0;
-local pending, pending_first, pending_last = {}, 1, 0; -- not on disk yet: { seq, change, json }
+local pending, pending_first, pending_last = {}, 1, 0; -- lines that are not on disk yet
+local pending_changes = {}; -- of the ledger, told by those lines: { index of the line, change }
+local pending_drop; -- the index of the last pending line, where that is of a run of dropped messages
 local waiting = 0; -- events not acknowledged, on disk or pending
 local acked = { epoch = "", seq = 0 };
 local position_file, flush_timer;
@@ -121,19 +128,16 @@ end
 
 -- The ledger as far as it is on disk: changes alternate for each session, so the first one pending tells what was before.
 local function ledger_on_disk()
-	local touched, lines = {}, {};
-	for i = pending_first, pending_last do
-		local change = pending[i].change;
-		local jid = change:sub(2);
-		if change ~= "" and touched[jid] == nil then
-			touched[jid] = change:sub(1, 1) == "+" and "-" or "+";
-		end
+	local before, lines = {}, {};
+	for _, entry in ipairs(pending_changes) do
+		local jid = entry.change:sub(2);
+		if before[jid] == nil then before[jid] = entry.change:sub(1, 1) == "-"; end
 	end
 	for jid in pairs(ledger) do
-		if touched[jid] == nil then lines[#lines + 1] = "+"..jid.."\n"; end
+		if before[jid] == nil then lines[#lines + 1] = "+"..jid.."\n"; end
 	end
-	for jid, before in pairs(touched) do
-		if before == "+" then lines[#lines + 1] = "+"..jid.."\n"; end
+	for jid, present in pairs(before) do
+		if present then lines[#lines + 1] = "+"..jid.."\n"; end
 	end
 	return table.concat(lines);
 end
@@ -151,23 +155,26 @@ local function delete_done()
 	segments = keep;
 end
 
--- A segment file: a header line; the ledger at that time, one "+jid" a line; "="; then one line an event:
--- number, change of the ledger or nothing, JSON or nothing for numbers up to here whose events were dropped.
+-- A segment file: a header line; the sessions open at that time, one "+jid" a line; "="; and then one line for each
+-- number: an event, ready to stand in a batch, as "{...},"; or "!number change", when the events up to that number were
+-- dropped, with the change of the ledger that the last of them would have told, if any.
 local header_format = "event-pusher 1\t%s\t%s\t%s\t%d\n";
 
-local function write_segment(text, count, last)
-	local first = pending[pending_first].seq;
-	-- A dropped run's line bears its last number; the first one follows what is numbered on disk.
-	local before = segments[#segments];
-	if before and before.epoch == epoch then first = math.min(first, before.last + 1); end
-	local head = header_format:format(source, epoch, boot, first)..ledger_on_disk().."=\n";
+local function close_writer()
+	if writer then writer.file:close(); end
+	writer = nil;
+end
+
+local function begin_segment()
+	local head = header_format:format(source, epoch, boot, disk_seq + 1)..ledger_on_disk().."=\n";
 	lfs.mkdir((folder:gsub("/[^/]*$", "")));
 	lfs.mkdir(folder);
 	local path = ("%s/%012d.log"):format(folder, file_number + 1);
 	local file, err = io.open(path, "wb");
 	if not file then return nil, err; end
-	file:setvbuf("no"); -- one write is one system call
-	local ok, write_err = file:write(head, text);
+	file:setvbuf("full", 64 * 1024);
+	local ok, write_err = file:write(head);
+	if ok then ok, write_err = file:flush(); end
 	if not ok then
 		file:close();
 		os.remove(path);
@@ -176,50 +183,65 @@ local function write_segment(text, count, last)
 	file_number = file_number + 1;
 	writer = { file = file, limit = math.max(segment_bytes, 4 * #head) };
 	segments[#segments + 1] = {
-		path = path; source = source; epoch = epoch; boot = boot; first = first; last = last;
-		head = #head; size = #head + #text; count = count;
+		path = path; source = source; epoch = epoch; boot = boot; first = disk_seq + 1; last = disk_seq;
+		head = #head; head_seq = disk_seq + 1; size = #head; count = 0;
 	};
 	delete_done();
 	return true;
 end
 
-local function close_writer()
-	if writer then writer.file:close(); end
-	writer = nil;
-end
-
-local function append(text, count, last)
-	local segment = segments[#segments];
-	if writer and segment.size >= writer.limit then close_writer(); end
-	if not writer then return write_segment(text, count, last); end
-	local ok, err = writer.file:write(text);
-	if not ok then
-		-- A part of it may be in the file, so what comes next goes into a new one.
-		close_writer();
-		return nil, err;
+-- Writes pending lines from first to last.
+local function append(first, last)
+	if writer and segments[#segments].size >= writer.limit then close_writer(); end
+	if not writer then
+		local ok, err = begin_segment();
+		if not ok then return nil, err; end
 	end
-	segment.size, segment.count, segment.last = segment.size + #text, segment.count + count, last;
-	return true;
+	local file = writer.file;
+	for i = first, last do
+		local ok, err = file:write(pending[i]);
+		if not ok then return nil, err; end
+	end
+	return file:flush();
 end
 
 local deliver;
 
+local function is_event(line)
+	return line:byte(1) == 123; -- {
+end
+
 local function write_pending()
-	local lines, bytes, count, last = {}, 0, 0, pending_first - 1;
+	local first, last, bytes, count, seq = pending_first, pending_first - 1, 0, 0, disk_seq;
 	while last < pending_last and bytes < flush_bytes do
 		last = last + 1;
-		local entry = pending[last];
-		local line = ("%d\t%s\t%s\n"):format(entry.seq, entry.change, entry.json);
-		lines[#lines + 1], bytes = line, bytes + #line;
-		if entry.json ~= "" then count = count + 1; end
+		local line = pending[last];
+		bytes = bytes + #line;
+		if is_event(line) then
+			count, seq = count + 1, seq + 1;
+		else
+			seq = tonumber(line:match("%d+"));
+		end
 	end
-	local ok, err = append(table.concat(lines), count, pending[last].seq);
+	local ok, err = append(first, last);
 	if not ok then
+		-- A part of it may be in the file, so the next attempt goes into a new one.
+		close_writer();
 		report_disk(err);
 		return false;
 	end
-	for i = pending_first, last do pending[i] = nil; end
-	pending_first = last + 1;
+	local segment = segments[#segments];
+	segment.size, segment.count, segment.last, disk_seq = segment.size + bytes, segment.count + count, seq, seq;
+	if last == pending_last then
+		pending, pending_first, pending_last, pending_changes = {}, 1, 0, {};
+		return true;
+	end
+	local changes = {};
+	for _, entry in ipairs(pending_changes) do
+		if entry.line > last then changes[#changes + 1] = entry; end
+	end
+	for i = first, last do pending[i] = nil; end
+	pending_first, pending_changes = last + 1, changes;
 	return true;
 end
 
@@ -251,22 +273,28 @@ local function write_position()
 	position_file:write(("%s %016d\n"):format(acked.epoch, acked.seq));
 end
 
-local function enqueue(change, event_json)
-	local seq = last_seq + 1;
-	last_seq = seq;
-	if event_json ~= "" then
-		waiting = waiting + 1;
-	elseif change == "" and pending_first <= pending_last then
-		-- A run of dropped messages is one line, whatever its length.
-		local previous = pending[pending_last];
-		if previous.json == "" and previous.change == "" then
-			previous.seq = seq;
-			return;
-		end
-	end
+local function add_line(line)
 	pending_last = pending_last + 1;
-	pending[pending_last] = { seq = seq, change = change, json = event_json };
-	schedule_flush(flush_interval);
+	pending[pending_last] = line;
+	pending_drop = nil;
+	if not flush_timer then schedule_flush(flush_interval); end
+end
+
+local function enqueue(line)
+	last_seq, waiting = last_seq + 1, waiting + 1;
+	add_line(line);
+end
+
+-- Uses up the number of an event that found the queue full.
+local function drop(change)
+	last_seq = last_seq + 1;
+	if pending_drop == pending_last and pending_first <= pending_last and not change then
+		-- A run of dropped messages is one line, whatever its length.
+		pending[pending_last] = ("!%d\n"):format(last_seq);
+		return;
+	end
+	add_line(("!%d%s\n"):format(last_seq, change and " "..change or ""));
+	if not change then pending_drop = pending_last; end
 end
 
 ---- Reading the queue that an earlier run left
@@ -305,23 +333,35 @@ local function open_segment(path)
 	return nil, "it was cut short", true;
 end
 
+-- The number that a line brings a segment to, and the change of the ledger it tells; nil when the line is broken.
+local function read_record(line, last)
+	if line:find("%c") or not is_utf8(line) then return nil; end
+	if line:match('^{"kind":"message".*},$') then return last + 1; end
+	if line:match('^{"kind":"presence".*},$') then
+		local event = json.decode(line:sub(1, -2));
+		return event and last + 1, event and (event.present and "+" or "-")..event.jid;
+	end
+	local number, change = line:match("^!(%d+) ?(.*)$");
+	local seq = tonumber(number);
+	if not seq or seq <= last then return nil; end
+	return seq, change ~= "" and change or nil;
+end
+
 -- Reads the events of a segment up to the number that the next one begins with. Returns what is wrong with them.
 local function read_events(segment, before)
 	ledger, session_counts = {}, {};
 	for _, change in ipairs(segment.sessions) do change_ledger(change); end
 	segment.size, segment.last, segment.count = segment.head, segment.first - 1, 0;
+	segment.head_seq = segment.first;
 	for line in next_of(segment) do
-		local number, change, event = line:match("^(%d+)\t([^\t]*)\t([^\t]*)$");
-		local seq = tonumber(number);
-		if not seq or seq <= segment.last or (event ~= "" and seq ~= segment.last + 1) then
-			return ("a line after number %d is broken"):format(segment.last);
-		end
+		local seq, change = read_record(line, segment.last);
+		if not seq then return ("the line after number %d is broken"):format(segment.last); end
 		if before and seq >= before then return; end
-		if change ~= "" then change_ledger(change); end
+		if change then change_ledger(change); end
 		segment.last, segment.size = seq, segment.offset;
 		if segment.epoch == acked.epoch and seq <= acked.seq then
-			segment.head = segment.offset;
-		elseif event ~= "" then
+			segment.head, segment.head_seq = segment.offset, seq + 1;
+		elseif is_event(line) then
 			segment.count = segment.count + 1;
 		end
 	end
@@ -388,9 +428,10 @@ local function load_queue()
 	if last and not damaged and last.source == source and last.boot == boot and boot ~= "" then
 		epoch, last_seq = last.epoch, last.last;
 	else
-		epoch, last_seq = new_id(), 0;
+		epoch = new_id();
 		module:log("info", "New queue epoch %s for %s", epoch, source);
 	end
+	disk_seq = last_seq;
 	delete_done();
 	if waiting > 0 then module:log("info", "%d event(s) of an earlier run are to be delivered", waiting); end
 end
@@ -418,38 +459,70 @@ local function give_up(segment, why)
 	delete_done();
 end
 
-local function read_batch(segment)
+local function read_at(segment, offset, bytes)
 	if not reader or reader.path ~= segment.path then
 		close_reader();
 		local file, err = io.open(segment.path, "rb");
 		if not file then return nil, err; end
 		reader = { path = segment.path, file = file };
 	end
-	local events, bytes, first, offset = {}, 0, nil, segment.head;
 	reader.file:seek("set", offset);
-	while #events < limit and offset < segment.size do
-		local line = reader.file:read("*l");
-		local seq, event = (line or ""):match("^(%d+)\t[^\t]*\t([^\t]*)$");
-		if not seq then return nil, segment.path; end
-		if event == "" then
-			if first then break; end -- numbers within a batch have no holes
-		else
-			if first and bytes + #event > batch_bytes then break; end
-			events[#events + 1] = event;
-			bytes = bytes + #event + 1;
-			first = first or tonumber(seq);
-		end
-		offset = offset + #line + 1;
+	return reader.file:read(math.min(bytes, segment.size - offset));
+end
+
+-- The lines in the text that make a batch from the first one on. Returns how many, and where the last one ends.
+local function count_lines(text)
+	local count, stop = 0, 0;
+	while count < limit and text:byte(stop + 1) == 123 do -- {
+		local newline = text:find("\n", stop + 1, true);
+		if not newline then break; end
+		count, stop = count + 1, newline;
 	end
-	return { segment = segment, events = events, first = first, head = offset };
+	return count, stop;
+end
+
+-- Moves a segment's head over what was dropped there.
+local function skip_dropped(segment, text)
+	local stop = 0;
+	while text:byte(stop + 1) == 33 do -- !
+		local number, next_line = text:match("^!(%d+)[^\n]*\n()", stop + 1);
+		if not number then break; end
+		segment.head_seq, stop = tonumber(number) + 1, next_line - 1;
+	end
+	segment.head = segment.head + stop;
+	return stop > 0;
+end
+
+local function read_batch(segment)
+	-- Mostly all that is left makes one batch, and nothing was dropped in between.
+	local count, rest = segment.count, segment.size - segment.head;
+	if rest <= batch_bytes and count <= limit and segment.last - segment.head_seq + 1 == count then
+		local events, err = read_at(segment, segment.head, rest - 2);
+		if not events or #events < rest - 2 then return nil, err or segment.path; end
+		return { segment = segment, first = segment.head_seq, count = count, bytes = rest, events = events };
+	end
+	local bytes = batch_bytes;
+	while true do
+		local text, err = read_at(segment, segment.head, bytes);
+		if not text then return nil, err or segment.path; end
+		local stop;
+		count, stop = count_lines(text);
+		if count > 0 then
+			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = text:sub(1, stop - 2) };
+		elseif not skip_dropped(segment, text) then
+			-- The first line is longer than that.
+			if #text < bytes then return nil, segment.path; end
+			bytes = bytes * 4;
+		end
+	end
 end
 
 local function next_batch()
 	for _, segment in ipairs(segments) do
 		if segment.count > 0 then
 			local batch, err = read_batch(segment);
-			if batch and batch.first then return batch; end
-			give_up(segment, err or segment.path);
+			if batch then return batch; end
+			give_up(segment, err);
 			return next_batch();
 		end
 	end
@@ -460,13 +533,13 @@ local quote; -- of JSON, below
 local function batch_body(batch)
 	local segment = batch.segment;
 	return ('{"source":%s,"epoch":%s,"first_seq":%d,"events":[%s]}'):format(
-		quote(segment.source), quote(segment.epoch), batch.first, table.concat(batch.events, ","));
+		quote(segment.source), quote(segment.epoch), batch.first, batch.events);
 end
 
 local function forget(batch)
-	local segment, count = batch.segment, #batch.events;
-	segment.head, segment.count = batch.head, segment.count - count;
-	waiting = waiting - count;
+	local segment, count = batch.segment, batch.count;
+	segment.head, segment.head_seq = segment.head + batch.bytes, segment.head_seq + count;
+	segment.count, waiting = segment.count - count, waiting - count;
 	acked = { epoch = segment.epoch, seq = batch.first + count - 1 };
 	write_position();
 	if segment.count == 0 then delete_done(); end
@@ -512,7 +585,7 @@ local function verdict(batch, status, headers, answer)
 		-- Anything between here and the daemon may say 200. Only the daemon says what it accepted.
 		if type(answer) == "table" and type(answer.accepted) == "number" then return "forget"; end
 		return "keep", nil, "status 200, but not the daemon's answer";
-	elseif status == 413 and #batch.events > 1 then
+	elseif status == 413 and batch.count > 1 then
 		return "halve";
 	elseif status == 400 or status == 401 or status == 413 then
 		local cause = type(answer) == "table" and type(answer.error) == "table" and tostring(answer.error.message) or "";
@@ -529,7 +602,7 @@ local function answered(batch, status, headers, body)
 	if not decoded then answer = nil; end
 	local decision, delay, reason, level = verdict(batch, status, headers, answer);
 	if decision == "forget" then
-		if failing then module:log("info", "Delivery to %s works again; %d event(s) wait", shown_url(), waiting - #batch.events); end
+		if failing then module:log("info", "Delivery to %s works again; %d event(s) wait", shown_url(), waiting - batch.count); end
 		failing, failures = nil, 0;
 		limit = math.min(batch_events, limit * 2);
 		if type(answer.rejected) == "table" then log_rejected(batch, answer.rejected); end
@@ -537,7 +610,7 @@ local function answered(batch, status, headers, body)
 		if waiting == 0 and when_delivered then when_delivered(); end
 		return deliver();
 	elseif decision == "halve" then
-		limit = math.floor(#batch.events / 2);
+		limit = math.floor(batch.count / 2);
 		return deliver();
 	end
 	failed(reason, level or "warn");
@@ -580,22 +653,80 @@ end
 
 ---- What happens on the server
 
-local escapes = { ['"'] = '\\"', ["\\"] = "\\\\" };
+local json_escapes = { ['"'] = '\\"', ["\\"] = "\\\\" };
 for code = 0, 31 do
-	escapes[string.char(code)] = ("\\u%04x"):format(code);
+	json_escapes[string.char(code)] = ("\\u%04x"):format(code);
+end
+local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
+
+-- The streams' parser lets nothing else in than UTF-8; what a module made up is no reason to lose a batch.
+local function valid(text)
+	if is_utf8(text) then return text; end
+	return (text:gsub("[\128-\255]+", function (run) return is_utf8(run) and run or "\239\191\189"; end));
+end
+
+local function json_escape(text)
+	if not find(text, '[%c"\\\128-\255]') then return text; end
+	return (valid(text):gsub('[%c"\\]', json_escapes));
+end
+
+local function xml_in_json(text)
+	if not find(text, "[%c\"\\\128-\255&<>']") then return text; end
+	return (valid(text):gsub("[&<>'\"]", xml_escapes):gsub("[%c\\]", json_escapes));
 end
 
 function quote(text)
-	if not is_utf8(text) then
-		text = text:gsub("[\128-\255]+", function (run) return is_utf8(run) and run or "\239\191\189"; end);
+	return '"'..json_escape(text)..'"';
+end
+
+-- The pieces of the event that is being built. The table is kept, so that building costs one new string.
+local pieces, count = {}, 0;
+
+local function add(piece)
+	count = count + 1;
+	pieces[count] = piece;
+end
+
+local function built()
+	local line = concat(pieces, "", 1, count);
+	count = 0;
+	return line;
+end
+
+-- A stanza as tostring gives it, but at once in a JSON string's escapes.
+local function add_stanza(stanza, parent_xmlns)
+	local name, attr = stanza.name, stanza.attr;
+	add("<"); add(name);
+	local prefixes = 0;
+	for key, value in pairs(attr) do
+		if find(key, "\1", 1, true) then
+			local xmlns, local_name = key:match("^([^\1]*)\1(.*)$");
+			prefixes = prefixes + 1;
+			add((" xmlns:ns%d='%s' ns%d:%s='"):format(prefixes, xml_in_json(xmlns), prefixes, local_name));
+			add(xml_in_json(value)); add("'");
+		elseif key ~= "xmlns" or value ~= parent_xmlns then
+			add(" "); add(key); add("='"); add(xml_in_json(value)); add("'");
+		end
 	end
-	return '"'..text:gsub('[%c"\\]', escapes)..'"';
+	if #stanza == 0 then return add("/>"); end
+	add(">");
+	for _, child in ipairs(stanza) do
+		if type(child) == "string" then
+			add(xml_in_json(child));
+		else
+			add_stanza(child, attr.xmlns);
+		end
+	end
+	add("</"); add(name); add(">");
 end
 
 local quoted_host = quote(module.host);
 
+local last_time, last_timestamp = 0, "";
 local function timestamp()
-	return math.floor(now() * 1000);
+	local time = math.floor(now() * 1000);
+	if time ~= last_time then last_time, last_timestamp = time, ("%d"):format(time); end
+	return last_timestamp;
 end
 
 local function is_full()
@@ -609,9 +740,13 @@ local function session_changed(jid, present)
 	if (ledger[jid] == true) == present then return; end
 	local change = (present and "+" or "-")..jid;
 	change_ledger(change);
-	if is_full() then return enqueue(change, ""); end
-	enqueue(change, ('{"kind":"presence","at":%d,"host":%s,"jid":%s,"present":%s,"sessions":%d}'):format(
-		timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0));
+	if is_full() then
+		drop(change);
+	else
+		enqueue(('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
+			timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0));
+	end
+	pending_changes[#pending_changes + 1] = { line = pending_last, change = change };
 end
 
 module:hook("presence/initial", function (event)
@@ -637,12 +772,18 @@ local function message_sent(event)
 	if (kind ~= "chat" and kind ~= "groupchat") or origin.type ~= "c2s" then return; end
 	local body = stanza:get_child("body");
 	if not body then return; end
-	if is_full() then return enqueue("", ""); end
-	local from, id = origin.full_jid, stanza.attr.id;
-	local to = stanza.attr.to or bare(from); -- Core takes it away when it is the sender's own bare JID
-	enqueue("", ('{"kind":"message","at":%d,"host":%s,"type":"%s","from":%s,"to":%s,"body":%s,%s"stanza":%s}'):format(
-		timestamp(), quoted_host, kind, quote(from), quote(to), quote(body:get_text() or ""),
-		id and ('"stanza_id":'..quote(id)..",") or "", quote(tostring(stanza))));
+	if is_full() then return drop(); end
+	local from, to, id = origin.full_jid, stanza.attr.to, stanza.attr.id;
+	add('{"kind":"message","at":'); add(timestamp());
+	add(',"host":'); add(quoted_host);
+	add(',"type":"'); add(kind);
+	add('","from":"'); add(json_escape(from));
+	add('","to":"'); add(json_escape(to or bare(from))); -- Core takes it away when it is the sender's own bare JID
+	add('","body":"'); add(json_escape(body:get_text() or ""));
+	if id then add('","stanza_id":"'); add(json_escape(id)); end
+	add('","stanza":"'); add_stanza(stanza);
+	add('"},\n');
+	enqueue(built());
 end
 -- After filters and privacy lists have refused what may not be sent, before mod_mam and others mark what is on its way.
 module:hook("pre-message/bare", message_sent, 0.5);
