@@ -55,7 +55,8 @@ const query = z.object({
 });
 
 export function serveLive(server: FastifyInstance, { flow, state, access, log }: LiveSetup): void {
-  server.get('/api/live', (request, reply) => {
+  // No HEAD: it would wait for a stream that has no body.
+  server.get('/api/live', { exposeHeadRoute: false }, (request, reply) => {
     const parsed = query.safeParse(request.query);
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'tail is off, lines or bodies; most is a number');
     const { tail, most } = parsed.data;

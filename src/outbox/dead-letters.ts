@@ -119,7 +119,7 @@ function summarize(
 function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
   const rows = database
     .prepare(
-      `SELECT reason, topic_arn AS "topicArn", count(*) AS count, sum(replay) AS replaying
+      `SELECT reason, topic_arn AS "topicArn", count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
          FROM dead_letter GROUP BY reason, topic_arn ORDER BY reason, topic_arn`,
     )
     .all() as unknown as (Omit<DeadLetterCount, 'topicArn'> & { topicArn: string | null })[];

@@ -144,6 +144,8 @@ export interface DeadLetterCount {
   readonly count: number;
   /** How many of them wait for their replay. */
   readonly replaying: number;
+  /** The highest number among them. */
+  readonly newestId: number;
 }
 
 /** What people do with dead letters while the daemon runs. */

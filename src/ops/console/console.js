@@ -1,0 +1,110 @@
+/** The page: logs in where that is needed, follows the live feed, and hands what it tells to the parts. */
+import { ask, follow } from './api.js';
+import { createDeadLetters } from './dead-letters.js';
+import { setText } from './dom.js';
+import { createPlots } from './plots.js';
+import { showHealth, showState } from './status.js';
+import { createTail } from './tail.js';
+
+const main = document.querySelector('#main');
+const login = document.querySelector('#login');
+const logout = document.querySelector('#logout');
+const sections = document.querySelector('#sections');
+
+/** Dead letters can change without their number doing so: they are asked for again after so many ticks at the latest. */
+const LETTERS_EVERY = 15;
+
+let parts;
+let stopFollowing = () => {};
+
+function open(needsLogin) {
+  for (const element of [main, sections]) element.hidden = false;
+  login.hidden = true;
+  logout.hidden = !needsLogin;
+  // Made when they are seen: a plot needs to know how wide it is.
+  parts ??= createParts();
+  start({ bodies: false });
+}
+
+function createParts() {
+  const plots = createPlots(document.querySelector('#plots'));
+  const tail = createTail((bodies) => start({ bodies }));
+  for (const input of document.querySelectorAll('input[name="range"]'))
+    input.addEventListener('change', () => plots.show(Number(input.value)));
+  return { plots, tail, letters: createDeadLetters() };
+}
+
+function start({ bodies }) {
+  const { plots, tail, letters } = parts;
+  let deadLetters;
+  let ticks = 0;
+  const show = (state) => {
+    showState(state, plots.samples());
+    const changed = state.outbox.deadLetters !== deadLetters;
+    deadLetters = state.outbox.deadLetters;
+    if (changed || letters.replaying() || ticks++ % LETTERS_EVERY === 0) letters.load();
+  };
+  stopFollowing();
+  stopFollowing = follow(
+    { bodies },
+    {
+      hello({ version, samples, state }) {
+        setText(document.querySelector('#version'), version);
+        tail.reset();
+        plots.reset(samples);
+        show(state);
+      },
+      tick({ sample, state }) {
+        plots.add(sample);
+        show(state);
+      },
+      notifications: (lines) => tail.add(lines),
+      lost: () => showHealth('lost', 'Connection lost'),
+    },
+  );
+}
+
+function close() {
+  stopFollowing();
+  for (const element of [main, sections, logout]) element.hidden = true;
+  for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+  login.hidden = false;
+  showHealth('closed', 'Not logged in');
+  login.elements.token.focus();
+}
+
+login.addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const { token } = login.elements;
+  const result = login.querySelector('.result');
+  setText(result, '');
+  try {
+    await ask('login', { token: token.value });
+    token.value = '';
+    open(true);
+    main.focus();
+  } catch (error) {
+    setText(result, `Not logged in: ${error.message}`);
+    token.select();
+  }
+});
+
+logout.addEventListener('click', async () => {
+  await ask('logout', {}).catch(() => undefined);
+  close();
+});
+
+document.addEventListener('logged-out', close);
+
+async function begin() {
+  try {
+    const { login: needsLogin, allowed } = await ask('session');
+    if (allowed) open(needsLogin);
+    else close();
+  } catch (error) {
+    showHealth('lost', error.message);
+    setTimeout(begin, 2_000);
+  }
+}
+
+begin();

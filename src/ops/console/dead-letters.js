@@ -1,0 +1,292 @@
+/**
+ * The dead letters: filter, look into one, replay or delete one, several, or all that match.
+ *
+ * "All" means all that there were when the page last asked: what comes while a person reads the question is left alone.
+ */
+import { ask } from './api.js';
+import { confirmed } from './confirm.js';
+import { ago, count, keepRows, make, makeRow, moment, plural, setText, topicName } from './dom.js';
+
+const PAGE = 50;
+const COLUMNS = [
+  ['', 'check'],
+  ['Since'],
+  ['Reason'],
+  ['Topic'],
+  ['What was wrong', 'detail'],
+  ['Tries', 'number'],
+  [''],
+];
+
+const section = document.querySelector('#letters');
+const body = section.querySelector('tbody');
+const result = section.querySelector('.result');
+const filter = section.querySelector('form').elements;
+const dialog = document.querySelector('#letter');
+const button = (name) => section.querySelector(`button[name="${name}"]`);
+const selectPage = section.querySelector('input[name="select-page"]');
+
+export function createDeadLetters() {
+  let letters = [];
+  let counts = [];
+  /** Where each page before this one began, for the way back. */
+  let earlier = [];
+  let before;
+  let selected = new Set();
+  let opened;
+  /** What was asked to be replayed and still waits for it. */
+  let replaying;
+
+  const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
+  const matching = () => {
+    const { reason, topic } = wanted();
+    return counts.filter((entry) => (!reason || entry.reason === reason) && (!topic || entry.topicArn === topic));
+  };
+  const total = () => matching().reduce((sum, { count }) => sum + count, 0);
+
+  /** The latest question; answers to earlier ones come too late. */
+  let asked = 0;
+
+  async function load() {
+    const mine = ++asked;
+    const query = Object.entries({ ...wanted(), before, limit: PAGE + 1 }).filter(([, value]) => value !== undefined);
+    try {
+      const answer = await ask(`dead-letters?${new URLSearchParams(query)}`);
+      if (mine !== asked) return;
+      ({ letters, counts } = answer);
+    } catch (error) {
+      setText(result, `Not loaded: ${error.message}`);
+      return;
+    }
+    // A page whose letters are all gone is no place to be.
+    if (letters.length === 0 && before !== undefined) {
+      turn(undefined, []);
+      return;
+    }
+    followReplay();
+    show();
+  }
+
+  function turn(to, path) {
+    before = to;
+    earlier = path;
+    selected = new Set();
+    load();
+  }
+
+  function show() {
+    const page = letters.slice(0, PAGE);
+    const ids = new Set(page.map(({ id }) => id));
+    selected = selected.intersection(ids);
+    showChoices(
+      filter.reason,
+      'any',
+      counts.map(({ reason }) => [reason, reason]),
+    );
+    showChoices(
+      filter.topic,
+      'any',
+      counts.filter(({ topicArn }) => topicArn).map(({ topicArn }) => [topicArn, topicName(topicArn)]),
+    );
+    section.querySelector('table').hidden = page.length === 0;
+    section.querySelector('.empty').hidden = page.length > 0;
+    keepRows(body, page, { key: ({ id }) => id, create: createRow, update: updateRow });
+    button('older').disabled = letters.length <= PAGE;
+    button('newer').disabled = earlier.length === 0;
+    section.querySelector('.pages').hidden = letters.length <= PAGE && earlier.length === 0;
+    showButtons();
+  }
+
+  function showButtons() {
+    const chosen = selected.size;
+    const all = total();
+    for (const action of ['replay', 'delete']) {
+      const name = action === 'replay' ? 'Replay' : 'Delete';
+      button(`${action}-selected`).disabled = chosen === 0;
+      setText(button(`${action}-selected`), chosen === 0 ? `${name} selected` : `${name} selected (${count(chosen)})`);
+      button(`${action}-all`).disabled = all === 0;
+      setText(
+        button(`${action}-all`),
+        all === 0
+          ? `${name} all`
+          : `${name} all ${count(all)}${wanted().reason || wanted().topic ? ' that match' : ''}`,
+      );
+    }
+    selectPage.checked = chosen > 0 && chosen === body.rows.length;
+    selectPage.indeterminate = chosen > 0 && chosen < body.rows.length;
+  }
+
+  function createRow({ id, diedAt, reason, topicArn, detail, attempts, eventId }) {
+    const row = makeRow(COLUMNS);
+    const [check, since, why, topic, what, tries, open] = row.cells;
+    const box = make('input', { type: 'checkbox' });
+    box.addEventListener('change', () => {
+      if (box.checked) selected.add(id);
+      else selected.delete(id);
+      showButtons();
+    });
+    check.append(make('label', {}, box, make('span', { class: 'unseen' }, `Select dead letter ${id}`)));
+    since.title = moment(diedAt);
+    why.append(
+      make('strong', {}, reason),
+      make('span', { class: 'chip', data: { state: 'waiting' }, hidden: true }, 'replay asked for'),
+    );
+    topic.textContent = topicArn ? topicName(topicArn) : '—';
+    what.append(make('span', {}, detail), make('span', { class: 'quiet small' }, eventId));
+    tries.textContent = count(attempts);
+    const opener = make('button', { type: 'button', class: 'small' }, 'Open');
+    opener.setAttribute('aria-label', `Open dead letter ${id}`);
+    opener.addEventListener('click', () => openLetter(id));
+    open.append(opener);
+    return row;
+  }
+
+  function updateRow(row, { id, diedAt, replayRequested }) {
+    row.querySelector('input').checked = selected.has(id);
+    setText(row.cells[1], ago(diedAt, Date.now()));
+    row.querySelector('.chip').hidden = !replayRequested;
+  }
+
+  function openLetter(id) {
+    const letter = letters.find((letter) => letter.id === id);
+    if (!letter) return;
+    opened = letter;
+    const { reason, detail, topicArn, eventId, attempts, diedAt } = letter;
+    dialog.querySelector('h2').textContent = `Dead letter ${id}`;
+    const fields = {
+      Reason: reason,
+      'What was wrong': detail,
+      Topic: topicArn ?? 'none',
+      Event: eventId,
+      Tries: count(attempts),
+      Since: moment(diedAt),
+    };
+    dialog
+      .querySelector('dl')
+      .replaceChildren(
+        ...Object.entries(fields).map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))),
+      );
+    showContent(undefined);
+    dialog.showModal();
+  }
+
+  function showContent(text) {
+    const pre = dialog.querySelector('pre');
+    const show = dialog.querySelector('button[name="show"]');
+    pre.textContent = text ?? '';
+    pre.hidden = text === undefined;
+    show.setAttribute('aria-expanded', String(!pre.hidden));
+    setText(show, pre.hidden ? 'Show content' : 'Hide content');
+  }
+
+  /** Asks, does, and says what came of it. */
+  async function act(action, selection, number, which) {
+    const replay = action === 'replay';
+    const question = {
+      title: `${replay ? 'Replay' : 'Delete'} ${which}?`,
+      text: replay
+        ? `${number === 1 ? 'It is' : 'They are'} translated and published again. What SNS refuses again comes back here.`
+        : `${number === 1 ? 'It is' : 'They are'} deleted for good: nobody will be notified of what happened.`,
+      action: replay ? 'Replay' : 'Delete',
+      danger: !replay,
+    };
+    if (!(await confirmed(question))) return;
+    setText(result, '');
+    try {
+      const { count: done } = await ask(`dead-letters/${action}`, selection);
+      selected = new Set();
+      if (replay) replaying = done;
+      setText(
+        result,
+        replay ? `Replay of ${plural(done, 'dead letter')} asked for …` : `Deleted ${plural(done, 'dead letter')}.`,
+      );
+    } catch (error) {
+      setText(result, `Not ${replay ? 'replayed' : 'deleted'}: ${error.message}`);
+    }
+    await load();
+  }
+
+  function followReplay() {
+    const left = counts.reduce((sum, entry) => sum + entry.replaying, 0);
+    if (replaying === undefined) return;
+    if (left > 0) setText(result, `Replaying: ${count(left)} to go …`);
+    else setText(result, `Replayed ${plural(replaying, 'dead letter')}: on their way to SNS again.`);
+    if (left === 0) replaying = undefined;
+  }
+
+  const actOnSelected = (action) => {
+    const ids = [...selected];
+    return act(
+      action,
+      { ids },
+      ids.length,
+      ids.length === 1 ? `dead letter ${ids[0]}` : plural(ids.length, 'dead letter'),
+    );
+  };
+  const actOnAll = async (action) => {
+    const { reason, topic } = wanted();
+    const of = `${reason ? ` of reason ${reason}` : ''}${topic ? ` of topic ${topicName(topic)}` : ''}`;
+    const number = total();
+    const upTo = Math.max(...matching().map(({ newestId }) => newestId));
+    await act(
+      action,
+      { reason, topic, all: true, upTo },
+      number,
+      number === 1 ? `1 dead letter${of}` : `all ${count(number)} dead letters${of}`,
+    );
+  };
+
+  for (const action of ['replay', 'delete']) {
+    button(`${action}-selected`).addEventListener('click', () => actOnSelected(action));
+    button(`${action}-all`).addEventListener('click', () => actOnAll(action));
+    dialog.querySelector(`button[name="${action}"]`).addEventListener('click', () => {
+      dialog.close();
+      act(action, { ids: [opened.id] }, 1, `dead letter ${opened.id}`);
+    });
+  }
+  dialog.querySelector('button[name="show"]').addEventListener('click', async ({ currentTarget }) => {
+    if (currentTarget.getAttribute('aria-expanded') === 'true') {
+      showContent(undefined);
+      return;
+    }
+    try {
+      const { content } = await ask(`dead-letters/${opened.id}`);
+      showContent(JSON.stringify(readable(content), null, 2));
+    } catch (error) {
+      showContent(`Not shown: ${error.message}`);
+    }
+  });
+  selectPage.addEventListener('change', () => {
+    for (const { id } of letters.slice(0, PAGE)) selectPage.checked ? selected.add(id) : selected.delete(id);
+    show();
+  });
+  filter.reason.addEventListener('change', () => turn(undefined, []));
+  filter.topic.addEventListener('change', () => turn(undefined, []));
+  button('older').addEventListener('click', () => turn(letters[PAGE - 1].id, [...earlier, before]));
+  button('newer').addEventListener('click', () => turn(earlier.at(-1), earlier.slice(0, -1)));
+
+  return { load, replaying: () => replaying !== undefined };
+}
+
+/** The message of a notification is JSON in a string; it reads better as what it is. */
+function readable(content) {
+  const message = content.notification?.message;
+  if (typeof message !== 'string') return content;
+  try {
+    return { ...content, notification: { ...content.notification, message: JSON.parse(message) } };
+  } catch {
+    return content;
+  }
+}
+
+function showChoices(select, anything, choices) {
+  const chosen = select.value;
+  const names = new Map(choices);
+  // A choice stays while it is chosen, also when the last of its kind has gone.
+  if (chosen && !names.has(chosen)) names.set(chosen, topicName(chosen));
+  const options = [['', anything], ...[...names].sort()];
+  const before = [...select.options].map(({ value }) => value).join('\n');
+  if (before === options.map(([value]) => value).join('\n')) return;
+  select.replaceChildren(...options.map(([value, name]) => make('option', { value }, name)));
+  select.value = chosen;
+}
