@@ -1,7 +1,8 @@
 -- xmpp-event-pusher's adapter for Prosody 0.12 and later. Load it on each VirtualHost; README.md has the options.
 --
 -- It watches one virtual host, numbers what its users do, keeps it in a queue on disk, and hands it to the daemon over
--- HTTP. One file, although it is a long one, because that is all that an operator then has to install.
+-- HTTP. One file, although it is a long one, because an operator then has one file to copy: options, the queue on disk,
+-- delivery, the server's hooks, beginning and end, in this order.
 --
 -- What stays true:
 --  * An event is sent only when its line is in the queue's file, and it is read back from there to be sent: what a
@@ -75,7 +76,8 @@ end
 
 local report_drop = once_a_minute("error", "The queue is full (event_pusher_queue_max): %d event(s) dropped%s");
 local report_disk = once_a_minute("error", "Cannot write to the queue (%d attempt(s)), events wait in memory: %s");
-local report_lost = once_a_minute("error", "A part of the queue cannot be read, its events are lost (%d time(s)): %s");
+local report_unreadable = once_a_minute("error", "Cannot read the queue (%d attempt(s)), events wait: %s");
+local report_lost = once_a_minute("error", "A file of the queue is gone or cut short, its events are lost (%d time(s)): %s");
 
 ---- The queue on disk
 
@@ -266,9 +268,11 @@ end
 -- Where delivery got to, so that a restart doesn't send everything again: one small line, always of one length, written
 -- in place. Losing it costs duplicates only.
 local function write_position()
-	position_file = position_file or io.open(position_path, "r+b") or io.open(position_path, "w+b");
-	if not position_file then return; end
-	position_file:setvbuf("no");
+	if not position_file then
+		position_file = io.open(position_path, "r+b") or io.open(position_path, "w+b");
+		if not position_file then return; end
+		position_file:setvbuf("no");
+	end
 	position_file:seek("set", 0);
 	position_file:write(("%s %016d\n"):format(acked.epoch, acked.seq));
 end
@@ -449,9 +453,9 @@ local function close_reader()
 	reader = nil;
 end
 
--- The segment can't be read, so its events can't be sent. Their numbers are missing from then on, and so the loss is seen.
-local function give_up(segment, why)
-	report_lost(why);
+-- The segment's events are gone. Their numbers are missing from then on, and so the loss is seen.
+local function give_up(segment)
+	report_lost(segment.path);
 	waiting = waiting - segment.count;
 	segment.count, segment.head = 0, segment.size;
 	close_reader();
@@ -517,12 +521,25 @@ local function read_batch(segment)
 	end
 end
 
+local function retry(delay)
+	retry_timer = module:add_timer(delay, function ()
+		retry_timer = nil;
+		deliver();
+	end);
+end
+
 local function next_batch()
 	for _, segment in ipairs(segments) do
 		if segment.count > 0 then
 			local batch, err = read_batch(segment);
 			if batch then return batch; end
-			give_up(segment, err);
+			close_reader();
+			-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
+			if (lfs.attributes(segment.path, "size") or 0) >= segment.size then
+				report_unreadable(err);
+				return retry(backoff_max);
+			end
+			give_up(segment);
 			return next_batch();
 		end
 	end
@@ -551,13 +568,6 @@ local function log_rejected(batch, rejected)
 		local index, reason = tonumber(refusal.index), tostring(refusal.reason);
 		module:log("warn", "The daemon refused event %s/%d: %s", batch.segment.epoch, batch.first + (index or 0), reason:sub(1, 200));
 	end
-end
-
-local function retry(delay)
-	retry_timer = module:add_timer(delay, function ()
-		retry_timer = nil;
-		deliver();
-	end);
 end
 
 local function shown_url()
@@ -632,7 +642,7 @@ function deliver()
 	-- net.http's own idea of a timeout depends on the connection's state, so this one guards the whole request.
 	this.guard = module:add_timer(answer_timeout, function ()
 		if not finish() then return; end
-		if this.handle then http.destroy_request(this.handle); end
+		if this.handle then http.destroy_request(this.handle, true); end
 		failed(("no answer within %g s"):format(answer_timeout), "warn");
 		retry(backoff());
 	end);
@@ -657,6 +667,7 @@ local json_escapes = { ['"'] = '\\"', ["\\"] = "\\\\" };
 for code = 0, 31 do
 	json_escapes[string.char(code)] = ("\\u%04x"):format(code);
 end
+json_escapes["\127"] = "\\u007f"; -- so that a control character in a file is always damage
 local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
 
 -- The streams' parser lets nothing else in than UTF-8; what a module made up is no reason to lose a batch.
@@ -843,7 +854,7 @@ function module.unload()
 	end
 	local handle = request and request.handle;
 	request = nil;
-	if handle then http.destroy_request(handle); end
+	if handle then http.destroy_request(handle, true); end
 	close_reader();
 	close_writer();
 	if position_file then position_file:close(); end
@@ -851,5 +862,10 @@ end
 
 module:hook_global("config-reloaded", function ()
 	local ok, err = pcall(read_options);
-	if not ok then module:log("error", "The configuration stays as it was: %s", err); end
+	if not ok then return module:log("error", "The configuration stays as it was: %s", err); end
+	if retry_timer then -- what was waited for may just have been mended
+		retry_timer:stop();
+		retry_timer = nil;
+		deliver();
+	end
 end);

@@ -428,8 +428,9 @@ export function adapterContract(name: string, startServer: StartServer): void {
     test('tap away, server stopped and started, killed and started: everything comes, in order', async () => {
       const epochs = new Set(tap.events.map((event) => event.epoch));
       await tap.refuse();
+      const text = 'before the stop: "\\ \n \u007f \u2028 😀';
       const alice = await connect(server, someone('alice'), 'phone');
-      await message(alice, { to: 'bob@localhost', body: 'before the stop' });
+      await message(alice, { to: 'bob@localhost', body: text });
       await server.stop();
       await server.start();
       const carol = await connect(server, someone('carol'), 'phone');
@@ -445,7 +446,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
         [alice.bare, carol.bare],
         [
           `+${alice.jid} 1`,
-          `chat ${alice.jid} > bob@localhost: before the stop`,
+          `chat ${alice.jid} > bob@localhost: ${text}`,
           `-${alice.jid} 0`,
           `+${carol.jid} 1`,
           `chat ${carol.jid} > bob@localhost: after it`,

@@ -241,7 +241,7 @@ describe('prosody: the files of the queue', () => {
     await until('it to be on disk', async () => (await readFile(await newest(), 'utf8')).includes('"body":"lost'));
     await truncate(await newest(), 100);
     await tap.listen();
-    await until('the log to say so', () => server.log().includes('cannot be read, its events are lost'));
+    await until('the log to say so', () => server.log().includes('gone or cut short, its events are lost'));
     await message(alice, { to: 'bob@localhost', body: 'kept' });
     await fence(server, tap);
     assert.deepEqual(told(), [chat('kept')]);
