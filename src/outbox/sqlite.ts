@@ -34,6 +34,11 @@ const QUEUE_LIMIT = 20_000;
 const QUEUE_BYTES = 32 * 1_048_576;
 /** How many rows one read from disk looks at, so that another topic's backlog can't hold the event loop up. */
 const READ_WINDOW = 20_000;
+/**
+ * How long settlements wait for more to share their fsync with, in milliseconds; a tap's commit takes them along at once.
+ * Nobody waits for a settlement but the slot that its request had.
+ */
+const COMPANY_MS = 2;
 /** How long a failed disk is left alone before settlements are tried again, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
@@ -94,7 +99,8 @@ class SqliteOutbox implements Outbox {
   readonly #positions = new Map<string, SourceState>();
   readonly #listeners = new Set<() => void>();
   #pending: Write[] = [];
-  #flushing: NodeJS.Immediate | NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #lastSeq: number;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
@@ -138,22 +144,25 @@ class SqliteOutbox implements Outbox {
     const stored: Stored[] = [];
     let position: SourceState | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#write({
-      apply: (now) => {
-        stored.length = 0;
-        for (const notification of intake.notifications) stored.push(this.#insert(notification, now));
-        for (const letter of intake.deadLetters) insertDeadLetter(this.#database, letter, now);
-        for (const id of intake.replaces ?? []) this.#sql.deleteDeadLetter.run(id);
-        if (intake.position) position = this.#savePosition(intake.position, now);
+    this.#write(
+      {
+        apply: (now) => {
+          stored.length = 0;
+          for (const notification of intake.notifications) stored.push(this.#insert(notification, now));
+          for (const letter of intake.deadLetters) insertDeadLetter(this.#database, letter, now);
+          for (const id of intake.replaces ?? []) this.#sql.deleteDeadLetter.run(id);
+          if (intake.position) position = this.#savePosition(intake.position, now);
+        },
+        done: () => {
+          if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
+          for (const notification of stored) this.#enqueue(notification);
+          this.#brought ||= stored.length > 0;
+          resolve();
+        },
+        failed: reject,
       },
-      done: () => {
-        if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
-        for (const notification of stored) this.#enqueue(notification);
-        this.#brought ||= stored.length > 0;
-        resolve();
-      },
-      failed: reject,
-    });
+      true,
+    );
     return promise;
   }
 
@@ -191,9 +200,9 @@ class SqliteOutbox implements Outbox {
       },
       done: resolve,
       // What SNS has must not be sent again: the verdict is kept until the disk takes it.
-      failed: () => this.#write(write),
+      failed: () => this.#write(write, false),
     };
-    this.#write(write);
+    this.#write(write, false);
     return promise;
   }
 
@@ -315,16 +324,18 @@ class SqliteOutbox implements Outbox {
     return Number(this.#sql.next.get(seq)?.seq ?? this.#lastSeq + 1);
   }
 
-  #write(write: Write): void {
+  #write(write: Write, urgent: boolean): void {
     this.#pending.push(write);
-    if (this.#fault !== undefined) this.#flushing ??= setTimeout(() => this.#flush(), FAULT_PAUSE_MS);
-    else this.#flushing ??= setImmediate(() => this.#flush());
+    if (this.#fault !== undefined) this.#timer ??= setTimeout(() => this.#flush(), FAULT_PAUSE_MS);
+    else if (urgent) this.#immediate ??= setImmediate(() => this.#flush());
+    else this.#timer ??= setTimeout(() => this.#flush(), COMPANY_MS);
   }
 
   #cancelFlush(): void {
-    clearImmediate(this.#flushing as NodeJS.Immediate);
-    clearTimeout(this.#flushing as NodeJS.Timeout);
-    this.#flushing = undefined;
+    clearImmediate(this.#immediate);
+    clearTimeout(this.#timer);
+    this.#immediate = undefined;
+    this.#timer = undefined;
   }
 
   #flush(): void {

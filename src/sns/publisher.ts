@@ -3,8 +3,8 @@
  * into what happens next.
  *
  * Maintained invariants:
- * - At most `poolSize` requests are under way, and a request's slot and its lanes are free again only when the outbox has
- *   settled what came of it. So what a kill makes SNS see twice is never more than what was under way.
+ * - At most `poolSize` requests are under way, and a request's slot is free again only when the outbox has settled what
+ *   came of it. So what a kill makes SNS see twice is never more than what was under way.
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A paused topic sends nothing until its pause is over, then a single batch to see; other topics don't notice.
  */
@@ -237,10 +237,11 @@ class SnsPublisher implements Publisher {
         this.#again(topic, entry, started, verdict, settle);
       }
     }
-    const delivered = settlements.length - settlements.filter(({ dead }) => dead).length;
-    if (delivered > 0) this.#resumed(topic, started);
-    if (settlements.length > 0) await this.#options.outbox.settle(settlements);
+    if (settlements.some(({ dead }) => !dead)) this.#resumed(topic, started);
+    // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
     const wanted = settled.flatMap((entry) => topic.lanes.settled(entry));
+    this.#pump();
+    if (settlements.length > 0) await this.#options.outbox.settle(settlements);
     if (wanted.length > 0) topic.lanes.fetched(await this.#options.outbox.fetch(wanted));
     this.#inFlight -= 1;
     topic.inFlight -= 1;

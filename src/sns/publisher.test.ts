@@ -1,0 +1,378 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { until } from '../../test/support/process.ts';
+import { createMetrics } from '../metrics.ts';
+import type { Notification } from '../notification/notification.ts';
+import { listDeadLetters } from '../outbox/dead-letters.ts';
+import type { Outbox } from '../outbox/outbox.ts';
+import { openDatabase } from '../outbox/schema.ts';
+import { openSqliteOutbox } from '../outbox/sqlite.ts';
+import type { BatchOutcome, SnsClient } from './client.ts';
+import { createPublisher, type Publisher, type PublisherOptions } from './publisher.ts';
+import { createRateLimit } from './rate.ts';
+import type { Failure } from './verdict.ts';
+
+const A = 'arn:aws:sns:eu-west-1:123456789012:a';
+const B = 'arn:aws:sns:eu-west-1:123456789012:b';
+
+const notification = (eventId: string, orderKey = eventId, topicArn = A, bytes = 10): Notification => ({
+  eventId,
+  topicArn,
+  orderKey,
+  at: 0,
+  message: `{"id":"${eventId}"}`,
+  attributes: [],
+  bytes,
+});
+
+const REFUSED: Failure = { kind: 'entry', code: 'InvalidParameter', message: 'no', senderFault: true };
+const BUSY: Failure = { kind: 'entry', code: 'InternalError', message: 'busy', senderFault: false };
+const DOWN: Failure = { kind: 'network', code: 'ECONNREFUSED', message: 'down' };
+const DENIED: Failure = { kind: 'request', status: 403, code: 'AuthorizationError', message: 'denied' };
+const POISON: Failure = { kind: 'request', status: 400, code: 'InvalidParameter', message: 'poison' };
+
+/** What a scripted SNS answers to a batch; `undefined` for an entry: taken. */
+type Script = (
+  ids: string[],
+  topic: string,
+  request: number,
+) => Failure | (Failure | undefined)[] | Promise<Failure | (Failure | undefined)[]>;
+
+/** Takes every batch, after a while. */
+const takenAfter =
+  (wait: () => Promise<unknown>): Script =>
+  async () => {
+    await wait();
+    return [];
+  };
+
+describe('the publisher', () => {
+  let folder: string;
+  let outbox: Outbox;
+  let publisher: Publisher | undefined;
+  /** Every request, and what SNS has, in order. */
+  let requests: string[][];
+  let accepted: string[];
+  let underWay: number;
+  let mostUnderWay: number;
+
+  beforeEach(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'publisher-'));
+    outbox = openSqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
+    requests = [];
+    accepted = [];
+    underWay = mostUnderWay = 0;
+  });
+  afterEach(async () => {
+    await publisher?.stop(1_000);
+    publisher = undefined;
+    await outbox.close();
+    rmSync(folder, { recursive: true });
+    mock.timers.reset();
+  });
+
+  function scripted(script: Script): SnsClient {
+    return {
+      async publishBatch(topic, entries): Promise<BatchOutcome> {
+        const ids = entries.map(({ eventId }) => eventId);
+        requests.push(ids);
+        mostUnderWay = Math.max(mostUnderWay, ++underWay);
+        const answer = await script(ids, topic, requests.length);
+        underWay -= 1;
+        if (!Array.isArray(answer)) return { failure: answer };
+        ids.forEach((id, index) => {
+          if (!answer[index]) accepted.push(id);
+        });
+        return { entries: ids.map((_, index) => answer[index]) };
+      },
+      call: async () => ({ failure: DOWN }),
+      destroy: () => {},
+    };
+  }
+
+  function start(script: Script, options: Partial<PublisherOptions> = {}): Publisher {
+    publisher = createPublisher({
+      client: scripted(script),
+      outbox,
+      topics: [A, B],
+      poolSize: 100,
+      retryCount: 2,
+      retryBaseMs: 1,
+      exhausted: 'wait',
+      rate: createRateLimit(),
+      maxBytes: () => 262_144,
+      log: pino({ level: 'silent' }),
+      metrics: createMetrics(),
+      ...options,
+    });
+    publisher.start();
+    return publisher;
+  }
+
+  const commit = (...notifications: Notification[]) =>
+    outbox.commit({ position: undefined, notifications, deadLetters: [] });
+  const depth = () => outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
+  const empty = () => until('the outbox to be empty', () => depth() === 0);
+  const deadLetters = () => {
+    const database = openDatabase(path.join(folder, 'outbox.db'), { create: false });
+    const letters = listDeadLetters(database, {}, 1_000);
+    database.close();
+    return letters;
+  };
+
+  it('sends at once while there is a free slot, and packs what waits', async () => {
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    start(
+      takenAfter(() => hold),
+      { poolSize: 1 },
+    );
+    await commit(notification('1'));
+    await until('the first request', () => requests.length === 1);
+    for (let n = 2; n <= 14; n++) await commit(notification(String(n)));
+    letGo();
+    await empty();
+    assert.deepEqual(
+      requests.map((ids) => ids.length),
+      [1, 10, 3],
+    );
+  });
+
+  it('never has more requests under way than its pool', async () => {
+    start(takenAfter(turn), { poolSize: 3 });
+    await commit(...Array.from({ length: 200 }, (_, n) => notification(String(n))));
+    await empty();
+    assert.equal(mostUnderWay, 3);
+  });
+
+  it('packs by bytes too', async () => {
+    start(() => [], { maxBytes: () => 100 });
+    await commit(...['a', 'b', 'c', 'd', 'e'].map((id) => notification(id, id, A, 40)));
+    await empty();
+    assert.deepEqual(requests, [['a', 'b'], ['c', 'd'], ['e']]);
+  });
+
+  it('sends one of a user at a time, in order, and one topic to a request', async () => {
+    start(takenAfter(turn));
+    await commit(
+      notification('a1', 'a'),
+      notification('a2', 'a'),
+      notification('b1', 'b'),
+      notification('a3', 'a'),
+      notification('t1', 'a', B),
+    );
+    await empty();
+    assert.deepEqual(
+      accepted.filter((id) => id.startsWith('a')),
+      ['a1', 'a2', 'a3'],
+    );
+    for (const ids of requests) assert.ok(ids.length === 1 || !ids.includes('t1'));
+  });
+
+  it('tries only the failed entries of a batch again, before what comes behind them', async () => {
+    start((ids, _, request) => ids.map((id) => (id === 'b1' && request === 1 ? BUSY : undefined)));
+    await commit(notification('a1', 'a'), notification('b1', 'b'), notification('b2', 'b'));
+    await empty();
+    assert.deepEqual(requests[0], ['a1', 'b1']);
+    assert.deepEqual(accepted.toSorted(), ['a1', 'b1', 'b2']);
+    assert.ok(accepted.indexOf('b1') < accepted.indexOf('b2'));
+    assert.equal(requests.flat().filter((id) => id === 'a1').length, 1);
+  });
+
+  it('lets the topic wait when the retries are used up, and drops nothing', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let up = false;
+    const running = start(() => (up ? [] : DOWN), { retryBaseMs: 0 });
+    await commit(notification('1'), notification('other', 'other', B));
+    /** Lets all that is due happen, the outbox's group commit included; takes 50 ms of the mocked time. */
+    const settle = async () => {
+      for (let n = 0; n < 50; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    const untilPauseEnds = () => (running.topics()[0]?.pause?.until ?? 0) - Date.now();
+    await settle();
+    // The first try and two retries, for each topic.
+    assert.equal(requests.length, 6);
+    const paused = running.topics().map(({ pause }) => pause);
+    assert.deepEqual(
+      paused.map((pause) => [pause?.reason, (pause?.until ?? 0) - (pause?.began ?? 0)]),
+      [
+        ['ECONNREFUSED', 1_000],
+        ['ECONNREFUSED', 1_000],
+      ],
+    );
+    mock.timers.tick(untilPauseEnds() - 60);
+    await settle();
+    assert.equal(requests.length, 6);
+    mock.timers.tick(10);
+    await settle();
+    // One request to see, for each topic; then twice the pause.
+    assert.equal(requests.length, 8);
+    const again = running.topics()[0]?.pause;
+    assert.equal((again?.until ?? 0) - (again?.began ?? 0), 2_000);
+    assert.equal(again?.since, paused[0]?.since);
+    up = true;
+    mock.timers.tick(untilPauseEnds());
+    await settle();
+    assert.deepEqual(accepted.toSorted(), ['1', 'other']);
+    assert.deepEqual(
+      running.topics().map(({ pause }) => pause),
+      [undefined, undefined],
+    );
+    assert.equal(depth(), 0);
+  });
+
+  it('gives up after the retries where it is told to', async () => {
+    start(() => DOWN, { exhausted: 'dead-letter' });
+    await commit(notification('1'));
+    await empty();
+    assert.equal(requests.length, 3);
+    const [letter] = deadLetters();
+    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topicArn], ['ECONNREFUSED', 3, A]);
+  });
+
+  it('pauses a topic that a person has to mend, and no other', async () => {
+    const running = start((_, topic) => (topic === A ? DENIED : []));
+    await commit(notification('a1', 'a'), ...Array.from({ length: 30 }, (_, n) => notification(`b${n}`, `b${n}`, B)));
+    await until('the other topic to be empty', () => depth() === 1);
+    const [a, b] = running.topics();
+    assert.equal(a?.pause?.reason, 'AuthorizationError');
+    assert.match(a?.pause?.advice ?? '', /sns:Publish/);
+    assert.equal(b?.pause, undefined);
+    assert.equal(requests.filter((ids) => ids.includes('a1')).length, 1);
+  });
+
+  it('makes dead letters of what SNS will never take, with its words', async () => {
+    start((ids) => ids.map((id) => (id === '2' ? REFUSED : undefined)));
+    await commit(notification('1'), notification('2'), notification('3'));
+    await empty();
+    assert.deepEqual(accepted, ['1', '3']);
+    const [letter, ...more] = deadLetters();
+    assert.deepEqual(more, []);
+    assert.deepEqual(
+      [letter?.eventId, letter?.reason, letter?.detail, letter?.attempts],
+      ['2', 'InvalidParameter', 'no', 1],
+    );
+    assert.deepEqual(letter?.content, { kind: 'notification', notification: notification('2') });
+  });
+
+  it('finds the culprit of a request that was refused as a whole', async () => {
+    start((ids) => (ids.includes('7') ? POISON : []));
+    await commit(...Array.from({ length: 10 }, (_, n) => notification(String(n))));
+    await empty();
+    assert.equal(accepted.length, 9);
+    assert.deepEqual(
+      deadLetters().map(({ eventId }) => eventId),
+      ['7'],
+    );
+    assert.ok(requests.length <= 9);
+  });
+
+  it('lowers the rate when SNS throttles, and does not count that against a notification', async () => {
+    const rate = createRateLimit();
+    let throttles = 5;
+    start(() => (throttles-- > 0 ? { kind: 'request', status: 400, code: 'Throttling', message: 'slow down' } : []), {
+      rate,
+      exhausted: 'dead-letter',
+    });
+    await commit(notification('1'));
+    await empty();
+    assert.deepEqual(accepted, ['1']);
+    assert.ok(rate.rate() < 100);
+  });
+
+  it('lets requests under way end at a stop, and leaves the rest in the outbox', async () => {
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    const running = start(
+      takenAfter(() => hold),
+      { poolSize: 1 },
+    );
+    await commit(...Array.from({ length: 25 }, (_, n) => notification(String(n))));
+    await until('a request', () => requests.length === 1);
+    const stopped = running.stop(60_000);
+    letGo();
+    await stopped;
+    assert.equal(requests.length, 1);
+    assert.equal(depth(), 15);
+  });
+
+  it('does not wait for ever at a stop', async () => {
+    const running = start(() => new Promise<never>(() => {}));
+    await commit(notification('1'));
+    await until('a request', () => requests.length === 1);
+    await running.stop(20);
+    assert.equal(depth(), 1);
+  });
+
+  it('sends a long lane in order without holding up the others', async () => {
+    start(takenAfter(turn));
+    const room = Array.from({ length: 3_000 }, (_, n) => notification(`r${n}`, 'room'));
+    const others = Array.from({ length: 100 }, (_, n) => notification(`o${n}`));
+    await commit(...room, ...others);
+    await empty();
+    assert.deepEqual(
+      accepted.filter((id) => id.startsWith('r')),
+      room.map(({ eventId }) => eventId),
+    );
+    const lastOther = accepted.findLastIndex((id) => id.startsWith('o'));
+    assert.ok(lastOther < 1_000, `the last of the others came as number ${lastOther}`);
+  });
+
+  it('takes everything once, in order of each key, whatever SNS answers (property)', async () => {
+    const outcome = fc.constantFrom<'taken' | 'busy' | 'dead' | 'down' | 'poison'>(
+      'taken',
+      'taken',
+      'taken',
+      'busy',
+      'dead',
+      'down',
+      'poison',
+    );
+    const keys = fc.array(fc.constantFrom('a', 'b', 'c', 'd', 'e'), { minLength: 1, maxLength: 80 });
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(keys, fc.infiniteStream(outcome), async (order, outcomes) => {
+        run += 1;
+        accepted = [];
+        const next = () => outcomes.next().value as 'taken' | 'busy' | 'dead' | 'down' | 'poison';
+        const running = start(
+          async (ids) => {
+            await turn();
+            const whole = next();
+            if (whole === 'down') return DOWN;
+            if (whole === 'poison' && ids.length > 1) return POISON;
+            return ids.map(() => ({ busy: BUSY, dead: REFUSED })[next() as string]);
+          },
+          { retryCount: 1_000, retryBaseMs: 0, poolSize: 4 },
+        );
+        const all = order.map((key, n) => notification(`${run}.${n}`, key, n % 3 === 0 ? B : A));
+        for (let n = 0; n < all.length; n += 7) await commit(...all.slice(n, n + 7));
+        await empty();
+        await running.stop(1_000);
+        const died = deadLetters()
+          .map(({ eventId }) => eventId)
+          .filter((id) => id.startsWith(`${run}.`));
+        assert.deepEqual([...accepted, ...died].toSorted(), all.map(({ eventId }) => eventId).toSorted());
+        for (const key of 'abcde')
+          for (const topic of [A, B]) {
+            const lane = all
+              .filter((one) => one.orderKey === key && one.topicArn === topic)
+              .map(({ eventId }) => eventId);
+            const got = accepted.filter((id) => lane.includes(id));
+            assert.deepEqual(
+              got,
+              lane.filter((id) => got.includes(id)),
+            );
+          }
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
