@@ -1,0 +1,52 @@
+/** After an outage: a backlog is loaded while SNS is away, then the daemon is started anew and SNS is back. */
+
+import { freePorts } from '../test/support/process.ts';
+import { type Result, slope } from './measure.ts';
+import { createDaemon, startEndpoint, watch } from './rig.ts';
+import type { Size } from './run.ts';
+
+export async function drain({ backlog }: Size): Promise<Result> {
+  const [port] = (await freePorts(1)) as [number];
+  await using daemon = await createDaemon({ snsUrl: `http://127.0.0.1:${port}` });
+  await daemon.start();
+  const load = await daemon.load({ events: backlog });
+  const { acknowledged, seconds } = await load.done;
+  const waiting = await daemon.backlog();
+  await daemon.stop();
+
+  await using endpoint = await startEndpoint(port);
+  await daemon.start();
+  const { startedMs } = daemon;
+  const { samples, ...drained } = await watch(daemon, endpoint, ({ accepted }) => accepted >= acknowledged, 250);
+  await daemon.stop();
+  const resident = samples.map(({ second, residentMb }) => [second, residentMb] as const);
+  const count = acknowledged.toLocaleString('en');
+  return {
+    benchmark: 'drain',
+    figures: [
+      { what: `start-up with ${count} events waiting`, value: startedMs, unit: 'ms', target: { atMost: 2_000 } },
+      {
+        what: `rate of draining`,
+        value: drained.accepted / drained.seconds,
+        unit: 'events/s',
+        target: { atLeast: 30_000 },
+      },
+      { what: `daemon CPU of draining`, value: drained.cpuUs / drained.accepted, unit: 'µs/event' },
+      {
+        what: 'largest RSS of draining',
+        value: Math.max(...resident.map(([, mb]) => mb)),
+        unit: 'MB',
+        target: { atMost: 300 },
+      },
+      // Over the second half, when it has its size: flat is what less than a MB a second is.
+      {
+        what: 'growth of RSS of draining',
+        value: slope(resident.slice(resident.length / 2)),
+        unit: 'MB/s',
+        target: { atMost: 1 },
+      },
+      { what: 'rate of taking in while SNS is away', value: acknowledged / seconds, unit: 'events/s' },
+    ],
+    more: { waiting, samples },
+  };
+}

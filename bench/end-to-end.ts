@@ -1,0 +1,60 @@
+/** End to end: tap POSTs of 100 events → committed → published → settled, at SNS's largest quota and as fast as it goes. */
+import { until } from '../test/support/process.ts';
+import type { Figure, Result } from './measure.ts';
+import { slope } from './measure.ts';
+import { createDaemon, type DaemonSetup, startEndpoint, type Watch, watch } from './rig.ts';
+import type { Size } from './run.ts';
+
+/** What SNS's largest regional quota takes, in events a second. */
+const QUOTA = 30_000;
+const WARM_UP_SECONDS = 5;
+
+export async function endToEnd(size: Size): Promise<Result> {
+  const paced = await underLoad(size, { rate: QUOTA });
+  const fast = await underLoad(size, { rate: 0 });
+  return {
+    benchmark: 'end to end',
+    figures: [
+      ...figuresOf(`at ${QUOTA.toLocaleString('en')} events/s`, paced),
+      ...figuresOf('as fast as it goes', fast).filter(({ what }) => !what.startsWith('growth')),
+    ],
+    more: { paced: paced.samples, fast: fast.samples },
+  };
+}
+
+/** A daemon under load for `size.seconds`, after it has warmed up; the load ends and the outbox empties afterwards. */
+export async function underLoad(
+  { seconds }: Size,
+  { rate, ...setup }: { rate: number } & Omit<DaemonSetup, 'snsUrl'>,
+): Promise<Watch> {
+  await using endpoint = await startEndpoint();
+  await using daemon = await createDaemon({ snsUrl: endpoint.url, ...setup });
+  await daemon.start();
+  const load = await daemon.load({ rate, seconds: WARM_UP_SECONDS + seconds + 1 });
+  await watch(daemon, endpoint, ({ second }) => second >= WARM_UP_SECONDS);
+  const measured = await watch(daemon, endpoint, ({ second }) => second >= seconds);
+  const { acknowledged } = await load.done;
+  await until(
+    `all ${acknowledged} events to be published`,
+    async () => (await endpoint.stats()).accepted >= acknowledged,
+    120_000,
+  );
+  await daemon.stop();
+  return measured;
+}
+
+export function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): Figure[] {
+  const growth = slope(samples.map(({ second, backlog }) => [second, backlog]));
+  return [
+    { what: `rate ${how}`, value: accepted / seconds, unit: 'events/s', target: { atLeast: QUOTA * 0.99 } },
+    { what: `daemon CPU ${how}`, value: cpuUs / accepted, unit: 'µs/event', target: { atMost: 30 } },
+    {
+      what: `largest RSS ${how}`,
+      value: Math.max(...samples.map(({ residentMb }) => residentMb)),
+      unit: 'MB',
+      target: { atMost: 300 },
+    },
+    // A hundredth of the rate is what a sample's moment alone makes of it.
+    { what: `growth of the backlog ${how}`, value: growth, unit: 'events/s', target: { atMost: QUOTA / 100 } },
+  ];
+}

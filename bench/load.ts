@@ -1,0 +1,104 @@
+/**
+ * The load of the benchmarks, a process of its own: adapters of several sources, each with one batch under way, that
+ * post presence, private and group messages of 1,000 users.
+ *
+ * With a rate the load is open-loop: batches are due at fixed times, whether or not the daemon keeps up, and a message
+ * carries the time at which it was due. Prints {@link LoadReport} at its end.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'undici';
+import { clock } from './measure.ts';
+
+export interface LoadOptions {
+  readonly tapUrl: string;
+  readonly secret: string;
+  /** Events in a POST. */
+  readonly batch: number;
+  /** Events a second; 0: as fast as it goes. */
+  readonly rate: number;
+  /** How many events at most. */
+  readonly events: number;
+  readonly seconds: number;
+  /** How many adapters post side by side. */
+  readonly sources: number;
+  /** Tells one load's events from another's. */
+  readonly epoch: string;
+}
+
+export interface LoadReport {
+  readonly acknowledged: number;
+  readonly seconds: number;
+  /** How late the last batch was begun, in milliseconds; open-loop only. */
+  readonly behindMs: number;
+  readonly refused: number;
+}
+
+const USERS = 1_000;
+const ROOMS = 200;
+const WORDS = 'the quick brown fox jumps over the lazy dog and then asks where its dinner is';
+
+/** A number that looks drawn at random, the same for the same `n`: so that who does what depends on nothing else. */
+const scatter = (n: number): number => Math.imul(n ^ (n >>> 15), 0x9e3779b1) >>> 0;
+
+/** Event number `n` of all: of four one is a presence, two are private messages, one is a group message. */
+function eventOf(n: number, due: number): unknown {
+  const chance = scatter(n);
+  const user = `user${chance % USERS}@example.org`;
+  const from = `${user}/phone`;
+  const common = { at: Math.floor(due), host: 'example.org' };
+  if (n % 4 === 0) {
+    const present = Math.floor(n / USERS) % 2 === 0;
+    return { kind: 'presence', ...common, jid: from, present, sessions: present ? 1 : 0 };
+  }
+  const type = n % 4 === 3 ? 'groupchat' : 'chat';
+  const to =
+    type === 'chat' ? `user${(chance >>> 12) % USERS}@example.org` : `room${(chance >>> 12) % ROOMS}@rooms.example.org`;
+  const body = `t=${due.toFixed(3)} ${WORDS.slice(0, 20 + (n % 57))}`;
+  const stanza = `<message xmlns="jabber:client" type="${type}" id="m${n}" from="${from}" to="${to}"><body>${body}</body></message>`;
+  return { kind: 'message', ...common, type, from, to, body, stanza_id: `m${n}`, stanza };
+}
+
+/** One adapter: hands its batches over one after the other until the time or the events are over. */
+async function adapter(options: LoadOptions, index: number, report: { acknowledged: number; refused: number }) {
+  const { tapUrl, secret, batch, rate, sources, seconds, epoch } = options;
+  const url = new URL(tapUrl);
+  const client = new Client(url.origin, { headersTimeout: 60_000 });
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${secret}` };
+  const every = rate > 0 ? (batch * sources * 1_000) / rate : 0;
+  const begin = clock();
+  const share = Math.floor(options.events / sources);
+  let behindMs = 0;
+  for (let turn = 0; turn * batch < share; turn++) {
+    const scheduled = begin + every * (turn + index / sources);
+    if (every > 0 && scheduled > clock()) await sleep(scheduled - clock());
+    const now = clock();
+    if (now - begin > seconds * 1_000) break;
+    behindMs = every > 0 ? now - scheduled : 0;
+    const due = every > 0 ? scheduled : now;
+    const size = Math.min(batch, share - turn * batch);
+    const first = (turn * sources + index) * batch;
+    const body = JSON.stringify({
+      source: `bench@node${index}`,
+      epoch,
+      first_seq: turn * batch + 1,
+      events: Array.from({ length: size }, (_, offset) => eventOf(first + offset, due)),
+    });
+    for (;;) {
+      const answer = await client.request({ method: 'POST', path: url.pathname, headers, body });
+      await answer.body.dump();
+      if (answer.statusCode === 200) break;
+      report.refused += 1;
+      await sleep(100);
+    }
+    report.acknowledged += size;
+  }
+  await client.close();
+  return behindMs;
+}
+
+const options = JSON.parse(process.argv[2] ?? '{}') as LoadOptions;
+const report = { acknowledged: 0, refused: 0 };
+const begin = clock();
+const late = await Promise.all(Array.from({ length: options.sources }, (_, index) => adapter(options, index, report)));
+const whole: LoadReport = { ...report, seconds: (clock() - begin) / 1_000, behindMs: Math.max(...late) };
+process.stdout.write(`${JSON.stringify(whole)}\n`);

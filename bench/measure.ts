@@ -1,0 +1,57 @@
+/** What every benchmark measures with: processor time and memory of a process, figures, percentiles. Linux's /proc. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+/** One measured figure, and what it should be. */
+export interface Figure {
+  readonly what: string;
+  readonly value: number;
+  /** `×` for a ratio: those stand first in the table. */
+  readonly unit: string;
+  readonly target?: { readonly atLeast: number } | { readonly atMost: number };
+}
+
+/** What one benchmark found. */
+export interface Result {
+  readonly benchmark: string;
+  readonly figures: readonly Figure[];
+  /** Anything worth keeping beside the figures: series over time, what was left out. */
+  readonly more?: Readonly<Record<string, unknown>>;
+}
+
+const TICKS_PER_SECOND = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+const PAGE_BYTES = Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }));
+
+/** Processor time that a process has used in all its threads, user and system, in microseconds. */
+export function cpuOf(pid: number): number {
+  // Fields are counted from behind the command's name, which may hold anything: proc(5), utime is the 14th, stime the 15th.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return ((Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND) * 1_000_000;
+}
+
+/** Resident memory of a process, in MB (10^6 bytes). */
+export function residentOf(pid: number): number {
+  return (Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * PAGE_BYTES) / 1_000_000;
+}
+
+/** The p-quantile of sorted values, p in [0, 1]. */
+export function quantile(sorted: ArrayLike<number>, p: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))] ?? Number.NaN;
+}
+
+/** Now, in milliseconds since the Unix epoch with fractions, comparable between processes of this machine. */
+export const clock = (): number => performance.timeOrigin + performance.now();
+
+/** The growth of y a unit of x: the slope of the least-squares line. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const mean = (axis: 0 | 1) => points.reduce((sum, point) => sum + point[axis], 0) / points.length;
+  const [mx, my] = [mean(0), mean(1)];
+  const over = points.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
+  return over === 0 ? 0 : points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0) / over;
+}
+
+/** Whether a figure is what it should be; undefined when nothing was asked of it. */
+export function met({ value, target }: Figure): boolean | undefined {
+  if (!target) return undefined;
+  return 'atLeast' in target ? value >= target.atLeast : value <= target.atMost;
+}

@@ -1,0 +1,75 @@
+/** This project's publisher by itself: an outbox that makes notifications up as they are taken, and forgets them. */
+import { createLogger } from '../src/log.ts';
+import { createMetrics } from '../src/metrics.ts';
+import type { Outbox, Stored } from '../src/outbox/outbox.ts';
+import { createSnsClient } from '../src/sns/client.ts';
+import { createPublisher } from '../src/sns/publisher.ts';
+import { createRateLimit } from '../src/sns/rate.ts';
+import { until } from '../test/support/process.ts';
+
+export interface OursOptions {
+  readonly endpoint: string;
+  readonly topicArn: string;
+  readonly inFlight: number;
+  /** How many order keys there are. */
+  readonly users: number;
+  readonly messageOf: (n: number) => string;
+  readonly over: () => boolean;
+}
+
+const KEYS = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };
+
+/** Publishes until the time is over. */
+export async function publishOurs({
+  endpoint,
+  topicArn,
+  inFlight,
+  users,
+  messageOf,
+  over,
+}: OursOptions): Promise<void> {
+  const client = createSnsClient({
+    endpoint: new URL(endpoint),
+    region: 'eu-west-1',
+    credentials: { get: () => KEYS, expired: () => undefined },
+    connections: inFlight,
+  });
+  const stored = (seq: number): Stored => {
+    const message = messageOf(seq);
+    const orderKey = `user${seq % users}@example.org`;
+    return {
+      seq,
+      eventId: `bench/${seq}`,
+      topicArn,
+      orderKey,
+      at: Date.now(),
+      message,
+      attributes: [],
+      bytes: message.length,
+    };
+  };
+  let last = 0;
+  const outbox: Pick<Outbox, 'take' | 'fetch' | 'settle' | 'onCommitted'> = {
+    take: async (_, limit) => (over() ? [] : Array.from({ length: limit }, () => stored(++last))),
+    fetch: async (seqs) => seqs.map(stored),
+    settle: async () => undefined,
+    onCommitted: () => () => undefined,
+  };
+  const publisher = createPublisher({
+    client,
+    outbox: outbox as Outbox,
+    topics: [topicArn],
+    poolSize: inFlight,
+    retryCount: 2,
+    retryBaseMs: 50,
+    exhausted: 'wait',
+    rate: createRateLimit(),
+    maxBytes: () => 262_144,
+    log: createLogger('silent'),
+    metrics: createMetrics(),
+  });
+  publisher.start();
+  await until('the time to be over', over, 3_600_000);
+  await publisher.stop(10_000);
+  client.destroy();
+}

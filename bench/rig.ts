@@ -1,0 +1,176 @@
+/** The processes of a benchmark: the SNS endpoint, the daemon as a user runs it, the load; each ended by its pid. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { freePorts, launch, type Process, until } from '../test/support/process.ts';
+import type { LoadOptions, LoadReport } from './load.ts';
+import { clock, cpuOf, residentOf } from './measure.ts';
+import type { StubStats } from './stub.ts';
+
+const BIN = fileURLToPath(new URL('../bin/xmpp-event-pusher.js', import.meta.url));
+const STUB = fileURLToPath(new URL('./stub.ts', import.meta.url));
+const LOAD = fileURLToPath(new URL('./load.ts', import.meta.url));
+const SECRET = 'bench-secret';
+
+export interface Endpoint extends AsyncDisposable {
+  readonly url: string;
+  stats(): Promise<StubStats>;
+  /** Forgets the latencies so far. */
+  reset(): Promise<void>;
+}
+
+/** Starts the SNS endpoint. */
+export async function startEndpoint(port = 0): Promise<Endpoint> {
+  const child = await launch(process.execPath, [STUB, String(port)]);
+  await until('the SNS endpoint to listen', () => /\n/.test(child.output()));
+  const url = `http://127.0.0.1:${Number(child.output())}`;
+  return {
+    url,
+    stats: async () => (await fetch(`${url}/stats`)).json() as Promise<StubStats>,
+    reset: async () => void (await fetch(`${url}/reset`, { method: 'POST' })),
+    [Symbol.asyncDispose]: () => child.end('SIGKILL'),
+  };
+}
+
+export interface BenchDaemon extends AsyncDisposable {
+  readonly pid: number;
+  /** From starting the process to being ready, in milliseconds. */
+  readonly startedMs: number;
+  /** Starts it, again after a stop. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Notifications that SNS does not have yet. */
+  backlog(): Promise<number>;
+  /** Starts a load on it. */
+  load(options: Partial<LoadOptions>): Promise<{ readonly done: Promise<LoadReport> }>;
+}
+
+export interface DaemonSetup {
+  readonly snsUrl: string;
+  /** Options of Node.js before the script's name. */
+  readonly nodeOptions?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Prepares a daemon with everything on, in a folder of its own. */
+export async function createDaemon({ snsUrl, nodeOptions = [], env = {} }: DaemonSetup): Promise<BenchDaemon> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'pusher-bench-'));
+  const [tapPort, adminPort] = (await freePorts(2)) as [number, number];
+  const configFile = path.join(folder, 'pusher.toml');
+  await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
+  const adminUrl = `http://127.0.0.1:${adminPort}`;
+  const args = [...nodeOptions, BIN, 'run', '--config', configFile];
+  let child: Process | undefined;
+  let startedMs = Number.NaN;
+  let loads = 0;
+  return {
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    get startedMs() {
+      return startedMs;
+    },
+    async start() {
+      const begin = clock();
+      const started = await launch(process.execPath, args, { env: { ...process.env, ...env } });
+      child = started;
+      await until('the daemon to be ready', async () => !started.running || (await fetch(`${adminUrl}/readyz`)).ok);
+      if (!started.running) throw new Error(`the daemon ended:\n${started.output()}`);
+      startedMs = clock() - begin;
+    },
+    async stop() {
+      await child?.end('SIGTERM');
+      child = undefined;
+    },
+    async backlog() {
+      const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
+      const depths = metrics.matchAll(/^xmpp_event_pusher_outbox_notifications\{[^}]*\} (\d+)$/gm);
+      return [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0);
+    },
+    async load(options) {
+      const whole: LoadOptions = {
+        tapUrl: `http://127.0.0.1:${tapPort}/v1/events`,
+        secret: SECRET,
+        batch: 100,
+        rate: 0,
+        events: Number.MAX_SAFE_INTEGER,
+        seconds: 3_600,
+        sources: 8,
+        epoch: `load-${loads++}`,
+        ...options,
+      };
+      const loading = await launch(process.execPath, [LOAD, JSON.stringify(whole)]);
+      const done = loading.exited.then((code) => {
+        if (code !== 0) throw new Error(`the load failed:\n${loading.output()}`);
+        return JSON.parse(loading.output()) as LoadReport;
+      });
+      return { done };
+    },
+    async [Symbol.asyncDispose]() {
+      await child?.end('SIGKILL');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const configuration = (snsUrl: string, tapPort: number, adminPort: number): string => `
+[modules.mod_event_pusher.sns]
+  presence_updates_topic = "user_presence_updated"
+  pm_messages_topic = "user_message_sent"
+  muc_messages_topic = "user_messagegroup_sent"
+  sns_host = "${snsUrl}"
+  region = "eu-west-1"
+  access_key_id = "AKIAIOSFODNN7EXAMPLE"
+  secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+  account_id = "123456789012"
+[tap.http]
+  listen = "127.0.0.1:${tapPort}"
+  secret = "${SECRET}"
+[admin]
+  listen = "127.0.0.1:${adminPort}"
+`;
+
+export interface Sample {
+  /** Seconds since the first sample. */
+  readonly second: number;
+  readonly accepted: number;
+  readonly residentMb: number;
+  readonly backlog: number;
+}
+
+export interface Watch {
+  readonly samples: readonly Sample[];
+  /** Between the first and the last sample. */
+  readonly seconds: number;
+  readonly accepted: number;
+  /** The daemon's processor time, in microseconds. */
+  readonly cpuUs: number;
+}
+
+/** Looks at a daemon under load every `everyMs` until `over` says so. */
+export async function watch(
+  daemon: BenchDaemon,
+  endpoint: Endpoint,
+  over: (sample: Sample) => boolean,
+  everyMs = 1_000,
+): Promise<Watch> {
+  const samples: Sample[] = [];
+  const begin = clock();
+  const cpu = cpuOf(daemon.pid);
+  for (;;) {
+    const { accepted } = await endpoint.stats();
+    const second = (clock() - begin) / 1_000;
+    const sample = { second, accepted, residentMb: residentOf(daemon.pid), backlog: await daemon.backlog() };
+    samples.push(sample);
+    if (over(sample)) break;
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
+  const [first, last] = [samples[0], samples.at(-1)] as [Sample, Sample];
+  return {
+    samples,
+    seconds: last.second - first.second,
+    accepted: last.accepted - first.accepted,
+    cpuUs: cpuOf(daemon.pid) - cpu,
+  };
+}

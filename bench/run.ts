@@ -1,0 +1,94 @@
+/** `npm run bench`: runs the benchmarks one after the other and writes what they found. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { drain } from './drain.ts';
+import { endToEnd } from './end-to-end.ts';
+import { latency } from './latency.ts';
+import type { Result } from './measure.ts';
+import { profile } from './profile.ts';
+import { publisherAlone } from './publisher.ts';
+import { slowDisk } from './slow-disk.ts';
+import { table } from './table.ts';
+
+/** How much is measured. */
+export interface Size {
+  /** Length of a measurement under load. */
+  readonly seconds: number;
+  /** Events of the backlog that is drained. */
+  readonly backlog: number;
+  /** Where profiles go. */
+  readonly folder: string;
+}
+
+const BENCHMARKS: Readonly<Record<string, (size: Size) => Promise<Result>>> = {
+  publisher: publisherAlone,
+  'end-to-end': endToEnd,
+  latency,
+  drain,
+  'slow-disk': slowDisk,
+  profile,
+};
+
+const HELP = `npm run bench -- [benchmark…] [options]
+
+Benchmarks (all without a name): ${Object.keys(BENCHMARKS).join(', ')}
+
+  --seconds <n>  length of each measurement under load (60)
+  --backlog <n>  events of the backlog that is drained (1000000)
+  --quick        5 seconds and 100,000 events, written to bench/results/quick
+  --help         this
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seconds: { type: 'string' },
+    backlog: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+const unknown = positionals.filter((name) => !BENCHMARKS[name]);
+if (values.help || unknown.length > 0) {
+  if (unknown.length > 0) process.stderr.write(`no such benchmark: ${unknown.join(', ')}\n`);
+  process.stdout.write(HELP);
+  process.exit(unknown.length > 0 ? 2 : 0);
+}
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const folder = path.join(here, 'results', values.quick ? 'quick' : '');
+mkdirSync(folder, { recursive: true });
+const size: Size = {
+  seconds: Number(values.seconds ?? (values.quick ? 5 : 60)),
+  backlog: Number(values.backlog ?? (values.quick ? 100_000 : 1_000_000)),
+  folder,
+};
+for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHMARKS)) {
+  process.stderr.write(`${name} …\n`);
+  const result = await (BENCHMARKS[name] as (size: Size) => Promise<Result>)(size);
+  const machine = {
+    processor: cpus()[0]?.model,
+    cores: availableParallelism(),
+    memoryMb: Math.round(totalmem() / 1e6),
+    node: process.version,
+    // Well above the number of cores, something else was running too.
+    loadAverage: loadavg(),
+  };
+  const kept = {
+    at: new Date().toISOString(),
+    size: { seconds: size.seconds, backlog: size.backlog },
+    machine,
+    ...result,
+  };
+  writeFileSync(path.join(folder, `${name}.json`), `${JSON.stringify(kept, null, 2)}\n`);
+  process.stdout.write(`${table([result])}\n`);
+  if (result.more?.skipped) process.stderr.write(`${name} skipped: ${result.more.skipped}\n`);
+}
+
+// The table is of all that was ever measured, so that one benchmark can be run again by itself.
+const files = Object.keys(BENCHMARKS).map((name) => path.join(folder, `${name}.json`));
+const kept = files.filter((file) => existsSync(file)).map((file) => JSON.parse(readFileSync(file, 'utf8')) as Result);
+writeFileSync(path.join(folder, 'table.md'), table(kept));
