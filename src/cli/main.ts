@@ -4,7 +4,9 @@ import { messageOf, PusherError } from '../errors.ts';
 import { version } from '../version.ts';
 import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
+import { iamPolicyCommand } from './iam-policy.ts';
 import { runCommand } from './run.ts';
+import { topicsCommand } from './topics.ts';
 
 const FAILED = 1;
 const USAGE = 2;
@@ -16,6 +18,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     .version(version)
     .addCommand(runCommand())
     .addCommand(checkCommand())
+    .addCommand(topicsCommand())
+    .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) command.exitOverride();

@@ -81,7 +81,8 @@ export function openAccount(options: SnsOptions, folder: string): Account {
   };
 }
 
-function readCa(file: string): string {
+/** @throws PusherError CONFIG_INVALID */
+export function readCa(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Notification } from '../notification/notification.ts';
-import { fifoId, publishBatchForm, readError, readPublishBatchAnswer, readTopicAttributes } from './wire.ts';
+import {
+  fifoId,
+  publishBatchForm,
+  readError,
+  readPublishBatchAnswer,
+  readTopicArn,
+  readTopicAttributes,
+} from './wire.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 
@@ -114,6 +121,20 @@ describe('other answers', () => {
       '<ErrorResponse><Error><Type>Sender</Type><Code>NotFound</Code><Message>Topic does not exist</Message></Error></ErrorResponse>';
     assert.deepEqual(readError(xml), { code: 'NotFound', message: 'Topic does not exist' });
     assert.equal(readError('<html></html>'), undefined);
+  });
+
+  it('are read for their error without what AWS quotes of the request: a session token among it', () => {
+    const error = (message: string) =>
+      readError(`<ErrorResponse><Error><Code>C</Code><Message>${message}</Message></Error></ErrorResponse>`)?.message;
+    const quoted =
+      "does not match.\n\nThe Canonical String for this request should have been 'POST x-amz-security-token:T'";
+    assert.equal(error(quoted), 'does not match.');
+    assert.equal(error('requires a date. Authorization=AWS4-HMAC-SHA256 Credential=K'), 'requires a date.');
+  });
+
+  it('are read for the ARN of a topic that was made', () => {
+    assert.equal(readTopicArn('<CreateTopicResult><TopicArn>arn:x</TopicArn></CreateTopicResult>'), 'arn:x');
+    assert.equal(readTopicArn('<x/>'), undefined);
   });
 
   it('are read for topic attributes', () => {

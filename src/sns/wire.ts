@@ -72,10 +72,16 @@ export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer
   return answers;
 }
 
-/** Code and message of an ErrorResponse; undefined when it is none. */
+/**
+ * Code and message of an ErrorResponse; undefined when it is none. AWS quotes the signed headers, a session token among
+ * them, when a signature is wrong, and the Authorization header when that is: this part is left out, for the message
+ * goes to logs.
+ */
 export function readError(xml: string): { code: string; message: string } | undefined {
   const code = element(xml, 'Code');
-  return code === undefined ? undefined : { code, message: element(xml, 'Message') ?? '' };
+  if (code === undefined) return undefined;
+  const [message = ''] = (element(xml, 'Message') ?? '').split(/\s*(?:The Canonical String|Authorization=)/);
+  return { code, message };
 }
 
 /** The attributes in a GetTopicAttributes answer, by name. */
@@ -83,6 +89,9 @@ export function readTopicAttributes(xml: string): Map<string, string> {
   const entries = (rawElement(xml, 'Attributes') ?? '').split('<entry>').slice(1);
   return new Map(entries.map((entry) => [element(entry, 'key') ?? '', element(entry, 'value') ?? '']));
 }
+
+/** The ARN in a CreateTopic answer; undefined when it is none. */
+export const readTopicArn = (xml: string): string | undefined => element(xml, 'TopicArn');
 
 function members(xml: string, list: string): string[] {
   const inside = rawElement(xml, list);

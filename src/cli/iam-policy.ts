@@ -1,0 +1,94 @@
+/** `iam-policy`: the least that the access key must be allowed, as a policy to paste into IAM. */
+import { Command } from 'commander';
+import { loadConfig, type PusherConfig } from '../config/load.ts';
+import { sectionsOf } from '../delivery.ts';
+import { PusherError } from '../errors.ts';
+import { topicsOf } from '../sns/account.ts';
+import { configOption } from './options.ts';
+
+interface PolicyOptions {
+  config: string;
+  host?: string;
+  kmsKey?: string[];
+  withAttributes?: boolean;
+  withCreate?: boolean;
+}
+
+/** What goes into a policy. */
+export interface PolicyContents {
+  /** ARNs of the topics that are published to. */
+  readonly topics: readonly string[];
+  /** ARNs of the keys that encrypt them. */
+  readonly kmsKeys?: readonly string[];
+  /** sns:GetTopicAttributes too: tells the daemon what topics take, and `check` that they are encrypted. */
+  readonly attributes?: boolean;
+  /** sns:CreateTopic too, for `topics create`. */
+  readonly create?: boolean;
+}
+
+export function iamPolicyCommand(): Command {
+  return new Command('iam-policy')
+    .description('Print the least IAM policy that lets the daemon publish to the configured topics.')
+    .addOption(configOption())
+    .option('--host <domain>', 'only the topics of this virtual host')
+    .option(
+      '--kms-key <arn>',
+      'a key that encrypts topics; can be given several times',
+      (arn: string, before?: string[]) => [...(before ?? []), arn],
+    )
+    .option('--with-attributes', 'also what reads topic attributes: limits above 256 KiB, encryption in `check`')
+    .option('--with-create', 'also what `topics create` needs')
+    .action((options: PolicyOptions) => {
+      const topics = topicsIn(loadConfig(options.config), options.host);
+      const contents = {
+        topics,
+        kmsKeys: options.kmsKey ?? [],
+        attributes: options.withAttributes ?? false,
+        create: options.withCreate ?? false,
+      };
+      process.stdout.write(`${JSON.stringify(leastPolicy(contents), null, 2)}\n`);
+      // A policy takes no comments, and stdout goes into a file or a pipe.
+      process.stderr.write(notes(options));
+    });
+}
+
+/** @throws PusherError CONFIG_INVALID when there is no such virtual host or no topic */
+function topicsIn(config: PusherConfig, host: string | undefined): string[] {
+  const sections = sectionsOf(config);
+  const name = host?.toLowerCase();
+  const chosen = name === undefined ? [...sections.values()] : [sections.has(name) ? sections.get(name) : config.sns];
+  const topics = chosen.flatMap((options) => (options ? Object.values(topicsOf(options)) : []));
+  if (topics.length === 0) throw new PusherError('CONFIG_INVALID', `${config.file}: no topic is configured there`);
+  return [...new Set(topics)];
+}
+
+/** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html; PublishBatch is sns:Publish too. */
+export function leastPolicy({ topics, kmsKeys = [], attributes = false, create = false }: PolicyContents) {
+  const actions = [
+    'sns:Publish',
+    ...(attributes ? ['sns:GetTopicAttributes'] : []),
+    ...(create ? ['sns:CreateTopic'] : []),
+  ];
+  const statement = (Sid: string, Action: readonly string[], Resource: readonly string[]) => ({
+    Sid,
+    Effect: 'Allow',
+    Action,
+    Resource,
+  });
+  return {
+    Version: '2012-10-17',
+    Statement: [
+      statement('PublishXmppEvents', actions, topics),
+      // https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+      ...(kmsKeys.length > 0 ? [statement('EncryptXmppEvents', ['kms:GenerateDataKey*', 'kms:Decrypt'], kmsKeys)] : []),
+    ],
+  };
+}
+
+function notes({ kmsKey, withAttributes }: PolicyOptions): string {
+  const lines = [];
+  if (!withAttributes)
+    lines.push('for topics that take more than 256 KiB a message, and a fuller `check`: --with-attributes');
+  if (!kmsKey) lines.push("for encrypted topics: --kms-key ARN; the key's own policy has to allow it too");
+  return lines.map((line) => `note: ${line}\n`).join('');
+}

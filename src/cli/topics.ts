@@ -1,0 +1,110 @@
+/** `topics`: makes the configured topics at SNS. */
+import path from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { Command } from 'commander';
+import { loadConfig } from '../config/load.ts';
+import { sectionsOf } from '../delivery.ts';
+import { type Account, openAccount } from '../sns/account.ts';
+import { type Failure, verdictOf } from '../sns/verdict.ts';
+import { isFifo, readTopicArn } from '../sns/wire.ts';
+import { configOption } from './options.ts';
+
+type Outcome = 'exists' | 'made' | 'left out' | { readonly failed: string };
+
+interface CreateOptions {
+  config: string;
+  yes?: boolean;
+}
+
+export function topicsCommand(): Command {
+  return new Command('topics')
+    .description('Make the configured topics at SNS.')
+    .addCommand(
+      new Command('create')
+        .description('Make the configured topics that are missing; those that exist are left as they are.')
+        .addOption(configOption())
+        .option('-y, --yes', 'without asking for each')
+        .action(create),
+    );
+}
+
+async function create({ config: file, yes }: CreateOptions, command: Command): Promise<void> {
+  const config = loadConfig(file);
+  if (!yes && !process.stdin.isTTY)
+    command.error('error: there is no terminal to ask for each topic on; say --yes to make them all');
+  const confirm = yes ? async () => true : ask;
+  const seen = new Set<string>();
+  for (const options of sectionsOf(config).values()) {
+    if (!options) continue;
+    const account = openAccount(options, path.dirname(config.file));
+    try {
+      for (const arn of Object.values(account.topics)) {
+        if (seen.has(arn)) continue;
+        seen.add(arn);
+        report(arn, await createOne(account, arn, confirm));
+      }
+    } finally {
+      account.client.destroy();
+    }
+  }
+}
+
+function report(arn: string, outcome: Outcome): void {
+  if (typeof outcome === 'string') {
+    process.stdout.write(`${outcome.padEnd(8)}  ${arn}\n`);
+  } else {
+    process.stdout.write(`FAIL      ${arn}: ${outcome.failed}\n`);
+    process.exitCode = 1;
+  }
+}
+
+async function ask(arn: string): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`make ${arn}? [y/N] `)).trim());
+  } finally {
+    terminal.close();
+  }
+}
+
+async function createOne(
+  { client, options }: Account,
+  arn: string,
+  confirm: (arn: string) => Promise<boolean>,
+): Promise<Outcome> {
+  // Not to make it right away: SNS refuses that for a topic that exists with other attributes.
+  const known = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
+  if (!('failure' in known)) return 'exists';
+  // A key that may not look may still make: making what exists with these attributes changes nothing.
+  if (!/^(NotFound|AuthorizationError|AccessDenied)/.test(known.failure.code))
+    return { failed: sentence(known.failure) };
+  if (!(await confirm(arn))) return 'left out';
+  const made = await client.call(createTopicForm(arn));
+  if ('failure' in made) return { failed: sentence(made.failure) };
+  const got = readTopicArn(made.xml);
+  if (got === arn) return 'made';
+  return {
+    failed: `made ${got} instead: SNS makes topics in the account of the key and the region of the endpoint; correct account_id (${options.account_id}), region or the key, and delete what was made`,
+  };
+}
+
+/** FIFO topics with the throughput of their message groups: groups here are users and rooms, of which there are many. */
+export function createTopicForm(arn: string): Record<string, string> {
+  const attributes = isFifo(arn) ? { FifoTopic: 'true', FifoThroughputScope: 'MessageGroup' } : {};
+  const form: Record<string, string> = { Action: 'CreateTopic', Name: arn.split(':').at(-1) ?? '' };
+  Object.entries(attributes).forEach(([key, value], index) => {
+    form[`Attributes.entry.${index + 1}.key`] = key;
+    form[`Attributes.entry.${index + 1}.value`] = value;
+  });
+  return form;
+}
+
+function sentence(failure: Failure): string {
+  const verdict = verdictOf(failure);
+  const advice = failure.code.startsWith('AuthorizationError')
+    ? 'the key needs sns:CreateTopic for this: xmpp-event-pusher iam-policy --with-create'
+    : 'advice' in verdict
+      ? verdict.advice
+      : 'xmpp-event-pusher check looks closer';
+  return `${verdict.reason}: ${verdict.detail}; ${advice}`;
+}
