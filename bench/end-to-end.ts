@@ -43,7 +43,7 @@ export async function underLoad(
   return measured;
 }
 
-export function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): Figure[] {
+function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): Figure[] {
   const growth = slope(samples.map(({ second, backlog }) => [second, backlog]));
   return [
     { what: `rate ${how}`, value: accepted / seconds, unit: 'events/s', target: { atLeast: QUOTA * 0.99 } },
