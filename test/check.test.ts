@@ -1,0 +1,389 @@
+/** `check`, `topics create` and `iam-policy` as a user runs them, against endpoints that fail in every way we know. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { leastPolicy } from '../src/cli/iam-policy.ts';
+import { BIN } from './support/daemon.ts';
+import { freePorts } from './support/process.ts';
+import { type Sns, startSns } from './support/sns.ts';
+
+const SECRET = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
+const ACCOUNT = '123456789012';
+const arnOf = (topic: string, account = ACCOUNT) => `arn:aws:sns:eu-west-1:${account}:${topic}`;
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'pusher-check-'));
+});
+after(() => rm(folder, { recursive: true }));
+
+interface Setup {
+  host: string;
+  topics?: Record<string, string>;
+  account?: string;
+  region?: string;
+  sns?: string;
+}
+
+async function configure({ host, topics, account = ACCOUNT, region = 'eu-west-1', sns = '' }: Setup): Promise<string> {
+  const options = Object.entries(topics ?? { pm_messages_topic: 'events' }).map(([key, name]) => `${key} = "${name}"`);
+  const keys = sns.includes('credentials')
+    ? ''
+    : `access_key_id = "AKIAIOSFODNN7EXAMPLE"\nsecret_access_key = "${SECRET}"`;
+  const file = path.join(folder, `${Math.random().toString(36).slice(2)}.toml`);
+  const section = `[modules.mod_event_pusher.sns]\n${options.join('\n')}\nsns_host = "${host}"\nregion = "${region}"\naccount_id = "${account}"`;
+  await writeFile(file, `${section}\n${keys}\n${sns}\n[outbox]\npath = "none.db"\n`);
+  return file;
+}
+
+interface Run {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function command(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
+  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/proxy|^AWS_/i.test(name)));
+  try {
+    const output = await promisify(execFile)(process.execPath, [BIN, ...args], { env: { ...clean, ...env } });
+    return { code: 0, ...output };
+  } catch (error) {
+    const { code, stdout, stderr } = error as Run;
+    return { code, stdout, stderr };
+  }
+}
+
+async function check(setup: Setup, args: string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Run> {
+  const run = await command(['check', '--config', await configure(setup), ...args], env);
+  assert.ok(!(run.stdout + run.stderr).includes(SECRET), 'the secret is shown');
+  return run;
+}
+
+type Answer = (form: URLSearchParams, response: http.ServerResponse) => void;
+
+/** An endpoint that answers as it is told, for the time of one test. */
+async function endpoint(answer: Answer, tls?: https.ServerOptions): Promise<AsyncDisposable & { port: number }> {
+  const listener: http.RequestListener = (request, response) => {
+    let body = '';
+    request.setEncoding('utf8').on('data', (text) => {
+      body += text;
+    });
+    request.on('end', () => answer(new URLSearchParams(body), response));
+  };
+  const server = tls ? https.createServer(tls, listener) : http.createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const fails = (response: http.ServerResponse, status: number, code: string, message: string) =>
+  response
+    .writeHead(status, { 'content-type': 'text/xml' })
+    .end(
+      `<ErrorResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><Error><Type>Sender</Type><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`,
+    );
+
+function attributes(response: http.ServerResponse, values: Record<string, string>): void {
+  const entries = Object.entries(values).map(
+    ([key, value]) => `<entry><key>${key}</key><value>${value}</value></entry>`,
+  );
+  response
+    .writeHead(200, { 'content-type': 'text/xml' })
+    .end(
+      `<GetTopicAttributesResponse xmlns="x"><GetTopicAttributesResult><Attributes>${entries.join('')}</Attributes></GetTopicAttributesResult></GetTopicAttributesResponse>`,
+    );
+}
+
+describe('check', () => {
+  it('knows a host that nothing listens at', async () => {
+    const [port] = await freePorts(1);
+    const { code, stdout } = await check({ host: `http://127.0.0.1:${port}` });
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL {2}SNS: http:\/\/127\.0\.0\.1:\d+: ECONNREFUSED/);
+    assert.match(stdout, /means {2}nothing listens on port/);
+    assert.match(stdout, /do {5}check the port in sns_host/);
+  });
+
+  it('knows a host that the DNS does not, and a proxy in the environment, without its password', async () => {
+    const HTTPS_PROXY = 'http://me:hunter2@proxy.example.org:3128';
+    const { stdout } = await check({ host: 'no-such-host.invalid' }, [], { HTTPS_PROXY });
+    assert.match(stdout, /FAIL {2}SNS: https:\/\/no-such-host\.invalid: (ENOTFOUND|EAI_AGAIN)/);
+    assert.match(stdout, /names the proxy proxy\.example\.org:3128, but the daemon connects directly/);
+    assert.ok(!stdout.includes('hunter2'));
+  });
+
+  it('knows a host of another region without asking it', async () => {
+    const { code, stdout } = await check({ host: 'sns.us-east-1.amazonaws.com' });
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL {2}SNS: sns_host is sns\.us-east-1\.amazonaws\.com, region is eu-west-1/);
+  });
+
+  it('knows a certificate that nobody signed, and takes it with ca_file', async () => {
+    const subject = ['-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    const files = ['-keyout', 'key.pem', '-out', 'cert.pem'];
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+    await promisify(execFile)('openssl', ['req', '-x509', ...key, ...files, ...subject], { cwd: folder });
+    const read = (name: string) => readFileSync(path.join(folder, name));
+    const answer: Answer = (form, response) =>
+      form.get('Action') === 'Publish'
+        ? fails(response, 400, 'InvalidParameter', 'Invalid parameter: Empty message')
+        : attributes(response, {});
+    await using server = await endpoint(answer, { key: read('key.pem'), cert: read('cert.pem') });
+    const host = `https://127.0.0.1:${server.port}`;
+    const untrusted = await check({ host });
+    assert.match(untrusted.stdout, /FAIL {2}SNS: .*SELF_SIGNED_CERT[\s\S]*set ca_file/);
+    const trusted = await check({ host, sns: 'ca_file = "cert.pem"' });
+    assert.equal(trusted.code, 0, trusted.stdout);
+    const plain = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.match(plain.stdout, /FAIL {2}SNS: /);
+  });
+
+  it('knows a server that does not speak TLS', async () => {
+    await using server = await endpoint((_, response) => response.end());
+    const { stdout } = await check({ host: `https://127.0.0.1:${server.port}` });
+    assert.match(stdout, /FAIL {2}SNS: [\s\S]*does not speak TLS there/);
+  });
+
+  it("knows a proxy's page", async () => {
+    await using server = await endpoint((_, response) =>
+      response.writeHead(403, { 'content-type': 'text/html', via: '1.1 squid' }).end('<html>Access denied</html>'),
+    );
+    const { code, stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL {2}SNS: .* answered HTTP 403 from 1\.1 squid with text\/html/);
+  });
+
+  it('knows a clock that is wrong', async () => {
+    await using server = await endpoint((_, response) => {
+      response.setHeader('date', new Date(Date.now() + 600_000).toUTCString());
+      fails(
+        response,
+        403,
+        'SignatureDoesNotMatch',
+        'Signature expired: 20261123T055000Z is now earlier than 20261123T060000Z (20261123T060500Z - 5 min.)',
+      );
+    });
+    const { stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.match(stdout, /FAIL {2}SNS: this machine's clock is 10 min behind/);
+    assert.match(stdout, /do {5}set the clock/);
+  });
+
+  it('knows a missing permission, and the policy that grants it', async () => {
+    await using server = await endpoint((form, response) =>
+      fails(
+        response,
+        403,
+        'AuthorizationError',
+        `User: arn:aws:iam::${ACCOUNT}:user/pusher is not authorized to perform: SNS:${form.get('Action')} on resource: ${form.get('TopicArn')} because no identity-based policy allows the SNS:${form.get('Action')} action`,
+      ),
+    );
+    const { stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.match(stdout, /ok {4}SNS: /);
+    assert.match(stdout, /FAIL {2}pm topic: [\s\S]*user\/pusher lacks sns:Publish[\s\S]*xmpp-event-pusher iam-policy/);
+  });
+
+  it('knows an encrypted topic whose key is out of reach', async () => {
+    const published: (string | null)[] = [];
+    await using server = await endpoint((form, response) => {
+      if (form.get('Action') !== 'Publish')
+        return attributes(response, { KmsMasterKeyId: 'arn:aws:kms:eu-west-1:123456789012:key/1' });
+      published.push(form.get('Message'));
+      if (form.get('Message') === '')
+        return fails(response, 400, 'InvalidParameter', 'Invalid parameter: Empty message');
+      return fails(response, 400, 'KMSAccessDenied', 'The ciphertext refers to a key that you do not have access to');
+    });
+    const host = `http://127.0.0.1:${server.port}`;
+    const quiet = await check({ host });
+    assert.equal(quiet.code, 0);
+    assert.match(quiet.stdout, /warn {2}pm topic: .*is encrypted with the KMS key/);
+    const { code, stdout } = await check({ host }, ['--publish']);
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL {2}pm topic: [\s\S]*kms:GenerateDataKey\* and kms:Decrypt on the key arn:aws:kms/);
+    assert.equal(published[0], '');
+    assert.match(String(published[1]), /xmpp_event_pusher_check/);
+  });
+
+  it('knows that there are no credentials', async () => {
+    await using server = await endpoint((_, response) => response.end());
+    const env = { HOME: folder, AWS_EC2_METADATA_DISABLED: 'true' };
+    const { stdout } = await check({ host: `http://127.0.0.1:${server.port}`, sns: 'credentials = "aws"' }, [], env);
+    assert.match(stdout, /FAIL {2}SNS: no AWS credentials/);
+  });
+
+  it('says every mistake of the configuration', async () => {
+    const { code, stdout } = await check({ host: 'sns.eu-west-1.amazonaws.com', account: '12' });
+    assert.equal(code, 1);
+    assert.match(stdout, /^FAIL {2}configuration: [\s\S]*account_id is "12"/);
+  });
+
+  it('answers in JSON lines for machines', async () => {
+    const { stdout } = await check({ host: 'sns.us-east-1.amazonaws.com' }, ['--json']);
+    const findings = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      findings.map(({ what, level }) => [what, level]),
+      [
+        ['configuration', 'ok'],
+        ['outbox', 'ok'],
+        ['plugin', 'ok'],
+        ['SNS', 'fail'],
+      ],
+    );
+    assert.deepEqual(Object.keys(findings[3]), ['what', 'level', 'seen', 'means', 'advice']);
+  });
+});
+
+describe('with an SNS', () => {
+  let sns: Sns;
+  before(async () => {
+    sns = await startSns(['there', 'ordered.fifo']);
+  });
+  after(() => sns[Symbol.asyncDispose]());
+  const at = (topics: Record<string, string>): Setup => ({ host: sns.url, account: sns.accountId, topics });
+  const gone = (topic: string) => arnOf(topic, sns.accountId);
+
+  it('check is content with topics that exist', async () => {
+    const { code, stdout } = await check(at({ pm_messages_topic: 'there', muc_messages_topic: 'ordered.fifo' }));
+    assert.equal(code, 0, stdout);
+    assert.match(stdout, /ok {4}pm topic: .*:there exists/);
+    assert.match(stdout, /ok {4}muc topic: .*:ordered\.fifo exists/);
+  });
+
+  it('check --publish sends one message to each', async () => {
+    const before = sns.received.length;
+    const { code, stdout } = await check(at({ pm_messages_topic: 'there' }), ['--publish']);
+    assert.equal(code, 0, stdout);
+    const received = await sns.receive(before + 1);
+    assert.ok('xmpp_event_pusher_check' in (received.at(-1)?.body ?? {}));
+  });
+
+  it('check knows a missing topic, and a FIFO topic without its suffix', async () => {
+    const { code, stdout } = await check(at({ pm_messages_topic: 'nowhere', muc_messages_topic: 'ordered' }));
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL {2}pm topic: SNS knows no topic .*:nowhere/);
+    assert.match(stdout, /aws sns create-topic --name nowhere --region eu-west-1/);
+    assert.match(stdout, /FAIL {2}muc topic: .*:ordered, but .*:ordered\.fifo[\s\S]*write "ordered\.fifo"/);
+  });
+
+  it('topics create makes what is missing, once', async () => {
+    const config = await configure(
+      at({ presence_updates_topic: 'there', pm_messages_topic: 'new', muc_messages_topic: 'new.fifo' }),
+    );
+    const first = await command(['topics', 'create', '--yes', '--config', config]);
+    assert.deepEqual(first, {
+      code: 0,
+      stdout: `exists    ${gone('there')}\nmade      ${gone('new')}\nmade      ${gone('new.fifo')}\n`,
+      stderr: '',
+    });
+    const second = await command(['topics', 'create', '--yes', '--config', config]);
+    assert.equal(
+      second.stdout,
+      `${['there', 'new', 'new.fifo'].map((topic) => `exists    ${gone(topic)}\n`).join('')}`,
+    );
+    const { stdout } = await command(['check', '--config', config]);
+    assert.ok(!stdout.includes('FAIL'), stdout);
+  });
+
+  it('topics create asks for each on a terminal, and makes nothing without an answer', async () => {
+    const config = await configure(at({ pm_messages_topic: 'asked' }));
+    const refused = await command(['topics', 'create', '--config', config]);
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, /say --yes/);
+    // script(1) gives it a terminal.
+    const onTerminal = (answer: string) =>
+      promisify(execFile)('sh', [
+        '-c',
+        `printf '${answer}\\n' | script -qec "'${process.execPath}' '${BIN}' topics create --config '${config}'" /dev/null`,
+      ]);
+    assert.match((await onTerminal('n')).stdout, /make .*:asked\? \[y\/N\][\s\S]*left out {2}/);
+    assert.match((await onTerminal('y')).stdout, /made {6}/);
+  });
+
+  it('topics create notices that SNS made the topic in another account', async () => {
+    const config = await configure({ ...at({ pm_messages_topic: 'elsewhere' }), account: '999999999999' });
+    const { code, stdout } = await command(['topics', 'create', '--yes', '--config', config]);
+    assert.equal(code, 1);
+    assert.match(stdout, /FAIL .*999999999999:elsewhere: made .*:elsewhere instead/);
+  });
+
+  it('topics create goes on with the next topic when one fails', async () => {
+    await using server = await endpoint((form, response) => {
+      if (form.get('Action') !== 'CreateTopic') return fails(response, 404, 'NotFound', 'Topic does not exist');
+      return fails(response, 403, 'AuthorizationError', `not authorized to make ${form.get('Name')}`);
+    });
+    const topics = { pm_messages_topic: 'one', muc_messages_topic: 'two' };
+    const config = await configure({ host: `http://127.0.0.1:${server.port}`, topics });
+    const { code, stdout } = await command(['topics', 'create', '--yes', '--config', config]);
+    assert.equal(code, 1);
+    assert.match(stdout, /:one: AuthorizationError: .*iam-policy --with-create\nFAIL .*:two: /);
+  });
+});
+
+describe('iam-policy', () => {
+  const topics = { presence_updates_topic: 'p', pm_messages_topic: 'events', muc_messages_topic: 'events' };
+
+  it('allows publishing to the configured topics, and nothing else', async () => {
+    const { code, stdout, stderr } = await command(['iam-policy', '--config', await configure({ host: 'x', topics })]);
+    assert.equal(code, 0);
+    assert.deepEqual(JSON.parse(stdout), {
+      Version: '2012-10-17',
+      Statement: [
+        {
+          Sid: 'PublishXmppEvents',
+          Effect: 'Allow',
+          Action: ['sns:Publish'],
+          Resource: [arnOf('p'), arnOf('events')],
+        },
+      ],
+    });
+    assert.match(stderr, /--with-attributes/);
+    assert.match(stderr, /--kms-key/);
+  });
+
+  it('allows more when asked to', async () => {
+    const config = await configure({ host: 'x', topics });
+    const more = ['--with-attributes', '--with-create', '--kms-key', 'arn:k1', '--kms-key', 'arn:k2'];
+    const { stdout, stderr } = await command(['iam-policy', '--config', config, ...more]);
+    const wanted = {
+      topics: [arnOf('p'), arnOf('events')],
+      kmsKeys: ['arn:k1', 'arn:k2'],
+      attributes: true,
+      create: true,
+    };
+    assert.deepEqual(JSON.parse(stdout), leastPolicy(wanted));
+    assert.deepEqual(leastPolicy(wanted).Statement[0]?.Action, [
+      'sns:Publish',
+      'sns:GetTopicAttributes',
+      'sns:CreateTopic',
+    ]);
+    assert.deepEqual(leastPolicy(wanted).Statement[1]?.Action, ['kms:GenerateDataKey*', 'kms:Decrypt']);
+    assert.equal(stderr, '');
+  });
+
+  it('keeps to one virtual host when asked to', async () => {
+    const config = await configure({ host: 'x', topics: { pm_messages_topic: 'general' } });
+    const section = `[[host_config]]\nhost = "a.example"\n[host_config.modules.mod_event_pusher.sns]\npm_messages_topic = "special"\nsns_host = "x"\nregion = "cn-north-1"\naccount_id = "${ACCOUNT}"\ncredentials = "aws"\n`;
+    await writeFile(config, `${readFileSync(config, 'utf8')}\n${section}`);
+    const resources = async (...args: string[]) =>
+      JSON.parse((await command(['iam-policy', '--config', config, ...args])).stdout).Statement[0].Resource;
+    const special = `arn:aws-cn:sns:cn-north-1:${ACCOUNT}:special`;
+    assert.deepEqual(await resources(), [arnOf('general'), special]);
+    assert.deepEqual(await resources('--host', 'A.example'), [special]);
+    assert.deepEqual(await resources('--host', 'other.example'), [arnOf('general')]);
+  });
+});
