@@ -7,7 +7,7 @@ import type { PusherConfig } from './config/load.ts';
 import type { SnsOptions } from './config/options.ts';
 import type { Logger } from './log.ts';
 import type { Metrics } from './metrics.ts';
-import type { Route } from './notification/notification.ts';
+import type { Notification, Route } from './notification/notification.ts';
 import { loadPlugin } from './notification/plugin.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { type Account, openAccount } from './sns/account.ts';
@@ -31,6 +31,8 @@ interface DeliverySetup {
   readonly metrics: Metrics;
   /** Told of each notification that SNS took, and when. */
   readonly onDelivered: NonNullable<PublisherOptions['onDelivered']>;
+  /** Told of each notification instead of SNS: a dry run. */
+  readonly insteadOfSns?: ((notification: Notification) => void) | undefined;
 }
 
 /** How long requests under way may take at a stop, in milliseconds. */
@@ -82,7 +84,10 @@ export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =
   arn.includes(`:sns:${region}:${account_id}:`);
 
 /** One publisher for each account; a topic that several sections name belongs to the first. */
-function publishersOf(accounts: readonly Account[], { outbox, log, metrics, onDelivered }: DeliverySetup): Publisher[] {
+function publishersOf(
+  accounts: readonly Account[],
+  { outbox, log, metrics, onDelivered, insteadOfSns }: DeliverySetup,
+): Publisher[] {
   const waiting = outbox.state().topics.filter(({ depth }) => depth > 0);
   const taken = new Set<string>();
   const rates = new Map<string, RateLimit>();
@@ -92,7 +97,7 @@ function publishersOf(accounts: readonly Account[], { outbox, log, metrics, onDe
     const mine = [...new Set([...Object.values(topics), ...left])].filter((arn) => !taken.has(arn));
     for (const arn of mine) taken.add(arn);
     return createPublisher({
-      client,
+      client: insteadOfSns ? dry(insteadOfSns) : client,
       outbox,
       topics: mine,
       poolSize: options.pool_size,
@@ -107,6 +112,14 @@ function publishersOf(accounts: readonly Account[], { outbox, log, metrics, onDe
     });
   });
 }
+
+/** Takes everything, and sends nothing. */
+const dry = (show: (notification: Notification) => void): PublisherOptions['client'] => ({
+  async publishBatch(_, entries) {
+    for (const entry of entries) show(entry);
+    return { entries: entries.map(() => undefined) };
+  },
+});
 
 /** SNS's quota is for an account in a region, whichever sections and topics share it; so is the rate. */
 function rateOf(

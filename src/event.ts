@@ -12,6 +12,8 @@ export interface PresenceEvent {
   /** Full JID of the session. */
   readonly jid: string;
   readonly present: boolean;
+  /** The trace that it belongs to, as a W3C `traceparent`. */
+  readonly traceparent?: string | undefined;
   /** Available sessions of that user on the whole server or cluster after this change; absent where the server can't tell. */
   readonly sessions?: number | undefined;
 }
@@ -26,6 +28,8 @@ export interface MessageEvent {
   /** The XMPP domain (virtual host) it happened on. */
   readonly host: string;
   readonly type: 'chat' | 'groupchat';
+  /** The trace that it belongs to, as a W3C `traceparent`. */
+  readonly traceparent?: string | undefined;
   /** Full JID of the sender's session. */
   readonly from: string;
   /** The address it was sent to: a bare JID, a full JID, a room, or an occupant of a room. */

@@ -59,14 +59,14 @@ export function createIntake(options: IntakeOptions): Intake {
 
 async function receiveBatch(options: IntakeOptions, batch: TapBatch): Promise<Receipt> {
   const { outbox, metrics, log } = options;
-  const { tap, source, numbering, events } = batch;
+  const { tap, source, numbering, events, traceparent } = batch;
   const known = numbering ? outbox.positionOf(source, numbering.epoch) : 0;
   const first = numbering?.first ?? 1;
   const duplicates = numbering ? Math.min(Math.max(known - first + 1, 0), events.length) : 0;
   const missing = numbering && events.length > 0 ? Math.max(first - known - 1, 0) : 0;
   const idOf = (index: number) => (numbering ? `${source}/${numbering.epoch}/${first + index}` : randomUUID());
 
-  const outcome = await process(options, events, duplicates, idOf);
+  const outcome = await process(options, events, duplicates, idOf, traceparent);
   if (duplicates < events.length)
     await outbox.commit({
       position: numbering && { source, epoch: numbering.epoch, last: first + events.length - 1, missing },
@@ -92,6 +92,7 @@ async function process(
   events: readonly unknown[],
   from: number,
   idOf: (index: number) => string,
+  traceparent?: string,
 ): Promise<Outcome> {
   const outcome: Outcome = { notifications: [], deadLetters: [], rejected: [], kinds: new Map(), skipped: [] };
   const translations: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
@@ -104,7 +105,7 @@ async function process(
       outcome.deadLetters.push(malformed(idOf(index), parsed.problem, raw));
       continue;
     }
-    const event = { ...parsed.event, id: idOf(index) } as XmppEvent;
+    const event = { ...parsed.event, id: idOf(index), traceparent } as XmppEvent;
     const kind = kindOf(event);
     outcome.kinds.set(kind, (outcome.kinds.get(kind) ?? 0) + 1);
     const translation = translate(event, options.routeOf(event.host));

@@ -7,10 +7,17 @@ export type { Logger };
 /** Keys that never reach the log, wherever they stand: what people wrote, and what opens doors. */
 const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'sessionToken'];
 
-/** @param level the least severe level that is written */
-export function createLogger(level: string): Logger {
+/**
+ * @param level the least severe level that is written
+ * @param stream standard output, or standard error where standard output is for results
+ */
+export function createLogger(
+  level: string,
+  stream: typeof process.stdout | typeof process.stderr = process.stdout,
+): Logger {
   const options = { level, redact: REDACTED.flatMap((key) => [key, `*.${key}`]), base: undefined };
   // Synchronous: what a dying daemon last said is what its operator needs most.
-  if (process.stdout.isTTY) return pino(options, pretty({ sync: true, ignore: 'pid,hostname' }));
-  return pino(options, pino.destination({ fd: 1, sync: true }));
+  const { fd } = stream;
+  if (stream.isTTY) return pino(options, pretty({ sync: true, ignore: 'pid,hostname', destination: fd }));
+  return pino(options, pino.destination({ fd, sync: true }));
 }

@@ -6,6 +6,7 @@ import { messageOf } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
 import type { Logger } from './log.ts';
 import { createMetrics } from './metrics.ts';
+import type { Notification } from './notification/notification.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { createAdminServer, type NotReady } from './ops/server.ts';
 import { stateOf } from './ops/state.ts';
@@ -35,6 +36,14 @@ export interface Pusher {
   stop(): Promise<void>;
 }
 
+/** A run that sends nothing. */
+export interface DryRun {
+  /** An empty folder for its outbox: what waits in the configured one is none of its business. */
+  readonly folder: string;
+  /** Told of each notification when SNS would have got it. */
+  readonly show: (notification: Notification) => void;
+}
+
 /** How often dead letters that someone asked to replay are looked for, in milliseconds. */
 const REPLAY_POLL_MS = 500;
 const REPLAY_BATCH = 100;
@@ -43,7 +52,7 @@ const REPLAY_BATCH = 100;
  * Builds and starts everything that a configuration asks for; resolves when the taps listen.
  * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
  */
-export async function startPusher(config: PusherConfig, log: Logger): Promise<Pusher> {
+export async function startPusher(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Pusher> {
   const stops: (() => Promise<void> | void)[] = [];
   const stop = async () => {
     // What was started last is stopped first.
@@ -54,15 +63,13 @@ export async function startPusher(config: PusherConfig, log: Logger): Promise<Pu
     const folder = path.dirname(config.file);
     const metrics = createMetrics();
 
-    const outbox = openSqliteOutbox({
-      file: path.resolve(folder, config.outbox.path),
-      maxBytes: config.outbox.max_bytes,
-    });
+    const file = dryRun ? path.join(dryRun.folder, 'outbox.db') : path.resolve(folder, config.outbox.path);
+    const outbox = openSqliteOutbox({ file, maxBytes: config.outbox.max_bytes });
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
 
     const flow = createFlow();
-    const setup = { outbox, log, metrics, onDelivered: flow.delivered };
+    const setup = { outbox, log, metrics, onDelivered: flow.delivered, insteadOfSns: dryRun?.show };
     let delivery = await openDelivery(config, setup);
     stops.push(() => delivery.stop());
     const topics = () => delivery.topics();

@@ -160,9 +160,9 @@ export const snsOptions = z.strictObject({
     expects: '"user" or "session"',
     text: "`user`: online when a user's first session comes, offline when the last one goes. `session`: one notification for every session, as MongooseIM sends them. Not in MongooseIM.",
   }),
-  attributes: option(z.array(z.enum(['event_id', 'timestamp', 'stanza_id', 'host'])).default([]), {
-    expects: 'a list of any of "event_id", "timestamp", "stanza_id", "host"',
-    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), the stanza's id where it had one, the virtual host. Not in MongooseIM.",
+  attributes: option(z.array(z.enum(['event_id', 'timestamp', 'stanza_id', 'host', 'traceparent'])).default([]), {
+    expects: 'a list of any of "event_id", "timestamp", "stanza_id", "host", "traceparent"',
+    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), the stanza's id where it had one, the virtual host, the W3C trace context that the batch came with. Not in MongooseIM.",
     example: '["event_id", "timestamp"]',
   }),
 });

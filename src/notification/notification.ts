@@ -38,7 +38,7 @@ export type Translation =
 /** Why an event became a dead letter before SNS was asked. */
 export type DeadReason = 'plugin' | 'too-large';
 
-export type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host';
+export type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host' | 'traceparent';
 
 /** How the events of one virtual host are published. */
 export interface Route {
@@ -209,5 +209,6 @@ function builtInValue(event: XmppEvent, name: BuiltInAttribute): string | undefi
   if (name === 'event_id') return event.id;
   if (name === 'timestamp') return String(event.at);
   if (name === 'host') return event.host;
+  if (name === 'traceparent') return event.traceparent;
   return event.kind === 'message' ? event.stanza_id : undefined;
 }

@@ -12,6 +12,7 @@ import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { Outbox, Settlement } from '../outbox/outbox.ts';
+import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
 import type { RateLimit } from './rate.ts';
@@ -19,7 +20,7 @@ import { pauseLength, retryDelay, type Verdict, verdictOf } from './verdict.ts';
 import { MAX_ENTRIES } from './wire.ts';
 
 export interface PublisherOptions {
-  readonly client: SnsClient;
+  readonly client: Pick<SnsClient, 'publishBatch'>;
   readonly outbox: Outbox;
   /** ARNs of the topics it publishes to. */
   readonly topics: readonly string[];
@@ -253,10 +254,8 @@ class SnsPublisher implements Publisher {
   async #ask(topic: Topic, batch: readonly Entry[]): Promise<(readonly [Entry, Verdict | undefined])[]> {
     const { client, metrics, onDelivered } = this.#options;
     const started = this.#now();
-    const outcome = await client.publishBatch(
-      topic.arn,
-      batch.map(({ notification }) => notification),
-    );
+    const entries = batch.map(({ notification }) => notification);
+    const outcome = await publishing(topic.arn, entries, () => client.publishBatch(topic.arn, entries));
     const finished = this.#now();
     metrics.request(topic.arn, batch.length, finished - started);
     if ('failure' in outcome) {

@@ -8,6 +8,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } f
 import type { HttpTapOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { receiving } from '../tracing.ts';
 import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS, problemOf } from './payload.ts';
 import type { Receive } from './tap.ts';
 
@@ -75,7 +76,9 @@ export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): 
       return refuse(reply, 413, 'too_large', `a batch has at most ${MAX_EVENTS} events, this one has ${events.length}`);
     const numbering = epoch !== undefined && first_seq !== undefined ? { epoch, first: first_seq } : undefined;
     try {
-      return await receive({ tap: 'http', source, numbering, events });
+      return await receiving(request.headers, source, events.length, (traceparent) =>
+        receive({ tap: 'http', source, numbering, events, traceparent }),
+      );
     } catch (error) {
       if (!(error instanceof PusherError)) throw error;
       log.warn(

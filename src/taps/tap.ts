@@ -9,6 +9,8 @@ export interface TapBatch {
   /** The source's queue and the number of `events[0]` in it; absent where the source does not number its events. */
   readonly numbering: { readonly epoch: string; readonly first: number } | undefined;
   readonly events: readonly unknown[];
+  /** The trace that the batch belongs to, as a W3C `traceparent`. */
+  readonly traceparent?: string | undefined;
 }
 
 /** What became of a batch. */
