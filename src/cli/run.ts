@@ -8,6 +8,7 @@ import { messageOf } from '../errors.ts';
 import { createLogger, type Logger } from '../log.ts';
 import type { Notification } from '../notification/notification.ts';
 import { type DryRun, type Pusher, startPusher } from '../pusher.ts';
+import { createNotifier, type ServiceNotifier } from '../systemd.ts';
 import { configOption } from './options.ts';
 
 export function runCommand(): Command {
@@ -31,10 +32,13 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
   let pusher: Pusher | undefined;
   let reloads = Promise.resolve();
   process.on('SIGHUP', () => {
-    reloads = reloads.then(() => pusher && reload(pusher, file, log));
+    reloads = reloads.then(() => pusher && reload(pusher, file, log, service));
   });
+  const service = createNotifier({ environment: process.env, status: () => statusOf(pusher), log });
   pusher = await startPusher(config, log, dryRun);
+  void service.ready();
   log.info({ signal: await asked }, 'stopping: requests under way may end, the rest stays in the outbox');
+  void service.stopping();
   await pusher.stop();
   log.info('stopped');
 }
@@ -57,12 +61,21 @@ function show({ topicArn, message, attributes }: Notification): void {
   process.stdout.write(`${[topicArn.split(':').at(-1), message, ...named].join('\t')}\n`);
 }
 
-async function reload(pusher: Pusher, file: string, log: Logger): Promise<void> {
+async function reload(pusher: Pusher, file: string, log: Logger, service: ServiceNotifier): Promise<void> {
+  void service.reloading();
   try {
     await pusher.reload(loadConfig(file));
   } catch (error) {
     log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }
+  void service.ready();
+}
+
+/** One line for `systemctl status`. */
+function statusOf(pusher: Pusher | undefined): string {
+  const reasons = pusher?.notReady() ?? [];
+  if (reasons.length === 0) return 'ready';
+  return `not ready: ${reasons.map(({ what, reason }) => `${what} ${reason}`).join('; ')}`;
 }
 
 /** The first signal to stop; at a second one the process ends at once, as it would by default. */
