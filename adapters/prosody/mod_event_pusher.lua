@@ -188,17 +188,10 @@ local function begin_segment()
 		path = path; source = source; epoch = epoch; boot = boot; first = disk_seq + 1; last = disk_seq;
 		head = #head; head_seq = disk_seq + 1; size = #head; count = 0;
 	};
-	delete_done();
 	return true;
 end
 
--- Writes pending lines from first to last.
-local function append(first, last)
-	if writer and segments[#segments].size >= writer.limit then close_writer(); end
-	if not writer then
-		local ok, err = begin_segment();
-		if not ok then return nil, err; end
-	end
+local function write_lines(first, last)
 	local file = writer.file;
 	for i = first, last do
 		local ok, err = file:write(pending[i]);
@@ -207,15 +200,36 @@ local function append(first, last)
 	return file:flush();
 end
 
+-- Writes pending lines from first to last. When that fails, a part of them may be in the file, so the writer is closed and
+-- the next attempt goes into a new one; a file that this attempt began goes at once, for the space it takes.
+local function append(first, last)
+	if writer and segments[#segments].size >= writer.limit then close_writer(); end
+	local begin = not writer;
+	if begin then
+		local ok, err = begin_segment();
+		if not ok then return nil, err; end
+	end
+	local ok, err = write_lines(first, last);
+	if not ok then
+		close_writer();
+		if begin then os.remove(table.remove(segments).path); end
+		return nil, err;
+	end
+	if begin then delete_done(); end
+	return true;
+end
+
 local deliver;
 
 local function is_event(line)
 	return line:byte(1) == 123; -- {
 end
 
+local write_bytes = flush_bytes;
+
 local function write_pending()
 	local first, last, bytes, count, seq = pending_first, pending_first - 1, 0, 0, disk_seq;
-	while last < pending_last and bytes < flush_bytes do
+	while last < pending_last and bytes < write_bytes do
 		last = last + 1;
 		local line = pending[last];
 		bytes = bytes + #line;
@@ -227,11 +241,11 @@ local function write_pending()
 	end
 	local ok, err = append(first, last);
 	if not ok then
-		-- A part of it may be in the file, so the next attempt goes into a new one.
-		close_writer();
 		report_disk(err);
+		write_bytes = flush_bytes / 16; -- maybe so much fits
 		return false;
 	end
+	write_bytes = math.min(flush_bytes, write_bytes * 2);
 	local segment = segments[#segments];
 	segment.size, segment.count, segment.last, disk_seq = segment.size + bytes, segment.count + count, seq, seq;
 	if last == pending_last then

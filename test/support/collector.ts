@@ -212,7 +212,8 @@ export async function startCollector({ secret = 'secret' } = {}): Promise<Collec
     async wait(what, condition, ms) {
       const over = () => violations.length > 0 || condition();
       await until(what, over, ms).catch((error: Error) => {
-        throw new Error(`${error.message}\nlast events: ${JSON.stringify(events.slice(-20), null, 1)}`);
+        const last = events.slice(-20).map((event) => JSON.stringify(event).slice(0, 250));
+        throw new Error([error.message, 'last events:', ...last].join('\n'));
       });
       collector.check();
     },
