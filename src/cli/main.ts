@@ -6,6 +6,7 @@ import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { runCommand } from './run.ts';
+import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
 
 const FAILED = 1;
@@ -21,6 +22,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addCommand(topicsCommand())
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
+    .addCommand(tailCommand())
+    .addCommand(adapterCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) command.exitOverride();
   try {

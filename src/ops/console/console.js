@@ -14,7 +14,10 @@ const sections = document.querySelector('#sections');
 /** Dead letters can change without their number doing so: they are asked for again after so many ticks at the latest. */
 const LETTERS_EVERY = 15;
 
+const ranges = [...document.querySelectorAll('input[name="range"]')];
+
 let parts;
+let fitted = false;
 let stopFollowing = () => {};
 
 function open(needsLogin) {
@@ -29,8 +32,7 @@ function open(needsLogin) {
 function createParts() {
   const plots = createPlots(document.querySelector('#plots'));
   const tail = createTail((bodies) => start({ bodies }));
-  for (const input of document.querySelectorAll('input[name="range"]'))
-    input.addEventListener('change', () => plots.show(Number(input.value)));
+  for (const input of ranges) input.addEventListener('change', () => plots.show(Number(input.value)));
   return { plots, tail, letters: createDeadLetters() };
 }
 
@@ -52,6 +54,7 @@ function start({ bodies }) {
         setText(document.querySelector('#version'), version);
         tail.reset();
         plots.reset(samples);
+        fitRange(samples);
         show(state);
       },
       tick({ sample, state }) {
@@ -62,6 +65,16 @@ function start({ bodies }) {
       lost: () => showHealth('lost', 'Connection lost'),
     },
   );
+}
+
+/** A daemon that was just started has little to show: then the shortest range that holds it is chosen. */
+function fitRange(samples) {
+  if (fitted) return;
+  fitted = true;
+  const seconds = samples.length === 0 ? 0 : (Date.now() - samples[0].at) / 1_000;
+  const input = ranges.find(({ value }) => seconds < Number(value)) ?? ranges.at(-1);
+  input.checked = true;
+  parts.plots.show(Number(input.value));
 }
 
 function close() {

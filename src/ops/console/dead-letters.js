@@ -7,10 +7,10 @@ import { ask } from './api.js';
 import { confirmed } from './confirm.js';
 import { ago, count, keepRows, make, makeRow, moment, plural, setText, topicName } from './dom.js';
 
-const PAGE = 50;
+const PAGE = 20;
 const COLUMNS = [
   ['', 'check'],
-  ['Since'],
+  ['Since', 'short'],
   ['Reason'],
   ['Topic'],
   ['What was wrong', 'detail'],
@@ -34,8 +34,8 @@ export function createDeadLetters() {
   let before;
   let selected = new Set();
   let opened;
-  /** What was asked to be replayed and still waits for it. */
-  let replaying;
+  /** The last replay that was asked for here: how many, the newest number then, and whether all were taken up. */
+  let replay;
 
   const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
   const matching = () => {
@@ -181,37 +181,44 @@ export function createDeadLetters() {
 
   /** Asks, does, and says what came of it. */
   async function act(action, selection, number, which) {
-    const replay = action === 'replay';
+    const isReplay = action === 'replay';
     const question = {
-      title: `${replay ? 'Replay' : 'Delete'} ${which}?`,
-      text: replay
+      title: `${isReplay ? 'Replay' : 'Delete'} ${which}?`,
+      text: isReplay
         ? `${number === 1 ? 'It is' : 'They are'} translated and published again. What SNS refuses again comes back here.`
         : `${number === 1 ? 'It is' : 'They are'} deleted for good: nobody will be notified of what happened.`,
-      action: replay ? 'Replay' : 'Delete',
-      danger: !replay,
+      action: isReplay ? 'Replay' : 'Delete',
+      danger: !isReplay,
     };
     if (!(await confirmed(question))) return;
     setText(result, '');
+    replay = undefined;
+    const newestId = newest(counts);
     try {
       const { count: done } = await ask(`dead-letters/${action}`, selection);
       selected = new Set();
-      if (replay) replaying = done;
+      if (isReplay) replay = { count: done, newestId, done: false };
       setText(
         result,
-        replay ? `Replay of ${plural(done, 'dead letter')} asked for …` : `Deleted ${plural(done, 'dead letter')}.`,
+        isReplay ? `Replay of ${plural(done, 'dead letter')} asked for …` : `Deleted ${plural(done, 'dead letter')}.`,
       );
     } catch (error) {
-      setText(result, `Not ${replay ? 'replayed' : 'deleted'}: ${error.message}`);
+      setText(result, `Not ${isReplay ? 'replayed' : 'deleted'}: ${error.message}`);
     }
     await load();
   }
 
+  /** Says how far the replay is, and, since SNS may refuse again, what became a dead letter after it was asked for. */
   function followReplay() {
-    const left = counts.reduce((sum, entry) => sum + entry.replaying, 0);
-    if (replaying === undefined) return;
-    if (left > 0) setText(result, `Replaying: ${count(left)} to go …`);
-    else setText(result, `Replayed ${plural(replaying, 'dead letter')}: on their way to SNS again.`);
-    if (left === 0) replaying = undefined;
+    if (!replay) return;
+    const left = counts.reduce((sum, { replaying }) => sum + replaying, 0);
+    replay.done ||= left === 0;
+    const fresh = letters.filter(({ id }) => id > replay.newestId).length;
+    const since =
+      fresh === 0 || before ? '' : ` ${plural(fresh, 'dead letter is', 'dead letters are')} new since then.`;
+    if (replay.done)
+      setText(result, `Replayed ${plural(replay.count, 'dead letter')}: on the way to SNS again.${since}`);
+    else setText(result, `Replaying: ${count(left)} to go …`);
   }
 
   const actOnSelected = (action) => {
@@ -227,7 +234,7 @@ export function createDeadLetters() {
     const { reason, topic } = wanted();
     const of = `${reason ? ` of reason ${reason}` : ''}${topic ? ` of topic ${topicName(topic)}` : ''}`;
     const number = total();
-    const upTo = Math.max(...matching().map(({ newestId }) => newestId));
+    const upTo = newest(matching());
     await act(
       action,
       { reason, topic, all: true, upTo },
@@ -265,8 +272,11 @@ export function createDeadLetters() {
   button('older').addEventListener('click', () => turn(letters[PAGE - 1].id, [...earlier, before]));
   button('newer').addEventListener('click', () => turn(earlier.at(-1), earlier.slice(0, -1)));
 
-  return { load, replaying: () => replaying !== undefined };
+  return { load, replaying: () => replay !== undefined && !replay.done };
 }
+
+/** The highest number among some counts. */
+const newest = (counts) => counts.reduce((most, { newestId }) => Math.max(most, newestId), 0);
 
 /** The message of a notification is JSON in a string; it reads better as what it is. */
 function readable(content) {

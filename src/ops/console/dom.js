@@ -72,7 +72,8 @@ export function duration(ms) {
   return `${whole.format(ms / 86_400_000)} days`;
 }
 
-export const ago = (at, now) => (now - at < 2_500 ? 'just now' : `${duration(now - at)} ago`);
+export const ago = (at, now) =>
+  now - at < 2_500 ? 'just now' : `${duration(Math.round((now - at) / 1_000) * 1_000)} ago`;
 
 /** A moment in the reader's own time zone. */
 export const moment = (at) => new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });

@@ -2,7 +2,7 @@
 import { clock, count, duration, make, rate, setText } from './dom.js';
 import UPlot from './uplot.js';
 
-const HEIGHT = 190;
+const HEIGHT = 170;
 /** As long as the daemon keeps samples, in milliseconds. */
 const KEPT_MS = 3_600_000;
 
@@ -26,8 +26,8 @@ const PLOTS = [
     read: duration,
     logarithmic: true,
     lines: [
-      { of: 'p50', name: 'Half within', colour: '--first' },
-      { of: 'p99', name: '99 % within', colour: '--second', dash: [6, 3] },
+      { of: 'p50', name: 'Median', colour: '--first' },
+      { of: 'p99', name: '99 %', colour: '--second', dash: [6, 3] },
     ],
   },
 ];
@@ -86,6 +86,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
     {
       width: canvas.clientWidth || 300,
       height: HEIGHT,
+      padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: 'flow' }, drag: { setScale: false }, points: { size: 6 } },
       scales: {
@@ -93,8 +94,8 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
         y: scale(logarithmic),
       },
       axes: [
-        axis({ space: 60, values: (_, ticks) => ticks.map((at) => clock(at * 1_000).slice(0, 5)) }),
-        axis({ size: 56, values: labels(read) }),
+        axis({ space: 60, size: 28, values: (_, ticks) => ticks.map((at) => clock(at * 1_000).slice(0, 5)) }),
+        axis({ size: 56, values: labels(read), grid: logarithmic ? { filter: powersOfTen } : {} }),
       ],
       series: [{}, ...lines.map(series)],
       hooks: { setCursor: [(plot) => showValues(plot.cursor.idx)] },
@@ -133,9 +134,11 @@ const scale = (logarithmic) =>
 
 const labels = (read) => (_, ticks) => ticks.map((value) => (value === null ? '' : read(value).replace('/s', '')));
 
-const axis = (more) => ({
+const powersOfTen = (_, ticks) => ticks.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
+
+const axis = ({ grid, ...more }) => ({
   stroke: () => colour('--quiet'),
-  grid: { stroke: () => colour('--line'), width: 1 },
+  grid: { stroke: () => colour('--line'), width: 1, ...grid },
   ticks: { show: false },
   font: '12px system-ui, sans-serif',
   ...more,

@@ -75,7 +75,7 @@ function showFigures({ at, outbox, topics }, samples) {
     {
       name: 'Event to SNS',
       value: timed ? duration(timed.p50) : '—',
-      note: timed ? `99 % within ${duration(timed.p99)}, ${ago(timed.at, at)}` : 'no notification yet',
+      note: timed ? latencyNote(timed, at) : 'no notification yet',
     },
     {
       name: 'Dead letters',
@@ -102,13 +102,15 @@ function showFigures({ at, outbox, topics }, samples) {
   });
 }
 
+const latencyNote = ({ at, p99 }, now) => `99 % within ${duration(p99)}${now - at > 10_000 ? `, ${ago(at, now)}` : ''}`;
+
 const TOPIC_COLUMNS = [
   ['Topic'],
   ['State'],
   ['Waiting', 'number'],
   ['Out/s', 'number'],
   ['Under way', 'number'],
-  ['Last sent'],
+  ['Last sent', 'short'],
 ];
 
 function showTopics({ at, topics: list }) {
@@ -138,8 +140,11 @@ function showTopicState(cell, { arn, state, pause }, at) {
   if (!pause) return;
   setText(cell.querySelector('.reason'), `${pause.reason}: ${pause.detail}`);
   setText(cell.querySelector('.advice'), `What to do: ${pause.advice}`);
-  const next = pause.until > at ? `tried again in ${duration(pause.until - at)}` : 'being tried again';
-  setText(cell.querySelector('.since'), `For ${duration(at - pause.since)}, ${next}`);
+  const next =
+    pause.until > at
+      ? `tried again in ${duration(Math.ceil((pause.until - at) / 1_000) * 1_000)}`
+      : 'being tried again';
+  setText(cell.querySelector('.since'), `For ${duration(Math.floor((at - pause.since) / 1_000) * 1_000)}, ${next}`);
 }
 
 const ORPHANED =
@@ -173,7 +178,13 @@ async function tryTopic(arn) {
   }
 }
 
-const SOURCE_COLUMNS = [['Source'], ['Last heard'], ['Position', 'number'], ['Holes in its numbers'], ['Queue']];
+const SOURCE_COLUMNS = [
+  ['Source'],
+  ['Last heard', 'short'],
+  ['Position', 'number'],
+  ['Holes in its numbers'],
+  ['Queue'],
+];
 
 function showSources({ at, sources: list }) {
   sources.querySelector('.empty').hidden = list.length > 0;

@@ -2,11 +2,21 @@
 import { clock, count, duration, make, makeRow, setText, bytes as size, topicName } from './dom.js';
 
 const ROWS = 200;
-const COLUMNS = [['Sent'], ['Topic'], ['About'], ['Took', 'number'], ['Size', 'number'], ['Event', 'small']];
+const COLUMNS = [
+  ['Sent', 'short'],
+  ['Topic', 'wide'],
+  ['About', 'wide'],
+  ['Took', 'number'],
+  ['Size', 'number'],
+  ['Event', 'small'],
+];
 
 const section = document.querySelector('#tail');
 const body = section.querySelector('tbody');
 const { text, bodies, hold } = section.querySelector('form').elements;
+
+// A region that scrolls has to be reached with the keyboard; not every browser sees to that itself.
+section.querySelector('.scroll').tabIndex = 0;
 
 /** @param onBodies called with whether bodies are wanted, when that changes */
 export function createTail(onBodies) {

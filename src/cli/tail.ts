@@ -1,0 +1,83 @@
+/** `tail`: notifications as SNS takes them, read from a running daemon's admin address. */
+import { Command } from 'commander';
+import { loadConfig, type PusherConfig } from '../config/load.ts';
+import { messageOf } from '../errors.ts';
+import type { TailLine, TailLines } from '../ops/live.ts';
+import { configOption } from './options.ts';
+
+export function tailCommand(): Command {
+  return new Command('tail')
+    .description('Print notifications as SNS takes them, one line each, the last few first.')
+    .addOption(configOption())
+    .option('--json', 'JSON lines, for machines')
+    .option('--bodies', 'with what is published; that goes to the log of the daemon')
+    .action(
+      async ({ config, json, bodies }: { config: string; json?: boolean; bodies?: boolean }, command: Command) => {
+        const { admin } = loadConfig(config);
+        const stream = await open(admin, bodies === true).catch((error: Error) =>
+          command.error(`error: ${error.message}`, { exitCode: 1 }),
+        );
+        const text = json ? JSON.stringify : readable;
+        // Whoever read this, such as `head`, has seen enough.
+        process.stdout.once('error', () => process.exit(0));
+        for await (const { list, missed } of notifications(stream)) {
+          process.stdout.write(list.map((line) => `${text(line)}\n`).join(''));
+          if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
+        }
+        command.error('error: the daemon closed the connection', { exitCode: 1 });
+      },
+    );
+}
+
+async function open({ listen, token }: PusherConfig['admin'], bodies: boolean): Promise<ReadableStream<Uint8Array>> {
+  const url = `http://${reachable(listen.host)}:${listen.port}`;
+  let response: Response;
+  try {
+    response = await fetch(`${url}/api/live?tail=${bodies ? 'bodies' : 'lines'}`, {
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    });
+  } catch (error) {
+    throw new Error(`no daemon answers at ${url} (admin.listen): ${messageOf((error as Error).cause ?? error)}`);
+  }
+  if (response.status === 401) throw new Error(`the daemon at ${url} has another admin.token than this configuration`);
+  if (!response.ok || !response.body)
+    throw new Error(`what answers at ${url} says ${response.status}: is it the daemon?`);
+  return response.body;
+}
+
+/** Where to reach an address that a server listens on: one for all addresses is no address to connect to. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** The notifications in a stream of server-sent events, of which there are only those that our daemon writes. */
+async function* notifications(stream: ReadableStream<Uint8Array>): AsyncGenerator<TailLines> {
+  const START = 'event: notifications\ndata: ';
+  const decoder = new TextDecoder();
+  let text = '';
+  try {
+    for await (const chunk of stream) {
+      const events = (text + decoder.decode(chunk, { stream: true })).split('\n\n');
+      text = events.pop() as string;
+      for (const event of events) if (event.startsWith(START)) yield JSON.parse(event.slice(START.length));
+    }
+  } catch (error) {
+    // The daemon was killed in the middle of a line, which ends the stream as much as a stop does.
+    if (!(error instanceof TypeError)) throw error;
+  }
+}
+
+function readable({ at, eventAt, topic, about, eventId, message }: TailLine): string {
+  const fields = [
+    new Date(at).toISOString(),
+    topic.split(':').at(-1),
+    about,
+    `${Math.max(at - eventAt, 0)} ms`,
+    eventId,
+    ...(message === undefined ? [] : [message]),
+  ];
+  // What people chose for names must not steer the terminal.
+  return fields.map((field) => String(field).replace(/\p{Cc}/gu, '·')).join('\t');
+}
