@@ -10,4 +10,6 @@ const { existsSync } = await import('node:fs');
 // A checkout runs its TypeScript as it is; the package brings it compiled.
 const source = new URL('../src/cli/main.ts', import.meta.url);
 const { main } = await import(existsSync(source) ? source.href : new URL('../dist/cli/main.js', import.meta.url).href);
-process.exitCode = await main(process.argv);
+const code = await main(process.argv);
+// Whatever a plugin left open must not keep the process: a supervisor waits for its end.
+process.exit(code);

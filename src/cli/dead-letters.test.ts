@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { createDaemon, type Daemon } from '../../test/support/daemon.ts';
+import type { NewDeadLetter } from '../outbox/outbox.ts';
+import { openSqliteOutbox } from '../outbox/sqlite.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
+
+const letter = (n: number, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
+  eventId: `s/x/${n}`,
+  topicArn: TOPIC,
+  reason: 'InvalidParameter',
+  detail: 'HTTP 400: no',
+  attempts: 3,
+  content: { kind: 'raw', event: { body: 'what was written' } },
+  ...fields,
+});
+
+const LETTERS = [
+  letter(1),
+  letter(2, { reason: 'malformed', topicArn: undefined, attempts: 0 }),
+  letter(3, { topicArn: `${TOPIC}.fifo` }),
+];
+
+describe('dead-letters', { timeout: 120_000 }, () => {
+  let daemon: Daemon;
+  const dead = (...args: string[]) => daemon.command('dead-letters', ...args);
+
+  before(async () => {
+    daemon = await createDaemon({ url: 'http://127.0.0.1:9', region: 'eu-west-1', accountId: '123456789012' });
+  });
+  after(() => daemon[Symbol.asyncDispose]());
+  beforeEach(async (t) => {
+    // A file of its own for each test.
+    await daemon.configure({ outbox: `path = "./${t.name.replace(/\W+/g, '-')}.db"` });
+  });
+
+  async function fill(name: string): Promise<void> {
+    const file = path.join(daemon.folder, `${name.replace(/\W+/g, '-')}.db`);
+    const outbox = openSqliteOutbox({ file, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
+    await outbox.commit({ position: undefined, notifications: [], deadLetters: LETTERS });
+    await outbox.close();
+  }
+
+  it('list: a line each, without what was written', async (t) => {
+    await fill(t.name);
+    assert.deepEqual(await dead('list'), {
+      code: 0,
+      output: [
+        '1\t2026-11-22T12:00:00.000Z\tInvalidParameter\tuser_message_sent\ts/x/1\tattempts 3\tHTTP 400: no',
+        '2\t2026-11-22T12:00:00.000Z\tmalformed\t—\ts/x/2\tattempts 0\tHTTP 400: no',
+        '3\t2026-11-22T12:00:00.000Z\tInvalidParameter\tuser_message_sent.fifo\ts/x/3\tattempts 3\tHTTP 400: no',
+        '3 dead letters\n',
+      ].join('\n'),
+    });
+  });
+
+  it('list: what was asked for, as JSON, and how many there are', async (t) => {
+    await fill(t.name);
+    const [{ output: limited }, { output: json }, { output: none }] = await Promise.all([
+      dead('list', '--reason', 'InvalidParameter', '--limit', '1'),
+      dead('list', '--topic', `${TOPIC}.fifo`, '--json'),
+      dead('list', '--reason', 'unheard-of'),
+    ]);
+    assert.match(limited, /^1\t[^\n]*\n1 of 2 dead letters\n$/);
+    const { id, content } = JSON.parse(json);
+    assert.deepEqual([id, content], [3, LETTERS[2]?.content]);
+    assert.equal(none, '0 dead letters\n');
+  });
+
+  it('show: everything', async (t) => {
+    await fill(t.name);
+    const [shown, missing] = await Promise.all([dead('show', '2'), dead('show', '99')]);
+    assert.equal(shown.code, 0);
+    assert.deepEqual(JSON.parse(shown.output), {
+      id: 2,
+      eventId: 's/x/2',
+      reason: 'malformed',
+      detail: 'HTTP 400: no',
+      attempts: 0,
+      diedAt: Date.UTC(2026, 10, 22, 12),
+      content: { kind: 'raw', event: { body: 'what was written' } },
+      replayRequested: false,
+    });
+    assert.deepEqual(missing, { code: 1, output: 'xmpp-event-pusher: there is no dead letter 99\n' });
+  });
+
+  it('replay: marks, and says so in the list', async (t) => {
+    await fill(t.name);
+    assert.deepEqual(await dead('replay', '1', '3', '99'), { code: 0, output: '2 marked for replay\n' });
+    const { output } = await dead('list');
+    assert.deepEqual(
+      output.split('\n').map((line) => line.includes('(replay requested)')),
+      [true, false, true, false, false],
+    );
+  });
+
+  it('purge: deletes by number, reason, topic, and all', async (t) => {
+    await fill(t.name);
+    assert.deepEqual(await dead('purge', '1', '--reason', 'malformed'), { code: 0, output: '0 deleted\n' });
+    assert.deepEqual(await dead('purge', '1'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead('purge', '--reason', 'malformed'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead('purge', '--all'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead('list'), { code: 0, output: '0 dead letters\n' });
+  });
+
+  it('says that there is no outbox yet, and makes none', async () => {
+    const { code, output } = await dead('list');
+    assert.equal(code, 1);
+    assert.match(output, /outbox .*\.db does not exist: the daemon makes it at its first start\n$/);
+  });
+});
