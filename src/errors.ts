@@ -10,7 +10,9 @@ export type ErrorCode =
   | 'OUTBOX_UNUSABLE'
   | 'OUTBOX_FULL'
   | 'OUTBOX_CLOSED'
-  | 'LISTEN_FAILED';
+  | 'LISTEN_FAILED'
+  | 'ADAPTER_INSTALL'
+  | 'NOT_FOUND';
 
 /** An error with a stable `code`, a message that says what and where, and, where there is one, what to do about it. */
 export class PusherError extends Error {

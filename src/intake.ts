@@ -60,10 +60,12 @@ export function createIntake(options: IntakeOptions): Intake {
 async function receiveBatch(options: IntakeOptions, batch: TapBatch): Promise<Receipt> {
   const { outbox, metrics, log } = options;
   const { tap, source, numbering, events, traceparent } = batch;
+  // Asks whether anyone is there: it leaves no trace.
+  if (events.length === 0) return { accepted: 0, duplicates: 0, rejected: [] };
   const known = numbering ? outbox.positionOf(source, numbering.epoch) : 0;
   const first = numbering?.first ?? 1;
   const duplicates = numbering ? Math.min(Math.max(known - first + 1, 0), events.length) : 0;
-  const missing = numbering && events.length > 0 ? Math.max(first - known - 1, 0) : 0;
+  const missing = numbering ? Math.max(first - known - 1, 0) : 0;
   const idOf = (index: number) => (numbering ? `${source}/${numbering.epoch}/${first + index}` : randomUUID());
 
   const outcome = await process(options, events, duplicates, idOf, traceparent);

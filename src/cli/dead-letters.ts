@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
+import { PusherError } from '../errors.ts';
 import { countDeadLetters, listDeadLetters, purgeDeadLetters, requestReplay } from '../outbox/dead-letters.ts';
 import type { DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
 import { openDatabase } from '../outbox/schema.ts';
@@ -53,11 +54,11 @@ function showCommand(): Command {
     .description('Everything about one dead letter, the message included.')
     .argument('<id>', 'its number', positiveNumber)
     .addOption(configOption())
-    .action((id: number, { config }: { config: string }, command: Command) =>
+    .action((id: number, { config }: { config: string }) =>
       onOutbox(config, (database) => {
         const [letter] = listDeadLetters(database, { ids: [id] }, 1);
-        if (!letter) command.error(`error: there is no dead letter ${id}`, { exitCode: 1 });
-        else print(JSON.stringify(letter, null, 2));
+        if (!letter) throw new PusherError('NOT_FOUND', `there is no dead letter ${id}`);
+        print(JSON.stringify(letter, null, 2));
       }),
     );
 }
