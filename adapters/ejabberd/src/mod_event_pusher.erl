@@ -142,16 +142,17 @@ report_message(Type, Packet, {_, Host, _} = From) ->
 
 %% The JSON is made here, where many processes share the work, and not in the one process of the queue.
 message_json(Type, {_, Host, _} = From, Packet, Xml, Body) ->
-    Id = case xmpp:get_id(Packet) of
-             <<>> -> [];
-             StanzaId -> [{"stanza_id", StanzaId}]
-         end,
-    Event = [{"kind", <<"message">>}, {"at", now_ms()}, {"host", Host}, {"type", atom_to_binary(Type, utf8)},
-             {"from", jid:encode(From)}, {"to", jid:encode(jid:tolower(xmpp:get_to(Packet)))}, {"body", Body} | Id],
-    case json(Event ++ [{"stanza", fxml:element_to_binary(Xml)}]) of
+    Event = [<<"{\"kind\":\"message\",\"at\":">>, integer_to_binary(now_ms()), <<",\"host\":">>, text(Host),
+             <<",\"type\":\"">>, atom_to_binary(Type, utf8), <<"\",\"from\":">>, text(jid:encode(From)),
+             <<",\"to\":">>, text(jid:encode(jid:tolower(xmpp:get_to(Packet)))),
+             stanza_id(xmpp:get_id(Packet)), <<",\"body\":">>, text(Body)],
+    case iolist_to_binary([Event, <<",\"stanza\":">>, text(fxml:element_to_binary(Xml)), $}]) of
         Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
-        _ -> json(Event)
+        _ -> iolist_to_binary([Event, $}])
     end.
+
+stanza_id(<<>>) -> [];
+stanza_id(Id) -> [<<",\"stanza_id\":">>, text(Id)].
 
 %% The state still holds the presence before this one, if there was any: only the first one makes available.
 c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
@@ -589,12 +590,13 @@ presence(At, {_, Host, _} = USR, Present, Count, #{dropped := Dropped} = S) ->
     case admit(Host) of
         true ->
             Sessions = case Count of
-                           {ok, N} -> [{"sessions", N}];
+                           {ok, N} -> [<<",\"sessions\":">>, integer_to_binary(N)];
                            unknown -> []
                        end,
-            Json = json([{"kind", <<"presence">>}, {"at", At}, {"host", Host}, {"jid", jid:encode(USR)},
-                         {"present", Present} | Sessions]),
-            {Seq, Json, S1};
+            Json = [<<"{\"kind\":\"presence\",\"at\":">>, integer_to_binary(At), <<",\"host\":">>, text(Host),
+                    <<",\"jid\":">>, text(jid:encode(USR)), <<",\"present\":">>, atom_to_binary(Present, utf8),
+                    Sessions, $}],
+            {Seq, iolist_to_binary(Json), S1};
         false ->
             atomics:sub(maps:get(gauge, S), ?DROPPED, 1),
             {0, none, S1#{dropped := Dropped + 1}}
@@ -642,8 +644,9 @@ send(S) ->
 post([{First, _} | _] = Events, S) ->
     #{url := Url, headers := Headers, timeout := Timeout, profile := Profile, queue := Queue} = S,
     #{source := Source, epoch := Epoch} = Queue,
-    Body = iolist_to_binary(["{\"source\":", value(Source), ",\"epoch\":", value(Epoch), ",\"first_seq\":",
-                             value(First), ",\"events\":[", lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
+    Body = iolist_to_binary(["{\"source\":", text(Source), ",\"epoch\":", text(Epoch), ",\"first_seq\":",
+                             integer_to_binary(First), ",\"events\":[",
+                             lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
     Request = {Url, Headers, "application/json", Body},
     HttpOptions = [{timeout, Timeout}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
     try httpc:request(post, Request, HttpOptions, [{sync, false}, {body_format, binary}], Profile) of
@@ -1359,21 +1362,29 @@ random_hex() ->
     <<N:64>> = crypto:strong_rand_bytes(8),
     iolist_to_binary(io_lib:format("~16.16.0b", [N])).
 
-%% Not every version of ejabberd brings a JSON library, nor the same one.
-json(Fields) ->
-    iolist_to_binary([${, lists:join($,, [[$", Name, "\":", value(Value)] || {Name, Value} <- Fields]), $}]).
+%% A JSON string. Not every version of ejabberd brings a JSON library, nor the same one. Most texts need no escaping,
+%% and go as they are.
+text(Text) ->
+    [$", escape(Text), $"].
 
-value(N) when is_integer(N) -> integer_to_binary(N);
-value(true) -> <<"true">>;
-value(false) -> <<"false">>;
-value(Text) when is_binary(Text) -> [$", escape(Text, <<>>), $"].
+escape(Text) ->
+    case plain(Text, 0) of
+        Length when Length =:= byte_size(Text) -> Text;
+        Length ->
+            <<Plain:Length/binary, Rest/binary>> = Text,
+            escape(Rest, Plain)
+    end.
 
+%% How many bytes at the start are ASCII that stands for itself.
+plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
+plain(_, N) -> N.
+
+escape(<<C, Rest/binary>>, Acc) when C >= 32, C < 128, C =/= $", C =/= $\\ -> escape(Rest, <<Acc/binary, C>>);
 escape(<<$", Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\\"">>);
 escape(<<$\\, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\\\">>);
 escape(<<$\n, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\n">>);
 escape(<<C, Rest/binary>>, Acc) when C < 32 ->
     escape(Rest, <<Acc/binary, (iolist_to_binary(io_lib:format("\\u~4.16.0b", [C])))/binary>>);
-escape(<<C, Rest/binary>>, Acc) when C < 128 -> escape(Rest, <<Acc/binary, C>>);
 escape(<<C/utf8, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, C/utf8>>);
 %% Not UTF-8: one wrong byte would make the whole batch unreadable.
 escape(<<_, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, 16#FFFD/utf8>>);
