@@ -5,7 +5,7 @@
  * file, the way its README says.
  */
 import { execFile } from 'node:child_process';
-import { globSync } from 'node:fs';
+import { globSync, rmSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ let beam: Promise<string> | undefined;
 export function compileAdapter(): Promise<string> {
   beam ??= (async () => {
     const dir = await mkdtemp(join(tmpdir(), 'adapter-beam-'));
-    process.once('exit', () => void rm(dir, { recursive: true, force: true }));
+    process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
     await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-o', dir, join(adapterDir, 'src/mod_event_pusher.erl')]);
     return dir;
   })();
