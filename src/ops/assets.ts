@@ -24,6 +24,7 @@ const FILES: Readonly<Record<string, URL | string>> = {
   '/confirm.js': own('confirm.js'),
   '/dead-letters.js': own('dead-letters.js'),
   '/dom.js': own('dom.js'),
+  '/letter.js': own('letter.js'),
   '/plots.js': own('plots.js'),
   '/status.js': own('status.js'),
   '/tail.js': own('tail.js'),

@@ -6,6 +6,7 @@
 import { ask } from './api.js';
 import { confirmed } from './confirm.js';
 import { ago, count, keepRows, make, makeRow, moment, plural, setText, topicName } from './dom.js';
+import { createLetter } from './letter.js';
 
 const PAGE = 20;
 const COLUMNS = [
@@ -22,7 +23,6 @@ const section = document.querySelector('#letters');
 const body = section.querySelector('tbody');
 const result = section.querySelector('.result');
 const filter = section.querySelector('form').elements;
-const dialog = document.querySelector('#letter');
 const button = (name) => section.querySelector(`button[name="${name}"]`);
 const selectPage = section.querySelector('input[name="select-page"]');
 
@@ -33,9 +33,10 @@ export function createDeadLetters() {
   let earlier = [];
   let before;
   let selected = new Set();
-  let opened;
   /** The last replay that was asked for here: how many, the newest number then, and whether all were taken up. */
   let replay;
+
+  const showLetter = createLetter((action, id) => act(action, { ids: [id] }, 1, `dead letter ${id}`));
 
   const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
   const matching = () => {
@@ -136,7 +137,7 @@ export function createDeadLetters() {
     tries.textContent = count(attempts);
     const opener = make('button', { type: 'button', class: 'small' }, 'Open');
     opener.setAttribute('aria-label', `Open dead letter ${id}`);
-    opener.addEventListener('click', () => openLetter(id));
+    opener.addEventListener('click', () => showLetter(letters.find((letter) => letter.id === id)));
     open.append(opener);
     return row;
   }
@@ -145,38 +146,6 @@ export function createDeadLetters() {
     row.querySelector('input').checked = selected.has(id);
     setText(row.cells[1], ago(diedAt, Date.now()));
     row.querySelector('.chip').hidden = !replayRequested;
-  }
-
-  function openLetter(id) {
-    const letter = letters.find((letter) => letter.id === id);
-    if (!letter) return;
-    opened = letter;
-    const { reason, detail, topicArn, eventId, attempts, diedAt } = letter;
-    dialog.querySelector('h2').textContent = `Dead letter ${id}`;
-    const fields = {
-      Reason: reason,
-      'What was wrong': detail,
-      Topic: topicArn ?? 'none',
-      Event: eventId,
-      Tries: count(attempts),
-      Since: moment(diedAt),
-    };
-    dialog
-      .querySelector('dl')
-      .replaceChildren(
-        ...Object.entries(fields).map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))),
-      );
-    showContent(undefined);
-    dialog.showModal();
-  }
-
-  function showContent(text) {
-    const pre = dialog.querySelector('pre');
-    const show = dialog.querySelector('button[name="show"]');
-    pre.textContent = text ?? '';
-    pre.hidden = text === undefined;
-    show.setAttribute('aria-expanded', String(!pre.hidden));
-    setText(show, pre.hidden ? 'Show content' : 'Hide content');
   }
 
   /** Asks, does, and says what came of it. */
@@ -246,23 +215,7 @@ export function createDeadLetters() {
   for (const action of ['replay', 'delete']) {
     button(`${action}-selected`).addEventListener('click', () => actOnSelected(action));
     button(`${action}-all`).addEventListener('click', () => actOnAll(action));
-    dialog.querySelector(`button[name="${action}"]`).addEventListener('click', () => {
-      dialog.close();
-      act(action, { ids: [opened.id] }, 1, `dead letter ${opened.id}`);
-    });
   }
-  dialog.querySelector('button[name="show"]').addEventListener('click', async ({ currentTarget }) => {
-    if (currentTarget.getAttribute('aria-expanded') === 'true') {
-      showContent(undefined);
-      return;
-    }
-    try {
-      const { content } = await ask(`dead-letters/${opened.id}`);
-      showContent(JSON.stringify(readable(content), null, 2));
-    } catch (error) {
-      showContent(`Not shown: ${error.message}`);
-    }
-  });
   selectPage.addEventListener('change', () => {
     for (const { id } of letters.slice(0, PAGE)) selectPage.checked ? selected.add(id) : selected.delete(id);
     show();
@@ -277,17 +230,6 @@ export function createDeadLetters() {
 
 /** The highest number among some counts. */
 const newest = (counts) => counts.reduce((most, { newestId }) => Math.max(most, newestId), 0);
-
-/** The message of a notification is JSON in a string; it reads better as what it is. */
-function readable(content) {
-  const message = content.notification?.message;
-  if (typeof message !== 'string') return content;
-  try {
-    return { ...content, notification: { ...content.notification, message: JSON.parse(message) } };
-  } catch {
-    return content;
-  }
-}
 
 function showChoices(select, anything, choices) {
   const chosen = select.value;

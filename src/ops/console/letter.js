@@ -1,0 +1,64 @@
+/** One dead letter, opened. What it holds is fetched only when someone asks to see it, for that goes to the log. */
+import { ask } from './api.js';
+import { count, make, moment, setText } from './dom.js';
+
+const dialog = document.querySelector('#letter');
+const content = dialog.querySelector('pre');
+const button = (name) => dialog.querySelector(`button[name="${name}"]`);
+
+/** @param act called with `replay` or `delete` and the letter's number; answers what opens a letter */
+export function createLetter(act) {
+  let opened;
+  for (const action of ['replay', 'delete'])
+    button(action).addEventListener('click', () => {
+      dialog.close();
+      act(action, opened.id);
+    });
+  button('show').addEventListener('click', async () => {
+    if (!content.hidden) {
+      showContent(undefined);
+      return;
+    }
+    try {
+      const letter = await ask(`dead-letters/${opened.id}`);
+      showContent(JSON.stringify(readable(letter.content), null, 2));
+    } catch (error) {
+      showContent(`Not shown: ${error.message}`);
+    }
+  });
+  return (letter) => {
+    opened = letter;
+    setText(dialog.querySelector('h2'), `Dead letter ${letter.id}`);
+    const rows = fields(letter).map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value)));
+    dialog.querySelector('dl').replaceChildren(...rows);
+    showContent(undefined);
+    dialog.showModal();
+  };
+}
+
+const fields = ({ reason, detail, topicArn, eventId, attempts, diedAt }) => [
+  ['Reason', reason],
+  ['What was wrong', detail],
+  ['Topic', topicArn ?? 'none'],
+  ['Event', eventId],
+  ['Tries', count(attempts)],
+  ['Since', moment(diedAt)],
+];
+
+function showContent(text) {
+  content.textContent = text ?? '';
+  content.hidden = text === undefined;
+  button('show').setAttribute('aria-expanded', String(!content.hidden));
+  setText(button('show'), content.hidden ? 'Show content' : 'Hide content');
+}
+
+/** The message of a notification is JSON in a string; it reads better as what it is. */
+function readable(content) {
+  const message = content.notification?.message;
+  if (typeof message !== 'string') return content;
+  try {
+    return { ...content, notification: { ...content.notification, message: JSON.parse(message) } };
+  } catch {
+    return content; // A plugin may have made a message that is no JSON: then it is shown as it is.
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * Who may use the admin address and the tap: every route there is, without a token, with a wrong and with the right one,
+ * and from another site's page.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, before, describe, it } from 'node:test';
+import { Registry } from 'prom-client';
+import { Agent, type Dispatcher, request } from 'undici';
+import { parseConfig } from '../src/config/load.ts';
+import { createLogger } from '../src/log.ts';
+import { createFlow } from '../src/ops/flow.ts';
+import { createAdminServer } from '../src/ops/server.ts';
+import { createDaemon, type Daemon, SECRET } from './support/daemon.ts';
+import { until } from './support/process.ts';
+import { type StubSns, startStubSns } from './support/stub-sns.ts';
+
+const TOKEN = 'a-token-for-the-console';
+const WRONG = 'another-token-of-length';
+
+/** Those that machines and the login itself need; they hold no data of anybody. */
+const OPEN = [
+  'GET /healthz',
+  'GET /readyz',
+  'GET /metrics',
+  'GET /api/session',
+  'POST /api/login',
+  'POST /api/logout',
+  'GET /',
+  ...['console.css', 'icon.svg', 'uplot.js', 'uplot.css'].map((name) => `GET /${name}`),
+  ...['console', 'api', 'confirm', 'dead-letters', 'dom', 'letter', 'plots', 'status', 'tail'].map(
+    (n) => `GET /${n}.js`,
+  ),
+];
+
+const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
+  'GET /api/live': { expected: 200 },
+  'GET /api/dead-letters': { expected: 200 },
+  'GET /api/dead-letters/:id': { expected: 404 },
+  'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
+  'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
+  'POST /api/topics/try': { body: { arn: 'arn:aws:sns:eu-west-1:123456789012:none' }, expected: 409 },
+};
+
+type Headers = Record<string, string>;
+
+/** Asks; answers the status and headers without waiting for a stream to end. */
+async function ask(
+  base: string,
+  route: string,
+  headers: Headers = {},
+  more: { body?: unknown; agent?: Dispatcher } = {},
+) {
+  const [method, path] = route.replace(':id', '1').split(' ') as [Dispatcher.HttpMethod, string];
+  const json = method === 'POST' ? { 'content-type': 'application/json' } : {};
+  const answer = await request(base + path, {
+    method,
+    headers: { ...json, ...headers },
+    body: method === 'POST' ? JSON.stringify(more.body ?? {}) : null,
+    ...(more.agent && { dispatcher: more.agent }),
+  });
+  const type = String(answer.headers['content-type']);
+  const text = type.startsWith('text/event-stream') ? '' : await answer.body.text();
+  answer.body.on('error', () => undefined).destroy();
+  return { status: answer.statusCode, headers: answer.headers, text };
+}
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+
+async function logIn(base: string, headers: Headers = {}): Promise<string> {
+  const { status, headers: answered } = await ask(base, 'POST /api/login', headers, { body: { token: TOKEN } });
+  assert.equal(status, 200);
+  return String(answered['set-cookie']);
+}
+
+const cookieOf = (setCookie: string): Headers => ({ cookie: String(setCookie.split(';', 1)[0]) });
+
+describe('access', () => {
+  let sns: StubSns;
+  const daemons: Daemon[] = [];
+  const start = async (rest: string) => {
+    const daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, { rest });
+    daemons.push(daemon);
+    await daemon.start();
+    return daemon;
+  };
+  before(async () => {
+    sns = await startStubSns();
+  });
+  after(async () => {
+    for (const daemon of daemons) await daemon[Symbol.asyncDispose]();
+    await sns[Symbol.asyncDispose]();
+  });
+
+  it('is known here for every route that the admin address has', () => {
+    const { routes } = createAdminServer({
+      options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, token: TOKEN },
+      notReady: () => [],
+      registry: new Registry(),
+      flow: createFlow(),
+      state: () => assert.fail('nobody asks'),
+      deadLetters: {} as never,
+      tryTopic: () => false,
+      log: createLogger('silent'),
+    });
+    assert.deepEqual(routes.toSorted(), [...OPEN, ...Object.keys(CLOSED)].toSorted());
+  });
+
+  describe('with admin.token', () => {
+    let daemon: Daemon;
+    let url: string;
+    before(async () => {
+      daemon = await start(`token = "${TOKEN}"`);
+      url = daemon.adminUrl;
+    });
+
+    it('lets probes, Prometheus and the login page through', async () => {
+      for (const route of OPEN) assert.notEqual((await ask(url, route)).status, 401, route);
+      assert.equal((await ask(url, 'GET /metrics', { host: 'pusher.monitoring.svc:5291' })).status, 200);
+    });
+
+    for (const [route, { body, expected }] of Object.entries(CLOSED))
+      it(`${route} needs the token or a session`, async () => {
+        assert.equal((await ask(url, route, {}, { body })).status, 401, 'without');
+        assert.equal((await ask(url, route, bearer(WRONG), { body })).status, 401, 'wrong');
+        assert.equal((await ask(url, route, { authorization: `Basic ${TOKEN}` }, { body })).status, 401, 'Basic');
+        assert.equal((await ask(url, route, { cookie: 'pusher-session=1' }, { body })).status, 401, 'no such session');
+        assert.equal((await ask(url, route, bearer(TOKEN), { body })).status, expected, 'right');
+        const session = cookieOf(await logIn(url));
+        assert.equal((await ask(url, route, session, { body })).status, expected, 'session');
+      });
+
+    it('refuses what another site makes a browser send, session or not', async () => {
+      const session = cookieOf(await logIn(url));
+      for (const [route, { body }] of Object.entries(CLOSED)) {
+        const foreign = { ...session, 'sec-fetch-site': 'cross-site' };
+        assert.equal((await ask(url, route, foreign, { body })).status, 403, `${route} from another site`);
+        if (route.startsWith('GET')) continue;
+        for (const origin of ['https://evil.example', 'null', `${url}1`])
+          assert.equal(
+            (await ask(url, route, { ...session, origin }, { body })).status,
+            403,
+            `${route} from ${origin}`,
+          );
+        assert.notEqual(
+          (await ask(url, route, { ...session, origin: url }, { body })).status,
+          403,
+          `${route} from itself`,
+        );
+      }
+      assert.equal((await ask(url, 'POST /api/login', { origin: 'https://evil.example' })).status, 403);
+    });
+
+    it('refuses forms, which a page can send anywhere', async () => {
+      for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data']) {
+        const headers = { ...bearer(TOKEN), 'content-type': type };
+        const { status } = await ask(url, 'POST /api/dead-letters/delete', headers, { body: { all: true } });
+        assert.equal(status, 415, type);
+      }
+    });
+
+    it('hides what there is and is not', async () => {
+      assert.equal((await ask(url, 'GET /api/nothing')).status, 401);
+      assert.equal((await ask(url, 'GET /api/nothing', bearer(TOKEN))).status, 404);
+    });
+
+    it('gives a cookie that scripts and other sites do not get, and that is Secure behind TLS', async () => {
+      assert.match(
+        await logIn(url),
+        /^pusher-session-[0-9a-f]{8}=[\w-]{43}; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/,
+      );
+      assert.match(await logIn(url, { origin: url.replace('http:', 'https:') }), /; Secure$/);
+    });
+
+    it('ends a session at logout, and the stream that it opened', async () => {
+      const session = cookieOf(await logIn(url));
+      const live = await request(`${url}/api/live`, { headers: session });
+      const ended = once(live.body.resume(), 'end');
+      assert.equal((await ask(url, 'POST /api/logout', session)).status, 200);
+      assert.equal((await ask(url, 'GET /api/dead-letters', session)).status, 401);
+      await ended;
+    });
+
+    it('makes an address wait that sends wrong tokens, and no other', async () => {
+      const agent = new Agent({ localAddress: '127.0.0.9' });
+      const attempt = (token: string) => ask(url, 'POST /api/login', {}, { body: { token }, agent });
+      const statuses = [];
+      for (let n = 0; n < 11; n++) statuses.push((await attempt(`${WRONG}${n}`)).status);
+      assert.deepEqual(statuses, [...Array(10).fill(401), 429]);
+      const blocked = await attempt(TOKEN);
+      assert.equal(blocked.status, 429, 'or guessing could go on');
+      assert.equal(blocked.headers['retry-after'], '60');
+      assert.equal((await ask(url, 'GET /api/live', bearer(TOKEN), { agent })).status, 429);
+      assert.equal((await ask(url, 'GET /healthz', {}, { agent })).status, 200);
+      await logIn(url);
+      await agent.close();
+    });
+
+    it('says in the log who did what, and never the token', async () => {
+      const session = cookieOf(await logIn(url));
+      await ask(url, 'POST /api/dead-letters/delete', session, { body: { reason: 'for-the-log' } });
+      await ask(url, 'POST /api/dead-letters/replay', bearer(TOKEN), { body: { topic: 'arn:for:the:log' } });
+      await ask(url, 'GET /api/live?tail=bodies', session);
+      const logged = () =>
+        daemon
+          .output()
+          .split('\n')
+          .filter((line) => line.includes('"admin: '))
+          .map((line) => JSON.parse(line));
+      await until('three lines', () => logged().some(({ msg }) => msg.includes('message bodies')));
+      const lines = logged();
+      const deleted = lines.find(({ reason }) => reason === 'for-the-log');
+      assert.match(deleted.by, /^session [0-9a-f]{8}$/);
+      assert.deepEqual([deleted.from, deleted.count, deleted.msg], ['127.0.0.1', 0, 'admin: dead letters deleted']);
+      const replayed = lines.find(({ topic }) => topic === 'arn:for:the:log');
+      assert.deepEqual([replayed.by, replayed.msg], ['token', 'admin: replay of dead letters asked for']);
+      const login = lines.findLast(({ msg }) => msg === 'admin: logged in');
+      assert.equal(login.by, deleted.by, 'the session is traced back to its login');
+      assert.ok(!daemon.output().includes(TOKEN) && !daemon.output().includes(WRONG));
+      assert.ok(!daemon.output().includes(String(session.cookie).split('=')[1] as string));
+    });
+  });
+
+  describe('without admin.token', () => {
+    let url: string;
+    before(async () => {
+      url = (await start('')).adminUrl;
+    });
+
+    it('is open to this machine', async () => {
+      const { port } = new URL(url);
+      for (const [route, { body, expected }] of Object.entries(CLOSED))
+        for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, 'localhost:8080', '[::1]'])
+          assert.equal((await ask(url, route, { host }, { body })).status, expected, `${route} for ${host}`);
+      assert.equal((await ask(url, 'POST /api/login', {}, { body: { token: TOKEN } })).status, 409);
+    });
+
+    it('is closed to names that somebody else’s DNS points here', async () => {
+      for (const route of [...OPEN, ...Object.keys(CLOSED)])
+        for (const host of ['evil.example', '127.0.0.1.evil.example', 'localhost.evil.example:80', '10.0.0.1'])
+          assert.equal((await ask(url, route, { host })).status, 403, `${route} for ${host}`);
+    });
+
+    it('is closed to pages of other sites', async () => {
+      for (const [route, { body }] of Object.entries(CLOSED)) {
+        assert.equal((await ask(url, route, { 'sec-fetch-site': 'same-site' }, { body })).status, 403, route);
+        if (route.startsWith('GET')) continue;
+        for (const origin of ['https://evil.example', 'null', 'http://localhost:3000'])
+          assert.equal((await ask(url, route, { origin }, { body })).status, 403, `${route} from ${origin}`);
+      }
+    });
+
+    it('does not start beyond loopback', () => {
+      const text = (admin: string) => `
+        [modules.mod_event_pusher.sns]
+        sns_host = "sns.eu-west-1.amazonaws.com"
+        region = "eu-west-1"
+        access_key_id = "AKIAIOSFODNN7EXAMPLE"
+        secret_access_key = "x"
+        account_id = "123456789012"
+        [admin]
+        ${admin}`;
+      assert.throws(() => parseConfig(text('listen = "0.0.0.0:5291"'), '/pusher.toml'), {
+        message: /admin\.token is missing, and has to be set when `listen` is not a loopback address/,
+      });
+      assert.throws(() => parseConfig(text('token = "too short"'), '/pusher.toml'), {
+        message: /admin\.token is a string, should be a secret of 16 characters or more/,
+      });
+      assert.equal(parseConfig(text(`listen = "[::]:5291"\ntoken = "${TOKEN}"`), '/pusher.toml').admin.token, TOKEN);
+    });
+  });
+
+  describe('of the tap', () => {
+    let base: string;
+    before(async () => {
+      base = new URL((await start('')).tapUrl).origin;
+    });
+    const body = { source: 'access@test', events: [] };
+
+    for (const [route, expected] of [
+      ['POST /v1/events', 200],
+      ['GET /v1/events', 404],
+      ['GET /', 404],
+      ['GET /api/live', 404],
+      ['POST /api/dead-letters/delete', 404],
+    ] as const)
+      it(`${route} needs the secret`, async () => {
+        assert.equal((await ask(base, route, {}, { body })).status, 401, 'without');
+        assert.equal((await ask(base, route, bearer(WRONG), { body })).status, 401, 'wrong');
+        assert.equal((await ask(base, route, bearer(TOKEN), { body })).status, 401, 'another');
+        assert.equal((await ask(base, route, bearer(SECRET), { body })).status, expected, 'right');
+      });
+  });
+});
