@@ -1,11 +1,22 @@
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, beforeEach, describe, it } from 'node:test';
-import { createDaemon, type Daemon } from '../../test/support/daemon.ts';
+import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
+import { commandLine } from '../../test/support/command-line.ts';
 import type { NewDeadLetter } from '../outbox/outbox.ts';
 import { openSqliteOutbox } from '../outbox/sqlite.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
+
+const SNS = `
+[modules.mod_event_pusher.sns]
+sns_host = "sns.eu-west-1.amazonaws.com"
+region = "eu-west-1"
+access_key_id = "AKIAIOSFODNN7EXAMPLE"
+secret_access_key = "wJalrXUtnFEMI"
+account_id = "123456789012"
+`;
 
 const letter = (n: number, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
   eventId: `s/x/${n}`,
@@ -23,29 +34,33 @@ const LETTERS = [
   letter(3, { topicArn: `${TOPIC}.fifo` }),
 ];
 
-describe('dead-letters', { timeout: 120_000 }, () => {
-  let daemon: Daemon;
-  const dead = (...args: string[]) => daemon.command('dead-letters', ...args);
-
+describe('dead-letters', () => {
+  let folder: string;
+  let files = 0;
+  let outboxFile: string;
+  let config: string;
   before(async () => {
-    daemon = await createDaemon({ url: 'http://127.0.0.1:9', region: 'eu-west-1', accountId: '123456789012' });
+    folder = await mkdtemp(path.join(tmpdir(), 'dead-letters-'));
   });
-  after(() => daemon[Symbol.asyncDispose]());
-  beforeEach(async (t) => {
-    // A file of its own for each test.
-    await daemon.configure({ outbox: `path = "./${t.name.replace(/\W+/g, '-')}.db"` });
+  after(() => rm(folder, { recursive: true, force: true }));
+  beforeEach(async () => {
+    files += 1;
+    outboxFile = path.join(folder, `${files}.db`);
+    config = path.join(folder, `${files}.toml`);
+    await writeFile(config, `${SNS}[outbox]\npath = "./${files}.db"\n`);
   });
 
-  async function fill(name: string): Promise<void> {
-    const file = path.join(daemon.folder, `${name.replace(/\W+/g, '-')}.db`);
-    const outbox = openSqliteOutbox({ file, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
+  const dead = (t: TestContext, ...args: string[]) => commandLine(t, 'dead-letters', ...args, '--config', config);
+
+  async function fill(): Promise<void> {
+    const outbox = openSqliteOutbox({ file: outboxFile, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
     await outbox.commit({ position: undefined, notifications: [], deadLetters: LETTERS });
     await outbox.close();
   }
 
   it('list: a line each, without what was written', async (t) => {
-    await fill(t.name);
-    assert.deepEqual(await dead('list'), {
+    await fill();
+    assert.deepEqual(await dead(t, 'list'), {
       code: 0,
       output: [
         '1\t2026-11-22T12:00:00.000Z\tInvalidParameter\tuser_message_sent\ts/x/1\tattempts 3\tHTTP 400: no',
@@ -57,12 +72,10 @@ describe('dead-letters', { timeout: 120_000 }, () => {
   });
 
   it('list: what was asked for, as JSON, and how many there are', async (t) => {
-    await fill(t.name);
-    const [{ output: limited }, { output: json }, { output: none }] = await Promise.all([
-      dead('list', '--reason', 'InvalidParameter', '--limit', '1'),
-      dead('list', '--topic', `${TOPIC}.fifo`, '--json'),
-      dead('list', '--reason', 'unheard-of'),
-    ]);
+    await fill();
+    const { output: limited } = await dead(t, 'list', '--reason', 'InvalidParameter', '--limit', '1');
+    const { output: json } = await dead(t, 'list', '--topic', `${TOPIC}.fifo`, '--json');
+    const { output: none } = await dead(t, 'list', '--reason', 'unheard-of');
     assert.match(limited, /^1\t[^\n]*\n1 of 2 dead letters\n$/);
     const { id, content } = JSON.parse(json);
     assert.deepEqual([id, content], [3, LETTERS[2]?.content]);
@@ -70,8 +83,9 @@ describe('dead-letters', { timeout: 120_000 }, () => {
   });
 
   it('show: everything', async (t) => {
-    await fill(t.name);
-    const [shown, missing] = await Promise.all([dead('show', '2'), dead('show', '99')]);
+    await fill();
+    const shown = await dead(t, 'show', '2');
+    const missing = await dead(t, 'show', '99');
     assert.equal(shown.code, 0);
     assert.deepEqual(JSON.parse(shown.output), {
       id: 2,
@@ -87,9 +101,9 @@ describe('dead-letters', { timeout: 120_000 }, () => {
   });
 
   it('replay: marks, and says so in the list', async (t) => {
-    await fill(t.name);
-    assert.deepEqual(await dead('replay', '1', '3', '99'), { code: 0, output: '2 marked for replay\n' });
-    const { output } = await dead('list');
+    await fill();
+    assert.deepEqual(await dead(t, 'replay', '1', '3', '99'), { code: 0, output: '2 marked for replay\n' });
+    const { output } = await dead(t, 'list');
     assert.deepEqual(
       output.split('\n').map((line) => line.includes('(replay requested)')),
       [true, false, true, false, false],
@@ -97,16 +111,16 @@ describe('dead-letters', { timeout: 120_000 }, () => {
   });
 
   it('purge: deletes by number, reason, topic, and all', async (t) => {
-    await fill(t.name);
-    assert.deepEqual(await dead('purge', '1', '--reason', 'malformed'), { code: 0, output: '0 deleted\n' });
-    assert.deepEqual(await dead('purge', '1'), { code: 0, output: '1 deleted\n' });
-    assert.deepEqual(await dead('purge', '--reason', 'malformed'), { code: 0, output: '1 deleted\n' });
-    assert.deepEqual(await dead('purge', '--all'), { code: 0, output: '1 deleted\n' });
-    assert.deepEqual(await dead('list'), { code: 0, output: '0 dead letters\n' });
+    await fill();
+    assert.deepEqual(await dead(t, 'purge', '1', '--reason', 'malformed'), { code: 0, output: '0 deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '1'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '--reason', 'malformed'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '--all'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead(t, 'list'), { code: 0, output: '0 dead letters\n' });
   });
 
-  it('says that there is no outbox yet, and makes none', async () => {
-    const { code, output } = await dead('list');
+  it('says that there is no outbox yet, and makes none', async (t) => {
+    const { code, output } = await dead(t, 'list');
     assert.equal(code, 1);
     assert.match(output, /outbox .*\.db does not exist: the daemon makes it at its first start\n$/);
   });

@@ -1,18 +1,16 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import { commandLine } from '../../test/support/command-line.ts';
 import { BIN } from '../../test/support/daemon.ts';
 import { launch } from '../../test/support/process.ts';
 
-const run = async (...args: string[]): Promise<{ code: number | null; output: string }> => {
-  const child = await launch(process.execPath, [BIN, ...args]);
-  return { code: await child.exited, output: child.output() };
-};
-
-describe('the command line', { concurrency: 2, timeout: 120_000 }, () => {
+describe('the command line', () => {
   it('says which release it is', async () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-    assert.deepEqual(await run('--version'), { code: 0, output: `${version}\n` });
+    const child = await launch(process.execPath, [BIN, '--version']);
+    assert.equal(await child.exited, 0);
+    assert.equal(child.output(), `${version}\n`);
   });
 
   for (const command of [
@@ -22,9 +20,10 @@ describe('the command line', { concurrency: 2, timeout: 120_000 }, () => {
     ['dead-letters'],
     ['dead-letters', 'list'],
     ['dead-letters', 'replay'],
+    ['dead-letters', 'show'],
   ])
-    it(`explains itself: ${command.join(' ')} --help`, async () => {
-      const { code, output } = await run(...command, '--help');
+    it(`explains itself: ${command.join(' ')} --help`, async (t) => {
+      const { code, output } = await commandLine(t, ...command, '--help');
       assert.equal(code, 0);
       assert.match(output, new RegExp(`^Usage: xmpp-event-pusher ${command.join(' ')}`));
     });
@@ -37,17 +36,16 @@ describe('the command line', { concurrency: 2, timeout: 120_000 }, () => {
     ['a number that is none', ['dead-letters', 'show', 'first'], /'first' is invalid.*whole number above zero/],
     ['nothing chosen', ['dead-letters', 'purge'], /error: say which: their numbers, --reason, --topic or --all/],
   ] as const)
-    it(`exits with 2 at ${what}`, async () => {
-      const { code, output } = await run(...args);
+    it(`exits with 2 at ${what}`, async (t) => {
+      const { code, output } = await commandLine(t, ...args);
       assert.equal(code, 2);
       assert.match(output, problem);
     });
 
-  for (const command of [['run'], ['check'], ['dead-letters', 'list']])
-    it(`exits with 1 when the configuration can not be read: ${command.join(' ')}`, async () => {
-      const { code, output } = await run(...command, '--config', '/nowhere/pusher.toml');
-      assert.equal(code, 1);
-      assert.match(output, /can't read the configuration \/nowhere\/pusher\.toml: ENOENT/);
-      assert.doesNotMatch(output, /\n\s+at /, 'no stack for what is not a bug');
-    });
+  it('exits with 1 when the configuration can not be read', async (t) => {
+    const { code, output } = await commandLine(t, 'dead-letters', 'list', '--config', '/nowhere/pusher.toml');
+    assert.equal(code, 1);
+    assert.match(output, /can't read the configuration \/nowhere\/pusher\.toml: ENOENT/);
+    assert.doesNotMatch(output, /\n\s+at /, 'no stack for what is not a bug');
+  });
 });

@@ -74,8 +74,8 @@ describe('HTTP tap', () => {
     });
     await post({ source: 't', events: [] });
     assert.deepEqual(batches, [
-      { tap: 'http', source: 's', numbering: { epoch: 'x', first: 1 }, events: BATCH.events },
-      { tap: 'http', source: 't', numbering: undefined, events: [] },
+      { tap: 'http', source: 's', numbering: { epoch: 'x', first: 1 }, events: BATCH.events, traceparent: undefined },
+      { tap: 'http', source: 't', numbering: undefined, events: [], traceparent: undefined },
     ]);
   });
 
