@@ -60,8 +60,6 @@ export function openDatabase(file: string, options: { create: boolean }): Databa
     database = new DatabaseSync(file, { timeout: 5_000 });
     // WAL and FULL: a commit is on disk when it returns, also at a loss of power (https://www.sqlite.org/pragma.html#pragma_synchronous).
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
-    // Most rows live for less than a second: with a longer log (32 MiB) they never reach the database file at all.
-    database.exec('PRAGMA wal_autocheckpoint = 8000');
     prepareTables(database, file);
     return database;
   } catch (error) {
@@ -105,6 +103,16 @@ const unusable = (file: string, problem: string, cause?: unknown) =>
 export const faultOf = (file: string, error: unknown): PusherError =>
   error instanceof PusherError ? error : unusable(file, describe(error), error);
 
+/** Whether it was raised for want of room on the disk. */
+export function isDiskFull(error: unknown): boolean {
+  const { errcode, code, cause } = error as { errcode?: number; code?: string; cause?: unknown };
+  return (
+    code === 'ENOSPC' ||
+    (errcode !== undefined && (errcode & 0xff) === 13) ||
+    (cause !== undefined && isDiskFull(cause))
+  );
+}
+
 /** What SQLite's or the system's error means for the person who has to mend it. */
 export function describe(error: unknown): string {
   const { errcode, code } = error as { errcode?: number; code?: string };
@@ -112,7 +120,7 @@ export function describe(error: unknown): string {
   const primary = errcode === undefined ? undefined : errcode & 0xff;
   if (primary === 11 || primary === 26)
     return 'is damaged, or no SQLite database: move it away to start empty, or restore it from a backup';
-  if (primary === 13 || code === 'ENOSPC') return "can't grow: the disk is full";
+  if (isDiskFull(error)) return "can't grow: the disk is full";
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return "can't be written: check the owner and mode of the file and its folder";
   if (primary === 5) return 'is locked by another process';

@@ -179,6 +179,7 @@ describe('SQLite outbox, when something is wrong', () => {
     const settled = outbox.settle([{ notification: kept }]);
     await unlink(ballast);
     await settled;
+    await until('the disk to be usable again', () => outbox.state().fault === undefined);
     await outbox.commit({ ...intake(notification('now')), position: POSITION });
     assert.equal(outbox.state().fault, undefined);
     assert.equal(outbox.positionOf('s', 'x'), 5);
@@ -192,6 +193,39 @@ describe('SQLite outbox, when something is wrong', () => {
     await again.close();
   });
 
+  it('strikes out what SNS has on a disk that its own notifications filled, also after a kill, and goes on', async () => {
+    await using disk = await mountSmallDisk('6m');
+    const onDisk = path.join(disk.folder, 'outbox.db');
+    let outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    let committed = 0;
+    const fill = async () => {
+      for (;;) {
+        const batch = Array.from({ length: 20 }, (_, n) => notification(`e${committed + n}`, 'x'.repeat(1_000)));
+        await outbox.commit(intake(...batch));
+        committed += batch.length;
+      }
+    };
+    await assert.rejects(fill, { code: 'OUTBOX_UNUSABLE', message: /the disk is full/ });
+    assert.ok(committed > 1_000, `${committed} fitted`);
+    const depth = () => outbox.state().topics[0]?.depth;
+
+    for (let round = 0; depth() !== 0; round++) {
+      const taken = await outbox.take(TOPIC, 100);
+      await outbox.settle(taken.map((notification) => ({ notification })));
+      if (round !== 3) continue;
+      // As after a kill: what was not settled is still there, and a start needs room too.
+      await outbox.close();
+      outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    }
+    await until('the disk to be usable again', () => outbox.state().fault === undefined);
+    await outbox.commit(intake(notification('again')));
+    assert.deepEqual(
+      (await outbox.take(TOPIC, 10)).map(({ eventId }) => eventId),
+      ['again'],
+    );
+    await outbox.close();
+  });
+
   it('fails a whole group and keeps nothing of it when the disk fails it', async () => {
     await using disk = await mountSmallDisk('2m');
     const outbox = openSqliteOutbox({ file: path.join(disk.folder, 'outbox.db'), maxBytes: 1e9 });
@@ -201,6 +235,7 @@ describe('SQLite outbox, when something is wrong', () => {
       assert.equal((result.reason as PusherError).code, 'OUTBOX_UNUSABLE');
     }
     assert.deepEqual(await outbox.take(TOPIC, 10), []);
+    await until('the disk to be usable again', () => outbox.state().fault === undefined);
     await outbox.commit(intake(notification('small')));
     const taken = await outbox.take(TOPIC, 10);
     assert.deepEqual(

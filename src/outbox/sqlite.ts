@@ -1,21 +1,13 @@
 /**
  * The embedded outbox: one SQLite file.
  *
- * Maintained invariants:
- * - All writes of one turn of the event loop share one transaction and one fsync (a group commit); each caller learns of
- *   its own part only when the whole is on disk. One caller's fault (an outbox that is full) never fails another's.
- * - `#depth`, `#positions` and `#queues` change only after the transaction that they mirror.
- * - A queue that is not `behind` holds, in order, every notification of its topic that was committed and not yet taken.
- *
- * A topic's newest notifications are handed on from memory while its publisher keeps up. When it does not (a pause, an
- * outage, a start with a backlog) the queue forgets them and reads from disk until it has caught up.
+ * Maintained invariant: `#depth`, `#positions` and `#queues` change only after the transaction that they mirror.
  */
-
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
+import { GroupCommit } from './group-commit.ts';
 import type {
   DeadLetter,
   DeadLetters,
@@ -27,40 +19,12 @@ import type {
   SourceState,
   Stored,
 } from './outbox.ts';
-import { describe, faultOf, lockOutbox, openDatabase, pragma } from './schema.ts';
+import { createReserve } from './reserve.ts';
+import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
+import { type Shelf, TopicQueue } from './topic-queue.ts';
 
-/** How many notifications, and bytes, of one topic wait in memory before its queue turns to the disk. */
-const QUEUE_LIMIT = 20_000;
-const QUEUE_BYTES = 32 * 1_048_576;
-/** How many rows one read from disk looks at, so that another topic's backlog can't hold the event loop up. */
-const READ_WINDOW = 20_000;
-/**
- * How long settlements wait for more to share their fsync with, in milliseconds; a tap's commit takes them along at once.
- * Nobody waits for a settlement but the slot that its request had.
- */
-const COMPANY_MS = 2;
-/** How long a failed disk is left alone before settlements are tried again, in milliseconds. */
-const FAULT_PAUSE_MS = 1_000;
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
 const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
-
-interface Queue {
-  readonly id: number;
-  readonly arn: string;
-  /** Last number read from disk, while behind. */
-  cursor: number;
-  behind: boolean;
-  rows: Stored[];
-  bytes: number;
-}
-
-interface Write {
-  /** Runs inside the transaction. */
-  readonly apply: (now: number) => void;
-  /** Runs when it is on disk. */
-  readonly done: () => void;
-  readonly failed: (error: PusherError) => void;
-}
 
 interface SqliteOutboxOptions {
   readonly file: string;
@@ -74,6 +38,17 @@ interface SqliteOutboxOptions {
  * @throws PusherError OUTBOX_UNUSABLE or OUTBOX_LOCKED
  */
 export function openSqliteOutbox(options: SqliteOutboxOptions): Outbox {
+  try {
+    return open(options);
+  } catch (error) {
+    // A start writes too. After it, the outbox takes nothing new until the disk has room again.
+    if (!isDiskFull(error)) throw error;
+    createReserve(options.file).release();
+    return open(options);
+  }
+}
+
+function open(options: SqliteOutboxOptions): Outbox {
   const lock = lockOutbox(options.file);
   let database: DatabaseSync | undefined;
   try {
@@ -94,21 +69,21 @@ class SqliteOutbox implements Outbox {
   readonly #lock: { release(): void };
   readonly #now: () => number;
   readonly #sql: Statements;
-  readonly #queues = new Map<string, Queue>();
+  readonly #queues = new Map<string, TopicQueue>();
+  readonly #shelf: Shelf;
   readonly #depth = new Map<string, number>();
   readonly #positions = new Map<string, SourceState>();
   readonly #listeners = new Set<() => void>();
-  #pending: Write[] = [];
-  #immediate: NodeJS.Immediate | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #writer: GroupCommit;
   #lastSeq: number;
+  /** As it was before the transaction that is being written. */
+  #seqBefore = 0;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
   /** Whether the transaction that was written just now brought notifications. */
   #brought = false;
   #bytes = 0;
   #pageSize: number;
-  #fault: string | undefined;
   #closed = false;
 
   constructor(options: SqliteOutboxOptions, database: DatabaseSync, lock: { release(): void }) {
@@ -121,17 +96,46 @@ class SqliteOutbox implements Outbox {
     this.#pageSize = pragma(database, 'page_size');
     this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
     this.#forgetOldEpochs();
-    for (const row of database.prepare('SELECT id, arn, depth FROM topic').all() as unknown as (Queue & {
-      depth: number;
-    })[]) {
-      this.#queues.set(row.arn, { id: row.id, arn: row.arn, cursor: 0, behind: true, rows: [], bytes: 0 });
-      this.#depth.set(row.arn, row.depth);
+    this.#shelf = {
+      read: (topic, after, upTo, limit) =>
+        (this.#sql.read.all(after, upTo, topic, limit) as unknown as Row[]).map(toStored),
+      next: (after) => this.#sql.next.get(after)?.seq as number | undefined,
+      last: () => this.#lastSeq,
+      closed: () => this.#closed,
+    };
+    for (const { id, arn, depth } of database.prepare('SELECT id, arn, depth FROM topic').all()) {
+      this.#queues.set(String(arn), new TopicQueue(Number(id), this.#shelf, true));
+      this.#depth.set(String(arn), Number(depth));
     }
     const sources = database
       .prepare('SELECT source, epoch, last, holes, missing, heard_at AS "heardAt" FROM source')
       .all() as unknown as SourceState[];
     for (const state of sources) this.#positions.set(positionKey(state.source, state.epoch), { ...state });
     this.#measure();
+    const reserve = createReserve(options.file);
+    // Most rows live for less than a second: with a long log they never reach the database file at all.
+    database.exec(`PRAGMA wal_autocheckpoint = ${Math.floor((reserve.size * 0.9) / this.#pageSize)}`);
+    this.#writer = new GroupCommit({
+      database,
+      file: options.file,
+      reserve,
+      now: this.#now,
+      begin: () => {
+        this.#depthChange.clear();
+        this.#seqBefore = this.#lastSeq;
+      },
+      end: () => {
+        for (const [arn, change] of this.#depthChange) this.#sql.changeDepth.run(change, arn);
+      },
+      committed: () => {
+        for (const [arn, change] of this.#depthChange) this.#depth.set(arn, (this.#depth.get(arn) ?? 0) + change);
+        this.#measure();
+      },
+      undone: () => {
+        this.#lastSeq = this.#seqBefore;
+      },
+      finished: () => this.#announce(),
+    });
   }
 
   positionOf(source: string, epoch: string): number {
@@ -144,65 +148,53 @@ class SqliteOutbox implements Outbox {
     const stored: Stored[] = [];
     let position: SourceState | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#write(
-      {
-        apply: (now) => {
-          stored.length = 0;
-          for (const notification of intake.notifications) stored.push(this.#insert(notification, now));
-          for (const letter of intake.deadLetters) insertDeadLetter(this.#database, letter, now);
-          for (const id of intake.replaces ?? []) this.#sql.deleteDeadLetter.run(id);
-          if (intake.position) position = this.#savePosition(intake.position, now);
-        },
-        done: () => {
-          if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
-          for (const notification of stored) this.#enqueue(notification);
-          this.#brought ||= stored.length > 0;
-          resolve();
-        },
-        failed: reject,
+    this.#writer.add({
+      apply: (now) => {
+        stored.length = 0;
+        for (const notification of intake.notifications) stored.push(this.#insert(notification, now));
+        for (const letter of intake.deadLetters) insertDeadLetter(this.#database, letter, now);
+        for (const id of intake.replaces ?? []) this.#sql.deleteDeadLetter.run(id);
+        if (intake.position) position = this.#savePosition(intake.position, now);
       },
-      true,
-    );
+      done: () => {
+        if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
+        for (const notification of stored) this.#enqueue(notification);
+        this.#brought ||= stored.length > 0;
+        resolve();
+      },
+      failed: reject,
+    });
     return promise;
   }
 
   async take(topicArn: string, limit: number): Promise<Stored[]> {
     const queue = this.#queues.get(topicArn);
-    if (!queue || this.#closed) return [];
-    if (queue.behind) return this.#read(queue, limit);
-    const rows = queue.rows.splice(0, limit);
-    for (const { bytes } of rows) queue.bytes -= bytes;
-    return rows;
+    return queue && !this.#closed ? queue.take(limit) : [];
   }
 
   async fetch(seqs: readonly number[]): Promise<Stored[]> {
     if (this.#closed) return [];
-    const rows = this.#sql.fetch.all(JSON.stringify(seqs)) as unknown as (NotificationRow & { arn: string })[];
-    return rows.map((row) => toStored(row, row.arn));
+    return (this.#sql.fetch.all(JSON.stringify(seqs)) as unknown as Row[]).map(toStored);
   }
 
   rewind(): void {
-    for (const queue of this.#queues.values()) Object.assign(queue, { cursor: 0, behind: true, rows: [], bytes: 0 });
+    for (const queue of this.#queues.values()) queue.rewind();
   }
 
   settle(settlements: readonly Settlement[]): Promise<void> {
     // Too late to write it down: the notification stays, and goes out once more at the next start.
     if (this.#closed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
-    const write: Write = {
-      apply: (now) => {
-        for (const { notification, dead } of settlements) {
-          // Settled twice when a reload did not wait for a request that hung: it counts once.
-          if (this.#sql.deleteNotification.run(notification.seq).changes === 0) continue;
-          this.#changeDepth(notification.topicArn, -1);
-          if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
-        }
-      },
-      done: resolve,
-      // What SNS has must not be sent again: the verdict is kept until the disk takes it.
-      failed: () => this.#write(write, false),
+    const apply = (now: number) => {
+      for (const { notification, dead } of settlements) {
+        // Settled twice when a reload did not wait for a request that hung: it counts once.
+        if (this.#sql.deleteNotification.run(notification.seq).changes === 0) continue;
+        this.#changeDepth(notification.topicArn, -1);
+        if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
+      }
     };
-    this.#write(write, false);
+    // What SNS has must not be sent again: this may wait for the disk, but never fail.
+    this.#writer.add({ apply, done: resolve }, true);
     return promise;
   }
 
@@ -219,7 +211,7 @@ class SqliteOutbox implements Outbox {
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
       oldestAt: this.#closed ? undefined : (this.#sql.oldest.get()?.committed_at as number | undefined),
-      fault: this.#fault,
+      fault: this.#writer.fault?.message,
     };
   }
 
@@ -231,8 +223,7 @@ class SqliteOutbox implements Outbox {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#flush();
-    this.#cancelFlush();
+    this.#writer.close();
     this.#database.close();
     this.#lock.release();
   }
@@ -248,7 +239,7 @@ class SqliteOutbox implements Outbox {
 
   #topicId(arn: string): number {
     const known = this.#queues.get(arn);
-    if (known) return known.id;
+    if (known) return known.topic;
     // Not before the commit, for a rollback would leave a queue without its topic: ask the table meanwhile.
     this.#sql.insertTopic.run(arn);
     return Number(this.#sql.topicId.get(arn)?.id);
@@ -285,86 +276,15 @@ class SqliteOutbox implements Outbox {
     const { topicArn } = notification;
     let queue = this.#queues.get(topicArn);
     if (!queue) {
-      queue = {
-        id: Number(this.#sql.topicId.get(topicArn)?.id),
-        arn: topicArn,
-        cursor: 0,
-        behind: false,
-        rows: [],
-        bytes: 0,
-      };
+      queue = new TopicQueue(this.#topicId(topicArn), this.#shelf, false);
       this.#queues.set(topicArn, queue);
     }
-    if (queue.behind) return;
-    queue.rows.push(notification);
-    queue.bytes += notification.bytes;
-    if (queue.rows.length <= QUEUE_LIMIT && queue.bytes <= QUEUE_BYTES) return;
-    queue.cursor = (queue.rows[0] as Stored).seq - 1;
-    queue.rows = [];
-    queue.bytes = 0;
-    queue.behind = true;
+    queue.push(notification);
   }
 
-  async #read(queue: Queue, limit: number): Promise<Stored[]> {
-    for (;;) {
-      const end = queue.cursor + READ_WINDOW;
-      const rows = this.#sql.read.all(queue.cursor, end, queue.id, limit) as unknown as NotificationRow[];
-      queue.cursor = rows.length === limit ? (rows.at(-1) as NotificationRow).seq : end;
-      // Nothing can be committed between this and the next commit's enqueue: all of it runs in one turn.
-      if (queue.cursor >= this.#lastSeq) queue.behind = false;
-      if (rows.length > 0 || !queue.behind) return rows.map((row) => toStored(row, queue.arn));
-      queue.cursor = Math.max(queue.cursor, this.#firstSeqAfter(queue.cursor) - 1);
-      // A million rows of other topics are looked through in many turns.
-      await nextTurn();
-      if (this.#closed) return [];
-    }
-  }
-
-  #firstSeqAfter(seq: number): number {
-    return Number(this.#sql.next.get(seq)?.seq ?? this.#lastSeq + 1);
-  }
-
-  #write(write: Write, urgent: boolean): void {
-    this.#pending.push(write);
-    if (this.#fault !== undefined) this.#timer ??= setTimeout(() => this.#flush(), FAULT_PAUSE_MS);
-    else if (urgent) this.#immediate ??= setImmediate(() => this.#flush());
-    else this.#timer ??= setTimeout(() => this.#flush(), COMPANY_MS);
-  }
-
-  #cancelFlush(): void {
-    clearImmediate(this.#immediate);
-    clearTimeout(this.#timer);
-    this.#immediate = undefined;
-    this.#timer = undefined;
-  }
-
-  #flush(): void {
-    this.#cancelFlush();
-    const writes = this.#pending;
-    if (writes.length === 0) return;
-    this.#pending = [];
-    const lastSeq = this.#lastSeq;
-    this.#depthChange.clear();
-    try {
-      this.#database.exec('BEGIN IMMEDIATE');
-      const now = this.#now();
-      for (const write of writes) write.apply(now);
-      for (const [arn, change] of this.#depthChange) this.#sql.changeDepth.run(change, arn);
-      this.#database.exec('COMMIT');
-      this.#fault = undefined;
-    } catch (error) {
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      this.#lastSeq = lastSeq;
-      this.#fault = `outbox ${this.#options.file} ${describe(error)}`;
-      const fault = new PusherError('OUTBOX_UNUSABLE', this.#fault, error);
-      for (const write of writes) write.failed(fault);
-      return;
-    }
-    for (const [arn, change] of this.#depthChange) this.#depth.set(arn, (this.#depth.get(arn) ?? 0) + change);
-    this.#measure();
-    for (const write of writes) write.done();
+  /** Not before all of a group is queued: a listener that takes at once may read from disk, where all of it is. */
+  #announce(): void {
     if (!this.#brought) return;
-    // Not before all of the group is queued: a listener that takes at once may read from disk, where all of it is.
     this.#brought = false;
     for (const listener of this.#listeners) listener();
   }
@@ -402,8 +322,9 @@ const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']
   };
 };
 
-interface NotificationRow {
+interface Row {
   seq: number;
+  arn: string;
   order_key: string;
   event_id: string;
   at: number;
@@ -412,10 +333,10 @@ interface NotificationRow {
   bytes: number;
 }
 
-const toStored = (row: NotificationRow, topicArn: string): Stored => ({
+const toStored = (row: Row): Stored => ({
   seq: row.seq,
   eventId: row.event_id,
-  topicArn,
+  topicArn: row.arn,
   orderKey: row.order_key,
   at: row.at,
   message: row.message,
@@ -441,19 +362,16 @@ type Statements = Record<
   StatementSync
 >;
 
+const SELECT = `SELECT seq, arn, order_key, event_id, at, message, attributes, bytes
+  FROM notification JOIN topic ON topic.id = notification.topic`;
+
 function prepare(database: DatabaseSync): Statements {
   const sql = (text: string) => database.prepare(text);
   return {
     insert: sql('INSERT INTO notification VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
     deleteNotification: sql('DELETE FROM notification WHERE seq = ?'),
-    read: sql(
-      'SELECT seq, order_key, event_id, at, message, attributes, bytes FROM notification WHERE seq > ? AND seq <= ? AND topic = ? ORDER BY seq LIMIT ?',
-    ),
-    fetch: sql(
-      `SELECT seq, order_key, event_id, at, message, attributes, bytes, arn
-         FROM notification JOIN topic ON topic.id = notification.topic
-        WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`,
-    ),
+    read: sql(`${SELECT} WHERE seq > ? AND seq <= ? AND topic = ? ORDER BY seq LIMIT ?`),
+    fetch: sql(`${SELECT} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`),
     next: sql('SELECT seq FROM notification WHERE seq > ? ORDER BY seq LIMIT 1'),
     oldest: sql('SELECT committed_at FROM notification ORDER BY seq LIMIT 1'),
     insertTopic: sql('INSERT OR IGNORE INTO topic (arn) VALUES (?)'),

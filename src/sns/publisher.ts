@@ -83,8 +83,8 @@ interface Topic {
 }
 
 /** How many notifications, and bytes, of one topic are held in memory: enough to fill every slot from many lanes. */
-const WINDOW = 10_000;
-const WINDOW_BYTES = 32 * 1_048_576;
+const WINDOW = 4_000;
+const WINDOW_BYTES = 16 * 1_048_576;
 /** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
 const MOST_PARKED = 1_000_000;
 /** How many are taken from the outbox at a time. */
