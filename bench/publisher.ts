@@ -15,6 +15,7 @@ const IN_FLIGHT = 100;
 const SELF = fileURLToPath(import.meta.url);
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 const ENTRIES = 10;
+const WARM_UP_MS = 3_000;
 
 /** Publishes to an endpoint until the time is over. */
 type Loop = (endpoint: string, over: () => boolean) => Promise<void>;
@@ -94,9 +95,9 @@ interface Report {
   readonly warm: number;
 }
 
-/** Lets a loop run for a second to warm up, then measures it. */
+/** Lets a loop warm up, then measures it. */
 async function measure(loop: Loop, endpoint: string, seconds: number): Promise<Report> {
-  const warmUntil = clock() + 1_000;
+  const warmUntil = clock() + WARM_UP_MS;
   await loop(endpoint, () => clock() > warmUntil);
   const { accepted } = (await (await fetch(`${endpoint}/stats`)).json()) as { accepted: number };
   const [begin, cpu] = [clock(), process.cpuUsage()];
