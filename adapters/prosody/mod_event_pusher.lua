@@ -221,8 +221,10 @@ end
 
 local deliver;
 
+local event_byte = ("{"):byte();
+
 local function is_event(line)
-	return line:byte(1) == 123; -- {
+	return line:byte(1) == event_byte;
 end
 
 local write_bytes = flush_bytes;
@@ -491,7 +493,7 @@ end
 -- The lines in the text that make a batch from the first one on. Returns how many, and where the last one ends.
 local function count_lines(text)
 	local count, stop = 0, 0;
-	while count < limit and text:byte(stop + 1) == 123 do -- {
+	while count < limit and text:byte(stop + 1) == event_byte do
 		local newline = text:find("\n", stop + 1, true);
 		if not newline then break; end
 		count, stop = count + 1, newline;
@@ -502,7 +504,7 @@ end
 -- Moves a segment's head over what was dropped there.
 local function skip_dropped(segment, text)
 	local stop = 0;
-	while text:byte(stop + 1) == 33 do -- !
+	while text:sub(stop + 1, stop + 1) == "!" do
 		local number, next_line = text:match("^!(%d+)[^\n]*\n()", stop + 1);
 		if not number then break; end
 		segment.head_seq, stop = tonumber(number) + 1, next_line - 1;
@@ -511,25 +513,26 @@ local function skip_dropped(segment, text)
 	return stop > 0;
 end
 
+-- The next batch; or nil, with an error when the file can't be read, without one when it isn't what was written.
 local function read_batch(segment)
 	-- Mostly all that is left makes one batch, and nothing was dropped in between.
 	local count, rest = segment.count, segment.size - segment.head;
 	if rest <= batch_bytes and count <= limit and segment.last - segment.head_seq + 1 == count then
 		local events, err = read_at(segment, segment.head, rest - 2);
-		if not events or #events < rest - 2 then return nil, err or segment.path; end
+		if not events or #events < rest - 2 or not is_event(events) then return nil, err; end
 		return { segment = segment, first = segment.head_seq, count = count, bytes = rest, events = events };
 	end
 	local bytes = batch_bytes;
 	while true do
 		local text, err = read_at(segment, segment.head, bytes);
-		if not text then return nil, err or segment.path; end
+		if not text then return nil, err; end
 		local stop;
 		count, stop = count_lines(text);
 		if count > 0 then
 			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = text:sub(1, stop - 2) };
 		elseif not skip_dropped(segment, text) then
 			-- The first line is longer than that.
-			if #text < bytes then return nil, segment.path; end
+			if #text < bytes then return nil; end
 			bytes = bytes * 4;
 		end
 	end
@@ -549,7 +552,7 @@ local function next_batch()
 			if batch then return batch; end
 			close_reader();
 			-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
-			if (lfs.attributes(segment.path, "size") or 0) >= segment.size then
+			if err and (lfs.attributes(segment.path, "size") or 0) >= segment.size then
 				report_unreadable(err);
 				return retry(backoff_max);
 			end
