@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -42,6 +42,16 @@ describe('loading a plugin', () => {
       await write(name, text);
       assert.equal(guid(await loadPlugin(name, config)), `${path.extname(name).slice(1)} alice`);
     });
+
+  it('is loaded anew when its file was changed, for a reload of the daemon', async () => {
+    await write('changing.mjs', 'export const userGuid = () => "before";');
+    await utimes(path.join(folder, 'changing.mjs'), 1_000, 1_000);
+    const before = await loadPlugin('./changing.mjs', config);
+    assert.equal(guid(before), 'before');
+    await write('changing.mjs', 'export const userGuid = () => "after";');
+    assert.equal(guid(await loadPlugin('./changing.mjs', config)), 'after');
+    assert.equal(guid(before), 'before');
+  });
 
   it('takes an absolute path', async () => {
     await write('absolute.mjs', 'export const userGuid = () => "absolute";');

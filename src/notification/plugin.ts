@@ -2,6 +2,7 @@
  * The plugin: user code that names users, adds message attributes and filters events. This file is its contract, loads
  * it, and turns what it returns into what SNS takes.
  */
+import { statSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -79,7 +80,12 @@ const isRecord = (value: unknown): value is Record<string, unknown> => typeof va
 /** Imports a path or a package as a module beside the configuration file would, which `import` by itself can't. */
 async function importFrom(configFile: string, name: string): Promise<Record<string, unknown>> {
   const isPath = /^[./]/.test(name) || /\.[cm]?[jt]s$/.test(name);
-  if (isPath) return import(pathToFileURL(path.resolve(path.dirname(configFile), name)).href);
+  if (isPath) {
+    const url = pathToFileURL(path.resolve(path.dirname(configFile), name));
+    // Node keeps a module for ever under its URL; so a file that was changed gets another one, for a reload to see it.
+    url.search = String(statSync(url, { throwIfNoEntry: false })?.mtimeMs ?? '');
+    return import(url.href);
+  }
   const parentURL = pathToFileURL(configFile).href;
   const hooks = registerHooks({
     resolve: (specifier, context, next) => next(specifier, specifier === name ? { ...context, parentURL } : context),
