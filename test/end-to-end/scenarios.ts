@@ -186,7 +186,10 @@ export function scenarios(name: string, startServer: StartServer): void {
 
     it('nothing for a message without a body, of another type, or for a change of status', async () => {
       const client = await connect(server, 'quiet', 'phone');
-      await message(client, { to: 'bob@localhost', extra: [xml('active', { xmlns: 'http://jabber.org/protocol/chatstates' })] });
+      await message(client, {
+        to: 'bob@localhost',
+        extra: [xml('active', { xmlns: 'http://jabber.org/protocol/chatstates' })],
+      });
       await message(client, { to: 'bob@localhost', type: 'normal', body: 'normal' });
       await message(client, { to: 'bob@localhost', type: 'headline', body: 'headline' });
       await presence(client, undefined, xml('show', {}, 'away'));

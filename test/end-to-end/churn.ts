@@ -1,0 +1,137 @@
+/**
+ * Two hundred people come, write and go in every way there is, while the daemon is killed and started again and the tap
+ * answers 503 at random. Afterwards each session has come and gone exactly once, and every message has arrived, in order.
+ */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { startMoodyProxy } from '../support/moody-proxy.ts';
+import { until } from '../support/process.ts';
+import type { StartServer, XmppServer } from '../support/server.ts';
+import { type Received, type Sns, startSns } from '../support/sns.ts';
+import { connect, message } from '../support/xmpp.ts';
+
+const PEOPLE = 200;
+const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);
+
+/** What one person did, as its own client knows it. */
+interface Diary {
+  readonly user: string;
+  logins: number;
+  readonly messages: string[];
+}
+
+export function churn(name: string, startServer: StartServer): void {
+  it(`${name}: ${PEOPLE} people come and go for ${SECONDS} s while the daemon dies again and again`, async () => {
+    await using sns = await startSns(Object.values(TOPICS));
+    await using daemon = await createDaemon(sns, { sns: 'presence = "session"\n attributes = ["event_id"]' });
+    await daemon.start();
+    await using proxy = await startMoodyProxy(daemon.tapUrl, 0.2);
+    await using server = await startServer({ url: proxy.url, secret: SECRET });
+
+    const over = Date.now() + SECONDS * 1_000;
+    const running = () => Date.now() < over;
+    const diaries = Array.from({ length: PEOPLE }, (_, n) => ({ user: `person${n}`, logins: 0, messages: [] }));
+    const killing = killAgainAndAgain(daemon, running);
+    const reading = readOn(sns, running);
+    await Promise.all(diaries.map((diary) => live(diary, server, running)));
+    await reading;
+    const kills = await killing;
+    proxy.mood = 0;
+
+    const logins = diaries.reduce((sum, diary) => sum + diary.logins, 0);
+    const messages = diaries.reduce((sum, diary) => sum + diary.messages.length, 0);
+    const wanted = 2 * logins + messages;
+    await until(
+      `all ${wanted} events of ${logins} sessions to arrive`,
+      async () => {
+        await sns.receive(0);
+        return distinct(sns.received).length >= wanted;
+      },
+      120_000,
+    );
+    await settled(daemon);
+    await sns.receive(0);
+
+    for (const diary of diaries) compare(diary, distinct(aboutUser(sns.received, diary.user)));
+    const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
+    for (const [, holes] of metrics.matchAll(/source_holes_total\{[^}]*\} (\d+)/g))
+      assert.equal(holes, '0', 'a hole in the numbers');
+    assert.ok(kills >= SECONDS / 6, `the daemon was killed ${kills} times`);
+    assert.ok(proxy.refusals > 0);
+  });
+}
+
+async function killAgainAndAgain(daemon: Daemon, running: () => boolean): Promise<number> {
+  let kills = 0;
+  while (running()) {
+    await sleep(1_000 + Math.random() * 3_000);
+    await daemon.kill();
+    kills += 1;
+    await sleep(Math.random() * 500);
+    await daemon.start({ ready: false });
+  }
+  return kills;
+}
+
+async function readOn(sns: Sns, running: () => boolean): Promise<void> {
+  while (running()) {
+    await sns.receive(0);
+    await sleep(200);
+  }
+}
+
+/** Comes, writes, and goes, one way or another, until the time is over. */
+async function live(diary: Diary, server: XmppServer, running: () => boolean): Promise<void> {
+  await sleep(Math.random() * 3_000);
+  while (running()) {
+    const client = await connect(server, diary.user, `r${diary.logins}`);
+    diary.logins += 1;
+    const texts = Math.floor(Math.random() * 4);
+    for (let n = 0; n < texts; n++) {
+      const text = `${diary.user} ${diary.messages.length}`;
+      await message(client, { to: `person${Math.floor(Math.random() * PEOPLE)}@localhost`, body: text });
+      diary.messages.push(text);
+      await sleep(Math.random() * 1_500);
+    }
+    const end = Math.random();
+    if (end < 0.4) client.cut();
+    else if (end < 0.7) await client.closeStream();
+    else await client.logout();
+    await sleep(500 + Math.random() * 4_000);
+  }
+}
+
+/** First arrivals: what came twice is counted once, by the event's id. */
+function distinct(received: readonly Received[]): Received[] {
+  const seen = new Set<string>();
+  return received.filter(({ attributes }) => {
+    const id = attributes.event_id?.Value ?? '';
+    return !seen.has(id) && seen.add(id);
+  });
+}
+
+const aboutUser = (received: readonly Received[], user: string) =>
+  received.filter(({ body }) => (body.user_id ?? body.from_user_id) === `${user}@localhost`);
+
+function compare({ user, logins, messages }: Diary, received: readonly Received[]): void {
+  const presence = received.filter(({ topic }) => topic === TOPICS.presence).map(({ body }) => body.present);
+  assert.equal(presence.filter((present) => present).length, logins, `${user} came online for each session`);
+  assert.equal(presence.filter((present) => !present).length, logins, `${user} went offline for each session`);
+  let open = 0;
+  for (const present of presence) {
+    open += present ? 1 : -1;
+    assert.ok(open >= 0, `${user} went offline before coming online`);
+  }
+  const texts = received.filter(({ topic }) => topic === TOPICS.pm).map(({ body }) => body.message);
+  assert.deepEqual(texts, messages, `messages of ${user}`);
+}
+
+async function settled(daemon: Daemon): Promise<void> {
+  await until('the outbox to be empty', async () => {
+    const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
+    const depths = [...metrics.matchAll(/outbox_notifications\{[^}]*\} (\d+)/g)];
+    return depths.every(([, depth]) => depth === '0');
+  });
+}

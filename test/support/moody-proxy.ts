@@ -1,0 +1,49 @@
+/** A proxy before the tap that answers 503 at random, as a daemon does whose outbox is full. */
+import { createServer, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface MoodyProxy extends AsyncDisposable {
+  readonly url: string;
+  /** How often it answered 503 itself. */
+  readonly refusals: number;
+  /** Share of the requests that it refuses, 0 to 1. */
+  mood: number;
+}
+
+export async function startMoodyProxy(tapUrl: string, mood: number): Promise<MoodyProxy> {
+  let refusals = 0;
+  const proxy = { mood };
+  const refuse = (response: ServerResponse, retryAfter: string) => {
+    response.writeHead(503, { 'content-type': 'application/json', 'retry-after': retryAfter });
+    response.end('{"error":{"code":"moody","message":"not now"}}');
+  };
+  const server = createServer((incoming, response) => {
+    if (Math.random() < proxy.mood) {
+      refusals += 1;
+      incoming.resume();
+      refuse(response, '1');
+      return;
+    }
+    const { headers } = incoming;
+    const outgoing = request(tapUrl, { method: 'POST', headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+      answer.once('error', () => response.destroy());
+    });
+    // The daemon is away: whoever posts sees what it would see without this proxy.
+    outgoing.once('error', () => response.destroy());
+    incoming.pipe(outgoing);
+  });
+  server.listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  return Object.defineProperties(proxy, {
+    url: { value: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events` },
+    refusals: { get: () => refusals },
+    [Symbol.asyncDispose]: {
+      value: async () => {
+        server.closeAllConnections();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    },
+  }) as MoodyProxy;
+}
