@@ -38,8 +38,9 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
   pusher = await startPusher(config, log, dryRun);
   void service.ready();
   log.info({ signal: await asked }, 'stopping: requests under way may end, the rest stays in the outbox');
-  void service.stopping();
+  const told = service.stopping();
   await pusher.stop();
+  await told;
   log.info('stopped');
 }
 
