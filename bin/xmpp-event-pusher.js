@@ -10,6 +10,14 @@ const { existsSync } = await import('node:fs');
 // A checkout runs its TypeScript as it is; the package brings it compiled.
 const source = new URL('../src/cli/main.ts', import.meta.url);
 const { main } = await import(existsSync(source) ? source.href : new URL('../dist/cli/main.js', import.meta.url).href);
+// Whoever reads what this writes may stop reading (`… | head`): then there is nobody to write for.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
 const code = await main(process.argv);
-// Whatever a plugin left open must not keep the process: a supervisor waits for its end.
+// Whatever a plugin left open must not keep the process: a supervisor waits for its end. What was written to a pipe is
+// queued, and goes first.
+await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((sent) => stream.write('', sent))));
 process.exit(code);

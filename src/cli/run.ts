@@ -20,8 +20,6 @@ export function runCommand(): Command {
       const config = loadConfig(file);
       if (dryRun) await runDry(config, file);
       else await run(config, file, createLogger(config.log.level));
-      // Whatever a plugin left open must not keep the process.
-      process.exit(0);
     });
 }
 
