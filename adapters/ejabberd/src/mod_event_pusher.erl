@@ -98,7 +98,8 @@ mod_doc() ->
 
 mod_status() ->
     Held = [io_lib:format("~ts: ~B", [Host, max(0, atomics:get(Gauge, ?HELD))])
-            || Host <- ejabberd_option:hosts(), Gauge <- [persistent_term:get({?MODULE, Host}, none)], Gauge =/= none],
+            || Host <- ejabberd_option:hosts(),
+               Gauge <- [persistent_term:get({?MODULE, Host}, none)], Gauge =/= none],
     lists:flatten(["events not yet delivered: " | lists:join(", ", Held)]).
 
 proc(Host) ->
@@ -133,10 +134,11 @@ report_message(Type, Packet, {_, Host, _} = From) ->
     case fxml:get_subtag(Xml, <<"body">>) of
         false -> ok;
         Body ->
-            case admit(Host) of
-                true ->
-                    cast(Host, {message, message_json(Type, From, Packet, Xml, fxml:get_tag_cdata(Body))});
-                false -> ok
+            Gauge = persistent_term:get({?MODULE, Host}),
+            case admit(Gauge) of
+                true -> cast(Host, {message, message_json(Type, From, Packet, Xml, fxml:get_tag_cdata(Body))});
+                %% One marker for all that are dropped until it is seen: it says where in the order they were.
+                false -> atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso cast(Host, dropped)
             end
     end.
 
@@ -192,12 +194,10 @@ cast(Host, Message) ->
     gen_server:cast(proc(Host), Message).
 
 %% One more event, if the queue has room for it. Bounds the mailbox too.
-admit(Host) ->
-    Gauge = persistent_term:get({?MODULE, Host}),
+admit(Gauge) ->
     case atomics:add_get(Gauge, ?HELD, 1) > atomics:get(Gauge, ?MAX) of
         true ->
             atomics:sub(Gauge, ?HELD, 1),
-            atomics:add(Gauge, ?DROPPED, 1),
             false;
         false -> true
     end.
@@ -252,6 +252,8 @@ handle_call(_Request, _From, S) ->
 
 handle_cast({message, Json}, S) ->
     {noreply, add({message, Json}, S)};
+handle_cast(dropped, S) ->
+    {noreply, add(dropped, S)};
 handle_cast({available, At, Pid, USR}, S) ->
     {noreply, available(At, Pid, USR, S)};
 handle_cast({unavailable, At, Pid, _USR}, S) ->
@@ -357,32 +359,26 @@ pump_until(Done, Deadline, S) ->
             end
     end.
 
-tick(#{unwritten := Unwritten, queue := Queue, host := Host} = S) ->
-    S1 = take_dropped(S),
-    case S1 of
-        #{dropped := 0} -> S1;
-        #{dropped := N} ->
-            S2 = log_seldom(full, error, "~ts: the queue is full (queue_max): ~B events dropped since the last such line",
-                            [Host, N], S1),
-            %% Logged now: the count starts again. Otherwise it goes on.
-            S3 = case S2 =:= S1 of
-                     true -> S2;
-                     false -> S2#{dropped := 0}
-                 end,
-            case Unwritten =:= [] andalso Queue =/= none of
-                true -> arm(?ACK_MS, S3);
-                false -> S3
-            end
+tick(#{dropped := 0} = S) ->
+    S;
+tick(#{dropped := N, host := Host, logged := Logged} = S) ->
+    Text = "~ts: the queue is full (queue_max): ~B events dropped since the last such line",
+    case log_seldom(full, error, Text, [Host, N], S) of
+        #{logged := Logged} -> S;
+        Told -> Told#{dropped := 0}
     end.
 
 %%%------------------------------------------------------------------------------------------------- sessions
 
-available(At, Pid, USR, #{pids := Pids, run := Run} = S) ->
+available(At, Pid, USR, #{pids := Pids, jids := Jids, run := Run} = S) ->
     case maps:is_key(Pid, Pids) of
         true -> S;
         false ->
+            %% A session that this one replaces may take its time to end, but ends first.
+            Replaced = maps:get(USR, Jids, []),
+            S1 = lists:foldl(fun(Former, Acc) -> unavailable(At, Former, Acc) end, S, Replaced),
             Ref = new_ref(Run),
-            add({up, At, Ref, USR, Pid}, bind(Pid, Ref, USR, S))
+            add({up, At, Ref, USR, Pid}, bind(Pid, Ref, USR, S1))
     end.
 
 unavailable(At, Pid, S) ->
@@ -439,21 +435,29 @@ end_all(#{pids := Pids, handover := Handover} = S) ->
 
 %% At a start: which sessions of the ledger live on (only this module was stopped), which ended meanwhile, which
 %% ended with the server's former run; and which came while nobody watched.
-reconcile(Ledger, #{host := Host, run := Run} = S) ->
-    Present = present_sessions(Host),
+reconcile(Ledger, #{host := Host} = S) ->
     At = now_ms(),
-    {Dead, S1} =
-        maps:fold(
-          fun({Node, R, _} = Ref, {USR, Pid, _}, {DeadAcc, Acc}) when Node =:= node(), R =:= Run ->
-                  case is_map_key(Pid, Present) andalso not is_map_key(Pid, maps:get(pids, Acc)) of
-                      true -> {DeadAcc, bind(Pid, Ref, USR, Acc)};
-                      false -> {DeadAcc, add({down, At, Ref, USR}, Acc)}
-                  end;
-             (Ref, {USR, _, Seq}, {DeadAcc, Acc}) -> {[{dead, At, Ref, USR, Seq} | DeadAcc], Acc}
-          end, {[], S}, Ledger),
+    Present = present_sessions(Host),
+    {Ours, Former} = lists:partition(fun({Ref, _}) -> is_of_this_run(Ref, S) end, maps:to_list(Ledger)),
+    Known = maps:from_list([{Pid, known} || {_, {_, Pid, _}} <- Ours]),
+    Newcomers = maps:from_list([{USR, Pid} || {Pid, USR} <- maps:to_list(maps:without(maps:keys(Known), Present))]),
+    S1 = lists:foldl(fun(Entry, Acc) -> live_on(At, Entry, Present, Newcomers, Acc) end, S, Ours),
     %% First of all of them that they were there: so the users' counts go down one by one.
-    S2 = lists:foldl(fun add/2, S1, [{revive, Ref, USR} || {dead, _, Ref, USR, _} <- Dead] ++ Dead),
+    Revived = [{revive, Ref, USR} || {Ref, {USR, _, _}} <- Former],
+    Dead = [{dead, At, Ref, USR, Seq} || {Ref, {USR, _, Seq}} <- Former],
+    S2 = lists:foldl(fun add/2, S1, Revived ++ Dead),
     maps:fold(fun(Pid, USR, Acc) -> available(At, Pid, USR, Acc) end, S2, Present).
+
+is_of_this_run({Node, Run, _}, #{run := Run}) -> Node =:= node();
+is_of_this_run(_, _) -> false.
+
+%% A session of the same address in another process was resumed while nobody watched.
+live_on(At, {Ref, {USR, Pid, _}}, Present, Newcomers, #{pids := Pids} = S) ->
+    case {is_map_key(Pid, Present) andalso not is_map_key(Pid, Pids), Newcomers} of
+        {true, _} -> bind(Pid, Ref, USR, S);
+        {false, #{USR := New}} when not is_map_key(New, Pids) -> add({move, Ref, New}, bind(New, Ref, USR, S));
+        _ -> add({down, At, Ref, USR}, S)
+    end.
 
 %% The available sessions of this node.
 present_sessions(Host) ->
@@ -533,8 +537,8 @@ question(_) -> [].
 %% Gives the events their numbers and commits them. `Counts` are the census's answers, or `unknown` for all.
 write(Items, Counts, S) ->
     {Ops, _, S1} = lists:foldl(fun write_item/2, {[], Counts, S}, Items),
-    #{unwritten := Unwritten} = S2 = take_dropped(S1),
-    commit(S2#{unwritten := Unwritten ++ lists:reverse(Ops) ++ skip_op(S2)}).
+    #{unwritten := Unwritten, next := Next} = S1,
+    commit(S1#{unwritten := Unwritten ++ lists:reverse([{next, Next} | Ops])}).
 
 write_item(Item, {Ops, Counts, S}) ->
     {Count, Rest} = case {question(Item), Counts} of
@@ -580,14 +584,18 @@ op({gone, At, USR, Count}, _, S) ->
         {0, none, S1} -> {none, S1};
         {Seq, Json, S1} -> {{event, Seq, Json}, S1}
     end;
+%% What the hooks had to drop uses up its numbers.
+op(dropped, _, #{gauge := Gauge, next := Next, dropped := Dropped} = S) ->
+    N = atomics:exchange(Gauge, ?DROPPED, 0),
+    {none, S#{next := Next + N, dropped := Dropped + N}};
 op({revive, _, _}, _, S) ->
     {none, S};
 op({ack, Seq}, _, S) ->
     {{ack, Seq}, S}.
 
-presence(At, {_, Host, _} = USR, Present, Count, #{dropped := Dropped} = S) ->
+presence(At, {_, Host, _} = USR, Present, Count, #{dropped := Dropped, gauge := Gauge} = S) ->
     {Seq, S1} = number(S),
-    case admit(Host) of
+    case admit(Gauge) of
         true ->
             Sessions = case Count of
                            {ok, N} -> [<<",\"sessions\":">>, integer_to_binary(N)];
@@ -598,20 +606,11 @@ presence(At, {_, Host, _} = USR, Present, Count, #{dropped := Dropped} = S) ->
                     Sessions, $}],
             {Seq, iolist_to_binary(Json), S1};
         false ->
-            atomics:sub(maps:get(gauge, S), ?DROPPED, 1),
             {0, none, S1#{dropped := Dropped + 1}}
     end.
 
 number(#{next := Next} = S) ->
     {Next, S#{next := Next + 1}}.
-
-%% Numbers for what the hooks had to drop.
-take_dropped(#{gauge := Gauge, next := Next, dropped := Dropped} = S) ->
-    N = atomics:exchange(Gauge, ?DROPPED, 0),
-    S#{next := Next + N, dropped := Dropped + N}.
-
-skip_op(#{next := Next}) ->
-    [{next, Next}].
 
 commit(#{unwritten := [{next, Next}], queue := #{next := Next}} = S) ->
     S#{unwritten := []};
@@ -725,7 +724,8 @@ recovered(#{host := Host, url := Url, gauge := Gauge} = S) ->
     S#{trouble := none}.
 
 trouble({{_, 401, _}, _, _}) -> {401, error, "it refuses the secret (status 401)"};
-trouble({{_, 400, _}, _, Body}) -> {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
+trouble({{_, 400, _}, _, Body}) ->
+    {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
 trouble({{_, Status, _}, _, _}) -> {Status, warning, io_lib:format("it answers ~B", [Status])};
 trouble({error, {failed_connect, Details}}) ->
     {unreachable, warning, io_lib:format("no connection (~0p)", [element(3, lists:last([{x, x, unknown} | Details]))])};
@@ -791,7 +791,8 @@ open_queue(#{host := Host, gauge := Gauge} = S) ->
         #{next := Next, ledger := Ledger, undelivered := Undelivered} = Queue ->
             atomics:add(Gauge, ?HELD, Undelivered),
             Undelivered > 0 andalso log(notice, "~ts: ~B events wait for delivery", [Host, Undelivered]),
-            arm(0, reconcile(Ledger, S#{queue := Queue, next := Next}))
+            %% What was dropped meanwhile may have left its marker with a process that is gone.
+            arm(0, add(dropped, reconcile(Ledger, S#{queue := Queue, next := Next})))
     catch
         throw:{file, Path, Reason} ->
             erlang:send_after(?DISK_RETRY_MS, self(), open_again),
@@ -821,7 +822,8 @@ open(Dir, Host) ->
 
 segments(Dir) ->
     Names = must(Dir, file:list_dir(Dir)),
-    lists:sort([list_to_integer(filename:basename(Name, ".seg")) || Name <- Names, filename:extension(Name) =:= ".seg"]).
+    lists:sort([list_to_integer(filename:basename(Name, ".seg"))
+                || Name <- Names, filename:extension(Name) =:= ".seg"]).
 
 path(Dir, Number) ->
     filename:join(Dir, io_lib:format("~10..0B.seg", [Number])).
@@ -1182,7 +1184,7 @@ census(Owner, Host, Run) ->
 census(Owner, Host, Run, Ready) ->
     receive
         {count, Id, Ops} ->
-            Owner ! {counted, Id, count(Host, Run, Ops, Ready)},
+            Owner ! {counted, Id, count(Host, Ops, Ready)},
             census(Owner, Host, Run, Ready);
         {mnesia_system_event, {mnesia_down, Node}} when Ready ->
             claim(Owner, Host, Run, Node),
@@ -1207,7 +1209,8 @@ prepare(Owner, Host, Run) ->
             [claim(Owner, Host, Run, Node) || Node <- Others],
             true;
         [Reason | _] ->
-            log(error, "~ts: no table to count the cluster's sessions in (~0p); events go without their number", [Host, Reason]),
+            log(error, "~ts: no table to count the cluster's sessions in (~0p); events go without their number",
+                [Host, Reason]),
             false
     end.
 
@@ -1243,18 +1246,19 @@ loaded(Table) ->
 rows(Host) ->
     mnesia:dirty_select(?SESSIONS, [{{?SESSIONS, {'_', Host}, '_'}, [], ['$_']}]).
 
-count(_, _, Ops, false) ->
+count(_, Ops, false) ->
     [unknown || _ <- Ops];
-count(Host, Run, Ops, true) ->
-    lists:append([count_part(Host, Run, Part) || Part <- slices(Ops, 300)]).
+count(Host, Ops, true) ->
+    lists:append([count_part(Host, Part) || Part <- slices(Ops, 300)]).
 
 %% The rows are locked in one order on all nodes, so that two transactions rarely have to try again.
-count_part(Host, Run, Ops) ->
+count_part(Host, Ops) ->
     Count = fun() ->
                     Users = lists:usort([element(3, Op) || Op <- Ops]),
                     Rows = maps:from_list([{User, read_row(User)} || User <- Users]),
-                    {Counts, Rows1} = lists:mapfoldl(fun(Op, Acc) -> count_one(Op, Host, Run, Acc) end, Rows, Ops),
-                    [write_row(User, map_get(User, Rows1)) || User <- Users, map_get(User, Rows1) =/= map_get(User, Rows)],
+                    {Counts, Rows1} = lists:mapfoldl(fun(Op, Acc) -> count_one(Op, Host, Acc) end, Rows, Ops),
+                    [write_row(User, map_get(User, Rows1))
+                     || User <- Users, map_get(User, Rows1) =/= map_get(User, Rows)],
                     Counts
             end,
     case mnesia:transaction(Count) of
@@ -1264,32 +1268,32 @@ count_part(Host, Run, Ops) ->
             [unknown || _ <- Ops]
     end.
 
-count_one(Op, Host, Run, Rows) ->
+count_one(Op, Host, Rows) ->
     User = element(3, Op),
     Row = map_get(User, Rows),
-    {Count, Row1} = count_op(Op, Host, Run, Row),
+    {Count, Row1} = count_op(Op, Host, Row),
     {Count, Rows#{User := Row1}}.
 
-count_op({up, Ref, _, Resource}, _, _, Row) ->
+count_op({up, Ref, _, Resource}, _, Row) ->
     entered(Ref, Resource, Row);
-count_op({down, Ref, _}, _, _, Row) ->
+count_op({down, Ref, _}, _, Row) ->
     left(Ref, Row);
-count_op({expire, Ref, _}, _, _, Row) ->
+count_op({expire, Ref, _}, _, Row) ->
     case lists:keymember(Ref, 1, Row) of
         true -> left(Ref, Row);
         false -> {gone, Row}
     end;
 %% Resumed here; on another node it began.
-count_op({take, Ref, _, Resource}, _, _, Row) ->
+count_op({take, Ref, _, Resource}, _, Row) ->
     case [Other || {{Node, _, _}, R} = Other <- Row, R =:= Resource, Node =/= node()] of
         [{Former, _} | _] -> {taken, lists:keyreplace(Former, 1, Row, {Ref, Resource})};
         [] -> entered(Ref, Resource, Row)
     end;
 %% Of a former run of this node, unless a survivor has told of the run's sessions.
-count_op({revive, {_, Former, _} = Ref, _, Resource}, Host, Run, Row) ->
-    case is_mine({Host, node(), Former}, Run) of
-        true -> entered(Ref, Resource, Row);
-        false -> {gone, Row}
+count_op({revive, {Node, Former, _} = Ref, _, Resource}, Host, Row) ->
+    case is_claimed({Host, Node, Former}) of
+        true -> {gone, Row};
+        false -> entered(Ref, Resource, Row)
     end.
 
 entered(Ref, Resource, Row) ->
@@ -1300,14 +1304,9 @@ left(Ref, Row) ->
     Row1 = lists:keydelete(Ref, 1, Row),
     {{ok, length(Row1)}, Row1}.
 
-%% Whether a former run's sessions are for its own node to tell of, and not told of by a survivor.
-is_mine(Key, Run) ->
-    case mnesia:read(?CLAIMS, Key, write) of
-        [{_, _, {Claimant, _}}] when Claimant =/= node() -> false;
-        _ ->
-            mnesia:write({?CLAIMS, Key, {node(), Run}}),
-            true
-    end.
+%% Whether a survivor has told of the sessions of a former run of this node.
+is_claimed(Key) ->
+    mnesia:read(?CLAIMS, Key, write) =/= [].
 
 %% The sessions are read before it is looked whether the node is back: so they can only be those of its former run.
 claim(Owner, Host, Run, Node) ->
