@@ -1,8 +1,11 @@
 /** The contract, and what is ejabberd's own: how it is installed, configured and restarted, and what its queue survives. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { globSync, readFileSync } from 'node:fs';
-import { appendFile, cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFile, cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
@@ -126,6 +129,61 @@ describe('ejabberd: configured and restarted', () => {
   });
 });
 
+describe('ejabberd: https', () => {
+  test('the certificate and its name are checked, against the authorities of ca_file', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
+    try {
+      const { key, cert, ca } = certificate(dir);
+      const taken: string[] = [];
+      const tap = https.createServer({ key, cert }, (request, response) => {
+        let body = '';
+        request.setEncoding('utf8').on('data', (text: string) => {
+          body += text;
+        });
+        request.on('end', () => {
+          taken.push(body);
+          response.end('{"accepted":1,"duplicates":0,"rejected":[]}');
+        });
+      });
+      await new Promise<void>((resolve) => tap.listen(0, '127.0.0.1', resolve));
+      const { port } = tap.address() as AddressInfo;
+      await using server = await startEjabberd({ url: `https://localhost:${port}/v1/events` });
+      const alice = await connect(server, someone('alice'), 'phone');
+      await until('the authority to be refused', () => server.log().includes('Unknown CA'));
+      assert.deepEqual(taken, []);
+
+      await server.configure({ settings: `ca_file: "${ca}"`, url: `https://127.0.0.1:${port}/v1/events` });
+      await server.api('reload_config');
+      await until('the name to be refused', () => server.log().includes('hostname_check_failed'));
+      assert.deepEqual(taken, []);
+
+      await server.configure({ url: `https://localhost:${port}/v1/events` });
+      await server.api('reload_config');
+      await until('the events', () => taken.join().includes(alice.jid));
+      tap.closeAllConnections();
+      await new Promise((resolve) => tap.close(resolve));
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+});
+
+/** A certificate for `localhost` by an authority of its own. */
+function certificate(dir: string): { key: Buffer; cert: Buffer; ca: string } {
+  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: 'ignore' });
+  const newKey = ['-newkey', 'rsa:2048', '-nodes', '-keyout'];
+  openssl('req', '-x509', ...newKey, 'ca.key', '-out', 'ca.pem', '-days', '2', '-subj', '/CN=Test authority');
+  openssl('req', ...newKey, 'key.pem', '-out', 'request.pem', '-subj', '/CN=localhost');
+  writeFileSync(join(dir, 'names'), 'subjectAltName=DNS:localhost\n');
+  const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '2'];
+  openssl('x509', '-req', '-in', 'request.pem', ...signed, '-out', 'cert.pem');
+  return {
+    key: readFileSync(join(dir, 'key.pem')),
+    cert: readFileSync(join(dir, 'cert.pem')),
+    ca: join(dir, 'ca.pem'),
+  };
+}
+
 describe('ejabberd: installed into a running server', () => {
   test('module_install, with sessions open, and again after an absence', async () => {
     await using tap = await startCollector();
@@ -153,22 +211,31 @@ describe('ejabberd: installed into a running server', () => {
     const leaves = await connect(server, someone('leaves'), 'phone');
     await fence(server, tap);
 
+    const resumes = await connect(server, someone('resumes'), 'phone', { smacks: true });
+    await fence(server, tap);
+
     assert.equal(await server.api('module_uninstall', { module: 'mod_event_pusher' }), 0, server.log());
     await leaves.logout();
+    resumes.cut();
+    assert.equal(await resumes.resume(), true);
     const comes = await connect(server, someone('comes'), 'phone');
     assert.equal(await server.api('module_install', { module: 'mod_event_pusher' }), 0, server.log());
+    await fence(server, tap);
     await alice.logout();
+    await resumes.logout();
     await expectEvents(
       server,
       tap,
-      [alice.bare, leaves.bare, comes.bare],
+      [alice.bare, leaves.bare, comes.bare, resumes.bare],
       [
         `+${alice.jid} 1`,
         `chat ${alice.jid} > bob@localhost: seen`,
         `+${leaves.jid} 1`,
+        `+${resumes.jid} 1`,
         `-${leaves.jid} 0`,
         `+${comes.jid} 1`,
         `-${alice.jid} 0`,
+        `-${resumes.jid} 0`,
       ],
     );
     assert.equal(epochs(tap), 1);
