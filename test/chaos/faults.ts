@@ -8,8 +8,9 @@ type Draw = (random: Random, request: StubRequest) => Fault;
 const FAULTS: readonly (readonly [perMille: number, Draw])[] = [
   [10, () => ({ kind: 'error', status: 500, code: 'InternalFailure' })],
   [10, () => ({ kind: 'error', status: 503 })],
-  [3, () => ({ kind: 'error', status: 400, code: 'Throttling' })],
-  [1, () => ({ kind: 'error', status: 429, code: 'Throttled' })],
+  // Fewer still: SNS throttles what is too fast, and one who is throttled whatever the rate goes ever slower, rightly.
+  [0.2, () => ({ kind: 'error', status: 400, code: 'Throttling' })],
+  [0.2, () => ({ kind: 'error', status: 429, code: 'Throttled' })],
   [20, (random) => ({ kind: 'reset', accepts: random() < 0.5 })],
   // Few, for each holds a slot and up to ten users until the daemon gives it up.
   [1, (random) => ({ kind: 'hang', accepts: random() < 0.5 })],

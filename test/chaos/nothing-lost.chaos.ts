@@ -10,7 +10,7 @@ import { type Random, randomOf, whole } from './random.ts';
 import { POOL_SIZE, plantedLetters, type Scene, setScene } from './scene.ts';
 
 const SEED = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 1_000_000));
-const EVENTS = Number(process.env.CHAOS_EVENTS ?? 100_000);
+const EVENTS = Number(process.env.CHAOS_EVENTS ?? 60_000);
 const KILLS = 24;
 const FLAWS_OF_EACH_KIND = 10;
 const ENTRIES = 10;
