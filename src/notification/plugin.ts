@@ -98,9 +98,9 @@ async function importFrom(configFile: string, name: string): Promise<Record<stri
 }
 
 /** How long an async plugin function may take, in milliseconds. */
-export const PLUGIN_TIMEOUT_MS = 5_000;
+const PLUGIN_TIMEOUT_MS = 5_000;
 
-/** Waits for what a plugin function returned, for {@link PLUGIN_TIMEOUT_MS} at most. */
+/** Waits for what a plugin function returned, for 5 s at most. */
 export async function withinTime<T>(pending: PromiseLike<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
