@@ -23,7 +23,7 @@ const tracer = trace.getTracer('xmpp-event-pusher', version);
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
 /** The name of the message attribute that carries the trace on. */
-export const TRACEPARENT_ATTRIBUTE = 'traceparent';
+const TRACEPARENT_ATTRIBUTE = 'traceparent';
 
 /**
  * Runs what takes a batch in, in a span that continues the sender's trace.

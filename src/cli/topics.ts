@@ -89,7 +89,7 @@ async function createOne(
 }
 
 /** FIFO topics with the throughput of their message groups: groups here are users and rooms, of which there are many. */
-export function createTopicForm(arn: string): Record<string, string> {
+function createTopicForm(arn: string): Record<string, string> {
   const attributes = isFifo(arn) ? { FifoTopic: 'true', FifoThroughputScope: 'MessageGroup' } : {};
   const form: Record<string, string> = { Action: 'CreateTopic', Name: arn.split(':').at(-1) ?? '' };
   Object.entries(attributes).forEach(([key, value], index) => {

@@ -35,7 +35,7 @@ function option<S extends z.ZodType>(schema: S, text: OptionText): S {
 export const isLoopback = (host: string): boolean => /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/i.test(host);
 
 /** Where a server listens: `host` as it was written (IPv6 without brackets) and a port. */
-export interface ListenAddress {
+interface ListenAddress {
   readonly host: string;
   readonly port: number;
   readonly loopback: boolean;

@@ -5,7 +5,7 @@
  */
 
 /** The data types of a message attribute that SNS documents. */
-export type AttributeType = 'String' | 'String.Array' | 'Number' | 'Binary';
+type AttributeType = 'String' | 'String.Array' | 'Number' | 'Binary';
 
 /** A message attribute in the form it travels in; a Binary's `value` is base64. */
 export interface MessageAttribute {

@@ -36,9 +36,9 @@ export type Translation =
   | { readonly kind: 'dead'; readonly reason: DeadReason; readonly detail: string };
 
 /** Why an event became a dead letter before SNS was asked. */
-export type DeadReason = 'plugin' | 'too-large';
+type DeadReason = 'plugin' | 'too-large';
 
-export type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host' | 'traceparent';
+type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host' | 'traceparent';
 
 /** How the events of one virtual host are published. */
 export interface Route {

@@ -35,7 +35,7 @@ export interface Delivered {
 }
 
 /** What a topic did. */
-export interface TopicFlow {
+interface TopicFlow {
   /** Notifications per second, in the last sample. */
   readonly rate: number;
   /** When SNS last took one, in milliseconds since the Unix epoch. */

@@ -63,7 +63,7 @@ export interface Settlement {
   readonly dead?: { readonly reason: string; readonly detail: string; readonly attempts: number };
 }
 
-export interface TopicDepth {
+interface TopicDepth {
   readonly arn: string;
   /** Notifications that SNS does not have yet. */
   readonly depth: number;

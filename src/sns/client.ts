@@ -11,7 +11,7 @@ import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublis
 export type BatchOutcome = { readonly failure: Failure } | { readonly entries: readonly (Failure | undefined)[] };
 
 /** What came of any other request. */
-export type CallOutcome = { readonly failure: Failure } | { readonly xml: string };
+type CallOutcome = { readonly failure: Failure } | { readonly xml: string };
 
 export interface SnsClient {
   /** Publishes up to 10 notifications to a topic. Never throws for what SNS or the network does. */
