@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'OUTBOX_FULL'
   | 'OUTBOX_CLOSED'
   | 'LISTEN_FAILED'
+  | 'DAEMON_UNREACHABLE'
   | 'ADAPTER_INSTALL'
   | 'NOT_FOUND';
 

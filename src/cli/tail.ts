@@ -1,7 +1,9 @@
 /** `tail`: notifications as SNS takes them, read from a running daemon's admin address. */
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
-import { messageOf } from '../errors.ts';
+import { request } from 'undici';
+import { loadConfig } from '../config/load.ts';
+import type { AdminOptions } from '../config/options.ts';
+import { messageOf, PusherError } from '../errors.ts';
 import type { TailLine, TailLines } from '../ops/live.ts';
 import { configOption } from './options.ts';
 
@@ -11,38 +13,40 @@ export function tailCommand(): Command {
     .addOption(configOption())
     .option('--json', 'JSON lines, for machines')
     .option('--bodies', 'with what is published; that goes to the log of the daemon')
-    .action(
-      async ({ config, json, bodies }: { config: string; json?: boolean; bodies?: boolean }, command: Command) => {
-        const { admin } = loadConfig(config);
-        const stream = await open(admin, bodies === true).catch((error: Error) =>
-          command.error(`error: ${error.message}`, { exitCode: 1 }),
-        );
-        const text = json ? JSON.stringify : readable;
-        // Whoever read this, such as `head`, has seen enough.
-        process.stdout.once('error', () => process.exit(0));
-        for await (const { list, missed } of notifications(stream)) {
-          process.stdout.write(list.map((line) => `${text(line)}\n`).join(''));
-          if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
-        }
-        command.error('error: the daemon closed the connection', { exitCode: 1 });
-      },
-    );
+    .action(({ config, ...options }: { config: string } & TailOptions) => follow(loadConfig(config).admin, options));
 }
 
-async function open({ listen, token }: PusherConfig['admin'], bodies: boolean): Promise<ReadableStream<Uint8Array>> {
-  const url = `http://${reachable(listen.host)}:${listen.port}`;
-  let response: Response;
-  try {
-    response = await fetch(`${url}/api/live?tail=${bodies ? 'bodies' : 'lines'}`, {
-      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
-    });
-  } catch (error) {
-    throw new Error(`no daemon answers at ${url} (admin.listen): ${messageOf((error as Error).cause ?? error)}`);
+interface TailOptions {
+  readonly json?: boolean;
+  readonly bodies?: boolean;
+}
+
+const unreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
+
+/** Prints until the stream ends. */
+async function follow(admin: AdminOptions, { json = false, bodies = false }: TailOptions): Promise<never> {
+  const stream = await open(admin, bodies);
+  const text = json ? JSON.stringify : readable;
+  // Whoever read this, such as `head`, has seen enough.
+  process.stdout.once('error', () => process.exit(0));
+  for await (const { list, missed } of notifications(stream)) {
+    process.stdout.write(list.map((line) => `${text(line)}\n`).join(''));
+    if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
   }
-  if (response.status === 401) throw new Error(`the daemon at ${url} has another admin.token than this configuration`);
-  if (!response.ok || !response.body)
-    throw new Error(`what answers at ${url} says ${response.status}: is it the daemon?`);
-  return response.body;
+  throw unreachable('the daemon closed the connection');
+}
+
+async function open({ listen, token }: AdminOptions, bodies: boolean): Promise<AsyncIterable<Uint8Array>> {
+  const url = `http://${reachable(listen.host)}:${listen.port}`;
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const { statusCode, body } = await request(`${url}/api/live?tail=${bodies ? 'bodies' : 'lines'}`, { headers }).catch(
+    (error: unknown) => {
+      throw unreachable(`no daemon answers at ${url} (admin.listen): ${messageOf(error)}`, error);
+    },
+  );
+  if (statusCode === 401) throw unreachable(`the daemon at ${url} has another admin.token than this configuration`);
+  if (statusCode !== 200) throw unreachable(`what answers at ${url} says ${statusCode}: is it the daemon?`);
+  return body;
 }
 
 /** Where to reach an address that a server listens on: one for all addresses is no address to connect to. */
@@ -53,7 +57,7 @@ function reachable(host: string): string {
 }
 
 /** The notifications in a stream of server-sent events, of which there are only those that our daemon writes. */
-async function* notifications(stream: ReadableStream<Uint8Array>): AsyncGenerator<TailLines> {
+async function* notifications(stream: AsyncIterable<Uint8Array>): AsyncGenerator<TailLines> {
   const START = 'event: notifications\ndata: ';
   const decoder = new TextDecoder();
   let text = '';
@@ -64,8 +68,7 @@ async function* notifications(stream: ReadableStream<Uint8Array>): AsyncGenerato
       for (const event of events) if (event.startsWith(START)) yield JSON.parse(event.slice(START.length));
     }
   } catch (error) {
-    // The daemon was killed in the middle of a line, which ends the stream as much as a stop does.
-    if (!(error instanceof TypeError)) throw error;
+    throw unreachable(`the daemon closed the connection: ${messageOf(error)}`, error);
   }
 }
 

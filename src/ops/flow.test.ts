@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Notification } from '../notification/notification.ts';
+import { createFlow, SAMPLE_MS } from './flow.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
+
+const notification = (at: number, topicArn = TOPIC): Notification => ({
+  eventId: 's/e/1',
+  topicArn,
+  orderKey: 'alice@localhost',
+  at,
+  message: '{}',
+  attributes: [],
+  bytes: 2,
+});
+
+describe('flow', () => {
+  it('gives rates per second since the sample before', () => {
+    const flow = createFlow(1_000);
+    flow.received(30);
+    flow.delivered(notification(900), 1_000);
+    flow.sample(7, 3_000);
+    flow.sample(0, 5_000);
+    assert.deepEqual(
+      flow.samples().map(({ at, in: received, out, backlog }) => [at, received, out, backlog]),
+      [
+        [3_000, 15, 0.5, 7],
+        [5_000, 0, 0, 0],
+      ],
+    );
+  });
+
+  it('gives latencies within 5 %, and none where nothing was delivered', () => {
+    const flow = createFlow(0);
+    for (let ms = 1; ms <= 1_000; ms++) flow.delivered(notification(0), ms);
+    flow.sample(0, 2_000);
+    flow.sample(0, 4_000);
+    const [first, second] = flow.samples();
+    assert.ok(Math.abs(Number(first?.p50) / 500 - 1) < 0.05, String(first?.p50));
+    assert.ok(Math.abs(Number(first?.p99) / 990 - 1) < 0.05, String(first?.p99));
+    assert.deepEqual([second?.p50, second?.p99], [null, null]);
+  });
+
+  it('takes any latency: less than none, and a year', () => {
+    const flow = createFlow(0);
+    flow.delivered(notification(5_000), 1_000);
+    flow.sample(0, 2_000);
+    flow.delivered(notification(0), 365 * 86_400_000);
+    flow.sample(0, 4_000);
+    const [first, second] = flow.samples();
+    assert.ok(Number(first?.p50) < 0.2);
+    assert.ok(Number(second?.p50) > 4e9, 'at least the 50 days that it can tell');
+  });
+
+  it('keeps an hour of samples and the last 50 notifications', () => {
+    const flow = createFlow(0);
+    for (let n = 1; n <= 2_000; n++) flow.sample(n, n * SAMPLE_MS);
+    assert.equal(flow.samples().length, 3_600_000 / SAMPLE_MS);
+    assert.equal(flow.samples().at(-1)?.backlog, 2_000);
+    for (let n = 1; n <= 60; n++) flow.delivered(notification(n), n);
+    assert.deepEqual([flow.recent().length, flow.recent()[0]?.at, flow.recent().at(-1)?.at], [50, 11, 60]);
+  });
+
+  it('tells how each topic does', () => {
+    const flow = createFlow(0);
+    assert.equal(flow.topic(TOPIC), undefined);
+    for (let n = 0; n < 4; n++) flow.delivered(notification(0), 100 + n);
+    flow.delivered(notification(0, `${TOPIC}b`), 50);
+    flow.sample(0, 2_000);
+    assert.deepEqual([flow.topic(TOPIC)?.rate, flow.topic(TOPIC)?.lastAt], [2, 103]);
+    assert.deepEqual([flow.topic(`${TOPIC}b`)?.rate, flow.topic(`${TOPIC}b`)?.lastAt], [0.5, 50]);
+    flow.sample(0, 4_000);
+    assert.equal(flow.topic(TOPIC)?.rate, 0);
+  });
+
+  it('tells those who watch, until they stop', () => {
+    const flow = createFlow(0);
+    const seen: string[] = [];
+    const stops = [
+      flow.onSample(({ at }) => seen.push(`sample ${at}`)),
+      flow.onDelivered(({ at }) => seen.push(`sent ${at}`)),
+    ];
+    flow.delivered(notification(0), 1);
+    flow.sample(0, 2);
+    for (const stop of stops) stop();
+    flow.delivered(notification(0), 3);
+    flow.sample(0, 4);
+    assert.deepEqual(seen, ['sent 1', 'sample 2']);
+  });
+});

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { OutboxState, SourceState } from '../outbox/outbox.ts';
+import { createFlow } from './flow.ts';
+import { stateOf } from './state.ts';
+
+const ARN = 'arn:aws:sns:eu-west-1:123456789012';
+const pause = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 1, began: 2, until: 3 };
+
+const outbox = (fields: Partial<OutboxState>): OutboxState => ({
+  topics: [],
+  sources: [],
+  deadLetters: 0,
+  bytes: 1,
+  maxBytes: 2,
+  oldestAt: undefined,
+  fault: undefined,
+  ...fields,
+});
+const of = (
+  fields: Partial<OutboxState>,
+  topics: { arn: string; pause: typeof pause | undefined; inFlight: number }[] = [],
+) => stateOf({ outbox: outbox(fields), topics, notReady: [], flow: createFlow(0), now: 100 });
+
+describe('state', () => {
+  it('joins what publisher, outbox and flow know of a topic', () => {
+    const flow = createFlow(0);
+    const message = { eventId: 'e', topicArn: `${ARN}:a`, orderKey: 'k', at: 0, message: '', attributes: [], bytes: 0 };
+    flow.delivered(message, 90);
+    flow.sample(0, 1_000);
+    const topics = [
+      { arn: `${ARN}:a`, pause: undefined, inFlight: 2 },
+      { arn: `${ARN}:b`, pause, inFlight: 0 },
+    ];
+    const seen = { outbox: outbox({ topics: [{ arn: `${ARN}:b`, depth: 5 }] }), topics, notReady: [], flow, now: 100 };
+    assert.deepEqual(stateOf(seen).topics, [
+      { arn: `${ARN}:a`, state: 'open', pause: undefined, depth: 0, inFlight: 2, rate: 1, lastAt: 90 },
+      { arn: `${ARN}:b`, state: 'paused', pause, depth: 5, inFlight: 0, rate: 0, lastAt: undefined },
+    ]);
+  });
+
+  it('shows a topic that nobody sends to any more, while something waits for it', () => {
+    const topics = [
+      { arn: `${ARN}:gone`, depth: 3 },
+      { arn: `${ARN}:done`, depth: 0 },
+    ];
+    assert.deepEqual(
+      of({ topics }).topics.map(({ arn, state, depth }) => [arn, state, depth]),
+      [[`${ARN}:gone`, 'orphaned', 3]],
+    );
+  });
+
+  it('takes the queues of one source together', () => {
+    const queue = (source: string, epoch: string, heardAt: number, holes = 0): SourceState => ({
+      source,
+      epoch,
+      last: heardAt * 10,
+      holes,
+      missing: holes * 2,
+      heardAt,
+    });
+    const sources = [queue('b', 'old', 5, 1), queue('a', 'only', 7), queue('b', 'new', 9, 2)];
+    assert.deepEqual(of({ sources }).sources, [
+      { source: 'a', epoch: 'only', last: 70, holes: 0, missing: 0, heardAt: 7, earlier: 0 },
+      { source: 'b', epoch: 'new', last: 90, holes: 3, missing: 6, heardAt: 9, earlier: 1 },
+    ]);
+  });
+});
