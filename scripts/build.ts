@@ -1,0 +1,12 @@
+/** Compiles the package into `dist/`: TypeScript by tsc, and beside it what the console serves as it is. */
+import { spawnSync } from 'node:child_process';
+import { cpSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+
+// What is left of an earlier build would travel with the package.
+rmSync(at('dist'), { recursive: true, force: true });
+const { status } = spawnSync('tsc', ['-p', at('tsconfig.build.json')], { stdio: 'inherit' });
+if (status !== 0) process.exit(1);
+cpSync(at('src/ops/console'), at('dist/ops/console'), { recursive: true });

@@ -1,0 +1,88 @@
+/** The npm package: what `npm pack` makes runs by itself, compiled, with all that it needs in it. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { freePorts, launch, until } from './support/process.ts';
+
+const run = promisify(execFile);
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+describe('the npm package', () => {
+  let folder: string;
+  let bin: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'package-'));
+    await run('npm', ['pack', '--pack-destination', folder], { cwd: ROOT });
+    const tarball = (await readdir(folder)).find((name) => name.endsWith('.tgz')) as string;
+    await run('tar', ['xzf', tarball], { cwd: folder });
+    await symlink(path.join(ROOT, 'node_modules'), path.join(folder, 'package', 'node_modules'));
+    bin = path.join(folder, 'package', 'bin', 'xmpp-event-pusher.js');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it('holds no sources and no tests', async () => {
+    const files = await readdir(path.join(folder, 'package'), { recursive: true });
+    const own = files.filter((file) => !file.startsWith('node_modules'));
+    assert.deepEqual(
+      own.filter((file) => /^(src|test|bench)|\.test\./.test(file)),
+      [],
+    );
+  });
+
+  it('runs the daemon, with its console, and installs the adapters that it brings', async () => {
+    const [tap, admin] = (await freePorts(2)) as [number, number];
+    const config = path.join(folder, 'pusher.toml');
+    await writeFile(
+      config,
+      `[modules.mod_event_pusher.sns]
+       sns_host = "http://127.0.0.1:1"
+       region = "eu-west-1"
+       access_key_id = "a"
+       secret_access_key = "b"
+       account_id = "123456789012"
+       [tap.http]
+       listen = "127.0.0.1:${tap}"
+       [admin]
+       listen = "127.0.0.1:${admin}"`,
+    );
+    const daemon = await launch(process.execPath, [bin, 'run', '--config', config]);
+    try {
+      await until('the daemon', async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
+      const page = await fetch(`http://127.0.0.1:${admin}/`);
+      assert.equal(page.status, 200);
+      assert.match(await page.text(), /<html/);
+      assert.equal((await fetch(`http://127.0.0.1:${admin}/uplot.js`)).status, 200);
+      const check = await run(process.execPath, [bin, 'adapter', 'check', '--config', config]);
+      assert.match(check.stdout, /^ok/);
+    } finally {
+      await daemon.end('SIGTERM');
+    }
+    await run(process.execPath, [
+      bin,
+      'adapter',
+      'install',
+      'prosody',
+      '--to',
+      path.join(folder, 'p'),
+      '--config',
+      config,
+    ]);
+    await run(process.execPath, [
+      bin,
+      'adapter',
+      'install',
+      'ejabberd',
+      '--to',
+      path.join(folder, 'e'),
+      '--config',
+      config,
+    ]);
+    assert.ok((await readdir(path.join(folder, 'p'))).includes('mod_event_pusher.lua'));
+    assert.ok((await readdir(path.join(folder, 'e/sources/mod_event_pusher/src'))).includes('mod_event_pusher.erl'));
+  });
+});
