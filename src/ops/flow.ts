@@ -62,7 +62,9 @@ export interface Flow {
 
 export function createFlow(startedAt: number = Date.now()): Flow {
   const samples: Sample[] = [];
+  /** A ring: the oldest is overwritten. */
   const recent: Delivered[] = [];
+  let place = 0;
   const topics = new Map<string, { count: number; rate: number; lastAt: number }>();
   const sampled = new Set<(sample: Sample) => void>();
   const told = new Set<(delivered: Delivered) => void>();
@@ -86,8 +88,8 @@ export function createFlow(startedAt: number = Date.now()): Flow {
         topics.set(notification.topicArn, { count: 1, rate: 0, lastAt: at });
       }
       const entry = { notification, at };
-      recent.push(entry);
-      if (recent.length > RECENT) recent.shift();
+      recent[place] = entry;
+      place = (place + 1) % RECENT;
       for (const listener of told) listener(entry);
     },
     sample(backlog, now) {
@@ -106,7 +108,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     },
     samples: () => samples,
     topic: (arn) => topics.get(arn),
-    recent: () => recent,
+    recent: () => (recent.length < RECENT ? [...recent] : [...recent.slice(place), ...recent.slice(0, place)]),
     onSample: (listener) => subscribe(sampled, listener),
     onDelivered: (listener) => subscribe(told, listener),
   };

@@ -25,7 +25,7 @@ const RECONNECT_MS = 2_000;
 /**
  * Follows the live feed, and connects again when it breaks; answers what ends that.
  * @param {{ bodies: boolean }} options
- * @param {Record<'hello' | 'tick' | 'notifications' | 'lost', (data?) => void>} on
+ * @param {Record<'opened' | 'hello' | 'tick' | 'notifications' | 'lost', (data?) => void>} on
  */
 export function follow({ bodies }, on) {
   let source;
@@ -35,6 +35,7 @@ export function follow({ bodies }, on) {
     source = new EventSource(`api/live?tail=${bodies ? 'bodies' : 'lines'}&most=40`);
     for (const name of ['hello', 'tick', 'notifications'])
       source.addEventListener(name, ({ data }) => on[name](JSON.parse(data)));
+    source.addEventListener('open', on.opened);
     source.addEventListener('error', lost);
   };
   const lost = async () => {

@@ -52,7 +52,6 @@ function start({ bodies }) {
     {
       hello({ version, samples, state }) {
         setText(document.querySelector('#version'), version);
-        tail.reset();
         plots.reset(samples);
         fitRange(samples);
         show(state);
@@ -62,6 +61,8 @@ function start({ bodies }) {
         show(state);
       },
       notifications: (lines) => tail.add(lines),
+      // The last few notifications come again with every connection.
+      opened: () => tail.reset(),
       lost: () => showHealth('lost', 'Connection lost'),
     },
   );

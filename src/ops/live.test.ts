@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fastify, { type FastifyInstance } from 'fastify';
+import { until } from '../../test/support/process.ts';
+import { createLogger } from '../log.ts';
+import type { Notification } from '../notification/notification.ts';
+import { guard } from './access.ts';
+import { createFlow, type Flow } from './flow.ts';
+import { serveLive, type TailLines } from './live.ts';
+import type { State } from './state.ts';
+
+const STATE: State = {
+  at: 0,
+  notReady: [],
+  topics: [],
+  sources: [],
+  outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },
+};
+
+const notification = (n: number): Notification => ({
+  eventId: `s/e/${n}`,
+  topicArn: 'arn:aws:sns:eu-west-1:123456789012:a',
+  orderKey: 'alice@localhost',
+  at: 1_000,
+  message: '{"message":"what people wrote"}',
+  attributes: [],
+  bytes: 31,
+});
+
+/** A reader of the feed that can stop reading. */
+interface Reader {
+  readonly socket: net.Socket;
+  events(name: string): unknown[];
+}
+
+describe('the live feed', () => {
+  let flow: Flow;
+  let server: FastifyInstance;
+  let sockets: net.Socket[];
+  let delivered = 0;
+  /** The listeners that the readers of one test have in the flow. */
+  let watching: Set<unknown>;
+  beforeEach(async () => {
+    flow = createFlow(0);
+    watching = new Set();
+    sockets = [];
+    delivered = 0;
+    server = fastify({ forceCloseConnections: true });
+    const log = createLogger('silent');
+    const counted = {
+      ...flow,
+      onSample: counting(flow.onSample, watching),
+      onDelivered: counting(flow.onDelivered, watching),
+    };
+    serveLive(server, { flow: counted, state: () => STATE, access: guard(server, { token: undefined, log }), log });
+    await server.listen({ host: '127.0.0.1', port: 0 });
+  });
+  afterEach(async () => {
+    for (const socket of sockets) socket.destroy();
+    await server.close();
+  });
+
+  const deliver = (count: number) => {
+    for (let n = 0; n < count; n++) flow.delivered(notification(++delivered), 2_000);
+  };
+
+  const read = async (query: string): Promise<Reader> => {
+    const { port } = server.server.address() as net.AddressInfo;
+    const socket = net.connect(port, '127.0.0.1');
+    sockets.push(socket);
+    let text = '';
+    socket.setEncoding('utf8').on('data', (more: string) => {
+      text += more;
+    });
+    await once(socket, 'connect');
+    // HTTP/1.0, so that the events come without the lengths of chunks between them.
+    socket.write(`GET /api/live${query} HTTP/1.0\r\nHost: localhost\r\n\r\n`);
+    const events = (name: string): unknown[] =>
+      [...text.matchAll(/^event: (\w+)\ndata: (.*)\n\n/gm)]
+        .filter(([, found]) => found === name)
+        .map(([, , data]) => JSON.parse(String(data)));
+    await until('the hello', () => events('hello').length > 0);
+    return { socket, events };
+  };
+  const tailOf = ({ events }: Reader) => events('notifications') as TailLines[];
+
+  it('says how things stand, and every sample after that', async () => {
+    flow.sample(3, 2_000);
+    const reader = await read('');
+    const [hello] = reader.events('hello') as { samples: { backlog: number }[]; state: State }[];
+    assert.deepEqual(
+      hello?.samples.map(({ backlog }) => backlog),
+      [3],
+    );
+    assert.deepEqual(hello?.state.outbox, { bytes: 0, maxBytes: 1, deadLetters: 0 });
+    flow.sample(4, 4_000);
+    await until('the tick', () => reader.events('tick').length === 1);
+    deliver(1);
+    assert.deepEqual(tailOf(reader), [], 'nobody asked for notifications');
+  });
+
+  it('tells notifications, the last ones first, with bodies only where they are asked for', async () => {
+    deliver(2);
+    const lines = await read('?tail=lines');
+    const bodies = await read('?tail=bodies');
+    await until('both to be told', () => [lines, bodies].every((reader) => tailOf(reader).length === 1));
+    const line = { at: 2_000, eventAt: 1_000, topic: notification(1).topicArn, about: 'alice@localhost', bytes: 31 };
+    const { message } = notification(1);
+    assert.deepEqual(tailOf(lines), [{ list: [1, 2].map((n) => ({ ...line, eventId: `s/e/${n}` })), missed: 0 }]);
+    assert.deepEqual(tailOf(bodies)[0]?.list[1], { ...line, eventId: 's/e/2', message });
+  });
+
+  it('leaves out what is more than a reader asked for, and says how much', async () => {
+    const reader = await read('?tail=lines&most=5');
+    deliver(20);
+    await until('some', () => tailOf(reader).length === 1);
+    assert.deepEqual([tailOf(reader)[0]?.list.length, tailOf(reader)[0]?.missed], [5, 15]);
+  });
+
+  it('holds no more for a reader that does not read than for any other, and says what it missed', async () => {
+    const reader = await read('?tail=bodies');
+    reader.socket.pause();
+    // Far more than sockets and buffers take: 400 MB of lines.
+    for (let n = 0; n < 200; n++) {
+      deliver(10_000);
+      flow.sample(0, 2_000 * (n + 2));
+      await nextTurn();
+    }
+    reader.socket.resume();
+    const total = () => tailOf(reader).reduce((sum, { list, missed }) => sum + list.length + missed, 0);
+    await until('every notification to be told or counted', () => total() === delivered);
+    const missed = tailOf(reader).reduce((sum, { missed }) => sum + missed, 0);
+    assert.ok(missed > delivered / 2, `${missed} missed`);
+  });
+
+  it('refuses what it does not know', async () => {
+    for (const query of ['?tail=all', '?most=0', '?most=99999'])
+      assert.equal((await server.inject({ url: `/api/live${query}`, headers: { host: 'localhost' } })).statusCode, 400);
+  });
+
+  it('forgets a reader that went away', async () => {
+    const reader = await read('?tail=lines');
+    assert.equal(watching.size, 2);
+    reader.socket.destroy();
+    await until('it to be forgotten', () => watching.size === 0);
+  });
+});
+
+/** Keeps the listeners that are there in a set. */
+const counting =
+  <T>(watch: (listener: T) => () => void, listeners: Set<unknown>) =>
+  (listener: T): (() => void) => {
+    const stop = watch(listener);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      stop();
+    };
+  };
