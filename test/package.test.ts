@@ -29,7 +29,7 @@ describe('the npm package', () => {
     const files = await readdir(path.join(folder, 'package'), { recursive: true });
     const own = files.filter((file) => !file.startsWith('node_modules'));
     assert.deepEqual(
-      own.filter((file) => /^(src|test|bench)|\.test\./.test(file)),
+      own.filter((file) => /^(src|test|bench)|\.test\.[jt]s/.test(file)),
       [],
     );
   });

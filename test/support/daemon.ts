@@ -17,10 +17,14 @@ export interface Daemon extends AsyncDisposable {
   readonly adminUrl: string;
   readonly folder: string;
   readonly configFile: string;
+  /** The command. */
+  readonly bin: string;
   readonly pid: number;
   /** Starts it, again after a stop or a kill; settles when it is ready, or at least answers where `ready` is false. */
-  start(options?: { ready?: boolean }): Promise<void>;
+  start(options?: { ready?: boolean; env?: NodeJS.ProcessEnv }): Promise<void>;
   stop(): Promise<void>;
+  /** SIGHUP. */
+  reload(): Promise<void>;
   kill(): Promise<void>;
   /** All that its runs wrote. */
   output(): string;
@@ -67,11 +71,13 @@ export async function createDaemon(
     adminUrl,
     folder,
     configFile,
+    bin: BIN,
     get pid() {
       return child?.pid ?? 0;
     },
-    async start({ ready = true } = {}) {
-      child = await launch(process.execPath, [BIN, 'run', '--config', configFile]);
+    async start({ ready = true, env = {} } = {}) {
+      const options = { env: { ...process.env, ...env } };
+      child = await launch(process.execPath, [BIN, 'run', '--config', configFile], options);
       const started = child;
       await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {
         if (!started.running) return true;
@@ -81,6 +87,9 @@ export async function createDaemon(
         throw new Error(`${error.message}\n${started.output()}`);
       });
       if (!started.running) throw new Error(`the daemon ended:\n${started.output()}`);
+    },
+    async reload() {
+      if (child) process.kill(child.pid, 'SIGHUP');
     },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),

@@ -37,10 +37,14 @@ const credentials = {
   secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
 };
 
-/** @param topics names of the topics to make */
-export async function startSns(topics: readonly string[], port = 0): Promise<Sns> {
+/**
+ * @param topics names of the topics to make
+ * @param prepare adds hooks to the server that fail or watch requests
+ */
+export async function startSns(topics: readonly string[], prepare?: (app: Sns['app']) => void): Promise<Sns> {
   const app = buildApp({ logger: false });
-  const url = await app.listen({ host: '127.0.0.1', port });
+  prepare?.(app);
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
   const client = { endpoint: url, region: REGION, credentials };
   const sns = new SNSClient(client);
   const sqs = new SQSClient(client);
