@@ -320,7 +320,7 @@ describe('intake', () => {
   describe('replays', () => {
     async function replayAll(): Promise<void> {
       const database = openDatabase(file, { create: false });
-      requestReplay(database, {});
+      await requestReplay(database, {});
       database.close();
       await intake.replay(await outbox.replayRequests(100));
     }
@@ -369,7 +369,7 @@ describe('intake', () => {
     it('nothing when the outbox can not keep it: the dead letter stays marked', async () => {
       await intake.receive(batch(1, 1, { events: [null] }));
       const database = openDatabase(file, { create: false });
-      requestReplay(database, {});
+      await requestReplay(database, {});
       database.close();
       const requested = await outbox.replayRequests(100);
       await outbox.close();

@@ -32,6 +32,8 @@ export interface Pusher {
    * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
    */
   reload(config: PusherConfig): Promise<void>;
+  /** Requests to SNS that are under way. */
+  underWay(): number;
   /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
@@ -118,7 +120,8 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
       announce(next, log);
       reportReload(config, next, log);
     };
-    return { tapUrl, adminUrl, notReady, reload, stop };
+    const underWay = () => topics().reduce((sum, { inFlight }) => sum + inFlight, 0);
+    return { tapUrl, adminUrl, notReady, reload, underWay, stop };
   } catch (error) {
     await stop();
     throw error;

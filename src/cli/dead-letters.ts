@@ -1,13 +1,25 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
 import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
-import { countDeadLetters, listDeadLetters, purgeDeadLetters, requestReplay } from '../outbox/dead-letters.ts';
+import {
+  countDeadLetters,
+  countReplaying,
+  listDeadLetters,
+  purgeDeadLetters,
+  requestReplay,
+} from '../outbox/dead-letters.ts';
 import type { DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
 import { openDatabase } from '../outbox/schema.ts';
 import { configOption, positiveNumber } from './options.ts';
+import { createProgress } from './progress.ts';
+
+/** How often the daemon's progress is looked at, in milliseconds, and after how many looks without any it is given up. */
+const POLL_MS = 250;
+const PATIENCE = 12;
 
 interface Selection {
   config: string;
@@ -21,15 +33,8 @@ export function deadLettersCommand(): Command {
     .description('List, show, replay and delete what could not be published.')
     .addCommand(listCommand())
     .addCommand(showCommand())
-    .addCommand(
-      changeCommand(
-        'replay',
-        'Publish dead letters again. A running daemon does it within a second, otherwise the next start.',
-        requestReplay,
-        (n) => `${n} marked for replay`,
-      ),
-    )
-    .addCommand(changeCommand('purge', 'Delete dead letters for good.', purgeDeadLetters, (n) => `${n} deleted`));
+    .addCommand(replayCommand())
+    .addCommand(purgeCommand());
 }
 
 function listCommand(): Command {
@@ -63,22 +68,72 @@ function showCommand(): Command {
     );
 }
 
-function changeCommand(
-  name: string,
-  description: string,
-  change: (database: DatabaseSync, filter: DeadLetterFilter) => number,
-  result: (count: number) => string,
-): Command {
-  return selective(new Command(name))
-    .description(description)
+function replayCommand(): Command {
+  return choosing(new Command('replay'))
+    .description('Publish dead letters again. A running daemon does it at once, otherwise the next start does.')
+    .action((ids: number[] | undefined, options: Selection, command: Command) =>
+      onChosen(ids, options, command, async (database, filter) => {
+        const marked = await counted('marked for replay', database, filter, requestReplay);
+        print(`${marked} marked for replay`);
+        await follow(database);
+      }),
+    );
+}
+
+function purgeCommand(): Command {
+  return choosing(new Command('purge'))
+    .description('Delete dead letters for good.')
+    .action((ids: number[] | undefined, options: Selection, command: Command) =>
+      onChosen(ids, options, command, async (database, filter) => {
+        print(`${await counted('deleted', database, filter, purgeDeadLetters)} deleted`);
+      }),
+    );
+}
+
+const choosing = (command: Command): Command =>
+  selective(command)
     .argument('[ids...]', 'their numbers', (text: string, before: number[] = []) => [...before, positiveNumber(text)])
-    .option('--all', 'all of them')
-    .action((ids: number[] | undefined, options: Selection, command: Command) => {
-      const numbers = ids ?? [];
-      if (numbers.length === 0 && !options.all && options.reason === undefined && options.topic === undefined)
-        command.error('error: say which: their numbers, --reason, --topic or --all');
-      onOutbox(options.config, (database) => print(result(change(database, filterOf(options, numbers)))));
-    });
+    .option('--all', 'all of them');
+
+async function onChosen(
+  ids: readonly number[] = [],
+  options: Selection,
+  command: Command,
+  act: (database: DatabaseSync, filter: DeadLetterFilter) => Promise<void>,
+): Promise<void> {
+  if (ids.length === 0 && !options.all && options.reason === undefined && options.topic === undefined)
+    command.error('error: say which: their numbers, --reason, --topic or --all');
+  await onOutbox(options.config, (database) => act(database, filterOf(options, ids)));
+}
+
+async function counted(
+  label: string,
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  change: typeof requestReplay,
+): Promise<number> {
+  const progress = createProgress(label, countDeadLetters(database, filter));
+  const count = await change(database, filter, progress.show);
+  progress.end();
+  return count;
+}
+
+/** On a terminal, shows how a running daemon gets on with the replay; without one it soon gives up. */
+async function follow(database: DatabaseSync): Promise<void> {
+  const total = countReplaying(database);
+  const progress = createProgress('replayed', total);
+  if (!progress.visible) return;
+  let left = total;
+  for (let still = 0; left > 0 && still < PATIENCE; still++) {
+    await sleep(POLL_MS);
+    const now = countReplaying(database);
+    if (now < left) still = 0;
+    left = now;
+    progress.show(total - left);
+  }
+  progress.end();
+  if (left > 0)
+    print(`${left} wait for the daemon, which does not take them: it is not running, or its outbox is full`);
 }
 
 const selective = (command: Command): Command =>
@@ -93,11 +148,11 @@ const filterOf = ({ reason, topic }: Selection, ids: readonly number[]): DeadLet
   topicArn: topic,
 });
 
-function onOutbox(configFile: string, use: (database: DatabaseSync) => void): void {
+async function onOutbox(configFile: string, use: (database: DatabaseSync) => void | Promise<void>): Promise<void> {
   const config = loadConfig(configFile);
   const database = openDatabase(path.resolve(path.dirname(config.file), config.outbox.path), { create: false });
   try {
-    use(database);
+    await use(database);
   } finally {
     database.close();
   }

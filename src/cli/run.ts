@@ -37,7 +37,13 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
   void service.ready();
   log.info({ signal: await asked }, 'stopping: requests under way may end, the rest stays in the outbox');
   const told = service.stopping();
+  const started = pusher;
+  const waiting = setInterval(
+    () => log.info({ requests: started.underWay() }, 'waiting for requests under way'),
+    1_000,
+  );
   await pusher.stop();
+  clearInterval(waiting);
   await told;
   log.info('stopped');
 }

@@ -95,9 +95,9 @@ describe('dead letters', () => {
     }
   });
 
-  it('are marked for replay and stay until the daemon has replaced them', () => {
+  it('are marked for replay and stay until the daemon has replaced them', async () => {
     assert.deepEqual(replayRequested(database, 10), []);
-    assert.equal(requestReplay(database, { reason: 'InvalidParameter' }), 3);
+    assert.equal(await requestReplay(database, { reason: 'InvalidParameter' }), 3);
     assert.deepEqual(
       replayRequested(database, 2).map(({ eventId, replayRequested }) => [eventId, replayRequested]),
       [
@@ -108,11 +108,11 @@ describe('dead letters', () => {
     assert.equal(countDeadLetters(database, {}), 4);
   });
 
-  it('are deleted for good, and no number comes back', () => {
-    assert.equal(purgeDeadLetters(database, { ids: [1, 4] }), 2);
+  it('are deleted for good, and no number comes back', async () => {
+    assert.equal(await purgeDeadLetters(database, { ids: [1, 4] }), 2);
     assert.deepEqual(listed(), ['e2', 'e3']);
-    assert.equal(purgeDeadLetters(database, {}), 2);
-    assert.equal(purgeDeadLetters(database, {}), 0);
+    assert.equal(await purgeDeadLetters(database, {}), 2);
+    assert.equal(await purgeDeadLetters(database, {}), 0);
     insertDeadLetter(database, letter('e5'), 3_000);
     assert.equal(listDeadLetters(database, {}, 1)[0]?.id, 5);
   });

@@ -57,16 +57,47 @@ export function countDeadLetters(database: DatabaseSync, filter: DeadLetterFilte
   return Number(database.prepare(`SELECT count(*) AS n FROM dead_letter WHERE ${where}`).get(...values)?.n);
 }
 
+/** Told now and then how many a change has reached so far. */
+type OnProgress = (count: number) => void;
+
 /** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
-export function requestReplay(database: DatabaseSync, filter: DeadLetterFilter): number {
-  const { where, values } = condition(filter);
-  return Number(database.prepare(`UPDATE dead_letter SET replay = 1 WHERE ${where}`).run(...values).changes);
-}
+export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
+  inChunks(
+    database,
+    'UPDATE dead_letter SET replay = 1 WHERE id IN (SELECT id FROM dead_letter WHERE replay = 0 AND $where)',
+    filter,
+    onProgress,
+  );
 
 /** Deletes those that match, for good; answers how many. */
-export function purgeDeadLetters(database: DatabaseSync, filter: DeadLetterFilter): number {
+export const purgeDeadLetters = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
+  inChunks(
+    database,
+    'DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE $where)',
+    filter,
+    onProgress,
+  );
+
+/** What takes long is done in many short transactions, so that a daemon on the same file can write in between. */
+async function inChunks(
+  database: DatabaseSync,
+  change: string,
+  filter: DeadLetterFilter,
+  onProgress?: OnProgress,
+): Promise<number> {
   const { where, values } = condition(filter);
-  return Number(database.prepare(`DELETE FROM dead_letter WHERE ${where}`).run(...values).changes);
+  const statement = database.prepare(change.replace('$where', `${where} LIMIT ${CHUNK}`));
+  for (let sum = 0; ; await nextTurn()) {
+    const changes = Number(statement.run(...values).changes);
+    sum += changes;
+    onProgress?.(sum);
+    if (changes < CHUNK) return sum;
+  }
+}
+
+/** How many are marked for replay. */
+export function countReplaying(database: DatabaseSync): number {
+  return Number(database.prepare('SELECT count(*) AS n FROM dead_letter WHERE replay = 1').get()?.n);
 }
 
 /** Those marked for replay, oldest first, at most `limit`. */
@@ -75,30 +106,14 @@ export function replayRequested(database: DatabaseSync, limit: number): DeadLett
   return rows.map((row) => toDeadLetter(row as unknown as Row));
 }
 
-/** Dead letters on the daemon's own connection: what takes long is done in chunks, so that events pass in between. */
-export function deadLettersOn(database: DatabaseSync): DeadLetters {
-  const inChunks = async (change: string, filter: DeadLetterFilter): Promise<number> => {
-    const { where, values } = condition(filter);
-    const statement = database.prepare(change.replace('$where', `${where} LIMIT ${CHUNK}`));
-    for (let sum = 0; ; await nextTurn()) {
-      const changes = Number(statement.run(...values).changes);
-      sum += changes;
-      if (changes < CHUNK) return sum;
-    }
-  };
-  return {
-    list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
-    read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
-    counts: async () => countByReasonAndTopic(database),
-    requestReplay: (filter) =>
-      inChunks(
-        'UPDATE dead_letter SET replay = 1 WHERE id IN (SELECT id FROM dead_letter WHERE replay = 0 AND $where)',
-        filter,
-      ),
-    purge: (filter) =>
-      inChunks('DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE $where)', filter),
-  };
-}
+/** Dead letters on the daemon's own connection. */
+export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
+  list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
+  read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
+  counts: async () => countByReasonAndTopic(database),
+  requestReplay: (filter) => requestReplay(database, filter),
+  purge: (filter) => purgeDeadLetters(database, filter),
+});
 
 function summarize(
   database: DatabaseSync,

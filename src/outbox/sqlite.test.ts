@@ -349,7 +349,7 @@ describe('SQLite outbox', () => {
     const { openDatabase } = await import('./schema.ts');
     const { purgeDeadLetters } = await import('./dead-letters.ts');
     const database = openDatabase(file, { create: false });
-    assert.ok(purgeDeadLetters(database, {}) > 5);
+    assert.ok((await purgeDeadLetters(database, {})) > 5);
     database.close();
     await outbox.commit(intake([notification('room')]));
     assert.ok(outbox.state().bytes < outbox.state().maxBytes);
@@ -362,7 +362,7 @@ describe('SQLite outbox', () => {
     const { openDatabase } = await import('./schema.ts');
     const { requestReplay } = await import('./dead-letters.ts');
     const database = openDatabase(file, { create: false });
-    assert.equal(requestReplay(database, { ids: [1, 3] }), 2);
+    assert.equal(await requestReplay(database, { ids: [1, 3] }), 2);
     database.close();
     const requested = await outbox.replayRequests(10);
     assert.deepEqual(

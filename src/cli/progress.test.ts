@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createProgress } from './progress.ts';
+
+function terminal(isTTY: boolean) {
+  const written: string[] = [];
+  return { isTTY, written, write: (text: string | Uint8Array) => written.push(String(text)) > 0 };
+}
+
+describe('progress', () => {
+  it('is one line on a terminal, and gone at the end', () => {
+    const screen = terminal(true);
+    const progress = createProgress('deleted', 3_000, screen);
+    progress.show(1_000);
+    progress.show(3_000);
+    progress.end();
+    assert.deepEqual(screen.written, [
+      '\rdeleted: 1000 of 3000 (33 %)\x1b[K',
+      '\rdeleted: 3000 of 3000 (100 %)\x1b[K',
+      '\r\x1b[K',
+    ]);
+  });
+
+  it('is nothing where there is no terminal', () => {
+    const pipe = terminal(false);
+    const progress = createProgress('deleted', 0, pipe);
+    progress.show(0);
+    progress.end();
+    assert.deepEqual(pipe.written, []);
+    assert.equal(progress.visible, false);
+  });
+});
