@@ -1,4 +1,5 @@
 /** The processes of a benchmark: the SNS endpoint, the daemon as a user runs it, the load; each ended by its pid. */
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -60,7 +61,10 @@ export async function createDaemon({ snsUrl, nodeOptions = [], env = {} }: Daemo
   const configFile = path.join(folder, 'pusher.toml');
   await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
-  const args = [...nodeOptions, BIN, 'run', '--config', configFile];
+  // With the flags that the command's first line gives to node.
+  const [firstLine = ''] = readFileSync(BIN, 'utf8').split('\n');
+  const flags = firstLine.split(' ').filter((word) => word.startsWith('--'));
+  const args = [...flags, ...nodeOptions, BIN, 'run', '--config', configFile];
   let child: Process | undefined;
   let startedMs = Number.NaN;
   let loads = 0;
