@@ -36,32 +36,36 @@ function event(): Record<string, unknown> {
   return { kind: 'message', at, host: HOST, type, from, to, body: 'Tea at four?' };
 }
 
-async function traffic(daemon: Daemon): Promise<void> {
+async function traffic(daemon: Daemon, goesOn: () => boolean): Promise<void> {
   let seq = 1;
-  while (Date.now() < endsAt) {
+  while (goesOn()) {
     const wave = 8 + 6 * Math.sin(Date.now() / 20_000);
     const events = Array.from({ length: Math.round(wave) }, event);
     await daemon.post({ source: 'prosody@chat1', epoch: '9f2c41d07a', first_seq: seq, events });
     seq += events.length;
     await sleep(250);
   }
-  await daemon.post({ source: 'ejabberd@chat2', epoch: '51b07e', first_seq: 40, events: [event()] });
 }
 
 await using stack = new AsyncDisposableStack();
 const sns = stack.use(
   await startStubSns({
     fault: ({ topicArn }) => {
-      if (pauses() && topicArn.includes('group')) return { kind: 'error', status: 404, code: 'NotFound' };
+      if (pauses() && topicArn.includes('group'))
+        return { kind: 'error', status: 404, code: 'NotFound', message: 'Topic does not exist' };
       return { kind: 'slow', ms: 12 + ((count * 13) % 40) };
     },
-    refuses: ({ message }) => (message.includes('too strange') ? 'entry' : undefined),
+    refuses: ({ message }) => (message.includes('too strange') ? 'request' : undefined),
   }),
 );
 const daemon = stack.use(await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }));
 await daemon.start();
 const chromium = stack.use(await startChromium());
-await traffic(daemon);
+for (const first_seq of [1, 5])
+  await daemon.post({ source: 'ejabberd@chat2', epoch: '51b07e', first_seq, events: [event()] });
+let taken = false;
+const flowing = traffic(daemon, () => !taken);
+await sleep(endsAt - Date.now());
 
 async function take(name: string, options: BrowserContextOptions, prepare: (page: Page) => Promise<unknown>) {
   await using visit = await chromium.visit(daemon.adminUrl, options);
@@ -86,3 +90,5 @@ await take('console-dead-letter', { viewport: { width: 1000, height: 700 }, colo
 await take('console-phone', { viewport: { width: 390, height: 844 }, colorScheme: 'light' }, (page) =>
   page.locator('#topics').scrollIntoViewIfNeeded(),
 );
+taken = true;
+await flowing;

@@ -27,8 +27,6 @@ const unreachable = (message: string, cause?: unknown) => new PusherError('DAEMO
 async function follow(admin: AdminOptions, { json = false, bodies = false }: TailOptions): Promise<never> {
   const stream = await open(admin, bodies);
   const text = json ? JSON.stringify : readable;
-  // Whoever read this, such as `head`, has seen enough.
-  process.stdout.once('error', () => process.exit(0));
   for await (const { list, missed } of notifications(stream)) {
     process.stdout.write(list.map((line) => `${text(line)}\n`).join(''));
     if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);

@@ -30,7 +30,7 @@ export interface StubRequest {
 /** What goes wrong with a request. Where it says `accepts`, the messages are taken though the sender can't know. */
 export type Fault =
   /** An error for the whole; without `code` with a page that is not SNS's, as a proxy would give. */
-  | { readonly kind: 'error'; readonly status: number; readonly code?: string }
+  | { readonly kind: 'error'; readonly status: number; readonly code?: string; readonly message?: string }
   /** The connection is reset instead of an answer. */
   | { readonly kind: 'reset'; readonly accepts: boolean }
   /** No answer, until the sender gives up. */
@@ -95,8 +95,7 @@ export async function startStubSns(options: StubOptions = {}): Promise<StubSns> 
     }
     const fault = options.fault?.(request);
     if (fault) faults.set(fault.kind, (faults.get(fault.kind) ?? 0) + 1);
-    if (fault?.kind === 'error')
-      return { status: fault.status, xml: fault.code ? errorAnswer(fault.code, 'as the test wanted') : PROXY_PAGE };
+    if (fault?.kind === 'error') return { status: fault.status, xml: errorOf(fault) };
     if (fault?.kind === 'reset' && !fault.accepts) return 'reset';
     if (fault?.kind === 'hang' && !fault.accepts) return 'silence';
     return take(request, fault);
@@ -217,6 +216,9 @@ export function errorAnswer(code: string, message: string): string {
   const type = /^Internal|^Service/.test(code) ? 'Receiver' : 'Sender';
   return `<ErrorResponse xmlns="${NAMESPACE}"><Error><Type>${type}</Type><Code>${code}</Code><Message>${message}</Message></Error><RequestId>${REQUEST_ID}</RequestId></ErrorResponse>`;
 }
+
+const errorOf = ({ code, message = 'as the test wanted' }: Extract<Fault, { kind: 'error' }>): string =>
+  code ? errorAnswer(code, message) : PROXY_PAGE;
 
 function brokenLimit({ topicArn, entries }: StubRequest): { code: string; message: string } | undefined {
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
