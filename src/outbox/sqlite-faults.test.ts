@@ -226,6 +226,34 @@ describe('SQLite outbox, when something is wrong', () => {
     await outbox.close();
   });
 
+  it('keeps a verdict until the disk takes it, and takes nothing new meanwhile', async (t) => {
+    const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+    await outbox.commit(intake(notification('delivered')));
+    const [row] = (await outbox.take(TOPIC, 1)) as [Stored];
+    const exec = t.mock.method(DatabaseSync.prototype, 'exec', () => {
+      throw Object.assign(new Error('disk I/O error'), { errcode: 10 });
+    });
+    let settled = false;
+    const settling = outbox.settle([{ notification: row }]).then(() => {
+      settled = true;
+    });
+    await until('the fault to show', () => outbox.state().fault !== undefined);
+    assert.equal(outbox.state().fault, `outbox ${file} can't be used: disk I/O error`);
+    await assert.rejects(outbox.commit(intake(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
+    assert.equal(settled, false);
+    exec.mock.restore();
+    await settling;
+    await until('the fault to be over', () => outbox.state().fault === undefined);
+    await outbox.commit(intake(notification('after it')));
+    await outbox.close();
+    const again = openSqliteOutbox({ file, maxBytes: 1e9 });
+    assert.deepEqual(
+      (await again.take(TOPIC, 10)).map(({ eventId }) => eventId),
+      ['after it'],
+    );
+    await again.close();
+  });
+
   it('fails a whole group and keeps nothing of it when the disk fails it', async () => {
     await using disk = await mountSmallDisk('2m');
     const outbox = openSqliteOutbox({ file: path.join(disk.folder, 'outbox.db'), maxBytes: 1e9 });

@@ -130,6 +130,19 @@ describe('SQLite outbox', () => {
     assert.equal(outbox.positionOf('s', 'x'), 3);
   });
 
+  it('lets what was taken and not settled be taken once more after a rewind, before what comes then', async () => {
+    await using outbox = open();
+    await outbox.commit(intake(numbered(1, 5)));
+    const [one, two] = (await outbox.take(TOPIC, 3)) as [Stored, Stored];
+    await outbox.settle([{ notification: two }]);
+    outbox.rewind();
+    await outbox.commit(intake([notification('e6')]));
+    const again = await takeAll(outbox);
+    assert.deepEqual(ids(again), ['e1', 'e3', 'e4', 'e5', 'e6']);
+    assert.deepEqual(again[0], one);
+    assert.deepEqual(await outbox.fetch([3, 2, 1, 99]), [again[0], again[1]]);
+  });
+
   it('moves what SNS will never take to the dead letters, in the commit that removes it', async () => {
     const now = () => 1_763_820_200_000;
     {
