@@ -122,12 +122,13 @@ function summarize(
   beforeId = Number.MAX_SAFE_INTEGER,
 ): DeadLetterSummary[] {
   const { where, values } = condition(filter);
+  // The numbers first, which are all in an index: only the rows of one page are read.
   const rows = database
     .prepare(
-      `SELECT id, event_id, topic_arn, reason, detail, attempts, died_at, replay
-         FROM dead_letter WHERE id < ? AND ${where} ORDER BY id DESC LIMIT ?`,
+      `SELECT id, event_id, topic_arn, reason, detail, attempts, died_at, replay FROM dead_letter
+        WHERE id IN (SELECT id FROM dead_letter WHERE ${where} AND id < ? ORDER BY id DESC LIMIT ?) ORDER BY id DESC`,
     )
-    .all(beforeId, ...values, limit);
+    .all(...values, beforeId, limit);
   return rows.map((row) => toSummary(row as unknown as Row));
 }
 
