@@ -229,6 +229,27 @@ describe('the publisher', () => {
     assert.equal(depth(), 0);
   });
 
+  it('ends a pause when its time is over, also when the clock is late or was set back', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let behind = 0;
+    let up = false;
+    start(() => (up ? [] : DENIED), { now: () => Date.now() - behind });
+    await commit(notification('1'));
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(50);
+    assert.equal(requests.length, 1);
+    up = true;
+    behind = 3_600_000;
+    await pass(1_050);
+    assert.deepEqual(accepted, ['1']);
+    assert.equal(depth(), 0);
+  });
+
   it('gives up after the retries where it is told to', async () => {
     start(() => DOWN, { exhausted: 'dead-letter' });
     await commit(notification('1'));

@@ -321,7 +321,14 @@ class SnsPublisher implements Publisher {
       { topic: topic.arn, reason, detail, advice, pauseMs: length },
       'topic paused: nothing is lost, it is tried again after the pause',
     );
-    setTimeout(() => this.#pump(), length).unref();
+    setTimeout(() => this.#pauseIsOver(topic, now), length).unref();
+  }
+
+  /** By the timer's word: it may come a moment before the clock does, and the clock may have been set back meanwhile. */
+  #pauseIsOver(topic: Topic, began: number): void {
+    const { pause } = topic;
+    if (pause?.began === began) topic.pause = { ...pause, until: Math.min(pause.until, this.#now()) };
+    this.#pump();
   }
 
   #resumed(topic: Topic, started: number): void {
