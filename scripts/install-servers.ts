@@ -21,6 +21,8 @@ const SERVERS = {
   rabbitmq: { command: 'rabbitmqctl', packages: ['rabbitmq-server'], services: ['rabbitmq-server', 'epmd'] },
   chromium: { command: 'chromium', packages: ['chromium'], services: [] },
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
+  systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
+  openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 
 export type ServerName = keyof typeof SERVERS;

@@ -88,7 +88,9 @@ export function verdictOf(failure: Failure): Verdict {
   if (isExpired(code)) return { kind: 'retry', reason: code, detail, throttled: false };
   if (THROTTLING.has(code) || (failure.kind === 'request' && failure.status === 429))
     return { kind: 'retry', reason: code, detail, throttled: true };
-  const advice = ADVICE[name] ?? (name === 'InvalidParameter' && /^(HTTP \d+: )?Invalid parameter: TopicArn/.test(detail) ? WRONG_ARN : undefined);
+  const advice =
+    ADVICE[name] ??
+    (name === 'InvalidParameter' && /^(HTTP \d+: )?Invalid parameter: TopicArn/.test(detail) ? WRONG_ARN : undefined);
   if (advice) return { kind: 'pause', reason: code, detail, advice };
   const serverFault = failure.kind === 'request' ? failure.status >= 500 : !failure.senderFault;
   if (serverFault || RETRYABLE.has(name)) return { kind: 'retry', reason: code, detail, throttled: false };
