@@ -25,7 +25,8 @@ export async function mountSmallDisk(size: string): Promise<SmallDisk> {
       await run('mount', ['-o', 'remount,ro', folder]);
     },
     async [Symbol.asyncDispose]() {
-      await run('umount', [folder]);
+      // Lazily, for a test that failed may have left files on it open.
+      await run('umount', ['--lazy', folder]);
       await rmdir(folder);
     },
   };
