@@ -250,6 +250,30 @@ describe('the publisher', () => {
     assert.equal(depth(), 0);
   });
 
+  it('tries a paused topic before its time when told to, and only such a one', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let up = false;
+    const running = start(() => (up ? [] : DENIED));
+    await commit(notification('1'));
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(50);
+    const since = running.topics()[0]?.pause?.since;
+    assert.equal(running.tryNow(A), true);
+    await pass(50);
+    assert.equal(requests.length, 2, 'tried once more, and paused again');
+    assert.equal(running.topics()[0]?.pause?.since, since, 'as it was before');
+    up = true;
+    assert.equal(running.tryNow(A), true);
+    await pass(50);
+    assert.deepEqual(accepted, ['1']);
+    assert.deepEqual([running.tryNow(A), running.tryNow(B), running.tryNow('none')], [false, false, false]);
+  });
+
   it('gives up after the retries where it is told to', async () => {
     start(() => DOWN, { exhausted: 'dead-letter' });
     await commit(notification('1'));
