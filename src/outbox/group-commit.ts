@@ -39,7 +39,7 @@ interface GroupCommitOptions {
  * How long settlements wait for more to share their fsync with, in milliseconds; a tap's commit takes them along at once.
  * Nobody waits for a settlement but the slot that its request had.
  */
-const COMPANY_MS = 2;
+const COMPANY_MS = 5;
 /** How long a disk that failed is left alone, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
 
