@@ -1,0 +1,143 @@
+/**
+ * The load of `npm run bench:adapters`, a process of its own: pairs of users, one of each writing to the other as fast as
+ * the other gets it. {@link Order} comes as its argument; it says `ready` to the process that forked it when it has
+ * warmed up, begins when it is told to, and answers with {@link Report}.
+ */
+import { once } from 'node:events';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { password, type XmppServer } from '../test/support/server.ts';
+import { connect, post } from '../test/support/xmpp.ts';
+import { clock } from './measure.ts';
+
+/**
+ * `clients`: xmpp.js, a stanza at a time, as programs do. `sockets`: bare sockets that write many stanzas at once and only
+ * count what comes, which takes so little that the server is what limits.
+ */
+export type Kind = 'clients' | 'sockets';
+
+export interface Order {
+  readonly kind: Kind;
+  readonly server: Pick<XmppServer, 'host' | 'c2sPort'>;
+  /** Sender and receiver. */
+  readonly pairs: readonly (readonly [string, string])[];
+  /** Of each pair, before the measured ones. */
+  readonly warmUp: number;
+  /** Of each pair. */
+  readonly messages: number;
+}
+
+export interface Report {
+  /** Milliseconds since 1970: when the first message was sent, and when the last one had come. */
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** One user writing to another. */
+interface Pair {
+  send(first: number, count: number): Promise<void>;
+  received(): number;
+}
+
+/** Messages of a pair that are under way at most. */
+const WINDOW = 100;
+const BODY = 'the quick brown fox jumps over the lazy dog';
+
+/** Sends so many messages, and waits until they have come. */
+async function write(pair: Pair, count: number): Promise<void> {
+  const before = pair.received();
+  let sent = 0;
+  for (;;) {
+    const come = pair.received() - before;
+    if (come >= count) return;
+    const more = Math.min(WINDOW - (sent - come), count - sent);
+    // In portions worth the trouble.
+    if (more >= WINDOW / 4 || (more > 0 && sent + more === count)) {
+      await pair.send(sent, more);
+      sent += more;
+    } else {
+      await sleep(1);
+    }
+  }
+}
+
+async function clientPair(server: Order['server'], [from, to]: readonly [string, string]): Promise<Pair> {
+  // The users are registered already.
+  const known = { ...server, register: async () => {} } as unknown as XmppServer;
+  const [sender, receiver] = [await connect(known, from, 'bench'), await connect(known, to, 'bench')];
+  let seen = 0;
+  let messages = 0;
+  return {
+    async send(first, count) {
+      for (let n = first; n < first + count; n++) {
+        await post(sender, { to: receiver.bare, id: `m${n}`, body: `${n} ${BODY}` });
+      }
+    },
+    received() {
+      for (; seen < receiver.received.length; seen++) if (receiver.received[seen]?.is('message')) messages += 1;
+      return messages;
+    },
+  };
+}
+
+async function socketPair(server: Order['server'], [from, to]: readonly [string, string]): Promise<Pair> {
+  const [sender, receiver] = [await logIn(server, from), await logIn(server, to)];
+  const end = Buffer.from('</message>');
+  let rest: Buffer = Buffer.alloc(0);
+  let messages = 0;
+  sender.resume();
+  receiver.on('data', (data: Buffer) => {
+    const text = rest.length > 0 ? Buffer.concat([rest, data]) : data;
+    let next = 0;
+    for (let at = text.indexOf(end); at >= 0; at = text.indexOf(end, next)) {
+      messages += 1;
+      next = at + end.length;
+    }
+    rest = text.subarray(Math.max(next, text.length - end.length + 1));
+  });
+  const open = `<message to='${to}@${server.host}' type='chat' id='m`;
+  return {
+    async send(first, count) {
+      let stanzas = '';
+      for (let n = first; n < first + count; n++) stanzas += `${open}${n}'><body>${n} ${BODY}</body></message>`;
+      sender.write(stanzas);
+    },
+    received: () => messages,
+  };
+}
+
+/** A session with presence, on a bare socket. */
+async function logIn({ host, c2sPort }: Order['server'], user: string): Promise<net.Socket> {
+  const socket = net.connect(c2sPort, '127.0.0.1');
+  await once(socket, 'connect');
+  const say = async (text: string, answer: RegExp) => {
+    let heard = '';
+    socket.write(text);
+    while (!answer.test(heard)) heard += String((await once(socket, 'data'))[0]);
+  };
+  const stream = `<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='${host}' version='1.0'>`;
+  const plain = Buffer.from(`\0${user}\0${password}`).toString('base64');
+  await say(stream, /<\/stream:features>/);
+  await say(`<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>${plain}</auth>`, /<success/);
+  await say(stream, /<\/stream:features>/);
+  await say(
+    "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>bench</resource></bind></iq>",
+    /<\/iq>/,
+  );
+  await say("<presence/><iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>", /<iq [^>]*id=['"]p['"]/);
+  return socket;
+}
+
+const order = JSON.parse(process.argv[2] ?? '') as Order;
+process.on('disconnect', () => process.exit());
+const pairs: Pair[] = [];
+for (const pair of order.pairs) {
+  pairs.push(await (order.kind === 'clients' ? clientPair : socketPair)(order.server, pair));
+}
+await Promise.all(pairs.map((pair) => write(pair, order.warmUp)));
+process.send?.('ready');
+await once(process, 'message');
+const begin = clock();
+await Promise.all(pairs.map((pair) => write(pair, order.messages)));
+const report: Report = { begin, end: clock() };
+process.send?.(report, () => process.exit());

@@ -1,0 +1,195 @@
+/**
+ * `npm run bench:adapters`: what an adapter takes from its server. The same messages with it and without it, in turn, a
+ * server of its own for each run; docs/adapters.md says how to read what it finds.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { startEjabberd } from '../test/support/ejabberd.ts';
+import { launch, until } from '../test/support/process.ts';
+import { startProsody } from '../test/support/prosody.ts';
+import type { StartServer, XmppServer } from '../test/support/server.ts';
+import type { Kind, Order, Report } from './adapters-load.ts';
+import { cpuOf, type Figure, quantile, type Result } from './measure.ts';
+import { table } from './table.ts';
+
+const SERVERS: Readonly<Record<string, StartServer>> = { prosody: startProsody, ejabberd: startEjabberd };
+
+/** How the load is made of each kind: `clients` keep more than one core busy, `sockets` want to leave the server one. */
+const LOADS: Readonly<Record<Kind, { processes: number; pairs: number; times: number; how: string }>> = {
+  clients: { processes: 2, pairs: 4, times: 1, how: 'real clients' },
+  sockets: { processes: 1, pairs: 8, times: 5, how: 'server saturated' },
+};
+
+const TARGET = 0.9;
+
+const HELP = `npm run bench:adapters -- [options]
+
+  --messages <n>   messages between real clients in a run; five times as many from bare sockets (20000)
+  --rounds <n>     runs with and runs without the adapter (3)
+  --server <name>  only this one: ${Object.keys(SERVERS).join(', ')}
+  --load <kind>    only this one: ${Object.keys(LOADS).join(', ')}
+  --help           this
+`;
+
+const { values } = parseArgs({
+  options: {
+    messages: { type: 'string', default: '20000' },
+    rounds: { type: 'string', default: '3' },
+    server: { type: 'string', multiple: true, default: Object.keys(SERVERS) },
+    load: { type: 'string', multiple: true, default: Object.keys(LOADS) },
+    help: { type: 'boolean', default: false },
+  },
+});
+const [messages, rounds] = [Number(values.messages), Number(values.rounds)];
+const unknown = [
+  ...values.server.filter((name) => !(name in SERVERS)),
+  ...values.load.filter((name) => !(name in LOADS)),
+  ...[messages, rounds].filter((number) => !(number >= 1)),
+];
+if (values.help || unknown.length > 0) {
+  if (unknown.length > 0) process.stderr.write(`not to be used: ${unknown.join(', ')}\n`);
+  process.stdout.write(HELP);
+  process.exit(unknown.length > 0 ? 2 : 0);
+}
+
+/** What one run found. */
+interface Run {
+  /** Messages delivered to their recipients, a second. */
+  readonly rate: number;
+  /** The server's processor time, in microseconds a message. */
+  readonly cpuUs: number;
+  /** How much of one core the server used. */
+  readonly cores: number;
+}
+
+interface Sink extends AsyncDisposable {
+  readonly url: string;
+  events(): Promise<number>;
+}
+
+async function startSink(): Promise<Sink> {
+  const child = await launch(process.execPath, [path.join(import.meta.dirname, 'adapters-sink.ts')]);
+  await until('the sink to listen', () => /\n/.test(child.output()));
+  const url = `http://127.0.0.1:${Number(child.output())}/v1/events`;
+  return {
+    url,
+    events: async () => ((await (await fetch(url)).json()) as { events: number }).events,
+    [Symbol.asyncDispose]: () => child.end('SIGKILL'),
+  };
+}
+
+async function run(start: StartServer, kind: Kind, adapter: boolean): Promise<Run> {
+  await using sink = await startSink();
+  await using server = await start({ url: sink.url, adapter });
+  const load = LOADS[kind];
+  const pairs = load.processes * load.pairs;
+  const ofPair = Math.ceil((messages * load.times) / pairs);
+  const warmUp = Math.ceil(ofPair / 5);
+  const delivered = async (count: number) => {
+    if (adapter) await until(`${count} events to be delivered`, async () => (await sink.events()) === count, 60_000);
+  };
+  const children = await startLoad(server, kind, { messages: ofPair, warmUp });
+  try {
+    // Each user came online.
+    await delivered(pairs * (2 + warmUp));
+    const cpu = cpuOf(server.pid);
+    for (const child of children) child.send('go');
+    const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
+    await delivered(pairs * (2 + warmUp + ofPair));
+    // Events that are still to be delivered when the last message has come are part of what it costs.
+    const used = cpuOf(server.pid) - cpu;
+    const seconds =
+      (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
+    const total = pairs * ofPair;
+    return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
+  } finally {
+    for (const child of children) child.kill('SIGKILL');
+  }
+}
+
+/** Starts the processes that write; settles when all have warmed up. */
+async function startLoad(
+  server: XmppServer,
+  kind: Kind,
+  amounts: { messages: number; warmUp: number },
+): Promise<ChildProcess[]> {
+  const load = LOADS[kind];
+  const children: ChildProcess[] = [];
+  for (let process = 0; process < load.processes; process++) {
+    const pairs = Array.from(
+      { length: load.pairs },
+      (_, index) => [`from${process}-${index}`, `to${process}-${index}`] as const,
+    );
+    for (const user of pairs.flat()) await server.register(user);
+    const order: Order = { kind, server: { host: server.host, c2sPort: server.c2sPort }, pairs, ...amounts };
+    children.push(fork(path.join(import.meta.dirname, 'adapters-load.ts'), [JSON.stringify(order)]));
+  }
+  await Promise.all(children.map(next));
+  return children;
+}
+
+/** The next thing that a child says. */
+async function next(child: ChildProcess): Promise<unknown> {
+  const gone = new AbortController();
+  child.once('exit', () => gone.abort());
+  const [said] = await once(child, 'message', { signal: gone.signal });
+  return said;
+}
+
+const median = (runs: readonly Run[], field: keyof Run): number =>
+  quantile(
+    runs.map((one) => one[field]).sort((a, b) => a - b),
+    0.5,
+  );
+
+async function compare(name: string, start: StartServer, kind: Kind): Promise<Result> {
+  const runs: { without: Run[]; with: Run[] } = { without: [], with: [] };
+  const one = async (side: keyof typeof runs) => {
+    const found = await run(start, kind, side === 'with');
+    runs[side].push(found);
+    const { rate, cpuUs, cores } = found;
+    process.stderr.write(
+      `${name}, ${LOADS[kind].how}, ${side} the adapter: ${Math.round(rate)} messages/s, ${cpuUs.toFixed(1)} µs CPU each, ${cores.toFixed(2)} cores\n`,
+    );
+  };
+  for (let round = 0; round < rounds; round++) {
+    // Each is first in turn.
+    const order = ['without', 'with'] as const;
+    for (const side of round % 2 === 0 ? order : order.toReversed()) await one(side);
+  }
+  const how = LOADS[kind].how;
+  const ratio = median(runs.with, 'rate') / median(runs.without, 'rate');
+  const figures: Figure[] = [{ what: `throughput, ${how}`, value: ratio, unit: '×', target: { atLeast: TARGET } }];
+  for (const side of ['without', 'with'] as const) {
+    figures.push({ what: `rate ${side} it, ${how}`, value: median(runs[side], 'rate'), unit: 'messages/s' });
+    figures.push({ what: `server's CPU ${side} it, ${how}`, value: median(runs[side], 'cpuUs'), unit: 'µs/message' });
+    figures.push({ what: `server's share ${side} it, ${how}`, value: median(runs[side], 'cores'), unit: 'cores' });
+  }
+  return { benchmark: `${name}'s adapter`, figures, more: runs };
+}
+
+const results: Result[] = [];
+for (const name of values.server) {
+  for (const kind of values.load) results.push(await compare(name, SERVERS[name] as StartServer, kind as Kind));
+}
+const folder = path.join(import.meta.dirname, 'results');
+mkdirSync(folder, { recursive: true });
+const kept = {
+  at: new Date().toISOString(),
+  messages,
+  rounds,
+  machine: {
+    processor: cpus()[0]?.model,
+    cores: availableParallelism(),
+    node: process.version,
+    loadAverage: loadavg(),
+  },
+  results,
+};
+writeFileSync(path.join(folder, 'adapters.json'), `${JSON.stringify(kept, null, 2)}\n`);
+writeFileSync(path.join(folder, 'adapters.md'), table(results));
+process.stdout.write(table(results));
