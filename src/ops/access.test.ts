@@ -15,6 +15,7 @@ describe('access', () => {
     server = fastify();
     guard(server, { token: TOKEN, log: createLogger('silent'), now: () => now });
     server.get('/closed', async () => 'inside');
+    server.get('/api/:id', async () => 'inside');
     server.get('/open', { config: { open: true } }, async () => 'outside');
   });
 
@@ -53,6 +54,26 @@ describe('access', () => {
     for (let n = 0; n < 10; n++) assert.equal(await closed({ authorization: `Bearer wrong ${n}` }), 401);
     assert.equal(await closed({ authorization: `Bearer ${TOKEN}` }), 429);
     assert.equal(await closed({ cookie }), 200);
+  });
+
+  it('tells of the session only at /api/session, and not whether a token is right', async () => {
+    const session = async (headers: Record<string, string>) =>
+      (await server.inject({ url: '/api/session', headers })).json();
+    const { headers } = await logIn(TOKEN);
+    const cookie = String(headers['set-cookie']).split(';', 1)[0] as string;
+    for (const token of [TOKEN, 'wrong'])
+      assert.deepEqual(await session({ authorization: `Bearer ${token}` }), { login: true, allowed: false });
+    assert.deepEqual(await session({ cookie }), { login: true, allowed: true });
+  });
+
+  it("refuses another site's page whatever way it writes the path", async () => {
+    const { headers } = await logIn(TOKEN);
+    const cookie = String(headers['set-cookie']).split(';', 1)[0] as string;
+    for (const url of ['/api/1', '/%61pi/1', '/a%70%69/1']) {
+      assert.equal((await server.inject({ url, headers: { cookie } })).body, 'inside', url);
+      const foreign = { cookie, 'sec-fetch-site': 'cross-site' };
+      assert.equal((await server.inject({ url, headers: foreign })).statusCode, 403, url);
+    }
   });
 
   it('refuses a login that is not one', async () => {

@@ -89,9 +89,10 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
     return refuse(reply, 401, 'unauthorized', 'log in, or send admin.token as "Authorization: Bearer <token>"');
   });
 
+  // Of the page's session only: an open route that judged tokens would be a place to guess them.
   server.get('/api/session', { config: { open: true } }, async (request) => ({
     login: token !== undefined,
-    allowed: allows(request),
+    allowed: token === undefined || sessionOf(request) !== undefined,
   }));
 
   server.post('/api/login', { config: { open: true }, bodyLimit: 4_096 }, async (request, reply) => {
@@ -136,7 +137,7 @@ const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] as stri
 
 /** Whether a page of another site, or a name that somebody else's DNS points here, is behind a request. */
 function foreignProblem(
-  { headers, method, url }: FastifyRequest,
+  { headers, method, routeOptions }: FastifyRequest,
   loopbackOnly: boolean,
 ): { code: string; message: string } | undefined {
   const { host = '', origin } = headers;
@@ -149,7 +150,8 @@ function foreignProblem(
     return { code: 'wrong_origin', message: 'requests that change something have to come from the console itself' };
   // Browsers say so of every request, and a page can't forge it (https://www.w3.org/TR/fetch-metadata/).
   const site = headers['sec-fetch-site'];
-  if (url.startsWith('/api/') && site !== undefined && site !== 'same-origin' && site !== 'none')
+  // The route that was found and not the path as sent, in which `%61pi` is `api` too.
+  if (routeOptions.url?.startsWith('/api/') && site !== undefined && site !== 'same-origin' && site !== 'none')
     return { code: 'wrong_origin', message: "another site's page may not use this" };
   return undefined;
 }
