@@ -41,7 +41,7 @@ describe('HTTP tap', () => {
   after(() => rm(folder, { recursive: true, force: true }));
   afterEach(() => tap?.close());
 
-  const start = async (options: Partial<HttpTapOptions> = {}): Promise<void> => {
+  const start = async (options: Partial<HttpTapOptions> = {}, closeGraceMs?: number): Promise<void> => {
     batches = [];
     logged = [];
     receive = async ({ events }) => ({ accepted: events.length, duplicates: 0, rejected: [] });
@@ -53,6 +53,7 @@ describe('HTTP tap', () => {
         return receive(batch);
       },
       log: pino({ level: 'debug' }, { write: (line: string) => logged.push(line) }),
+      ...(closeGraceMs !== undefined && { closeGraceMs }),
     });
     url = await tap.listen();
   };
@@ -291,7 +292,7 @@ describe('HTTP tap', () => {
       receive = () => promise;
       const { hostname, port, pathname } = new URL(url);
       const body = JSON.stringify(BATCH);
-      const request = `POST ${pathname} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+      const request = `POST ${pathname} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
       const socket = net.connect(Number(port), hostname);
       let answers = '';
       socket.setEncoding('utf8').on('data', (text: string) => {
@@ -314,6 +315,71 @@ describe('HTTP tap', () => {
       const [, second] = answers.split('HTTP/1.1 ').slice(1);
       if (second !== undefined) assert.match(second, /^503 .*retry-after: 2\r\n/is);
     });
+  });
+
+  it('closes though a request never arrives whole', async () => {
+    await start({}, 20);
+    const { hostname, port, pathname } = new URL(url);
+    const socket = net.connect(Number(port), hostname);
+    // Cut off; how is of no matter.
+    socket.on('error', () => {});
+    const ended = once(socket, 'close');
+    const head = `POST ${pathname} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue`;
+    socket.write(`${head}\r\nContent-Length: 100\r\n\r\n{"so`);
+    // "100 Continue": the request is in hand.
+    await once(socket, 'data');
+    await tap?.close();
+    await ended;
+    assert.deepEqual(batches, []);
+  });
+
+  describe('without a secret', () => {
+    /** Posts with any Host, which fetch does not let one choose. */
+    const postAs = (headers: Record<string, string>) =>
+      new Promise<{ status: number | undefined; code?: string }>((resolve, reject) => {
+        const request = http.request(url, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', ...headers },
+        });
+        request.once('error', reject).once('response', async (response) => {
+          const text = (await response.toArray()).join('');
+          resolve({ status: response.statusCode, code: JSON.parse(text).error?.code });
+        });
+        request.end(JSON.stringify(BATCH));
+      });
+
+    for (const host of ['localhost', 'LOCALHOST:5281', '127.0.0.1', '127.0.0.1:80', '[::1]', '[::1]:5281'])
+      it(`serves ${host}`, async () => {
+        await start();
+        assert.equal((await postAs({ host })).status, 200);
+      });
+
+    for (const headers of [
+      { host: 'attacker.example' },
+      { host: 'attacker.example:5281' },
+      { host: '127.0.0.1.attacker.example' },
+      { host: 'localhost:80@attacker.example' },
+      { host: 'localhost', origin: 'http://localhost' },
+      { host: 'localhost', origin: 'null' },
+    ] as Record<string, string>[])
+      it(`answers 403 to what a web page can send: ${JSON.stringify(headers)}`, async () => {
+        await start();
+        assert.deepEqual(await postAs(headers), { status: 403, code: 'foreign' });
+        assert.deepEqual(batches, []);
+        assert.match(String(logged[0]), /"level":50.*no web page may be behind it/);
+      });
+
+    it('with one, any Host is served: a page does not have it', async () => {
+      await start({ secret: SECRET });
+      assert.equal((await postAs({ host: 'pusher.example', ...bearer(SECRET) })).status, 200);
+    });
+  });
+
+  it('closes the connection of who has no secret', async () => {
+    await start({ secret: SECRET });
+    const response = await fetch(url, { method: 'POST', body: '{}' });
+    assert.deepEqual([response.status, response.headers.get('connection')], [401, 'close']);
+    await response.text();
   });
 
   it('answers 500 to its own faults, and tells only the log what they are', async () => {

@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
-import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify';
-import type { HttpTapOptions } from '../config/options.ts';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { type HttpTapOptions, isLoopback } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { receiving } from '../tracing.ts';
@@ -25,12 +25,17 @@ interface HttpTapSetup {
   readonly folder: string;
   readonly receive: Receive;
   readonly log: Logger;
+  /** How long requests in hand may take at a close, in milliseconds. */
+  readonly closeGraceMs?: number;
 }
 
 /** How long an adapter should wait after a 503, in seconds. */
 const RETRY_AFTER_S = 2;
+/** How long a request may take to arrive, in milliseconds. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const CLOSE_GRACE_MS = 5_000;
 
-export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): HttpTap {
+export function createHttpTap({ options, folder, receive, log, closeGraceMs = CLOSE_GRACE_MS }: HttpTapSetup): HttpTap {
   const server = createServer(options, folder);
   const refuse = (reply: FastifyReply, status: number, code: string, message: string) =>
     reply.code(status).send({ error: { code, message } });
@@ -41,8 +46,20 @@ export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): 
 
   server.addHook('onRequest', async (request, reply) => {
     if (closing) return putOff(reply, 'stopping', 'the daemon is stopping');
+    if (options.secret === undefined) {
+      if (!fromPage(request)) return;
+      log.error({ from: request.ip }, 'tap request refused: without tap.http.secret no web page may be behind it');
+      return refuse(
+        reply.header('connection', 'close'),
+        403,
+        'foreign',
+        'without tap.http.secret only requests to localhost, 127.0.0.1 and [::1] without Origin are served',
+      );
+    }
     if (authorized(request.headers.authorization, options.secret)) return;
     log.error({ from: request.ip }, 'tap request refused: no or a wrong secret');
+    // Whoever has no secret keeps no connection either.
+    reply.header('connection', 'close');
     return refuse(reply, 401, 'unauthorized', 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"');
   });
 
@@ -102,9 +119,15 @@ export function createHttpTap({ options, folder, receive, log }: HttpTapSetup): 
         );
       }
     },
-    close() {
+    async close() {
       closing = true;
-      return server.close();
+      // A request that never arrives whole would keep its connection, and with it the stop.
+      const cut = setTimeout(() => server.server.closeAllConnections(), closeGraceMs);
+      try {
+        await server.close();
+      } finally {
+        clearTimeout(cut);
+      }
     },
   };
 }
@@ -117,6 +140,7 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
     bodyLimit: MAX_BATCH_BYTES,
     forceCloseConnections: 'idle' as const,
     return503OnClosing: false,
+    requestTimeout: REQUEST_TIMEOUT_MS,
   };
   if (options.tls_cert === undefined || options.tls_key === undefined) return fastify(common);
   const read = (key: 'tls_cert' | 'tls_key', file: string) => {
@@ -136,9 +160,16 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
   return fastify({ ...common, https }) as unknown as FastifyInstance<Server>;
 }
 
+/**
+ * Whether a web page may be behind a request: one that was told a name that somebody else's DNS points here (DNS
+ * rebinding), or any that a browser says the origin of. Adapters send neither.
+ */
+function fromPage({ headers: { host = '', origin } }: FastifyRequest): boolean {
+  return origin !== undefined || !isLoopback(host.replace(/:\d+$/, ''));
+}
+
 /** Compares in constant time: digests, for the lengths must not show either. */
-function authorized(header: string | undefined, secret: string | undefined): boolean {
-  if (secret === undefined) return true;
+function authorized(header: string | undefined, secret: string): boolean {
   const digest = (text: string) => hash('sha256', text, 'buffer');
   return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${secret}`));
 }
