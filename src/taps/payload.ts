@@ -6,6 +6,8 @@ import { forbiddenCharacter } from '../notification/lint.ts';
 /** Most events in a batch, and most bytes of its JSON: 4 MiB. */
 export const MAX_EVENTS = 1_000;
 export const MAX_BATCH_BYTES = 4_194_304;
+/** Far beyond any queue, and far below what a number can be read back exactly from the outbox: 2^53. */
+const MAX_FIRST_SEQ = 2 ** 48;
 
 // RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may hold spaces, "@" and "/".
 // None of them holds what XML does not allow: control characters, lone surrogates, U+FFFE and U+FFFF.
@@ -21,13 +23,16 @@ const xmlText = (schema: z.ZodString) =>
     error: ({ input }) => `holds ${forbiddenCharacter(String(input))}, which XML does not allow`,
   });
 
+/** Names stand in keys, logs and ids, where a control character would end one and begin another. */
 const name = (what: string) =>
   xmlText(
     z
       .string(`should be ${what}`)
       .min(1, `should be ${what}, not empty`)
       .max(256, `should be ${what} of at most 256 characters`),
-  );
+  ).refine((text) => forbiddenCharacter(text) !== undefined || !/\p{Cc}/u.test(text), {
+    error: `should be ${what} without control characters`,
+  });
 
 const common = {
   at: z
@@ -60,9 +65,7 @@ const message = z.object({
   from: jid.describe("full JID of the sender's session"),
   to: jid.describe('the address it was sent to'),
   body: xmlText(z.string('should be a text, possibly empty')).describe('text of <body/>; may be empty, never missing'),
-  stanza_id: xmlText(z.string('should be a text').max(1_024, 'should have at most 1,024 characters'))
-    .optional()
-    .describe("the stanza's id attribute, where there is one"),
+  stanza_id: xmlText(z.string('should be a text')).optional().describe("the stanza's id attribute, where there is one"),
   stanza: z.string('should be a text').optional().describe('the whole stanza as XML'),
 });
 
@@ -76,8 +79,9 @@ export const batchSchema = z
       .optional()
       .describe('made when the queue of the source is created, and kept with it'),
     first_seq: z
-      .int('should be a whole number')
+      .int({ error: 'should be a whole number', abort: true })
       .min(1, 'should be 1 or more')
+      .max(MAX_FIRST_SEQ, `should be at most ${MAX_FIRST_SEQ}`)
       .optional()
       .describe('number of events[0] in that queue; events are numbered 1, 2, 3 … without gaps'),
     events: z.array(z.unknown(), 'should be a list of events'),
