@@ -209,10 +209,10 @@ describe('access', () => {
           .map((line) => JSON.parse(line));
       await until('three lines', () => logged().some(({ msg }) => msg.includes('message bodies')));
       const lines = logged();
-      const deleted = lines.find(({ reason }) => reason === 'for-the-log');
+      const deleted = lines.findLast(({ reason }) => reason === 'for-the-log');
       assert.match(deleted.by, /^session [0-9a-f]{8}$/);
       assert.deepEqual([deleted.from, deleted.count, deleted.msg], ['127.0.0.1', 0, 'admin: dead letters deleted']);
-      const replayed = lines.find(({ topic }) => topic === 'arn:for:the:log');
+      const replayed = lines.findLast(({ topic }) => topic === 'arn:for:the:log');
       assert.deepEqual([replayed.by, replayed.msg], ['token', 'admin: replay of dead letters asked for']);
       const login = lines.findLast(({ msg }) => msg === 'admin: logged in');
       assert.equal(login.by, deleted.by, 'the session is traced back to its login');

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
+import { takeAudit } from '../outbox/dead-letters.ts';
 import type { NewDeadLetter } from '../outbox/outbox.ts';
+import { openDatabase } from '../outbox/schema.ts';
 import { openSqliteOutbox } from '../outbox/sqlite.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
@@ -52,9 +54,9 @@ describe('dead-letters', () => {
 
   const dead = (t: TestContext, ...args: string[]) => commandLine(t, 'dead-letters', ...args, '--config', config);
 
-  async function fill(): Promise<void> {
+  async function fill(letters: readonly NewDeadLetter[] = LETTERS): Promise<void> {
     const outbox = openSqliteOutbox({ file: outboxFile, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
-    await outbox.commit({ position: undefined, notifications: [], deadLetters: LETTERS });
+    await outbox.commit({ position: undefined, notifications: [], deadLetters: letters });
     await outbox.close();
   }
 
@@ -117,6 +119,48 @@ describe('dead-letters', () => {
     assert.deepEqual(await dead(t, 'purge', '--reason', 'malformed'), { code: 0, output: '1 deleted\n' });
     assert.deepEqual(await dead(t, 'purge', '--all'), { code: 0, output: '1 deleted\n' });
     assert.deepEqual(await dead(t, 'list'), { code: 0, output: '0 dead letters\n' });
+  });
+
+  it("list: what others chose breaks no line and steers no terminal, and a plugin's error is not quoted", async (t) => {
+    const detail = 'messageAttributes: can\'t look up "what was written"';
+    await fill([
+      letter(1, { detail: 'two\nlines\t\u001b[2J\u009b2J', eventId: 's\n/x' }),
+      letter(2, { reason: 'plugin', detail }),
+      letter(3, { reason: 'plugin', detail: 'attribute "what was written": is empty' }),
+    ]);
+    const { output } = await dead(t, 'list');
+    const lines = output.split('\n').map((each) => each.split('\t').slice(4));
+    assert.deepEqual(lines.slice(0, 3), [
+      ['s·/x', 'attempts 3', 'two·lines··[2J·2J'],
+      ['s/x/2', 'attempts 3', 'messageAttributes'],
+      ['s/x/3', 'attempts 3', '—'],
+    ]);
+    const { output: shown } = await dead(t, 'show', '2');
+    assert.equal(JSON.parse(shown).detail, detail);
+  });
+
+  it('replay and purge: leave for the daemon who did what to how many', async (t) => {
+    const before = process.env.SUDO_USER;
+    process.env.SUDO_USER = 'anna';
+    t.after(() => {
+      if (before === undefined) delete process.env.SUDO_USER;
+      else process.env.SUDO_USER = before;
+    });
+    await fill();
+    await dead(t, 'list');
+    await dead(t, 'replay', '1', '99');
+    await dead(t, 'purge', '--reason', 'malformed');
+    const database = openDatabase(outboxFile, { create: false });
+    t.after(() => database.close());
+    assert.deepEqual(
+      takeAudit(database).map(({ at: _, ...rest }) => rest),
+      [
+        { who: 'anna', action: 'replay', selection: { ids: [1, 99] }, count: undefined },
+        { who: 'anna', action: 'replay', selection: { ids: [1, 99] }, count: 1 },
+        { who: 'anna', action: 'purge', selection: { reason: 'malformed' }, count: undefined },
+        { who: 'anna', action: 'purge', selection: { reason: 'malformed' }, count: 1 },
+      ],
+    );
   });
 
   it('says that there is no outbox yet, and makes none', async (t) => {

@@ -1,4 +1,5 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
+import { userInfo } from 'node:os';
 import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,8 +12,9 @@ import {
   listDeadLetters,
   purgeDeadLetters,
   requestReplay,
+  writeAudit,
 } from '../outbox/dead-letters.ts';
-import type { DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
+import type { AuditLine, DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
 import { openDatabase } from '../outbox/schema.ts';
 import { configOption, positiveNumber } from './options.ts';
 import { createProgress } from './progress.ts';
@@ -73,7 +75,7 @@ function replayCommand(): Command {
     .description('Publish dead letters again. A running daemon does it at once, otherwise the next start does.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (database, filter) => {
-        const marked = await counted('marked for replay', database, filter, requestReplay);
+        const marked = await counted('replay', 'marked for replay', database, filter, requestReplay);
         print(`${marked} marked for replay`);
         await follow(database);
       }),
@@ -85,7 +87,7 @@ function purgeCommand(): Command {
     .description('Delete dead letters for good.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (database, filter) => {
-        print(`${await counted('deleted', database, filter, purgeDeadLetters)} deleted`);
+        print(`${await counted('purge', 'deleted', database, filter, purgeDeadLetters)} deleted`);
       }),
     );
 }
@@ -106,16 +108,39 @@ async function onChosen(
   await onOutbox(options.config, (database) => act(database, filterOf(options, ids)));
 }
 
+/** Changes, with a bar on a terminal, and leaves lines for the daemon's log: that it begins, and how many it reached. */
 async function counted(
+  action: AuditLine['action'],
   label: string,
   database: DatabaseSync,
   filter: DeadLetterFilter,
   change: typeof requestReplay,
 ): Promise<number> {
   const progress = createProgress(label, countDeadLetters(database, filter));
-  const count = await change(database, filter, progress.show);
-  progress.end();
-  return count;
+  const audit = (count?: number) =>
+    writeAudit(database, { at: Date.now(), who: user(), action, selection: filter, count });
+  let reached = 0;
+  audit();
+  try {
+    return await change(database, filter, (count) => {
+      reached = count;
+      progress.show(count);
+    });
+  } finally {
+    audit(reached);
+    progress.end();
+  }
+}
+
+/** Who is at the terminal, also behind sudo. A number without a name is one too. */
+function user(): string {
+  const { SUDO_USER } = process.env;
+  if (SUDO_USER) return SUDO_USER;
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
 }
 
 /** On a terminal, shows how a running daemon gets on with the replay; without one it soon gives up. */
@@ -158,11 +183,17 @@ async function onOutbox(configFile: string, use: (database: DatabaseSync) => voi
   }
 }
 
+/** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
+const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)(?=:)/;
+
 function line({ id, diedAt, reason, attempts, eventId, topicArn, detail, replayRequested }: DeadLetter): string {
   const when = new Date(diedAt).toISOString();
   const state = replayRequested ? ' (replay requested)' : '';
   const topic = topicArn?.split(':').at(-1) ?? '—';
-  return `${id}\t${when}\t${reason}\t${topic}\t${eventId}\tattempts ${attempts}${state}\t${detail}`;
+  const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;
+  const fields = [id, when, reason, topic, eventId, `attempts ${attempts}${state}`, what];
+  // What others chose must neither break the line nor steer the terminal.
+  return fields.map((field) => String(field).replace(/\p{Cc}/gu, '·')).join('\t');
 }
 
 function print(text: string): void {

@@ -51,17 +51,41 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
     return letter;
   });
 
-  const change = (path: string, what: string, act: (filter: DeadLetterFilter) => Promise<number>): FastifyInstance =>
+  const change = (
+    path: string,
+    begun: string,
+    done: string,
+    act: (filter: DeadLetterFilter, onProgress: (count: number) => void) => Promise<number>,
+  ): FastifyInstance =>
     server.post(path, async (request, reply) => {
       const parsed = selection.safeParse(request.body);
       if (!parsed.success) return malformed(reply, 'ids, reason, topic or all: true, and upTo');
       const { ids, reason, topic, upTo } = parsed.data;
-      const count = await act({ ids, reason, topicArn: topic, upToId: upTo });
-      log.info({ ...access.who(request), ...parsed.data, count }, what);
-      return { count };
+      const asked = { ...access.who(request), ...parsed.data };
+      // Beforehand too: a change of many that fails or is killed half-way has changed something.
+      log.info(asked, begun);
+      let count = 0;
+      try {
+        count = await act({ ids, reason, topicArn: topic, upToId: upTo }, (sum) => {
+          count = sum;
+        });
+        return { count };
+      } finally {
+        log.info({ ...asked, count }, done);
+      }
     });
-  change('/api/dead-letters/replay', 'admin: replay of dead letters asked for', deadLetters.requestReplay);
-  change('/api/dead-letters/delete', 'admin: dead letters deleted', deadLetters.purge);
+  change(
+    '/api/dead-letters/replay',
+    'admin: replay of dead letters begins',
+    'admin: replay of dead letters asked for',
+    deadLetters.requestReplay,
+  );
+  change(
+    '/api/dead-letters/delete',
+    'admin: deletion of dead letters begins',
+    'admin: dead letters deleted',
+    deadLetters.purge,
+  );
 
   server.post('/api/topics/try', async (request, reply) => {
     const parsed = z.strictObject({ arn: text }).safeParse(request.body);

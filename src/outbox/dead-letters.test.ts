@@ -11,8 +11,10 @@ import {
   purgeDeadLetters,
   replayRequested,
   requestReplay,
+  takeAudit,
+  writeAudit,
 } from './dead-letters.ts';
-import type { DeadContent, NewDeadLetter } from './outbox.ts';
+import type { AuditLine, DeadContent, NewDeadLetter } from './outbox.ts';
 import { openDatabase } from './schema.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
@@ -115,5 +117,21 @@ describe('dead letters', () => {
     assert.equal(await purgeDeadLetters(database, {}), 0);
     insertDeadLetter(database, letter('e5'), 3_000);
     assert.equal(listDeadLetters(database, {}, 1)[0]?.id, 5);
+  });
+
+  it('leave a line of what was done with them, which is taken once', () => {
+    const line = { at: 1, who: 'anna', action: 'purge', selection: { ids: [1, 2], reason: 'x' }, count: 2 } as const;
+    const begun: AuditLine = { ...line, at: 2, count: undefined, selection: {} };
+    for (const each of [line, begun]) writeAudit(database, each);
+    assert.deepEqual(takeAudit(database), [line, begun]);
+    assert.deepEqual(takeAudit(database), []);
+  });
+
+  it('have room for such lines also in a file that is older than they are', () => {
+    database.exec('DROP TABLE audit');
+    database.close();
+    database = openDatabase(path.join(folder, `${files}.db`), { create: false });
+    assert.deepEqual(takeAudit(database), []);
+    assert.equal(countDeadLetters(database, {}), 4);
   });
 });

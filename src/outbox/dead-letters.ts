@@ -5,6 +5,7 @@
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
+  AuditLine,
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
@@ -111,9 +112,43 @@ export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
   list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
   read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
   counts: async () => countByReasonAndTopic(database),
-  requestReplay: (filter) => requestReplay(database, filter),
-  purge: (filter) => purgeDeadLetters(database, filter),
+  requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
+  purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
+  audit: async () => takeAudit(database),
 });
+
+/** Leaves a line for the daemon's log: the command line has none that anybody keeps. */
+export function writeAudit(database: DatabaseSync, { at, who, action, selection, count }: AuditLine): void {
+  database
+    .prepare('INSERT INTO audit (at, who, action, selection, count) VALUES (?, ?, ?, ?, ?)')
+    .run(at, who, action, JSON.stringify(selection), count ?? null);
+}
+
+/** How many lines are taken at a time. */
+const AUDIT_LINES = 100;
+
+/** The oldest lines that the command line left, removed from the file: whoever takes them has to log them. */
+export function takeAudit(database: DatabaseSync): AuditLine[] {
+  const rows = database.prepare('SELECT * FROM audit ORDER BY id LIMIT ?').all(AUDIT_LINES) as unknown as AuditRow[];
+  const last = rows.at(-1);
+  if (last) database.prepare('DELETE FROM audit WHERE id <= ?').run(last.id);
+  return rows.map(({ at, who, action, selection, count }) => ({
+    at,
+    who,
+    action,
+    selection: JSON.parse(selection),
+    count: count ?? undefined,
+  }));
+}
+
+interface AuditRow {
+  id: number;
+  at: number;
+  who: string;
+  action: AuditLine['action'];
+  selection: string;
+  count: number | null;
+}
 
 function summarize(
   database: DatabaseSync,

@@ -105,6 +105,8 @@ export interface Outbox {
   take(topicArn: string, limit: number): Promise<Stored[]>;
   /** Notifications that were taken and not settled, again, by their numbers; in order. */
   fetch(seqs: readonly number[]): Promise<Stored[]>;
+  /** The topics that it has, or had, notifications of. */
+  topicArns(): Iterable<string>;
   /** Lets everything that was not settled be taken once more. Whoever took before must have stopped. */
   rewind(): void;
   /** Removes what SNS has and moves what it never will take to the dead letters. Waits while the disk fails. */
@@ -148,7 +150,19 @@ export interface DeadLetterCount {
   readonly newestId: number;
 }
 
-/** What people do with dead letters while the daemon runs. */
+/** What somebody did with the dead letters from the command line, for the daemon's log. */
+export interface AuditLine {
+  /** In milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** The user who did it. */
+  readonly who: string;
+  readonly action: 'replay' | 'purge';
+  readonly selection: DeadLetterFilter;
+  /** How many it reached; undefined in the line that says that it begins. */
+  readonly count: number | undefined;
+}
+
+/** What people do with dead letters while the daemon runs. `onProgress` is told now and then how many a change has reached so far. */
 export interface DeadLetters {
   /** Newest first, those with a number below `beforeId`, at most `limit`. */
   list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
@@ -156,7 +170,9 @@ export interface DeadLetters {
   /** How many there are by reason and topic. */
   counts(): Promise<DeadLetterCount[]>;
   /** Marks for replay; answers how many were not marked yet. */
-  requestReplay(filter: DeadLetterFilter): Promise<number>;
+  requestReplay(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
   /** Deletes for good; answers how many. */
-  purge(filter: DeadLetterFilter): Promise<number>;
+  purge(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
+  /** What was done from the command line and not answered yet, oldest first: each line is answered once. */
+  audit(): Promise<AuditLine[]>;
 }
