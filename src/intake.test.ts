@@ -45,6 +45,8 @@ describe('intake', () => {
   let metrics: Metrics;
   let logged: Record<string, unknown>[];
   let plugin: SnsPlugin;
+  let topics: Route['topics'];
+  let host: string;
   let intake: Intake;
 
   before(async () => {
@@ -60,15 +62,15 @@ describe('intake', () => {
     metrics = createMetrics();
     logged = [];
     plugin = {};
+    topics = { pm: TOPIC };
+    host = 'localhost';
     const log = pino({ level: 'debug' }, { write: (line: string) => logged.push(JSON.parse(line)) });
     intake = createIntake({
       outbox,
       log,
       metrics,
-      routeOf: (host): Route | undefined =>
-        host === 'localhost'
-          ? { topics: { pm: TOPIC }, plugin, presence: 'user', attributes: [], maxBytes: () => 262_144 }
-          : undefined,
+      routeOf: (name): Route | undefined =>
+        name === host ? { topics, plugin, presence: 'user', attributes: [], maxBytes: () => 262_144 } : undefined,
     });
   }
 
@@ -354,6 +356,29 @@ describe('intake', () => {
         [2, 's/x/1', 'malformed', false],
       );
     });
+
+    for (const [what, reason, change] of [
+      ['whose topic is not configured any more', 'no-topic', () => (topics = {})],
+      ['that a filter says no to', 'filtered', () => (plugin = { filter: () => false })],
+      ['of a host without sns', 'host-has-no-sns', () => (host = 'elsewhere')],
+    ] as const)
+      it(`one ${what} into a new dead letter that says so`, async () => {
+        await intake.receive(batch(1, 1, { events: [message('x'.repeat(300_000))] }));
+        const [before] = deadLetters();
+        change();
+        await replayAll();
+        const [letter, ...more] = deadLetters();
+        assert.deepEqual(more, []);
+        assert.deepEqual(
+          [letter?.id, letter?.eventId, letter?.reason, letter?.detail, letter?.replayRequested],
+          [2, 's/x/1', 'skipped', reason, false],
+        );
+        assert.deepEqual(letter?.content, before?.content);
+        assert.deepEqual(await taken(), []);
+        const line = logged.find(({ deadLetter }) => deadLetter === 1);
+        assert.deepEqual([line?.reason, line?.skipped], ['skipped', reason]);
+        assert.match(String(line?.msg), /^dead letter replayed in vain/);
+      });
 
     it('what SNS refused, as it was', async () => {
       await intake.receive(batch(1, 1));

@@ -37,12 +37,12 @@ interface Outcome {
   readonly rejected: { index: number; reason: string }[];
   /** New events by kind. */
   readonly kinds: Map<EventKind, number>;
-  readonly skipped: { readonly kind: EventKind; readonly reason: SkipReason }[];
+  readonly skipped: { readonly event: XmppEvent; readonly reason: SkipReason }[];
 }
 
 export interface Intake {
   readonly receive: Receive;
-  /** Sends dead letters through the same steps again; one that fails again becomes a new dead letter. */
+  /** Sends dead letters through the same steps again; one that fails or is skipped becomes a new dead letter. */
   replay(letters: readonly DeadLetter[]): Promise<void>;
 }
 
@@ -124,7 +124,7 @@ function place(event: XmppEvent, translation: Translation, outcome: Outcome): vo
   if (translation.kind === 'publish') {
     outcome.notifications.push(translation.notification);
   } else if (translation.kind === 'skip') {
-    outcome.skipped.push({ kind: kindOf(event), reason: translation.reason });
+    outcome.skipped.push({ event, reason: translation.reason });
   } else {
     const { reason, detail } = translation;
     const content = { kind: 'event', event } as const;
@@ -133,7 +133,7 @@ function place(event: XmppEvent, translation: Translation, outcome: Outcome): vo
 }
 
 function count({ metrics, log }: IntakeOptions, { skipped, deadLetters }: Outcome): void {
-  for (const { kind, reason } of skipped) metrics.skipped(kind, reason);
+  for (const { event, reason } of skipped) metrics.skipped(kindOf(event), reason);
   for (const { eventId, reason } of deadLetters) {
     metrics.deadLetter(undefined, reason);
     // Not the detail: a plugin's error may quote the message, and that stays out of the log.
@@ -153,13 +153,32 @@ const malformed = (eventId: string, problem: string, event: unknown): NewDeadLet
 async function replay(options: IntakeOptions, letters: readonly DeadLetter[]): Promise<void> {
   for (const { id, eventId, content } of letters) {
     const outcome =
-      content.kind === 'notification' ? undefined : await process(options, [content.event], 0, () => eventId);
+      content.kind === 'notification'
+        ? undefined
+        : keepSkipped(await process(options, [content.event], 0, () => eventId));
     const notifications = content.kind === 'notification' ? [content.notification] : (outcome?.notifications ?? []);
     const deadLetters = outcome?.deadLetters ?? [];
     await options.outbox.commit({ position: undefined, notifications, deadLetters, replaces: [id] });
-    options.log.info({ deadLetter: id, event: eventId, again: deadLetters[0]?.reason }, 'dead letter replayed');
+    const [again] = deadLetters;
+    if (again) {
+      // Of a detail only ours: another may quote the message.
+      const skipped = outcome?.skipped[0]?.reason;
+      options.log.warn(
+        { deadLetter: id, event: eventId, reason: again.reason, skipped },
+        'dead letter replayed in vain: it is a dead letter again',
+      );
+    } else options.log.info({ deadLetter: id, event: eventId }, 'dead letter replayed');
     if (outcome) count(options, outcome);
   }
+}
+
+/** Who asks for a replay wants the event published: one that would be skipped stays, as a dead letter that says why. */
+function keepSkipped(outcome: Outcome): Outcome {
+  const kept = outcome.skipped.map(({ event, reason }): NewDeadLetter => {
+    const content = { kind: 'event', event } as const;
+    return { eventId: event.id, topicArn: undefined, reason: 'skipped', detail: reason, attempts: 0, content };
+  });
+  return { ...outcome, deadLetters: [...outcome.deadLetters, ...kept] };
 }
 
 /** Runs tasks of one key one after the other, those of different keys side by side. */
