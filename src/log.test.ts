@@ -38,7 +38,16 @@ describe('the log', () => {
   });
 
   it('never shows what people wrote or what opens doors, at the top or one level down', async () => {
-    const fields = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'sessionToken'];
+    const fields = [
+      'body',
+      'message',
+      'stanza',
+      'secret',
+      'secret_access_key',
+      'authorization',
+      'token',
+      'sessionToken',
+    ];
     const object = JSON.stringify(Object.fromEntries(fields.map((field) => [field, 'hidden'])));
     const lines = await logged('info', `log.info(${object}, 'top'); log.info({ inside: ${object} }, 'inside');`);
     assert.equal(lines.length, 2);

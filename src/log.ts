@@ -4,8 +4,8 @@ import pretty from 'pino-pretty';
 
 export type { Logger };
 
-/** Keys that never reach the log, wherever they stand: what people wrote, and what opens doors. */
-const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'sessionToken'];
+/** Keys that never reach the log, at the top or one level down: what people wrote, and what opens doors. */
+const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'token', 'sessionToken'];
 
 /**
  * @param level the least severe level that is written
