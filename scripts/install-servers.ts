@@ -77,12 +77,20 @@ function collect(names: readonly ServerName[]): { packages: string[]; services: 
 
 // A package's own script starts its service unless policy-rc.d forbids that (exit status 101), and enables it in any
 // case at a first install; so it is forbidden for this while, and disabled afterwards. A policy-rc.d that was there
-// already comes back.
+// already comes back; one that a killed run of this left is known by its mark, and goes. dash runs what is trapped for
+// EXIT when it exits, but not when a signal ends it: hence the second trap.
 const SCRIPT = `
 policy=/usr/sbin/policy-rc.d
-if [ -e $policy ]; then mv $policy $policy.before; fi
-trap 'rm -f $policy; if [ -e $policy.before ]; then mv $policy.before $policy; fi' EXIT
-printf '#!/bin/sh\\nexit 101\\n' > $policy && chmod 755 $policy
+mark='# xmpp-event-pusher: only while it installs packages'
+is_ours() { grep -qsxF "$mark" $policy; }
+restore() {
+  if is_ours; then rm -f $policy; fi
+  if [ -e $policy.before ] && [ ! -e $policy ]; then mv $policy.before $policy; fi
+}
+trap restore EXIT
+trap 'exit 130' INT TERM HUP
+if [ -e $policy ] && ! is_ours; then mv $policy $policy.before; fi
+printf '#!/bin/sh\\n%s\\nexit 101\\n' "$mark" > $policy && chmod 755 $policy
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq && apt-get install -y -qq --no-install-recommends $1 || exit 1
 for service in $2; do systemctl disable $service >/dev/null 2>&1 || true; done
