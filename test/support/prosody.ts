@@ -1,5 +1,5 @@
 /** Prosody for tests: in the foreground, unprivileged, on ports and in a folder of its own. */
-import { chown, cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chown, cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,9 +30,12 @@ export async function startProsody(options: ServerOptions): Promise<Prosody> {
   let child: Process | undefined;
 
   await cp(adapter, join(dir, 'plugins'), { recursive: true });
-  if (owner !== undefined) await chown(dir, owner, owner);
+  await giveAway(dir);
 
-  const writeConfig = () => writeFile(configFile, configuration(dir, c2sPort, httpPort, current));
+  async function writeConfig(): Promise<void> {
+    await writeFile(configFile, configuration(dir, c2sPort, httpPort, current));
+    await giveAway(configFile);
+  }
 
   async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     if (!child) return;
@@ -81,8 +84,24 @@ export async function startProsody(options: ServerOptions): Promise<Prosody> {
       await rm(dir, { recursive: true, force: true });
     },
   };
-  await server.start();
+  try {
+    await server.start();
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
   return server;
+}
+
+/** Makes Prosody's user the owner of a file, or of a folder and what is in it: with a strict umask it could not read them. */
+async function giveAway(place: string): Promise<void> {
+  if (owner === undefined) return;
+  await chown(place, owner, owner);
+  const inside = await readdir(place, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOTDIR') return [];
+    throw error;
+  });
+  for (const name of inside) await chown(join(place, name), owner, owner);
 }
 
 function configuration(dir: string, c2sPort: number, httpPort: number, options: ServerOptions): string {
