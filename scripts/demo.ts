@@ -2,14 +2,22 @@
  * The demo: a real Prosody with the adapter, an SNS in this process with a queue behind each topic, and the daemon as a
  * user runs it. Two people chat, and what a consumer of the topics receives is printed.
  *
- * Usage: npm run demo [-- --keep]
+ * Usage: npm run demo [-- --keep] [--recorded]
  */
 import { parseArgs, styleText } from 'node:util';
 import { createDaemon, type Daemon, SECRET, TOPICS } from '../test/support/daemon.ts';
-import { startProsody } from '../test/support/prosody.ts';
+import { until } from '../test/support/process.ts';
+import { type Prosody, startProsody } from '../test/support/prosody.ts';
 import { type Received, type Sns, startSns } from '../test/support/sns.ts';
 import { connect, join, message } from '../test/support/xmpp.ts';
-import { install, isInstalled } from './install-servers.ts';
+import { install } from './install-servers.ts';
+
+const HELP = `npm run demo -- [options]
+
+  --keep      leaves everything running, for your own XMPP client, until Ctrl-C
+  --recorded  posts recorded events to the tap instead of starting a Prosody
+  --help      this
+`;
 
 type Expected = readonly [topic: string, body: Record<string, unknown>];
 
@@ -34,9 +42,25 @@ const muc = (from: string, text: string): Expected => [
   { to_user_id: ROOM, message: text, from_user_id: from },
 ];
 
+interface Story {
+  readonly steps: Step[];
+  /** Where one can join in oneself. */
+  readonly login: string;
+  /** Which way the notifications go. */
+  readonly through: string;
+}
+
+/** A Prosody that runs, or why there is none. */
+async function findProsody(daemon: Daemon): Promise<Prosody | string> {
+  const { missing, why } = install(['prosody'], say);
+  if (missing.length > 0) return `There is no Prosody here (${why || 'apt-get did not bring it'})`;
+  return startProsody({ url: daemon.tapUrl, secret: SECRET }).catch(
+    (error: Error) => `Prosody is installed but does not start (${error.message.trim()})`,
+  );
+}
+
 /** Two people on a real Prosody. */
-async function realSteps(daemon: Daemon, stack: AsyncDisposableStack): Promise<{ steps: Step[]; login: string }> {
-  const server = stack.use(await startProsody({ url: daemon.tapUrl, secret: SECRET }));
+function realStory(server: Prosody): Story {
   const login = [
     `  XMPP   127.0.0.1:${server.c2sPort}, domain localhost, no TLS, any user name and password (PLAIN)`,
     `  rooms  anything@${server.mucHost}`,
@@ -73,11 +97,11 @@ async function realSteps(daemon: Daemon, stack: AsyncDisposableStack): Promise<{
       act: async () => client('alice').cut(),
     },
   ];
-  return { steps, login };
+  return { steps, login, through: 'Prosody → adapter → daemon → SNS → SQS' };
 }
 
 /** The same story as events that were recorded, for a machine without Prosody. */
-function recordedSteps(daemon: Daemon): { steps: Step[]; login: string } {
+function recordedStory(daemon: Daemon): Story {
   let seq = 0;
   const post = async (event: Record<string, unknown>) => {
     seq += 1;
@@ -107,7 +131,11 @@ function recordedSteps(daemon: Daemon): { steps: Step[]; login: string } {
     { title: 'Bob leaves', expected: [offline(BOB)], act: () => presence(laptop, false) },
     { title: "Alice's phone loses its network", expected: [offline(ALICE)], act: () => presence(phone, false) },
   ];
-  return { steps, login: `  tap    ${daemon.tapUrl}, secret ${SECRET}` };
+  return {
+    steps,
+    login: `  tap    ${daemon.tapUrl}, secret ${SECRET}`,
+    through: 'recorded events → tap → daemon → SNS → SQS',
+  };
 }
 
 /** Who did what, at a glance. */
@@ -117,56 +145,90 @@ function summary({ topic, body }: Received): string {
   return `${from_user_id} → ${to_user_id}`;
 }
 
-function print(received: Received): void {
+function print(received: Received, isSurplus = false): void {
   const { topic, body } = received;
-  say(`   ${styleText('green', '✔')} ${styleText('bold', summary(received))}`);
+  const mark = isSurplus ? styleText('red', '✘ surplus:') : styleText('green', '✔');
+  say(`   ${mark} ${styleText('bold', summary(received))}`);
   say(`     ${styleText('cyan', topic)}  ${JSON.stringify(body)}`);
 }
 
 const isExpected = ({ topic, body }: Received, [wanted, content]: Expected): boolean =>
   topic === wanted && JSON.stringify(body) === JSON.stringify(content);
 
-/** Plays the steps; answers what was expected and did not come. */
-async function play(steps: readonly Step[], sns: Sns): Promise<Expected[]> {
+/** Plays the steps; answers what was expected and did not come, and how many came that nobody expected, or once more. */
+async function play(
+  steps: readonly Step[],
+  sns: Sns,
+  daemon: Daemon,
+): Promise<{ missed: Expected[]; surplus: number }> {
   const missed: Expected[] = [];
   let seen = 0;
-  for (const { title, expected, act } of steps) {
-    say(`\n ${styleText('yellow', '▸')} ${title}`);
-    await act();
-    await sns.receive(seen + expected.length, 15_000).catch(() => sns.received);
+  let surplus = 0;
+  const look = () => {
     const fresh = sns.received.slice(seen);
     seen += fresh.length;
-    for (const received of fresh) print(received);
-    for (const wanted of expected) {
-      if (fresh.some((received) => isExpected(received, wanted))) continue;
-      missed.push(wanted);
-      say(`   ${styleText('red', '✘')} never came: ${wanted[0]} ${JSON.stringify(wanted[1])}`);
+    for (const received of fresh) {
+      const index = missed.findIndex((expected) => isExpected(received, expected));
+      if (index === -1) surplus += 1;
+      else missed.splice(index, 1);
+      print(received, index === -1);
     }
+  };
+  for (const { title, expected, act } of steps) {
+    say(`\n ${styleText('yellow', '▸')} ${title}`);
+    missed.push(...expected);
+    await act();
+    await sns.receive(seen + expected.length, 15_000).catch(() => sns.received);
+    look();
   }
-  return missed;
+  await until('the outbox to be empty', async () => (await depthOf(daemon)) === 0).catch(() => undefined);
+  await sns.receive(0);
+  look();
+  for (const [topic, body] of missed)
+    say(`   ${styleText('red', '✘')} never came: ${styleText('cyan', topic)}  ${JSON.stringify(body)}`);
+  return { missed, surplus };
+}
+
+/** How many notifications SNS does not have yet. */
+async function depthOf({ adminUrl }: Daemon): Promise<number> {
+  const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
+  const depths = metrics.matchAll(/^xmpp_event_pusher_outbox_notifications\{[^}]*\} (\d+)$/gm);
+  return [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0);
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { keep: { type: 'boolean', default: false } } });
-  const { missing, why } = install(['prosody'], say);
+  const { values } = parseArgs({
+    options: {
+      keep: { type: 'boolean', default: false },
+      recorded: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
   await using stack = new AsyncDisposableStack();
   const sns = stack.use(await startSns(Object.values(TOPICS)));
   const daemon = stack.use(await createDaemon(sns, { sns: 'attributes = ["event_id", "timestamp"]' }));
   await daemon.start();
+  const server = values.recorded ? 'As you wish' : await findProsody(daemon);
 
   say(styleText('bold', '\nXMPP events on their way to Amazon SNS, as a subscriber of the topics receives them'));
-  if (missing.length > 0) say(`There is no Prosody here (${why}): recorded events are posted to the tap instead.`);
-  const { steps, login } = isInstalled('prosody') ? await realSteps(daemon, stack) : recordedSteps(daemon);
-  const missed = await play(steps, sns);
+  if (typeof server === 'string') say(`${server}: recorded events are posted to the tap.`);
+  else stack.use(server);
+  const { steps, login, through } = typeof server === 'string' ? recordedStory(daemon) : realStory(server);
+  const { missed, surplus } = await play(steps, sns, daemon);
 
   const expected = steps.flatMap((step) => step.expected).length;
-  const through = isInstalled('prosody') ? 'Prosody → adapter → daemon → SNS → SQS' : 'tap → daemon → SNS → SQS';
-  say(
-    `\n${missed.length === 0 ? styleText('green', 'All came.') : styleText('red', `${missed.length} never came.`)} ${expected} notifications expected, ${sns.received.length} received: ${through}`,
-  );
+  const verdict = [
+    missed.length === 0 ? styleText('green', 'All came.') : styleText('red', `${missed.length} never came.`),
+    ...(surplus === 0 ? [] : [styleText('red', `${surplus} surplus.`)]),
+  ].join(' ');
+  say(`\n${verdict} ${expected} notifications expected, ${sns.received.length} received: ${through}`);
   if (missed.length > 0) say(daemon.output());
   if (values.keep) await keep(login, daemon, sns);
-  return missed.length === 0 ? 0 : 1;
+  return missed.length > 0 || (surplus > 0 && !values.keep) ? 1 : 0;
 }
 
 /** Goes on printing what arrives until Ctrl-C. */
