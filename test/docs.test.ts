@@ -1,0 +1,39 @@
+/** What the documents say of other files and of the tap's address is so. */
+import assert from 'node:assert/strict';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const files = globSync('**/*.md', { cwd: ROOT, exclude: (name) => path.basename(name) === 'node_modules' });
+const documents = files.map((name) => ({ name, text: readFileSync(path.join(ROOT, name), 'utf8') }));
+
+/** Every match of a pattern's first group, with the document that it stands in. */
+const find = (pattern: RegExp): { name: string; found: string }[] =>
+  documents.flatMap(({ name, text }) => [...text.matchAll(pattern)].map(([, found = '']) => ({ name, found })));
+
+describe('the documents', () => {
+  it('link to files that exist', () => {
+    const links = find(/\]\(([^)\s]+)[^)]*\)/g).filter(({ found }) => !/^(?:[a-z][a-z0-9+.-]*:|#)/i.test(found));
+    assert.ok(links.length > 20, `${links.length} links were found`);
+    const dead = links.filter(({ name, found }) => {
+      const [target = ''] = found.split('#');
+      return !existsSync(path.resolve(ROOT, path.dirname(name), decodeURIComponent(target)));
+    });
+    assert.deepEqual(dead, []);
+  });
+
+  it('name the port at which the tap listens unless it is told otherwise', () => {
+    const ports = find(/https?:\/\/[^\s/"'`]+:(\d+)\/v1\/events/g);
+    assert.ok(ports.length > 2, `${ports.length} addresses were found`);
+    assert.deepEqual(
+      ports.filter(({ found }) => found !== '5290'),
+      [],
+    );
+  });
+
+  it('name no folder beside the project', () => {
+    assert.deepEqual(find(/(\.\.\/shared)/g), []);
+  });
+});
