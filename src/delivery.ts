@@ -51,8 +51,11 @@ export async function openDelivery(config: PusherConfig, setup: DeliverySetup): 
     accounts.set(host, account);
     routes.set(host, account.route(await loadPlugin(options.plugin_module, config.file)));
   }
-  await Promise.all([...accounts.values()].map((account) => account.readLimits()));
-  const publishers = publishersOf([...accounts.values()], setup);
+  const list = [...accounts.values()];
+  await Promise.all(list.map((account) => account.readLimits()));
+  const publishers = publishersOf(list, setup);
+  const adopt = adopter(list, publishers, setup);
+  let unlisten = () => {};
   return {
     route(host) {
       const name = host.toLowerCase();
@@ -61,12 +64,15 @@ export async function openDelivery(config: PusherConfig, setup: DeliverySetup): 
     topics: () => publishers.flatMap((publisher) => publisher.topics()),
     tryTopic: (arn) => publishers.some((publisher) => publisher.tryNow(arn)),
     start() {
+      unlisten = setup.outbox.onCommitted(adopt);
+      adopt();
       for (const publisher of publishers) publisher.start();
     },
     async stop() {
+      unlisten();
       await Promise.all(publishers.map((publisher) => publisher.stop(STOP_GRACE_MS)));
       // What is still under way has had its time.
-      for (const { client } of accounts.values()) client.destroy();
+      for (const account of list) account.close();
     },
   };
 }
@@ -84,33 +90,54 @@ export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =
   arn.includes(`:sns:${region}:${account_id}:`);
 
 /** One publisher for each account; a topic that several sections name belongs to the first. */
-function publishersOf(
-  accounts: readonly Account[],
-  { outbox, log, metrics, onDelivered, insteadOfSns }: DeliverySetup,
-): Publisher[] {
-  const waiting = outbox.state().topics.filter(({ depth }) => depth > 0);
+function publishersOf(accounts: readonly Account[], setup: DeliverySetup): Publisher[] {
+  const { outbox, log, metrics, onDelivered, insteadOfSns } = setup;
   const taken = new Set<string>();
-  const rates = new Map<string, RateLimit>();
-  return accounts.map(({ options, client, topics, maxBytes }) => {
-    // What waits for a topic that was configured before still goes out, by the section that owns it.
-    const left = waiting.map(({ arn }) => arn).filter((arn) => owns(options, arn));
-    const mine = [...new Set([...Object.values(topics), ...left])].filter((arn) => !taken.has(arn));
-    for (const arn of mine) taken.add(arn);
+  const rates = ratesOf(accounts);
+  return accounts.map((account) => {
+    const { options, client, maxBytes } = account;
+    const topics = [...new Set(Object.values(account.topics))].filter((arn) => !taken.has(arn));
+    for (const arn of topics) taken.add(arn);
     return createPublisher({
       client: insteadOfSns ? dry(insteadOfSns) : client,
       outbox,
-      topics: mine,
+      topics,
       poolSize: options.pool_size,
       retryCount: options.publish_retry_count,
       retryBaseMs: options.publish_retry_time_ms,
       exhausted: options.publish_exhausted,
-      rate: rateOf(options, rates),
+      rate: rates.get(quotaOf(options)) ?? createRateLimit(),
       maxBytes,
       log,
       metrics,
       onDelivered,
     });
   });
+}
+
+/**
+ * Lets what the outbox has for other topics go out too, by the section that owns them: what was committed before they
+ * left the configuration, and what is replayed. Answers a function that looks for new ones.
+ */
+function adopter(
+  accounts: readonly Account[],
+  publishers: readonly Publisher[],
+  { outbox, log }: DeliverySetup,
+): () => void {
+  const seen = new Set(publishers.flatMap((publisher) => publisher.topics().map(({ arn }) => arn)));
+  return () => {
+    for (const arn of outbox.topicArns()) {
+      if (seen.has(arn)) continue;
+      seen.add(arn);
+      const owner = accounts.findIndex(({ options }) => owns(options, arn));
+      if (owner >= 0) publishers[owner]?.serve(arn);
+      else
+        log.error(
+          { topic: arn },
+          'no section is of the account and region of this topic: what the outbox has for it waits',
+        );
+    }
+  };
 }
 
 /** Takes everything, and sends nothing. */
@@ -121,13 +148,18 @@ const dry = (show: (notification: Notification) => void): PublisherOptions['clie
   },
 });
 
-/** SNS's quota is for an account in a region, whichever sections and topics share it; so is the rate. */
-function rateOf(
-  { region, account_id, max_messages_per_second: cap }: SnsOptions,
-  rates: Map<string, RateLimit>,
-): RateLimit {
-  const key = `${region}/${account_id}`;
-  const rate = rates.get(key) ?? createRateLimit({ cap });
-  rates.set(key, rate);
-  return rate;
+/** SNS's quota is for an account in a region, whichever sections and topics share it. */
+const quotaOf = ({ region, account_id }: SnsOptions): string => `${region}/${account_id}`;
+
+/** A rate for each quota; of several caps the lowest counts. */
+function ratesOf(accounts: readonly Account[]): Map<string, RateLimit> {
+  const caps = new Map<string, number>();
+  for (const { options } of accounts) {
+    const cap = Math.min(
+      caps.get(quotaOf(options)) ?? Number.POSITIVE_INFINITY,
+      options.max_messages_per_second ?? Number.POSITIVE_INFINITY,
+    );
+    caps.set(quotaOf(options), cap);
+  }
+  return new Map([...caps].map(([quota, cap]) => [quota, createRateLimit({ cap })]));
 }

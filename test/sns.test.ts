@@ -204,10 +204,6 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     });
     assert.equal(sns.publishes.length, 0);
     await writeFile(file, '[default]\naws_access_key_id = AKIAFILE\naws_secret_access_key = s\n');
-    await daemon.kill();
-    await daemon.start({
-      env: { AWS_EC2_METADATA_DISABLED: 'true', HOME: daemon.folder, AWS_SHARED_CREDENTIALS_FILE: file },
-    });
     await until('it to arrive', () => sns.publishes.length === 1);
     assert.match(String(sns.publishes[0]?.headers.authorization), /Credential=AKIAFILE/);
   });
@@ -279,6 +275,25 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     await until('the refusal', () => /not reloaded: all stays as it was/.test(daemon.output()));
     await post(daemon, [pm(52, 'later')], 52);
     await until('it to arrive', () => sns.publishes.flatMap(messagesOf).includes('m52'));
+  });
+
+  it('sends what is replayed to a topic that left the configuration', async () => {
+    let refuses = true;
+    const refused = '<ErrorResponse><Error><Code>InvalidParameter</Code><Message>no</Message></Error></ErrorResponse>';
+    const sns = await stub(() => (refuses ? { status: 400, body: refused } : undefined));
+    const daemon = await daemonFor(sns.url);
+    await post(daemon, [pm(1)]);
+    const list = async () => (await daemon.command('dead-letters', 'list')).output;
+    await until('the dead letter', async () => /1 dead letter/.test(await list()));
+    await daemon.stop();
+    refuses = false;
+    const text = await readFile(daemon.configFile, 'utf8');
+    await writeFile(daemon.configFile, text.replace(`"${TOPICS.pm}"`, '"renamed"'));
+    await daemon.start();
+    const before = sns.publishes.length;
+    await daemon.command('dead-letters', 'replay', '--all');
+    await until('it to arrive', () => sns.publishes.length > before);
+    assert.equal(sns.publishes.at(-1)?.form.get('TopicArn'), `arn:aws:sns:eu-west-1:123456789012:${TOPICS.pm}`);
   });
 
   it('prints instead of sending in a dry run, and leaves the outbox alone', async () => {

@@ -113,13 +113,14 @@ export class GroupCommit {
       for (const write of writes) write.apply(time);
       end();
       database.exec('COMMIT');
-      committed();
-      return undefined;
     } catch (error) {
       if (database.isTransaction) database.exec('ROLLBACK');
       undone();
       return new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${describe(error)}`, error);
     }
+    // On disk: whatever happens from here on, it must not count as undone.
+    committed();
+    return undefined;
   }
 
   #failed(error: PusherError): void {

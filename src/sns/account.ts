@@ -33,18 +33,26 @@ export function topicsOf(options: SnsOptions): Route['topics'] {
 
 /** How long a start waits for SNS to say what the topics take, in milliseconds; it starts without an answer too. */
 const LIMITS_TIMEOUT_MS = 3_000;
+/** How long until it is asked again, in milliseconds. */
+const LIMITS_AGAIN_MS = 30_000;
+/** The most that any topic can be given, in bytes. */
+const MOST_BYTES = 1_048_576;
 
 /** One `sns` section, ready to publish. */
 export interface Account {
   readonly options: SnsOptions;
   readonly topics: Route['topics'];
   readonly client: SnsClient;
-  /** What a topic takes for one message and for a batch together, in bytes. */
+  /** What a topic takes for a batch together, in bytes. */
   maxBytes(topicArn: string): number;
-  /** Asks SNS what each topic takes. Where this key may not ask, or nothing answers in time, it is what SNS gives by default. */
+  /**
+   * Asks SNS what each topic takes, again and again until it answers. Where this key may not ask, it is what SNS gives
+   * by default.
+   */
   readLimits(): Promise<void>;
   /** How a virtual host with this section publishes. */
   route(plugin: SnsPlugin): Route;
+  close(): void;
 }
 
 /**
@@ -62,23 +70,43 @@ export function openAccount(options: SnsOptions, folder: string): Account {
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
   });
   const maxBytes = (arn: string) => limits.get(arn) ?? DEFAULT_MAX_BYTES;
+  // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
+  const maxMessageBytes = (arn: string) => limits.get(arn) ?? MOST_BYTES;
   const { presence, attributes } = options;
-  return {
+  let again: NodeJS.Timeout | undefined;
+  const account: Account = {
     options,
     topics,
     client,
     maxBytes,
-    route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes }),
+    route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes: maxMessageBytes }),
     async readLimits() {
-      const ask = async (arn: string) => {
-        const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
-        const limit = 'xml' in outcome && Number(readTopicAttributes(outcome.xml).get('MaximumMessageSize'));
-        if (limit) limits.set(arn, limit);
-      };
-      const asked = Promise.all(Object.values(topics).map(ask));
-      await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
+      const asked = Promise.all(Object.values(topics).map((arn) => limitOf(client, arn, limits)));
+      const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
+      if (given?.every(Boolean)) return;
+      // SNS can't be reached now: asked again until it can, or until nobody needs to know.
+      again = setTimeout(() => void account.readLimits(), LIMITS_AGAIN_MS).unref();
+    },
+    close() {
+      clearTimeout(again);
+      client.destroy();
     },
   };
+  return account;
+}
+
+/** Asks SNS what a topic takes; false when the answer still has to come. */
+async function limitOf(client: SnsClient, arn: string, limits: Map<string, number>): Promise<boolean> {
+  if (limits.has(arn)) return true;
+  const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
+  if ('xml' in outcome) {
+    limits.set(arn, Number(readTopicAttributes(outcome.xml).get('MaximumMessageSize')) || DEFAULT_MAX_BYTES);
+    return true;
+  }
+  if (!/^(AuthorizationError|AccessDenied|NotAuthorized|NotFound)/.test(outcome.failure.code)) return false;
+  // This key may not ask, or there is no such topic: what SNS gives by default.
+  limits.set(arn, DEFAULT_MAX_BYTES);
+  return true;
 }
 
 /** @throws PusherError CONFIG_INVALID */

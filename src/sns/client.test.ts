@@ -84,6 +84,8 @@ describe('the SNS client', () => {
     refused.destroy();
     assert.equal(await codeOf(await serve((request) => request.socket.destroy())), 'UND_ERR_SOCKET');
     assert.equal(await codeOf(await serve((_, response) => response.end(ANSWER.slice(0, 99)))), 'UnreadableAnswer');
+    const endless = await serve((_, response) => response.end('x'.repeat(2_000_000)));
+    assert.equal(await codeOf(endless), 'UnreadableAnswer');
     const portal = await serve((_, response) => response.end('<html>'));
     assert.equal(await codeOf(portal), 'UnreadableAnswer');
     const proxy = await serve((_, response) => response.writeHead(407).end('<html>'));
@@ -105,5 +107,10 @@ describe('the SNS client', () => {
     assert.deepEqual(await none.publishBatch(ARN, [one]), {
       failure: { kind: 'credentials', code: 'NoCredentials', message: 'no role' },
     });
+    const hanging = await serve((_, response) => response.end(ANSWER), {
+      credentials: { get: () => new Promise(() => {}), expired: () => {} },
+      timeouts: { total: 100 },
+    });
+    assert.equal(await codeOf(hanging), 'NoCredentials');
   });
 });

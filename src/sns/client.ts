@@ -4,7 +4,7 @@ import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { CredentialSource } from './credentials.ts';
 import { type AwsCredentials, createSigner, type SignedHeaders } from './signature.ts';
-import { type Failure, isExpired } from './verdict.ts';
+import { type Failure, isExpired, isUnknownKey } from './verdict.ts';
 import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
 
 /** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
@@ -46,6 +46,8 @@ interface Timeouts {
 }
 
 const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
+/** Ten entries take two kilobytes; what goes on and on is not SNS, and must not fill the memory. */
+const LARGEST_ANSWER = 1_048_576;
 // Shorter than SNS keeps an idle connection: a request on its way at that moment would be lost.
 const KEEP_ALIVE_MS = 15_000;
 // Connections are renewed, so that a change of the endpoint's address in the DNS is followed.
@@ -65,49 +67,59 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     pipelining: 1,
   });
 
-  const post = async (form: string): Promise<{ status: number; text: string } | { failure: Failure }> => {
+  const post = async (form: string): Promise<{ readonly text: string } | { readonly failure: Failure }> => {
     let keys: AwsCredentials;
     try {
-      keys = await credentials.get();
+      const given = credentials.get();
+      keys = given instanceof Promise ? await within(timeouts.total, given) : given;
     } catch (error) {
       return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
     }
     const headers = signer.sign(form, keys, now());
     try {
-      return await exchange(pool, { method: 'POST', path: endpoint.pathname, headers, body: form }, timeouts.total);
+      const request = { method: 'POST', path: endpoint.pathname, headers, body: form } as const;
+      const { status, text } = await exchange(pool, request, timeouts.total);
+      if (status === 200) return { text };
+      const error = readError(text);
+      if (error && (isExpired(error.code) || isUnknownKey(error.code))) credentials.expired(keys);
+      const { code = `HTTP${status}`, message = 'no error document' } = error ?? {};
+      return { failure: { kind: 'request', status, code, message } };
     } catch (error) {
       const { code = 'NetworkError' } = error as { code?: string };
       return { failure: { kind: 'network', code, message: messageOf(error) } };
     }
   };
 
-  const refused = (status: number, text: string): Failure => {
-    const error = readError(text);
-    if (error && isExpired(error.code)) credentials.expired();
-    return {
-      kind: 'request',
-      status,
-      code: error?.code ?? `HTTP${status}`,
-      message: error?.message ?? 'no error document',
-    };
-  };
-
   return {
     async publishBatch(topicArn, entries) {
       const answer = await post(publishBatchForm(topicArn, entries));
       if ('failure' in answer) return answer;
-      if (answer.status !== 200) return { failure: refused(answer.status, answer.text) };
       const read = readPublishBatchAnswer(answer.text, entries.length);
       if (!read) return { failure: notAnAnswer() };
       return { entries: read.map(entryFailure) };
     },
     async call(parameters) {
       const answer = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString());
-      if ('failure' in answer) return answer;
-      return answer.status === 200 ? { xml: answer.text } : { failure: refused(answer.status, answer.text) };
+      return 'failure' in answer ? answer : { xml: answer.text };
     },
     destroy: () => void pool.destroy(),
   };
+}
+
+const tooLate = (ms: number) =>
+  Object.assign(new Error(`no whole answer within ${ms / 1_000} s`), { code: 'RequestTimeout' });
+
+/** What was promised, if it comes in time: a credential process or endpoint may hang too. */
+async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(tooLate(ms)), ms);
+  });
+  try {
+    return await Promise.race([promised, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /**
@@ -121,10 +133,11 @@ function exchange(
 ): Promise<{ status: number; text: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>();
   const chunks: Buffer[] = [];
+  let bytes = 0;
   let status = 0;
   let under: Dispatcher.DispatchController | undefined;
   const timer = setTimeout(() => {
-    const error = Object.assign(new Error(`no whole answer within ${totalMs / 1_000} s`), { code: 'RequestTimeout' });
+    const error = tooLate(totalMs);
     reject(error);
     under?.abort(error);
   }, totalMs);
@@ -138,7 +151,9 @@ function exchange(
         status = statusCode;
       },
       onResponseData(_, chunk) {
-        chunks.push(chunk);
+        bytes += chunk.length;
+        if (bytes <= LARGEST_ANSWER) chunks.push(chunk);
+        else under?.abort(Object.assign(new Error('the answer is far too long for SNS'), { code: 'UnreadableAnswer' }));
       },
       onResponseEnd() {
         clearTimeout(timer);

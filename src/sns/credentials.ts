@@ -5,8 +5,8 @@ import type { AwsCredentials } from './signature.ts';
 export interface CredentialSource {
   /** Credentials that have not expired. @throws when there are none to be had */
   get(): AwsCredentials | Promise<AwsCredentials>;
-  /** AWS says that they have expired: the next `get` brings new ones. */
-  expired(): void;
+  /** AWS does not take these any more: the next `get` brings new ones, if there are. */
+  expired(credentials: AwsCredentials): void;
 }
 
 /**
@@ -26,18 +26,22 @@ export function credentialsOf(options: SnsOptions): CredentialSource {
 function fromProviderChain(region: string): CredentialSource {
   // Loaded when it is asked for: it costs a daemon with static keys nothing.
   const chain = import('@aws-sdk/credential-provider-node').then(({ defaultProvider }) =>
-    defaultProvider({ clientConfig: { region } }),
+    // Not from the SDK's memory of a file: that lasts as long as the process, and keys are rotated in files too.
+    defaultProvider({ clientConfig: { region }, ignoreCache: true }),
   );
   let forceRefresh = false;
+  let current: AwsCredentials | undefined;
   return {
     async get() {
       const provider = await chain;
       const refresh = forceRefresh;
       forceRefresh = false;
-      return provider({ forceRefresh: refresh });
+      current = await provider({ forceRefresh: refresh });
+      return current;
     },
-    expired() {
-      forceRefresh = true;
+    expired(credentials) {
+      // Late answers to requests that were signed with older ones say nothing of these.
+      if (credentials.accessKeyId === current?.accessKeyId) forceRefresh = true;
     },
   };
 }

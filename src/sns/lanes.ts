@@ -16,6 +16,8 @@ export interface Entry {
   readonly notification: Stored;
   /** How often SNS was asked and did not take it, for reasons worth another try. */
   attempts: number;
+  /** The request with which SNS began to fail for it; undefined while it does not. */
+  failingSince?: number | undefined;
 }
 
 interface Lane {

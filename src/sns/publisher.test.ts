@@ -274,6 +274,36 @@ describe('the publisher', () => {
     assert.deepEqual([running.tryNow(A), running.tryNow(B), running.tryNow('none')], [false, false, false]);
   });
 
+  it('lets a notification that SNS fails for wait by itself while it takes others', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const running = start((ids) => ids.map((id) => (id === 'bad' ? BUSY : undefined)), { retryBaseMs: 0 });
+    await commit(notification('bad'), ...Array.from({ length: 500 }, (_, n) => notification(`o${n}`, `k${n % 50}`)));
+    const tries = () => requests.filter((ids) => ids.includes('bad')).length;
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(300);
+    assert.equal(accepted.length, 500);
+    assert.equal(tries(), 3);
+    assert.equal(running.topics()[0]?.pause, undefined);
+    await pass(1_000);
+    assert.equal(tries(), 4);
+    assert.equal(depth(), 1);
+  });
+
+  it('serves another topic when it is told to', async () => {
+    const running = start(() => []);
+    const other = `${A}-renamed`;
+    await commit(notification('before', 'x', other));
+    running.serve(other);
+    await commit(notification('after', 'x', other));
+    await empty();
+    assert.deepEqual(accepted, ['before', 'after']);
+  });
+
   it('gives up after the retries where it is told to', async () => {
     start(() => DOWN, { exhausted: 'dead-letter' });
     await commit(notification('1'));

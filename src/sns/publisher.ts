@@ -8,7 +8,7 @@
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A paused topic sends nothing until its pause is over, then a single batch to see; other topics don't notice.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -54,6 +54,16 @@ export interface Pause {
   readonly until: number;
 }
 
+/**
+ * A pause as the publisher keeps it. Its end and what came before it are told by a timer and by the requests' numbers,
+ * for the clock may be set at any time.
+ */
+interface OwnPause extends Pause {
+  over: boolean;
+  /** Requests below this number were sent before it began. */
+  readonly firstRequest: number;
+}
+
 export interface TopicState {
   readonly arn: string;
   readonly pause: Pause | undefined;
@@ -66,6 +76,8 @@ export interface Publisher {
   topics(): TopicState[];
   /** Ends a topic's pause before its time; false when it is none of its topics or not paused. */
   tryNow(arn: string): boolean;
+  /** Publishes to another topic too. */
+  serve(arn: string): void;
   /** Takes nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
   stop(graceMs: number): Promise<void>;
 }
@@ -75,10 +87,12 @@ type Retry = Extract<Verdict, { kind: 'retry' }>;
 interface Topic {
   readonly arn: string;
   readonly lanes: Lanes;
-  pause: Pause | undefined;
+  pause: OwnPause | undefined;
   /** Pauses in a row without anything taken in between. */
   pauses: number;
   inFlight: number;
+  /** The last request of which SNS took anything. */
+  lastTaken: number;
   /** The reading from the outbox that is under way. */
   loading: Promise<void> | undefined;
   /** Whether the outbox may have more than what was taken. */
@@ -100,12 +114,24 @@ export function createPublisher(options: PublisherOptions): Publisher {
   return new SnsPublisher(options);
 }
 
+const newTopic = (arn: string): Topic => ({
+  arn,
+  lanes: new Lanes(),
+  pause: undefined,
+  pauses: 0,
+  inFlight: 0,
+  lastTaken: -1,
+  loading: undefined,
+  more: true,
+});
+
 class SnsPublisher implements Publisher {
   readonly #options: PublisherOptions;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #topics: Topic[];
   #next = 0;
+  #requests = 0;
   #inFlight = 0;
   #running = false;
   #idle: (() => void) | undefined;
@@ -116,15 +142,7 @@ class SnsPublisher implements Publisher {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#random = options.random ?? Math.random;
-    this.#topics = options.topics.map((arn) => ({
-      arn,
-      lanes: new Lanes(),
-      pause: undefined,
-      pauses: 0,
-      inFlight: 0,
-      loading: undefined,
-      more: true,
-    }));
+    this.#topics = options.topics.map(newTopic);
   }
 
   start(): void {
@@ -143,9 +161,14 @@ class SnsPublisher implements Publisher {
   tryNow(arn: string): boolean {
     const topic = this.#topics.find((topic) => topic.arn === arn);
     if (!topic?.pause) return false;
-    topic.pause = { ...topic.pause, until: this.#now() };
+    topic.pause.over = true;
     this.#pump();
     return true;
+  }
+
+  serve(arn: string): void {
+    this.#topics.push(newTopic(arn));
+    this.#pump();
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -179,9 +202,7 @@ class SnsPublisher implements Publisher {
         this.#pumpIn(rate.wait());
         return;
       }
-      const batch = topic.lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn));
-      rate.spend(batch.length);
-      void this.#send(topic, batch);
+      void this.#send(topic, topic.lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn)));
     }
   }
 
@@ -203,7 +224,7 @@ class SnsPublisher implements Publisher {
   }
 
   #maySend({ pause, inFlight }: Topic): boolean {
-    return !pause || (inFlight === 0 && this.#now() >= pause.until);
+    return !pause || (inFlight === 0 && pause.over);
   }
 
   #refill(topic: Topic): void {
@@ -216,12 +237,15 @@ class SnsPublisher implements Publisher {
 
   async #load(topic: Topic): Promise<void> {
     const taken = await this.#reading(() => this.#options.outbox.take(topic.arn, TAKE));
-    topic.loading = undefined;
     for (const notification of taken) topic.lanes.add(notification);
-    if (taken.length > 0) {
-      topic.more = true;
+    if (taken.length === TAKE) {
+      // A backlog of few order keys is read far ahead: not all of it in one turn.
       this.#pump();
+      await nextTurn();
     }
+    topic.loading = undefined;
+    topic.more ||= taken.length > 0;
+    if (taken.length > 0) this.#pump();
   }
 
   /** Reads from the outbox; again and again while the disk fails. Nothing once it is stopped. */
@@ -241,27 +265,33 @@ class SnsPublisher implements Publisher {
   async #send(topic: Topic, batch: readonly Entry[]): Promise<void> {
     this.#inFlight += 1;
     topic.inFlight += 1;
-    const started = this.#now();
+    const request = this.#requests++;
     const settlements: Settlement[] = [];
     const settled: Entry[] = [];
     const settle = (entry: Entry, dead?: Settlement['dead']) => {
       settled.push(entry);
       settlements.push(dead ? { notification: entry.notification, dead } : { notification: entry.notification });
     };
-    for (const [entry, verdict] of await this.#ask(topic, batch)) {
+    const answers = await this.#ask(topic, batch);
+    const anyTaken = answers.some(([, verdict]) => !verdict);
+    if (anyTaken) topic.lastTaken = Math.max(topic.lastTaken, request);
+    for (const [entry, verdict] of answers) {
       if (!verdict) {
         settle(entry);
       } else if (verdict.kind === 'dead') {
         this.#died(topic, entry, verdict.reason);
         settle(entry, { reason: verdict.reason, detail: verdict.detail, attempts: entry.attempts + 1 });
       } else if (verdict.kind === 'pause') {
-        this.#pause(topic, started, verdict);
+        this.#pause(topic, request, verdict.reason, verdict.shown, verdict.advice);
         topic.lanes.release(entry);
       } else {
-        this.#again(topic, entry, started, verdict, settle);
+        const after = this.#again(topic, entry, request, verdict);
+        const { reason, detail } = verdict;
+        if (after === 'dead') settle(entry, { reason, detail, attempts: entry.attempts });
+        if (after === 'wait') this.#exhausted(topic, entry, request, verdict);
       }
     }
-    if (settlements.some(({ dead }) => !dead)) this.#resumed(topic, started);
+    if (anyTaken) this.#resumed(topic, request);
     // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
     const wanted = settled.flatMap((entry) => topic.lanes.settled(entry));
     this.#pump();
@@ -275,7 +305,8 @@ class SnsPublisher implements Publisher {
 
   /** Asks SNS to take a batch; answers for each entry what that means, `undefined` when SNS has it. */
   async #ask(topic: Topic, batch: readonly Entry[]): Promise<(readonly [Entry, Verdict | undefined])[]> {
-    const { client, metrics, onDelivered } = this.#options;
+    const { client, metrics, onDelivered, rate } = this.#options;
+    rate.spend(batch.length);
     const started = this.#now();
     const entries = batch.map(({ notification }) => notification);
     const outcome = await publishing(topic.arn, entries, () => client.publishBatch(topic.arn, entries));
@@ -304,58 +335,68 @@ class SnsPublisher implements Publisher {
     });
   }
 
-  /** After an error worth another try: the entry waits its turn, or, its retries used up, its topic does. */
-  #again(
-    topic: Topic,
-    entry: Entry,
-    started: number,
-    { reason, detail, throttled }: Retry,
-    settle: (entry: Entry, dead: Settlement['dead']) => void,
-  ): void {
-    const { retryCount, retryBaseMs, exhausted } = this.#options;
+  /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */
+  #again(topic: Topic, entry: Entry, request: number, { throttled, reason }: Retry): 'soon' | 'wait' | 'dead' {
+    const { retryCount, retryBaseMs, exhausted, rate } = this.#options;
     // Throttling says nothing about this notification: the rate falls instead, for all of them.
-    if (throttled) this.#options.rate.throttled();
+    if (throttled) rate.throttled(1);
     else entry.attempts += 1;
+    entry.failingSince ??= request;
     if (entry.attempts <= retryCount) {
-      const release = () => {
-        topic.lanes.release(entry);
-        this.#pump();
-      };
-      setTimeout(release, retryDelay(Math.max(entry.attempts, 1), retryBaseMs, this.#random())).unref();
-    } else if (exhausted === 'dead-letter') {
-      const dead = { reason, detail, attempts: entry.attempts };
-      this.#died(topic, entry, reason);
-      settle(entry, dead);
+      this.#releaseIn(topic, entry, retryDelay(Math.max(entry.attempts, 1), retryBaseMs, this.#random()));
+      return 'soon';
+    }
+    // Once stopped it says nothing either: the request may have been cut off by that.
+    if (exhausted === 'wait' || !this.#running) return 'wait';
+    this.#died(topic, entry, reason);
+    return 'dead';
+  }
+
+  /** SNS took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */
+  #exhausted(topic: Topic, entry: Entry, request: number, { reason, shown }: Retry): void {
+    const othersPass = topic.lastTaken >= (entry.failingSince ?? request);
+    entry.failingSince = undefined;
+    if (othersPass) {
+      const waits = entry.attempts - this.#options.retryCount;
+      this.#releaseIn(topic, entry, pauseLength(waits));
+      const line = { topic: topic.arn, event: entry.notification.eventId, reason, attempts: entry.attempts };
+      this.#options.log.warn(line, 'SNS fails for this notification and takes others: it waits, and those behind it');
     } else {
-      this.#pause(topic, started, { reason, detail, advice: EXHAUSTED_ADVICE });
+      this.#pause(topic, request, reason, shown, EXHAUSTED_ADVICE);
       topic.lanes.release(entry);
     }
   }
 
-  #pause(topic: Topic, started: number, why: { reason: string; detail: string; advice: string }): void {
+  #releaseIn(topic: Topic, entry: Entry, ms: number): void {
+    const release = () => {
+      topic.lanes.release(entry);
+      this.#pump();
+    };
+    setTimeout(release, ms).unref();
+  }
+
+  #pause(topic: Topic, request: number, reason: string, detail: string, advice: string): void {
     // What was sent before the pause began fails for the same cause, and says nothing new.
-    if (topic.pause && started < topic.pause.began) return;
+    if (topic.pause && request < topic.pause.firstRequest) return;
     const now = this.#now();
     topic.pauses += 1;
     const length = pauseLength(topic.pauses);
-    const { reason, detail, advice } = why;
-    topic.pause = { reason, detail, advice, since: topic.pause?.since ?? now, began: now, until: now + length };
+    const times = { since: topic.pause?.since ?? now, began: now, until: now + length };
+    const pause = { reason, detail, advice, ...times, over: false, firstRequest: this.#requests };
+    topic.pause = pause;
     this.#options.log.warn(
       { topic: topic.arn, reason, detail, advice, pauseMs: length },
       'topic paused: nothing is lost, it is tried again after the pause',
     );
-    setTimeout(() => this.#pauseIsOver(topic, now), length).unref();
+    const end = () => {
+      pause.over = true;
+      this.#pump();
+    };
+    setTimeout(end, length).unref();
   }
 
-  /** By the timer's word: it may come a moment before the clock does, and the clock may have been set back meanwhile. */
-  #pauseIsOver(topic: Topic, began: number): void {
-    const { pause } = topic;
-    if (pause?.began === began) topic.pause = { ...pause, until: Math.min(pause.until, this.#now()) };
-    this.#pump();
-  }
-
-  #resumed(topic: Topic, started: number): void {
-    if (!topic.pause || started < topic.pause.began) return;
+  #resumed(topic: Topic, request: number): void {
+    if (!topic.pause || request < topic.pause.firstRequest) return;
     const pausedMs = this.#now() - topic.pause.since;
     this.#options.log.info({ topic: topic.arn, pausedMs }, 'topic resumed');
     topic.pause = undefined;

@@ -7,20 +7,28 @@ function simulate(seconds: number, quota: (second: number) => number, cap?: numb
   let time = 1_000_000;
   const limit = createRateLimit({ cap, now: () => time });
   const taken: number[] = [];
+  const refused: number[] = [];
+  const rates: number[] = [];
   for (let second = 0; second < seconds; second++) {
     let budget = quota(second);
     let accepted = 0;
+    let turnedAway = 0;
     for (let step = 0; step < 100; step++, time += 10) {
       // The sender has 400 messages ready every 10 ms.
       const messages = Math.min(limit.available(), 400);
       limit.spend(messages);
-      if (messages > budget) limit.throttled();
+      // A request is taken or refused as a whole: what is above the quota comes back throttled.
+      const over = Math.max(messages - budget, 0);
+      turnedAway += over;
+      for (let n = 0; n < over; n += 10) limit.throttled(Math.min(10, over - n));
       accepted += Math.min(messages, budget);
       budget -= Math.min(messages, budget);
     }
     taken.push(accepted);
+    refused.push(turnedAway);
+    rates.push(limit.rate());
   }
-  return { limit, taken };
+  return { limit, taken, refused, rates };
 }
 
 describe('the rate', () => {
@@ -37,8 +45,11 @@ describe('the rate', () => {
   });
 
   it('falls to what SNS takes and stays near it', () => {
-    const { taken } = simulate(60, () => 3_000);
+    const { taken, refused, rates } = simulate(60, () => 3_000);
     for (const accepted of taken.slice(15)) assert.ok(accepted > 1_800, String(accepted));
+    for (const rate of rates.slice(5)) assert.ok(rate < 4_500, String(rate));
+    const sum = (numbers: number[]) => numbers.reduce((a, b) => a + b, 0);
+    assert.ok(sum(refused.slice(5)) < 0.2 * sum(taken.slice(5)), `${sum(refused.slice(5))} refused`);
   });
 
   it('recovers by itself when SNS takes more again', () => {

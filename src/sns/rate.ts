@@ -8,8 +8,8 @@ export interface RateLimit {
   available(): number;
   /** Counts messages that are being sent. */
   spend(messages: number): void;
-  /** SNS throttled a request. */
-  throttled(): void;
+  /** SNS throttled a request of so many messages: they were not taken. */
+  throttled(messages: number): void;
   /** How long until a message may be sent again, in milliseconds. */
   wait(): number;
   /** Messages a second at the moment; Infinity while nothing limits it. */
@@ -19,6 +19,7 @@ export interface RateLimit {
 interface RateOptions {
   /** `max_messages_per_second`; undefined: none. */
   readonly cap?: number | undefined;
+  /** Milliseconds of a clock that is never set; not the time of day. */
   readonly now?: () => number;
 }
 
@@ -32,36 +33,42 @@ const LEAST_RATE = 10;
 const BURST_S = 0.1;
 const WHOLE_BATCH = 10;
 
-export function createRateLimit({ cap = Number.POSITIVE_INFINITY, now = Date.now }: RateOptions = {}): RateLimit {
+export function createRateLimit({
+  cap = Number.POSITIVE_INFINITY,
+  now = () => performance.now(),
+}: RateOptions = {}): RateLimit {
   let rate = cap;
-  /** The rate at the first throttling of this spell; recovery is measured against it. */
+  /** What SNS took, a second, when it last throttled; recovery is measured against it. */
   let reference = 0;
-  let changedAt = 0;
+  let decreasedAt = Number.NEGATIVE_INFINITY;
+  let recoveredAt = 0;
   let tokens = burst(cap);
   let filledAt = now();
-  let second = { began: now(), sent: 0, before: 0 };
+  let second = { began: now(), taken: 0, before: 0 };
+
+  const recover = (time: number) => {
+    const seconds = Math.floor((time - recoveredAt) / 1_000);
+    if (rate >= cap || seconds < 1) return;
+    recoveredAt += seconds * 1_000;
+    rate += seconds * Math.max(reference * INCREASE, 1);
+    // Twice what SNS once took, and it takes it: the limit has served its turn.
+    if (rate >= Math.min(cap, 2 * reference)) rate = cap;
+  };
 
   const fill = () => {
     const time = now();
-    if (rate < cap && time - changedAt >= SETTLE_MS) {
-      const seconds = Math.floor((time - changedAt) / 1_000);
-      rate += seconds * Math.max(reference * INCREASE, 1);
-      changedAt += seconds * 1_000;
-      // Twice what SNS once refused, and it takes it: the limit has served its turn.
-      if (rate >= Math.min(cap, 2 * reference)) rate = cap;
-    }
-    tokens =
-      rate === Number.POSITIVE_INFINITY ? rate : Math.min(burst(rate), tokens + ((time - filledAt) / 1_000) * rate);
+    recover(time);
+    tokens = Number.isFinite(rate) ? Math.min(burst(rate), tokens + ((time - filledAt) / 1_000) * rate) : rate;
     filledAt = time;
   };
 
   const count = (messages: number) => {
     const time = now();
     if (time - second.began >= 1_000) {
-      const before = time - second.began < 2_000 ? second.sent : 0;
-      second = { began: time, sent: 0, before };
+      const before = time - second.began < 2_000 ? second.taken : 0;
+      second = { began: time, taken: 0, before };
     }
-    second.sent += messages;
+    second.taken += messages;
   };
 
   return {
@@ -73,16 +80,14 @@ export function createRateLimit({ cap = Number.POSITIVE_INFINITY, now = Date.now
       tokens -= messages;
       count(messages);
     },
-    throttled() {
+    throttled(messages) {
       const time = now();
-      if (time - changedAt < SETTLE_MS && reference > 0) return;
-      count(0);
-      const measured = Math.max(second.sent, second.before, LEAST_RATE);
-      reference = Math.min(rate, measured);
+      count(-messages);
+      if (time - decreasedAt < SETTLE_MS) return;
+      reference = Math.min(rate, Math.max(second.taken, second.before, LEAST_RATE));
       rate = Math.max(reference * DECREASE, LEAST_RATE);
       tokens = Math.min(tokens, burst(rate));
-      changedAt = time;
-      filledAt = time;
+      decreasedAt = recoveredAt = filledAt = time;
     },
     wait: () => (tokens >= 1 ? 0 : Math.ceil(((1 - tokens) / rate) * 1_000)),
     rate: () => rate,

@@ -88,7 +88,22 @@ describe('the verdict', () => {
       kind: 'dead',
       reason: 'InvalidParameter',
       detail: 'HTTP 400: too long',
+      shown: 'HTTP 400: too long',
     });
+  });
+});
+
+describe('what is shown of a verdict', () => {
+  it('never quotes what SNS said of an entry, for that may quote the message', () => {
+    const failure: Failure = {
+      kind: 'entry',
+      code: 'InternalError',
+      message: 'can not take "secret body"',
+      senderFault: false,
+    };
+    const { shown, detail } = verdictOf(failure);
+    assert.match(detail, /secret body/);
+    assert.doesNotMatch(shown, /secret body/);
   });
 });
 
@@ -100,9 +115,13 @@ describe('the waits', () => {
     assert.equal(retryDelay(2, 50, 0), 99);
     assert.equal(retryDelay(3, 50, 0.5), 200 - 26);
     assert.equal(retryDelay(5, 0, 0.5), 0);
+    // Beyond reason, and beyond what a timer takes (2^31 − 1 ms).
+    assert.equal(retryDelay(27, 50, 0), 30_000);
+    assert.equal(retryDelay(1_000, 3_600_000, 0), 3_600_000);
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 5_000 }), fc.nat(999), (n, base, part) => {
         const delay = retryDelay(n, base, part / 1_000);
+        if (2 ** (n - 1) * base > 30_000) return;
         assert.ok(Number.isInteger(delay));
         assert.ok(delay >= 2 ** (n - 1) * base - base && delay <= 2 ** (n - 1) * base - 1);
       }),

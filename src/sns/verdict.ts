@@ -16,13 +16,16 @@ export type Failure =
   /** SNS answered 200 and refused this entry. */
   | { readonly kind: 'entry'; readonly code: string; readonly message: string; readonly senderFault: boolean };
 
-export type Verdict =
+type Decision =
   /** Worth trying again soon. `throttled`: SNS asks for a lower rate. */
-  | { readonly kind: 'retry'; readonly reason: string; readonly detail: string; readonly throttled: boolean }
+  | { readonly kind: 'retry'; readonly throttled: boolean }
   /** A person has to act; until then the topic waits. */
-  | { readonly kind: 'pause'; readonly reason: string; readonly detail: string; readonly advice: string }
+  | { readonly kind: 'pause'; readonly advice: string }
   /** SNS will never take it. */
-  | { readonly kind: 'dead'; readonly reason: string; readonly detail: string };
+  | { readonly kind: 'dead' };
+
+/** What to do, and why. `detail` is all that SNS said, which may quote what it refused; `shown` is fit for logs. */
+export type Verdict = Decision & { readonly reason: string; readonly detail: string; readonly shown: string };
 
 const THROTTLING = new Set([
   'Throttling',
@@ -34,6 +37,10 @@ const THROTTLING = new Set([
   'KMSThrottling',
   'KMSThrottlingException',
 ]);
+
+/** AWS does not know this key, or its secret is another: it may have been rotated. */
+export const isUnknownKey = (code: string): boolean =>
+  /^(InvalidClientTokenId|UnrecognizedClient(Exception)?|SignatureDoesNotMatch)$/.test(code);
 
 /** AWS says that the credentials have expired: with new ones it is worth another try. */
 export const isExpired = (code: string): boolean => code === 'ExpiredToken' || code === 'ExpiredTokenException';
@@ -82,45 +89,47 @@ const RETRYABLE = new Set([
 export function verdictOf(failure: Failure): Verdict {
   const { code } = failure;
   const detail = failure.kind === 'request' ? `HTTP ${failure.status}: ${failure.message}` : failure.message;
-  const name = code.replace(/Exception$/, '');
-  if (failure.kind === 'network') return { kind: 'retry', reason: code, detail, throttled: false };
-  if (failure.kind === 'credentials') return { kind: 'pause', reason: code, detail, advice: NO_CREDENTIALS };
-  if (isExpired(code)) return { kind: 'retry', reason: code, detail, throttled: false };
-  if (THROTTLING.has(code) || (failure.kind === 'request' && failure.status === 429))
-    return { kind: 'retry', reason: code, detail, throttled: true };
-  const advice =
-    ADVICE[name] ??
-    (name === 'InvalidParameter' && /^(HTTP \d+: )?Invalid parameter: TopicArn/.test(detail) ? WRONG_ARN : undefined);
-  if (advice) return { kind: 'pause', reason: code, detail, advice };
-  const serverFault = failure.kind === 'request' ? failure.status >= 500 : !failure.senderFault;
-  if (serverFault || RETRYABLE.has(name)) return { kind: 'retry', reason: code, detail, throttled: false };
-  if (failure.kind === 'request') return requestVerdict(failure.status, code, detail);
-  return { kind: 'dead', reason: code, detail };
+  const shown = failure.kind === 'entry' ? 'SNS refused an entry of a batch' : detail;
+  return { reason: code, detail, shown, ...decisionOf(failure, detail) };
 }
 
-function requestVerdict(status: number, code: string, detail: string): Verdict {
-  if (status === 403 || status === 401)
-    return { kind: 'pause', reason: code, detail, advice: 'check the access key and what it may do' };
+const RETRY: Decision = { kind: 'retry', throttled: false };
+
+function decisionOf(failure: Failure, detail: string): Decision {
+  const { code } = failure;
+  const name = code.replace(/Exception$/, '');
+  if (failure.kind === 'network' || isExpired(code)) return RETRY;
+  if (failure.kind === 'credentials') return { kind: 'pause', advice: NO_CREDENTIALS };
+  if (THROTTLING.has(code) || (failure.kind === 'request' && failure.status === 429))
+    return { kind: 'retry', throttled: true };
+  if (name === 'InvalidParameter' && /^(HTTP \d+: )?Invalid parameter: TopicArn/.test(detail))
+    return { kind: 'pause', advice: WRONG_ARN };
+  const advice = ADVICE[name];
+  if (advice) return { kind: 'pause', advice };
+  const serverFault = failure.kind === 'request' ? failure.status >= 500 : !failure.senderFault;
+  if (serverFault || RETRYABLE.has(name)) return RETRY;
+  return failure.kind === 'request' ? requestDecision(failure.status, code) : { kind: 'dead' };
+}
+
+function requestDecision(status: number, code: string): Decision {
+  if (status === 403 || status === 401) return { kind: 'pause', advice: 'check the access key and what it may do' };
   // Only a 400 or 413 with SNS's own error document refuses a message; a 404, a redirect or a proxy's page does not.
   if ((status !== 400 && status !== 413) || code === `HTTP${status}`)
-    return {
-      kind: 'pause',
-      reason: code,
-      detail,
-      advice: 'check sns_host and proxies on the way: this is not how SNS answers',
-    };
-  return { kind: 'dead', reason: code, detail };
+    return { kind: 'pause', advice: 'check sns_host and proxies on the way: this is not how SNS answers' };
+  return { kind: 'dead' };
 }
 
 /**
  * How long to wait before the n-th retry, in milliseconds: MongooseIM's schedule,
- * `2^(n-1) · publish_retry_time_ms − random(1..publish_retry_time_ms)`; no wait when that option is 0.
+ * `2^(n-1) · publish_retry_time_ms − random(1..publish_retry_time_ms)`; no wait when that option is 0, and none longer
+ * than 30 s, or than the option if that is longer.
  * @param retry 1 for the first
  * @param random uniform in [0, 1)
  */
 export function retryDelay(retry: number, baseMs: number, random: number): number {
   if (baseMs === 0) return 0;
-  return 2 ** Math.min(retry - 1, 30) * baseMs - (1 + Math.floor(random * baseMs));
+  const longest = Math.max(LONGEST_PAUSE_MS, baseMs);
+  return Math.min(2 ** Math.min(retry - 1, 30) * baseMs - (1 + Math.floor(random * baseMs)), longest);
 }
 
 const FIRST_PAUSE_MS = 1_000;
