@@ -136,6 +136,23 @@ describe('the live feed', () => {
     assert.ok(missed > delivered / 2, `${missed} missed`);
   });
 
+  it('holds 4 MiB for a reader at most, however few notifications those are', async () => {
+    const reader = await read('?tail=bodies');
+    const lines = await read('?tail=lines');
+    const large = { ...notification(0), message: 'x'.repeat(200_000) };
+    for (let n = 0; n < 100; n++) flow.delivered(large, 2_000);
+    const total = (of: Reader) => tailOf(of).reduce((sum, { list, missed }) => sum + list.length + missed, 0);
+    await until('all to be told or counted', () => total(reader) === 100 && total(lines) === 100);
+    const sizes = tailOf(reader).map((event) => JSON.stringify(event).length);
+    assert.ok(
+      sizes.every((size) => size < 4 * 1024 * 1024),
+      `${sizes}`,
+    );
+    const told = (of: Reader) => tailOf(of).reduce((sum, { list }) => sum + list.length, 0);
+    assert.ok(told(reader) < 30, `${told(reader)} told`);
+    assert.equal(told(lines), 100, 'what is not sent does not count');
+  });
+
   it('refuses what it does not know', async () => {
     for (const query of ['?tail=all', '?most=0', '?most=99999'])
       assert.equal((await server.inject({ url: `/api/live${query}`, headers: { host: 'localhost' } })).statusCode, 400);

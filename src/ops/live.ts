@@ -48,6 +48,10 @@ interface LiveSetup {
 /** How often notifications are handed on, in milliseconds, and how many at a time at most. */
 const FLUSH_MS = 250;
 const MOST_LINES = 10_000;
+/** How much of them waits for one reader at most, in bytes or so: a body may have a quarter of a megabyte. */
+const MOST_BYTES = 4 * 1024 * 1024;
+/** What a line takes beside its strings. */
+const LINE_BYTES = 200;
 
 const query = z.object({
   tail: z.enum(['off', 'lines', 'bodies']).default('off'),
@@ -95,16 +99,28 @@ function followTail(
   reader: Pick<ServerResponse, 'writableNeedDrain'>,
   send: (event: string, data: TailLines) => void,
 ): () => void {
-  let waiting: Delivered[] = flow.recent().slice(-most);
+  // Lines and not notifications: without bodies, no body is held for a reader.
+  let waiting: TailLine[] = [];
+  let bytes = 0;
   let missed = 0;
-  const stop = flow.onDelivered((delivered) => {
-    if (waiting.length < most) waiting.push(delivered);
-    else missed += 1;
-  });
+  const add = (delivered: Delivered) => {
+    const line = lineOf(delivered, bodies);
+    const size =
+      LINE_BYTES + 2 * (line.topic.length + line.eventId.length + line.about.length + (line.message?.length ?? 0));
+    if (waiting.length >= most || (waiting.length > 0 && bytes + size > MOST_BYTES)) {
+      missed += 1;
+      return;
+    }
+    waiting.push(line);
+    bytes += size;
+  };
+  for (const delivered of flow.recent().slice(-most)) add(delivered);
+  const stop = flow.onDelivered(add);
   const flush = () => {
-    if (reader.writableNeedDrain || waiting.length === 0) return;
-    send('notifications', { list: waiting.map((delivered) => lineOf(delivered, bodies)), missed });
+    if (reader.writableNeedDrain || (waiting.length === 0 && missed === 0)) return;
+    send('notifications', { list: waiting, missed });
     waiting = [];
+    bytes = 0;
     missed = 0;
   };
   flush();
