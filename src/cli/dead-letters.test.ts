@@ -126,13 +126,15 @@ describe('dead-letters', () => {
     await fill([
       letter(1, { detail: 'two\nlines\t\u001b[2J\u009b2J', eventId: 's\n/x' }),
       letter(2, { reason: 'plugin', detail }),
+      letter(4, { reason: 'plugin', detail: 'userGuid should return a string, and returned ["what was written"]' }),
       letter(3, { reason: 'plugin', detail: 'attribute "what was written": is empty' }),
     ]);
     const { output } = await dead(t, 'list');
     const lines = output.split('\n').map((each) => each.split('\t').slice(4));
-    assert.deepEqual(lines.slice(0, 3), [
+    assert.deepEqual(lines.slice(0, 4), [
       ['s·/x', 'attempts 3', 'two·lines··[2J·2J'],
       ['s/x/2', 'attempts 3', 'messageAttributes'],
+      ['s/x/4', 'attempts 3', 'userGuid'],
       ['s/x/3', 'attempts 3', '—'],
     ]);
     const { output: shown } = await dead(t, 'show', '2');

@@ -184,7 +184,7 @@ async function onOutbox(configFile: string, use: (database: DatabaseSync) => voi
 }
 
 /** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
-const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)(?=:)/;
+const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
 
 function line({ id, diedAt, reason, attempts, eventId, topicArn, detail, replayRequested }: DeadLetter): string {
   const when = new Date(diedAt).toISOString();
