@@ -7,16 +7,20 @@ import type { Size } from './run.ts';
 
 /** What SNS's largest regional quota takes, in events a second. */
 const QUOTA = 30_000;
+/** A little more than that, so that a daemon which keeps up is measured above it. */
+const OFFERED = 30_300;
+/** What is under way in a tenth of a second; more is left only by a daemon that falls behind. */
+const LARGEST_FINAL_BACKLOG = 3_000;
 const WARM_UP_SECONDS = 5;
 
 export async function endToEnd(size: Size): Promise<Result> {
-  const paced = await underLoad(size, { rate: QUOTA });
+  const paced = await underLoad(size, { rate: OFFERED });
   const fast = await underLoad(size, { rate: 0 });
   return {
     benchmark: 'end to end',
     figures: [
-      ...figuresOf(`at ${QUOTA.toLocaleString('en')} events/s`, paced),
-      ...figuresOf('as fast as it goes', fast).filter(({ what }) => !what.startsWith('growth')),
+      ...figuresOf(`at ${OFFERED.toLocaleString('en')} events/s`, paced),
+      ...figuresOf('as fast as it goes', fast).filter(({ what }) => !what.includes('backlog')),
     ],
     more: { paced: paced.samples, fast: fast.samples },
   };
@@ -46,7 +50,7 @@ export async function underLoad(
 function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): Figure[] {
   const growth = slope(samples.map(({ second, backlog }) => [second, backlog]));
   return [
-    { what: `rate ${how}`, value: accepted / seconds, unit: 'events/s', target: { atLeast: QUOTA * 0.99 } },
+    { what: `rate ${how}`, value: accepted / seconds, unit: 'events/s', target: { atLeast: QUOTA } },
     { what: `daemon CPU ${how}`, value: cpuUs / accepted, unit: 'µs/event', target: { atMost: 30 } },
     {
       what: `largest RSS ${how}`,
@@ -54,7 +58,12 @@ function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): F
       unit: 'MB',
       target: { atMost: 300 },
     },
-    // A hundredth of the rate is what a sample's moment alone makes of it.
-    { what: `growth of the backlog ${how}`, value: growth, unit: 'events/s', target: { atMost: QUOTA / 100 } },
+    { what: `growth of the backlog ${how}`, value: growth, unit: 'events/s' },
+    {
+      what: `backlog at the end ${how}`,
+      value: samples.at(-1)?.backlog ?? Number.NaN,
+      unit: 'events',
+      target: { atMost: LARGEST_FINAL_BACKLOG },
+    },
   ];
 }

@@ -1,7 +1,13 @@
 /** Results as a Markdown table, ratios first. */
+import { loadavg } from 'node:os';
 import { type Figure, met, type Result } from './measure.ts';
 
-export function table(results: readonly Result[]): string {
+/** Of the last minute when this was loaded, so before anything was measured. */
+const LOAD_BEFORE = loadavg()[0] ?? 0;
+/** Above this something else was running: rates and latencies say less than they seem to. */
+const QUIET = 1;
+
+export function table(results: readonly Result[], loadBefore = LOAD_BEFORE): string {
   const rows = results.flatMap(({ benchmark, figures }) => figures.map((figure) => ({ benchmark, figure })));
   const ratios = rows.filter(({ figure }) => figure.unit === '×');
   const others = rows.filter(({ figure }) => figure.unit !== '×');
@@ -9,7 +15,11 @@ export function table(results: readonly Result[]): string {
     ({ benchmark, figure }) =>
       `| ${benchmark} | ${figure.what} | ${number(figure.value)} ${figure.unit} | ${targetOf(figure)} | ${verdictOf(figure)} |`,
   );
-  return `| benchmark | figure | measured | target | met |\n| --- | --- | ---: | ---: | --- |\n${lines.join('\n')}\n`;
+  const warning =
+    loadBefore > QUIET
+      ? `\n**The machine was not quiet: its load average was ${number(loadBefore)} before this run.** Rates and latencies that were measured in it say little.\n`
+      : '';
+  return `| benchmark | figure | measured | target | met |\n| --- | --- | ---: | ---: | --- |\n${lines.join('\n')}\n${warning}`;
 }
 
 /** Three digits say enough. */
