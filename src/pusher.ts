@@ -97,7 +97,7 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
     stops.push(startReplays(outbox, intake, log));
 
     const receive = counted(intake.receive, flow);
-    stops.push(startSampling(flow, outbox));
+    stops.push(startSampling(flow, outbox, log));
     const tap = createHttpTap({ options: config.tap.http, folder, receive, log });
     stops.push(() => {
       listening = false;
@@ -194,10 +194,17 @@ function counted(receive: Receive, flow: Flow): Receive {
 }
 
 /** Takes samples of the flow; answers what ends that. */
-function startSampling(flow: Flow, outbox: Outbox): () => void {
+export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, 'state'>, log: Logger): () => void {
+  let failed = false;
   const sample = () => {
-    const backlog = outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
-    flow.sample(backlog, Date.now());
+    try {
+      const backlog = outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
+      flow.sample(backlog, Date.now());
+      failed = false;
+    } catch (error) {
+      if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');
+      failed = true;
+    }
   };
   const timer = setInterval(sample, SAMPLE_MS).unref();
   return () => clearInterval(timer);

@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import pino from 'pino';
+import { SAMPLE_MS } from './ops/flow.ts';
+import type { OutboxState } from './outbox/outbox.ts';
+import { startSampling } from './pusher.ts';
+
+it('samples go on when the outbox could not be read for a while, which is logged once', (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const logged: string[] = [];
+  const samples: number[] = [];
+  let damaged = false;
+  const state = (): OutboxState => {
+    if (damaged) throw new Error('database disk image is malformed');
+    const topics = [{ arn: 'a', depth: 2 }];
+    return { topics, sources: [], deadLetters: 0, bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined };
+  };
+  const stop = startSampling(
+    { sample: (backlog) => samples.push(backlog) },
+    { state },
+    pino({}, { write: (line: string) => logged.push(line) }),
+  );
+  t.mock.timers.tick(SAMPLE_MS);
+  damaged = true;
+  t.mock.timers.tick(SAMPLE_MS);
+  t.mock.timers.tick(SAMPLE_MS);
+  assert.deepEqual([samples, logged.length], [[2], 1]);
+  assert.match(String(logged[0]), /"level":50.*disk image is malformed.*the outbox does not answer/);
+  damaged = false;
+  t.mock.timers.tick(SAMPLE_MS);
+  stop();
+  t.mock.timers.tick(SAMPLE_MS);
+  assert.deepEqual([samples, logged.length], [[2, 2], 1]);
+});
