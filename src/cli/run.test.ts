@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -50,6 +50,105 @@ describe('run', { timeout: 120_000 }, () => {
       assert.equal(said.tap, daemon.tapUrl);
       assert.equal(said.admin, daemon.adminUrl);
     });
+
+  const running = async (...args: string[]): Promise<Process> => {
+    const started = await launch(process.execPath, [BIN, 'run', '--config', daemon.configFile, ...args]);
+    child = started;
+    await until('it to run', () => started.output().includes('"msg":"running"'));
+    return started;
+  };
+  const plugin = async (code: string): Promise<void> => {
+    await writeFile(path.join(daemon.folder, 'plugin.mjs'), code);
+    await daemon.configure({ sns: 'plugin_module = "./plugin.mjs"' });
+  };
+  const event = (body: string) => ({
+    source: 's',
+    events: [
+      { kind: 'message', at: 1, host: 'h', type: 'chat', from: 'a@h/x', to: 'b@h', body, stanza_id: '\u009b31m' },
+    ],
+  });
+
+  it('goes on after a rejection that a plugin leaves to nobody, and does not print it', async () => {
+    await plugin(
+      "export const filter = (event) => { void Promise.reject(new Error('quoted ' + event.body)); return true; }",
+    );
+    const started = await running();
+    for (const _ of [1, 2]) assert.equal((await daemon.post(event('Zitronenfalter'))).status, 200);
+    await until('the log', () => started.output().split('nobody handles it').length > 2);
+    await started.end('SIGTERM');
+    assert.equal(await started.exited, 0);
+    assert.doesNotMatch(started.output(), /Zitronenfalter|quoted/);
+  });
+
+  for (const [what, thrown, logged] of [
+    [
+      'an error',
+      "Object.assign(new TypeError('quoted ' + event.body), { code: 'ERR_ODD' })",
+      { name: 'TypeError', code: 'ERR_ODD' },
+    ],
+    ['an error named by what was written', "Object.assign(new Error('x'), { name: 'quoted ' + event.body })", {}],
+    ['a text', 'event.body', {}],
+    ['nothing', 'undefined', {}],
+  ] as const)
+    it(`ends with 1 after an exception that a plugin leaves to nobody, and does not print it: ${what}`, async () => {
+      await plugin(`export const filter = (event) => { setImmediate(() => { throw ${thrown}; }); return true; }`);
+      const started = await running();
+      await daemon.post(event('Zitronenfalter')).catch(() => {});
+      assert.equal(await started.exited, 1);
+      assert.doesNotMatch(started.output(), /Zitronenfalter|quoted/);
+      const { level, name, code, msg } = JSON.parse(started.output().trimEnd().split('\n').at(-1) as string);
+      assert.deepEqual([level, { ...(name && { name }), ...(code && { code }) }], [60, logged]);
+      assert.match(msg, /^an exception that nobody handles/);
+    });
+
+  /** Has it reload a plugin that is loaded only when there is a file `go`; settles when it waits for that. */
+  const reloadSlowly = async (started: Process): Promise<void> => {
+    await rm(path.join(daemon.folder, 'go'), { force: true });
+    await plugin(`
+      import { existsSync } from 'node:fs';
+      console.error('loading again');
+      while (!existsSync(new URL('go', import.meta.url))) await new Promise((done) => setTimeout(done, 10));
+      export const filter = () => true;`);
+    process.kill(started.pid, 'SIGHUP');
+    await until('the reload', () => started.output().includes('loading again'));
+  };
+
+  it('stops after a reload that is under way, and begins no other', async () => {
+    await plugin('export const filter = () => true;');
+    const started = await running();
+    await reloadSlowly(started);
+    process.kill(started.pid, 'SIGHUP');
+    process.kill(started.pid, 'SIGTERM');
+    await until('the stop', () => started.output().includes('"msg":"stopping'));
+    await writeFile(path.join(daemon.folder, 'go'), '');
+    assert.equal(await started.exited, 0);
+    const said = started.output().match(/"msg":"(stopping|reloaded|stopped)/g);
+    assert.deepEqual(said, ['"msg":"stopping', '"msg":"reloaded', '"msg":"stopped']);
+  });
+
+  for (const [first, second] of [
+    ['SIGTERM', 'SIGINT'],
+    ['SIGINT', 'SIGTERM'],
+  ] as const)
+    it(`ends at once at a ${second} after a ${first}`, async () => {
+      await plugin('export const filter = () => true;');
+      const started = await running();
+      // A reload that never ends keeps the stop waiting.
+      await reloadSlowly(started);
+      process.kill(started.pid, first);
+      await until('the stop', () => started.output().includes('"msg":"stopping'));
+      await started.end(second);
+      assert.equal(await started.exited, null);
+    });
+
+  it('shows in a dry run nothing that steers a terminal', async () => {
+    await daemon.configure({ sns: 'attributes = ["stanza_id"]' });
+    const started = await running('--dry-run');
+    assert.equal((await daemon.post(event('a\u009b2Jb'))).status, 200);
+    await until('the notification', () => started.output().includes('user_message_sent\t'));
+    const [line] = started.output().match(/^user_message_sent\t.*$/m) ?? [];
+    assert.match(String(line), /"message":"a·2Jb".*\tstanza_id=·31m$/);
+  });
 
   it('names every mistake in the configuration', async () => {
     await daemon.configure({ sns: 'pool_size = 0\nbogus = 1' });
