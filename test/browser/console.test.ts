@@ -326,6 +326,37 @@ describe('the console', () => {
     await token.waitFor();
   });
 
+  it('leaves nothing of what was seen in the page after a logout', async () => {
+    await start(`token = "${TOKEN}"`);
+    const page = await open();
+    const logIn = async () => {
+      await page.getByLabel(/^Token/).fill(TOKEN);
+      await page.keyboard.press('Enter');
+      await hasRows(page, '#topics', 3);
+    };
+    await logIn();
+    await post(says(SECRET_TALK), malformed(SECRET_TALK));
+    await hasRows(page, '#letters', 1);
+    const bodies = page.getByLabel('Show message bodies');
+    await bodies.check();
+    await shows(rows(page, '#tail'), SECRET_TALK);
+    await button(page, 'Open dead letter 1').click();
+    await button(page, 'Show content').click();
+    await shows(page.locator('#letter pre'), SECRET_TALK);
+    await page.keyboard.press('Escape');
+    assert.ok((await page.content()).includes(SECRET_TALK));
+
+    await button(page, 'Log out').click();
+    await page.getByLabel(/^Token/).waitFor();
+    assert.ok(!(await page.content()).includes(SECRET_TALK));
+    assert.deepEqual([await rows(page, '#tail').count(), await rows(page, '#letters').count()], [0, 0]);
+    await logIn();
+    await hasRows(page, '#letters', 1);
+    await hasRows(page, '#tail', 1);
+    assert.equal(await bodies.isChecked(), false);
+    assert.ok(!(await page.content()).includes(SECRET_TALK));
+  });
+
   it('asks for the token again when the session has ended', async () => {
     quietBut = /status of 401|ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
     await start(`token = "${TOKEN}"`);

@@ -82,6 +82,8 @@ function close() {
   stopFollowing();
   for (const element of [main, sections, logout]) element.hidden = true;
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
+  parts?.tail.forget();
+  parts?.letters.forget();
   login.hidden = false;
   showHealth('closed', 'Not logged in');
   login.elements.token.focus();

@@ -36,7 +36,7 @@ export function createDeadLetters() {
   /** The last replay that was asked for here: how many, the newest number then, and whether all were taken up. */
   let replay;
 
-  const showLetter = createLetter((action, id) => act(action, { ids: [id] }, 1, `dead letter ${id}`));
+  const letter = createLetter((action, id) => act(action, { ids: [id] }, 1, `dead letter ${id}`));
 
   const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
   const matching = () => {
@@ -133,11 +133,14 @@ export function createDeadLetters() {
       make('span', { class: 'chip', data: { state: 'waiting' }, hidden: true }, 'replay asked for'),
     );
     topic.textContent = topicArn ? topicName(topicArn) : '—';
-    what.append(make('span', {}, detail), make('span', { class: 'quiet small' }, eventId));
+    what.append(
+      make('span', {}, reason === 'plugin' ? pluginFunction(detail) : detail),
+      make('span', { class: 'quiet small' }, eventId),
+    );
     tries.textContent = count(attempts);
     const opener = make('button', { type: 'button', class: 'small' }, 'Open');
     opener.setAttribute('aria-label', `Open dead letter ${id}`);
-    opener.addEventListener('click', () => showLetter(letters.find((letter) => letter.id === id)));
+    opener.addEventListener('click', () => letter.open(letters.find((each) => each.id === id)));
     open.append(opener);
     return row;
   }
@@ -225,8 +228,27 @@ export function createDeadLetters() {
   button('older').addEventListener('click', () => turn(letters[PAGE - 1].id, [...earlier, before]));
   button('newer').addEventListener('click', () => turn(earlier.at(-1), earlier.slice(0, -1)));
 
-  return { load, replaying: () => replay !== undefined && !replay.done };
+  /** Leaves nothing of what was seen; what is still on its way comes too late. */
+  function forget() {
+    asked += 1;
+    letter.forget();
+    letters = [];
+    counts = [];
+    earlier = [];
+    before = undefined;
+    selected = new Set();
+    replay = undefined;
+    for (const select of [filter.reason, filter.topic]) select.value = '';
+    setText(result, '');
+    show();
+  }
+
+  return { load, forget, replaying: () => replay !== undefined && !replay.done };
 }
+
+/** A plugin's error may quote what people wrote: of that only the function's name is for the table. */
+const pluginFunction = (detail) =>
+  /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/.exec(detail)?.[0] ?? '—';
 
 /** The highest number among some counts. */
 const newest = (counts) => counts.reduce((most, { newestId }) => Math.max(most, newestId), 0);

@@ -6,7 +6,7 @@ const dialog = document.querySelector('#letter');
 const content = dialog.querySelector('pre');
 const button = (name) => dialog.querySelector(`button[name="${name}"]`);
 
-/** @param act called with `replay` or `delete` and the letter's number; answers what opens a letter */
+/** @param act called with `replay` or `delete` and the letter's number; answers what opens a letter, and what forgets it */
 export function createLetter(act) {
   let opened;
   for (const action of ['replay', 'delete'])
@@ -19,14 +19,18 @@ export function createLetter(act) {
       showContent(undefined);
       return;
     }
+    const asked = opened;
+    let text;
     try {
-      const letter = await ask(`dead-letters/${opened.id}`);
-      showContent(JSON.stringify(readable(letter.content), null, 2));
+      const letter = await ask(`dead-letters/${asked.id}`);
+      text = JSON.stringify(readable(letter.content), null, 2);
     } catch (error) {
-      showContent(`Not shown: ${error.message}`);
+      text = `Not shown: ${error.message}`;
     }
+    // Meanwhile another may have been opened, or the person logged out.
+    if (opened === asked) showContent(text);
   });
-  return (letter) => {
+  const open = (letter) => {
     opened = letter;
     setText(dialog.querySelector('h2'), `Dead letter ${letter.id}`);
     const rows = fields(letter).map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value)));
@@ -34,6 +38,13 @@ export function createLetter(act) {
     showContent(undefined);
     dialog.showModal();
   };
+  const forget = () => {
+    opened = undefined;
+    dialog.close();
+    dialog.querySelector('dl').replaceChildren();
+    showContent(undefined);
+  };
+  return { open, forget };
 }
 
 const fields = ({ reason, detail, topicArn, eventId, attempts, diedAt }) => [

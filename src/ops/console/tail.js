@@ -38,6 +38,17 @@ export function createTail(onBodies) {
       body.replaceChildren();
       missed = 0;
     },
+    /** As it was before anyone looked: for the next person at this page. */
+    forget() {
+      this.reset();
+      bodies.checked = false;
+      text.value = '';
+      held = false;
+      hold.setAttribute('aria-pressed', 'false');
+      setText(hold, 'Pause');
+      setText(section.querySelector('.missed'), '');
+      section.querySelector('.empty').hidden = false;
+    },
     add({ list, missed: more }) {
       missed += held ? list.length + more : more;
       setText(section.querySelector('.missed'), missed === 0 ? '' : `${count(missed)} more passed that are not shown.`);
