@@ -11,6 +11,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { leastPolicy } from '../src/cli/iam-policy.ts';
+import { openDatabase } from '../src/outbox/schema.ts';
 import { BIN } from './support/daemon.ts';
 import { freePorts } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
@@ -221,6 +222,25 @@ describe('check', () => {
     const env = { HOME: folder, AWS_EC2_METADATA_DISABLED: 'true' };
     const { stdout } = await check({ host: `http://127.0.0.1:${server.port}`, sns: 'credentials = "aws"' }, [], env);
     assert.match(stdout, /FAIL {2}SNS: no AWS credentials/);
+  });
+
+  it('knows an outbox that can not be written, or made', async () => {
+    const outboxAt = async (file: string) => {
+      const config = await configure({ host: 'sns.us-east-1.amazonaws.com' });
+      await writeFile(config, readFileSync(config, 'utf8').replace('none.db', file));
+      const { stdout } = await command(['check', '--config', config]);
+      return stdout.split('\n').find((line) => line.includes('outbox: '));
+    };
+    await writeFile(path.join(folder, 'file'), '');
+    assert.match(String(await outboxAt('new.db')), /^ok {4}outbox: .* will be made at the first start/);
+    assert.match(String(await outboxAt('nowhere/new.db')), /^FAIL {2}outbox: the folder .* does not exist/);
+    assert.match(String(await outboxAt('file/new.db')), /^FAIL {2}outbox: .*file is no folder/);
+    const database = openDatabase(path.join(folder, 'there.db'), { create: true });
+    assert.match(String(await outboxAt('there.db')), /^ok {4}outbox: .* can be written/);
+    assert.equal(database.prepare("SELECT count(*) AS n FROM sqlite_schema WHERE name = 'written'").get()?.n, 0);
+    database.exec('BEGIN IMMEDIATE');
+    assert.match(String(await outboxAt('there.db')), /^FAIL {2}outbox: .*locked/);
+    database.close();
   });
 
   it('says every mistake of the configuration', async () => {

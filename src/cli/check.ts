@@ -1,5 +1,5 @@
 /** `check`: looks at everything a start needs, and says of each thing what was seen, what it means and what to do. */
-import { existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
@@ -62,18 +62,15 @@ function outbox({ file, outbox: { path: name } }: PusherConfig): Finding {
   const what = 'outbox';
   const where = path.resolve(path.dirname(file), name);
   if (!existsSync(where)) {
-    const folder = path.dirname(where);
-    if (existsSync(folder)) return { what, level: 'ok', seen: `${where} will be made at the first start` };
-    return failed(
-      what,
-      `the folder ${folder} does not exist`,
-      'the daemon would not start',
-      'make it, or correct outbox.path',
-    );
+    const problem = folderProblem(path.dirname(where));
+    if (problem) return failed(what, problem, 'the daemon would not start', 'mend that, or correct outbox.path');
+    return { what, level: 'ok', seen: `${where} will be made at the first start` };
   }
   try {
     const database = openDatabase(where, { create: false });
     const verdict = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})[0];
+    // SQLite lets a transaction on a file that can't be written begin as one that reads: only a change tells.
+    database.exec('BEGIN IMMEDIATE; CREATE TABLE written (x); ROLLBACK;');
     const missing = Number(database.prepare('SELECT sum(missing) AS n FROM source').get()?.n ?? 0);
     database.close();
     if (verdict !== 'ok')
@@ -88,6 +85,19 @@ function outbox({ file, outbox: { path: name } }: PusherConfig): Finding {
     };
   } catch (error) {
     return failed(what, messageOf(error), 'the daemon would not start', 'mend that, and check again');
+  }
+}
+
+/** Why no file can be made in a folder; undefined when one can. */
+function folderProblem(folder: string): string | undefined {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (!found) return `the folder ${folder} does not exist`;
+  if (!found.isDirectory()) return `${folder} is no folder`;
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    return undefined;
+  } catch (error) {
+    return `the folder ${folder} can't be written by this user: ${messageOf(error)}`;
   }
 }
 
