@@ -210,6 +210,15 @@ export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, '
   return () => clearInterval(timer);
 }
 
+/** Tells what was done with dead letters from the command line, which has no log of its own. */
+async function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
+  for (const { at, who, action, selection, count } of await deadLetters.audit()) {
+    const { ids, reason, topicArn: topic } = selection;
+    const what = `${action} of dead letters ${count === undefined ? 'begins' : 'ended'}`;
+    log.info({ by: `user ${who}`, at: new Date(at).toISOString(), ids, reason, topic, count }, `command line: ${what}`);
+  }
+}
+
 /** Looks for dead letters that someone asked to replay, one look after the other; answers what ends that. */
 function startReplays(outbox: Outbox, intake: Intake, log: Logger): () => void {
   let timer: NodeJS.Timeout | undefined;
@@ -218,6 +227,7 @@ function startReplays(outbox: Outbox, intake: Intake, log: Logger): () => void {
   };
   const look = async () => {
     try {
+      await logAudit(outbox, log);
       await intake.replay(await outbox.replayRequests(REPLAY_BATCH));
     } catch (error) {
       log.warn({ problem: messageOf(error) }, 'replay put off');

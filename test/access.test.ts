@@ -196,6 +196,26 @@ describe('access', () => {
       await agent.close();
     });
 
+    it('says in the log what was done from the command line, and by whom', async () => {
+      assert.deepEqual(await daemon.command('dead-letters', 'purge', '--reason', 'from-a-terminal'), {
+        code: 0,
+        output: '0 deleted\n',
+      });
+      const logged = () =>
+        daemon
+          .output()
+          .split('\n')
+          .filter((line) => line.includes('"command line: '))
+          .map((line) => JSON.parse(line));
+      await until('two lines', () => logged().length === 2);
+      const [begins, ended] = logged();
+      assert.match(begins.by, /^user ./);
+      assert.deepEqual([begins.reason, begins.count], ['from-a-terminal', undefined]);
+      assert.equal(begins.msg, 'command line: purge of dead letters begins');
+      assert.deepEqual([ended.by, ended.reason, ended.count], [begins.by, 'from-a-terminal', 0]);
+      assert.equal(ended.msg, 'command line: purge of dead letters ended');
+    });
+
     it('says in the log who did what, and never the token', async () => {
       const session = cookieOf(await logIn(url));
       await ask(url, 'POST /api/dead-letters/delete', session, { body: { reason: 'for-the-log' } });
