@@ -157,7 +157,7 @@ export function createDeadLetters() {
     const question = {
       title: `${isReplay ? 'Replay' : 'Delete'} ${which}?`,
       text: isReplay
-        ? `${number === 1 ? 'It is' : 'They are'} translated and published again. What SNS refuses again comes back here.`
+        ? `${number === 1 ? 'It is' : 'They are'} published again. What SNS refuses again comes back here.`
         : `${number === 1 ? 'It is' : 'They are'} deleted for good: nobody will be notified of what happened.`,
       action: isReplay ? 'Replay' : 'Delete',
       danger: !isReplay,
