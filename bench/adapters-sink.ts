@@ -1,6 +1,7 @@
 /**
  * The tap's place in `npm run bench:adapters`, a process of its own: takes every batch and does as little as it can, so
- * that what is measured is the adapter and not the daemon. Prints its port; GET tells how many events it has.
+ * that what is measured is the adapter and not the daemon. Prints its port; GET tells how many events it has, not counting
+ * those that came again, and how many numbers are missing.
  */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,6 +10,23 @@ import type { AddressInfo } from 'node:net';
 const EVENT = Buffer.from('{"kind":"');
 
 let events = 0;
+let missing = 0;
+/** The last number of each queue. */
+const last = new Map<string, number>();
+
+/** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
+function take(batch: Buffer): { accepted: number; duplicates: number } {
+  const head = batch.subarray(0, 1_000).toString();
+  const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
+  const first = Number(head.match(/"first_seq":(\d+)/)?.[1]);
+  const known = last.get(queue) ?? 0;
+  const end = first + count(batch) - 1;
+  const accepted = Math.max(0, end - Math.max(known, first - 1));
+  missing += Math.max(0, first - 1 - known);
+  last.set(queue, Math.max(known, end));
+  events += accepted;
+  return { accepted, duplicates: end - first + 1 - accepted };
+}
 
 function count(batch: Buffer): number {
   let found = 0;
@@ -21,13 +39,11 @@ const server = http.createServer((request, response) => {
     const text = JSON.stringify(body);
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': text.length }).end(text);
   };
-  if (request.method === 'GET') return reply({ events });
+  if (request.method === 'GET') return reply({ events, missing });
   const chunks: Buffer[] = [];
   request.on('data', (chunk: Buffer) => chunks.push(chunk));
   request.on('end', () => {
-    const accepted = count(Buffer.concat(chunks));
-    events += accepted;
-    reply({ accepted, duplicates: 0, rejected: [] });
+    reply({ ...take(Buffer.concat(chunks)), rejected: [] });
   });
 });
 server.keepAliveTimeout = 60_000;

@@ -68,7 +68,8 @@ interface Run {
 
 interface Sink extends AsyncDisposable {
   readonly url: string;
-  events(): Promise<number>;
+  /** Events that it has, and numbers that are missing before its last one. */
+  stats(): Promise<{ events: number; missing: number }>;
 }
 
 async function startSink(): Promise<Sink> {
@@ -77,7 +78,7 @@ async function startSink(): Promise<Sink> {
   const url = `http://127.0.0.1:${Number(child.output())}/v1/events`;
   return {
     url,
-    events: async () => ((await (await fetch(url)).json()) as { events: number }).events,
+    stats: async () => (await (await fetch(url)).json()) as { events: number; missing: number },
     [Symbol.asyncDispose]: () => child.end('SIGKILL'),
   };
 }
@@ -90,7 +91,12 @@ async function run(start: StartServer, kind: Kind, adapter: boolean): Promise<Ru
   const ofPair = Math.ceil((messages * load.times) / pairs);
   const warmUp = Math.ceil(ofPair / 5);
   const delivered = async (count: number) => {
-    if (adapter) await until(`${count} events to be delivered`, async () => (await sink.events()) === count, 60_000);
+    if (!adapter) return;
+    try {
+      await until(`${count} events to be delivered`, async () => (await sink.stats()).events === count, 60_000);
+    } catch (cause) {
+      throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
+    }
   };
   const children = await startLoad(server, kind, { messages: ofPair, warmUp });
   try {
