@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import dns from 'node:dns';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterEach, describe, it } from 'node:test';
+import net, { type AddressInfo } from 'node:net';
+import { afterEach, describe, it, mock } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../../test/support/process.ts';
 import type { Notification } from '../notification/notification.ts';
 import { createSnsClient, type SnsClient, type SnsClientOptions } from './client.ts';
 
@@ -14,31 +17,40 @@ describe('the SNS client', () => {
   const open: { close(): void }[] = [];
   afterEach(() => {
     for (const thing of open.splice(0)) thing.close();
+    mock.restoreAll();
   });
+
+  /** A server that answers as `handle` says; answers its port. */
+  async function listen(handle: Parameters<typeof createServer>[1], host = '127.0.0.1', port = 0): Promise<number> {
+    const server: Server = createServer(handle).listen(port, host);
+    await new Promise((resolve, reject) => server.once('listening', resolve).once('error', reject));
+    open.push({
+      close: () => {
+        server.closeAllConnections();
+        server.close();
+      },
+    });
+    return (server.address() as AddressInfo).port;
+  }
+
+  function clientOf(url: string, more: Partial<SnsClientOptions> = {}): SnsClient {
+    const client = createSnsClient({
+      endpoint: new URL(url),
+      region: 'eu-west-1',
+      credentials: { get: () => KEYS, expired: () => {} },
+      connections: 2,
+      ...more,
+    });
+    open.push({ close: () => client.destroy() });
+    return client;
+  }
 
   /** A server that answers as `handle` says, and a client for it. */
   async function serve(
     handle: Parameters<typeof createServer>[1],
     more: Partial<SnsClientOptions> = {},
   ): Promise<SnsClient> {
-    const server: Server = createServer(handle).listen(0, '127.0.0.1');
-    await new Promise((resolve) => server.once('listening', resolve));
-    const { port } = server.address() as AddressInfo;
-    const client = createSnsClient({
-      endpoint: new URL(`http://127.0.0.1:${port}/some/path`),
-      region: 'eu-west-1',
-      credentials: { get: () => KEYS, expired: () => {} },
-      connections: 2,
-      ...more,
-    });
-    open.push({
-      close: () => {
-        client.destroy();
-        server.closeAllConnections();
-        server.close();
-      },
-    });
-    return client;
+    return clientOf(`http://127.0.0.1:${await listen(handle)}/some/path`, more);
   }
 
   const codeOf = async (client: SnsClient) => {
@@ -62,6 +74,47 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(client), 'UND_ERR_HEADERS_TIMEOUT');
   });
 
+  it('gives up on an endpoint that stops in the middle of its answer', async () => {
+    const client = await serve((_, response) => void response.write(ANSWER.slice(0, 99)), {
+      timeouts: { answer: 200 },
+    });
+    assert.equal(await codeOf(client), 'UND_ERR_BODY_TIMEOUT');
+  });
+
+  it('gives up on connections that never stand, on all of them at once', async () => {
+    // It takes connections, and never says a word of TLS.
+    const sockets: net.Socket[] = [];
+    const mute = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1');
+    await new Promise((resolve) => mute.once('listening', resolve));
+    const { port } = mute.address() as AddressInfo;
+    const client = clientOf(`https://127.0.0.1:${port}/`, { connections: 5, timeouts: { connect: 300 } });
+    const codes = Promise.all(Array.from({ length: 5 }, () => codeOf(client)));
+    await until('a connection for each request', () => sockets.filter((one) => !one.closed).length === 5);
+    assert.deepEqual(await codes, Array(5).fill('UND_ERR_CONNECT_TIMEOUT'));
+    for (const socket of sockets) socket.destroy();
+    mute.close();
+  });
+
+  it('does not send what it has given up', async () => {
+    let requests = 0;
+    const port = await listen((_, response) => {
+      requests += 1;
+      response.end(ANSWER);
+    });
+    const { promise: resolved, resolve } = Promise.withResolvers<void>();
+    mock.method(dns, 'lookup', (async (_host, _options, done) => {
+      await resolved;
+      done(null, [{ address: '127.0.0.1', family: 4 }]);
+    }) as net.LookupFunction);
+    const client = clientOf(`http://sns.test:${port}/`, { connections: 1, timeouts: { total: 200 } });
+    assert.deepEqual(await Promise.all([codeOf(client), codeOf(client)]), ['RequestTimeout', 'RequestTimeout']);
+    // What is asked now comes behind them on the only connection.
+    const third = codeOf(client);
+    resolve();
+    assert.deepEqual(await third, ['taken']);
+    assert.equal(requests, 1);
+  });
+
   it('gives up on an endpoint that answers a byte at a time', async () => {
     const client = await serve(
       (_, response) => {
@@ -74,14 +127,7 @@ describe('the SNS client', () => {
   });
 
   it('tells a refused and a cut connection, an answer cut short and one that is not SNS', async () => {
-    const refused = createSnsClient({
-      endpoint: new URL('http://127.0.0.1:1/'),
-      region: 'eu-west-1',
-      credentials: { get: () => KEYS, expired: () => {} },
-      connections: 1,
-    });
-    assert.equal(await codeOf(refused), 'ECONNREFUSED');
-    refused.destroy();
+    assert.equal(await codeOf(clientOf('http://127.0.0.1:1/')), 'ECONNREFUSED');
     assert.equal(await codeOf(await serve((request) => request.socket.destroy())), 'UND_ERR_SOCKET');
     assert.equal(await codeOf(await serve((_, response) => response.end(ANSWER.slice(0, 99)))), 'UnreadableAnswer');
     const endless = await serve((_, response) => response.end('x'.repeat(2_000_000)));
@@ -112,5 +158,57 @@ describe('the SNS client', () => {
       timeouts: { total: 100 },
     });
     assert.equal(await codeOf(hanging), 'NoCredentials');
+  });
+
+  it('keeps connections, and renews them without losing a request', async () => {
+    const requests = new Map<net.Socket, number>();
+    const client = await serve(
+      async ({ socket }, response) => {
+        requests.set(socket, (requests.get(socket) ?? 0) + 1);
+        await sleep(10);
+        response.end(ANSWER);
+      },
+      { connectionAgeMs: 100 },
+    );
+    // Always two under way, so that connections grow old while they are in use.
+    const ask = async () => {
+      while (requests.size < 8) assert.deepEqual(await codeOf(client), ['taken']);
+    };
+    await Promise.all([ask(), ask()]);
+    const [first] = requests.values();
+    assert.ok(first && first > 1, `${first} requests on the first connection`);
+    await until(
+      'the old connections to be closed',
+      () => [...requests.keys()].filter((one) => !one.closed).length <= 2,
+    );
+  });
+
+  it('follows a change of the address, though the old one still answers', async () => {
+    const seen: string[] = [];
+    const answerAs =
+      (name: string): Parameters<typeof createServer>[1] =>
+      (_, response) => {
+        seen.push(name);
+        response.end(ANSWER);
+      };
+    const port = await listen(answerAs('old'));
+    await listen(answerAs('new'), '127.0.0.2', port);
+    // The resolver that every connection of Node's asks.
+    let address = '127.0.0.1';
+    const lookUp = mock.method(dns, 'lookup', ((host, _, done) => {
+      assert.equal(host, 'sns.test');
+      done(null, [{ address, family: 4 }]);
+    }) as net.LookupFunction);
+    const client = clientOf(`http://sns.test:${port}/`, { connections: 1, connectionAgeMs: 100 });
+    const ask = async () => assert.deepEqual(await codeOf(client), ['taken']);
+    for (let n = 0; n < 5; n++) await ask();
+    assert.equal(lookUp.mock.callCount(), 1, 'it is asked for a connection, not for a request');
+    address = '127.0.0.2';
+    await until('the new address to be asked', async () => {
+      await ask();
+      return seen.includes('new');
+    });
+    for (let n = 0; n < 5; n++) await ask();
+    assert.ok(!seen.slice(seen.indexOf('new')).includes('old'), 'and the old one never again');
   });
 });

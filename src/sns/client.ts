@@ -32,6 +32,8 @@ export interface SnsClientOptions {
   /** Certificate authorities in PEM to trust instead of the public ones. */
   readonly ca?: string | undefined;
   readonly timeouts?: Partial<Timeouts>;
+  /** How old a connection gets, in milliseconds, before another takes its place. */
+  readonly connectionAgeMs?: number;
   readonly now?: () => number;
 }
 
@@ -50,7 +52,7 @@ const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
 const LARGEST_ANSWER = 1_048_576;
 // Shorter than SNS keeps an idle connection: a request on its way at that moment would be lost.
 const KEEP_ALIVE_MS = 15_000;
-// Connections are renewed, so that a change of the endpoint's address in the DNS is followed.
+// Connections are renewed, so that a change of the endpoint's address in the DNS is followed: each looks it up anew.
 const CONNECTION_AGE_MS = 60_000;
 
 export function createSnsClient(options: SnsClientOptions): SnsClient {
@@ -63,8 +65,10 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     headersTimeout: timeouts.answer,
     bodyTimeout: timeouts.answer,
     keepAliveTimeout: KEEP_ALIVE_MS,
-    clientTtl: CONNECTION_AGE_MS,
+    clientTtl: options.connectionAgeMs ?? CONNECTION_AGE_MS,
     pipelining: 1,
+    // While it is open whether an endpoint speaks HTTP/2, all requests wait for one connection to stand.
+    allowH2: false,
   });
 
   const post = async (form: string): Promise<{ readonly text: string } | { readonly failure: Failure }> => {
@@ -136,16 +140,19 @@ function exchange(
   let bytes = 0;
   let status = 0;
   let under: Dispatcher.DispatchController | undefined;
+  let late: Error | undefined;
   const timer = setTimeout(() => {
-    const error = tooLate(totalMs);
-    reject(error);
-    under?.abort(error);
+    late = tooLate(totalMs);
+    reject(late);
+    under?.abort(late);
   }, totalMs);
   pool.dispatch(
     { ...request, headers: request.headers as unknown as Record<string, string> },
     {
       onRequestStart(controller) {
         under = controller;
+        // Its time was over while it waited for a connection: sent now, SNS would take what nobody knows of.
+        if (late) controller.abort(late);
       },
       onResponseStart(_, statusCode) {
         status = statusCode;
