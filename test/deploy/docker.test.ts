@@ -1,0 +1,88 @@
+/** The Dockerfile: by a linter, and by what it takes from the project. No image is built: that takes a Docker engine. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { validate } from 'dockerfile-utils';
+import { createDaemon, TOPICS } from '../support/daemon.ts';
+import { ROOT, readDeployed } from '../support/deploy.ts';
+import { startSns } from '../support/sns.ts';
+
+describe('Dockerfile', () => {
+  interface Instruction {
+    name: string;
+    rest: string;
+  }
+
+  async function instructions(): Promise<Instruction[]> {
+    const text = (await readDeployed('docker/Dockerfile')).replaceAll(/^#.*\n/gm, '').replaceAll(/\\\n\s*/g, '');
+    return text
+      .split('\n')
+      .filter((line) => line.trim() !== '')
+      .map((line) => {
+        const [, name = '', rest = ''] = /^(\w+)\s+(.*)$/.exec(line) ?? [];
+        return { name, rest };
+      });
+  }
+  const of = (list: Instruction[], name: string) => list.filter((each) => each.name === name).map(({ rest }) => rest);
+
+  it('has no fault that a linter sees', async () => {
+    const faults = (text: string) => validate(text).map(({ message }) => message);
+    assert.deepEqual(faults(await readDeployed('docker/Dockerfile')), []);
+    assert.deepEqual(faults('FROM node\nRUM true\nCOPY --form=build a b\nWORKDIR app\n'), [
+      'Unknown instruction: RUM',
+      'Unknown flag: form',
+      'WORKDIR paths should be absolute',
+    ]);
+  });
+
+  it('copies only what there is, and what its .dockerignore lets through', async () => {
+    const let_through = (await readDeployed('docker/Dockerfile.dockerignore'))
+      .split('\n')
+      .filter((line) => line.startsWith('!'));
+    for (const copy of of(await instructions(), 'COPY')) {
+      const words = copy.split(/\s+/);
+      if (words[0]?.startsWith('--from=')) continue;
+      for (const source of words.slice(0, -1)) {
+        assert.ok(existsSync(path.join(ROOT, source)), `${source} does not exist`);
+        assert.ok(let_through.includes(`!${source}`), `${source} is ignored`);
+      }
+    }
+  });
+
+  it('runs the command as a numbered user that is not root, directly and not through a shell', async () => {
+    const list = await instructions();
+    const last = list.slice(list.findLastIndex(({ name }) => name === 'FROM'));
+    assert.match(of(last, 'USER').at(-1) ?? '', /^[1-9]\d+:[1-9]\d+$/);
+    // With the flags of its first line, which nothing reads when node is called by name.
+    const [first = ''] = (await readFile(path.join(ROOT, 'bin/xmpp-event-pusher.js'), 'utf8')).split('\n');
+    const flags = first.split(' ').filter((word) => word.startsWith('--'));
+    const entry = ['node', ...flags, '/app/bin/xmpp-event-pusher.js'];
+    assert.deepEqual(JSON.parse(of(last, 'ENTRYPOINT')[0] ?? ''), entry);
+    assert.ok(flags.length > 0);
+    assert.deepEqual(JSON.parse(of(last, 'CMD')[0] ?? '')[0], 'run');
+    for (const from of of(list, 'FROM')) assert.doesNotMatch(from, /latest|\/\//);
+  });
+
+  it('takes a Node.js that the package allows', async () => {
+    const { engines } = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
+    const [node = ''] = of(await instructions(), 'ARG');
+    assert.ok(Number(node.replace('NODE=', '')) >= Number(engines.node.replace('>=', '')));
+  });
+
+  it('has a healthcheck that tells a daemon that answers from one that does not', async () => {
+    const [check = ''] = of(await instructions(), 'HEALTHCHECK');
+    const [command, ...args] = JSON.parse(check.slice(check.indexOf('['))) as string[];
+    assert.equal(command, 'node');
+    await using sns = await startSns(Object.values(TOPICS));
+    await using daemon = await createDaemon(sns);
+    await daemon.start();
+    const at = args.map((arg) => arg.replace('http://127.0.0.1:5291', daemon.adminUrl));
+    await promisify(execFile)(process.execPath, at);
+    await daemon.stop();
+    await assert.rejects(promisify(execFile)(process.execPath, at), { code: 1 });
+  });
+});

@@ -1,0 +1,130 @@
+/** The Kubernetes manifest: by Kubernetes' own types, and by what the daemon does with it. No cluster has seen it here. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
+import type { StatefulSet } from 'kubernetes-types/apps/v1.js';
+import type { ConfigMap, Service, ServiceAccount } from 'kubernetes-types/core/v1.js';
+import { parseAllDocuments } from 'yaml';
+import { parseConfig } from '../../src/config/load.ts';
+import { ROOT, readDeployed } from '../support/deploy.ts';
+
+interface Kinds {
+  ConfigMap: ConfigMap;
+  Service: Service;
+  ServiceAccount: ServiceAccount;
+  StatefulSet: StatefulSet;
+}
+
+async function manifest() {
+  const documents = [...parseAllDocuments(await readDeployed('kubernetes/xmpp-event-pusher.yaml'))];
+  const list = documents.map((document) => {
+    assert.deepEqual([document.errors, document.warnings], [[], []]);
+    return document.toJS() as Kinds[keyof Kinds];
+  });
+  const of = <Kind extends keyof Kinds>(kind: Kind): Kinds[Kind] => {
+    const found = list.find((each) => each.kind === kind);
+    assert.ok(found, kind);
+    return found as Kinds[Kind];
+  };
+  const pod = of('StatefulSet').spec?.template.spec;
+  const container = pod?.containers[0];
+  assert.ok(container);
+  return { list, of, pod, container };
+}
+
+/**
+ * What the compiler says of documents written as literals of Kubernetes' types, which are made from its OpenAPI
+ * specification: fields that it does not know, lacks, or wants of another type. Empty when they are fine.
+ */
+async function problemsOf(t: TestContext, list: readonly unknown[]): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'pusher-kubernetes-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const literals = list.map((document, index) => {
+    const { apiVersion, kind } = document as { apiVersion: string; kind: string };
+    const module = apiVersion.includes('/') ? apiVersion : `core/${apiVersion}`;
+    const type = `import('kubernetes-types/${module}').${kind}`;
+    return `export const document${index}: ${type} = ${JSON.stringify(document)};\n`;
+  });
+  await writeFile(path.join(folder, 'documents.ts'), literals.join(''));
+  const paths = { 'kubernetes-types/*': [path.join(ROOT, 'node_modules/kubernetes-types/*')] };
+  const compilerOptions = { strict: true, noEmit: true, module: 'preserve', types: [], paths };
+  await writeFile(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['documents.ts'] }));
+  const tsc = path.join(ROOT, 'node_modules/typescript/bin/tsc');
+  return promisify(execFile)(process.execPath, [tsc, '--project', folder]).then(
+    () => '',
+    ({ stdout }: { stdout: string }) => stdout,
+  );
+}
+
+describe('Kubernetes manifest', () => {
+  it('has the fields that Kubernetes knows, with values of their types', async (t) => {
+    const { list } = await manifest();
+    assert.deepEqual(
+      list.map(({ kind }) => kind),
+      ['ServiceAccount', 'ConfigMap', 'Service', 'StatefulSet'],
+    );
+    assert.equal(await problemsOf(t, list), '');
+    const mistaken = structuredClone(list) as [unknown, unknown, Service, { spec: { template: { spec: object } } }];
+    mistaken[2].spec = { ports: [{ port: '5290' as never }] };
+    mistaken[3].spec.template.spec = { containers: [{ name: 'x', livenesProbe: {} }] };
+    const problems = await problemsOf(t, mistaken);
+    assert.match(problems, /'string' is not assignable to type 'number'/);
+    assert.match(problems, /'"?livenesProbe"?' does not exist in type 'Container'/);
+  });
+
+  it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
+    const { of, container } = await manifest();
+    const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
+    const environment = { TAP_SECRET: 'tap-secret', ADMIN_TOKEN: 'admin-token-long-enough' };
+    const config = parseConfig(text, '/etc/xmpp-event-pusher/pusher.toml', environment);
+    const port = (name: string) => container.ports?.find((each) => each.name === name)?.containerPort;
+    assert.equal(config.tap.http.listen.port, port('tap'));
+    assert.equal(config.admin.listen.port, port('admin'));
+    for (const { host } of [config.tap.http.listen, config.admin.listen]) assert.equal(host, '0.0.0.0');
+    const mounts = container.volumeMounts?.map(({ mountPath }) => mountPath);
+    assert.deepEqual(mounts, [path.dirname(config.outbox.path), path.dirname(config.file)]);
+  });
+
+  it('refers only to what it has: account, ports, volumes, labels', async () => {
+    const { of, pod, container } = await manifest();
+    const { selector, template, serviceName, volumeClaimTemplates = [] } = of('StatefulSet').spec ?? {};
+    assert.deepEqual(selector?.matchLabels, template?.metadata?.labels);
+    assert.deepEqual(of('Service').spec?.selector, template?.metadata?.labels);
+    assert.equal(serviceName, of('Service').metadata?.name);
+    assert.equal(pod?.serviceAccountName, of('ServiceAccount').metadata?.name);
+    const ports = container.ports?.map(({ name }) => name);
+    for (const { targetPort } of of('Service').spec?.ports ?? [])
+      assert.ok(ports?.includes(String(targetPort)), String(targetPort));
+    const volumes = [...(pod?.volumes ?? []), ...volumeClaimTemplates.map(({ metadata }) => ({ ...metadata }))];
+    for (const { name } of container.volumeMounts ?? [])
+      assert.ok(
+        volumes.some((volume) => volume.name === name),
+        name,
+      );
+    assert.equal(pod?.volumes?.[0]?.configMap?.name, of('ConfigMap').metadata?.name);
+  });
+
+  it('gives the daemon no more than it needs', async () => {
+    const { pod, container } = await manifest();
+    assert.equal(pod?.securityContext?.runAsNonRoot, true);
+    assert.equal(pod?.securityContext?.runAsUser, 10001);
+    assert.deepEqual(pod?.securityContext?.seccompProfile, { type: 'RuntimeDefault' });
+    assert.deepEqual(container.securityContext, {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    assert.ok(container.resources?.limits?.memory);
+  });
+
+  it('asks for life at /healthz, and for readiness at the tap and not at /readyz', async () => {
+    const { container } = await manifest();
+    assert.deepEqual(container.livenessProbe?.httpGet, { path: '/healthz', port: 'admin' });
+    assert.deepEqual(container.startupProbe?.httpGet, { path: '/healthz', port: 'admin' });
+    assert.deepEqual(container.readinessProbe?.tcpSocket, { port: 'tap' });
+  });
+});

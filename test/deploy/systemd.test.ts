@@ -1,0 +1,101 @@
+/** The systemd unit, by systemd's own tools; and what the daemon tells a systemd that started it. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { parseConfig } from '../../src/config/load.ts';
+import { BIN, createDaemon, TOPICS } from '../support/daemon.ts';
+import { ROOT, readDeployed } from '../support/deploy.ts';
+import { launch, until } from '../support/process.ts';
+import { startSns } from '../support/sns.ts';
+
+async function temporary(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'pusher-deploy-'));
+  t.after(() => rm(folder, { recursive: true }));
+  return folder;
+}
+
+/** Runs a command; answers what it wrote, and fails when it fails. */
+function run(command: string, args: string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
+  assert.ifError(error);
+  assert.equal(status, 0, `${command} ${args.join(' ')}:\n${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+describe('systemd unit', () => {
+  it('is valid (systemd-analyze verify)', async (t) => {
+    const unit = path.join(await temporary(t), 'xmpp-event-pusher.service');
+    // The command is not installed on a machine that runs tests, so that of the checkout stands in for it.
+    const here = `ExecStart=${process.execPath} ${BIN} `;
+    await writeFile(unit, (await readDeployed('systemd/xmpp-event-pusher.service')).replace(/^ExecStart=\S+ /m, here));
+    assert.equal(run('systemd-analyze', ['verify', '--man=no', unit]), '');
+  });
+
+  it('is exposed to at most 2.0 (systemd-analyze security)', () => {
+    const unit = path.join(ROOT, 'deploy/systemd/xmpp-event-pusher.service');
+    // In tenths; it fails above that.
+    const report = run('systemd-analyze', ['security', '--offline=yes', '--threshold=20', unit]);
+    assert.match(report, /Overall exposure level/);
+  });
+
+  it('waits for the daemon, and restarts it when it gives no sign of life', async () => {
+    const unit = await readDeployed('systemd/xmpp-event-pusher.service');
+    for (const line of ['Type=notify', 'NotifyAccess=all', 'DynamicUser=yes', 'StateDirectory=xmpp-event-pusher'])
+      assert.ok(unit.includes(`\n${line}\n`), line);
+    assert.match(unit, /\nWatchdogSec=\d+\n/);
+  });
+
+  it('comes with a configuration that needs nothing but the variables beside it', async () => {
+    const lines = (await readDeployed('systemd/environment.example')).split('\n').filter((line) => /^\w+=/.test(line));
+    const environment = Object.fromEntries(lines.map((line) => line.split('=', 2)));
+    const config = parseConfig(
+      await readDeployed('systemd/pusher.toml'),
+      '/etc/xmpp-event-pusher/pusher.toml',
+      environment,
+    );
+    assert.equal(config.outbox.path, '/var/lib/xmpp-event-pusher/outbox.db');
+  });
+});
+
+describe('the daemon under systemd', () => {
+  /** A datagram socket as systemd's, which Node.js can't make: what comes is printed, each message behind a line "--". */
+  const LISTENER = `use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
+    $| = 1; print "listening\\n"; while (1) { recv($s, my $m, 8192, 0); print "--\\n$m\\n"; }`;
+
+  it('tells when it is ready, reloads, lives and stops', async (t) => {
+    const folder = await temporary(t);
+    const socket = path.join(folder, 'notify');
+    const systemd = await launch('perl', ['-e', LISTENER, socket]);
+    t.after(() => systemd.end('SIGKILL'));
+    await until('the socket', () => systemd.output().includes('listening'));
+    const said = () =>
+      systemd
+        .output()
+        .split('--\n')
+        .slice(1)
+        .map((message) => message.trim())
+        .filter((message) => message !== 'BARRIER=1');
+    const count = (start: string) => said().filter((message) => message.startsWith(start)).length;
+
+    await using sns = await startSns(Object.values(TOPICS));
+    await using daemon = await createDaemon(sns);
+    const env = { ...process.env, NOTIFY_SOCKET: socket, WATCHDOG_USEC: '600000' };
+    const child = await launch(process.execPath, [BIN, 'run', '--config', daemon.configFile], { env });
+    t.after(() => child.end('SIGKILL'));
+    await until('readiness', () => count('READY=1') === 1);
+    assert.equal((await daemon.post({ source: 's', events: [] })).status, 200, 'ready before the tap listens');
+    assert.match(said()[0] ?? '', /^READY=1\nSTATUS=ready$/);
+    await until('signs of life', () => count('WATCHDOG=1') >= 2);
+
+    process.kill(child.pid, 'SIGHUP');
+    await until('the end of the reload', () => count('READY=1') === 2);
+    const reloading = said().findIndex((message) => /^RELOADING=1\nMONOTONIC_USEC=\d+$/.test(message));
+    assert.ok(reloading > 0 && said().findLastIndex((message) => message.startsWith('READY=1')) > reloading);
+
+    await child.end('SIGTERM');
+    await until('the stop', () => count('STOPPING=1') === 1);
+  });
+});

@@ -1,0 +1,103 @@
+/**
+ * Checks resources of a CloudFormation template against AWS's own specification of them, which aws-service-spec brings:
+ * whether types, properties and attributes exist, and whether values are of their types. Values that CloudFormation
+ * works out are taken as they are, but for the attributes that they ask for.
+ */
+import { loadAwsServiceSpecSync } from '@aws-cdk/aws-service-spec';
+import type { PropertyType, Resource, SpecDatabase } from '@aws-cdk/service-spec-types';
+
+interface TemplateResource {
+  readonly Type: string;
+  readonly Properties?: unknown;
+}
+
+type Resources = Readonly<Record<string, TemplateResource>>;
+type Fields = Resource['properties'];
+
+/** One line for each problem; empty when there is none. */
+export function problemsOf(resources: Resources): string[] {
+  const spec = loadAwsServiceSpecSync();
+  const check = checker(spec, resources);
+  return Object.entries(resources).flatMap(([name, { Type, Properties = {} }]) => {
+    const resource = find(spec, Type);
+    return resource ? check.fields(Properties, resource.properties, name) : [`${name}: AWS knows no ${Type}`];
+  });
+}
+
+const find = (spec: SpecDatabase, type: string): Resource | undefined =>
+  [...spec.lookup('resource', 'cloudFormationType', 'equals', type)][0];
+
+function checker(spec: SpecDatabase, resources: Resources) {
+  function fields(value: unknown, known: Fields, at: string): string[] {
+    if (!isObject(value)) return [`${at}: should be an object`];
+    const given = Object.entries(value).flatMap(([name, each]) => {
+      const field = known[name];
+      return field ? values(each, field.type, `${at}.${name}`) : [`${at}.${name}: there is no such property`];
+    });
+    const missing = Object.keys(known).filter((name) => known[name]?.required && !(name in value));
+    return [...given, ...missing.toSorted().map((name) => `${at}.${name}: is missing`)];
+  }
+
+  function values(value: unknown, type: PropertyType, at: string): string[] {
+    const attribute = getAtt(value);
+    if (attribute) return attributeProblem(attribute, at);
+    if (isIntrinsic(value)) return [];
+    const should = (what: string, is: boolean) => (is ? [] : [`${at}: should be ${what}`]);
+    switch (type.type) {
+      case 'ref':
+        return fields(value, spec.get('typeDefinition', type.reference.$ref).properties, at);
+      case 'array':
+        if (!Array.isArray(value)) return should('a list', false);
+        return value.flatMap((each, index) => values(each, type.element, `${at}.${index}`));
+      case 'map':
+        if (!isObject(value)) return should('an object', false);
+        return Object.entries(value).flatMap(([name, each]) => values(each, type.element, `${at}.${name}`));
+      case 'union': {
+        const tries = type.types.map((each) => values(value, each, at));
+        return tries.find((problems) => problems.length === 0) ?? tries[0] ?? [];
+      }
+      case 'integer':
+        return should('a whole number', Number.isInteger(value));
+      case 'number':
+      case 'boolean':
+        return should(`a ${type.type}`, typeof value === type.type);
+      case 'string':
+      case 'date-time':
+        return should('a string', typeof value === 'string');
+      case 'json':
+        return [...should('an object', isObject(value)), ...attributesWithin(value, at)];
+      case 'tag':
+        return should('a tag', isObject(value));
+      default:
+        return [];
+    }
+  }
+
+  function attributeProblem(attribute: string, at: string): string[] {
+    const [name = '', ...rest] = attribute.split('.');
+    const known = find(spec, resources[name]?.Type ?? '')?.attributes ?? {};
+    return known[rest.join('.')] ? [] : [`${at}: ${name} has no attribute ${rest.join('.')}`];
+  }
+
+  /** In what has no specification of its own, such as a policy. */
+  function attributesWithin(value: unknown, at: string): string[] {
+    const attribute = getAtt(value);
+    if (attribute) return attributeProblem(attribute, at);
+    return typeof value === 'object' && value !== null
+      ? Object.entries(value).flatMap(([name, each]) => attributesWithin(each, `${at}.${name}`))
+      : [];
+  }
+
+  return { fields };
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function isIntrinsic(value: unknown): boolean {
+  const [name = '', ...others] = isObject(value) ? Object.keys(value) : [];
+  return others.length === 0 && (name === 'Ref' || name.startsWith('Fn::'));
+}
+
+const getAtt = (value: unknown): string | undefined =>
+  isIntrinsic(value) ? (value as Record<string, string | undefined>)['Fn::GetAtt'] : undefined;
