@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { Registry } from 'prom-client';
 import { Agent, type Dispatcher, request } from 'undici';
@@ -11,6 +12,7 @@ import { parseConfig } from '../src/config/load.ts';
 import { createLogger } from '../src/log.ts';
 import { createFlow } from '../src/ops/flow.ts';
 import { createAdminServer } from '../src/ops/server.ts';
+import { createHttpTap } from '../src/taps/http.ts';
 import { createDaemon, type Daemon, SECRET } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type StubSns, startStubSns } from './support/stub-sns.ts';
@@ -122,6 +124,7 @@ describe('access', () => {
     for (const [route, { body, expected }] of Object.entries(CLOSED))
       it(`${route} needs the token or a session`, async () => {
         assert.equal((await ask(url, route, {}, { body })).status, 401, 'without');
+        assert.equal((await ask(url, route.replace('GET', 'HEAD'))).status, 401, 'without, HEAD');
         assert.equal((await ask(url, route, bearer(WRONG), { body })).status, 401, 'wrong');
         assert.equal((await ask(url, route, { authorization: `Basic ${TOKEN}` }, { body })).status, 401, 'Basic');
         assert.equal((await ask(url, route, { cookie: 'pusher-session=1' }, { body })).status, 401, 'no such session');
@@ -149,6 +152,25 @@ describe('access', () => {
         );
       }
       assert.equal((await ask(url, 'POST /api/login', { origin: 'https://evil.example' })).status, 403);
+    });
+
+    it('gives nothing without the token, under whatever name it is called', async () => {
+      for (const [route, { body }] of Object.entries(CLOSED))
+        for (const host of ['evil.example', 'localhost', 'console.example.org'])
+          assert.equal((await ask(url, route, { host }, { body })).status, 401, `${route} for ${host}`);
+    });
+
+    it('lets the page do nothing but what its own files do, on every answer', async () => {
+      for (const route of [...OPEN, ...Object.keys(CLOSED), 'GET /nothing']) {
+        const { headers } = await ask(url, route, bearer(TOKEN));
+        const policy = String(headers['content-security-policy']).split('; ');
+        assert.ok(policy.includes("default-src 'none'"), route);
+        for (const directive of policy) assert.match(directive, /^[a-z-]+ '(none|self|script)'$/, route);
+        assert.ok(policy.includes("frame-ancestors 'none'") && policy.includes("script-src 'self'"), route);
+        assert.equal(headers['x-content-type-options'], 'nosniff', route);
+        assert.equal(headers['referrer-policy'], 'no-referrer', route);
+        assert.equal(headers['cross-origin-resource-policy'], 'same-origin', route);
+      }
     });
 
     it('refuses forms, which a page can send anywhere', async () => {
@@ -291,24 +313,72 @@ describe('access', () => {
   });
 
   describe('of the tap', () => {
-    let base: string;
-    before(async () => {
-      base = new URL((await start('')).tapUrl).origin;
-    });
+    /** What there is, and what there is not: neither tells anything to who may not ask. */
+    const TAP: Readonly<Record<string, number>> = { 'POST /v1/events': 200 };
+    const NOTHING = ['GET /v1/events', 'GET /', 'GET /metrics', 'GET /api/live', 'POST /api/dead-letters/delete'];
+    const all = [...Object.entries(TAP), ...NOTHING.map((route) => [route, 404] as const)];
     const body = { source: 'access@test', events: [] };
+    const statusOf = async (base: string, route: string, headers: Headers) =>
+      (await ask(base, route, headers, { body })).status;
 
-    for (const [route, expected] of [
-      ['POST /v1/events', 200],
-      ['GET /v1/events', 404],
-      ['GET /', 404],
-      ['GET /api/live', 404],
-      ['POST /api/dead-letters/delete', 404],
-    ] as const)
-      it(`${route} needs the secret`, async () => {
-        assert.equal((await ask(base, route, {}, { body })).status, 401, 'without');
-        assert.equal((await ask(base, route, bearer(WRONG), { body })).status, 401, 'wrong');
-        assert.equal((await ask(base, route, bearer(TOKEN), { body })).status, 401, 'another');
-        assert.equal((await ask(base, route, bearer(SECRET), { body })).status, expected, 'right');
+    it('is known here for every route that it has', () => {
+      const { routes } = createHttpTap({
+        options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, secret: SECRET },
+        folder: '/',
+        receive: () => assert.fail('nobody posts'),
+        log: createLogger('silent'),
       });
+      assert.deepEqual(routes, Object.keys(TAP));
+    });
+
+    describe('with tap.http.secret', () => {
+      let base: string;
+      before(async () => {
+        base = new URL((await start('')).tapUrl).origin;
+      });
+
+      for (const [route, expected] of all)
+        it(`${route} needs the secret`, async () => {
+          const wrong = [
+            {},
+            bearer(WRONG),
+            bearer(TOKEN),
+            { authorization: `Basic ${SECRET}` },
+            { authorization: SECRET },
+          ];
+          for (const headers of wrong) assert.equal(await statusOf(base, route, headers), 401, JSON.stringify(headers));
+          // The secret is what counts then: an adapter may know the daemon by any name, and no page knows the secret.
+          const foreigners: Headers[] = [{ host: 'evil.example' }, { origin: 'https://evil.example' }];
+          for (const foreign of foreigners) {
+            assert.equal(await statusOf(base, route, foreign), 401, JSON.stringify(foreign));
+            assert.equal(await statusOf(base, route, { ...foreign, ...bearer(WRONG) }), 401, JSON.stringify(foreign));
+            assert.equal(await statusOf(base, route, { ...foreign, ...bearer(SECRET) }), expected);
+          }
+          assert.equal(await statusOf(base, route, bearer(SECRET)), expected, 'right');
+        });
+    });
+
+    describe('without it', () => {
+      let base: string;
+      before(async () => {
+        const daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
+        daemons.push(daemon);
+        const text = await readFile(daemon.configFile, 'utf8');
+        await writeFile(daemon.configFile, text.replace(/^ *secret = .*$/m, ''));
+        await daemon.start();
+        base = new URL(daemon.tapUrl).origin;
+      });
+
+      for (const [route, expected] of all)
+        it(`${route} is open to this machine, and closed to every web page`, async () => {
+          const { port } = new URL(base);
+          for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, '[::1]'])
+            assert.equal(await statusOf(base, route, { host }), expected, host);
+          for (const host of ['evil.example', '127.0.0.1.evil.example', 'localhost.evil.example:80', '10.0.0.1'])
+            assert.equal(await statusOf(base, route, { host }), 403, host);
+          for (const origin of ['https://evil.example', 'null', base])
+            assert.equal(await statusOf(base, route, { origin }), 403, origin);
+        });
+    });
   });
 });

@@ -13,6 +13,8 @@ import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS, problemOf } from './payload.t
 import type { Receive } from './tap.ts';
 
 export interface HttpTap {
+  /** Every route that it has, such as `POST /v1/events`. */
+  readonly routes: readonly string[];
   /** Starts to listen; answers the URL that adapters post to. @throws PusherError LISTEN_FAILED */
   listen(): Promise<string>;
   /** Answers what was received, and refuses what comes. */
@@ -39,6 +41,9 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
   const server = createServer(options, folder);
   const refuse = (reply: FastifyReply, status: number, code: string, message: string) =>
     reply.code(status).send({ error: { code, message } });
+
+  const routes: string[] = [];
+  server.addHook('onRoute', ({ method, url }) => void routes.push(`${String(method)} ${url}`));
 
   let closing = false;
   const putOff = (reply: FastifyReply, code: string, message: string) =>
@@ -107,6 +112,7 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
   });
 
   return {
+    routes,
     async listen() {
       const { host, port } = options.listen;
       try {
