@@ -222,19 +222,22 @@ async function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
 /** Looks for dead letters that someone asked to replay, one look after the other; answers what ends that. */
 function startReplays(outbox: Outbox, intake: Intake, log: Logger): () => void {
   let timer: NodeJS.Timeout | undefined;
-  const again = () => {
-    timer = setTimeout(look, REPLAY_POLL_MS).unref();
+  const lookAfter = (ms: number) => {
+    timer = setTimeout(look, ms).unref();
   };
   const look = async () => {
+    let more = false;
     try {
       await logAudit(outbox, log);
-      await intake.replay(await outbox.replayRequests(REPLAY_BATCH));
+      const letters = await outbox.replayRequests(REPLAY_BATCH);
+      await intake.replay(letters);
+      more = letters.length === REPLAY_BATCH;
     } catch (error) {
       log.warn({ problem: messageOf(error) }, 'replay put off');
     }
-    if (timer) again();
+    if (timer) lookAfter(more ? 0 : REPLAY_POLL_MS);
   };
-  again();
+  lookAfter(REPLAY_POLL_MS);
   return () => {
     clearTimeout(timer);
     timer = undefined;

@@ -13,6 +13,8 @@ export interface Process {
   readonly running: boolean;
   /** All that it wrote to stdout and stderr so far. */
   output(): string;
+  /** Types into its standard input, where that is a pipe. */
+  type(text: string): void;
   /** Sends a signal and waits until it is gone. Does nothing when it is gone already. */
   end(signal: 'SIGTERM' | 'SIGKILL' | 'SIGINT'): Promise<void>;
   /** Settles with its exit code, or null when a signal ended it. */
@@ -24,6 +26,7 @@ export interface LaunchOptions {
   env?: NodeJS.ProcessEnv;
   uid?: number | undefined;
   gid?: number | undefined;
+  stdin?: 'ignore' | 'pipe';
 }
 
 const alive = new Set<ChildProcess>();
@@ -31,11 +34,15 @@ process.on('exit', () => {
   for (const child of alive) child.kill('SIGKILL');
 });
 
-export async function launch(command: string, args: string[], options: LaunchOptions = {}): Promise<Process> {
-  const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
+export async function launch(
+  command: string,
+  args: string[],
+  { stdin = 'ignore', ...options }: LaunchOptions = {},
+): Promise<Process> {
+  const child = spawn(command, args, { ...options, stdio: [stdin, 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
+    stream?.setEncoding('utf8').on('data', (text: string) => {
       output += text;
     });
   }
@@ -54,6 +61,7 @@ export async function launch(command: string, args: string[], options: LaunchOpt
       return running();
     },
     output: () => output,
+    type: (text) => void child.stdin?.write(text),
     async end(signal) {
       if (running()) child.kill(signal);
       await exited;
