@@ -1,0 +1,154 @@
+/** Dead letters in the console, in a real browser: found, opened, replayed and deleted. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Page } from 'playwright-core';
+import { button, confirm, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
+import { until } from '../support/process.ts';
+
+const result = (page: Page) => page.locator('#letters .result');
+
+describe('dead letters in the console', () => {
+  const pusher = useConsole();
+
+  it('opens a dead letter, shows what it holds only when asked, and replays it', async () => {
+    await pusher.start();
+    pusher.refused = SECRET_TALK;
+    await pusher.post(says(SECRET_TALK), malformed('x'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 2);
+    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    await hasRows(page, '#letters', 1);
+    await button(page, /^Open dead letter/).click();
+    const dialog = page.locator('#letter');
+    await shows(dialog, 'user_message_sent');
+    assert.ok(!(await page.content()).includes(SECRET_TALK));
+    await button(page, 'Show content').click();
+    await shows(dialog.locator('pre'), SECRET_TALK);
+
+    pusher.refused = undefined;
+    await dialog.getByRole('button', { name: 'Replay' }).click();
+    await shows(page.locator('#confirm'), 'Replay dead letter');
+    assert.deepEqual(pusher.accepted, []);
+    await confirm(page, 'Replay');
+    await shows(result(page), 'Replayed 1 dead letter: on the way to SNS again.');
+    await until('SNS to have it', () => pusher.accepted.length === 1);
+    await hasRows(page, '#letters', 0);
+    await page.getByLabel('Reason').selectOption('');
+    await hasRows(page, '#letters', 1);
+    await shows(rows(page, '#letters'), 'malformed');
+    assert.match(
+      pusher.daemon.output(),
+      /"by":"local","from":"127.0.0.1","deadLetter":\d+,"msg":"admin: content of a dead letter shown"/,
+    );
+    assert.match(pusher.daemon.output(), /"ids":\[\d+\],"count":1,"msg":"admin: replay of dead letters asked for"/);
+    assert.ok(!pusher.daemon.output().includes(SECRET_TALK));
+  });
+
+  it('filters by topic, and replays several, and all of a topic', async () => {
+    await pusher.start();
+    pusher.refused = 'no';
+    await pusher.post(says('no 1'), says('no 2'), says('no 3'), says('no 4', 'groupchat'), malformed('x'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 5);
+    const topic = page.getByRole('combobox', { name: 'Topic' });
+    assert.deepEqual(await topic.locator('option').allTextContents(), [
+      'any',
+      'user_message_sent',
+      'user_messagegroup_sent',
+    ]);
+    await topic.selectOption('user_messagegroup_sent');
+    await hasRows(page, '#letters', 1);
+    await topic.selectOption('user_message_sent');
+    await hasRows(page, '#letters', 3);
+    await page.getByLabel('Reason').selectOption('malformed');
+    await hasRows(page, '#letters', 0);
+    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    await hasRows(page, '#letters', 3);
+
+    pusher.refused = undefined;
+    const boxes = page.getByRole('checkbox', { name: /^Select dead letter/ });
+    await boxes.nth(1).check();
+    await boxes.nth(2).check();
+    await button(page, 'Replay selected (2)').click();
+    await confirm(page, 'Replay');
+    await shows(result(page), 'Replayed 2 dead letters: on the way to SNS again.');
+    await hasRows(page, '#letters', 1);
+    await page.getByLabel('Reason').selectOption('');
+    await button(page, 'Replay all 1 that match').click();
+    await shows(page.locator('#confirm'), 'Replay 1 dead letter of topic user_message_sent?');
+    await confirm(page, 'Replay');
+    await until('SNS to have them', () => pusher.accepted.length === 3);
+    await topic.selectOption('');
+    await hasRows(page, '#letters', 2);
+    assert.deepEqual((await pusher.listed()).toSorted(), ['InvalidParameter', 'malformed']);
+    assert.ok(!pusher.accepted.some((message) => message.includes('no 4')));
+  });
+
+  it('says when a replay only made new dead letters', async () => {
+    await pusher.start();
+    pusher.refused = 'never';
+    await pusher.post(says('never'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 1);
+    await button(page, 'Replay all 1').click();
+    await confirm(page, 'Replay');
+    await shows(result(page), 'Replayed 1 dead letter: on the way to SNS again. 1 dead letter is new since then.');
+    await hasRows(page, '#letters', 1);
+  });
+
+  it('asks before it deletes one, several, or all of a reason', async () => {
+    await pusher.start();
+    pusher.refused = 'never';
+    await pusher.post(says('never'), malformed('1'), malformed('2'), malformed('3'), malformed('4'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 5);
+    const boxes = page.getByRole('checkbox', { name: /^Select dead letter/ });
+    // The newest is what SNS refused.
+    await boxes.nth(1).check();
+    await boxes.nth(2).check();
+    await button(page, 'Delete selected (2)').click();
+    await shows(page.locator('#confirm'), 'Delete 2 dead letters?');
+    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Cancel');
+    await page.keyboard.press('Escape');
+    await button(page, 'Delete selected (2)').click();
+    await confirm(page, 'Cancel');
+    assert.equal(await rows(page, '#letters').count(), 5);
+    await button(page, 'Delete selected (2)').click();
+    await confirm(page, 'Delete');
+    await shows(result(page), 'Deleted 2 dead letters.');
+    await hasRows(page, '#letters', 3);
+
+    await page.getByLabel('Reason').selectOption('malformed');
+    await hasRows(page, '#letters', 2);
+    await button(page, 'Delete all 2 that match').click();
+    await shows(page.locator('#confirm'), 'Delete all 2 dead letters of reason malformed?');
+    // What comes while the question stands was not in it.
+    await pusher.post(malformed('5'));
+    await until('it to be kept', async () => (await pusher.listed()).length === 4);
+    await confirm(page, 'Delete');
+    await shows(result(page), 'Deleted 2 dead letters.');
+    await until('the others to be left', async () => (await pusher.listed()).join() === 'malformed,InvalidParameter');
+  });
+
+  it('turns the pages of many dead letters', async () => {
+    await pusher.start();
+    await pusher.post(...Array.from({ length: 45 }, (_, n) => malformed(`${n}`)));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 20);
+    const first = () => rows(page, '#letters').first().locator('td').nth(4).innerText();
+    const newest = await first();
+    assert.match(newest, /e1\/45$/);
+    assert.equal(await button(page, 'Newer').isDisabled(), true);
+    await button(page, 'Older').click();
+    await until('the second page', async () => /e1\/25$/.test(await first()));
+    await button(page, 'Older').click();
+    await hasRows(page, '#letters', 5);
+    assert.equal(await button(page, 'Older').isDisabled(), true);
+    await page.getByLabel('Select all on this page').check();
+    await button(page, 'Delete selected (5)').click();
+    await confirm(page, 'Delete');
+    await shows(result(page), 'Deleted 5 dead letters.');
+    // The page is empty now: it goes back to the first.
+    await until('the first page', async () => (await first()) === newest);
+  });
+});

@@ -1,0 +1,77 @@
+/** The login of the console in a real browser. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, TOKEN, useConsole } from '../support/console.ts';
+
+describe('the login of the console', () => {
+  const pusher = useConsole();
+
+  it('lets in who has the token, and nobody else', async () => {
+    pusher.quietBut = /status of 401/;
+    await pusher.start(`token = "${TOKEN}"`);
+    const page = await pusher.open();
+    const token = page.getByLabel(/^Token/);
+    await token.waitFor();
+    assert.equal(await page.locator('main').isHidden(), true);
+    await token.fill('a-token-that-is-wrong');
+    await page.keyboard.press('Enter');
+    await shows(page.locator('#login-result'), 'Not logged in: this is not the token');
+    await token.fill(TOKEN);
+    await button(page, 'Log in').click();
+    await page.locator('main').waitFor();
+    await hasRows(page, '#topics', 3);
+    assert.equal(await page.evaluate('document.cookie'), '', 'scripts do not get the session');
+    await page.reload();
+    await hasRows(page, '#topics', 3);
+
+    await button(page, 'Log out').click();
+    await token.waitFor();
+    assert.equal(await page.locator('main').isHidden(), true);
+    await page.reload();
+    await token.waitFor();
+  });
+
+  it('leaves nothing of what was seen in the page after a logout', async () => {
+    await pusher.start(`token = "${TOKEN}"`);
+    const page = await pusher.open();
+    const logIn = async () => {
+      await page.getByLabel(/^Token/).fill(TOKEN);
+      await page.keyboard.press('Enter');
+      await hasRows(page, '#topics', 3);
+    };
+    await logIn();
+    await pusher.post(says(SECRET_TALK), malformed(SECRET_TALK));
+    await hasRows(page, '#letters', 1);
+    const bodies = page.getByLabel('Show message bodies');
+    await bodies.check();
+    await shows(rows(page, '#tail'), SECRET_TALK);
+    await button(page, 'Open dead letter 1').click();
+    await button(page, 'Show content').click();
+    await shows(page.locator('#letter pre'), SECRET_TALK);
+    await page.keyboard.press('Escape');
+    assert.ok((await page.content()).includes(SECRET_TALK));
+
+    await button(page, 'Log out').click();
+    await page.getByLabel(/^Token/).waitFor();
+    assert.ok(!(await page.content()).includes(SECRET_TALK));
+    assert.deepEqual([await rows(page, '#tail').count(), await rows(page, '#letters').count()], [0, 0]);
+    await logIn();
+    await hasRows(page, '#letters', 1);
+    await hasRows(page, '#tail', 1);
+    assert.equal(await bodies.isChecked(), false);
+    assert.ok(!(await page.content()).includes(SECRET_TALK));
+  });
+
+  it('asks for the token again when the session has ended', async () => {
+    pusher.quietBut = /status of 401|ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
+    await pusher.start(`token = "${TOKEN}"`);
+    const page = await pusher.open();
+    await page.getByLabel(/^Token/).fill(TOKEN);
+    await page.keyboard.press('Enter');
+    await hasRows(page, '#topics', 3);
+    await pusher.daemon.stop();
+    await page.getByText('Connection lost').waitFor();
+    await pusher.daemon.start();
+    await page.getByLabel(/^Token/).waitFor();
+  });
+});

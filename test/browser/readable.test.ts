@@ -1,0 +1,147 @@
+/** The console in a real browser, for whoever reads and uses it: by keyboard, on a phone, enlarged, in light and dark. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Page } from 'playwright-core';
+import { button, hasRows, malformed, rows, says, shows, TOKEN, useConsole } from '../support/console.ts';
+
+describe('the console can be used', () => {
+  const pusher = useConsole();
+
+  it('can be used with the keyboard alone', async () => {
+    await pusher.start();
+    await pusher.post(malformed('1'), says('one'));
+    // Without the motion of scrolling, which would have to be waited for at each step.
+    const page = await pusher.open({ reducedMotion: 'reduce' });
+    await hasRows(page, '#letters', 1);
+    await hasRows(page, '#tail', 1);
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to the content');
+    await page.keyboard.press('Enter');
+    const controls = (await page.evaluate(CONTROLS)) as string[];
+    const reached = await tabThrough(page, controls.length);
+    assert.deepEqual(reached, controls, 'each control, in the order of the page');
+    assert.ok(reached.length >= 12, reached.join());
+
+    const opener = button(page, /^Open dead letter/);
+    await opener.focus();
+    await page.keyboard.press('Enter');
+    await page.locator('#letter').waitFor();
+    await button(page, 'Close').focus();
+    assert.deepEqual(await tabThrough(page, 3), ['button show', 'button replay', 'button delete']);
+    await page.keyboard.press('Escape');
+    const label = await page.evaluate('document.activeElement.ariaLabel');
+    assert.equal(label, await opener.getAttribute('aria-label'), 'the focus is back where it was');
+    // A radio button is chosen with the arrows.
+    await page.getByRole('radio', { name: '5 min', exact: true }).focus();
+    await page.keyboard.press('ArrowRight');
+    assert.equal(await page.getByRole('radio', { name: '15 min' }).isChecked(), true);
+  });
+
+  /** What the next presses of Tab reach; fails where the focus can't be seen, or is covered by the bar. */
+  const tabThrough = async (page: Page, count: number): Promise<string[]> => {
+    const reached: string[] = [];
+    for (let step = 0; step < count; step++) {
+      await page.keyboard.press('Tab');
+      const { name, seen } = (await page.evaluate(FOCUS)) as { name: string; seen: boolean };
+      assert.ok(seen, `the focus is seen on ${name}`);
+      reached.push(name);
+    }
+    return reached;
+  };
+
+  for (const colorScheme of ['light', 'dark'] as const)
+    it(`can be read in ${colorScheme} colours, on a phone and at 400 %`, async () => {
+      await pusher.start();
+      pusher.fault = (arn) =>
+        arn.endsWith('message_sent') ? { kind: 'error', status: 404, code: 'NotFound' } : undefined;
+      await pusher.post(says('one'), malformed('1'), { kind: 'presence', jid: 'bob@localhost/laptop', present: true });
+      pusher.seq += 2;
+      await pusher.post(says('two', 'groupchat'));
+      const page = await pusher.open({ colorScheme, viewport: { width: 1280, height: 900 } });
+      await shows(rows(page, '#topics'), 'Paused');
+      await hasRows(page, '#letters', 1);
+      await hasRows(page, '#tail', 2);
+      assert.deepEqual(await page.evaluate(FAINT), []);
+      // 1280 px at 400 % are 320 (WCAG 2.2, 1.4.10).
+      for (const width of [1_280, 375, 320]) {
+        await page.setViewportSize({ width, height: 700 });
+        assert.deepEqual(await page.evaluate(SIDEWAYS), [], `sideways at ${width}`);
+      }
+      await button(page, /^Open dead letter/).click();
+      await button(page, 'Show content').click();
+      await page.locator('#letter pre').waitFor();
+      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+      await page.locator('#letter').getByRole('button', { name: 'Delete' }).click();
+      await shows(page.locator('#confirm'), 'Delete dead letter');
+      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+    });
+
+  it('has a login that can be read on a phone and at 400 %', async () => {
+    await pusher.start(`token = "${TOKEN}"`);
+    const page = await pusher.open({ viewport: { width: 320, height: 225 } });
+    await page.getByLabel(/^Token/).waitFor();
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
+      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+    }
+  });
+
+  it('shows what is chosen where a person has set the colours', async () => {
+    await pusher.start();
+    const page = await pusher.open({ forcedColors: 'active' });
+    await hasRows(page, '#topics', 3);
+    await page.getByText('15 min').click();
+    const ground = (which: string) =>
+      page.evaluate(`getComputedStyle(document.querySelector('.choice ${which} + span')).backgroundColor`);
+    assert.notEqual(await ground(':checked'), await ground(':not(:checked)'));
+  });
+});
+
+/** What can be used and seen at the moment, as it is called; of radio buttons the one that is chosen. */
+const CONTROLS = `[...document.querySelectorAll('main :is(a[href], button, input, select, [tabindex="0"])')]
+  .filter((e) => e.checkVisibility() && !e.disabled && (e.type !== 'radio' || e.checked))
+  .map((e) => e.localName + ' ' + (e.ariaLabel || e.name || e.textContent.trim().slice(0, 20)))`;
+
+/** Where the focus is, whether that has an outline (a radio button's and a checkbox's label may have it), and is in view. */
+const FOCUS = `(() => {
+  const e = document.activeElement;
+  const { top, bottom } = e.getBoundingClientRect();
+  const outlined = [e, e.nextElementSibling].some((each) => each && getComputedStyle(each).outlineStyle !== 'none');
+  const bar = document.querySelector('.bar').getBoundingClientRect();
+  const inside = e.closest('dialog') || (bottom > bar.bottom && top < innerHeight);
+  const name = e.localName + ' ' + (e.ariaLabel || e.name || e.textContent.trim().slice(0, 20));
+  return { name, seen: outlined && Boolean(inside) };
+})()`;
+
+/** What wants to be scrolled sideways: the page, or anything in it that has no scroll bar of its own for good reason. */
+const SIDEWAYS = `[document.documentElement, ...document.querySelectorAll('main, section, table, dialog[open], dialog[open] *, form')]
+  .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
+  .map((e) => e.localName + '#' + e.id + ' ' + e.scrollWidth + ' > ' + e.clientWidth)`;
+
+/** Texts with less contrast to what is behind them than 4.5 to 1 (WCAG 2.2, 1.4.3), those of disabled controls apart. */
+const FAINT = `(() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = channels(colour).slice(0, 3).map((value) => {
+      const share = value / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if ((channels(colour)[3] ?? 1) === 1) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const faint = [];
+  for (const element of document.body.querySelectorAll('*')) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim() !== '');
+    if (!own || !element.checkVisibility() || element.closest(':disabled')) continue;
+    const [a, b] = [luminance(getComputedStyle(element).color), luminance(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) faint.push(element.textContent.trim().slice(0, 40) + ' ' + ratio.toFixed(2));
+  }
+  return faint;
+})()`;

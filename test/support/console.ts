@@ -1,0 +1,112 @@
+/** For tests of the console in a real browser: a daemon each, an SNS that does as it is told, and what a person sees. */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach } from 'node:test';
+import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
+import { type Chromium, startChromium, type Visit } from './chromium.ts';
+import { createDaemon, type Daemon } from './daemon.ts';
+import { until } from './process.ts';
+import { type Fault, type StubSns, startStubSns } from './stub-sns.ts';
+
+export const TOKEN = 'a-token-for-the-console';
+export const SECRET_TALK = 'meet me at the old mill';
+
+/** Others may be using this machine at the same time. */
+const PATIENCE_MS = 30_000;
+
+/** Prepares each test of the suite that it is called in, and ends what the test started. */
+export function useConsole() {
+  let chromium: Chromium;
+  let sns: StubSns;
+  let visits: Visit[];
+  const it = {
+    daemon: undefined as unknown as Daemon,
+    fault: undefined as ((topicArn: string) => Fault | undefined) | undefined,
+    /** Messages with this in them are refused for good. */
+    refused: undefined as string | undefined,
+    /** What SNS took. */
+    accepted: [] as string[],
+    /** Errors in the browser that the test itself provokes; any other fails it. */
+    quietBut: undefined as RegExp | undefined,
+    /** The number of the next event; raised by a test, it leaves a hole. */
+    seq: 1,
+
+    async start(rest = ''): Promise<void> {
+      it.daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, { rest });
+      await it.daemon.start();
+    },
+    async open(options?: BrowserContextOptions): Promise<Page> {
+      const visit = await chromium.visit(it.daemon.adminUrl, options);
+      visits.push(visit);
+      return visit.page;
+    },
+    async post(...events: Record<string, unknown>[]): Promise<void> {
+      const complete = events.map((event) => ({ at: Date.now(), host: 'localhost', ...event }));
+      const batch = { source: 'test@chat1', epoch: 'e1', first_seq: it.seq, events: complete };
+      assert.equal((await it.daemon.post(batch)).status, 200);
+      it.seq += events.length;
+    },
+    /** The reasons of all dead letters, newest first. */
+    async listed(): Promise<string[]> {
+      const answer = await fetch(`${it.daemon.adminUrl}/api/dead-letters`);
+      const { letters } = (await answer.json()) as { letters: { reason: string }[] };
+      return letters.map(({ reason }) => reason);
+    },
+  };
+  before(async () => {
+    chromium = await startChromium();
+    sns = await startStubSns({
+      fault: ({ topicArn }) => it.fault?.(topicArn),
+      refuses: ({ message }) => (it.refused !== undefined && message.includes(it.refused) ? 'entry' : undefined),
+      accepted: ({ message }) => it.accepted.push(message),
+    });
+  });
+  after(async () => {
+    await chromium[Symbol.asyncDispose]();
+    await sns[Symbol.asyncDispose]();
+  });
+  beforeEach(() => {
+    visits = [];
+    Object.assign(it, { fault: undefined, refused: undefined, accepted: [], quietBut: undefined, seq: 1 });
+  });
+  afterEach(async () => {
+    try {
+      for (const visit of visits) visit.assertQuiet(it.quietBut);
+    } finally {
+      for (const visit of visits) await visit[Symbol.asyncDispose]();
+      await it.daemon[Symbol.asyncDispose]();
+    }
+  });
+  return it;
+}
+
+export const says = (body: string, type = 'chat') => ({
+  kind: 'message',
+  type,
+  from: 'alice@localhost/phone',
+  to: type === 'chat' ? 'bob@localhost' : 'room@conference.localhost',
+  body,
+});
+
+/** It becomes a dead letter at once. */
+export const malformed = (body: string) => ({ ...says(body), from: 17 });
+
+export const shows = (locator: Locator, text: string | RegExp): Promise<void> =>
+  until(
+    `${locator} to show ${text}`,
+    async () => {
+      const shown = (await locator.allInnerTexts()).join('\n');
+      return typeof text === 'string' ? shown.includes(text) : text.test(shown);
+    },
+    PATIENCE_MS,
+  );
+
+export const rows = (page: Page, section: string): Locator => page.locator(`${section} tbody tr`);
+
+export const hasRows = (page: Page, section: string, count: number): Promise<void> =>
+  until(`${count} rows in ${section}`, async () => (await rows(page, section).count()) === count, PATIENCE_MS);
+
+export const button = (page: Page, name: string | RegExp): Locator => page.getByRole('button', { name });
+
+/** Answers what the page asks before it acts. */
+export const confirm = (page: Page, name: string): Promise<void> =>
+  page.locator('#confirm').getByRole('button', { name }).click();
