@@ -128,17 +128,40 @@ async function mistreatTap(daemon: Daemon): Promise<void> {
   assert.deepEqual(statuses, [401, 400, 400, 200]);
 }
 
-async function useAdmin(daemon: Daemon): Promise<void> {
-  const post = (url: string, token: string, body: unknown) =>
-    fetch(`${daemon.adminUrl}${url}`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-      body: JSON.stringify(body),
+/** As a person on call, who looks at everything there is; answers the session's secret. */
+async function useAdmin(daemon: Daemon): Promise<string> {
+  const send = (url: string, headers: Record<string, string>, body?: unknown) =>
+    fetch(daemon.adminUrl + url, {
+      headers: { 'content-type': 'application/json', ...headers },
+      ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
     });
-  await post('/api/login', '', { token: SECRETS.wrongAdmin });
-  await post('/api/login', '', { token: SECRETS.admin });
-  await fetch(`${daemon.adminUrl}/api/dead-letters`, { headers: { authorization: `Bearer ${SECRETS.wrongAdmin}` } });
-  for (const url of ['/metrics', '/readyz', '/healthz']) assert.ok((await fetch(daemon.adminUrl + url)).status < 504);
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  await send('/api/login', {}, { token: SECRETS.wrongAdmin });
+  await send('/api/dead-letters', bearer(SECRETS.wrongAdmin));
+  const { headers } = await send('/api/login', {}, { token: SECRETS.admin });
+  const [cookie = ''] = String(headers.get('set-cookie')).split(';');
+
+  const { letters } = (await (await send('/api/dead-letters', { cookie })).json()) as { letters: { id: number }[] };
+  const shown = await Promise.all(
+    letters.map(async ({ id }) => (await send(`/api/dead-letters/${id}`, { cookie })).text()),
+  );
+  for (const body of [BODIES.malformed, BODIES.refused, BODIES.refusedEntry, BODIES.pluginFailed, BODIES.stanza])
+    assert.ok(
+      shown.some((text) => text.includes(body)),
+      `${body} is in no dead letter`,
+    );
+  const live = await send('/api/live?tail=bodies', { cookie });
+  let told = '';
+  for await (const chunk of live.body as ReadableStream<Uint8Array>) {
+    told += Buffer.from(chunk);
+    if (told.includes(BODIES.published)) break;
+  }
+  // A person may type anything as a filter.
+  await send('/api/dead-letters/delete', { cookie }, { reason: 'no such reason' });
+  await send(`/api/dead-letters?reason=${BODIES.refused}`, { cookie });
+  await send('/api/dead-letters/replay', { cookie }, { ids: letters.map(({ id }) => id).slice(0, 1) });
+  for (const url of ['/metrics', '/readyz', '/healthz']) assert.ok((await send(url, {})).status < 504);
+  return cookie.split('=')[1] as string;
 }
 
 describe('the log', () => {
@@ -165,7 +188,7 @@ describe('the log', () => {
     });
     await daemon.post({ source: 's', epoch: 'e', first_seq: 1, events: events() });
     await mistreatTap(daemon);
-    await useAdmin(daemon);
+    const session = await useAdmin(daemon);
     const replayed = await daemon.command('dead-letters', 'replay', '--all');
     assert.equal(replayed.code, 0);
     await until('the replay', () => daemon.output().split('dead letter replayed').length > 5);
@@ -188,9 +211,13 @@ describe('the log', () => {
       'wrong secret',
       'batch refused',
       'not JSON',
+      'content of a dead letter shown',
+      'live tail with message bodies opened',
+      'replay of dead letters asked for',
     ])
       assert.ok(output.includes(line), `no line says "${line}":\n${output}`);
     assertSilent(output);
+    assert.ok(session.length > 20 && !output.includes(session), 'the log holds a session');
   });
 
   it('of a run with temporary credentials holds none of them, though SNS quotes them', async (t) => {
