@@ -22,6 +22,7 @@ const SERVERS = {
   chromium: { command: 'chromium', packages: ['chromium'], services: [] },
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
+  debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

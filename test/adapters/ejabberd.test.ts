@@ -62,7 +62,7 @@ describe('ejabberd: configured and restarted', () => {
   });
 
   for (const [wrong, complaint] of [
-    ['url: "ftp://127.0.0.1/v1/events"', /mod_event_pusher->url: Unsupported scheme/],
+    ['url: "ftp://127.0.0.1/v1/events"', /mod_event_pusher->url: (Unsupported scheme|Invalid URL): ftp/],
     ['url: "nonsense"', /mod_event_pusher->url: Empty hostname/],
     ['queue_max: 0', /mod_event_pusher->queue_max: Expected positive integer/],
     ['colour: blue', /mod_event_pusher: Unknown option: colour/],

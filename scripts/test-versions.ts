@@ -1,0 +1,150 @@
+/**
+ * Runs the adapters' tests on the servers of other Debian releases than this machine's.
+ *
+ * Each release is a folder of its own under `.cache/versions/`, made once by debootstrap from this machine's own mirror.
+ * The tests run in it by chroot, as they are: they see that release's servers, and this checkout read-only. Each command
+ * has namespaces of its own, so its mounts and processes end with it. Needs root.
+ *
+ * Usage: npm run test:versions [-- RELEASE …] [--only FILE …] [--fresh]
+ */
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { install } from './install-servers.ts';
+
+const HELP = `npm run test:versions -- [RELEASE …] [options]
+
+  RELEASE      a release of Debian or its backports, such as trixie or trixie-backports
+  --only FILE  this test file instead of all of the adapters'
+  --fresh      makes the releases' folders anew
+  --help       this
+`;
+
+const RELEASES = ['bookworm', 'bookworm-backports', 'trixie', 'trixie-backports', 'forky'];
+const TESTS = ['test/adapters/*.test.ts', 'test/end-to-end/*.test.ts'];
+const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
+const FOLDER = path.join(CHECKOUT, '.cache/versions');
+
+const say = (text: string) => process.stdout.write(`${text}\n`);
+
+/** Runs a command whose mounts and processes are gone when it is; answers what it printed, where that is not shown. */
+function apart(command: readonly string[], { shown }: { shown: boolean }): { ok: boolean; output: string } {
+  const { status, stdout, error } = spawnSync('unshare', ['--mount', '--pid', '--fork', '--kill-child', ...command], {
+    env: { HOME: '/root', LANG: 'C.UTF-8', PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
+    stdio: ['ignore', shown ? 'inherit' : 'pipe', 'inherit'],
+    encoding: 'utf8',
+  });
+  if (error) throw error;
+  return { ok: status === 0, output: stdout ?? '' };
+}
+
+// The shell stays as the first process, to reap the servers that tests leave to it: hence the exit, or it would become
+// the command.
+const ENTER = `
+set -e
+root=$1 checkout=$2; shift 2
+mkdir -p "$root/checkout"
+mount -t proc proc "$root/proc"
+mount --bind "$checkout" "$root/checkout"
+mount -o remount,bind,ro "$root/checkout"
+chroot "$root" sh -c 'cd /checkout && PATH=$PWD/node_modules/.bin:$PATH && exec "$@"' sh "$@"
+exit
+`;
+
+const inside = (root: string, command: readonly string[], options: { shown: boolean }) =>
+  apart(['sh', '-c', ENTER, 'sh', root, CHECKOUT, ...command], options);
+
+/** Where this machine gets Debian's packages from. */
+function mirror(): string {
+  const args = ['indextargets', '--format', '$(REPO_URI)', 'Origin: Debian', 'Label: Debian', 'Identifier: Packages'];
+  const uri = spawnSync('apt-get', args, { encoding: 'utf8' }).stdout?.split('\n')[0];
+  if (!uri) throw new Error("this machine's apt knows no mirror of Debian (was `apt-get update` run?)");
+  return uri;
+}
+
+/** How this machine's apt reaches its mirror: through which proxy, and whether an index may be old. */
+function settings(): string {
+  const { stdout } = spawnSync('apt-config', ['dump', '--no-empty', 'Acquire'], { encoding: 'utf8' });
+  return (stdout ?? '')
+    .split('\n')
+    .filter((line) => /^Acquire::(https?|Check-)/.test(line))
+    .join('\n');
+}
+
+/** The folder with that release, made where it is missing. */
+function prepare(name: string, fresh: boolean): string {
+  const root = path.join(FOLDER, name);
+  if (fresh) rmSync(root, { recursive: true, force: true });
+  if (existsSync(root)) return root;
+  say(`making ${root} …`);
+  const partial = `${root}.partial`;
+  rmSync(partial, { recursive: true, force: true });
+  const from = mirror();
+  const base = name.replace('-backports', '');
+  // One script serves all releases, also those that this debootstrap doesn't know yet. libatomic is Node's.
+  const bootstrap = ['debootstrap', '--variant=minbase', '--include=libatomic1', base, partial, from, 'sid'];
+  if (!apart(bootstrap, { shown: false }).ok) throw new Error(`debootstrap could not make ${partial}`);
+  writeFileSync(path.join(partial, 'etc/apt/apt.conf.d/machine'), settings());
+  copyFileSync('/etc/hosts', path.join(partial, 'etc/hosts'));
+  if (base !== name) {
+    appendFileSync(path.join(partial, 'etc/apt/sources.list'), `deb ${from} ${name} main\n`);
+    const preference = `Package: *\nPin: release n=${name}\nPin-Priority: 500\n`;
+    writeFileSync(path.join(partial, 'etc/apt/preferences.d/backports'), preference);
+  }
+  const servers = ['node', 'scripts/install-servers.ts', 'prosody', 'ejabberd', 'openssl'];
+  if (!inside(partial, servers, { shown: true }).ok) throw new Error(`the servers of ${name} could not be installed`);
+  renameSync(partial, root);
+  return root;
+}
+
+const ASK_VERSIONS = `
+prosody=$(prosodyctl about | sed -n 's/^Prosody \\([0-9]\\)/\\1/p')
+lua=$($(sed -n '1s/.* //p' /usr/bin/prosody) -v | cut -d ' ' -f 2)
+ejabberd=$(dpkg-query -W -f '\${Version}' ejabberd)
+otp=$(cat /usr/lib/erlang/releases/*/OTP_VERSION)
+echo "Prosody $prosody on Lua $lua, ejabberd \${ejabberd%%-*} on OTP $otp"
+`;
+
+/** Runs the tests on a release; answers what there is to say about it. */
+function test(root: string, files: readonly string[]): { ok: boolean; summary: string } {
+  const name = path.basename(root);
+  const servers = inside(root, ['sh', '-c', ASK_VERSIONS], { shown: false }).output.trim();
+  say(`\n${name}: ${servers}`);
+  const results = '/tmp/results.tap';
+  const shown = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
+  const counted = ['--test-reporter=tap', `--test-reporter-destination=${results}`];
+  const command = ['node', '--test', '--test-concurrency=2', '--test-timeout=300000', '--test-force-exit'];
+  // An earlier run's must not count where this one does not get so far.
+  writeFileSync(path.join(root, results), '');
+  const { ok } = inside(root, [...command, ...shown, ...counted, ...files], { shown: true });
+  const counts = readFileSync(path.join(root, results), 'utf8').matchAll(/^# (pass|fail|cancelled) (\d+)$/gm);
+  const summary = [...counts].map(([, what, count]) => `${what} ${count}`).join(', ') || 'the tests did not run';
+  return { ok, summary: `${name}: ${servers}: ${summary}` };
+}
+
+function main(): number {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      only: { type: 'string', multiple: true, default: TESTS },
+      fresh: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (process.getuid?.() !== 0) throw new Error('only root can make and enter the folder of a release');
+  const { missing, why } = install(['debootstrap'], say);
+  if (missing.length > 0) throw new Error(`debootstrap is missing: ${why}`);
+  const releases = positionals.length > 0 ? positionals : RELEASES;
+  const roots = releases.map((name) => prepare(name, values.fresh));
+  const results = roots.map((root) => test(root, values.only));
+  say(`\n${results.map(({ summary }) => summary).join('\n')}`);
+  return results.every(({ ok }) => ok) ? 0 : 1;
+}
+
+process.exitCode = main();
