@@ -5,8 +5,8 @@
 -- delivery, the server's hooks, beginning and end, in this order.
 --
 -- What stays true:
---  * An event is sent only when its line is in the queue's file, and it is read back from there to be sent: what a
---    killed server did not write was never sent, so its number is free again, and no number ever means two events.
+--  * An event is sent only when its line is in the queue's file: what a killed server did not write was never sent, so
+--    its number is free again, and no number ever means two events.
 --  * The session ledger is derived from the events' own lines: after a kill both the event and the change that it tells
 --    of are there, or neither is.
 --  * Each segment file begins with the ledger as it was then. So a segment is deleted as soon as all its events are
@@ -17,8 +17,9 @@
 --    damaged file. Otherwise a new epoch begins, and the old one's events are still delivered under their own numbers.
 --  * A hook only appends to a table in memory. Files are written by a timer, all that gathered at once.
 --
--- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time. So an event is built
--- in one concatenation, written as it is, and read back together with its neighbours as a ready piece of a batch.
+-- What an event costs is looking for characters to escape, and garbage for the collector, which Prosody tunes to run all
+-- the time. So most text is looked at once and found to need nothing; an event is built in one concatenation and written as
+-- it is; and what was written last is sent from memory, when delivery keeps up, and not read back.
 
 local async = require "util.async";
 local datamanager = require "util.datamanager";
@@ -32,9 +33,10 @@ local sha256 = require "util.hashes".sha256;
 local now = require "util.time".now;
 
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
-local find, concat = string.find, table.concat;
+local find, concat, next, type = string.find, table.concat, next, type;
 
-local flush_interval = 0.025; -- seconds that events gather before they are written
+local flush_interval = 0.035; -- seconds that events gather before they are written
+local flush_events = 400; -- or so many, that they make one batch
 local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
@@ -105,6 +107,7 @@ local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, 
 local writer; -- the last segment's open file, once this run has begun a segment of its own
 local file_number = 0;
 local pending, pending_first, pending_last = {}, 1, 0; -- lines that are not on disk yet
+local fresh; -- what was written last, if that can be a batch: { segment, head, lines, first, last }, at most batch_bytes
 local pending_changes = {}; -- of the ledger, told by those lines: { index of the line, change }
 local pending_drop; -- the index of the last pending line, where that is of a run of dropped messages
 local waiting = 0; -- events not acknowledged, on disk or pending
@@ -249,6 +252,8 @@ local function write_pending()
 	end
 	write_bytes = math.min(flush_bytes, write_bytes * 2);
 	local segment = segments[#segments];
+	local is_batch = last == pending_last and count == last - first + 1 and bytes <= batch_bytes;
+	fresh = is_batch and { segment = segment, head = segment.size, lines = pending, first = first, last = last } or nil;
 	segment.size, segment.count, segment.last, disk_seq = segment.size + bytes, segment.count + count, seq, seq;
 	if last == pending_last then
 		pending, pending_first, pending_last, pending_changes = {}, 1, 0, {};
@@ -297,7 +302,11 @@ local function add_line(line)
 	pending_last = pending_last + 1;
 	pending[pending_last] = line;
 	pending_drop = nil;
-	if not flush_timer then schedule_flush(flush_interval); end
+	if not flush_timer then
+		schedule_flush(flush_interval);
+	elseif pending_last - pending_first + 1 == flush_events then
+		flush_timer:reschedule(0);
+	end
 end
 
 local function enqueue(line)
@@ -518,9 +527,15 @@ local function read_batch(segment)
 	-- Mostly all that is left makes one batch, and nothing was dropped in between.
 	local count, rest = segment.count, segment.size - segment.head;
 	if rest <= batch_bytes and count <= limit and segment.last - segment.head_seq + 1 == count then
-		local events, err = read_at(segment, segment.head, rest - 2);
-		if not events or #events < rest - 2 or not is_event(events) then return nil, err; end
-		return { segment = segment, first = segment.head_seq, count = count, bytes = rest, events = events };
+		local batch = { segment = segment, first = segment.head_seq, count = count, bytes = rest };
+		if fresh and fresh.segment == segment and fresh.head == segment.head then
+			batch.fresh, fresh = fresh, nil;
+			return batch;
+		end
+		local err;
+		batch.events, err = read_at(segment, segment.head, rest - 2);
+		if not batch.events or #batch.events < rest - 2 or not is_event(batch.events) then return nil, err; end
+		return batch;
 	end
 	local bytes = batch_bytes;
 	while true do
@@ -565,9 +580,13 @@ end
 local quote; -- of JSON, below
 
 local function batch_body(batch)
-	local segment = batch.segment;
-	return ('{"source":%s,"epoch":%s,"first_seq":%d,"events":[%s]}'):format(
-		quote(segment.source), quote(segment.epoch), batch.first, batch.events);
+	local segment, from_memory = batch.segment, batch.fresh;
+	local head = ('{"source":%s,"epoch":%s,"first_seq":%d,"events":['):format(
+		quote(segment.source), quote(segment.epoch), batch.first);
+	if not from_memory then return head..batch.events.."]}"; end
+	local lines, first, last = from_memory.lines, from_memory.first, from_memory.last;
+	lines[first - 1], lines[last] = head, lines[last]:sub(1, -3).."]}";
+	return concat(lines, "", first - 1, last);
 end
 
 local function forget(batch)
@@ -687,6 +706,11 @@ end
 json_escapes["\127"] = "\\u007f"; -- so that a control character in a file is always damage
 local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
 
+-- Text that needs no escapes: in JSON; and in XML in JSON. Most text is such, and to ask this way costs a fraction of
+-- looking for what does need one: it is a single attempt, and a set is searched from its left.
+local json_plain = "^[]-~ #-[!\128-\255]*$";
+local plain = "^[]-~ (-;?-[=!#$%%\128-\255]*$";
+
 -- The streams' parser lets nothing else in than UTF-8; what a module made up is no reason to lose a batch.
 local function valid(text)
 	if is_utf8(text) then return text; end
@@ -694,58 +718,83 @@ local function valid(text)
 end
 
 local function json_escape(text)
-	if not find(text, '[%c"\\\128-\255]') then return text; end
+	if find(text, json_plain) then return valid(text); end
 	return (valid(text):gsub('[%c"\\]', json_escapes));
 end
 
 local function xml_in_json(text)
-	if not find(text, "[%c\"\\\128-\255&<>']") then return text; end
+	if find(text, plain) then return valid(text); end
 	return (valid(text):gsub("[&<>'\"]", xml_escapes):gsub("[%c\\]", json_escapes));
+end
+
+-- A text in both forms.
+local function escape(text)
+	if not find(text, plain) then return json_escape(text), xml_in_json(text); end
+	text = valid(text);
+	return text, text;
+end
+
+-- Addresses and languages come again and again.
+local plain_texts, plain_texts_count = {}, 0;
+
+local function escape_again(text)
+	if plain_texts[text] then return text, text; end
+	local in_json, in_xml = escape(text);
+	if in_xml == text and #text <= 100 then
+		if plain_texts_count == 1000 then plain_texts, plain_texts_count = {}, 0; end
+		plain_texts[text], plain_texts_count = true, plain_texts_count + 1;
+	end
+	return in_json, in_xml;
 end
 
 function quote(text)
 	return '"'..json_escape(text)..'"';
 end
 
--- The pieces of the event that is being built. The table is kept, so that building costs one new string.
-local pieces, count = {}, 0;
+-- The pieces of an event. The table is kept, so that building costs few new strings. What adds to it takes and returns how
+-- many there are.
+local event_pieces = {};
 
-local function add(piece)
-	count = count + 1;
-	pieces[count] = piece;
-end
-
-local function built()
-	local line = concat(pieces, "", 1, count);
-	count = 0;
-	return line;
+local function add_attribute(count, key, value)
+	local pieces = event_pieces;
+	pieces[count + 1], pieces[count + 2], pieces[count + 3], pieces[count + 4] = " ", key, "='", xml_in_json(value);
+	pieces[count + 5] = "'";
+	return count + 5;
 end
 
 -- A stanza as tostring gives it, but at once in a JSON string's escapes.
-local function add_stanza(stanza, parent_xmlns)
-	local name, attr = stanza.name, stanza.attr;
-	add("<"); add(name);
+local function add_stanza(count, stanza, parent_xmlns)
+	local pieces, name, attr, size = event_pieces, stanza.name, stanza.attr, #stanza;
+	pieces[count + 1], pieces[count + 2] = "<", name;
+	count = count + 2;
 	local prefixes = 0;
-	for key, value in pairs(attr) do
+	for key, value in next, attr do
 		if find(key, "\1", 1, true) then
 			local xmlns, local_name = key:match("^([^\1]*)\1(.*)$");
 			prefixes = prefixes + 1;
-			add((" xmlns:ns%d='%s' ns%d:%s='"):format(prefixes, xml_in_json(xmlns), prefixes, local_name));
-			add(xml_in_json(value)); add("'");
+			count = add_attribute(count, "xmlns:ns"..prefixes, xmlns);
+			count = add_attribute(count, "ns"..prefixes..":"..local_name, value);
 		elseif key ~= "xmlns" or value ~= parent_xmlns then
-			add(" "); add(key); add("='"); add(xml_in_json(value)); add("'");
+			count = add_attribute(count, key, value);
 		end
 	end
-	if #stanza == 0 then return add("/>"); end
-	add(">");
-	for _, child in ipairs(stanza) do
+	count = count + 1;
+	if size == 0 then
+		pieces[count] = "/>";
+		return count;
+	end
+	pieces[count] = ">";
+	for i = 1, size do
+		local child = stanza[i];
 		if type(child) == "string" then
-			add(xml_in_json(child));
+			count = count + 1;
+			pieces[count] = xml_in_json(child);
 		else
-			add_stanza(child, attr.xmlns);
+			count = add_stanza(count, child, attr.xmlns);
 		end
 	end
-	add("</"); add(name); add(">");
+	pieces[count + 1], pieces[count + 2], pieces[count + 3] = "</", name, ">";
+	return count + 3;
 end
 
 local quoted_host = quote(module.host);
@@ -794,24 +843,53 @@ module:hook("resource-unbind", function (event)
 	session_changed(event.session.full_jid, false);
 end, -10);
 
+local event_starts = {};
+for _, kind in ipairs { "chat", "groupchat" } do
+	event_starts[kind] = (',"host":%s,"type":"%s","from":"'):format(quoted_host, kind);
+end
+local usual_attributes = { from = true, id = true, to = true, type = true, ["xml:lang"] = true };
+
+-- Whether the message is nothing but a text with the usual attributes.
+local function is_simple(stanza, body)
+	if stanza[2] or body[2] or type(body[1]) ~= "string" or next(body.attr) then return false; end
+	for key in next, stanza.attr do
+		if not usual_attributes[key] then return false; end
+	end
+	return true;
+end
+
 local function message_sent(event)
 	local origin, stanza = event.origin, event.stanza;
-	local kind = stanza.attr.type;
-	if (kind ~= "chat" and kind ~= "groupchat") or origin.type ~= "c2s" then return; end
+	local attr = stanza.attr;
+	local kind = attr.type;
+	local start = event_starts[kind];
+	if not start or origin.type ~= "c2s" then return; end
 	local body = stanza:get_child("body");
 	if not body then return; end
 	if is_full() then return drop(); end
-	local from, to, id = origin.full_jid, stanza.attr.to, stanza.attr.id;
-	add('{"kind":"message","at":'); add(timestamp());
-	add(',"host":'); add(quoted_host);
-	add(',"type":"'); add(kind);
-	add('","from":"'); add(json_escape(from));
-	add('","to":"'); add(json_escape(to or bare(from))); -- Core takes it away when it is the sender's own bare JID
-	add('","body":"'); add(json_escape(body:get_text() or ""));
-	if id then add('","stanza_id":"'); add(json_escape(id)); end
-	add('","stanza":"'); add_stanza(stanza);
-	add('"},\n');
-	enqueue(built());
+	local sender, recipient, language = origin.full_jid, attr.to, attr["xml:lang"];
+	local from, from_in_xml = escape_again(sender);
+	local to, to_in_xml = escape_again(recipient or bare(sender)); -- Core takes it away when it is the sender's own bare JID
+	local id, id_in_xml = "", "";
+	if attr.id then
+		id, id_in_xml = escape(attr.id);
+		id, id_in_xml = '","stanza_id":"'..id, "' id='"..id_in_xml;
+	end
+	if recipient and attr.from == sender and is_simple(stanza, body) then
+		local text, text_in_xml = escape(body[1]);
+		local lang_in_xml = "";
+		if language then lang_in_xml = "' xml:lang='"..select(2, escape_again(language)); end
+		enqueue('{"kind":"message","at":'..timestamp()..start..from..'","to":"'..to..'","body":"'..text..id
+			..'","stanza":"<message from=\''..from_in_xml.."' to='"..to_in_xml..id_in_xml..lang_in_xml.."' type='"..kind
+			.."'><body>"..text_in_xml..'</body></message>"},\n');
+		return;
+	end
+	local pieces = event_pieces;
+	pieces[1] = '{"kind":"message","at":'..timestamp()..start..from..'","to":"'..to..'","body":"';
+	pieces[2], pieces[3], pieces[4] = json_escape(body:get_text() or ""), id, '","stanza":"';
+	local count = add_stanza(4, stanza) + 1;
+	pieces[count] = '"},\n';
+	enqueue(concat(pieces, "", 1, count));
 end
 -- After filters and privacy lists have refused what may not be sent, before mod_mam and others mark what is on its way.
 module:hook("pre-message/bare", message_sent, 0.5);
