@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { until } from '../../test/support/process.ts';
+import type { SnsOptions } from '../config/options.ts';
+import { type CredentialSource, credentialsOf } from './credentials.ts';
+
+const HOUR = 3_600_000;
+const ROLE = 'arn:aws:iam::123456789012:role/pusher';
+
+const optionsWith = (more: Partial<SnsOptions>) => ({ region: 'eu-west-1', ...more }) as SnsOptions;
+
+/** What a source gives, without what the SDK adds for its own purposes. */
+async function given(source: CredentialSource) {
+  const { accessKeyId, secretAccessKey, sessionToken } = await source.get();
+  return [accessKeyId, secretAccessKey, sessionToken];
+}
+
+describe('the credentials', () => {
+  let folder: string;
+  let server: Server;
+  let url: string;
+  /** What the endpoint that AWS would have there answers; what it was asked is in `asked`. */
+  let answer: (request: IncomingMessage, body: string) => string | undefined;
+  let asked: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[];
+  const environment = { ...process.env };
+
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'credentials-'));
+    asked = [];
+    server = createServer(async (request, response) => {
+      let body = '';
+      for await (const chunk of request.setEncoding('utf8')) body += chunk;
+      asked.push({ method: String(request.method), path: String(request.url), headers: request.headers, body });
+      const text = answer(request, body);
+      response.writeHead(text === undefined ? 500 : 200, { 'content-type': 'application/json' }).end(text);
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    // Nothing of this machine's.
+    for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
+    process.env.AWS_CONFIG_FILE = path.join(folder, 'config');
+    process.env.AWS_SHARED_CREDENTIALS_FILE = path.join(folder, 'credentials');
+    process.env.AWS_EC2_METADATA_DISABLED = 'true';
+  });
+  afterEach(async () => {
+    process.env = { ...environment };
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await rm(folder, { recursive: true });
+  });
+
+  const fromAws = () => credentialsOf(optionsWith({ credentials: 'aws' }));
+  /** As the endpoints of containers and instances give them. */
+  const role = (name: string, leftMs = HOUR) =>
+    JSON.stringify({
+      Code: 'Success',
+      AccessKeyId: name,
+      SecretAccessKey: `${name}-secret`,
+      Token: `${name}-token`,
+      Expiration: new Date(Date.now() + leftMs).toISOString(),
+    });
+  const expectRole = (name: string) => [name, `${name}-secret`, `${name}-token`];
+  /** As STS gives them. */
+  const assumed = (action: string, name: string) =>
+    `<${action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><${action}Result><Credentials>
+       <AccessKeyId>${name}</AccessKeyId><SecretAccessKey>${name}-secret</SecretAccessKey>
+       <SessionToken>${name}-token</SessionToken><Expiration>${new Date(Date.now() + HOUR).toISOString()}</Expiration>
+     </Credentials><AssumedRoleUser><Arn>${ROLE}/s</Arn><AssumedRoleId>A:s</AssumedRoleId></AssumedRoleUser>
+     </${action}Result></${action}Response>`;
+
+  it('are the keys of the configuration, and nobody is asked', () => {
+    process.env.AWS_ACCESS_KEY_ID = 'ANOTHER';
+    const source = credentialsOf(
+      optionsWith({ credentials: 'static', access_key_id: 'KEY', secret_access_key: 'secret' }),
+    );
+    assert.deepEqual(source.get(), { accessKeyId: 'KEY', secretAccessKey: 'secret' });
+  });
+
+  it('come from the environment', async () => {
+    Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'ENV', AWS_SECRET_ACCESS_KEY: 's', AWS_SESSION_TOKEN: 't' });
+    assert.deepEqual(await given(fromAws()), ['ENV', 's', 't']);
+  });
+
+  it('come from the named profile, and anew from its file when AWS does not know them any more', async () => {
+    const write = (key: string) =>
+      writeFile(
+        path.join(folder, 'credentials'),
+        `[default]\naws_access_key_id = NOT\naws_secret_access_key = n\n[ops]\naws_access_key_id = ${key}\naws_secret_access_key = s\n`,
+      );
+    process.env.AWS_PROFILE = 'ops';
+    await write('FIRST');
+    const source = fromAws();
+    const first = await source.get();
+    await write('SECOND');
+    assert.deepEqual(await given(source), ['FIRST', 's', undefined]);
+    source.expired(first);
+    assert.deepEqual(await given(source), ['SECOND', 's', undefined]);
+    // A late answer to a request that was signed with the first.
+    await write('THIRD');
+    source.expired(first);
+    assert.deepEqual(await given(source), ['SECOND', 's', undefined]);
+  });
+
+  it("come from the profile's process", async () => {
+    const file = path.join(folder, 'given.json');
+    await writeFile(file, JSON.stringify({ Version: 1, AccessKeyId: 'PROCESS', SecretAccessKey: 's' }));
+    await writeFile(path.join(folder, 'config'), `[default]\ncredential_process = cat ${file}\n`);
+    assert.deepEqual(await given(fromAws()), ['PROCESS', 's', undefined]);
+  });
+
+  it("come from the role that the profile assumes, asked for with the other profile's keys", async () => {
+    process.env.AWS_ENDPOINT_URL_STS = url;
+    await writeFile(
+      path.join(folder, 'config'),
+      `[default]\nrole_arn = ${ROLE}\nsource_profile = base\nregion = eu-west-1\n[profile base]\nregion = eu-west-1\n`,
+    );
+    await writeFile(path.join(folder, 'credentials'), '[base]\naws_access_key_id = BASE\naws_secret_access_key = s\n');
+    answer = () => assumed('AssumeRole', 'ROLE');
+    assert.deepEqual(await given(fromAws()), expectRole('ROLE'));
+    const [request] = asked;
+    assert.match(String(request?.headers.authorization), /Credential=BASE\/\d{8}\/eu-west-1\/sts\//);
+    const form = new URLSearchParams(request?.body);
+    assert.deepEqual([form.get('Action'), form.get('RoleArn')], ['AssumeRole', ROLE]);
+  });
+
+  it('come from a web identity, as in a Kubernetes pod', async () => {
+    const file = path.join(folder, 'token');
+    await writeFile(file, 'the.web.token');
+    Object.assign(process.env, {
+      AWS_ENDPOINT_URL_STS: url,
+      AWS_REGION: 'eu-west-1',
+      AWS_ROLE_ARN: ROLE,
+      AWS_WEB_IDENTITY_TOKEN_FILE: file,
+    });
+    answer = () => assumed('AssumeRoleWithWebIdentity', 'WEB');
+    assert.deepEqual(await given(fromAws()), expectRole('WEB'));
+    const form = new URLSearchParams(asked[0]?.body);
+    assert.deepEqual(
+      [form.get('Action'), form.get('RoleArn'), form.get('WebIdentityToken')],
+      ['AssumeRoleWithWebIdentity', ROLE, 'the.web.token'],
+    );
+  });
+
+  it("come from the container's endpoint", async () => {
+    process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
+    process.env.AWS_CONTAINER_AUTHORIZATION_TOKEN = 'let-me-in';
+    answer = () => role('TASK');
+    assert.deepEqual(await given(fromAws()), expectRole('TASK'));
+    assert.deepEqual([asked[0]?.path, asked[0]?.headers.authorization], ['/task', 'let-me-in']);
+  });
+
+  it("come from the instance's metadata, with its session token", async () => {
+    delete process.env.AWS_EC2_METADATA_DISABLED;
+    process.env.AWS_EC2_METADATA_SERVICE_ENDPOINT = url;
+    answer = ({ method, url: path }) => {
+      if (method === 'PUT') return 'session';
+      return path?.endsWith('/pusher') ? role('INSTANCE') : 'pusher';
+    };
+    assert.deepEqual(await given(fromAws()), expectRole('INSTANCE'));
+    assert.deepEqual(
+      asked.map(({ method, path, headers }) => [method, path, headers['x-aws-ec2-metadata-token']]),
+      [
+        ['PUT', '/latest/api/token', undefined],
+        ['GET', '/latest/meta-data/iam/security-credentials/', 'session'],
+        ['GET', '/latest/meta-data/iam/security-credentials/pusher', 'session'],
+      ],
+    );
+  });
+
+  it('are asked for once, and again before they expire; the old ones serve until there are new', async () => {
+    process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
+    const source = fromAws();
+    answer = () => role('LONG');
+    await source.get();
+    for (let n = 0; n < 10; n++) assert.deepEqual(await given(source), expectRole('LONG'));
+    assert.equal(asked.length, 1);
+
+    const other = fromAws();
+    answer = () => role('SHORT', 200_000);
+    assert.deepEqual(await given(other), expectRole('SHORT'));
+    // Less than five minutes are left: it asks, and goes on with what it has while nothing comes.
+    answer = () => undefined;
+    const before = asked.length;
+    await until('it to ask in vain', async () => {
+      assert.deepEqual(await given(other), expectRole('SHORT'));
+      return asked.length > before;
+    });
+    answer = () => role('NEXT');
+    await until('the next ones', async () => (await other.get()).accessKeyId === 'NEXT');
+  });
+
+  it('are not there where nobody has any', async () => {
+    await assert.rejects(async () => fromAws().get(), /Could not load credentials from any providers/);
+  });
+});
