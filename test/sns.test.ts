@@ -101,13 +101,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
           return reply.code(500).send('<ErrorResponse><Error><Code>InternalError</Code></Error></ErrorResponse>');
       });
     const sns = use(await startSns(Object.values(topics), failing));
-    const daemon = use(await createDaemon(sns));
-    const text = await readFile(daemon.configFile, 'utf8');
-    const fifo = Object.entries(topics).reduce(
-      (config, [kind, name]) => config.replace(TOPICS[kind as keyof typeof TOPICS], name),
-      text,
-    );
-    await writeFile(daemon.configFile, fifo);
+    const daemon = use(await createDaemon(sns, { topics }));
     await daemon.start();
     const events = Array.from({ length: 12 }, (_, n) => pm(n, n % 2 === 0 ? 'alice' : 'jürgen'));
     await post(daemon, events.slice(0, 6));

@@ -19,6 +19,11 @@ export const FLAWS: readonly Flaw[] = ['too-large', 'malformed', 'refused', 'poi
 
 const USERS = 40;
 const ROOMS = 8;
+/** As long as SNS takes it, once in so many messages: batches are full by bytes then, not by count. */
+const LONG_EVERY = 500;
+const LONG = 250_000;
+/** Of an adapter that is to fill a disk. */
+const BULK = 10_000;
 const MALFORMED: readonly unknown[] = [
   null,
   42,
@@ -31,19 +36,25 @@ const MALFORMED: readonly unknown[] = [
 
 export interface Adapter {
   readonly source: string;
+  /** How many events it has. */
   readonly total: number;
+  /** Planted events by number. */
+  readonly flaws: ReadonlyMap<number, Flaw>;
   /** The number up to which the daemon has acknowledged. */
   readonly acknowledged: number;
   /** Codes of the daemon's refusals so far, with how often each came. */
   readonly refusals: ReadonlyMap<string, number>;
   /** Settles when all is acknowledged, or the signal says stop; rejects when the daemon breaks the protocol. */
   run(signal: AbortSignal): Promise<void>;
+  /** It has no more events than it handed over, or tried to, until now. */
+  finish(): void;
 }
 
 export interface AdapterOptions {
   readonly tapUrl: string;
   readonly source: string;
-  readonly total: number;
+  /** Without it there are ever more events, and large ones, until it is told to finish. */
+  readonly total?: number;
   readonly seed: number;
   /** Planted events by number. */
   readonly flaws?: ReadonlyMap<number, Flaw>;
@@ -51,14 +62,17 @@ export interface AdapterOptions {
 
 export const eventId = (source: string, seq: number): string => `${source}/${EPOCH}/${seq}`;
 
-export function createAdapter({ tapUrl, source, total, seed, flaws = new Map() }: AdapterOptions): Adapter {
+export function createAdapter({ tapUrl, source, seed, flaws = new Map(), ...options }: AdapterOptions): Adapter {
   const url = new URL(tapUrl);
   const refusals = new Map<string, number>();
+  const bulk = options.total === undefined;
+  let total = options.total ?? Number.POSITIVE_INFINITY;
   let acknowledged = 0;
+  let offered = 0;
 
   const post = async (client: Client, first: number, size: number): Promise<boolean> => {
     const events = Array.from({ length: size }, (_, index) =>
-      eventOf(seed, source, first + index, flaws.get(first + index)),
+      eventOf(seed, source, first + index, flaws.get(first + index), bulk),
     );
     const answer = await client.request({
       method: 'POST',
@@ -81,7 +95,10 @@ export function createAdapter({ tapUrl, source, total, seed, flaws = new Map() }
 
   return {
     source,
-    total,
+    get total() {
+      return total;
+    },
+    flaws,
     get acknowledged() {
       return acknowledged;
     },
@@ -93,6 +110,7 @@ export function createAdapter({ tapUrl, source, total, seed, flaws = new Map() }
         while (acknowledged < total && !signal.aborted) {
           // A batch that comes again may be cut anew, as an adapter's is that took more events up meanwhile.
           const size = Math.min(1 + whole(random, 100), total - acknowledged);
+          offered = Math.max(offered, acknowledged + size);
           const kept = await post(client, acknowledged + 1, size).catch(ifDaemonIsAway);
           if (kept) acknowledged += size;
           else await sleep(20 + whole(random, 80));
@@ -100,6 +118,9 @@ export function createAdapter({ tapUrl, source, total, seed, flaws = new Map() }
       } finally {
         await client.destroy();
       }
+    },
+    finish() {
+      total = offered;
     },
   };
 }
@@ -111,20 +132,28 @@ function ifDaemonIsAway(error: unknown): false {
   throw error;
 }
 
-function eventOf(seed: number, source: string, seq: number, flaw: Flaw | undefined): unknown {
+/** Event `seq` of a source. */
+export function eventOf(seed: number, source: string, seq: number, flaw: Flaw | undefined, bulk = false): unknown {
   const random = randomOf(seed, `${source} ${seq}`);
   if (flaw === 'malformed') return pick(random, MALFORMED);
   const node = source.split('@')[1];
-  const from = `user${whole(random, USERS)}.${node}@localhost/phone`;
+  const user = (number: number, rest = '') => `${nameOf(number)}${rest}@localhost`;
+  const from = `${user(whole(random, USERS), `.${node}`)}/phone`;
   const common = { at: Date.now(), host: 'localhost' };
-  const kind = flaw ? 1 + whole(random, 3) : whole(random, 4);
+  const kind = flaw || bulk ? 1 + whole(random, 3) : whole(random, 4);
   if (kind === 0) return { kind: 'presence', ...common, jid: from, present: random() < 0.5 };
   // A room is only written to from one node, so that the order of its messages is known.
-  const to =
-    kind === 3 ? `room${whole(random, ROOMS)}.${node}@rooms.localhost` : `user${whole(random, USERS)}@localhost`;
-  const text = 'x'.repeat(flaw === 'too-large' ? 262_200 : whole(random, 400));
+  const to = kind === 3 ? `room${whole(random, ROOMS)}.${node}@rooms.localhost` : user(whole(random, USERS));
+  const length = whole(random, LONG_EVERY) === 0 ? whole(random, LONG) : whole(random, 400);
+  const text = 'x'.repeat(flaw === 'too-large' ? 262_200 : bulk ? BULK : length);
   const word = flaw === 'refused' ? REFUSED : flaw === 'poisoned' ? POISONED : 'hello';
   return { kind: 'message', ...common, type: kind === 3 ? 'groupchat' : 'chat', from, to, body: `${word} & <${text}>` };
+}
+
+/** Some names are of letters that a MessageGroupId can't hold, some are longer than it may be. */
+function nameOf(number: number): string {
+  if (number % 10 === 1) return `jürgen${number}`;
+  return number % 10 === 2 ? `user${number}${'y'.repeat(130)}` : `user${number}`;
 }
 
 /** Draws which of the first `total` events of the sources are planted: `each` of every flaw. */

@@ -9,7 +9,7 @@ const run = promisify(execFile);
 
 export interface Disk extends AsyncDisposable {
   readonly path: string;
-  /** Leaves not a byte free. */
+  /** Leaves not a byte free; again, when some became free since. */
   fill(): Promise<void>;
   /** Frees what `fill` took. */
   free(): Promise<void>;
@@ -25,7 +25,7 @@ export async function mountDisk(bytes: number): Promise<Disk> {
   return {
     path: folder,
     async fill() {
-      const file = await open(filler, 'w');
+      const file = await open(filler, 'a');
       // Large pieces first, then single pages, until nothing fits.
       for (const piece of [1_048_576, 4_096]) {
         const zeros = Buffer.alloc(piece);

@@ -1,54 +1,112 @@
-/** What SNS does wrong: for each request at random from the seed, and denials that a test begins and ends. */
+/**
+ * What SNS does wrong. Which of the events meets what is drawn from the seed before anything happens, and each brings its
+ * fault to the first request that it is in: so a seed gives the same faults, however the daemon packs, whatever is
+ * killed, on a fast machine and on a slow one. Denials are not drawn, a test begins and ends them.
+ */
 import type { Fault, StubRequest } from '../support/stub-sns.ts';
+import { eventId } from './adapters.ts';
+import type { Source } from './ledger.ts';
 import { pick, type Random, randomOf, whole } from './random.ts';
 
-type Draw = (random: Random, request: StubRequest) => Fault;
+interface Way {
+  /** Events in a thousand that it comes with. */
+  readonly perMille: number;
+  readonly draw: (random: Random) => Fault;
+}
 
-/** How often each happens, in a thousand requests. */
-const FAULTS: readonly (readonly [perMille: number, Draw])[] = [
-  [10, () => ({ kind: 'error', status: 500, code: 'InternalFailure' })],
-  [10, () => ({ kind: 'error', status: 503 })],
-  // Fewer still: SNS throttles what is too fast, and one who is throttled whatever the rate goes ever slower, rightly.
-  [0.2, () => ({ kind: 'error', status: 400, code: 'Throttling' })],
-  [0.2, () => ({ kind: 'error', status: 429, code: 'Throttled' })],
-  [20, (random) => ({ kind: 'reset', accepts: random() < 0.5 })],
+/** Every way in which a request goes wrong. */
+const WAYS: Readonly<Record<string, Way>> = {
+  'error 500': { perMille: 1.5, draw: () => ({ kind: 'error', status: 500, code: 'InternalFailure' }) },
+  'error 503': { perMille: 1, draw: () => ({ kind: 'error', status: 503, code: 'ServiceUnavailable' }) },
+  "a proxy's 503": { perMille: 0.5, draw: () => ({ kind: 'error', status: 503 }) },
+  // A handful: SNS throttles what is too fast, and one who is throttled whatever the rate goes ever slower, rightly.
+  Throttling: { perMille: 0.01, draw: () => ({ kind: 'error', status: 400, code: 'Throttling' }) },
+  Throttled: { perMille: 0.01, draw: () => ({ kind: 'error', status: 429, code: 'Throttled' }) },
+  'reset before accepting': { perMille: 1.5, draw: () => ({ kind: 'reset', accepts: false }) },
+  'reset after accepting': { perMille: 1.5, draw: () => ({ kind: 'reset', accepts: true }) },
   // Few, for each holds a slot and up to ten users until the daemon gives it up.
-  [1, (random) => ({ kind: 'hang', accepts: random() < 0.5 })],
-  [10, (random) => ({ kind: 'truncated', connection: random() < 0.5 })],
-  [30, (random, { entries }) => ({ kind: 'some-fail', positions: positions(random, entries.length) })],
-  [15, (random) => ({ kind: 'ids', lie: pick(random, ['unknown', 'missing', 'twice', 'both'] as const) })],
-  [20, (random) => ({ kind: 'slow', ms: 10 + whole(random, 300) })],
-];
+  'hangs before accepting': { perMille: 0.06, draw: () => ({ kind: 'hang', accepts: false }) },
+  'hangs after accepting': { perMille: 0.06, draw: () => ({ kind: 'hang', accepts: true }) },
+  'answer cut short': { perMille: 0.8, draw: () => ({ kind: 'truncated', connection: false }) },
+  'answer cut with its connection': { perMille: 0.8, draw: () => ({ kind: 'truncated', connection: true }) },
+  'some entries fail': { perMille: 4, draw: (random) => ({ kind: 'some-fail', positions: positions(random) }) },
+  'an id that was not sent': { perMille: 0.5, draw: () => ({ kind: 'ids', lie: 'unknown' }) },
+  'an id left out': { perMille: 0.5, draw: () => ({ kind: 'ids', lie: 'missing' }) },
+  'an id twice': { perMille: 0.5, draw: () => ({ kind: 'ids', lie: 'twice' }) },
+  'an id as taken and as failed': { perMille: 0.5, draw: () => ({ kind: 'ids', lie: 'both' }) },
+  slow: { perMille: 3, draw: (random) => ({ kind: 'slow', ms: 10 + whole(random, 300) }) },
+};
+/** However few events there are, each way comes so often; unless they are too few to hold them all. */
+const LEAST_OF_EACH = 2;
+const LEAST_EVENTS = 100;
 
 const DENIED: Fault = { kind: 'error', status: 403, code: 'AuthorizationError' };
+
+interface Planned {
+  readonly way: string;
+  readonly fault: Fault;
+}
+
+/** What goes wrong with which event, by event id. Planted events are left out: not all of them come to SNS. */
+export function planFaults(seed: number, sources: readonly Source[]): Map<string, Planned> {
+  const events = sources.reduce((sum, { total }) => sum + total, 0);
+  const plan = new Map<string, Planned>();
+  if (events < LEAST_EVENTS) return plan;
+  for (const [way, { perMille, draw }] of Object.entries(WAYS)) {
+    const random = randomOf(seed, way);
+    const count = Math.max(LEAST_OF_EACH, Math.round((events * perMille) / 1_000));
+    for (let drawn = 0; drawn < count; ) {
+      const { source, total, flaws } = pick(random, sources);
+      const seq = 1 + whole(random, total);
+      const id = eventId(source, seq);
+      if (flaws.has(seq) || plan.has(id)) continue;
+      plan.set(id, { way, fault: draw(random) });
+      drawn += 1;
+    }
+  }
+  return plan;
+}
 
 export interface Faults {
   /** For the endpoint. */
   readonly draw: (request: StubRequest) => Fault | undefined;
+  /** How often each way came, and how many of what was planned have not come. */
+  readonly met: ReadonlyMap<string, number>;
+  readonly left: number;
   /** From now on publishing to topics whose ARN ends so is denied; '' denies all. */
   deny(ending: string): void;
   allow(): void;
 }
 
-/** @param weight multiplies how often faults happen; 0: only denials */
-export function createFaults(seed: number, weight = 1): Faults {
-  // By what is sent and how often it was, not by when: so a run that is a little faster draws the same.
-  const asked = new Map<string, number>();
+/** @param plan is used up */
+export function createFaults(plan: Map<string, Planned>): Faults {
+  const met = new Map<string, number>();
   let denied: string | undefined;
+
+  const count = (id: string, { way }: Planned) => {
+    plan.delete(id);
+    met.set(way, (met.get(way) ?? 0) + 1);
+  };
+
   return {
     draw(request) {
       if (denied !== undefined && request.topicArn.endsWith(denied)) return DENIED;
-      if (weight === 0) return undefined;
-      const name = request.entries[0]?.attributes.get('event_id') ?? '';
-      const times = asked.get(name) ?? 0;
-      asked.set(name, times + 1);
-      const random = randomOf(seed, `${name} ${times}`);
-      let at = random() * 1_000;
-      for (const [perMille, make] of FAULTS) {
-        at -= perMille * weight;
-        if (at < 0) return make(random, request);
-      }
-      return undefined;
+      const ids = request.entries.map(({ attributes }) => attributes.get('event_id') ?? '');
+      const planned = ids.flatMap((id) => {
+        const one = plan.get(id);
+        return one ? [{ id, one }] : [];
+      });
+      // Of several that meet, one by which nothing is taken goes first: the others are sent again, and bring theirs then.
+      const first = planned.find(({ one }) => !maySettle(one.fault)) ?? planned[0];
+      if (!first) return undefined;
+      count(first.id, first.one);
+      // The rest of what settles a part of the request has come with it, for that part is never sent again.
+      if (maySettle(first.one.fault)) for (const { id, one } of planned) if (plan.has(id)) count(id, one);
+      return first.one.fault;
+    },
+    met,
+    get left() {
+      return plan.size;
     },
     deny(ending) {
       denied = ending;
@@ -59,7 +117,10 @@ export function createFaults(seed: number, weight = 1): Faults {
   };
 }
 
-function positions(random: Random, entries: number): Set<number> {
+/** Whether the sender learns of an entry that it was taken. */
+const maySettle = ({ kind }: Fault): boolean => kind === 'some-fail' || kind === 'ids' || kind === 'slow';
+
+function positions(random: Random): Set<number> {
   const share = random();
-  return new Set(Array.from({ length: entries }, (_, position) => position).filter(() => random() < share));
+  return new Set(Array.from({ length: 10 }, (_, position) => position).filter(() => random() < share));
 }

@@ -9,6 +9,7 @@ import { eventId, type Flaw } from './adapters.ts';
 
 interface Acceptance {
   readonly run: string;
+  readonly request: number;
   readonly told: boolean;
 }
 
@@ -23,10 +24,14 @@ export class Ledger {
   readonly #latest = new Map<string, Acceptance>();
   /** The highest number so far of each topic and order key. */
   readonly #highest = new Map<string, number>();
+  /** The MessageGroupId of each order key and the other way round. */
+  readonly #groups = new Map<string, string>();
+  readonly #keys = new Map<string, string>();
   readonly #problems: string[] = [];
-  readonly #afterKill = new Map<string, number>();
+  readonly #unsettled = new Map<string, Map<number, number>>();
+  #request: StubRequest | undefined;
+  #requests = 0;
   #afterFault = 0;
-  #untold = 0;
 
   /** How many different events SNS has. */
   get size(): number {
@@ -38,25 +43,27 @@ export class Ledger {
     return this.#afterFault;
   }
 
-  /** Acceptances that the daemon could not know of. */
-  get untold(): number {
-    return this.#untold;
+  /**
+   * What each run left unsettled when it was killed, as far as it came again: the numbers of its requests, each with how
+   * many of its entries did.
+   */
+  get unsettled(): ReadonlyMap<string, ReadonlyMap<number, number>> {
+    return this.#unsettled;
   }
 
-  /** Duplicates of what a run's end left unsettled, by run. */
-  get afterKill(): ReadonlyMap<string, number> {
-    return this.#afterKill;
-  }
-
-  readonly accepted = (entry: StubEntry, { path, topicArn }: StubRequest, told: boolean): void => {
+  readonly accepted = (entry: StubEntry, request: StubRequest, told: boolean): void => {
+    if (request !== this.#request) this.#requests += 1;
+    this.#request = request;
+    const { path, topicArn } = request;
     const id = entry.attributes.get('event_id') ?? '';
+    const key = orderKeyOf(topicArn, entry.message);
+    if (topicArn.endsWith('.fifo')) this.#isIdentified(entry, id, key);
     const before = this.#latest.get(id);
-    this.#latest.set(id, { run: path, told });
-    if (!told) this.#untold += 1;
-    if (!before) this.#keepsOrder(id, topicArn, entry.message);
+    this.#latest.set(id, { run: path, request: this.#requests, told });
+    if (!before) this.#keepsOrder(id, `${topicArn} ${key}`);
     else if (!before.told) this.#afterFault += 1;
-    else if (before.run !== path) this.#afterKill.set(before.run, (this.#afterKill.get(before.run) ?? 0) + 1);
-    else this.#problems.push(`${id} was sent again by ${path}, which had been told that SNS has it`);
+    else if (before.run === path) this.#problems.push(`${id} was sent again by ${path}, which knew that SNS has it`);
+    else this.#countUnsettled(before);
   };
 
   /** Everything that went wrong; at most a few of each kind. */
@@ -72,13 +79,28 @@ export class Ledger {
     return [...this.#problems.slice(0, 20), ...lost.slice(0, 20)];
   }
 
-  #keepsOrder(id: string, topicArn: string, message: string): void {
-    const slash = id.lastIndexOf('/');
-    const key = `${topicArn} ${orderKeyOf(topicArn, message)}`;
-    const seq = Number(id.slice(slash + 1));
+  #countUnsettled({ run, request }: Acceptance): void {
+    const requests = this.#unsettled.get(run) ?? new Map<number, number>();
+    this.#unsettled.set(run, requests.set(request, (requests.get(request) ?? 0) + 1));
+  }
+
+  #keepsOrder(id: string, key: string): void {
+    const seq = Number(id.slice(id.lastIndexOf('/') + 1));
     const highest = this.#highest.get(key) ?? 0;
     if (seq < highest) this.#problems.push(`${id} came after ${highest} of ${key}`);
     this.#highest.set(key, Math.max(seq, highest));
+  }
+
+  /** A FIFO topic's group is the order key and its deduplication id the event's; a group that had to be hashed is of one key. */
+  #isIdentified({ groupId = '', deduplicationId }: StubEntry, id: string, key: string): void {
+    if (deduplicationId !== id) this.#problems.push(`${id} came with the deduplication id ${deduplicationId}`);
+    const group = this.#groups.get(key) ?? groupId;
+    const owner = this.#keys.get(groupId) ?? key;
+    this.#groups.set(key, group);
+    this.#keys.set(groupId, owner);
+    const fits = /^[!-~]{1,128}$/.test(key);
+    if (group !== groupId || owner !== key || fits !== (groupId === key))
+      this.#problems.push(`${id} of ${key} came in the group ${groupId}`);
   }
 }
 

@@ -3,7 +3,7 @@ import { createDaemon, type Daemon, type DaemonOptions } from '../support/daemon
 import { until } from '../support/process.ts';
 import { type StubSns, startStubSns } from '../support/stub-sns.ts';
 import { type Adapter, createAdapter, eventId, type Flaw, POISONED, plantFlaws, REFUSED } from './adapters.ts';
-import { createFaults, type Faults } from './faults.ts';
+import { createFaults, type Faults, planFaults } from './faults.ts';
 import { Ledger, type Source } from './ledger.ts';
 
 /** Small, so that what may be under way at a kill is little: ten notifications each. */
@@ -14,8 +14,8 @@ export interface SceneOptions {
   readonly events: number;
   /** Planted events of every flaw. */
   readonly flaws?: number;
-  /** How often SNS misbehaves; 0: only when told to. */
-  readonly weight?: number;
+  /** Whether SNS misbehaves at random; else only when told to. */
+  readonly faults?: boolean;
   /** Lines for the outbox section. */
   readonly outbox?: string;
 }
@@ -25,7 +25,8 @@ export interface Scene extends AsyncDisposable {
   readonly faults: Faults;
   readonly ledger: Ledger;
   readonly adapters: readonly Adapter[];
-  readonly sources: readonly Source[];
+  /** Another adapter, with as many large events as it takes to fill a disk. */
+  addBulk(): Adapter;
   /** How many runs of the daemon were killed. */
   readonly kills: number;
   /** The endpoint, while there is one. */
@@ -51,8 +52,18 @@ const SOURCES = ['chaos@node1', 'chaos@node2', 'chaos@node3', 'chaos@node4'];
 /** Long enough for any machine; a run that goes on takes a fraction of it. */
 const DEADLINE_MS = 180_000;
 
-export async function setScene({ seed, events, flaws = 0, weight = 1, outbox = '' }: SceneOptions): Promise<Scene> {
-  const faults = createFaults(seed, weight);
+/** Private messages go to a standard topic, the rest to FIFO topics. */
+export const TOPICS = {
+  presence: 'user_presence_updated.fifo',
+  pm: 'user_message_sent',
+  muc: 'user_messagegroup_sent.fifo',
+};
+
+export async function setScene({ seed, events, flaws = 0, outbox = '', ...options }: SceneOptions): Promise<Scene> {
+  const total = Math.ceil(events / SOURCES.length);
+  const planted = plantFlaws(seed, SOURCES, total, flaws);
+  const sources = SOURCES.map((source) => ({ source, total, flaws: planted.get(source) as ReadonlyMap<number, Flaw> }));
+  const faults = createFaults(options.faults ? planFaults(seed, sources) : new Map());
   const ledger = new Ledger();
   const stubOptions = {
     fault: faults.draw,
@@ -73,14 +84,13 @@ export async function setScene({ seed, events, flaws = 0, weight = 1, outbox = '
     accountId: '123456789012',
   };
   const daemonOptions: DaemonOptions = {
+    topics: TOPICS,
     sns: `pool_size = ${POOL_SIZE}\nattributes = ["event_id"]\npublish_retry_count = 5\npublish_retry_time_ms = 10`,
     outbox,
   };
   const daemon = await createDaemon(sns, daemonOptions);
-  const total = Math.ceil(events / SOURCES.length);
-  const planted = plantFlaws(seed, SOURCES, total, flaws);
-  const sources = SOURCES.map((source) => ({ source, total, flaws: planted.get(source) as ReadonlyMap<number, Flaw> }));
-  const adapters = sources.map((source) => createAdapter({ tapUrl: daemon.tapUrl, seed, ...source }));
+  const { tapUrl } = daemon;
+  const adapters = sources.map((source) => createAdapter({ tapUrl, seed, ...source }));
 
   const depthByTopic = async (): Promise<[string, number][]> => {
     const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
@@ -93,7 +103,11 @@ export async function setScene({ seed, events, flaws = 0, weight = 1, outbox = '
     faults,
     ledger,
     adapters,
-    sources,
+    addBulk() {
+      const bulk = createAdapter({ tapUrl, seed, source: 'chaos@bulk' });
+      adapters.push(bulk);
+      return bulk;
+    },
     get kills() {
       return kills;
     },
@@ -101,8 +115,9 @@ export async function setScene({ seed, events, flaws = 0, weight = 1, outbox = '
       return endpoint;
     },
     progress() {
-      const acknowledged = adapters.reduce((sum, adapter) => sum + adapter.acknowledged, 0);
-      return (acknowledged + ledger.size) / (2 * total * SOURCES.length);
+      const sum = (count: (adapter: Adapter) => number) => adapters.reduce((so, adapter) => so + count(adapter), 0);
+      const all = sum(({ total, flaws }) => 2 * total - flaws.size);
+      return (sum(({ acknowledged }) => acknowledged) + ledger.size) / all;
     },
     async openEndpoint() {
       endpoint = await startStubSns({ ...stubOptions, port });

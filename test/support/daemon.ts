@@ -37,6 +37,8 @@ export interface Daemon extends AsyncDisposable {
 }
 
 export interface DaemonOptions {
+  /** Topics that have other names than TOPICS. */
+  topics?: Partial<typeof TOPICS>;
   /** Lines for the sns section. */
   sns?: string;
   /** Lines for the sections behind it. */
@@ -118,12 +120,12 @@ const configuration = (
   { url, region, accountId }: Pick<Sns, 'url' | 'region' | 'accountId'>,
   tapPort: number,
   adminPort: number,
-  { sns = '', rest = '', outbox = '', tap = '' }: DaemonOptions,
+  { topics, sns = '', rest = '', outbox = '', tap = '' }: DaemonOptions,
 ): string => `
 [modules.mod_event_pusher.sns]
-  presence_updates_topic = "${TOPICS.presence}"
-  pm_messages_topic = "${TOPICS.pm}"
-  muc_messages_topic = "${TOPICS.muc}"
+  presence_updates_topic = "${topics?.presence ?? TOPICS.presence}"
+  pm_messages_topic = "${topics?.pm ?? TOPICS.pm}"
+  muc_messages_topic = "${topics?.muc ?? TOPICS.muc}"
   sns_host = "${url}"
   region = "${region}"
   access_key_id = "AKIAIOSFODNN7EXAMPLE"

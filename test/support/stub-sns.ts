@@ -230,10 +230,16 @@ function brokenLimit({ topicArn, entries }: StubRequest): { code: string; messag
   for (const id of ids)
     if (!/^[A-Za-z0-9_-]{1,80}$/.test(id)) return { code: 'InvalidBatchEntryId', message: `the id ${id}` };
   if (bytes > MAX_BYTES) return { code: 'BatchRequestTooLong', message: `${bytes} bytes` };
-  if (topicArn.endsWith('.fifo') && entries.some(({ groupId, deduplicationId }) => !groupId || !deduplicationId))
+  if (
+    topicArn.endsWith('.fifo') &&
+    !entries.every((entry) => isFifoId(entry.groupId) && isFifoId(entry.deduplicationId))
+  )
     return { code: 'InvalidParameter', message: 'a FIFO topic needs MessageGroupId and MessageDeduplicationId' };
   return undefined;
 }
+
+/** https://docs.aws.amazon.com/sns/latest/api/API_PublishBatchRequestEntry.html */
+const isFifoId = (id: string | undefined): boolean => id !== undefined && /^[!-~]{1,128}$/.test(id);
 
 const ENTRY_FIELD = /^PublishBatchRequestEntries\.member\.(\d+)\.(.+)$/;
 
