@@ -12,6 +12,7 @@ import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { leastPolicy } from '../src/cli/iam-policy.ts';
 import { openDatabase } from '../src/outbox/schema.ts';
+import { makeCertificate } from './support/certificate.ts';
 import { BIN } from './support/daemon.ts';
 import { freePorts } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
@@ -133,16 +134,12 @@ describe('check', () => {
   });
 
   it('knows a certificate that nobody signed, and takes it with ca_file', async () => {
-    const subject = ['-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
-    const files = ['-keyout', 'key.pem', '-out', 'cert.pem'];
-    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-    await promisify(execFile)('openssl', ['req', '-x509', ...key, ...files, ...subject], { cwd: folder });
-    const read = (name: string) => readFileSync(path.join(folder, name));
+    const tls = await makeCertificate(folder, 'IP:127.0.0.1');
     const answer: Answer = (form, response) =>
       form.get('Action') === 'Publish'
         ? fails(response, 400, 'InvalidParameter', 'Invalid parameter: Empty message')
         : attributes(response, {});
-    await using server = await endpoint(answer, { key: read('key.pem'), cert: read('cert.pem') });
+    await using server = await endpoint(answer, tls);
     const host = `https://127.0.0.1:${server.port}`;
     const untrusted = await check({ host });
     assert.match(untrusted.stdout, /FAIL {2}SNS: .*SELF_SIGNED_CERT[\s\S]*set ca_file/);

@@ -1,19 +1,17 @@
 /** What the daemon does at SNS's edges, as a whole process against an SNS that answers over HTTP. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterEach, describe, it } from 'node:test';
-import { promisify } from 'node:util';
+import { makeCertificate } from './support/certificate.ts';
 import { createDaemon, type Daemon, type DaemonOptions, TOPICS } from './support/daemon.ts';
 import { launch, until } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
 
 const HOST = { region: 'eu-west-1', accountId: '123456789012' };
-const run = promisify(execFile);
 
 const pm = (n: number, from = 'alice', body = `m${n}`) => ({
   kind: 'message',
@@ -135,6 +133,31 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.match(letter.detail, /message of 2\d{3} bytes and attributes of 0 bytes make 2\d{3}, the topic takes 2000/);
   });
 
+  it('keeps max_messages_per_second over all topics and sections of an account', async () => {
+    const CAP = 40;
+    const taken: { at: number; total: number }[] = [];
+    const sns = await stub(({ form }) => {
+      const total = (taken.at(-1)?.total ?? 0) + [...form.keys()].filter((key) => key.endsWith('.Id')).length;
+      if (form.get('Action') === 'PublishBatch') taken.push({ at: performance.now(), total });
+      return undefined;
+    });
+    const text = await readFile(use(await createDaemon({ ...HOST, url: sns.url })).configFile, 'utf8');
+    const [section = ''] = text.split('[tap.http]');
+    const other = section.replace('[modules', '[host_config.modules').replaceAll('_topic = "', '_topic = "other_');
+    const rest = `[[host_config]]\n host = "other"\n${other}`;
+    const daemon = await daemonFor(sns.url, { sns: `max_messages_per_second = ${CAP}`, rest });
+    const events = Array.from({ length: 160 }, (_, n) => {
+      const event = pm(n, `user${n}`);
+      return { ...event, host: n % 2 === 0 ? 'localhost' : 'other', type: n % 4 < 2 ? 'chat' : 'groupchat' };
+    });
+    const began = performance.now();
+    await post(daemon, events);
+    await until('all to arrive', () => taken.at(-1)?.total === events.length);
+    // Ten may go at once.
+    for (const { at, total } of taken)
+      assert.ok(total <= 10 + (CAP * (at - began)) / 1_000, `${total} within ${at - began} ms`);
+  });
+
   it("takes credentials from AWS's provider chain, signs their token, and asks for new ones when they have expired", async () => {
     const sns = await stub((_, publishes) =>
       publishes === 1
@@ -204,27 +227,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
 
   it('trusts the certificate of a private endpoint only with its ca_file', async () => {
     const folder = use(await createDaemon({ ...HOST, url: 'http://localhost' })).folder;
-    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name)) as [string, string];
-    await run('openssl', [
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-days',
-      '1',
-      '-subj',
-      '/CN=localhost',
-      '-addext',
-      'subjectAltName=DNS:localhost',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-    ]);
-    const sns = await stub(() => undefined, { key: await readFile(key), cert: await readFile(cert) });
+    const sns = await stub(() => undefined, await makeCertificate(folder, 'DNS:localhost'));
     const daemon = await daemonFor(sns.url, { sns: 'publish_retry_count = 0' });
     await post(daemon, [pm(1)]);
     await until('the pause', async () => {
@@ -232,7 +235,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
       return response.status === 503 && /SELF_SIGNED|self-signed/.test(await response.text());
     });
     assert.equal(sns.calls.length, 0);
-    await daemon.configure({ sns: `ca_file = ${JSON.stringify(cert)}` });
+    await daemon.configure({ sns: `ca_file = ${JSON.stringify(path.join(folder, 'cert.pem'))}` });
     await daemon.reload();
     await until('it to arrive', () => sns.publishes.length === 1);
   });

@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
+import { until } from '../../test/support/process.ts';
 import { parseConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
-import { partitionOf, topicArn, topicsOf } from './account.ts';
+import { type Account, openAccount, partitionOf, topicArn, topicsOf } from './account.ts';
 
-const options = (region: string, topics = ''): SnsOptions =>
+const options = (region: string, topics = '', host = 'sns'): SnsOptions =>
   parseConfig(
     `[modules.mod_event_pusher.sns]
-     sns_host = "sns"
+     sns_host = "${host}"
      region = "${region}"
      access_key_id = "a"
      secret_access_key = "s"
@@ -43,5 +46,59 @@ describe('a topic', () => {
       pm: 'arn:aws:sns:eu-west-1:123456789012:b',
       muc: 'arn:aws:sns:eu-west-1:123456789012:c',
     });
+  });
+});
+
+describe('what a topic takes', () => {
+  const ARN = 'arn:aws:sns:eu-west-1:123456789012:pm';
+  const error = (code: string) => `<ErrorResponse><Error><Code>${code}</Code></Error></ErrorResponse>`;
+  const attribute = (name: string, value: string) =>
+    `<GetTopicAttributesResponse><GetTopicAttributesResult><Attributes><entry><key>${name}</key><value>${value}</value></entry></Attributes></GetTopicAttributesResult></GetTopicAttributesResponse>`;
+  let server: Server;
+  let account: Account;
+  let answer: { status: number; body: string };
+  let asked = 0;
+
+  beforeEach(async () => {
+    asked = 0;
+    server = createServer((request, response) => {
+      asked += 1;
+      request.resume().once('end', () => response.writeHead(answer.status).end(answer.body));
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const host = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    account = openAccount(options('eu-west-1', 'pm_messages_topic = "pm"', host), '/');
+  });
+  afterEach(() => {
+    account.close();
+    server.close();
+    mock.timers.reset();
+  });
+
+  /** Of a batch, and of a message before it is given up. */
+  const limits = () => [account.maxBytes(ARN), account.route({}).maxBytes(ARN)];
+
+  for (const [what, status, body, bytes] of [
+    ['is its MaximumMessageSize', 200, attribute('MaximumMessageSize', '1048576'), 1_048_576],
+    ['is 262,144 bytes where it was given none', 200, attribute('DisplayName', ''), 262_144],
+    ['is 262,144 bytes where this key may not ask', 403, error('AuthorizationError'), 262_144],
+    ['is 262,144 bytes where there is no such topic', 404, error('NotFound'), 262_144],
+  ] as const)
+    it(what, async () => {
+      answer = { status, body };
+      await account.readLimits();
+      assert.deepEqual(limits(), [bytes, bytes]);
+      assert.equal(asked, 1);
+    });
+
+  it('is asked for until SNS answers, and no message is given up before', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    answer = { status: 503, body: '' };
+    await account.readLimits();
+    assert.deepEqual(limits(), [262_144, 1_048_576]);
+    answer = { status: 200, body: attribute('MaximumMessageSize', '1024') };
+    mock.timers.tick(30_000);
+    await until('the second answer', () => account.maxBytes(ARN) === 1_024);
+    assert.deepEqual(limits(), [1_024, 1_024]);
   });
 });

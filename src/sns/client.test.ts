@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import dns from 'node:dns';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, describe, it, mock } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeCertificate } from '../../test/support/certificate.ts';
 import { until } from '../../test/support/process.ts';
 import type { Notification } from '../notification/notification.ts';
 import { createSnsClient, type SnsClient, type SnsClientOptions } from './client.ts';
@@ -136,6 +141,26 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(portal), 'UnreadableAnswer');
     const proxy = await serve((_, response) => response.writeHead(407).end('<html>'));
     assert.equal(await codeOf(proxy), 'HTTP407');
+  });
+
+  it('takes a certificate only from whom it trusts and for the name of the endpoint, whatever the environment says', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'client-'));
+    open.push({ close: () => void rm(folder, { recursive: true }) });
+    const tls = await makeCertificate(folder, 'DNS:localhost');
+    const server = createTlsServer(tls, (_, response) => response.end(ANSWER)).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    open.push({ close: () => void server.close() });
+    const { port } = server.address() as AddressInfo;
+    const outcomes = async () => [
+      await codeOf(clientOf(`https://localhost:${port}/`)),
+      await codeOf(clientOf(`https://127.0.0.1:${port}/`, { ca: tls.cert.toString() })),
+      await codeOf(clientOf(`https://localhost:${port}/`, { ca: tls.cert.toString() })),
+    ];
+    const expected = ['DEPTH_ZERO_SELF_SIGNED_CERT', 'ERR_TLS_CERT_ALTNAME_INVALID', ['taken']];
+    assert.deepEqual(await outcomes(), expected);
+    process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
+    open.push({ close: () => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED });
+    assert.deepEqual(await outcomes(), expected);
   });
 
   it('asks for new credentials when AWS says they have expired, and says when there are none', async () => {

@@ -61,7 +61,8 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
   const signer = createSigner(endpoint, region, 'sns', CONTENT_TYPE);
   const pool = new Pool(endpoint.origin, {
     connections,
-    connect: { timeout: timeouts.connect, ...(ca !== undefined && { ca }) },
+    // Said outright, for else a variable of the environment turns the checks off (NODE_TLS_REJECT_UNAUTHORIZED).
+    connect: { timeout: timeouts.connect, rejectUnauthorized: true, ...(ca !== undefined && { ca }) },
     headersTimeout: timeouts.answer,
     bodyTimeout: timeouts.answer,
     keepAliveTimeout: KEEP_ALIVE_MS,

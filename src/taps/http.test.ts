@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
@@ -9,8 +8,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import pino from 'pino';
+import { makeCertificate } from '../../test/support/certificate.ts';
 import { until } from '../../test/support/process.ts';
 import type { HttpTapOptions } from '../config/options.ts';
 import { PusherError } from '../errors.ts';
@@ -420,7 +419,7 @@ describe('HTTP tap', () => {
 
   describe('with TLS', () => {
     it('serves its certificate, from paths relative to the configuration', async () => {
-      const { ca } = await certificate(folder);
+      const { cert: ca } = await makeCertificate(folder, 'IP:127.0.0.1');
       await start({ tls_cert: 'cert.pem', tls_key: 'key.pem', secret: SECRET });
       assert.match(url, /^https:\/\/127\.0\.0\.1:\d+\/v1\/events$/);
       const answer = await new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
@@ -438,7 +437,7 @@ describe('HTTP tap', () => {
     });
 
     it('names a file that it can not read', async () => {
-      await certificate(folder);
+      await makeCertificate(folder, 'IP:127.0.0.1');
       await assert.rejects(start({ tls_cert: 'missing.pem', tls_key: 'key.pem' }), {
         code: 'LISTEN_FAILED',
         message: /^tap\.http\.tls_cert: can't read missing\.pem: ENOENT/,
@@ -446,7 +445,7 @@ describe('HTTP tap', () => {
     });
 
     it('names a key that does not fit, or is none', async () => {
-      await certificate(folder);
+      await makeCertificate(folder, 'IP:127.0.0.1');
       await assert.rejects(start({ tls_cert: 'cert.pem', tls_key: 'cert.pem' }), {
         code: 'LISTEN_FAILED',
         message: /^tap\.http\.tls_cert and tls_key: not a certificate and its key: /,
@@ -454,13 +453,3 @@ describe('HTTP tap', () => {
     });
   });
 });
-
-/** Makes cert.pem and key.pem for 127.0.0.1 in a folder. */
-async function certificate(folder: string): Promise<{ ca: Buffer }> {
-  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2', '-nodes'];
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-keyout', 'key.pem', '-out', 'cert.pem'];
-  await promisify(execFile)('openssl', ['req', '-x509', ...key, ...subject], { cwd: folder }).catch((error: Error) => {
-    throw new Error(`this test needs openssl: ${error.message}`);
-  });
-  return { ca: await readFile(path.join(folder, 'cert.pem')) };
-}
