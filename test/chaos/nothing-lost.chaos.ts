@@ -1,6 +1,6 @@
 /**
  * Everything goes wrong at once, and nothing is lost: SNS misbehaves at random, the daemon is killed again and again, the
- * disk fills up. `CHAOS_SEED` replays a run's faults, `CHAOS_EVENTS` sets its size.
+ * disk fills up. `CHAOS_SEED` replays a run's events, faults and kills, `CHAOS_EVENTS` sets its size.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -15,7 +15,6 @@ const EVENTS = Number(process.env.CHAOS_EVENTS ?? 40_000);
 const KILLS = 24;
 /** Planted events of each kind, where there are enough to hold them. */
 const FLAWS = Math.min(10, Math.floor(EVENTS / 40));
-const ENTRIES = 10;
 /** How much of the way is behind when the disk fills up. */
 const DISK_FULL_AT = 0.3;
 /** How many events wait when it does, besides what there is: enough to go on with while it is full. */
@@ -60,10 +59,8 @@ test('whatever SNS, the disk and SIGKILL do, SNS gets every event, in order', as
   assert.deepEqual(scene.endpoint?.violations, [], seed);
   assert.doesNotMatch(daemon.output(), /hole in the numbers/, seed);
   assert.ok(scene.kills >= 20, `${scene.kills} kills`);
-  for (const [run, requests] of ledger.unsettled) {
+  for (const [run, requests] of ledger.unsettled)
     assert.ok(requests.size <= POOL_SIZE, `entries of ${requests.size} requests of ${run} came again, ${seed}`);
-    for (const entries of requests.values()) assert.ok(entries <= ENTRIES, seed);
-  }
   assert.equal(faults.left, 0, `all that was planned has gone wrong, ${seed}`);
   for (const kind of ['error', 'reset', 'hang', 'truncated', 'some-fail', 'ids', 'slow'])
     assert.ok(EVENTS < LARGE || scene.endpoint?.faults.has(kind), `${kind}, ${seed}`);
