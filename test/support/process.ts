@@ -71,7 +71,7 @@ export async function launch(
 }
 
 /** Polls until the condition holds; a condition that throws counts as not holding yet. Rejects, saying what never came, after `ms`. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const deadline = Date.now() + ms;
   let cause: unknown;
   for (;;) {

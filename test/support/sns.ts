@@ -78,7 +78,7 @@ export async function startSns(topics: readonly string[], prepare?: (app: Sns['a
     accountId,
     app,
     received,
-    async receive(count, ms = 20_000) {
+    async receive(count, ms = 60_000) {
       const enough = async () => {
         await drain();
         return received.length >= count;
