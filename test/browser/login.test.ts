@@ -1,9 +1,12 @@
-/** The login of the console in a real browser. */
+/** Who may use the console, in a real browser. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, TOKEN, useConsole } from '../support/console.ts';
 
-describe('the login of the console', () => {
+describe('the console is used', () => {
   const pusher = useConsole();
 
   it('lets in who has the token, and nobody else', async () => {
@@ -74,4 +77,46 @@ describe('the login of the console', () => {
     await pusher.daemon.start();
     await page.getByLabel(/^Token/).waitFor();
   });
+
+  it('is none of the business of a page of another site, also where no login is needed', async () => {
+    pusher.quietBut = /asked elsewhere|CORS policy|Failed to load resource/;
+    await pusher.start();
+    await pusher.post(malformed('x'));
+    const site = createServer((_, response) => response.setHeader('content-type', 'text/html').end('<p>evil</p>'));
+    site.listen(0, '127.0.0.1');
+    await once(site, 'listening');
+    try {
+      const page = await pusher.open();
+      await page.goto(`http://localhost:${(site.address() as AddressInfo).port}`);
+      const answers = await page.evaluate(`(${DRIVE})(${JSON.stringify(pusher.daemon.adminUrl)})`);
+      assert.deepEqual(answers, Array(5).fill('refused'));
+      assert.deepEqual(await pusher.listed(), ['malformed']);
+      const log = pusher.daemon.output();
+      assert.match(log, /"path":"\/api\/dead-letters\/delete","problem":"wrong_origin","msg":"admin request refused"/);
+      assert.doesNotMatch(log, /dead letters (deleted|begins)/);
+    } finally {
+      site.close();
+    }
+  });
 });
+
+/** All that a page can make a browser send: with and without the other site's leave, and what it gets to read of it. */
+const DRIVE = `async (admin) => {
+  const body = JSON.stringify({ all: true });
+  const send = (headers, mode = 'no-cors') =>
+    fetch(admin + '/api/dead-letters/delete', { method: 'POST', credentials: 'include', mode, headers, body });
+  const tries = [
+    () => send({ 'content-type': 'application/json' }, 'cors'),
+    () => send({ 'content-type': 'text/plain' }),
+    () => send({ 'content-type': 'application/x-www-form-urlencoded' }),
+    () => fetch(admin + '/api/dead-letters'),
+    () => new Promise((resolve, reject) => {
+      const live = new EventSource(admin + '/api/live?tail=bodies');
+      live.addEventListener('hello', resolve);
+      live.addEventListener('error', reject);
+    }),
+  ];
+  const answers = [];
+  for (const attempt of tries) answers.push(await attempt().then(({ type }) => type, () => 'refused'));
+  return answers;
+}`;
