@@ -32,7 +32,6 @@ export async function publishOurs({
     endpoint: new URL(endpoint),
     region: 'eu-west-1',
     credentials: { get: () => KEYS, expired: () => undefined },
-    connections: inFlight,
   });
   const stored = (seq: number): Stored => {
     const message = messageOf(seq);

@@ -54,7 +54,6 @@ export function openProbe(options: SnsOptions, folder: string): Probe {
   const credentials = credentialsOf(options);
   const signer = createSigner(endpoint, region, 'sns', CONTENT_TYPE);
   const pool = new Pool(endpoint.origin, {
-    connections: 1,
     connect: { timeout: TIMEOUT_MS, ...(ca !== undefined && { ca }) },
     headersTimeout: TIMEOUT_MS,
     bodyTimeout: TIMEOUT_MS,

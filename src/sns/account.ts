@@ -66,7 +66,6 @@ export function openAccount(options: SnsOptions, folder: string): Account {
     endpoint: options.sns_host,
     region: options.region,
     credentials: credentialsOf(options),
-    connections: options.pool_size,
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
   });
   const maxBytes = (arn: string) => limits.get(arn) ?? DEFAULT_MAX_BYTES;

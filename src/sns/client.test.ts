@@ -43,7 +43,6 @@ describe('the SNS client', () => {
       endpoint: new URL(url),
       region: 'eu-west-1',
       credentials: { get: () => KEYS, expired: () => {} },
-      connections: 2,
       ...more,
     });
     open.push({ close: () => client.destroy() });
@@ -92,7 +91,7 @@ describe('the SNS client', () => {
     const mute = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1');
     await new Promise((resolve) => mute.once('listening', resolve));
     const { port } = mute.address() as AddressInfo;
-    const client = clientOf(`https://127.0.0.1:${port}/`, { connections: 5, timeouts: { connect: 300 } });
+    const client = clientOf(`https://127.0.0.1:${port}/`, { timeouts: { connect: 300 } });
     const codes = Promise.all(Array.from({ length: 5 }, () => codeOf(client)));
     await until('a connection for each request', () => sockets.filter((one) => !one.closed).length === 5);
     assert.deepEqual(await codes, Array(5).fill('UND_ERR_CONNECT_TIMEOUT'));
@@ -111,9 +110,8 @@ describe('the SNS client', () => {
       await resolved;
       done(null, [{ address: '127.0.0.1', family: 4 }]);
     }) as net.LookupFunction);
-    const client = clientOf(`http://sns.test:${port}/`, { connections: 1, timeouts: { total: 200 } });
+    const client = clientOf(`http://sns.test:${port}/`, { timeouts: { total: 200 } });
     assert.deepEqual(await Promise.all([codeOf(client), codeOf(client)]), ['RequestTimeout', 'RequestTimeout']);
-    // What is asked now comes behind them on the only connection.
     const third = codeOf(client);
     resolve();
     assert.deepEqual(await third, ['taken']);
@@ -224,7 +222,7 @@ describe('the SNS client', () => {
       assert.equal(host, 'sns.test');
       done(null, [{ address, family: 4 }]);
     }) as net.LookupFunction);
-    const client = clientOf(`http://sns.test:${port}/`, { connections: 1, connectionAgeMs: 100 });
+    const client = clientOf(`http://sns.test:${port}/`, { connectionAgeMs: 100 });
     const ask = async () => assert.deepEqual(await codeOf(client), ['taken']);
     for (let n = 0; n < 5; n++) await ask();
     assert.equal(lookUp.mock.callCount(), 1, 'it is asked for a connection, not for a request');

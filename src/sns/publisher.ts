@@ -244,8 +244,9 @@ class SnsPublisher implements Publisher {
       await nextTurn();
     }
     topic.loading = undefined;
+    // Or something was committed while it was read.
     topic.more ||= taken.length > 0;
-    if (taken.length > 0) this.#pump();
+    if (topic.more) this.#pump();
   }
 
   /** Reads from the outbox; again and again while the disk fails. Nothing once it is stopped. */

@@ -1,5 +1,5 @@
 /** AWS Signature Version 4 for one service's POST requests: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html */
-import { createHmac, hash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 export interface AwsCredentials {
   readonly accessKeyId: string;
@@ -7,13 +7,13 @@ export interface AwsCredentials {
   readonly sessionToken?: string | undefined;
 }
 
-export interface SignedHeaders {
+export type SignedHeaders = {
   readonly host: string;
   readonly 'content-type': string;
   readonly 'x-amz-date': string;
   readonly 'x-amz-security-token'?: string;
   readonly authorization: string;
-}
+};
 
 export interface Signer {
   /** Headers for a POST of `body` at `now` (milliseconds since the Unix epoch). */
@@ -21,43 +21,90 @@ export interface Signer {
 }
 
 /**
- * Signs POSTs to one URL. The signing key is derived once a day and key, which leaves two hashes and one HMAC a request.
+ * Signs POSTs to one URL. What is the same for all requests of a day or a second is made once, which leaves two hashes and
+ * one HMAC a request.
  * @param url host and path are signed; the path must be in its escaped form already, as URL gives it
  * @param contentType the value of `content-type`, which is signed too
  */
 export function createSigner(url: URL, region: string, service: string, contentType: string): Signer {
-  let cached: { readonly day: string; readonly secret: string; readonly key: Buffer } | undefined;
+  let ofDay: { readonly day: string; readonly secret: string; readonly hmac: Hmac } | undefined;
+  let ofSecond: { readonly second: number; readonly credentials: AwsCredentials; readonly parts: Parts } | undefined;
 
-  const signingKey = (day: string, secret: string): Buffer => {
-    if (cached?.day === day && cached.secret === secret) return cached.key;
+  const signingHmac = (day: string, secret: string): Hmac => {
+    if (ofDay?.day === day && ofDay.secret === secret) return ofDay.hmac;
     let key: Buffer = Buffer.from(`AWS4${secret}`);
-    for (const part of [day, region, service, 'aws4_request']) key = hmac(key, part);
-    cached = { day, secret, key };
-    return key;
+    for (const part of [day, region, service, 'aws4_request']) key = hmacOf(key)(part, 'buffer');
+    ofDay = { day, secret, hmac: hmacOf(key) };
+    return ofDay.hmac;
+  };
+
+  const partsOf = (now: number, credentials: AwsCredentials): Parts => {
+    const second = Math.floor(now / 1_000);
+    if (ofSecond?.second === second && ofSecond.credentials === credentials) return ofSecond.parts;
+    const { accessKeyId, secretAccessKey, sessionToken } = credentials;
+    const date = new Date(now).toISOString().replace(/[-:]|\.\d{3}/g, '');
+    const day = date.slice(0, 8);
+    const headers = {
+      'content-type': contentType,
+      host: url.host,
+      'x-amz-date': date,
+      ...(sessionToken && { 'x-amz-security-token': sessionToken }),
+    };
+    const names = Object.keys(headers).join(';');
+    const canonicalHeaders = Object.entries(headers).map(([name, value]) => `${name}:${value}\n`);
+    const scope = `${day}/${region}/${service}/aws4_request`;
+    const parts = {
+      headers,
+      canonical: `POST\n${url.pathname}\n\n${canonicalHeaders.join('')}\n${names}\n`,
+      toSign: `AWS4-HMAC-SHA256\n${date}\n${scope}\n`,
+      authorization: `AWS4-HMAC-SHA256 Credential=${accessKeyId}/${scope}, SignedHeaders=${names}, Signature=`,
+      hmac: signingHmac(day, secretAccessKey),
+    };
+    ofSecond = { second, credentials, parts };
+    return parts;
   };
 
   return {
-    sign(body, { accessKeyId, secretAccessKey, sessionToken }, now) {
-      const date = new Date(now).toISOString().replace(/[-:]|\.\d{3}/g, '');
-      const day = date.slice(0, 8);
-      const headers: [string, string][] = [
-        ['content-type', contentType],
-        ['host', url.host],
-        ['x-amz-date', date],
-      ];
-      if (sessionToken) headers.push(['x-amz-security-token', sessionToken]);
-      const names = headers.map(([name]) => name).join(';');
-      const canonicalHeaders = headers.map(([name, value]) => `${name}:${value}\n`).join('');
-      const canonical = `POST\n${url.pathname}\n\n${canonicalHeaders}\n${names}\n${hash('sha256', body)}`;
-      const scope = `${day}/${region}/${service}/aws4_request`;
-      const toSign = `AWS4-HMAC-SHA256\n${date}\n${scope}\n${hash('sha256', canonical)}`;
-      const signature = hmac(signingKey(day, secretAccessKey), toSign).toString('hex');
-      return {
-        ...(Object.fromEntries(headers) as Omit<SignedHeaders, 'authorization'>),
-        authorization: `AWS4-HMAC-SHA256 Credential=${accessKeyId}/${scope}, SignedHeaders=${names}, Signature=${signature}`,
-      };
+    sign(body, credentials, now) {
+      const { headers, canonical, toSign, authorization, hmac } = partsOf(now, credentials);
+      const signature = hmac(toSign + hash('sha256', canonical + hash('sha256', body)), 'hex');
+      return { ...headers, authorization: authorization + signature };
     },
   };
 }
 
-const hmac = (key: Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest();
+/** What the requests of one second have in common. */
+interface Parts {
+  readonly headers: Omit<SignedHeaders, 'authorization'>;
+  /** The canonical request, the string to sign and the header's value, each up to the hash at its end. */
+  readonly canonical: string;
+  readonly toSign: string;
+  readonly authorization: string;
+  readonly hmac: Hmac;
+}
+
+interface Hmac {
+  (text: string, form: 'hex'): string;
+  (text: string, form: 'buffer'): Buffer;
+}
+
+const BLOCK_BYTES = 64;
+
+/**
+ * HMAC-SHA-256 with one key, of ASCII texts (RFC 2104). `createHmac` makes an object of OpenSSL's for each text, which
+ * costs as much as all the rest of a signature.
+ */
+function hmacOf(key: Buffer): Hmac {
+  const padded = Buffer.alloc(BLOCK_BYTES);
+  (key.length > BLOCK_BYTES ? hash('sha256', key, 'buffer') : key).copy(padded);
+  let inner = Buffer.from(padded.map((byte) => byte ^ 0x36));
+  const outer = Buffer.alloc(BLOCK_BYTES + 32);
+  outer.set(padded.map((byte) => byte ^ 0x5c));
+  return ((text: string, form: 'hex' | 'buffer') => {
+    const end = BLOCK_BYTES + text.length;
+    if (inner.length < end) inner = Buffer.concat([inner, Buffer.alloc(end)]);
+    inner.write(text, BLOCK_BYTES, 'latin1');
+    hash('sha256', inner.subarray(0, end), 'buffer').copy(outer, BLOCK_BYTES);
+    return hash('sha256', outer, form);
+  }) as Hmac;
+}
