@@ -2,12 +2,18 @@
  * Writes to the SQLite file, in groups.
  *
  * Maintained invariants:
- * - All writes that came in one turn of the event loop share one transaction and one fsync; each is told only when the
- *   whole is on disk.
+ * - All writes that came in one turn of the event loop share one transaction. An intake is told only when it is on disk;
+ *   a settlement when it is committed, which outlives the process. (A loss of power may undo the last ones: SNS gets
+ *   those notifications twice.)
  * - A write that may fail is told of a fault at once and leaves nothing behind; one that must not (a settlement) is kept
  *   until the disk takes it.
  * - After a fault nothing new is taken before the reserve is whole again; settlements go on as soon as they can.
+ *
+ * SQLite would sync its log in every COMMIT (`synchronous=FULL`), and the event loop would stand still for as long as the
+ * disk takes. So it does not here (`NORMAL`: it syncs only around checkpoints), and the log is synced beside the loop;
+ * what is committed meanwhile shares the next sync.
  */
+import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../errors.ts';
 import type { Reserve } from './reserve.ts';
@@ -16,7 +22,7 @@ import { describe } from './schema.ts';
 export interface Write {
   /** Runs inside the transaction; again in another one if that fails. */
   readonly apply: (now: number) => void;
-  /** Runs when it is on disk. */
+  /** Runs when it is on disk; without `failed`, when it is committed. */
   readonly done: () => void;
   /** Runs when it could not be written. Without it, the write is tried again until it is. */
   readonly failed?: (error: PusherError) => void;
@@ -27,7 +33,7 @@ interface GroupCommitOptions {
   readonly file: string;
   readonly reserve: Reserve;
   readonly now: () => number;
-  /** Runs in each transaction before and after its writes, when it is on disk, when it was undone, and after all `done`. */
+  /** Runs in each transaction before and after its writes, when it is committed, when it was undone, and after all `done`. */
   readonly begin: () => void;
   readonly end: () => void;
   readonly committed: () => void;
@@ -36,16 +42,24 @@ interface GroupCommitOptions {
 }
 
 /**
- * How long settlements wait for more to share their fsync with, in milliseconds; a tap's commit takes them along at once.
- * Nobody waits for a settlement but the slot that its request had.
+ * How long settlements wait for more to share their transaction with, in milliseconds; a tap's commit takes them along at
+ * once. Nobody waits for a settlement but the slot that its request had.
  */
 const COMPANY_MS = 5;
+/** After how long settlements are synced that no tap's commit took along, in milliseconds. */
+const SETTLED_SYNC_MS = 100;
 /** How long a disk that failed is left alone, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
 
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
+  /** SQLite's log, to be synced. */
+  readonly #log: number;
   #pending: Write[] = [];
+  /** Committed, and not on disk yet: those that the sync under way covers, and those after them. */
+  #syncing: readonly Write[] | undefined;
+  #unsynced: Write[] = [];
+  #lateSync: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
   #recovery: NodeJS.Timeout | undefined;
@@ -55,6 +69,8 @@ export class GroupCommit {
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
+    options.database.exec('PRAGMA synchronous = NORMAL');
+    this.#log = openSync(`${options.file}-wal`, 'r');
     if (!options.reserve.restore()) this.#failed(diskFull(options.file));
   }
 
@@ -86,8 +102,11 @@ export class GroupCommit {
     const error = this.#transact(writes);
     this.#stuck = error !== undefined;
     if (!error) {
-      for (const write of writes) write.done();
-      this.#options.finished();
+      this.#tell(writes.filter(({ failed }) => !failed));
+      const intakes = writes.filter(({ failed }) => failed);
+      this.#unsynced.push(...intakes);
+      if (intakes.length > 0) this.#sync();
+      else this.#lateSync ??= setTimeout(() => this.#sync(), SETTLED_SYNC_MS).unref();
       return;
     }
     this.#pending.unshift(...writes.filter(({ failed }) => !failed));
@@ -98,14 +117,59 @@ export class GroupCommit {
   /** Writes what was gathered, if it can, and ends all that would go on by itself. */
   close(): void {
     this.flush();
+    const writes = this.#takeUnsynced();
+    try {
+      fdatasyncSync(this.#log);
+      this.#tell(writes);
+    } catch (error) {
+      for (const write of writes) write.failed?.(this.#faultOf(error));
+    }
     clearTimeout(this.#recovery);
+    clearTimeout(this.#lateSync);
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
     this.#pending = [];
+    closeSync(this.#log);
+  }
+
+  /** Syncs the log, and tells those whose writes are on disk with that. */
+  #sync(): void {
+    if (this.#syncing) return;
+    clearTimeout(this.#lateSync);
+    this.#lateSync = undefined;
+    const writes = this.#unsynced;
+    this.#unsynced = [];
+    this.#syncing = writes;
+    fdatasync(this.#log, (error) => {
+      // A recovery or the close was faster.
+      if (this.#syncing !== writes) return;
+      this.#syncing = undefined;
+      if (error) {
+        // Committed all the same. They are told when the recovery has brought them to the disk.
+        this.#unsynced.unshift(...writes);
+        this.#failed(this.#faultOf(error));
+        return;
+      }
+      this.#tell(writes);
+      if (this.#unsynced.length > 0) this.#sync();
+    });
+  }
+
+  #takeUnsynced(): readonly Write[] {
+    const writes = [...(this.#syncing ?? []), ...this.#unsynced];
+    this.#syncing = undefined;
+    this.#unsynced = [];
+    return writes;
+  }
+
+  #tell(writes: readonly Write[]): void {
+    if (writes.length === 0) return;
+    for (const write of writes) write.done();
+    this.#options.finished();
   }
 
   #transact(writes: readonly Write[]): PusherError | undefined {
-    const { database, file, now, begin, end, committed, undone } = this.#options;
+    const { database, now, begin, end, committed, undone } = this.#options;
     try {
       database.exec('BEGIN IMMEDIATE');
       begin();
@@ -116,11 +180,15 @@ export class GroupCommit {
     } catch (error) {
       if (database.isTransaction) database.exec('ROLLBACK');
       undone();
-      return new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${describe(error)}`, error);
+      return this.#faultOf(error);
     }
-    // On disk: whatever happens from here on, it must not count as undone.
+    // Committed: whatever happens from here on, it must not count as undone.
     committed();
     return undefined;
+  }
+
+  #faultOf(error: unknown): PusherError {
+    return new PusherError('OUTBOX_UNUSABLE', `outbox ${this.#options.file} ${describe(error)}`, error);
   }
 
   #failed(error: PusherError): void {
@@ -132,14 +200,16 @@ export class GroupCommit {
   /** Makes room in the log, writes the settlements that wait, and takes new events again when there is room for both. */
   #recover(): void {
     this.#recovery = undefined;
-    const { database, file, reserve } = this.#options;
+    const { database, reserve } = this.#options;
     try {
       // Also shows whether the disk can be written at all.
       database.exec(`PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = ${userVersion(database)}`);
       this.#stuck = false;
       this.flush();
+      fdatasyncSync(this.#log);
+      this.#tell(this.#takeUnsynced());
     } catch (error) {
-      this.#fault = new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${describe(error)}`, error);
+      this.#fault = this.#faultOf(error);
       this.#stuck = true;
     }
     if (!this.#stuck && reserve.restore()) this.#fault = undefined;

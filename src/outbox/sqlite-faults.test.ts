@@ -1,10 +1,12 @@
 /** What the outbox does about a file that it can't use, a disk that fails, and a second daemon. Needs root, to mount a small disk. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { mkdir, mkdtemp, open as openFile, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { launch, until } from '../../test/support/process.ts';
 import { mountSmallDisk } from '../../test/support/tmpfs.ts';
 import { PusherError } from '../errors.ts';
@@ -252,6 +254,78 @@ describe('SQLite outbox, when something is wrong', () => {
       ['after it'],
     );
     await again.close();
+  });
+
+  describe('while the disk syncs', () => {
+    /** Lets syncs of the log wait, or fail, as `sync` says; until the test is over. */
+    function interceptSyncs(t: TestContext, sync: (done: (error: Error | null) => void) => void): void {
+      t.mock.method(fs, 'fdatasync', (_: number, done: (error: Error | null) => void) => sync(done));
+      syncBuiltinESMExports();
+      t.after(() => {
+        t.mock.restoreAll();
+        syncBuiltinESMExports();
+      });
+    }
+    const ids = (list: readonly Stored[]) => list.map(({ eventId }) => eventId);
+
+    it('neither acknowledges nor publishes what a loss of power could undo, and loses no order', async (t) => {
+      const syncs: ((error: Error | null) => void)[] = [];
+      interceptSyncs(t, (done) => syncs.push(done));
+      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const done: string[] = [];
+      const commit = async (id: string) => {
+        await outbox.commit({ ...intake(notification(id)), position: POSITION });
+        done.push(id);
+      };
+      const first = commit('first');
+      await until('the first sync', () => syncs.length === 1);
+      const rest = [commit('second'), commit('third')];
+      await until('all to be committed', () => outbox.state().topics[0]?.depth === 3);
+      assert.deepEqual(await outbox.take(TOPIC, 10), []);
+      outbox.rewind();
+      assert.deepEqual(await outbox.take(TOPIC, 10), [], 'nor is it read from the file');
+      assert.equal(outbox.positionOf('s', 'x'), 0);
+      assert.deepEqual(done, []);
+      syncs[0]?.(null);
+      await first;
+      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['first']);
+      assert.deepEqual(done, ['first']);
+      // What was committed meanwhile shares one.
+      assert.equal(syncs.length, 2);
+      syncs[1]?.(null);
+      await Promise.all(rest);
+      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['second', 'third']);
+      assert.equal(outbox.positionOf('s', 'x'), 5);
+      await outbox.close();
+    });
+
+    it('strikes out what SNS has without waiting for it', async (t) => {
+      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      await outbox.commit(intake(notification('delivered')));
+      interceptSyncs(t, () => undefined);
+      const [row] = (await outbox.take(TOPIC, 1)) as [Stored];
+      await outbox.settle([{ notification: row }]);
+      assert.equal(outbox.state().topics[0]?.depth, 0);
+      await outbox.close();
+    });
+
+    it('acknowledges after a sync that failed only what another way has brought to the disk', async (t) => {
+      let failures = 0;
+      interceptSyncs(t, (done) => {
+        failures += 1;
+        done(Object.assign(new Error('i/o error, fdatasync'), { code: 'EIO' }));
+      });
+      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const committed = outbox.commit(intake(notification('kept')));
+      await until('the fault to show', () => outbox.state().fault !== undefined);
+      assert.equal(outbox.state().fault, `outbox ${file} can't be used: i/o error, fdatasync`);
+      await assert.rejects(outbox.commit(intake(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
+      await committed;
+      await until('the fault to be over', () => outbox.state().fault === undefined);
+      assert.equal(failures, 1);
+      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['kept']);
+      await outbox.close();
+    });
   });
 
   it('fails a whole group and keeps nothing of it when the disk fails it', async () => {

@@ -1,7 +1,9 @@
 /**
  * The embedded outbox: one SQLite file.
  *
- * Maintained invariant: `#depth`, `#positions` and `#queues` change only after the transaction that they mirror.
+ * Maintained invariants:
+ * - `#depth` changes with the transaction that it mirrors; `#positions` and `#queues` only when that is on disk, so that
+ *   nothing is published or taken for a duplicate which a loss of power could undo.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { PusherError } from '../errors.ts';
@@ -76,11 +78,13 @@ class SqliteOutbox implements Outbox {
   readonly #listeners = new Set<() => void>();
   readonly #writer: GroupCommit;
   #lastSeq: number;
-  /** As it was before the transaction that is being written. */
+  /** The last number that is on disk. */
+  #syncedSeq: number;
+  /** As `#lastSeq` was before the transaction that is being written. */
   #seqBefore = 0;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
-  /** Whether the transaction that was written just now brought notifications. */
+  /** Whether what came to the disk just now brought notifications. */
   #brought = false;
   #bytes = 0;
   #pageSize: number;
@@ -95,12 +99,13 @@ class SqliteOutbox implements Outbox {
     this.deadLetters = deadLettersOn(database);
     this.#pageSize = pragma(database, 'page_size');
     this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
+    this.#syncedSeq = this.#lastSeq;
     this.#forgetOldEpochs();
     this.#shelf = {
       read: (topic, after, upTo, limit) =>
         (this.#sql.read.all(after, upTo, topic, limit) as unknown as Row[]).map(toStored),
       next: (after) => this.#sql.next.get(after)?.seq as number | undefined,
-      last: () => this.#lastSeq,
+      last: () => this.#syncedSeq,
       closed: () => this.#closed,
     };
     for (const { id, arn, depth } of database.prepare('SELECT id, arn, depth FROM topic').all()) {
@@ -158,6 +163,7 @@ class SqliteOutbox implements Outbox {
       },
       done: () => {
         if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
+        this.#syncedSeq = stored.at(-1)?.seq ?? this.#syncedSeq;
         for (const notification of stored) this.#enqueue(notification);
         this.#brought ||= stored.length > 0;
         resolve();

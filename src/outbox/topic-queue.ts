@@ -1,8 +1,8 @@
 /**
  * What is next of one topic.
  *
- * Maintained invariant: a queue that is not behind holds, in order, every notification of its topic that was committed
- * and not yet taken.
+ * Maintained invariant: a queue that is not behind holds, in order, every notification of its topic that came to the disk
+ * and was not yet taken.
  *
  * The newest notifications are handed on from memory while the topic's publisher keeps up. When it does not (a pause, an
  * outage, a start with a backlog) the queue forgets them and reads from disk until it has caught up.
@@ -16,7 +16,7 @@ export interface Shelf {
   read(topic: number, after: number, upTo: number, limit: number): Stored[];
   /** The lowest number above `after`, of any topic; undefined when there is none. */
   next(after: number): number | undefined;
-  /** The highest number that was committed. */
+  /** The highest number that is on disk. */
   last(): number;
   closed(): boolean;
 }
@@ -44,7 +44,7 @@ export class TopicQueue {
     this.#behind = behind;
   }
 
-  /** A notification was committed. */
+  /** A notification came to the disk. */
   push(notification: Stored): void {
     if (this.#behind) return;
     this.#waiting.push(notification);
@@ -73,13 +73,14 @@ export class TopicQueue {
 
   async #read(limit: number): Promise<Stored[]> {
     while (!this.#shelf.closed()) {
-      const end = this.#cursor + READ_WINDOW;
+      const last = this.#shelf.last();
+      const end = Math.min(this.#cursor + READ_WINDOW, last);
       const found = this.#shelf.read(this.topic, this.#cursor, end, limit);
       this.#cursor = found.length === limit ? (found.at(-1)?.seq ?? end) : end;
-      // Nothing can be committed between this and the next commit's push: all of it runs in one turn.
-      if (this.#cursor >= this.#shelf.last()) this.#behind = false;
+      // Nothing can come to the disk between this and the next push: all of it runs in one turn.
+      if (this.#cursor >= last) this.#behind = false;
       if (found.length > 0 || !this.#behind) return found;
-      this.#cursor = (this.#shelf.next(this.#cursor) ?? this.#shelf.last() + 1) - 1;
+      this.#cursor = (this.#shelf.next(this.#cursor) ?? last + 1) - 1;
       // A million rows of other topics are looked through in many turns.
       await nextTurn();
     }
