@@ -324,16 +324,21 @@ class SnsPublisher implements Publisher {
       metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
       return batch.map((entry) => [entry, verdict] as const);
     }
-    return batch.map((entry, index) => {
+    let delivered = 0;
+    const answers = batch.map((entry, index) => {
       const failure = outcome.entries[index];
       const verdict = failure && verdictOf(failure);
-      metrics.outcome(topic.arn, verdict?.kind ?? 'delivered', verdict?.reason ?? '', 1);
-      if (!verdict) {
+      if (verdict) {
+        metrics.outcome(topic.arn, verdict.kind, verdict.reason, 1);
+      } else {
+        delivered += 1;
         metrics.delivered(topic.arn, finished - entry.notification.at);
         onDelivered?.(entry.notification, finished);
       }
-      return [entry, verdict];
+      return [entry, verdict] as const;
     });
+    if (delivered > 0) metrics.outcome(topic.arn, 'delivered', '', delivered);
+    return answers;
   }
 
   /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */
