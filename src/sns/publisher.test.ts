@@ -465,8 +465,10 @@ describe('the publisher', () => {
         if (request === 'down') return { failure: DOWN };
         if (request === 'denied') return { failure: DENIED };
         if (request === 'throttled') return { failure: THROTTLED };
-        if (request === 'lost') entries.forEach(finish);
-        if (request === 'lost') return { failure: DOWN };
+        if (request === 'lost') {
+          entries.forEach(finish);
+          return { failure: DOWN };
+        }
         if (request === 'poison') {
           if (entries.length === 1) entries.forEach(finish);
           return { failure: POISON };
