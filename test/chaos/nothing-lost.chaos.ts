@@ -11,7 +11,7 @@ import { type Random, randomOf, whole } from './random.ts';
 import { POOL_SIZE, plantedLetters, type Scene, setScene, TOPICS } from './scene.ts';
 
 const SEED = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 1_000_000));
-const EVENTS = Number(process.env.CHAOS_EVENTS ?? 40_000);
+const EVENTS = Number(process.env.CHAOS_EVENTS ?? 30_000);
 const KILLS = 24;
 /** Planted events of each kind, where there are enough to hold them. */
 const FLAWS = Math.min(10, Math.floor(EVENTS / 40));
