@@ -8,9 +8,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { startCollector } from '../support/collector.ts';
 import { BIN, createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
 import { freePorts, launch } from '../support/process.ts';
+import { startProsody } from '../support/prosody.ts';
 import { startSns } from '../support/sns.ts';
+import { connect } from '../support/xmpp.ts';
 
 const ADAPTERS = fileURLToPath(new URL('../../adapters', import.meta.url));
 const digest = async (file: string) =>
@@ -71,7 +74,8 @@ describe('adapter install', () => {
     assert.match(output, /modules_enabled = \{ "event_pusher" \}/);
   });
 
-  it("uses the daemon's address and secret where there is a configuration", async () => {
+  /** A daemon's configuration, whose secret is `known`. */
+  async function configuration(listen: string): Promise<string> {
     const file = path.join(folder, 'pusher.toml');
     await writeFile(
       file,
@@ -82,15 +86,37 @@ describe('adapter install', () => {
        secret_access_key = "b"
        account_id = "123456789012"
        [tap.http]
-       listen = "[::1]:6000"
+       listen = "${listen}"
        secret = "known"`,
     );
+    return file;
+  }
+
+  it("uses the daemon's address and secret where there is a configuration", async () => {
+    const file = await configuration('[::1]:6000');
     const { code, output } = await install(['prosody', '--to', 'mods', '--config', file]);
     assert.equal(code, 0, output);
     assert.match(output, /event_pusher_url = "http:\/\/\[::1\]:6000\/v1\/events"/);
     assert.match(output, /event_pusher_secret = "known"/);
     assert.match(output, /plugin_paths/);
     assert.doesNotMatch(output, /Write into .*pusher\.toml/);
+  });
+
+  it('prints all that Prosody has to be told', async () => {
+    await using tap = await startCollector({ secret: 'known' });
+    const file = await configuration(new URL(tap.url).host);
+    const { output } = await install(['prosody', '--to', 'mods', '--config', file]);
+    const printed = output.split('\n').filter((line) => /^ {2}\w+ = /.test(line));
+    const isGlobal = (line: string) => line.includes('plugin_paths');
+    await using server = await startProsody({
+      url: '',
+      adapter: false,
+      globalSettings: printed.filter(isGlobal).join('\n'),
+      settings: printed.filter((line) => !isGlobal(line)).join('\n'),
+    });
+    const alice = await connect(server, 'alice', 'phone');
+    await alice.logout();
+    await tap.wait('online and offline', () => tap.events.length === 2);
   });
 
   it('installs the package for ejabberdctl, with its options, and leaves them alone the next time', async () => {

@@ -1,9 +1,11 @@
 /** Prosody's adapter: the contract, and what its queue of files and its module loader owe besides. */
 import assert from 'node:assert/strict';
-import { appendFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { type Element, parse } from 'ltx';
+import { makeCertificate } from '../support/certificate.ts';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
 import { type Prosody, startProsody } from '../support/prosody.ts';
@@ -103,6 +105,13 @@ describe('prosody: the module', () => {
     await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
   });
 
+  test('a BOSH client that asks no more goes offline when its time is over', async () => {
+    await using own = await startProsody({ url: tap.url, globalSettings: 'bosh_max_inactivity = 1' });
+    const alice = await connect(own, someone('alice'), 'web', { via: 'bosh' });
+    alice.cut();
+    await expectEvents(own, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+  });
+
   test('a secret changed in the configuration counts after a reload of it', async () => {
     await using other = await startCollector({ secret: 'fresh' });
     await using own = await startProsody({ url: other.url });
@@ -158,6 +167,18 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
+  test('a full queue is logged at once, and then once a minute with how many it was', async () => {
+    await using own = await startProsody({ url: tap.url, queueMax: 1 });
+    await tap.refuse();
+    const alice = await connect(own, someone('alice'), 'phone');
+    for (let index = 0; index < 20; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });
+    await settle(alice);
+    assert.equal(own.log().match(/The queue is full/g)?.length, 1);
+    assert.match(own.log(), /The queue is full \(event_pusher_queue_max\): 1 event\(s\) dropped/);
+    await own.stop();
+    await tap.listen();
+  });
+
   test('offline is told before the server is gone, while the tap is there', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     const web = await connect(server, someone('bob'), 'web', { via: 'bosh' });
@@ -173,6 +194,59 @@ describe('prosody: the module', () => {
     const alice = await connect(bad, 'alice', 'phone');
     await alice.logout();
   });
+});
+
+describe('prosody: https', () => {
+  const dirs: string[] = [];
+  after(async () => {
+    for (const dir of dirs) await rm(dir, { recursive: true, force: true });
+  });
+
+  /** A certificate, and the lines with which Prosody trusts it. */
+  async function certified(name: string): Promise<{ tls: { cert: Buffer; key: Buffer }; globalSettings: string }> {
+    const dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
+    dirs.push(dir);
+    // Prosody's user has to read it.
+    await chmod(dir, 0o755);
+    return { tls: await makeCertificate(dir, name), globalSettings: `ssl = { cafile = "${join(dir, 'cert.pem')}" }` };
+  }
+
+  test('batches come over it where authority and name are right', async () => {
+    const { tls, globalSettings } = await certified('DNS:127.0.0.1');
+    await using tap = await startCollector({ tls });
+    await using server = await startProsody({ url: tap.url, globalSettings });
+    const alice = await connect(server, someone('alice'), 'phone');
+    // More than one record, and more than a socket takes at once.
+    const body = 'x'.repeat(100_000);
+    for (let index = 0; index < 20; index++) await post(alice, { to: 'bob@localhost', body: `${index} ${body}` });
+    await alice.logout();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare],
+      [
+        `+${alice.jid} 1`,
+        ...Array.from({ length: 20 }, (_, index) => `chat ${alice.jid} > bob@localhost: ${index} ${body}`),
+        `-${alice.jid} 0`,
+      ],
+    );
+    expectSound(tap);
+  });
+
+  for (const [what, name, trusted] of [
+    ['an authority that Prosody does not know', 'DNS:127.0.0.1', false],
+    ['a certificate of another name', 'DNS:localhost', true],
+  ] as const) {
+    test(`nothing is sent to ${what}`, async () => {
+      const { tls, globalSettings } = await certified(name);
+      await using tap = await startCollector({ tls });
+      await using server = await startProsody({ url: tap.url, ...(trusted && { globalSettings }) });
+      const alice = await connect(server, someone('alice'), 'phone');
+      await until('the log line', () => /Cannot deliver to https:.*certificate/.test(server.log()));
+      assert.deepEqual(tap.requests, []);
+      await alice.closeStream();
+    });
+  }
 });
 
 describe('prosody: the files of the queue', () => {
@@ -240,9 +314,15 @@ describe('prosody: the files of the queue', () => {
     expectSound(tap);
   });
 
-  test('after another boot of the machine the numbers begin anew, and what was left comes under the old ones', async () => {
+  test('after another boot of the machine: numbers begin anew, what was left comes under the old ones, open sessions end once', async () => {
     const before = epochs();
-    await leave('one');
+    const open = await connect(server, someone('open'), 'phone');
+    await message(alice, { to: 'bob@localhost', body: 'zero' });
+    await fence(server, tap);
+    await tap.refuse();
+    await message(alice, { to: 'bob@localhost', body: 'one' });
+    await until('it to be on disk', async () => (await readFile(await newest(), 'utf8')).includes('"body":"one"'));
+    await server.kill();
     for (const name of await segments()) {
       const file = join(server.queueDir, name);
       const text = await readFile(file, 'utf8');
@@ -251,9 +331,14 @@ describe('prosody: the files of the queue', () => {
       await writeFile(file, fields.join('\t') + text.slice(text.indexOf('\n')));
     }
     await restart();
-    assert.deepEqual(told(), [chat('one')]);
-    assert.equal(eventsOf(tap, alice.bare)[0]!.epoch, before.at(-1));
+    assert.deepEqual(told(), [chat('zero'), chat('one')]);
+    assert.equal(eventsOf(tap, alice.bare).at(-1)!.epoch, before.at(-1));
+    assert.deepEqual(eventsOf(tap, open.bare).map(inShort), [`+${open.jid} 1`, `-${open.jid} 0`]);
     assert.equal(epochs().length, before.length + 1);
+    await server.kill();
+    await server.start();
+    await fence(server, tap);
+    assert.equal(eventsOf(tap, open.bare).length, 2);
     expectSound(tap);
   });
 
@@ -288,6 +373,25 @@ describe('prosody: the files of the queue', () => {
     await rm(server.queueDir, { recursive: true });
     await restart();
     assert.equal(epochs().length, before.length + 1);
+    expectSound(tap);
+  });
+
+  test('a long outage of short messages is made up for in large batches, or in such as the tap takes', async () => {
+    await fence(server, tap);
+    await tap.refuse();
+    const bodies = Array.from({ length: 5_000 }, (_, index) => `${index}`);
+    // As they come, and not all in one go, so that they are written in parts.
+    for (let first = 0; first < bodies.length; first += 250) {
+      for (const body of bodies.slice(first, first + 250)) await post(alice, { to: 'bob@localhost', body });
+      await settle(alice);
+    }
+    tap.fault = { kind: 'too-large', above: 300 };
+    await tap.listen();
+    await tap.wait('the first of them', () => told().length > 1_000);
+    tap.fault = undefined;
+    await fence(server, tap);
+    assert.deepEqual(told(), bodies.map(chat));
+    assert.ok(tap.requests.some(({ status, count }) => status === 200 && count > 500));
     expectSound(tap);
   });
 

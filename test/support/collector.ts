@@ -7,6 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import https from 'node:https';
 import { parse } from 'ltx';
 import { freePorts, until } from './process.ts';
 
@@ -85,11 +86,19 @@ interface Queue {
   busy: boolean;
 }
 
-const maxEvents = 500;
+/** What the protocol allows. */
+const maxEvents = 1_000;
 /** About 1 MiB: what the adapters aim at, and a single event's worth beyond it. */
 const maxBytes = 1_400_000;
 
-export async function startCollector({ secret = 'secret' } = {}): Promise<Collector> {
+export interface CollectorOptions {
+  /** What it wants as the bearer's token; `secret` when left out. */
+  secret?: string;
+  /** Makes it speak https. */
+  tls?: { key: Buffer; cert: Buffer };
+}
+
+export async function startCollector({ secret = 'secret', tls }: CollectorOptions = {}): Promise<Collector> {
   const [port] = await freePorts(1);
   const events: CollectedEvent[] = [];
   const holes: { source: string; epoch: string; from: number; to: number }[] = [];
@@ -179,7 +188,7 @@ export async function startCollector({ secret = 'secret' } = {}): Promise<Collec
   }
 
   const collector: Collector = {
-    url: `http://127.0.0.1:${port}/v1/events`,
+    url: `${tls ? 'https' : 'http'}://127.0.0.1:${port}/v1/events`,
     secret,
     events,
     holes,
@@ -190,14 +199,15 @@ export async function startCollector({ secret = 'secret' } = {}): Promise<Collec
     fault: undefined,
     async listen() {
       if (server) return;
-      server = http.createServer((request, response) => {
+      const serve: http.RequestListener = (request, response) => {
         take(request, response).catch((error: unknown) => {
           // A sender killed in the middle of its request breaks no rule.
           if (!request.complete) return;
           violations.push(error);
           response.destroy();
         });
-      });
+      };
+      server = tls ? https.createServer(tls, serve) : http.createServer(serve);
       await new Promise<void>((resolve) => server!.listen(port, '127.0.0.1', resolve));
     },
     async refuse() {

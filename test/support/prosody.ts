@@ -21,7 +21,12 @@ export interface Prosody extends XmppServer {
   reconfigure(options: Partial<ServerOptions>): Promise<void>;
 }
 
-export async function startProsody(options: ServerOptions): Promise<Prosody> {
+export interface ProsodyOptions extends ServerOptions {
+  /** More lines for the global part of its configuration. */
+  globalSettings?: string;
+}
+
+export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
   const dir = await mkdtemp(join(tmpdir(), 'prosody-'));
   const configFile = join(dir, 'prosody.cfg.lua');
   const [c2sPort, httpPort] = (await freePorts(2)) as [number, number];
@@ -104,7 +109,7 @@ async function giveAway(place: string): Promise<void> {
   for (const name of inside) await chown(join(place, name), owner, owner);
 }
 
-function configuration(dir: string, c2sPort: number, httpPort: number, options: ServerOptions): string {
+function configuration(dir: string, c2sPort: number, httpPort: number, options: ProsodyOptions): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5, answerSeconds } = options;
   const modules = ['roster', 'saslauth', 'disco', 'ping', 'presence', 'message', 'iq', 'offline', 'carbons', 'smacks'];
   modules.push('bosh', 'websocket', 'admin_shell', 'posix');
@@ -128,6 +133,7 @@ authentication = "insecure"; insecure_open_authentication = "Yes please, I know 
 storage = "memory"; log = { { levels = { min = "info" }, to = "console" } }
 smacks_hibernation_time = ${resumeSeconds}
 limits = {}; c2s_close_timeout = 1
+${options.globalSettings ?? ''}
 VirtualHost "localhost"
 ${options.adapter === false ? '' : pusher.filter(Boolean).join('\n')}
 ${options.settings ?? ''}
