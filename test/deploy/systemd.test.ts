@@ -90,12 +90,25 @@ describe('the daemon under systemd', () => {
     assert.match(said()[0] ?? '', /^READY=1\nSTATUS=ready$/);
     await until('signs of life', () => count('WATCHDOG=1') >= 2);
 
+    /** The same clock as systemd's, in microseconds. */
+    const monotonic = () => Number(process.hrtime.bigint() / 1_000n);
+    const before = monotonic();
     process.kill(child.pid, 'SIGHUP');
     await until('the end of the reload', () => count('READY=1') === 2);
-    const reloading = said().findIndex((message) => /^RELOADING=1\nMONOTONIC_USEC=\d+$/.test(message));
+    const reloading = said().findIndex((message) => message.startsWith('RELOADING=1'));
     assert.ok(reloading > 0 && said().findLastIndex((message) => message.startsWith('READY=1')) > reloading);
+    const [, at] = /^RELOADING=1\nMONOTONIC_USEC=(\d+)$/.exec(said()[reloading] ?? '') ?? [];
+    assert.ok(Number(at) >= before && Number(at) <= monotonic(), `${at} is no time between ${before} and now`);
+
+    // A reload that fails is over too, or `systemctl reload` would wait for ever.
+    await writeFile(daemon.configFile, 'not toml');
+    process.kill(child.pid, 'SIGHUP');
+    await until('the end of the reload that failed', () => count('READY=1') === 3);
+    assert.match(child.output(), /not reloaded: all stays as it was/);
 
     await child.end('SIGTERM');
     await until('the stop', () => count('STOPPING=1') === 1);
+    assert.equal(said().at(-1), 'STOPPING=1');
+    assert.equal(await child.exited, 0);
   });
 });
