@@ -7,7 +7,7 @@ export interface AwsCredentials {
   readonly sessionToken?: string | undefined;
 }
 
-export type SignedHeaders = {
+type SignedHeaders = {
   readonly host: string;
   readonly 'content-type': string;
   readonly 'x-amz-date': string;
