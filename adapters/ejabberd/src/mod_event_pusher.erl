@@ -1,9 +1,10 @@
 %%% xmpp-event-pusher's adapter for ejabberd: tells the daemon who came online or went offline and which chat and
 %%% group messages were sent, at least once and in order, by the tap protocol (docs/tap-protocol.md).
 %%%
-%%% One process for each virtual host and node. The hooks only send it a message.
+%%% One process for each virtual host and node. The hooks put what they see into a table, the inbox, and the first one
+%%% says so to the process: a message for each event would wake it for each, which costs more than all else it does.
 %%%
-%%%   hooks --> items (20 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
+%%%   hooks --> inbox (30 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
 %%%
 %%% Maintained invariants:
 %%%  - An event is sent only after it was committed under its number: a number never stands for two events.
@@ -24,7 +25,7 @@
 -export([census/3]).
 
 %% How long events gather before they are committed together.
--define(GROUP_MS, 20).
+-define(GROUP_MS, 30).
 %% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
 -define(ACK_MS, 200).
 %% How long a group waits for the cluster to count sessions, at the first time and later. Without an answer the
@@ -33,8 +34,9 @@
 -define(COUNT_MS, 1000).
 %% How long a resumed session's former process is remembered, until the new one (perhaps on another node) took over.
 -define(HANDOVER_MS, 10000).
-%% A batch: what the protocol allows is more, but small batches keep the daemon's other sources moving.
--define(BATCH_EVENTS, 500).
+%% A batch: as many events as the protocol allows, for the price is by the batch; but fewer bytes than it allows keep
+%% the daemon's other sources moving.
+-define(BATCH_EVENTS, 1000).
 -define(BATCH_BYTES, 1048576 - 2048).
 %% A stanza that makes an event larger than this is left out of it: the daemon takes 4 MiB.
 -define(EVENT_BYTES, 3145728).
@@ -49,11 +51,12 @@
 -define(SEGMENT_BYTES, 8388608).
 -define(SESSIONS, event_pusher_session).
 -define(CLAIMS, event_pusher_claim).
-%% The gauge, an array of atomics that the hooks share with the process: events held anywhere (mailbox, memory,
-%% disk), the most that may be, events dropped since the process last looked.
+%% The gauge, an array of atomics that the hooks share with the process: events held anywhere (inbox, memory, disk),
+%% the most that may be, events dropped since the process last looked, whether it was told to look into the inbox.
 -define(HELD, 1).
 -define(MAX, 2).
 -define(DROPPED, 3).
+-define(TOLD, 4).
 
 %%%------------------------------------------------------------------------------------------------------- gen_mod
 
@@ -67,7 +70,8 @@ stop(Host) ->
     gen_mod:stop_child(?MODULE, Host).
 
 reload(Host, NewOpts, _OldOpts) ->
-    gen_server:cast(proc(Host), {reload, NewOpts}).
+    proc(Host) ! {reload, NewOpts},
+    ok.
 
 depends(_Host, _Opts) ->
     [].
@@ -99,7 +103,7 @@ mod_doc() ->
 mod_status() ->
     Held = [io_lib:format("~ts: ~B", [Host, max(0, atomics:get(Gauge, ?HELD))])
             || Host <- ejabberd_option:hosts(),
-               Gauge <- [persistent_term:get({?MODULE, Host}, none)], Gauge =/= none],
+               {Gauge, _} <- [persistent_term:get({?MODULE, Host}, none)]],
     lists:flatten(["events not yet delivered: " | lists:join(", ", Held)]).
 
 proc(Host) ->
@@ -122,35 +126,47 @@ hooks(AddOrDelete, Host) ->
 %% send in a user's name: no session sent these, and there is no full JID to tell.
 user_send_packet({Packet, #{sid := _, jid := JID}} = Acc) when element(1, Packet) =:= message ->
     case xmpp:get_type(Packet) of
-        Type when Type =:= chat; Type =:= groupchat -> report_message(Type, Packet, jid:tolower(JID));
+        Type when Type =:= chat; Type =:= groupchat -> report_message(Type, Packet, JID);
         _ -> ok
     end,
     Acc;
 user_send_packet(Acc) ->
     Acc.
 
-report_message(Type, Packet, {_, Host, _} = From) ->
+report_message(Type, Packet, JID) ->
     Xml = xmpp:encode(Packet),
     case fxml:get_subtag(Xml, <<"body">>) of
         false -> ok;
         Body ->
-            Gauge = persistent_term:get({?MODULE, Host}),
+            {_, Host, _} = jid:tolower(JID),
+            {Gauge, _} = Inbox = persistent_term:get({?MODULE, Host}),
             case admit(Gauge) of
-                true -> cast(Host, {message, message_json(Type, From, Packet, Xml, fxml:get_tag_cdata(Body))});
+                true -> put_into(Inbox, {message, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))});
                 %% One marker for all that are dropped until it is seen: it says where in the order they were.
-                false -> atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso cast(Host, dropped)
+                false -> atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Inbox, dropped)
             end
     end.
 
 %% The JSON is made here, where many processes share the work, and not in the one process of the queue.
-message_json(Type, {_, Host, _} = From, Packet, Xml, Body) ->
-    Event = [<<"{\"kind\":\"message\",\"at\":">>, integer_to_binary(now_ms()), <<",\"host\":">>, text(Host),
-             <<",\"type\":\"">>, atom_to_binary(Type, utf8), <<"\",\"from\":">>, text(jid:encode(From)),
-             <<",\"to\":">>, text(jid:encode(jid:tolower(xmpp:get_to(Packet)))),
+message_json(Type, JID, Packet, Xml, Body) ->
+    Event = [<<"{\"kind\":\"message\",\"at\":">>, integer_to_binary(now_ms()), sender(JID),
+             <<",\"type\":\"">>, atom_to_binary(Type, utf8),
+             <<"\",\"to\":">>, text(jid:encode(jid:tolower(xmpp:get_to(Packet)))),
              stanza_id(xmpp:get_id(Packet)), <<",\"body\":">>, text(Body)],
     case iolist_to_binary([Event, <<",\"stanza\":">>, text(fxml:element_to_binary(Xml)), $}]) of
         Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
         _ -> iolist_to_binary([Event, $}])
+    end.
+
+%% Is the same in all that a session sends, and is kept in its process.
+sender(JID) ->
+    case get(?MODULE) of
+        {JID, Text} -> Text;
+        _ ->
+            {_, Host, _} = From = jid:tolower(JID),
+            Text = iolist_to_binary([<<",\"host\":">>, text(Host), <<",\"from\":">>, text(jid:encode(From))]),
+            put(?MODULE, {JID, Text}),
+            Text
     end.
 
 stanza_id(<<>>) -> [];
@@ -188,12 +204,19 @@ c2s_terminated(State, _Reason) ->
 %% The process, not the JID, says which session it is: for a moment a replaced session and its successor share the JID.
 tell(What, JID) ->
     {_, Host, _} = USR = jid:tolower(JID),
-    cast(Host, {What, now_ms(), self(), USR}).
+    put_into(persistent_term:get({?MODULE, Host}), {What, now_ms(), self(), USR}).
 
-cast(Host, Message) ->
-    gen_server:cast(proc(Host), Message).
+%% The table is gone while the process starts again; what it misses of sessions it finds out then.
+put_into({Gauge, Proc}, Item) ->
+    try
+        ets:insert(Proc, {erlang:unique_integer([monotonic]), Item}),
+        atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0 andalso (Proc ! look),
+        ok
+    catch
+        error:badarg -> ok
+    end.
 
-%% One more event, if the queue has room for it. Bounds the mailbox too.
+%% One more event, if the queue has room for it. Bounds the inbox too.
 admit(Gauge) ->
     case atomics:add_get(Gauge, ?HELD, 1) > atomics:get(Gauge, ?MAX) of
         true ->
@@ -207,15 +230,15 @@ admit(Gauge) ->
 %% `pids`, `jids` and `handover` are the sessions as they are now; the queue's ledger is what is committed of them.
 init([Host, Opts]) ->
     process_flag(trap_exit, true),
-    process_flag(message_queue_data, off_heap),
     Run = run_id(),
-    S0 = #{host => Host, run => Run, gauge => gauge(Host), pids => #{}, jids => #{}, handover => #{},
+    Inbox = ets:new(proc(Host), [named_table, public, ordered_set, {write_concurrency, true}]),
+    S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
            items => [], timer => none, waiting => none, asked => 0, late => false, counted => false,
            queue => none, next => 1, unwritten => [], sending => none, pause => none, limit => ?BATCH_EVENTS,
            backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none, dropped => 0, logged => #{},
            stopping => false},
     S1 = start_census(configure(Opts, S0)),
-    atomics:put(maps:get(gauge, S1), ?HELD, 0),
+    [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
     erlang:send_after(?TICK_MS, self(), tick),
     hooks(add, Host),
     {ok, send(open_queue(S1))}.
@@ -240,49 +263,40 @@ run_id() ->
 
 gauge(Host) ->
     case persistent_term:get({?MODULE, Host}, none) of
-        none ->
-            Gauge = atomics:new(3, [{signed, true}]),
-            persistent_term:put({?MODULE, Host}, Gauge),
-            Gauge;
-        Gauge -> Gauge
+        {Gauge, _} -> Gauge;
+        _ ->
+            Gauge = atomics:new(4, [{signed, true}]),
+            persistent_term:put({?MODULE, Host}, {Gauge, proc(Host)}),
+            Gauge
     end.
 
 handle_call(_Request, _From, S) ->
     {reply, unknown, S}.
 
-handle_cast({message, Json}, S) ->
-    {noreply, add({message, Json}, S)};
-handle_cast(dropped, S) ->
-    {noreply, add(dropped, S)};
-handle_cast({available, At, Pid, USR}, S) ->
-    {noreply, available(At, Pid, USR, S)};
-handle_cast({unavailable, At, Pid, _USR}, S) ->
-    {noreply, unavailable(At, Pid, S)};
-handle_cast({handed_over, At, Pid, USR}, S) ->
-    {noreply, handed_over(At, Pid, USR, S)};
-handle_cast({resumed, At, Pid, USR}, S) ->
-    {noreply, resumed(At, Pid, USR, S)};
-handle_cast({reload, Opts}, S) ->
-    {noreply, send(resume_sending(configure(Opts, S)))};
 handle_cast(_, S) ->
     {noreply, S}.
 
+handle_info(look, S) ->
+    {noreply, arm(?GROUP_MS, S)};
 handle_info(flush, S) ->
-    {noreply, flush(S#{timer := none})};
+    {noreply, flush(S)};
+handle_info({reload, Opts}, S) ->
+    {noreply, send(resume_sending(configure(Opts, S)))};
 handle_info({counted, Id, Counts}, S) ->
     {noreply, counted(Id, Counts, S)};
 handle_info({count_late, Id}, #{waiting := {Id, Items}, host := Host} = S) ->
     log_seldom(late, warning, "~ts: the cluster is slow; events go without the number of sessions", [Host], S),
-    {noreply, write(Items, unknown, S#{waiting := none, late := true})};
+    {noreply, answered_for(Items, unknown, S#{late := true})};
 handle_info({claimed, Left}, S) ->
     %% Sessions of a node that died: nobody else tells of them.
     {noreply, lists:foldl(fun({USR, Count}, Acc) -> add({gone, now_ms(), USR, Count}, Acc) end, S, Left)};
 handle_info({'DOWN', _, process, Pid, _}, S) ->
-    {noreply, unavailable(now_ms(), Pid, S)};
-handle_info({handover_over, Ref, USR, At}, #{handover := Handover} = S) ->
-    case Handover of
-        #{USR := {Ref, _}} -> {noreply, add({expire, At, Ref, USR}, S#{handover := maps:remove(USR, Handover)})};
-        _ -> {noreply, S}
+    {noreply, unavailable(now_ms(), Pid, look(S))};
+handle_info({handover_over, Ref, USR, At}, S) ->
+    case look(S) of
+        #{handover := #{USR := {Ref, _}} = Handover} = S1 ->
+            {noreply, add({expire, At, Ref, USR}, S1#{handover := maps:remove(USR, Handover)})};
+        S1 -> {noreply, S1}
     end;
 handle_info({http, {Id, Result}}, #{sending := {Id, _, _}} = S) ->
     {noreply, answered(Result, S)};
@@ -305,7 +319,7 @@ handle_info({'EXIT', Census, Reason}, #{census := Census, host := Host} = S) ->
     erlang:send_after(?DISK_RETRY_MS, self(), restart_census),
     S1 = S#{census := none, late := true},
     case S of
-        #{waiting := {_, Items}} -> {noreply, write(Items, unknown, S1#{waiting := none})};
+        #{waiting := {_, Items}} -> {noreply, answered_for(Items, unknown, S1)};
         _ -> {noreply, S1}
     end;
 handle_info(restart_census, S) ->
@@ -316,11 +330,11 @@ handle_info(_, S) ->
 code_change(_OldVersion, S, _Extra) ->
     {ok, S}.
 
-%% ejabberd stops sessions and modules nearly at once. What is in the mailbox counts; then each session that the
-%% ledger still has ends with the server. Sessions live on when only this module is restarted.
+%% ejabberd stops sessions and modules nearly at once. What is in the inbox and the mailbox counts; then each session
+%% that the ledger still has ends with the server. Sessions live on when only this module is restarted.
 terminate(_Reason, #{host := Host, profile := Profile} = S) ->
     hooks(delete, Host),
-    S1 = pump(fun(_) -> false end, 0, S#{stopping := true}),
+    S1 = look(pump(fun(_) -> false end, 0, S#{stopping := true})),
     S2 = case is_server_stopping(Host) of
              true -> end_all(S1);
              false -> S1
@@ -349,9 +363,6 @@ pump_until(Done, Deadline, S) ->
         true -> S;
         false ->
             receive
-                {'$gen_cast', Message} ->
-                    {noreply, S1} = handle_cast(Message, S),
-                    pump_until(Done, Deadline, S1);
                 Message ->
                     {noreply, S1} = handle_info(Message, S),
                     pump_until(Done, Deadline, S1)
@@ -485,13 +496,32 @@ arm(Ms, #{timer := {Timer, Longer}} = S) when Ms < Longer ->
 arm(_, S) ->
     S.
 
+%% Takes what the hooks have put into the inbox. Smallest first, one by one: so what a session's process puts in later is
+%% never taken before what it put in earlier. What comes in after the beginning of this tells anew.
+look(#{gauge := Gauge, inbox := Inbox} = S) ->
+    atomics:put(Gauge, ?TOLD, 0),
+    look(ets:first(Inbox), erlang:unique_integer([monotonic]), Inbox, S).
+
+look(Key, Last, Inbox, S) when Key < Last ->
+    [{_, Item}] = ets:take(Inbox, Key),
+    look(ets:first(Inbox), Last, Inbox, seen(Item, S));
+look(_, _, _, S) ->
+    S.
+
+seen({available, At, Pid, USR}, S) -> available(At, Pid, USR, S);
+seen({unavailable, At, Pid, _}, S) -> unavailable(At, Pid, S);
+seen({handed_over, At, Pid, USR}, S) -> handed_over(At, Pid, USR, S);
+seen({resumed, At, Pid, USR}, S) -> resumed(At, Pid, USR, S);
+seen(Item, S) -> add(Item, S).
+
 %% One group at a time is with the census; the next gathers meanwhile.
 flush(#{queue := none} = S) ->
-    S;
+    (look(S))#{timer := none};
 flush(#{waiting := {_, _}} = S) ->
-    S;
-flush(#{items := Reversed, asked := Asked, late := Late, counted := Counted, census := Census} = S0) ->
-    S = S0#{items := []},
+    S#{timer := none};
+flush(S0) ->
+    #{items := Reversed, asked := Asked, late := Late, counted := Counted, census := Census} = S1 = look(S0),
+    S = S1#{items := [], timer := none},
     Items = lists:reverse(Reversed),
     case [Op || Item <- Items, Op <- question(Item)] of
         [] -> write(Items, [], S);
@@ -515,15 +545,15 @@ ask(_, _, _) ->
     ok.
 
 counted(Id, Counts, #{waiting := {Id, Items}} = S) ->
-    S1 = write(Items, Counts, S#{waiting := none, counted := true}),
-    case S1 of
-        #{items := []} -> S1;
-        _ -> arm(0, S1)
-    end;
+    answered_for(Items, Counts, S#{counted := true});
 counted(Id, _, #{asked := Id} = S) ->
     S#{late := false, counted := true};
 counted(_, _, S) ->
     S.
+
+%% And goes on with what has gathered meanwhile.
+answered_for(Items, Counts, S) ->
+    arm(0, write(Items, Counts, S#{waiting := none})).
 
 %% What the census is asked for an item; each question has one answer, in the same order.
 question({up, _, Ref, {U, H, R}, _}) -> [{up, Ref, {U, H}, R}];
@@ -900,7 +930,8 @@ append(Ops, Queue) ->
         ok ->
             Queue2 = lists:foldl(fun apply_op/2, Queue1, Ops),
             Last = lists:max([map_get(Number, Segments) | numbers(Ops)]),
-            {ok, Queue2#{size := Size + byte_size(Data), segments := Segments#{Number := Last}}};
+            Queue3 = look_ahead(Ops, byte_size(Data), Queue2),
+            {ok, Queue3#{size := Size + byte_size(Data), segments := Segments#{Number := Last}}};
         {error, Reason} -> {error, Reason}
     end.
 
@@ -981,14 +1012,23 @@ take(_, _, _, _) ->
 %% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
 fill(Limit, #{window := Window, window_bytes := Bytes} = Queue) when length(Window) < Limit, Bytes < ?BATCH_BYTES ->
     case read_group(Queue) of
-        {ok, Ops, #{acked := Acked} = Queue1} ->
-            Events = [Event || Op <- Ops, {Seq, _} = Event <- [event_of(Op)], Seq > Acked],
-            More = lists:sum([byte_size(Json) || {_, Json} <- Events]),
-            fill(Limit, Queue1#{window := Window ++ Events, window_bytes := Bytes + More});
+        {ok, Ops, Queue1} -> fill(Limit, widen(Ops, Queue1));
         eof -> Queue;
         {error, Reason} -> {error, Reason}
     end;
 fill(_, Queue) ->
+    Queue.
+
+widen(Ops, #{window := Window, window_bytes := Bytes, acked := Acked} = Queue) ->
+    Events = [Event || Op <- Ops, {Seq, _} = Event <- [event_of(Op)], Seq > Acked],
+    More = lists:sum([byte_size(Json) || {_, Json} <- Events]),
+    Queue#{window := Window ++ Events, window_bytes := Bytes + More}.
+
+%% What is just being written need not be read again, where the reader has come that far and the window has room.
+look_ahead(Ops, Size, #{reader := {Number, Offset, Fd}, number := Number, size := Offset} = Queue)
+  when Size < ?BATCH_BYTES, map_get(window_bytes, Queue) < ?BATCH_BYTES ->
+    widen(Ops, Queue#{reader := {Number, Offset + Size, Fd}});
+look_ahead(_, _, Queue) ->
     Queue.
 
 read_group(#{reader := {Number, Offset, _}, number := Number, size := Offset}) ->
@@ -1355,7 +1395,7 @@ slices(List, N) ->
 %%%------------------------------------------------------------------------------------------------ small things
 
 now_ms() ->
-    erlang:system_time(millisecond).
+    os:system_time(millisecond).
 
 random_hex() ->
     <<N:64>> = crypto:strong_rand_bytes(8),
@@ -1370,24 +1410,23 @@ escape(Text) ->
     case plain(Text, 0) of
         Length when Length =:= byte_size(Text) -> Text;
         Length ->
-            <<Plain:Length/binary, Rest/binary>> = Text,
-            escape(Rest, Plain)
+            <<Plain:Length/binary, C, Rest/binary>> = Text,
+            [Plain, escaped(C) | escape(Rest)]
     end.
 
-%% How many bytes at the start are ASCII that stands for itself.
+%% How many bytes at the start stand for themselves.
 plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);
 plain(_, N) -> N.
 
-escape(<<C, Rest/binary>>, Acc) when C >= 32, C < 128, C =/= $", C =/= $\\ -> escape(Rest, <<Acc/binary, C>>);
-escape(<<$", Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\\"">>);
-escape(<<$\\, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\\\">>);
-escape(<<$\n, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, "\\n">>);
-escape(<<C, Rest/binary>>, Acc) when C < 32 ->
-    escape(Rest, <<Acc/binary, (iolist_to_binary(io_lib:format("\\u~4.16.0b", [C])))/binary>>);
-escape(<<C/utf8, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, C/utf8>>);
+escaped($") -> <<"\\\"">>;
+escaped($\\) -> <<"\\\\">>;
+escaped($\n) -> <<"\\n">>;
+escaped(C) when C < 32 -> io_lib:format("\\u~4.16.0b", [C]);
 %% Not UTF-8: one wrong byte would make the whole batch unreadable.
-escape(<<_, Rest/binary>>, Acc) -> escape(Rest, <<Acc/binary, 16#FFFD/utf8>>);
-escape(<<>>, Acc) -> Acc.
+escaped(_) -> <<16#FFFD/utf8>>.
 
 log(Level, Format, Args) ->
     logger:log(Level, "mod_event_pusher " ++ Format, Args).
