@@ -2,15 +2,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
-import { appendFile, cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
-import { adapterDir, type EjabberdServer, startEjabberd } from '../support/ejabberd.ts';
-import { until } from '../support/process.ts';
+import { BIN } from '../support/daemon.ts';
+import { compileAdapter, type EjabberdServer, startEjabberd } from '../support/ejabberd.ts';
+import { launch, until } from '../support/process.ts';
 import { connect, message, post, settle } from '../support/xmpp.ts';
 import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 
@@ -62,8 +63,9 @@ describe('ejabberd: configured and restarted', () => {
   });
 
   for (const [wrong, complaint] of [
-    ['url: "ftp://127.0.0.1/v1/events"', /mod_event_pusher->url: (Unsupported scheme|Invalid URL): ftp/],
+    ['url: "ftp://127.0.0.1/v1/events"', /mod_event_pusher->url: (Unsupported scheme|Invalid URL)/],
     ['url: "nonsense"', /mod_event_pusher->url: Empty hostname/],
+    ['secret: [a, b]', /mod_event_pusher->secret: Expected string, got list/],
     ['queue_max: 0', /mod_event_pusher->queue_max: Expected positive integer/],
     ['colour: blue', /mod_event_pusher: Unknown option: colour/],
   ] as const) {
@@ -74,6 +76,17 @@ describe('ejabberd: configured and restarted', () => {
       await fence(server, tap);
     });
   }
+
+  test('each option has a default and a description', async () => {
+    const beam = await compileAdapter();
+    const names = (expression: string) => {
+      const print = `io:format("~s", [lists:join(",", lists:sort([atom_to_list(element(1, O)) || O <- ${expression}]))]), halt().`;
+      return execFileSync('erl', ['-noshell', '-pa', beam, '-eval', print], { encoding: 'utf8' });
+    };
+    const documented = names('maps:get(opts, mod_event_pusher:mod_doc())');
+    assert.equal(documented, 'queue_max,secret,slow_retry,timeout,url');
+    assert.equal(names('mod_event_pusher:mod_options(<<"localhost">>)'), documented);
+  });
 
   test('new options are taken without a restart, and sessions stay as they are', async () => {
     await using other = await startCollector({ secret: 'another' });
@@ -189,18 +202,15 @@ describe('ejabberd: installed into a running server', () => {
     await using tap = await startCollector();
     await using server = await startEjabberd({ url: tap.url, adapter: false, precompiled: false });
     const modules = join(server.dir, '.ejabberd-modules');
-    const source = join(modules, 'sources/mod_event_pusher');
-    await mkdir(join(modules, 'sources'), { recursive: true });
-    await cp(adapterDir, source, { recursive: true });
+    const install = await launch(process.execPath, [BIN, 'adapter', 'install', 'ejabberd', '--to', modules]);
+    assert.equal(await install.exited, 0, install.output());
     assert.equal(await server.api('module_check', { module: 'mod_event_pusher' }), 0, server.log());
 
-    // As its README says: the options are in the module's own file.
-    const conf = join(source, 'conf/mod_event_pusher.yml');
-    const shipped = readFileSync(conf, 'utf8');
-    const ours = shipped
-      .replace(/url: .*/, `url: "${tap.url}"`)
-      .replace(/^#( *secret: ).*/m, (_, secret) => ` ${secret}secret`);
-    assert.notEqual(ours, shipped);
+    // The options are in the module's own file, where this test's tap stands in for a daemon with that secret.
+    const conf = join(modules, 'sources/mod_event_pusher/conf/mod_event_pusher.yml');
+    const written = readFileSync(conf, 'utf8');
+    const ours = written.replace(/url: .*/, `url: "${tap.url}"`).replace(/secret: .*/, 'secret: "secret"');
+    assert.notEqual(ours, written);
     await writeFile(conf, ours);
 
     const alice = await connect(server, someone('alice'), 'phone');

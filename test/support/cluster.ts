@@ -12,11 +12,12 @@ export interface Cluster extends AsyncDisposable {
   readonly b: EjabberdServer;
 }
 
-export async function startCluster(url: string): Promise<Cluster> {
+export async function startCluster(url: string, secret?: string): Promise<Cluster> {
   const [epmdPort] = (await freePorts(1)) as [number];
   const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
   await untilListening(epmd, [epmdPort]);
-  const start = (name: string) => startEjabberd({ url, node: { name: `${name}@127.0.0.1`, epmdPort } });
+  const start = (name: string) =>
+    startEjabberd({ url, ...(secret ? { secret } : {}), node: { name: `${name}@127.0.0.1`, epmdPort } });
 
   const call = async (name: string, what: string) => {
     const env = { ...process.env, ERL_EPMD_PORT: String(epmdPort) };
@@ -25,8 +26,9 @@ export async function startCluster(url: string): Promise<Cluster> {
   };
 
   const [a, b] = await Promise.all([start('a'), start('b')]);
-  // What `ejabberdctl join_cluster` calls. The node begins anew, with the other one's database.
-  await call('b', `ejabberd_cluster join ['a@127.0.0.1']`);
+  // `ejabberdctl join_cluster a@127.0.0.1`, the way that script has a node do it. The node begins anew, with the other
+  // one's database.
+  await call('b', `ejabberd_ctl process [["join_cluster", "a@127.0.0.1"]]`);
   await until('both nodes to run one database', async () => {
     const nodes = await call('a', 'mnesia system_info [running_db_nodes]');
     return nodes.includes('a@') && nodes.includes('b@');

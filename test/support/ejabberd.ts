@@ -17,7 +17,7 @@ const run = promisify(execFile);
 
 /** ejabberd as the package installed it. */
 export const ejabberdEbin = globSync('/usr/lib/{*/,}ejabberd*/ebin')[0];
-export const adapterDir = join(import.meta.dirname, '../../adapters/ejabberd');
+const adapterDir = join(import.meta.dirname, '../../adapters/ejabberd');
 
 export interface EjabberdServer extends XmppServer {
   /** A call of ejabberd's HTTP API, such as `kick_user`; its answer. */
