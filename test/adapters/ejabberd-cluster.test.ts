@@ -147,16 +147,18 @@ describe('ejabberd cluster', () => {
 
   test('the node that dies had not delivered: what it returns with ends as it should', async () => {
     await tap.refuse();
-    const alice = await connect(cluster.b, someone('alice'), 'phone');
-    await message(alice, { to: 'bob@localhost', body: 'not delivered' });
+    const [stays, dies] = await twoNodes('alice');
+    await message(dies, { to: 'bob@localhost', body: 'not delivered' });
     await until('the node to have it on disk', () => queued(cluster.b).includes('not delivered'));
     await cluster.b.kill();
     await tap.listen();
-    await tap.wait('the survivor to tell', () => told(alice).includes(`-${alice.jid} 0`));
+    await tap.wait('the survivor to tell', () => told(dies).includes(`-${dies.jid} 1`));
     await cluster.b.start();
     await settled();
-    // Late, the online event comes after the survivor's offline: the last word has to be offline.
-    assert.match(told(alice).at(-1)!, /^-/);
+    // Late, the online event comes after the survivor's offline: the last word has to be offline, and that a session is left.
+    assert.deepEqual(told(dies).at(-1), `-${dies.jid} 1`);
+    await stays.logout();
+    await tap.wait('the last session', () => told(stays).at(-1) === `-${stays.jid} 0`);
   });
 
   test('a node that is stopped tells of its sessions itself', async () => {

@@ -597,16 +597,16 @@ op({down, At, Ref, USR}, Count, S) ->
     {Seq, Json, S1} = presence(At, USR, false, Count, S),
     {{down, Ref, Seq, Json}, S1};
 %% Another node has taken the session, and tells of its end.
-op({expire, _, Ref, _}, gone, S) ->
+op({expire, _, Ref, _}, {gone, _}, S) ->
     {{down, Ref, 0, none}, S};
 op({expire, At, Ref, USR}, Count, S) ->
     op({down, At, Ref, USR}, Count, S);
 %% Another node has told that the session ended, when this one died. But if the daemon has not heard from us yet that
 %% it began, it will hear that only now, and must hear the end after it.
-op({dead, _, Ref, _, Seq}, gone, #{queue := #{acked := Acked}} = S) when Seq =< Acked ->
+op({dead, _, Ref, _, Seq}, {gone, _}, #{queue := #{acked := Acked}} = S) when Seq =< Acked ->
     {{down, Ref, 0, none}, S};
-op({dead, At, Ref, USR, _}, gone, S) ->
-    op({down, At, Ref, USR}, unknown, S);
+op({dead, At, Ref, USR, _}, {gone, Left}, S) ->
+    op({down, At, Ref, USR}, {ok, Left}, S);
 op({dead, At, Ref, USR, _}, Count, S) ->
     op({down, At, Ref, USR}, Count, S);
 op({gone, At, USR, Count}, _, S) ->
@@ -1321,7 +1321,7 @@ count_op({down, Ref, _}, _, Row) ->
 count_op({expire, Ref, _}, _, Row) ->
     case lists:keymember(Ref, 1, Row) of
         true -> left(Ref, Row);
-        false -> {gone, Row}
+        false -> {{gone, length(Row)}, Row}
     end;
 %% Resumed here; on another node it began.
 count_op({take, Ref, _, Resource}, _, Row) ->
@@ -1332,7 +1332,7 @@ count_op({take, Ref, _, Resource}, _, Row) ->
 %% Of a former run of this node, unless a survivor has told of the run's sessions.
 count_op({revive, {Node, Former, _} = Ref, _, Resource}, Host, Row) ->
     case is_claimed({Host, Node, Former}) of
-        true -> {gone, Row};
+        true -> {{gone, length(Row)}, Row};
         false -> entered(Ref, Resource, Row)
     end.
 

@@ -1,0 +1,54 @@
+/** A cluster of two ejabberd nodes with one daemon: a user is online as long as a session is left on either node. */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { startCluster } from '../support/cluster.ts';
+import { createDaemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { until } from '../support/process.ts';
+import type { XmppServer } from '../support/server.ts';
+import { startSns } from '../support/sns.ts';
+import { connect, message } from '../support/xmpp.ts';
+
+it('a node of the cluster is killed: offline only for whom no session is left on the other', async () => {
+  await using sns = await startSns(Object.values(TOPICS));
+  await using daemon = await createDaemon(sns);
+  await daemon.start();
+  await using cluster = await startCluster(daemon.tapUrl, SECRET);
+  const { a, b } = cluster;
+
+  /** What the user's notifications say, in the order in which they came. */
+  const presence = (user: string) =>
+    sns.received.filter(({ body }) => body.user_id === user).map(({ body }) => body.present);
+  const arrived = (what: string, condition: () => boolean) =>
+    until(what, async () => {
+      await sns.receive(0);
+      return condition();
+    });
+  /** A message that is sent now comes after whatever the node had to tell before. */
+  let fences = 0;
+  async function fence(node: XmppServer): Promise<void> {
+    const text = `fence ${++fences}`;
+    const client = await connect(node, `fence${fences}`, 'r', { available: false });
+    await message(client, { to: 'nobody@localhost', body: text });
+    await client.closeStream();
+    await arrived(text, () => sns.received.some(({ body }) => body.message === text));
+  }
+
+  const first = await connect(a, 'both', 'on-a');
+  await connect(b, 'both', 'on-b');
+  const only = await connect(b, 'only', 'on-b');
+  await arrived('both to be online', () => [first, only].every(({ bare }) => presence(bare).length === 1));
+  // With this, the node has on disk that the daemon knows of the sessions: it needn't tell of them when it returns.
+  await fence(b);
+  await b.kill();
+  await arrived('the one without a session to be offline', () => presence(only.bare).length === 2);
+  await fence(a);
+  assert.deepEqual(presence(first.bare), [true], 'the other one has a session left');
+
+  await b.start();
+  await first.logout();
+  await arrived('the last session to end', () => presence(first.bare).length === 2);
+  await fence(a);
+  await fence(b);
+  assert.deepEqual(presence(first.bare), [true, false]);
+  assert.deepEqual(presence(only.bare), [true, false], 'the node tells nothing again when it returns');
+});
