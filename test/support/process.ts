@@ -97,7 +97,7 @@ function accepts(port: number): Promise<boolean> {
 }
 
 /** Waits until the process accepts connections on each port; rejects with its output when it ends before that. */
-export async function untilListening(child: Process, ports: readonly number[], ms = 30_000): Promise<void> {
+export async function untilListening(child: Process, ports: readonly number[], ms = 60_000): Promise<void> {
   const open = async () => (await Promise.all(ports.map(accepts))).every(Boolean);
   await until(`ports ${ports.join(', ')}`, async () => !child.running || (await open()), ms).catch((error: Error) => {
     throw new Error(`${error.message}\n${child.output()}`);
