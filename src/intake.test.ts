@@ -5,6 +5,7 @@ import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
+import { PusherError } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { Route } from './notification/notification.ts';
@@ -92,6 +93,17 @@ describe('intake', () => {
 
   const numbers = (from: number, to: number) =>
     Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
+
+  it('puts a batch off at once while the disk fails, though an earlier one of its source still waits', async (t) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    t.mock.method(outbox, 'commit', () => promise);
+    const first = intake.receive(batch(1, 2));
+    const fault = new PusherError('OUTBOX_UNUSABLE', 'the disk failed');
+    t.mock.getter(outbox, 'fault', () => fault);
+    await assert.rejects(intake.receive(batch(1, 2)), fault);
+    resolve();
+    assert.deepEqual(await first, { accepted: 2, duplicates: 0, rejected: [] });
+  });
 
   describe('of numbered events', () => {
     it('keeps each under its number', async () => {

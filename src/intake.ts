@@ -49,10 +49,12 @@ export interface Intake {
 export function createIntake(options: IntakeOptions): Intake {
   const inTurn = turns();
   return {
-    receive: (batch) =>
-      batch.numbering
-        ? inTurn(`${batch.source}\n${batch.numbering.epoch}`, () => receiveBatch(options, batch))
-        : receiveBatch(options, batch),
+    async receive(batch) {
+      // Before its turn: while the disk fails, an earlier one of the source may wait for long.
+      if (options.outbox.fault) throw options.outbox.fault;
+      if (!batch.numbering) return receiveBatch(options, batch);
+      return inTurn(`${batch.source}\n${batch.numbering.epoch}`, () => receiveBatch(options, batch));
+    },
     replay: (letters) => replay(options, letters),
   };
 }

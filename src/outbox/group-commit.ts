@@ -33,7 +33,7 @@ interface GroupCommitOptions {
   readonly file: string;
   readonly reserve: Reserve;
   readonly now: () => number;
-  /** Runs in each transaction before and after its writes, when it is committed, when it was undone, and after all `done`. */
+  /** Runs before each transaction, after its writes, when it is committed, when it was undone, and after all `done`. */
   readonly begin: () => void;
   readonly end: () => void;
   readonly committed: () => void;
@@ -66,11 +66,15 @@ export class GroupCommit {
   #fault: PusherError | undefined;
   /** Whether even settlements failed the last time. */
   #stuck = false;
+  /** Whether a sync failed. Linux tells of that once: what it covered is lost, and the next sync succeeds all the same. */
+  #doubtful = false;
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     options.database.exec('PRAGMA synchronous = NORMAL');
     this.#log = openSync(`${options.file}-wal`, 'r');
+    // What a killed run committed and did not sync any more counts as heard from now on.
+    fdatasyncSync(this.#log);
     if (!options.reserve.restore()) this.#failed(diskFull(options.file));
   }
 
@@ -119,6 +123,7 @@ export class GroupCommit {
     this.flush();
     const writes = this.#takeUnsynced();
     try {
+      if (this.#doubtful) throw this.#fault;
       fdatasyncSync(this.#log);
       this.#tell(writes);
     } catch (error) {
@@ -134,7 +139,7 @@ export class GroupCommit {
 
   /** Syncs the log, and tells those whose writes are on disk with that. */
   #sync(): void {
-    if (this.#syncing) return;
+    if (this.#syncing || this.#doubtful) return;
     clearTimeout(this.#lateSync);
     this.#lateSync = undefined;
     const writes = this.#unsynced;
@@ -145,8 +150,9 @@ export class GroupCommit {
       if (this.#syncing !== writes) return;
       this.#syncing = undefined;
       if (error) {
-        // Committed all the same. They are told when the recovery has brought them to the disk.
+        // Committed all the same. They are told when the recovery has brought them into the database file.
         this.#unsynced.unshift(...writes);
+        this.#doubtful = true;
         this.#failed(this.#faultOf(error));
         return;
       }
@@ -170,9 +176,9 @@ export class GroupCommit {
 
   #transact(writes: readonly Write[]): PusherError | undefined {
     const { database, now, begin, end, committed, undone } = this.#options;
+    begin();
     try {
       database.exec('BEGIN IMMEDIATE');
-      begin();
       const time = now();
       for (const write of writes) write.apply(time);
       end();
@@ -188,6 +194,7 @@ export class GroupCommit {
   }
 
   #faultOf(error: unknown): PusherError {
+    if (error instanceof PusherError) return error;
     return new PusherError('OUTBOX_UNUSABLE', `outbox ${this.#options.file} ${describe(error)}`, error);
   }
 
@@ -199,11 +206,13 @@ export class GroupCommit {
 
   /** Makes room in the log, writes the settlements that wait, and takes new events again when there is room for both. */
   #recover(): void {
-    this.#recovery = undefined;
     const { database, reserve } = this.#options;
     try {
-      // Also shows whether the disk can be written at all.
-      database.exec(`PRAGMA wal_checkpoint(TRUNCATE); PRAGMA user_version = ${userVersion(database)}`);
+      const emptied = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy === 0;
+      if (this.#doubtful && !emptied) throw new Error('another process reads it, so its log can not be emptied');
+      this.#doubtful = false;
+      // Shows whether the disk can be written at all.
+      database.exec(`PRAGMA user_version = ${userVersion(database)}`);
       this.#stuck = false;
       this.flush();
       fdatasyncSync(this.#log);
@@ -212,8 +221,9 @@ export class GroupCommit {
       this.#fault = this.#faultOf(error);
       this.#stuck = true;
     }
-    if (!this.#stuck && reserve.restore()) this.#fault = undefined;
-    else this.#recovery ??= setTimeout(() => this.#recover(), FAULT_PAUSE_MS);
+    const mended = !this.#stuck && reserve.restore();
+    if (mended) this.#fault = undefined;
+    this.#recovery = mended ? undefined : setTimeout(() => this.#recover(), FAULT_PAUSE_MS);
   }
 }
 

@@ -7,6 +7,7 @@
  * - A source's position and what came of its events are one commit, so a batch that is handed over again changes nothing.
  * - A notification leaves the outbox only by `settle`.
  */
+import type { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 
 /** A notification in the outbox. */
@@ -98,7 +99,8 @@ export interface Outbox {
   positionOf(source: string, epoch: string): number;
   /**
    * Keeps what came of a batch; resolves when it is on disk.
-   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE (the disk is full or failed) or OUTBOX_CLOSED; then nothing was kept
+   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE (the disk is full or failed) or OUTBOX_CLOSED; then nothing was kept,
+   *   but for a close on a disk that failed: what was being synced may be there at the next start
    */
   commit(intake: Intake): Promise<void>;
   /** The next notifications of a topic, in order, at most `limit`, each once per run of the process. */
@@ -114,6 +116,8 @@ export interface Outbox {
   /** Dead letters that someone asked to replay, oldest first, at most `limit`. */
   replayRequests(limit: number): Promise<DeadLetter[]>;
   readonly deadLetters: DeadLetters;
+  /** Why nothing new can be written at the moment; undefined when it can. */
+  readonly fault: PusherError | undefined;
   state(): OutboxState;
   /** Calls `listener` after every commit that brought notifications, until the function that it answers is called. */
   onCommitted(listener: () => void): () => void;

@@ -3,7 +3,7 @@
  * full, so that what SNS already has can still be struck out. It is as large as SQLite's log may grow, for that is what
  * emptying the log into the database file can take; then the log is used again in place.
  */
-import { closeSync, openSync, statfsSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
 
 export interface Reserve {
   /** Its size in bytes. */
@@ -25,16 +25,21 @@ export function createReserve(file: string): Reserve {
   const name = `${file}.reserve`;
   const present = statSync(name, { throwIfNoEntry: false })?.size ?? 0;
   const size = Math.max(LEAST_BYTES, Math.min(MOST_BYTES, Math.floor((freeBytes(file) + present) * SHARE)));
+  // Either may fail with the disk, of which those who ask for them know already.
   const release = () => {
-    if (statSync(name, { throwIfNoEntry: false })) unlinkSync(name);
+    try {
+      rmSync(name, { force: true });
+    } catch {
+      // A disk that nothing can be removed from has no room to give either.
+    }
   };
   return {
     size,
     release,
     restore() {
-      if ((statSync(name, { throwIfNoEntry: false })?.size ?? 0) >= size) return true;
-      if (freeBytes(file) < 2 * size) return false;
       try {
+        if ((statSync(name, { throwIfNoEntry: false })?.size ?? 0) >= size) return true;
+        if (freeBytes(file) < 2 * size) return false;
         write(name, size);
         return true;
       } catch {

@@ -1,7 +1,18 @@
 /** What the outbox does about a file that it can't use, a disk that fails, and a second daemon. Needs root, to mount a small disk. */
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import { mkdir, mkdtemp, open as openFile, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import fs, { copyFileSync } from 'node:fs';
+import {
+  mkdir,
+  mkdtemp,
+  open as openFile,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -250,8 +261,9 @@ describe('SQLite outbox, when something is wrong', () => {
     await outbox.close();
     const again = openSqliteOutbox({ file, maxBytes: 1e9 });
     assert.deepEqual(
-      (await again.take(TOPIC, 10)).map(({ eventId }) => eventId),
-      ['after it'],
+      (await again.take(TOPIC, 10)).map(({ seq, eventId }) => [seq, eventId]),
+      [[2, 'after it']],
+      'no number is given twice',
     );
     await again.close();
   });
@@ -267,6 +279,21 @@ describe('SQLite outbox, when something is wrong', () => {
       });
     }
     const ids = (list: readonly Stored[]) => list.map(({ eventId }) => eventId);
+
+    /** Commits `kept`, whose sync fails; answers the fault then, and what another commit got in that moment. */
+    async function failOneSync(t: TestContext, outbox: Outbox, onKept = () => {}): Promise<[string, PusherError]> {
+      const failed = Promise.withResolvers<[string, PusherError]>();
+      interceptSyncs(t, (done) => {
+        done(Object.assign(new Error('i/o error, fdatasync'), { code: 'EIO' }));
+        const fault = String(outbox.state().fault);
+        const refused = outbox.commit(intake(notification('refused')));
+        refused.catch((error: PusherError) => failed.resolve([fault, error]));
+        t.mock.restoreAll();
+        syncBuiltinESMExports();
+      });
+      void outbox.commit(intake(notification('kept'))).then(onKept);
+      return failed.promise;
+    }
 
     it('neither acknowledges nor publishes what a loss of power could undo, and loses no order', async (t) => {
       const syncs: ((error: Error | null) => void)[] = [];
@@ -311,23 +338,92 @@ describe('SQLite outbox, when something is wrong', () => {
 
     it('acknowledges after a sync that failed only what another way has brought to the disk', async (t) => {
       const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
-      const meanwhile: unknown[] = [];
-      interceptSyncs(t, (done) => {
-        done(Object.assign(new Error('i/o error, fdatasync'), { code: 'EIO' }));
-        const refused = outbox.commit(intake(notification('refused'))).catch((error: unknown) => error);
-        meanwhile.push(outbox.state().fault, refused);
-      });
-      const committed = outbox.commit(intake(notification('kept')));
-      await until('the sync to fail', () => meanwhile.length > 0);
-      const [fault, refused, ...more] = meanwhile;
-      assert.equal(((await refused) as PusherError).code, 'OUTBOX_UNUSABLE');
+      const [fault, refused] = await failOneSync(t, outbox);
       assert.equal(fault, `outbox ${file} can't be used: i/o error, fdatasync`);
-      await committed;
+      assert.equal(refused.code, 'OUTBOX_UNUSABLE');
       await until('the fault to be over', () => outbox.state().fault === undefined);
-      assert.deepEqual(more, []);
       assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['kept']);
       await outbox.close();
     });
+
+    it('takes no later sync for the one that failed, while its log can not be emptied', async (t) => {
+      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      await outbox.commit(intake(notification('before')));
+      // Who reads the log keeps it from being emptied.
+      const reader = new DatabaseSync(file);
+      reader.exec('BEGIN; SELECT * FROM notification');
+      let kept = false;
+      await failOneSync(t, outbox, () => {
+        kept = true;
+      });
+      const [before] = (await outbox.take(TOPIC, 1)) as [Stored];
+      void outbox.settle([{ notification: before }]);
+      await until('the recovery to say why it fails', () =>
+        /another process reads it/.test(outbox.state().fault ?? ''),
+      );
+      assert.equal(kept, false);
+      assert.deepEqual(await outbox.take(TOPIC, 10), []);
+      reader.close();
+      await until('the fault to be over', () => outbox.state().fault === undefined);
+      assert.equal(kept, true);
+      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['kept']);
+      await outbox.close();
+    });
+
+    it('has on disk what it acknowledged, whenever the power fails', async (t) => {
+      const real = fs.fdatasync;
+      let began = 0;
+      let synced = 0;
+      /** What is certainly on the disk when a sync is over: what was there when it began. */
+      const copyOf = (sync: number) => path.join(folder, `power-${sync}.db`);
+      t.mock.method(fs, 'fdatasync', (log: number, done: (error: Error | null) => void) => {
+        const sync = ++began;
+        for (const end of ['', '-wal']) copyFileSync(file + end, copyOf(sync) + end);
+        real(log, (error) => {
+          synced = sync;
+          done(error);
+        });
+      });
+      syncBuiltinESMExports();
+      t.after(() => {
+        t.mock.restoreAll();
+        syncBuiltinESMExports();
+      });
+      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const acknowledged = new Map<string, number>();
+      const commits: Promise<void>[] = [];
+      for (let n = 0; n < 300; n++) {
+        commits.push(outbox.commit(intake(notification(`e${n}`))).then(() => void acknowledged.set(`e${n}`, synced)));
+        if (n % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      await Promise.all(commits);
+      await outbox.close();
+      assert.ok(synced > 5, `${synced} syncs`);
+      for (let sync = 1; sync <= synced; sync++) {
+        const copy = new DatabaseSync(copyOf(sync));
+        const has = new Set(
+          copy
+            .prepare('SELECT event_id FROM notification')
+            .all()
+            .map((row) => row.event_id),
+        );
+        copy.close();
+        for (const [id, after] of acknowledged) if (after <= sync) assert.ok(has.has(id), `${id} after sync ${sync}`);
+      }
+    });
+  });
+
+  it('finds its log where a link points to', async () => {
+    const elsewhere = path.join(folder, 'elsewhere');
+    await mkdir(elsewhere);
+    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    const link = path.join(elsewhere, 'link.db');
+    await symlink(file, link);
+    const outbox = openSqliteOutbox({ file: link, maxBytes: 1e9 });
+    await outbox.commit(intake(notification('linked')));
+    assert.throws(() => openSqliteOutbox({ file, maxBytes: 1e9 }), { code: 'OUTBOX_LOCKED' });
+    await outbox.close();
+    assert.deepEqual(await readdir(elsewhere), ['link.db']);
   });
 
   it('fails a whole group and keeps nothing of it when the disk fails it', async () => {

@@ -5,6 +5,7 @@
  * - `#depth` changes with the transaction that it mirrors; `#positions` and `#queues` only when that is on disk, so that
  *   nothing is published or taken for a duplicate which a loss of power could undo.
  */
+import { existsSync, lstatSync, realpathSync } from 'node:fs';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
@@ -39,7 +40,10 @@ interface SqliteOutboxOptions {
  * Opens the embedded outbox.
  * @throws PusherError OUTBOX_UNUSABLE or OUTBOX_LOCKED
  */
-export function openSqliteOutbox(options: SqliteOutboxOptions): Outbox {
+export function openSqliteOutbox({ file, ...others }: SqliteOutboxOptions): Outbox {
+  // What lies beside the file lies beside the real one, where SQLite has its log too.
+  const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink();
+  const options = { ...others, file: isLink && existsSync(file) ? realpathSync(file) : file };
   try {
     return open(options);
   } catch (error) {
@@ -212,6 +216,10 @@ class SqliteOutbox implements Outbox {
     return this.#closed ? [] : replayRequested(this.#database, limit);
   }
 
+  get fault(): PusherError | undefined {
+    return this.#writer.fault;
+  }
+
   state(): OutboxState {
     if (!this.#closed) this.#measure();
     return {
@@ -221,7 +229,7 @@ class SqliteOutbox implements Outbox {
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
       oldestAt: this.#closed ? undefined : (this.#sql.oldest.get()?.committed_at as number | undefined),
-      fault: this.#writer.fault?.message,
+      fault: this.fault?.message,
     };
   }
 
@@ -286,7 +294,7 @@ class SqliteOutbox implements Outbox {
     const { topicArn } = notification;
     let queue = this.#queues.get(topicArn);
     if (!queue) {
-      queue = new TopicQueue(this.#topicId(topicArn), this.#shelf, false);
+      queue = new TopicQueue(Number(this.#sql.topicId.get(topicArn)?.id), this.#shelf, false);
       this.#queues.set(topicArn, queue);
     }
     queue.push(notification);
