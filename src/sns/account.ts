@@ -73,6 +73,7 @@ export function openAccount(options: SnsOptions, folder: string): Account {
   const maxMessageBytes = (arn: string) => limits.get(arn) ?? MOST_BYTES;
   const { presence, attributes } = options;
   let again: NodeJS.Timeout | undefined;
+  let closed = false;
   const account: Account = {
     options,
     topics,
@@ -82,11 +83,12 @@ export function openAccount(options: SnsOptions, folder: string): Account {
     async readLimits() {
       const asked = Promise.all(Object.values(topics).map((arn) => limitOf(client, arn, limits)));
       const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
-      if (given?.every(Boolean)) return;
+      if (closed || given?.every(Boolean)) return;
       // SNS can't be reached now: asked again until it can, or until nobody needs to know.
       again = setTimeout(() => void account.readLimits(), LIMITS_AGAIN_MS).unref();
     },
     close() {
+      closed = true;
       clearTimeout(again);
       client.destroy();
     },

@@ -51,6 +51,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     maxAge: options.connectionAgeMs ?? CONNECTION_AGE_MS,
   });
 
+  const path = endpoint.pathname;
   const post = async (form: string): Promise<{ readonly text: string } | { readonly failure: Failure }> => {
     let keys: AwsCredentials;
     try {
@@ -59,9 +60,11 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     } catch (error) {
       return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
     }
-    const headers = signer.sign(form, keys, now());
+    // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
+    const body = Buffer.from(form, 'latin1');
+    const headers = signer.sign(body, keys, now());
     try {
-      const { status, text } = await connections.post({ path: endpoint.pathname, headers, body: form });
+      const { status, text } = await connections.post({ path, headers, body });
       if (status === 200) return { text };
       const error = readError(text);
       if (error && (isExpired(error.code) || isUnknownKey(error.code))) credentials.expired(keys);

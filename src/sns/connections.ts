@@ -15,7 +15,7 @@ export interface PostRequest {
   /** Path in its escaped form. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
+  readonly body: Buffer;
 }
 
 export interface Answer {
@@ -58,6 +58,7 @@ export class Connections {
   readonly #connect: buildConnector.connector;
   readonly #idle: Connection[] = [];
   readonly #busy = new Set<Connection>();
+  #destroyed = false;
 
   constructor(options: ConnectionsOptions) {
     this.#options = options;
@@ -73,6 +74,7 @@ export class Connections {
 
   /** A request and its whole answer. Rejects with an error that has a `code` when there is none in time. */
   post(request: PostRequest): Promise<Answer> {
+    if (this.#destroyed) return Promise.reject(failure('Stopped', 'no more is sent after the stop'));
     const connection = this.#take();
     const { total } = this.#options.timeouts;
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
@@ -87,7 +89,7 @@ export class Connections {
       else void connection.client.destroy();
     };
     const giveUp = (code: string, message: string) => {
-      reject(Object.assign(new Error(message), { code }));
+      reject(failure(code, message));
       end(false);
     };
     const timer = setTimeout(() => giveUp('RequestTimeout', `no whole answer within ${total / 1_000} s`), total);
@@ -119,6 +121,7 @@ export class Connections {
 
   /** Ends all of them, requests under way included. */
   destroy(): void {
+    this.#destroyed = true;
     for (const { client } of [...this.#idle, ...this.#busy]) void client.destroy();
     this.#idle.length = 0;
   }
@@ -146,3 +149,5 @@ export class Connections {
     return connection;
   }
 }
+
+const failure = (code: string, message: string) => Object.assign(new Error(message), { code });

@@ -59,6 +59,11 @@ export class Lanes {
     return this.#ready.length > 0;
   }
 
+  /** How many lanes can send now. */
+  get readyCount(): number {
+    return this.#ready.length;
+  }
+
   add(notification: Stored): void {
     const lane = this.#lanes.get(notification.orderKey) ?? this.#open(notification.orderKey);
     if (lane.parked.length > 0 || lane.entries.length >= LOADED) {

@@ -144,6 +144,26 @@ describe('the publisher', () => {
     );
   });
 
+  it('gathers for a moment while several requests are under way, so that batches are full', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    start(takenAfter(() => hold));
+    const sizes = () => requests.map((ids) => ids.length);
+    // Each goes out at once, as long as there are few.
+    for (let n = 1; n <= 4; n++) await commit(notification(String(n)));
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1]);
+    for (let n = 5; n <= 18; n++) await commit(notification(String(n)));
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1, 10]);
+    mock.timers.tick(2);
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1, 10, 4]);
+    mock.timers.reset();
+    letGo();
+    await empty();
+  });
+
   it('never has more requests under way than its pool', async () => {
     start(takenAfter(turn), { poolSize: 3 });
     await commit(...Array.from({ length: 200 }, (_, n) => notification(String(n))));

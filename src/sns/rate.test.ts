@@ -58,6 +58,30 @@ describe('the rate', () => {
     assert.equal(taken.at(-1), 40_000);
   });
 
+  it('keeps to a cap below its least rate when SNS throttles', () => {
+    let time = 0;
+    const limit = createRateLimit({ cap: 1, now: () => time });
+    limit.throttled(1);
+    assert.equal(limit.rate(), 1);
+    time += 60_000;
+    assert.equal(limit.rate(), 1);
+  });
+
+  it('waits for whole batches, for no longer than a tenth of a second', () => {
+    let time = 0;
+    const limit = createRateLimit({ cap: 300, now: () => time });
+    limit.spend(limit.available());
+    assert.equal(limit.wait(10), 34);
+    time += 33;
+    assert.equal(limit.available(10), 0);
+    assert.equal(limit.available(9), 9);
+    time += 1;
+    assert.equal(limit.available(10), 10);
+    const slow = createRateLimit({ cap: 20, now: () => time });
+    slow.spend(slow.available());
+    assert.equal(slow.wait(10), 100, 'two of them');
+  });
+
   it('says how long to wait for the next message', () => {
     let time = 0;
     const limit = createRateLimit({ cap: 100, now: () => time });

@@ -4,14 +4,14 @@
  * recovers by itself (additive increase, multiplicative decrease).
  */
 export interface RateLimit {
-  /** How many messages may be sent now. */
-  available(): number;
+  /** How many messages may be sent now; none while it is worth the wait for more of `wanted`, so that batches stay whole. */
+  available(wanted?: number): number;
   /** Counts messages that are being sent. */
   spend(messages: number): void;
   /** SNS throttled a request of so many messages: they were not taken. */
   throttled(messages: number): void;
-  /** How long until a message may be sent again, in milliseconds. */
-  wait(): number;
+  /** How long until `available` answers some, in milliseconds. */
+  wait(wanted?: number): number;
   /** Messages a second at the moment; Infinity while nothing limits it. */
   rate(): number;
 }
@@ -62,6 +62,9 @@ export function createRateLimit({
     filledAt = time;
   };
 
+  /** How many of so many are worth a request: no more than what comes in a tenth of a second. */
+  const worth = (wanted: number) => Math.max(1, Math.min(wanted, Math.floor(rate * BURST_S)));
+
   const count = (messages: number) => {
     const time = now();
     if (time - second.began >= 1_000) {
@@ -72,9 +75,9 @@ export function createRateLimit({
   };
 
   return {
-    available() {
+    available(wanted = 1) {
       fill();
-      return Math.floor(tokens);
+      return tokens < worth(wanted) ? 0 : Math.floor(tokens);
     },
     spend(messages) {
       tokens -= messages;
@@ -85,11 +88,11 @@ export function createRateLimit({
       count(-messages);
       if (time - decreasedAt < SETTLE_MS) return;
       reference = Math.min(rate, Math.max(second.taken, second.before, LEAST_RATE));
-      rate = Math.max(reference * DECREASE, LEAST_RATE);
+      rate = Math.min(cap, Math.max(reference * DECREASE, LEAST_RATE));
       tokens = Math.min(tokens, burst(rate));
       decreasedAt = recoveredAt = filledAt = time;
     },
-    wait: () => (tokens >= 1 ? 0 : Math.ceil(((1 - tokens) / rate) * 1_000)),
+    wait: (wanted = 1) => Math.max(0, Math.ceil(((worth(wanted) - tokens) / rate) * 1_000)),
     rate: () => rate,
   };
 }

@@ -17,7 +17,7 @@ type SignedHeaders = {
 
 export interface Signer {
   /** Headers for a POST of `body` at `now` (milliseconds since the Unix epoch). */
-  sign(body: string, credentials: AwsCredentials, now: number): SignedHeaders;
+  sign(body: string | Buffer, credentials: AwsCredentials, now: number): SignedHeaders;
 }
 
 /**

@@ -9,6 +9,11 @@ import type { Notification } from '../notification/notification.ts';
 export const MAX_ENTRIES = 10;
 export const CONTENT_TYPE = 'application/x-www-form-urlencoded; charset=utf-8';
 
+const ENTRY_NAMES = Array.from(
+  { length: MAX_ENTRIES },
+  (_, index) => `&PublishBatchRequestEntries.member.${index + 1}.`,
+);
+
 /**
  * The form of a PublishBatch; entry N has the id `N`. Never with MessageStructure, which would make SNS look for a
  * `default` message inside our JSON and refuse it.
@@ -17,7 +22,7 @@ export function publishBatchForm(topicArn: string, entries: readonly Notificatio
   const fifo = isFifo(topicArn);
   let form = `Action=PublishBatch&Version=2010-03-31&TopicArn=${encodeURIComponent(topicArn)}`;
   entries.forEach(({ message, attributes, orderKey, eventId }, index) => {
-    const at = `&PublishBatchRequestEntries.member.${index + 1}.`;
+    const at = ENTRY_NAMES[index];
     form += `${at}Id=${index}${at}Message=${encodeURIComponent(message)}`;
     if (fifo) {
       form += `${at}MessageGroupId=${encodeURIComponent(fifoId(orderKey))}`;
