@@ -21,7 +21,7 @@ export interface Entry {
 }
 
 interface Lane {
-  readonly key: string;
+  key: string;
   readonly entries: Fifo<Entry>;
   /** Numbers of those that come after `entries`. */
   readonly parked: Fifo<number>;
@@ -31,10 +31,13 @@ interface Lane {
 
 /** How many notifications of one lane are in memory at most; at half of it more are fetched. */
 const LOADED = 64;
+/** How many empty lanes are kept to be used again: at full load one opens and ends with almost every notification. */
+const SPARE = 1_000;
 
 export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Lane>();
+  readonly #spare: Lane[] = [];
   #loaded = 0;
   #parked = 0;
   #bytes = 0;
@@ -105,7 +108,7 @@ export class Lanes {
     this.#loaded -= 1;
     this.#bytes -= notification.bytes;
     if (lane.entries.length > 0) this.#ready.push(lane);
-    else if (lane.parked.length === 0) this.#lanes.delete(lane.key);
+    else if (lane.parked.length === 0) this.#close(lane);
     if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) return [];
     lane.fetching = true;
     return lane.parked.first(LOADED / 2);
@@ -130,9 +133,15 @@ export class Lanes {
   }
 
   #open(key: string): Lane {
-    const lane: Lane = { key, entries: new Fifo(), parked: new Fifo(), out: false, fetching: false };
+    const lane = this.#spare.pop() ?? { key, entries: new Fifo(), parked: new Fifo(), out: false, fetching: false };
+    lane.key = key;
     this.#lanes.set(key, lane);
     return lane;
+  }
+
+  #close(lane: Lane): void {
+    this.#lanes.delete(lane.key);
+    if (this.#spare.length < SPARE) this.#spare.push(lane);
   }
 
   #load(lane: Lane, notification: Stored): void {
