@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
-import { startMoodyProxy } from '../support/moody-proxy.ts';
+import { type MoodyProxy, startMoodyProxy } from '../support/moody-proxy.ts';
 import { until } from '../support/process.ts';
 import type { StartServer, XmppServer } from '../support/server.ts';
 import { type Received, type Sns, startSns } from '../support/sns.ts';
@@ -54,7 +54,7 @@ export function churn(name: string, startServer: StartServer): void {
     await settled(daemon);
     await sns.receive(0);
 
-    for (const diary of diaries) compare(diary, distinct(aboutUser(sns.received, diary.user)));
+    for (const diary of diaries) compare(diary, distinct(aboutUser(sns.received, diary.user)), proxy.jids);
     const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
     for (const [, holes] of metrics.matchAll(/source_holes_total\{[^}]*\} (\d+)/g))
       assert.equal(holes, '0', 'a hole in the numbers');
@@ -114,15 +114,16 @@ function distinct(received: readonly Received[]): Received[] {
 const aboutUser = (received: readonly Received[], user: string) =>
   received.filter(({ body }) => (body.user_id ?? body.from_user_id) === `${user}@localhost`);
 
-function compare({ user, logins, messages }: Diary, received: readonly Received[]): void {
-  const presence = received.filter(({ topic }) => topic === TOPICS.presence).map(({ body }) => body.present);
-  assert.equal(presence.filter((present) => present).length, logins, `${user} came online for each session`);
-  assert.equal(presence.filter((present) => !present).length, logins, `${user} went offline for each session`);
-  let open = 0;
-  for (const present of presence) {
-    open += present ? 1 : -1;
-    assert.ok(open >= 0, `${user} went offline before coming online`);
+/** @param jids whose session an event was about, by the event's id: a notification tells the user only */
+function compare({ user, logins, messages }: Diary, received: readonly Received[], jids: MoodyProxy['jids']): void {
+  const presence = received.filter(({ topic }) => topic === TOPICS.presence);
+  const sessions = Map.groupBy(presence, ({ attributes }) => jids.get(attributes.event_id?.Value ?? ''));
+  for (let n = 0; n < logins; n++) {
+    const jid = `${user}@localhost/r${n}`;
+    const told = sessions.get(jid)?.map(({ body }) => body.present);
+    assert.deepEqual(told, [true, false], `${jid} came online once, then went offline once`);
   }
+  assert.equal(sessions.size, logins, `${user} had no other session`);
   const texts = received.filter(({ topic }) => topic === TOPICS.pm).map(({ body }) => body.message);
   assert.deepEqual(texts, messages, `messages of ${user}`);
 }

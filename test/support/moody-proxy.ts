@@ -6,12 +6,25 @@ export interface MoodyProxy extends AsyncDisposable {
   readonly url: string;
   /** How often it answered 503 itself. */
   readonly refusals: number;
+  /** The full JID of each presence event that went through, by the event's id. */
+  readonly jids: ReadonlyMap<string, string>;
   /** Share of the requests that it refuses, 0 to 1. */
   mood: number;
 }
 
+interface Batch {
+  readonly source: string;
+  readonly epoch: string;
+  readonly first_seq: number;
+  readonly events: readonly { readonly jid?: string }[];
+}
+
 export async function startMoodyProxy(tapUrl: string, mood: number): Promise<MoodyProxy> {
   let refusals = 0;
+  const jids = new Map<string, string>();
+  const remember = ({ source, epoch, first_seq, events }: Batch) => {
+    for (const [index, { jid }] of events.entries()) if (jid) jids.set(`${source}/${epoch}/${first_seq + index}`, jid);
+  };
   const proxy = { mood };
   const refuse = (response: ServerResponse, retryAfter: string) => {
     response.writeHead(503, { 'content-type': 'application/json', 'retry-after': retryAfter });
@@ -32,6 +45,9 @@ export async function startMoodyProxy(tapUrl: string, mood: number): Promise<Moo
     });
     // The daemon is away: whoever posts sees what it would see without this proxy.
     outgoing.once('error', () => response.destroy());
+    const pieces: Buffer[] = [];
+    incoming.on('data', (piece: Buffer) => pieces.push(piece));
+    incoming.once('end', () => remember(JSON.parse(Buffer.concat(pieces).toString())));
     incoming.pipe(outgoing);
   });
   server.listen(0, '127.0.0.1');
@@ -39,6 +55,7 @@ export async function startMoodyProxy(tapUrl: string, mood: number): Promise<Moo
   return Object.defineProperties(proxy, {
     url: { value: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events` },
     refusals: { get: () => refusals },
+    jids: { value: jids },
     [Symbol.asyncDispose]: {
       value: async () => {
         server.closeAllConnections();
