@@ -15,7 +15,8 @@
 --  * Numbers continue only when this run can be sure of what the last one sent: the same source, the same boot of the
 --    machine (plain Lua has no fsync, so a crash of the whole machine may lose lines that were sent already), and no
 --    damaged file. Otherwise a new epoch begins, and the old one's events are still delivered under their own numbers.
---  * A hook only appends to a table in memory. Files are written by a timer, all that gathered at once.
+--  * A hook only appends to a table in memory. Files are written by a timer, all that gathered at once; by a hook only
+--    where the server is so busy that the timer comes late.
 --
 -- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time, and then looking for
 -- characters to escape. So an event is a string twice and no more: built in one concatenation and written as it is, and read
@@ -35,7 +36,7 @@ local lfs = require "lfs";
 local new_id = require "util.id".medium;
 local pposix = require "util.pposix";
 local sha256 = require "util.hashes".sha256;
-local now = require "util.time".now;
+local monotonic, now = require "util.time".monotonic, require "util.time".now;
 local parse_url = require "socket.url".parse;
 local verify_identity = require "util.x509".verify_identity;
 
@@ -43,7 +44,8 @@ local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
 local find, concat, next, type = string.find, table.concat, next, type;
 
 local flush_interval = 0.035; -- seconds that events gather before they are written
-local flush_events = 500; -- or so many
+local flush_delay = 0.015; -- how late the timer may come before the next event is not left to it
+local flush_events = 500; -- events that are not left to it either
 local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
@@ -59,7 +61,8 @@ local url, secret, queue_max, answer_timeout, slow_retry;
 
 local function read_options()
 	local new_url = module:get_option_string("event_pusher_url");
-	assert(new_url and new_url:match("^https?://[^/]"), "event_pusher_url must be the http:// or https:// address of the tap");
+	assert(new_url and new_url:match("^https?://") and parse_url(new_url).host,
+		"event_pusher_url must be the http:// or https:// address of the tap");
 	url = new_url;
 	secret = module:get_option_string("event_pusher_secret");
 	queue_max = module:get_option_number("event_pusher_queue_max", 1000000);
@@ -119,7 +122,8 @@ local pending_changes = {}; -- of the ledger, told by those lines: { index of th
 local pending_drop; -- the index of the last pending line, where that is of a run of dropped messages
 local waiting = 0; -- events not acknowledged, on disk or pending
 local acked = { epoch = "", seq = 0 };
-local position_file, flush_timer;
+local position_file;
+local flush_timer, flush_by; -- and when it should have come
 
 -- The session ledger: which sessions the daemon was told (or will be) to be available.
 local ledger, session_counts = {}, {};
@@ -279,15 +283,24 @@ local function write_pending()
 	return true;
 end
 
-local function schedule_flush(delay)
+local schedule_flush;
+
+local function flush()
+	if flush_timer then flush_timer:stop(); end
+	flush_timer = nil;
+	if pending_first <= pending_last then
+		local written = write_pending();
+		if pending_first <= pending_last then schedule_flush(written and 0 or disk_retry); end
+	end
+	deliver();
+end
+
+function schedule_flush(delay)
 	if flush_timer then return; end
+	flush_by = monotonic() + delay + flush_delay;
 	flush_timer = module:add_timer(delay, function ()
 		flush_timer = nil;
-		if pending_first <= pending_last then
-			local written = write_pending();
-			if pending_first <= pending_last then schedule_flush(written and 0 or disk_retry); end
-		end
-		deliver();
+		flush();
 	end);
 end
 
@@ -309,20 +322,22 @@ local function write_position()
 	position_file:write(("%s %016d\n"):format(acked.epoch, acked.seq));
 end
 
-local function add_line(line)
+-- Prosody runs no timer as long as any connection has something to read. So a server at its limit writes here.
+local function add_line(line, change)
 	pending_last = pending_last + 1;
 	pending[pending_last] = line;
 	pending_drop = nil;
+	if change then pending_changes[#pending_changes + 1] = { line = pending_last, change = change }; end
 	if not flush_timer then
 		schedule_flush(flush_interval);
-	elseif pending_last - pending_first + 1 == flush_events then
-		flush_timer:reschedule(0);
+	elseif pending_last - pending_first + 1 == flush_events or monotonic() > flush_by then
+		flush();
 	end
 end
 
-local function enqueue(line)
+local function enqueue(line, change)
 	last_seq, waiting = last_seq + 1, waiting + 1;
-	add_line(line);
+	add_line(line, change);
 end
 
 -- Uses up the number of an event that found the queue full.
@@ -333,7 +348,7 @@ local function drop(change)
 		pending[pending_last] = ("!%d\n"):format(last_seq);
 		return;
 	end
-	add_line(("!%d%s\n"):format(last_seq, change and " "..change or ""));
+	add_line(("!%d%s\n"):format(last_seq, change and " "..change or ""), change);
 	if not change then pending_drop = pending_last; end
 end
 
@@ -678,6 +693,8 @@ local function request_of(batch, to)
 	if credentials then lines[#lines + 1] = "Authorization: "..credentials; end
 	head = concat(lines, "\r\n").."\r\n\r\n"..head;
 	if #batch.events < small_bytes then return { head..batch.events.."]}" }; end
+	-- A small last part would wait for what is before it to be acknowledged, where TLS hides the option against that.
+	if to.scheme == "https" then return { head, batch.events.."]}" }; end
 	return { head, batch.events, "]}" };
 end
 
@@ -700,13 +717,23 @@ local function post(batch, answer)
 		if conn then conn:close(); end
 		if call then call(...); end
 	end
+	if is_tls and not http_options.sslctx then return finish(nil, "Prosody has no TLS"); end
+	local body; -- pieces of one that ends with the connection; the parser would take the first one for the whole
 	local parser = new_parser(function (response)
-		if not response.partial then finish(response.code, response.headers, response.body); end
+		if not response.partial then
+			finish(response.code, response.headers, body and concat(body) or response.body);
+		elseif not response.body_length and not response.chunked then
+			body = {};
+			response.body_sink = { write = function (_, piece)
+				body[#body + 1] = piece;
+				return true;
+			end };
+		end
 	end, function (err) finish(nil, err); end, "client");
 	local sent = 0;
 	local function send_next()
 		sent = sent + 1;
-		if parts[sent] then conn:write(parts[sent]); end
+		if answer and parts[sent] then conn:write(parts[sent]); end
 	end
 	local listener = { ondrain = send_next };
 	function listener.onconnect(new_conn)
@@ -748,13 +775,19 @@ function deliver()
 		failed(("no answer within %g s"):format(answer_timeout), "warn");
 		retry(backoff());
 	end);
-	this.cancel = post(batch, function (status, headers, body)
+	local function ended(status, headers, body)
 		request = nil;
 		this.guard:stop();
 		if status then return answered(batch, status, headers, body); end
 		failed(headers, "warn");
 		retry(backoff());
-	end);
+	end
+	local posted, cancel = pcall(post, batch, ended);
+	if posted then
+		this.cancel = cancel;
+	elseif request == this then
+		ended(nil, cancel);
+	end
 end
 
 ---- What happens on the server
@@ -881,9 +914,8 @@ local function session_changed(jid, present)
 		drop(change);
 	else
 		enqueue(('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
-			timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0));
+			timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0), change);
 	end
-	pending_changes[#pending_changes + 1] = { line = pending_last, change = change };
 end
 
 module:hook("presence/initial", function (event)

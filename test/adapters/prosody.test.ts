@@ -167,6 +167,28 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
+  for (const backend of ['epoll', 'select']) {
+    test(`an answer that comes before the batch is sent ends it, over ${backend}`, async () => {
+      await using own = await startProsody({ url: tap.url, globalSettings: `network_backend = "${backend}"` });
+      const alice = await connect(own, someone('alice'), 'phone', { available: false });
+      const bodies = Array.from({ length: 10 }, (_, index) => `${index} ${'x'.repeat(100_000)}`);
+      const early = () => tap.requests.filter(({ status, count }) => status === 503 && count === 0).length;
+      const before = early();
+      tap.fault = { kind: 'early' };
+      for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+      await tap.wait('early answers', () => early() > before + 2, 30_000);
+      tap.fault = undefined;
+      await expectEvents(
+        own,
+        tap,
+        [alice.bare],
+        bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
+      );
+      await alice.closeStream();
+      await own.stop();
+    });
+  }
+
   test('a full queue is logged at once, and then once a minute with how many it was', async () => {
     await using own = await startProsody({ url: tap.url, queueMax: 1 });
     await tap.refuse();
@@ -188,12 +210,14 @@ describe('prosody: the module', () => {
     await server.start();
   });
 
-  test('without a URL that it can use it does not load, and says why; the server runs', async () => {
-    await using bad = await startProsody({ url: 'localhost:8080' });
-    await until('the log line', () => bad.log().includes('event_pusher_url must be'));
-    const alice = await connect(bad, 'alice', 'phone');
-    await alice.logout();
-  });
+  for (const url of ['localhost:8080', 'http://:8080/v1/events']) {
+    test(`with ${url} for a URL it does not load, and says why; the server runs`, async () => {
+      await using bad = await startProsody({ url });
+      await until('the log line', () => bad.log().includes('event_pusher_url must be'));
+      const alice = await connect(bad, 'alice', 'phone');
+      await alice.logout();
+    });
+  }
 });
 
 describe('prosody: https', () => {

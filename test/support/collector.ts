@@ -43,6 +43,12 @@ export type CollectedEvent = CollectedPresence | CollectedMessage;
 export type Fault =
   /** Answers with this status and keeps nothing. */
   | { kind: 'status'; status: number; retryAfter?: number }
+  /** Answers 503 and closes before it has read the batch. */
+  | { kind: 'early' }
+  /** Answers 200 with a web page, as something that is no daemon does, and keeps nothing. */
+  | { kind: 'page' }
+  /** Accepts the batch, and answers in two pieces that end with the connection. */
+  | { kind: 'pieces' }
   /** 413 for more events than this. */
   | { kind: 'too-large'; above: number }
   /** Takes the request, keeps nothing, never answers. */
@@ -154,6 +160,11 @@ export async function startCollector({ secret = 'secret', tls }: CollectorOption
       refuse(fault.status, fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) });
       return;
     }
+    if (fault?.kind === 'page') {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 200 });
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<html><body>It works!</body></html>');
+      return;
+    }
     if (fault?.kind === 'too-large' && batch.events.length > fault.above) {
       refuse(413);
       return;
@@ -164,10 +175,23 @@ export async function startCollector({ secret = 'secret', tls }: CollectorOption
       response.destroy();
       return;
     }
+    if (fault?.kind === 'pieces') {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 200 });
+      // Neither a length nor chunks.
+      response.removeHeader('transfer-encoding');
+      response.writeHead(200, { 'content-type': 'application/json' }).write(`{"accepted":${counts.accepted},`);
+      setTimeout(() => response.end(`"duplicates":${counts.duplicates},"rejected":[]}`), 100);
+      return;
+    }
     reply(200, { ...counts, rejected: fault?.kind === 'reject' ? [{ index: fault.index, reason: fault.reason }] : [] });
   }
 
   async function take(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    if (collector.fault?.kind === 'early') {
+      requests.push({ at: Date.now(), firstSeq: 0, count: 0, status: 503 });
+      response.writeHead(503, { connection: 'close' }).end();
+      return;
+    }
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
     const payload = Buffer.concat(chunks);
