@@ -364,7 +364,7 @@ describe('ejabberd: what the queue survives', () => {
       bodies().slice(10),
       Array.from({ length: 20 }, (_, index) => `${index}`.repeat(100)),
     );
-    assert.match(server.log(), /written to disk again/);
+    await until('the log to say so', () => server.log().includes('written to disk again'));
   });
 
   test('segments go when they are delivered, and a large backlog comes back whole after a kill', async () => {

@@ -140,11 +140,10 @@ report_message(Type, Packet, JID) ->
         Body ->
             {_, Host, _} = jid:tolower(JID),
             {Gauge, _} = Inbox = persistent_term:get({?MODULE, Host}),
-            case admit(Gauge) of
-                true -> put_into(Inbox, {message, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))});
-                %% One marker for all that are dropped until it is seen: it says where in the order they were.
-                false -> atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Inbox, dropped)
-            end
+            Taken = admit(Gauge) andalso
+                put_into(Inbox, {message, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))}),
+            %% One marker for all that are dropped until it is seen: it says where in the order they were.
+            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Inbox, dropped))
     end.
 
 %% The JSON is made here, where many processes share the work, and not in the one process of the queue.
@@ -206,14 +205,16 @@ tell(What, JID) ->
     {_, Host, _} = USR = jid:tolower(JID),
     put_into(persistent_term:get({?MODULE, Host}), {What, now_ms(), self(), USR}).
 
-%% The table is gone while the process starts again; what it misses of sessions it finds out then.
+%% False while the table is gone, because the process starts again; what it misses of sessions it finds out then.
+%% The time is that of the oldest item: the process may be late to hear of it.
 put_into({Gauge, Proc}, Item) ->
     try
         ets:insert(Proc, {erlang:unique_integer([monotonic]), Item}),
-        atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0 andalso (Proc ! look),
-        ok
+        atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0
+            andalso (Proc ! {look, in(0)}),
+        true
     catch
-        error:badarg -> ok
+        error:badarg -> false
     end.
 
 %% One more event, if the queue has room for it. Bounds the inbox too.
@@ -233,10 +234,10 @@ init([Host, Opts]) ->
     Run = run_id(),
     Inbox = ets:new(proc(Host), [named_table, public, ordered_set, {write_concurrency, true}]),
     S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
-           items => [], timer => none, waiting => none, asked => 0, late => false, counted => false,
-           queue => none, next => 1, unwritten => [], sending => none, pause => none, limit => ?BATCH_EVENTS,
-           backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none, dropped => 0, logged => #{},
-           stopping => false},
+           items => [], timer => none, waiting => none, asked => 0, asked_at => in(0), late => false,
+           counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
+           pause => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none,
+           dropped => 0, logged => #{}, stopping => false},
     S1 = start_census(configure(Opts, S0)),
     [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
     erlang:send_after(?TICK_MS, self(), tick),
@@ -276,8 +277,8 @@ handle_call(_Request, _From, S) ->
 handle_cast(_, S) ->
     {noreply, S}.
 
-handle_info(look, S) ->
-    {noreply, arm(?GROUP_MS, S)};
+handle_info({look, At}, S) ->
+    {noreply, arm(At + ?GROUP_MS, S)};
 handle_info(flush, S) ->
     {noreply, flush(S)};
 handle_info({reload, Opts}, S) ->
@@ -306,9 +307,11 @@ handle_info({no_answer, Id}, #{sending := {Id, _, _}, profile := Profile} = S) -
 handle_info(send, S) ->
     {noreply, send(S#{pause := none})};
 handle_info(write_again, S) ->
-    {noreply, commit(S)};
+    {noreply, commit(S#{write_again := none})};
 handle_info(open_again, S) ->
     {noreply, send(open_queue(S))};
+handle_info(damaged, #{stopping := true} = S) ->
+    {noreply, S};
 handle_info(damaged, S) ->
     {stop, queue_damaged, S};
 handle_info(tick, S) ->
@@ -341,22 +344,25 @@ terminate(_Reason, #{host := Host, profile := Profile} = S) ->
          end,
     Written = fun(#{items := I, waiting := W}) -> I =:= [] andalso W =:= none end,
     S3 = pump(Written, ?COUNT_MS, flush(S2)),
-    S4 = case S3 of
-             #{waiting := {_, Items}} -> write(Items, unknown, S3#{waiting := none});
-             _ -> S3
-         end,
+    S4 = flush(wait_no_more(S3)),
     Delivered = fun(#{sending := Sending, trouble := Trouble}) -> Sending =:= none orelse Trouble =/= none end,
     S5 = pump(Delivered, ?FAREWELL_MS, send(S4)),
-    close_queue(flush(S5)),
+    close_queue(flush(wait_no_more(S5))),
     inets:stop(httpc, Profile),
     ok.
+
+%% What the cluster has not counted yet goes without a count.
+wait_no_more(#{waiting := {_, Items}} = S) ->
+    write(Items, unknown, S#{waiting := none, late := true});
+wait_no_more(S) ->
+    S#{late := true}.
 
 is_server_stopping(Host) ->
     whereis(ejabberd_sm) =:= undefined orelse not lists:member(Host, ejabberd_option:hosts()).
 
 %% Handles messages until the condition holds or the time is over; with no time, until the mailbox is empty.
 pump(Done, Ms, S) ->
-    pump_until(Done, now_ms() + Ms, S).
+    pump_until(Done, in(Ms), S).
 
 pump_until(Done, Deadline, S) ->
     case Done(S) of
@@ -366,7 +372,7 @@ pump_until(Done, Deadline, S) ->
                 Message ->
                     {noreply, S1} = handle_info(Message, S),
                     pump_until(Done, Deadline, S1)
-            after max(0, Deadline - now_ms()) -> S
+            after max(0, Deadline - in(0)) -> S
             end
     end.
 
@@ -485,28 +491,28 @@ new_ref(Run) ->
 %%%-------------------------------------------------------------------------------------- items, counts, numbers
 
 add(Item, #{items := Items} = S) ->
-    arm(?GROUP_MS, S#{items := [Item | Items]}).
+    arm(in(?GROUP_MS), S#{items := [Item | Items]}).
 
-%% Only ever shortens the wait.
-arm(Ms, #{timer := none} = S) ->
-    S#{timer := {erlang:send_after(Ms, self(), flush), Ms}};
-arm(Ms, #{timer := {Timer, Longer}} = S) when Ms < Longer ->
+%% When to flush, as erlang:monotonic_time(millisecond) has it. Only ever shortens the wait.
+arm(At, #{timer := none} = S) ->
+    S#{timer := {erlang:send_after(At, self(), flush, [{abs, true}]), At}};
+arm(At, #{timer := {Timer, Later}} = S) when At < Later ->
     erlang:cancel_timer(Timer),
-    S#{timer := {erlang:send_after(Ms, self(), flush), Ms}};
+    arm(At, S#{timer := none});
 arm(_, S) ->
     S.
 
-%% Takes what the hooks have put into the inbox. Smallest first, one by one: so what a session's process puts in later is
-%% never taken before what it put in earlier. What comes in after the beginning of this tells anew.
+%% Takes what the hooks have put into the inbox, in the order of its keys. A key below Last was made before Last was, and
+%% after all that happened earlier had been put in: so nothing is ever taken before what a session did earlier. What comes
+%% in after the beginning of this tells anew.
 look(#{gauge := Gauge, inbox := Inbox} = S) ->
     atomics:put(Gauge, ?TOLD, 0),
-    look(ets:first(Inbox), erlang:unique_integer([monotonic]), Inbox, S).
-
-look(Key, Last, Inbox, S) when Key < Last ->
-    [{_, Item}] = ets:take(Inbox, Key),
-    look(ets:first(Inbox), Last, Inbox, seen(Item, S));
-look(_, _, _, S) ->
-    S.
+    Last = erlang:unique_integer([monotonic]),
+    Found = lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'<', '$1', Last}], ['$_']}])),
+    lists:foldl(fun({Key, Item}, Acc) ->
+                        ets:delete(Inbox, Key),
+                        seen(Item, Acc)
+                end, S, Found).
 
 seen({available, At, Pid, USR}, S) -> available(At, Pid, USR, S);
 seen({unavailable, At, Pid, _}, S) -> unavailable(At, Pid, S);
@@ -535,7 +541,7 @@ flush(S0) ->
                         false -> ?FIRST_COUNT_MS
                     end,
             erlang:send_after(Bound, self(), {count_late, Asked + 1}),
-            S#{waiting := {Asked + 1, Items}, asked := Asked + 1}
+            S#{waiting := {Asked + 1, Items}, asked := Asked + 1, asked_at := in(0)}
     end.
 
 ask(Id, Ops, #{census := Census}) when is_pid(Census) ->
@@ -551,9 +557,9 @@ counted(Id, _, #{asked := Id} = S) ->
 counted(_, _, S) ->
     S.
 
-%% And goes on with what has gathered meanwhile.
-answered_for(Items, Counts, S) ->
-    arm(0, write(Items, Counts, S#{waiting := none})).
+%% And goes on with what has gathered meanwhile: at once, if it had its time.
+answered_for(Items, Counts, #{asked_at := At} = S) ->
+    arm(At + ?GROUP_MS, write(Items, Counts, S#{waiting := none})).
 
 %% What the census is asked for an item; each question has one answer, in the same order.
 question({up, _, Ref, {U, H, R}, _}) -> [{up, Ref, {U, H}, R}];
@@ -564,11 +570,16 @@ question({dead, _, Ref, {U, H, _}, _}) -> [{expire, Ref, {U, H}}];
 question({revive, Ref, {U, H, R}}) -> [{revive, Ref, {U, H}, R}];
 question(_) -> [].
 
-%% Gives the events their numbers and commits them. `Counts` are the census's answers, or `unknown` for all.
+%% Gives the events their numbers and commits them, unless the disk is not to be tried again yet. `Counts` are the
+%% census's answers, or `unknown` for all. `unwritten` has the operations in groups, the newest first.
 write(Items, Counts, S) ->
     {Ops, _, S1} = lists:foldl(fun write_item/2, {[], Counts, S}, Items),
     #{unwritten := Unwritten, next := Next} = S1,
-    commit(S1#{unwritten := Unwritten ++ lists:reverse([{next, Next} | Ops])}).
+    S2 = S1#{unwritten := [lists:reverse([{next, Next} | Ops]) | Unwritten]},
+    case S2 of
+        #{write_again := Timer, stopping := false} when Timer =/= none -> S2;
+        _ -> commit(S2)
+    end.
 
 write_item(Item, {Ops, Counts, S}) ->
     {Count, Rest} = case {question(Item), Counts} of
@@ -642,21 +653,21 @@ presence(At, {_, Host, _} = USR, Present, Count, #{dropped := Dropped, gauge := 
 number(#{next := Next} = S) ->
     {Next, S#{next := Next + 1}}.
 
-commit(#{unwritten := [{next, Next}], queue := #{next := Next}} = S) ->
+commit(#{unwritten := [[{next, Next}]], queue := #{next := Next}} = S) ->
     S#{unwritten := []};
 commit(#{unwritten := []} = S) ->
     S;
 commit(#{queue := none} = S) ->
     S;
-commit(#{unwritten := Ops, queue := Queue, host := Host, stopping := Stopping} = S) ->
-    case append(Ops, Queue) of
+commit(#{unwritten := Unwritten, queue := Queue, host := Host} = S) ->
+    case append(lists:append(lists:reverse(Unwritten)), Queue) of
         {ok, Queue1} ->
             S1 = send(S#{queue := Queue1, unwritten := []}),
             log_once_again(disk, "~ts: events are written to disk again", [Host], S1);
-        {error, Reason} ->
-            Stopping orelse erlang:send_after(?DISK_RETRY_MS, self(), write_again),
+        {error, Reason, Queue1} ->
+            Timer = erlang:send_after(?DISK_RETRY_MS, self(), write_again),
             log_seldom(disk, error, "~ts: can't write events to disk (~ts), keeping them in memory",
-                       [Host, file:format_error(Reason)], S)
+                       [Host, file:format_error(Reason)], S#{queue := Queue1, write_again := Timer})
     end.
 
 %%%-------------------------------------------------------------------------------------------------- delivery
@@ -705,7 +716,12 @@ answered(Result, #{sending := {_, Events, Timer}} = S) ->
         _ -> failed(Result, S1)
     end.
 
-verdict({{_, 200, _}, _, _}, _) -> accepted;
+%% Anything between here and the daemon may say 200. Only the daemon says what it accepted.
+verdict({{_, 200, _}, _, Body}, _) ->
+    case re:run(Body, <<"\"accepted\"\\s*:\\s*\\d">>, [{capture, none}]) of
+        match -> accepted;
+        nomatch -> backoff
+    end;
 verdict({{_, 413, _}, _, _}, 1) -> impossible;
 verdict({{_, 413, _}, _, _}, N) -> {smaller, N div 2};
 verdict({{_, Status, _}, _, _}, _) when Status =:= 400; Status =:= 401 -> slow;
@@ -719,8 +735,8 @@ verdict(_, _) -> backoff.
 forget(Events, #{queue := Queue, gauge := Gauge, limit := Limit, items := Items} = S) ->
     {Last, _} = lists:last(Events),
     atomics:sub(Gauge, ?HELD, length(Events)),
-    S1 = arm(?ACK_MS, S#{queue := acknowledge(Last, Queue), items := [{ack, Last} | Items],
-                         limit := min(?BATCH_EVENTS, Limit * 2), backoff := ?BACKOFF_MIN_MS}),
+    S1 = arm(in(?ACK_MS), S#{queue := acknowledge(Last, Queue), items := [{ack, Last} | Items],
+                             limit := min(?BATCH_EVENTS, Limit * 2), backoff := ?BACKOFF_MIN_MS}),
     send(S1).
 
 failed(Result, #{backoff := Backoff, slow_retry := Slow} = S) ->
@@ -756,6 +772,7 @@ recovered(#{host := Host, url := Url, gauge := Gauge} = S) ->
 trouble({{_, 401, _}, _, _}) -> {401, error, "it refuses the secret (status 401)"};
 trouble({{_, 400, _}, _, Body}) ->
     {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
+trouble({{_, 200, _}, _, _}) -> {200, warning, "status 200, but not the daemon's answer"};
 trouble({{_, Status, _}, _, _}) -> {Status, warning, io_lib:format("it answers ~B", [Status])};
 trouble({error, {failed_connect, Details}}) ->
     {unreachable, warning, io_lib:format("no connection (~0p)", [element(3, lists:last([{x, x, unknown} | Details]))])};
@@ -822,7 +839,7 @@ open_queue(#{host := Host, gauge := Gauge} = S) ->
             atomics:add(Gauge, ?HELD, Undelivered),
             Undelivered > 0 andalso log(notice, "~ts: ~B events wait for delivery", [Host, Undelivered]),
             %% What was dropped meanwhile may have left its marker with a process that is gone.
-            arm(0, add(dropped, reconcile(Ledger, S#{queue := Queue, next := Next})))
+            arm(in(0), add(dropped, reconcile(Ledger, S#{queue := Queue, next := Next})))
     catch
         throw:{file, Path, Reason} ->
             erlang:send_after(?DISK_RETRY_MS, self(), open_again),
@@ -932,7 +949,7 @@ append(Ops, Queue) ->
             Last = lists:max([map_get(Number, Segments) | numbers(Ops)]),
             Queue3 = look_ahead(Ops, byte_size(Data), Queue2),
             {ok, Queue3#{size := Size + byte_size(Data), segments := Segments#{Number := Last}}};
-        {error, Reason} -> {error, Reason}
+        {error, Reason} -> {error, Reason, Queue1}
     end.
 
 %% The larger the ledger, the larger the segments, so that copying it never is most of the work.
@@ -1177,7 +1194,7 @@ append_or_throw([], Queue) ->
 append_or_throw(Ops, #{dir := Dir} = Queue) ->
     case append(Ops, Queue) of
         {ok, Queue1} -> Queue1;
-        {error, Reason} -> throw({file, Dir, Reason})
+        {error, Reason, _} -> throw({file, Dir, Reason})
     end.
 
 index(List) ->
@@ -1396,6 +1413,10 @@ slices(List, N) ->
 
 now_ms() ->
     os:system_time(millisecond).
+
+%% So many milliseconds from now, by the clock that nobody sets.
+in(Ms) ->
+    erlang:monotonic_time(millisecond) + Ms.
 
 random_hex() ->
     <<N:64>> = crypto:strong_rand_bytes(8),
