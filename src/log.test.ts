@@ -28,6 +28,15 @@ describe('the log', () => {
     assert.deepEqual(await logged('silent', "log.fatal('nothing');"), []);
   });
 
+  it('says what has to be said at any level, but for none', async () => {
+    const module = new URL('./log.ts', import.meta.url).href;
+    const calls = `const { atAnyLevel } = await import('${module}');
+      log.info('quiet'); atAnyLevel(log).info({ token: 'hidden' }, 'said');`;
+    const [line, ...more] = await logged('error', calls);
+    assert.deepEqual([line?.level, line?.msg, line?.token, more], [30, 'said', '[Redacted]', []]);
+    assert.deepEqual(await logged('silent', calls), []);
+  });
+
   it('has said its last word, whatever ends the process', async () => {
     const module = new URL('./log.ts', import.meta.url).href;
     const script = `import { createLogger } from '${module}';

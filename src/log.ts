@@ -21,3 +21,11 @@ export function createLogger(
   if (stream.isTTY) return pino(options, pretty({ sync: true, ignore: 'pid,hostname', destination: fd }));
   return pino(options, pino.destination({ fd, sync: true }));
 }
+
+/**
+ * The same log for what is written whatever its level is: what people did, and what a reload leaves for a restart. Only
+ * `silent` silences it.
+ */
+export function atAnyLevel(log: Logger): Logger {
+  return log.isLevelEnabled('info') || log.level === 'silent' ? log : log.child({}, { level: 'info' });
+}

@@ -4,7 +4,7 @@ import type { PusherConfig } from './config/load.ts';
 import { openDelivery, owns, sectionsOf } from './delivery.ts';
 import { messageOf } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
-import type { Logger } from './log.ts';
+import { atAnyLevel, type Logger } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import type { Notification } from './notification/notification.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
@@ -163,7 +163,8 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   const [before, after] = [options(running), options(next)];
   const changed = Object.keys(before) as (keyof typeof before)[];
   const needRestart = changed.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
-  if (needRestart.length > 0) log.warn({ sections: needRestart }, 'reloaded; changes in these sections need a restart');
+  if (needRestart.length > 0)
+    atAnyLevel(log).warn({ sections: needRestart }, 'reloaded; changes in these sections need a restart');
   else log.info('reloaded');
 }
 
@@ -211,12 +212,13 @@ export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, '
 }
 
 /** Tells what was done with dead letters from the command line, which has no log of its own. */
-async function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
-  for (const { at, who, action, selection, count } of await deadLetters.audit()) {
+function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
+  return deadLetters.takeAudit(({ at, who, action, selection, count }) => {
     const { ids, reason, topicArn: topic } = selection;
     const what = `${action} of dead letters ${count === undefined ? 'begins' : 'ended'}`;
-    log.info({ by: `user ${who}`, at: new Date(at).toISOString(), ids, reason, topic, count }, `command line: ${what}`);
-  }
+    const line = { by: `user ${who}`, at: new Date(at).toISOString(), ids, reason, topic, count };
+    atAnyLevel(log).info(line, `command line: ${what}`);
+  });
 }
 
 /** Looks for dead letters that someone asked to replay, one look after the other; answers what ends that. */

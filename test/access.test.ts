@@ -127,10 +127,13 @@ describe('access', () => {
         assert.equal((await ask(url, route.replace('GET', 'HEAD'))).status, 401, 'without, HEAD');
         assert.equal((await ask(url, route, bearer(WRONG), { body })).status, 401, 'wrong');
         assert.equal((await ask(url, route, { authorization: `Basic ${TOKEN}` }, { body })).status, 401, 'Basic');
-        assert.equal((await ask(url, route, { cookie: 'pusher-session=1' }, { body })).status, 401, 'no such session');
         assert.equal((await ask(url, route, bearer(TOKEN), { body })).status, expected, 'right');
         const session = cookieOf(await logIn(url));
         assert.equal((await ask(url, route, session, { body })).status, expected, 'session');
+        for (const id of ['', '1', 'A'.repeat(43), '__proto__']) {
+          const cookie = String(session.cookie).replace(/=.*/, `=${id}`);
+          assert.equal((await ask(url, route, { cookie }, { body })).status, 401, `no such session: ${id}`);
+        }
       });
 
     it('refuses what another site makes a browser send, session or not', async () => {
@@ -154,10 +157,13 @@ describe('access', () => {
       assert.equal((await ask(url, 'POST /api/login', { origin: 'https://evil.example' })).status, 403);
     });
 
-    it('gives nothing without the token, under whatever name it is called', async () => {
-      for (const [route, { body }] of Object.entries(CLOSED))
-        for (const host of ['evil.example', 'localhost', 'console.example.org'])
+    it('goes by the token, under whatever name it is called', async () => {
+      for (const [route, { body, expected }] of Object.entries(CLOSED))
+        for (const host of ['evil.example', 'localhost', 'console.example.org']) {
           assert.equal((await ask(url, route, { host }, { body })).status, 401, `${route} for ${host}`);
+          const right = { host, ...bearer(TOKEN) };
+          assert.equal((await ask(url, route, right, { body })).status, expected, `${route} for ${host} with it`);
+        }
     });
 
     it('lets the page do nothing but what its own files do, on every answer', async () => {
@@ -238,6 +244,26 @@ describe('access', () => {
       assert.equal(ended.msg, 'command line: purge of dead letters ended');
     });
 
+    it('says in the log who did what also where it is to say errors only', async () => {
+      const quiet = await start(`token = "${TOKEN}"\n[log]\nlevel = "error"`);
+      const session = cookieOf(await logIn(quiet.adminUrl));
+      const done = ['POST /api/dead-letters/delete', 'POST /api/dead-letters/replay', 'GET /api/live?tail=bodies'];
+      for (const route of done) await ask(quiet.adminUrl, route, session, { body: { all: true } });
+      await quiet.command('dead-letters', 'purge', '--all');
+      const messages = () => [...quiet.output().matchAll(/"msg":"(.*?)"/g)].map(([, message]) => message);
+      await until('all of it', () => messages().includes('command line: purge of dead letters ended'));
+      assert.deepEqual(messages(), [
+        'admin: logged in',
+        'admin: deletion of dead letters begins',
+        'admin: dead letters deleted',
+        'admin: replay of dead letters begins',
+        'admin: replay of dead letters asked for',
+        'admin: live tail with message bodies opened',
+        'command line: purge of dead letters begins',
+        'command line: purge of dead letters ended',
+      ]);
+    });
+
     it('says in the log who did what, and never the token', async () => {
       const session = cookieOf(await logIn(url));
       await ask(url, 'POST /api/dead-letters/delete', session, { body: { reason: 'for-the-log' } });
@@ -280,7 +306,8 @@ describe('access', () => {
     it('is closed to names that somebody else’s DNS points here', async () => {
       for (const route of [...OPEN, ...Object.keys(CLOSED)])
         for (const host of ['evil.example', '127.0.0.1.evil.example', 'localhost.evil.example:80', '10.0.0.1'])
-          assert.equal((await ask(url, route, { host })).status, 403, `${route} for ${host}`);
+          for (const token of [{}, bearer(TOKEN)])
+            assert.equal((await ask(url, route, { host, ...token })).status, 403, `${route} for ${host}`);
     });
 
     it('is closed to pages of other sites', async () => {

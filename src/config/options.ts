@@ -243,7 +243,7 @@ sectionRules.set(adminOptions, (section) => {
 const logOptions = z.strictObject({
   level: option(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'), {
     expects: '"trace", "debug", "info", "warn", "error", "fatal" or "silent"',
-    text: 'The least severe level that is logged.',
+    text: 'The least severe level that is logged. What people did in the console or on the command line, and what a reload leaves for a restart, is logged at all levels but `silent`.',
   }),
 });
 

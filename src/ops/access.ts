@@ -11,7 +11,7 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { isLoopback } from '../config/options.ts';
-import type { Logger } from '../log.ts';
+import { atAnyLevel, type Logger } from '../log.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -108,7 +108,7 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
     const id = randomBytes(32).toString('base64url');
     const session = { name: randomBytes(4).toString('hex'), until: now() + SESSION_MS };
     sessions.set(id, session);
-    log.info({ by: `session ${session.name}`, from: request.ip }, 'admin: logged in');
+    atAnyLevel(log).info({ by: `session ${session.name}`, from: request.ip }, 'admin: logged in');
     return reply.header('set-cookie', setCookie(request, cookie, id, SESSION_MS / 1_000)).send({ allowed: true });
   });
 

@@ -1,7 +1,10 @@
-/** What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged. */
+/**
+ * What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged,
+ * at any level.
+ */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
-import type { Logger } from '../log.ts';
+import { atAnyLevel, type Logger } from '../log.ts';
 import type { DeadLetterFilter, DeadLetters } from '../outbox/outbox.ts';
 import { type Access, refuse } from './access.ts';
 
@@ -47,7 +50,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
     const parsed = id.safeParse((request.params as { id: string }).id);
     const letter = parsed.success ? await deadLetters.read(parsed.data) : undefined;
     if (!letter) return refuse(reply, 404, 'not_found', 'there is no such dead letter any more');
-    log.info({ ...access.who(request), deadLetter: letter.id }, 'admin: content of a dead letter shown');
+    atAnyLevel(log).info({ ...access.who(request), deadLetter: letter.id }, 'admin: content of a dead letter shown');
     return letter;
   });
 
@@ -63,7 +66,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
       const { ids, reason, topic, upTo } = parsed.data;
       const asked = { ...access.who(request), ...parsed.data };
       // Beforehand too: a change of many that fails or is killed half-way has changed something.
-      log.info(asked, begun);
+      atAnyLevel(log).info(asked, begun);
       let count = 0;
       try {
         count = await act({ ids, reason, topicArn: topic, upToId: upTo }, (sum) => {
@@ -71,7 +74,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
         });
         return { count };
       } finally {
-        log.info({ ...asked, count }, done);
+        atAnyLevel(log).info({ ...asked, count }, done);
       }
     });
   change(
@@ -92,7 +95,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
     if (!parsed.success) return malformed(reply, 'arn');
     const { arn } = parsed.data;
     if (!tryTopic(arn)) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
-    log.info({ ...access.who(request), topic: arn }, 'admin: paused topic tried before its time');
+    atAnyLevel(log).info({ ...access.who(request), topic: arn }, 'admin: paused topic tried before its time');
     return {};
   });
 }

@@ -11,7 +11,7 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import type { Logger } from '../log.ts';
+import { atAnyLevel, type Logger } from '../log.ts';
 import { version } from '../version.ts';
 import { type Access, refuse } from './access.ts';
 import type { Delivered, Flow, Sample } from './flow.ts';
@@ -64,7 +64,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     const parsed = query.safeParse(request.query);
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'tail is off, lines or bodies; most is a number');
     const { tail, most } = parsed.data;
-    if (tail === 'bodies') log.info(access.who(request), 'admin: live tail with message bodies opened');
+    if (tail === 'bodies') atAnyLevel(log).info(access.who(request), 'admin: live tail with message bodies opened');
 
     reply.hijack();
     const { raw } = reply;

@@ -114,7 +114,7 @@ export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
   counts: async () => countByReasonAndTopic(database),
   requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
   purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
-  audit: async () => takeAudit(database),
+  takeAudit: async (take) => takeAudit(database, take),
 });
 
 /** Leaves a line for the daemon's log: the command line has none that anybody keeps. */
@@ -127,18 +127,13 @@ export function writeAudit(database: DatabaseSync, { at, who, action, selection,
 /** How many lines are taken at a time. */
 const AUDIT_LINES = 100;
 
-/** The oldest lines that the command line left, removed from the file: whoever takes them has to log them. */
-export function takeAudit(database: DatabaseSync): AuditLine[] {
+/** Hands over the oldest lines that the command line left, and removes them from the file when that is done. */
+export function takeAudit(database: DatabaseSync, take: (line: AuditLine) => void): void {
   const rows = database.prepare('SELECT * FROM audit ORDER BY id LIMIT ?').all(AUDIT_LINES) as unknown as AuditRow[];
+  for (const { at, who, action, selection, count } of rows)
+    take({ at, who, action, selection: JSON.parse(selection), count: count ?? undefined });
   const last = rows.at(-1);
   if (last) database.prepare('DELETE FROM audit WHERE id <= ?').run(last.id);
-  return rows.map(({ at, who, action, selection, count }) => ({
-    at,
-    who,
-    action,
-    selection: JSON.parse(selection),
-    count: count ?? undefined,
-  }));
 }
 
 interface AuditRow {

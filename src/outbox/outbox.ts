@@ -177,6 +177,6 @@ export interface DeadLetters {
   requestReplay(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
   /** Deletes for good; answers how many. */
   purge(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
-  /** What was done from the command line and not answered yet, oldest first: each line is answered once. */
-  audit(): Promise<AuditLine[]>;
+  /** Hands over what was done from the command line, oldest first; what `take` returned from does not come again. */
+  takeAudit(take: (line: AuditLine) => void): Promise<void>;
 }
