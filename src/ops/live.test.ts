@@ -43,9 +43,13 @@ describe('the live feed', () => {
   let delivered = 0;
   /** The listeners that the readers of one test have in the flow. */
   let watching: Set<unknown>;
+  let allowed: boolean;
+  let stateOf: () => State;
   beforeEach(async () => {
     flow = createFlow(0);
     watching = new Set();
+    allowed = true;
+    stateOf = () => STATE;
     sockets = [];
     delivered = 0;
     server = fastify({ forceCloseConnections: true });
@@ -55,7 +59,8 @@ describe('the live feed', () => {
       onSample: counting(flow.onSample, watching),
       onDelivered: counting(flow.onDelivered, watching),
     };
-    serveLive(server, { flow: counted, state: () => STATE, access: guard(server, { token: undefined, log }), log });
+    const access = { ...guard(server, { token: undefined, log }), allows: () => allowed };
+    serveLive(server, { flow: counted, state: () => stateOf(), access, log });
     await server.listen({ host: '127.0.0.1', port: 0 });
   });
   afterEach(async () => {
@@ -156,6 +161,29 @@ describe('the live feed', () => {
   it('refuses what it does not know', async () => {
     for (const query of ['?tail=all', '?most=0', '?most=99999'])
       assert.equal((await server.inject({ url: `/api/live${query}`, headers: { host: 'localhost' } })).statusCode, 400);
+  });
+
+  it('tells nothing more to a reader whose session ended, though it has not read what it was told before', async () => {
+    const large = { ...notification(0), message: 'x'.repeat(200_000) };
+    const deliverMuch = () => {
+      for (let n = 0; n < 20; n++) flow.delivered(large, 2_000);
+    };
+    deliverMuch();
+    const reader = await read('?tail=bodies');
+    reader.socket.pause();
+    deliverMuch();
+    allowed = false;
+    flow.sample(0, 2_000);
+    assert.equal(watching.size, 0);
+    const ended = once(reader.socket, 'end');
+    reader.socket.resume();
+    await ended;
+  });
+
+  it('answers an error where the state is not to be had, and leaves nothing open', async () => {
+    stateOf = () => assert.fail('the outbox does not answer');
+    const { statusCode } = await server.inject({ url: '/api/live', headers: { host: 'localhost' } });
+    assert.deepEqual([statusCode, watching.size], [500, 0]);
   });
 
   it('forgets a reader that went away', async () => {

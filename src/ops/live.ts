@@ -66,28 +66,39 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     const { tail, most } = parsed.data;
     if (tail === 'bodies') atAnyLevel(log).info(access.who(request), 'admin: live tail with message bodies opened');
 
+    const greeting = () => ({ version, samples: flow.samples(), state: state() });
+    // Before the answer begins: where the outbox does not answer, this fails as any other request does.
+    const first = greeting();
     reply.hijack();
     const { raw } = reply;
+    const stops: (() => void)[] = [];
+    const stop = () => {
+      for (const each of stops.splice(0)) each();
+    };
+    raw.once('close', stop);
+    // A reader that breaks off is no fault of the daemon's.
+    raw.on('error', stop);
     const headers = reply.getHeaders() as OutgoingHttpHeaders;
     raw.writeHead(200, { ...headers, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
     const send = (event: string, data: unknown) => raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
     let behind = false;
-    const hello = () => {
-      behind = false;
-      send('hello', { version, samples: flow.samples(), state: state() });
-    };
     const onSample = (sample: Sample) => {
-      if (!access.allows(request)) raw.end();
-      else if (raw.writableNeedDrain) behind = true;
-      else if (behind) hello();
-      else send('tick', { sample, state: state() });
+      if (!access.allows(request)) {
+        // Now and not when the stream closes: a reader that does not read holds that up, and nothing may be written then.
+        stop();
+        raw.end();
+      } else if (raw.writableNeedDrain) {
+        behind = true;
+      } else if (behind) {
+        send('hello', greeting());
+        behind = false;
+      } else {
+        send('tick', { sample, state: state() });
+      }
     };
-    hello();
-    const stops = [flow.onSample(onSample)];
+    send('hello', first);
+    stops.push(flow.onSample(onSample));
     if (tail !== 'off') stops.push(followTail(flow, { bodies: tail === 'bodies', most }, raw, send));
-    raw.once('close', () => {
-      for (const stop of stops) stop();
-    });
     return reply;
   });
 }
