@@ -14,6 +14,7 @@ import type { Outbox } from './outbox/outbox.ts';
 import { openSqliteOutbox } from './outbox/sqlite.ts';
 import { topicsOf } from './sns/account.ts';
 import type { TopicState } from './sns/publisher.ts';
+import { readCertificate } from './taps/certificate.ts';
 import { createHttpTap } from './taps/http.ts';
 import type { Receive } from './taps/tap.ts';
 import { version } from './version.ts';
@@ -27,9 +28,9 @@ export interface Pusher {
   /** Why it is not ready; empty when it is. */
   notReady(): readonly NotReady[];
   /**
-   * Takes over what a new configuration says of topics, plugins, credentials, rates and the log level; what needs a
-   * restart is named in the log. Reloads have to be asked for one after the other.
-   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
+   * Takes over what a new configuration says of topics, plugins, credentials, rates, the tap's certificate and the log
+   * level; what needs a restart is named in the log. Reloads have to be asked for one after the other.
+   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
    */
   reload(config: PusherConfig): Promise<void>;
   /** Requests to SNS that are under way. */
@@ -110,7 +111,9 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
       'running',
     );
     const reload = async (next: PusherConfig) => {
+      const certificate = readCertificate(next.tap.http, folder);
       const fresh = await openDelivery(next, setup);
+      tap.renew(certificate);
       log.level = next.log.level;
       const before = delivery;
       delivery = fresh;
@@ -159,7 +162,16 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
 
 /** Names what a reload can't change, where it was changed. */
 function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
-  const options = ({ tap, outbox, admin }: PusherConfig) => ({ 'tap.http': tap.http, outbox, admin });
+  if (next.variables.length > 0)
+    log.info(
+      { variables: next.variables },
+      'the environment of a process does not change: these have the values of its start',
+    );
+  const options = ({ tap, outbox, admin }: PusherConfig) => {
+    // Certificates are renewed; whether there is HTTPS at all is not.
+    const { tls_cert, tls_key: _, ...http } = tap.http;
+    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, admin };
+  };
   const [before, after] = [options(running), options(next)];
   const changed = Object.keys(before) as (keyof typeof before)[];
   const needRestart = changed.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));

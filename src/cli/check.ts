@@ -1,4 +1,8 @@
-/** `check`: looks at everything a start needs, and says of each thing what was seen, what it means and what to do. */
+/**
+ * `check`: looks at what a start needs, and says of each thing what was seen, what it means and what to do. Not at the
+ * ports: where a daemon runs already, it has them.
+ */
+import { X509Certificate } from 'node:crypto';
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
@@ -9,6 +13,7 @@ import { type Finding, failed } from '../diagnosis/diagnosis.ts';
 import { messageOf } from '../errors.ts';
 import { loadPlugin } from '../notification/plugin.ts';
 import { openDatabase } from '../outbox/schema.ts';
+import { readCertificate } from '../taps/certificate.ts';
 import { configOption } from './options.ts';
 
 interface CheckOptions {
@@ -19,7 +24,9 @@ interface CheckOptions {
 
 export function checkCommand(): Command {
   return new Command('check')
-    .description('Look at the configuration, the plugins, the outbox, and each topic at SNS. Sends no notification.')
+    .description(
+      "Look at the configuration, the outbox, the tap's certificate, the plugins, and each topic at SNS. Sends no notification.",
+    )
     .addOption(configOption())
     .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
     .option('--json', 'JSON lines')
@@ -49,6 +56,7 @@ async function* findings({ config: file, publish = false }: CheckOptions): Async
   }
   yield { what: 'configuration', level: 'ok', seen: config.file };
   yield outbox(config);
+  yield* certificate(config);
   for (const [host, options] of [['', config.sns] as const, ...config.hosts]) {
     if (!options) continue;
     const of = host === '' ? '' : ` (${host})`;
@@ -85,6 +93,20 @@ function outbox({ file, outbox: { path: name } }: PusherConfig): Finding {
     };
   } catch (error) {
     return failed(what, messageOf(error), 'the daemon would not start', 'mend that, and check again');
+  }
+}
+
+function* certificate({ file, tap }: PusherConfig): Generator<Finding> {
+  const what = 'certificate';
+  try {
+    const found = readCertificate(tap.http, path.dirname(file));
+    if (!found) return;
+    const { subject, validTo } = new X509Certificate(found.cert);
+    const seen = `${tap.http.tls_cert} of ${subject.replaceAll('\n', ', ')} ends on ${validTo}`;
+    if (Date.parse(validTo) > Date.now()) yield { what, level: 'ok', seen };
+    else yield failed(what, seen, "adapters that check it don't take it any more", 'renew it, and reload');
+  } catch (error) {
+    yield failed(what, messageOf(error), 'the daemon would not start', 'correct tls_cert and tls_key, or the files');
   }
 }
 

@@ -76,6 +76,7 @@ describe('configuration', () => {
       admin: { listen: { host: '127.0.0.1', port: 5291, loopback: true } },
       log: { level: 'info' },
       ignored: [],
+      variables: [],
     });
   });
 
@@ -462,6 +463,7 @@ describe('configuration', () => {
     });
 
     it('leaves sections that are not ours alone', () => {
+      assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).variables, []);
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).ignored, ['general']);
     });
   });

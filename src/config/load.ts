@@ -33,6 +33,8 @@ export interface PusherConfig {
   readonly log: LogOptions;
   /** Sections of the file that are not ours, as dotted paths: left alone, and worth one line in the log. */
   readonly ignored: readonly string[];
+  /** Names of the environment variables that it refers to. */
+  readonly variables: readonly string[];
 }
 
 type Table = Record<string, unknown>;
@@ -73,7 +75,12 @@ export function parseConfig(text: string, file: string, environment: Environment
 
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
-  const resolve = (input: unknown, at: string) => interpolate(input, at, environment, mistakes);
+  const variables = new Set<string>();
+  const lookUp = (name: string) => {
+    variables.add(name);
+    return environment[name];
+  };
+  const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
     check(schema, at, { written: input, meant: resolve(input, at) }, mistakes);
 
@@ -91,6 +98,7 @@ export function parseConfig(text: string, file: string, environment: Environment
     admin: read(sections.admin, 'admin', document.admin),
     log: read(sections.log, 'log', document.log),
     ignored,
+    variables: [...variables],
   };
   if (mistakes.length === 0 && !sns && ![...hosts.values()].some(Boolean))
     mistakes.push({ path: 'modules.mod_event_pusher.sns', problem: 'is missing, and has to be set' });
@@ -194,20 +202,24 @@ function nearest(name: string, names: readonly string[]): string {
 }
 
 /** Replaces `${NAME}` in every string below `value`; `$${` stands for a literal `${`. */
-function interpolate(value: unknown, at: string, environment: Environment, mistakes: Mistake[]): unknown {
+function interpolate(
+  value: unknown,
+  at: string,
+  lookUp: (name: string) => string | undefined,
+  mistakes: Mistake[],
+): unknown {
   if (typeof value === 'string')
     return value.replace(/\$(\$\{)|\$\{([^}]*)\}/g, (_, literal: string | undefined, name: string) => {
       if (literal) return literal;
-      const found = environment[name];
+      const found = lookUp(name);
       if (found === undefined)
         mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
       return found ?? `\${${name}}`;
     });
-  if (Array.isArray(value))
-    return value.map((item, index) => interpolate(item, `${at}[${index}]`, environment, mistakes));
+  if (Array.isArray(value)) return value.map((item, index) => interpolate(item, `${at}[${index}]`, lookUp, mistakes));
   if (isTable(value))
     return Object.fromEntries(
-      Object.entries(value).map(([key, item]) => [key, interpolate(item, `${at}.${key}`, environment, mistakes)]),
+      Object.entries(value).map(([key, item]) => [key, interpolate(item, `${at}.${key}`, lookUp, mistakes)]),
     );
   return value;
 }

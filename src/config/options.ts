@@ -189,7 +189,7 @@ const httpTapOptions = z.strictObject({
   }),
   tls_cert: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM certificate chain',
-    text: 'Certificate chain for HTTPS; goes with `tls_key`.',
+    text: 'Certificate chain for HTTPS; goes with `tls_key`. Renewed files are read at a reload.',
   }),
   tls_key: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM private key',

@@ -1,14 +1,13 @@
 /** The HTTP tap: where adapters post their batches. Its form is the tap protocol, version 1 (docs/tap-protocol.md). */
 import { hash, timingSafeEqual } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
-import path from 'node:path';
-import { createSecureContext } from 'node:tls';
+import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type HttpTapOptions, isLoopback } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { receiving } from '../tracing.ts';
+import { type Certificate, readCertificate } from './certificate.ts';
 import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS, problemOf } from './payload.ts';
 import type { Receive } from './tap.ts';
 
@@ -17,6 +16,8 @@ export interface HttpTap {
   readonly routes: readonly string[];
   /** Starts to listen; answers the URL that adapters post to. @throws PusherError LISTEN_FAILED */
   listen(): Promise<string>;
+  /** Serves HTTPS with another certificate from now on; where it speaks plain HTTP it goes on to. */
+  renew(certificate: Certificate | undefined): void;
   /** Answers what was received, and refuses what comes. */
   close(): Promise<void>;
 }
@@ -125,6 +126,10 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
         );
       }
     },
+    renew(certificate) {
+      // For `localhost`, where nobody needs HTTPS, fastify has a second server for IPv6, which keeps the old one.
+      if (certificate && server.server instanceof TlsServer) server.server.setSecureContext(certificate);
+    },
     async close() {
       closing = true;
       // A request that never arrives whole would keep its connection, and with it the stop.
@@ -148,21 +153,8 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
     return503OnClosing: false,
     requestTimeout: REQUEST_TIMEOUT_MS,
   };
-  if (options.tls_cert === undefined || options.tls_key === undefined) return fastify(common);
-  const read = (key: 'tls_cert' | 'tls_key', file: string) => {
-    try {
-      return readFileSync(path.resolve(folder, file));
-    } catch (error) {
-      throw new PusherError('LISTEN_FAILED', `tap.http.${key}: can't read ${file}: ${messageOf(error)}`, error);
-    }
-  };
-  const https = { cert: read('tls_cert', options.tls_cert), key: read('tls_key', options.tls_key) };
-  try {
-    createSecureContext(https);
-  } catch (error) {
-    const problem = `not a certificate and its key: ${messageOf(error)}`;
-    throw new PusherError('LISTEN_FAILED', `tap.http.tls_cert and tls_key: ${problem}`, error);
-  }
+  const https = readCertificate(options, folder);
+  if (!https) return fastify(common);
   return fastify({ ...common, https }) as unknown as FastifyInstance<Server>;
 }
 
