@@ -18,6 +18,8 @@ export interface Delivery {
   /** How a virtual host publishes; undefined: not at all. */
   route(host: string): Route | undefined;
   topics(): TopicState[];
+  /** Whether a topic is of one of its accounts and regions: what the outbox has for any other waits. */
+  owns(arn: string): boolean;
   /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
   tryTopic(arn: string): boolean;
   start(): void;
@@ -62,6 +64,7 @@ export async function openDelivery(config: PusherConfig, setup: DeliverySetup): 
       return routes.get(routes.has(name) ? name : GENERAL);
     },
     topics: () => publishers.flatMap((publisher) => publisher.topics()),
+    owns: (arn) => list.some(({ options }) => owns(options, arn)),
     tryTopic: (arn) => publishers.some((publisher) => publisher.tryNow(arn)),
     start() {
       unlisten = setup.outbox.onCommitted(adopt);

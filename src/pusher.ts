@@ -1,7 +1,7 @@
 /** The composition root: builds the pipeline from a configuration, starts it and stops it, each in one ordered list. */
 import path from 'node:path';
 import type { PusherConfig } from './config/load.ts';
-import { openDelivery, owns, sectionsOf } from './delivery.ts';
+import { type Delivery, openDelivery, owns, sectionsOf } from './delivery.ts';
 import { messageOf } from './errors.ts';
 import { createIntake, type Intake } from './intake.ts';
 import { atAnyLevel, type Logger } from './log.ts';
@@ -10,10 +10,9 @@ import type { Notification } from './notification/notification.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { createAdminServer, type NotReady } from './ops/server.ts';
 import { stateOf } from './ops/state.ts';
-import type { Outbox } from './outbox/outbox.ts';
+import type { Outbox, OutboxState } from './outbox/outbox.ts';
 import { openSqliteOutbox } from './outbox/sqlite.ts';
 import { topicsOf } from './sns/account.ts';
-import type { TopicState } from './sns/publisher.ts';
 import { readCertificate } from './taps/certificate.ts';
 import { createHttpTap } from './taps/http.ts';
 import type { Receive } from './taps/tap.ts';
@@ -79,7 +78,7 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
 
     const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
     let listening = false;
-    const notReady = () => reasons(listening, outbox, topics());
+    const notReady = () => reasons(listening, outbox.state(), delivery);
     metrics.observe({ outbox: () => outbox.state(), topics, notReady });
     const admin = createAdminServer({
       options: config.admin,
@@ -160,7 +159,7 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
   }
 }
 
-/** Names what a reload can't change, where it was changed. */
+/** Names what a reload can't change, where it was changed or, of the environment, may have been. */
 function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
   if (next.variables.length > 0)
     log.info(
@@ -180,10 +179,10 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   else log.info('reloaded');
 }
 
-function reasons(listening: boolean, outbox: Outbox, topics: readonly TopicState[]): NotReady[] {
+function reasons(listening: boolean, outbox: OutboxState, delivery: Delivery): NotReady[] {
   const found: NotReady[] = [];
   if (!listening) found.push({ what: 'tap http', reason: 'does not listen' });
-  const { fault, bytes, maxBytes } = outbox.state();
+  const { fault, bytes, maxBytes } = outbox;
   if (fault) found.push({ what: 'outbox', reason: fault });
   if (bytes >= maxBytes)
     found.push({
@@ -191,9 +190,16 @@ function reasons(listening: boolean, outbox: Outbox, topics: readonly TopicState
       reason: `is full: ${bytes} of ${maxBytes} bytes`,
       advice: 'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
     });
-  for (const { arn, pause } of topics)
+  for (const { arn, pause } of delivery.topics())
     if (pause)
       found.push({ what: `topic ${arn}`, reason: `paused: ${pause.reason}: ${pause.detail}`, advice: pause.advice });
+  for (const { arn, depth } of outbox.topics)
+    if (depth > 0 && !delivery.owns(arn))
+      found.push({
+        what: `topic ${arn}`,
+        reason: 'has notifications that nobody sends: no section is of its account and region',
+        advice: 'configure a section with its region and account_id again, and reload',
+      });
   return found;
 }
 

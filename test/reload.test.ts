@@ -1,7 +1,14 @@
 /** A reload on SIGHUP: what a running daemon takes over, seen by what it then does. test/sns.test.ts has topics and plugins. */
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import tls from 'node:tls';
+import type { NotReady } from '../src/ops/server.ts';
+import { makeCertificate } from './support/certificate.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type StubSns, startStubSns } from './support/stub-sns.ts';
@@ -11,13 +18,18 @@ describe('a reload', () => {
   let daemon: Daemon;
   let accepted: string[];
   let seq: number;
+  let failing: boolean;
   before(async () => {
-    sns = await startStubSns({ accepted: ({ message }) => accepted.push(JSON.parse(message).message) });
+    sns = await startStubSns({
+      accepted: ({ message }) => accepted.push(JSON.parse(message).message),
+      fault: () => (failing ? { kind: 'error', status: 404, code: 'NotFound' } : undefined),
+    });
   });
   after(() => sns[Symbol.asyncDispose]());
   beforeEach(async () => {
     accepted = [];
     seq = 1;
+    failing = false;
     daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
   });
   afterEach(() => daemon[Symbol.asyncDispose]());
@@ -32,11 +44,30 @@ describe('a reload', () => {
   };
   const sent = () => new Set(accepted).size;
   const reloads = () => daemon.output().split('"msg":"reloaded').length - 1;
-  const reload = async (...configuration: Parameters<Daemon['configure']>) => {
+  const reloaded = async () => {
     const before = reloads();
-    await daemon.configure(...configuration);
     await daemon.reload();
     await until('the reload', () => reloads() > before);
+  };
+  const reload = async (...configuration: Parameters<Daemon['configure']>) => {
+    await daemon.configure(...configuration);
+    await reloaded();
+  };
+  const edit = async (change: (text: string) => string) => {
+    await writeFile(daemon.configFile, change(await readFile(daemon.configFile, 'utf8')));
+    await reloaded();
+  };
+  /** The fingerprint of the certificate that the tap serves. */
+  const served = async () => {
+    const socket = tls.connect({
+      host: '127.0.0.1',
+      port: Number(new URL(daemon.tapUrl).port),
+      rejectUnauthorized: false,
+    });
+    await once(socket, 'secureConnect');
+    const { fingerprint256 } = socket.getPeerCertificate();
+    socket.destroy();
+    return fingerprint256;
   };
 
   it('takes a new rate: less, and more', async () => {
@@ -83,6 +114,75 @@ describe('a reload', () => {
     const before = lines('not JSON');
     await complain();
     await until('the warning', () => lines('not JSON') > before);
+  });
+
+  it('names each section that needs a restart, at any log level', async () => {
+    await daemon.start();
+    const sections = () =>
+      daemon
+        .output()
+        .match(/"sections":\[.*?\](?=,"msg":"reloaded; )/g)
+        ?.at(-1);
+    await reload({ rest: 'token = "a-token-for-the-console"' });
+    assert.equal(sections(), '"sections":["admin"]');
+    await edit((text) => text.replace('secret = "tap-secret"', 'secret = "another"'));
+    assert.equal(sections(), '"sections":["tap.http","admin"]');
+    await reload({ outbox: 'max_bytes = 2_000_000', rest: '[log]\nlevel = "error"' });
+    assert.equal(sections(), '"sections":["outbox"]');
+  });
+
+  it('names the variables of the environment that the configuration refers to, and keeps their values', async () => {
+    const refer = (text: string) => text.replace(/access_key_id = ".*"/, 'access_key_id = "${KEY_FOR_RELOAD}"');
+    await daemon.start({ env: { KEY_FOR_RELOAD: 'AKIAIOSFODNN7EXAMPLE' } });
+    await reload({});
+    assert.ok(!daemon.output().includes('"variables"'));
+    await edit(refer);
+    assert.match(
+      daemon.output(),
+      /"variables":\["KEY_FOR_RELOAD"\],"msg":"the environment of a process does not change/,
+    );
+  });
+
+  it('takes a renewed certificate, and none that is not one', async () => {
+    await makeCertificate(daemon.folder, 'IP:127.0.0.1');
+    const https = { tap: 'tls_cert = "cert.pem"\ntls_key = "key.pem"' };
+    await daemon.configure(https);
+    await daemon.start();
+    const { cert } = await makeCertificate(daemon.folder, 'IP:127.0.0.1');
+    const renewed = new X509Certificate(cert).fingerprint256;
+    assert.notEqual(await served(), renewed);
+    await reload(https);
+    assert.equal(await served(), renewed);
+    assert.ok(!daemon.output().includes('need a restart'));
+
+    await writeFile(path.join(daemon.folder, 'cert.pem'), 'none');
+    await daemon.reload();
+    await until('the refusal', () => daemon.output().includes('not reloaded: all stays as it was'));
+    assert.equal(await served(), renewed);
+  });
+
+  it('sends what an account has that is configured again; until then readiness names its topic', async () => {
+    failing = true;
+    await daemon.start();
+    await post(1);
+    const ready = async () => (await (await fetch(`${daemon.adminUrl}/readyz`)).json()) as { reasons?: NotReady[] };
+    await until(
+      'the pause',
+      async () => (await ready()).reasons?.some(({ reason }) => /^paused/.test(reason)) ?? false,
+    );
+    await edit((text) => text.replace('account_id = "123456789012"', 'account_id = "210987654321"'));
+    failing = false;
+    const { reasons = [] } = await ready();
+    assert.deepEqual(
+      reasons.map(({ what, reason }) => `${what} ${reason}`),
+      [
+        'topic arn:aws:sns:eu-west-1:123456789012:user_message_sent has notifications that nobody sends: no section is of its account and region',
+      ],
+    );
+    assert.match(String(reasons[0]?.advice), /account_id again, and reload$/);
+    await reload({});
+    await until('it to be sent', () => sent() === 1);
+    await until('the daemon to be ready', async () => (await ready()).reasons === undefined);
   });
 
   it('loses nothing and sends nothing twice, however often it comes', async () => {

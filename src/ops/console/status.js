@@ -148,7 +148,7 @@ function showTopicState(cell, { arn, state, pause }, at) {
 }
 
 const ORPHANED =
-  'No configured account owns this topic, so what waits for it stays. Configure its region and account_id again, and restart.';
+  'No configured account owns this topic, so what waits for it stays. Configure its region and account_id again, and reload.';
 
 function stateElements(arn, state) {
   if (state === 'open') return [make('span', { class: 'chip', data: { state: 'ready' } }, 'Open')];
