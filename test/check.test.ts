@@ -193,6 +193,56 @@ describe('check', () => {
     assert.match(stdout, /FAIL {2}pm topic: [\s\S]*user\/pusher lacks sns:Publish[\s\S]*xmpp-event-pusher iam-policy/);
   });
 
+  it('knows credentials of another account than the topics', async () => {
+    await using server = await endpoint((form, response) =>
+      fails(
+        response,
+        403,
+        'AuthorizationError',
+        `User: arn:aws:iam::210987654321:user/pusher is not authorized to perform: SNS:${form.get('Action')} on resource: ${form.get('TopicArn')} because no resource-based policy allows the SNS:${form.get('Action')} action`,
+      ),
+    );
+    const { code, stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.equal(code, 1);
+    assert.match(
+      stdout,
+      /FAIL {2}pm topic: [\s\S]*means {2}the credentials are of account 210987654321, the topic of account 123456789012\n/,
+    );
+    assert.match(stdout, /do {5}set account_id = "210987654321" if the topic is there/);
+  });
+
+  it('says what it can not see without the right to read the attributes of a topic', async () => {
+    await using server = await endpoint((form, response) => {
+      if (form.get('Action') !== 'Publish') return fails(response, 403, 'AuthorizationError', 'not authorized');
+      return fails(response, 400, 'InvalidParameter', 'Invalid parameter: Empty message');
+    });
+    const { code, stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
+    assert.equal(code, 0);
+    assert.match(stdout, /warn {2}pm topic: [\s\S]*is encrypted[\s\S]*check --publish[\s\S]*--with-attributes/);
+    assert.doesNotMatch(stdout, /ok {4}pm topic/);
+  });
+
+  it("reads the tap's certificate", async () => {
+    await makeCertificate(folder, 'IP:127.0.0.1');
+    const finding = async (options: string) => {
+      const config = await configure({ host: 'sns.us-east-1.amazonaws.com' });
+      await writeFile(config, `${readFileSync(config, 'utf8')}\n[tap.http]\n${options}\n`);
+      const { stdout } = await command(['check', '--config', config]);
+      return stdout.split('\n').find((line) => line.includes('certificate: '));
+    };
+    const files = (cert: string, key: string) => `tls_cert = "${cert}"\ntls_key = "${key}"`;
+    assert.equal(await finding(''), undefined);
+    assert.match(
+      String(await finding(files('cert.pem', 'key.pem'))),
+      /^ok {4}certificate: cert\.pem of CN=test ends on /,
+    );
+    assert.match(String(await finding(files('none.pem', 'key.pem'))), /^FAIL {2}certificate: .*can't read none\.pem/);
+    assert.match(
+      String(await finding(files('cert.pem', 'cert.pem'))),
+      /^FAIL {2}certificate: .*not a certificate and its key/,
+    );
+  });
+
   it('knows an encrypted topic whose key is out of reach', async () => {
     const published: (string | null)[] = [];
     await using server = await endpoint((form, response) => {

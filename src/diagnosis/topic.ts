@@ -30,8 +30,8 @@ export function topicProblems(observed: TopicObservations, circumstances: Circum
   const fifo = fifoMismatch(observed);
   if (fifo) return [fifo];
   if (publish.error && !refusesOnlyTheMessage(publish)) return [notAllowed(publish.error, observed, circumstances)];
-  const encrypted = encryptedTopic(observed);
-  return encrypted ? [encrypted] : [];
+  const unproven = unseenTopic(observed) ?? encryptedTopic(observed);
+  return unproven ? [unproven] : [];
 }
 
 export const isMissing = ({ error }: Answer): boolean => /^NotFound(Exception)?$/.test(error?.code ?? '');
@@ -165,6 +165,16 @@ function permissionProblem(
 }
 
 const article = (noun: string): string => `${/^[aeiou]/.test(noun) ? 'an' : 'a'} ${noun}`;
+
+/** A topic that may be encrypted, for all that this key is told of it. */
+function unseenTopic({ arn, attributes, publish, published }: TopicObservations): Diagnosis | undefined {
+  if (!attributes.error || (published && publish.error === undefined)) return undefined;
+  return warn(
+    `this key may publish to ${arn}, and is not told its attributes: ${attributes.error.code}`,
+    'whether the topic is encrypted with a key that the publisher may not use, is a FIFO topic, or takes more than 256 KiB can not be seen',
+    'run check --publish, which sends a real message to each topic; or allow sns:GetTopicAttributes: xmpp-event-pusher iam-policy --with-attributes',
+  );
+}
 
 /** An encrypted topic that was asked no more than whether it would take a message. */
 function encryptedTopic({ attributes, publish, published, arn }: TopicObservations): Diagnosis | undefined {
