@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { trace } from '@opentelemetry/api';
+import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 import type { Notification } from './notification/notification.ts';
@@ -19,6 +19,8 @@ const notification = (traceparent?: string): Notification => ({
   bytes: 2,
 });
 
+const taken = async () => ({ entries: [undefined] });
+
 const received = (headers: Record<string, unknown>) => receiving(headers, 's', 1, async (traceparent) => traceparent);
 
 describe('tracing without an SDK', () => {
@@ -36,7 +38,8 @@ describe('tracing without an SDK', () => {
   });
 
   it('stays out of the way of results and errors', async () => {
-    assert.equal(await publishing('arn', [notification()], async () => 7), 7);
+    const outcome = { failure: { code: 'InternalError', message: 'oops' } };
+    assert.equal(await publishing('arn', [notification()], async () => outcome), outcome);
     await assert.rejects(
       receiving({}, 's', 1, () => Promise.reject(new Error('full'))),
       /full/,
@@ -64,13 +67,35 @@ describe('tracing with an SDK', () => {
   });
 
   it('links what is published to the traces it came with', async () => {
-    await publishing('arn:topic', [notification(SENDER), notification(), notification('broken')], async () => {});
+    await publishing('arn:topic', [notification(SENDER), notification(), notification('broken')], taken);
     const [span] = spans.getFinishedSpans();
     assert.deepEqual(
       span?.links.map(({ context }) => context.traceId),
       [TRACE],
     );
     assert.equal(span?.attributes['messaging.destination.name'], 'arn:topic');
+  });
+
+  it('makes no part of what is published of the batch that happened to come last', async () => {
+    await receiving({ traceparent: SENDER }, 's', 1, () => publishing('arn', [notification()], taken));
+    const span = spans.getFinishedSpans().find(({ name }) => name === 'publish notifications');
+    assert.equal(span?.parentSpanContext, undefined);
+    assert.notEqual(span?.spanContext().traceId, TRACE);
+  });
+
+  it('marks what SNS refused, whole or in part, with its code and not with what it quotes', async () => {
+    const failure = { code: 'InvalidParameter', message: 'what people wrote' };
+    await publishing('arn', [notification()], async () => ({ failure }));
+    await publishing('arn', [notification()], async () => ({ entries: [undefined, failure] }));
+    await publishing('arn', [notification()], taken);
+    assert.deepEqual(
+      spans.getFinishedSpans().map(({ status }) => status),
+      [
+        { code: SpanStatusCode.ERROR, message: 'InvalidParameter' },
+        { code: SpanStatusCode.ERROR, message: 'InvalidParameter' },
+        { code: SpanStatusCode.UNSET },
+      ],
+    );
   });
 
   it('marks a failure', async () => {

@@ -6,7 +6,9 @@
 import {
   context,
   type Link,
+  ProxyTracerProvider,
   propagation,
+  ROOT_CONTEXT,
   type Span,
   SpanKind,
   type SpanOptions,
@@ -18,7 +20,14 @@ import { messageOf } from './errors.ts';
 import type { Notification } from './notification/notification.ts';
 import { version } from './version.ts';
 
-const tracer = trace.getTracer('xmpp-event-pusher', version);
+const NAME = 'xmpp-event-pusher';
+const tracer = trace.getTracer(NAME, version);
+
+/** Whether an SDK is loaded. Without one nothing is made ready for spans that nobody records. */
+function isTraced(): boolean {
+  const provider = trace.getTracerProvider();
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer(NAME, version) !== undefined;
+}
 
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
@@ -36,14 +45,28 @@ export async function receiving<T>(
   count: number,
   run: (traceparent: string | undefined) => Promise<T>,
 ): Promise<T> {
+  if (!isTraced()) return run(given(headers.traceparent));
   const parent = propagation.extract(context.active(), headers);
   const attributes = { 'messaging.system': 'xmpp', 'messaging.batch.message_count': count, 'xmpp.source': source };
   const options: SpanOptions = { kind: SpanKind.CONSUMER, attributes };
   return spanned('receive events', options, parent, (span) => run(contextOf(span) ?? given(headers.traceparent)));
 }
 
-/** Runs the publishing of a batch, in a span that links the traces that its notifications carry. */
-export function publishing<T>(topicArn: string, entries: readonly Notification[], run: () => Promise<T>): Promise<T> {
+/** What came of a request to SNS: it failed, or these entries of it did. */
+type Outcome =
+  | { readonly failure: { readonly code: string } }
+  | { readonly entries: readonly ({ readonly code: string } | undefined)[] };
+
+/**
+ * Runs the publishing of a batch, in a span that links the traces that its notifications carry. It has no parent: what
+ * asks for it is whatever happened last, most often the receiving of some other batch.
+ */
+export function publishing<T extends Outcome>(
+  topicArn: string,
+  entries: readonly Notification[],
+  run: () => Promise<T>,
+): Promise<T> {
+  if (!isTraced()) return run();
   const attributes = {
     'messaging.system': 'aws_sns',
     'messaging.operation.type': 'send',
@@ -51,8 +74,17 @@ export function publishing<T>(topicArn: string, entries: readonly Notification[]
     'messaging.batch.message_count': entries.length,
   };
   const options = { kind: SpanKind.PRODUCER, attributes, links: entries.flatMap(linkOf) };
-  return spanned('publish notifications', options, context.active(), run);
+  return spanned('publish notifications', options, ROOT_CONTEXT, async (span) => {
+    const outcome = await run();
+    const code = failureOf(outcome);
+    if (code !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: code });
+    return outcome;
+  });
 }
+
+/** SNS's code alone, of the whole or of the first entry that failed: its messages may quote what they refuse. */
+const failureOf = (outcome: Outcome): string | undefined =>
+  'failure' in outcome ? outcome.failure.code : outcome.entries.find((failure) => failure !== undefined)?.code;
 
 function spanned<T>(
   name: string,
