@@ -48,6 +48,14 @@ describe('access', () => {
     assert.equal((await logIn(TOKEN)).statusCode, 200);
   });
 
+  it('counts wrong tokens of an IPv6 network together', async () => {
+    for (let n = 0; n < 10; n++) assert.equal((await logIn('wrong', `2001:db8::${n}:1`)).statusCode, 401);
+    for (const same of ['2001:db8::', '2001:db8::ffff', '2001:db8:0:0:1:2:3:4'])
+      assert.equal((await logIn(TOKEN, same)).statusCode, 429, same);
+    for (const other of ['2001:db8:0:1::1', '2001:db8:1::', '::1', '::ffff:10.0.0.1'])
+      assert.equal((await logIn(TOKEN, other)).statusCode, 200, other);
+  });
+
   it('counts wrong tokens wherever they are sent, and lets sessions go on meanwhile', async () => {
     const { headers } = await logIn(TOKEN, '127.0.0.1');
     const cookie = String(headers['set-cookie']).split(';', 1)[0] as string;

@@ -71,7 +71,7 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
     return { by, from: request.ip, ...(forwarded && { forwardedFor: String(forwarded).slice(0, 200) }) };
   };
   const wrongToken = (request: FastifyRequest) => {
-    attempts.add(request.ip);
+    attempts.add(networkOf(request.ip));
     log.warn({ from: request.ip, path: pathOf(request) }, 'admin: wrong token');
   };
 
@@ -83,7 +83,7 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
     }
     if (request.routeOptions.config.open) return;
     const sent = sessionOf(request) ? undefined : bearer(request);
-    if (token !== undefined && sent !== undefined && attempts.exceeded(request.ip)) return tooMany(reply);
+    if (token !== undefined && sent !== undefined && attempts.exceeded(networkOf(request.ip))) return tooMany(reply);
     if (allows(request)) return;
     if (sent !== undefined) wrongToken(request);
     return refuse(reply, 401, 'unauthorized', 'log in, or send admin.token as "Authorization: Bearer <token>"');
@@ -98,7 +98,7 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
   server.post('/api/login', { config: { open: true }, bodyLimit: 4_096 }, async (request, reply) => {
     const parsed = credentials.safeParse(request.body);
     if (token === undefined) return refuse(reply, 409, 'no_login', 'admin.token is not set, so there is no login');
-    if (attempts.exceeded(request.ip)) return tooMany(reply);
+    if (attempts.exceeded(networkOf(request.ip))) return tooMany(reply);
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'the body should be {"token": "…"}');
     if (!isSame(parsed.data.token, token)) {
       wrongToken(request);
@@ -175,6 +175,14 @@ function setCookie({ headers }: FastifyRequest, name: string, value: string, sec
   // The browser knows whether a proxy in front of us speaks TLS; it says so in Origin.
   const secure = headers.origin?.startsWith('https:') ? '; Secure' : '';
   return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
+}
+
+/** What belongs to one sender: an IPv4 address, or the first 64 bits of an IPv6 one, for whoever has one has all of those. */
+function networkOf(address: string): string {
+  if (!address.includes(':') || address.includes('.')) return address;
+  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean));
+  const zeros = Array(8 - before.length - after.length).fill('0');
+  return [...before, ...zeros, ...after].slice(0, 4).join(':');
 }
 
 /** Wrong tokens by address, within the last minute or so. */

@@ -50,9 +50,12 @@ const HEADERS = {
   'cache-control': 'no-store',
 };
 
+/** How long a request may take to arrive, in milliseconds. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
 export function createAdminServer(setup: AdminSetup): AdminServer {
   const { options, log, flow, state } = setup;
-  const server = fastify({ forceCloseConnections: true });
+  const server = fastify({ forceCloseConnections: true, requestTimeout: REQUEST_TIMEOUT_MS });
   // The one other type that fastify reads, and the one that a foreign page's form could send without being asked.
   server.removeContentTypeParser('text/plain');
   const routes: string[] = [];
