@@ -1,7 +1,9 @@
 /** The console in a real browser, of a real daemon: what it shows of the daemon. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { button, hasRows, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
+import type { State } from '../../src/ops/state.ts';
+import type { Pause } from '../../src/sns/publisher.ts';
+import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
 import { until } from '../support/process.ts';
 
 describe('the console', () => {
@@ -47,12 +49,17 @@ describe('the console', () => {
     await shows(page.locator('#problems'), /Not ready\s+topic arn:.*user_message_sent: paused: NotFound/);
     assert.match(await page.title(), /^1 problem – /);
 
+    // It is tried by itself too: so until a try begins before the pause would have ended. Pauses grow to half a minute.
+    await until('a try before its time', async () => {
+      const before = await pause();
+      await button(page, 'Try user_message_sent now').click();
+      await shows(page.locator('#topics .result'), 'user_message_sent is being tried.');
+      await until('the next pause', async () => (await pause()).began > before.began);
+      return (await pause()).began < before.until;
+    });
+    assert.match(pusher.daemon.output(), /"topic":"arn:.*:user_message_sent","msg":"admin: paused topic tried/);
     pusher.fault = undefined;
-    // It may come back by itself at the same moment, and say so.
-    pusher.quietBut = /status of 409/;
-    await button(page, 'Try user_message_sent now')
-      .click({ timeout: 2_000 })
-      .catch(() => undefined);
+    await button(page, 'Try user_message_sent now').click();
     await shows(row, 'Open');
     await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
@@ -97,15 +104,34 @@ describe('the console', () => {
     await until('bodies to go', async () => !(await page.content()).includes(SECRET_TALK), 30_000);
   });
 
-  /** What the live feed says first. */
-  const feed = async (tail: string): Promise<string> => {
+  it('goes by the clock of the daemon, whatever that of the browser shows', async () => {
+    await pusher.start();
+    await pusher.post(malformed('x'));
+    const page = await pusher.open();
+    for (const hours of [2, -2]) {
+      await page.clock.setSystemTime(Date.now() + hours * 3_600_000);
+      await page.reload();
+      await hasRows(page, '#letters', 1);
+      assert.match(await rows(page, '#letters').innerText(), /just now|\d s ago/);
+      assert.equal(await page.getByRole('radio', { name: '5 min', exact: true }).isChecked(), true);
+    }
+  });
+
+  /** What the live feed has said when it has told of an event of this name. */
+  const feed = async (tail: string, name = 'notifications'): Promise<string> => {
     const { body } = await fetch(`${pusher.daemon.adminUrl}/api/live?tail=${tail}`);
     let text = '';
     for await (const chunk of body as ReadableStream<Uint8Array>) {
       text += Buffer.from(chunk);
-      if (/event: notifications\n.*\n\n/.test(text)) break;
+      if (new RegExp(`event: ${name}\n.*\n\n`).test(text)) break;
     }
     return text;
+  };
+  /** The pause of the one topic that is paused. */
+  const pause = async (): Promise<Pause> => {
+    const [, hello] = /event: hello\ndata: (.*)\n\n/.exec(await feed('off', 'hello')) ?? [];
+    const { state } = JSON.parse(String(hello)) as { state: State };
+    return state.topics.find(({ pause }) => pause)?.pause ?? assert.fail('no topic is paused');
   };
 
   it('connects again after a restart of the daemon', async () => {

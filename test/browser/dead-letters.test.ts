@@ -130,6 +130,46 @@ describe('dead letters in the console', () => {
     await until('the others to be left', async () => (await pusher.listed()).join() === 'malformed,InvalidParameter');
   });
 
+  it('replays all of a reason, and leaves the others', async () => {
+    await pusher.start();
+    pusher.refused = 'no';
+    await pusher.post(says('no 1'), malformed('x'), says('no 2', 'groupchat'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 3);
+    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    pusher.refused = undefined;
+    await button(page, 'Replay all 2 that match').click();
+    await shows(page.locator('#confirm'), 'Replay all 2 dead letters of reason InvalidParameter?');
+    await confirm(page, 'Replay');
+    await shows(result(page), 'Replayed 2 dead letters: on the way to SNS again.');
+    await until('SNS to have them', () => pusher.accepted.length === 2);
+    assert.deepEqual(await pusher.listed(), ['malformed']);
+  });
+
+  it('deletes one that was opened, and says when it can not load the others any more', async () => {
+    await pusher.start();
+    await pusher.post(malformed('1'), malformed('2'));
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 2);
+    await button(page, /^Open dead letter/)
+      .first()
+      .click();
+    await page.locator('#letter').getByRole('button', { name: 'Delete' }).click();
+    await shows(page.locator('#confirm'), 'Delete dead letter 2?');
+    await confirm(page, 'Delete');
+    await shows(result(page), 'Deleted 1 dead letter.');
+    await hasRows(page, '#letters', 1);
+    assert.deepEqual(await pusher.listed(), ['malformed']);
+
+    pusher.quietBut = /status of 500/;
+    await page.route('**/api/dead-letters?*', (route) => route.fulfill({ status: 500, body: '{}' }));
+    await page.getByLabel('Reason').selectOption('malformed');
+    await shows(result(page), 'Not loaded: the daemon answered 500');
+    await page.unroute('**/api/dead-letters?*');
+    await page.getByLabel('Reason').selectOption('');
+    await until('that to be over', async () => (await result(page).innerText()) === '');
+  });
+
   it('turns the pages of many dead letters', async () => {
     await pusher.start();
     await pusher.post(...Array.from({ length: 45 }, (_, n) => malformed(`${n}`)));

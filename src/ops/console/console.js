@@ -1,7 +1,7 @@
 /** The page: logs in where that is needed, follows the live feed, and hands what it tells to the parts. */
 import { ask, follow } from './api.js';
 import { createDeadLetters } from './dead-letters.js';
-import { setText } from './dom.js';
+import { now, setClock, setText } from './dom.js';
 import { createPlots } from './plots.js';
 import { showHealth, showState } from './status.js';
 import { createTail } from './tail.js';
@@ -51,12 +51,14 @@ function start({ bodies }) {
     { bodies },
     {
       hello({ version, samples, state }) {
+        setClock(state.at);
         setText(document.querySelector('#version'), version);
         plots.reset(samples);
         fitRange(samples);
         show(state);
       },
       tick({ sample, state }) {
+        setClock(state.at);
         plots.add(sample);
         show(state);
       },
@@ -72,7 +74,7 @@ function start({ bodies }) {
 function fitRange(samples) {
   if (fitted) return;
   fitted = true;
-  const seconds = samples.length === 0 ? 0 : (Date.now() - samples[0].at) / 1_000;
+  const seconds = samples.length === 0 ? 0 : (now() - samples[0].at) / 1_000;
   const input = ranges.find(({ value }) => seconds < Number(value)) ?? ranges.at(-1);
   input.checked = true;
   parts.plots.show(Number(input.value));

@@ -5,10 +5,11 @@
  */
 import { ask } from './api.js';
 import { confirmed } from './confirm.js';
-import { ago, count, keepRows, make, makeRow, moment, plural, setText, topicName } from './dom.js';
+import { ago, count, keepRows, make, makeRow, moment, now, plural, setText, topicName } from './dom.js';
 import { createLetter } from './letter.js';
 
 const PAGE = 20;
+const NOT_LOADED = 'Not loaded: ';
 const COLUMNS = [
   ['', 'check'],
   ['Since', 'short'],
@@ -56,9 +57,10 @@ export function createDeadLetters() {
       if (mine !== asked) return;
       ({ letters, counts } = answer);
     } catch (error) {
-      setText(result, `Not loaded: ${error.message}`);
+      setText(result, `${NOT_LOADED}${error.message}`);
       return;
     }
+    if (result.textContent.startsWith(NOT_LOADED)) setText(result, '');
     // A page whose letters are all gone is no place to be.
     if (letters.length === 0 && before !== undefined) {
       turn(undefined, []);
@@ -147,7 +149,7 @@ export function createDeadLetters() {
 
   function updateRow(row, { id, diedAt, replayRequested }) {
     row.querySelector('input').checked = selected.has(id);
-    setText(row.cells[1], ago(diedAt, Date.now()));
+    setText(row.cells[1], ago(diedAt, now()));
     row.querySelector('.chip').hidden = !replayRequested;
   }
 

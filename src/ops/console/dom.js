@@ -72,6 +72,15 @@ export function duration(ms) {
   return `${whole.format(ms / 86_400_000)} days`;
 }
 
+let ahead = 0;
+
+/** Sets the page's clock to the daemon's, which all times come from: this machine's may be wrong. */
+export function setClock(at) {
+  ahead = at - Date.now();
+}
+
+export const now = () => Date.now() + ahead;
+
 export const ago = (at, now) =>
   now - at < 2_500 ? 'just now' : `${duration(Math.round((now - at) / 1_000) * 1_000)} ago`;
 

@@ -1,5 +1,5 @@
 /** The plots: events in and out, what waits, and how long it takes, over the last hour. */
-import { clock, count, duration, make, rate, setText } from './dom.js';
+import { clock, count, duration, make, now, rate, setText } from './dom.js';
 import UPlot from './uplot.js';
 
 const HEIGHT = 170;
@@ -90,7 +90,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
       legend: { show: false },
       cursor: { sync: { key: 'flow' }, drag: { setScale: false }, points: { size: 6 } },
       scales: {
-        x: { time: true, range: () => [Date.now() / 1_000 - seconds(), Date.now() / 1_000] },
+        x: { time: true, range: () => [now() / 1_000 - seconds(), now() / 1_000] },
         y: scale(logarithmic),
       },
       axes: [
