@@ -51,12 +51,20 @@ describe('systemd unit', () => {
   it('comes with a configuration that needs nothing but the variables beside it', async () => {
     const lines = (await readDeployed('systemd/environment.example')).split('\n').filter((line) => /^\w+=/.test(line));
     const environment = Object.fromEntries(lines.map((line) => line.split('=', 2)));
-    const config = parseConfig(
-      await readDeployed('systemd/pusher.toml'),
-      '/etc/xmpp-event-pusher/pusher.toml',
-      environment,
-    );
+    const text = await readDeployed('systemd/pusher.toml');
+    const read = (environment: NodeJS.ProcessEnv) =>
+      parseConfig(text, '/etc/xmpp-event-pusher/pusher.toml', environment);
+    const filled = Object.fromEntries(Object.keys(environment).map((name) => [name, 'a-value-of-its-own']));
+    const config = read(filled);
     assert.equal(config.outbox.path, '/var/lib/xmpp-event-pusher/outbox.db');
+    assert.deepEqual(config.variables.toSorted(), Object.keys(environment).toSorted());
+    // As it comes it opens nothing to anybody who has read it here.
+    for (const [name, value] of Object.entries(environment)) {
+      assert.equal(value, '', name);
+      assert.throws(() => read({ ...filled, [name]: '' }), {
+        message: /: 1 mistake\n.*from the environment, should be .*(not empty|16 characters or more)$/,
+      });
+    }
   });
 });
 
