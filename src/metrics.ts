@@ -134,7 +134,7 @@ function describeBuild(registry: Registry): void {
 }
 
 /**
- * The gauges. The first one's `collect` fills them all, so that one reading asks the outbox once and shows one moment;
+ * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a reading shows one moment;
  * prom-client collects in the order of registration, as its own default metrics rely on too.
  */
 function observe(registry: Registry, { outbox, topics, notReady }: Observed): void {
