@@ -52,11 +52,16 @@
 -define(SESSIONS, event_pusher_session).
 -define(CLAIMS, event_pusher_claim).
 %% The gauge, an array of atomics that the hooks share with the process: events held anywhere (inbox, memory, disk),
-%% the most that may be, events dropped since the process last looked, whether it was told to look into the inbox.
+%% the most that may be, events dropped since the process last looked, whether it was told to look into the inbox, and how
+%% many items were ever put there. Not erlang:unique_integer([monotonic]) for that: ejabberd compares sessions of two nodes
+%% that are less than a second apart by how far each node has counted with it, and the one that has counted further would
+%% win.
 -define(HELD, 1).
 -define(MAX, 2).
 -define(DROPPED, 3).
 -define(TOLD, 4).
+-define(PUT, 5).
+-define(GAUGE_SIZE, 5).
 
 %%%------------------------------------------------------------------------------------------------------- gen_mod
 
@@ -209,7 +214,7 @@ tell(What, JID) ->
 %% The time is that of the oldest item: the process may be late to hear of it.
 put_into({Gauge, Proc}, Item) ->
     try
-        ets:insert(Proc, {erlang:unique_integer([monotonic]), Item}),
+        ets:insert(Proc, {atomics:add_get(Gauge, ?PUT, 1), Item}),
         atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0
             andalso (Proc ! {look, in(0)}),
         true
@@ -266,7 +271,7 @@ gauge(Host) ->
     case persistent_term:get({?MODULE, Host}, none) of
         {Gauge, _} -> Gauge;
         _ ->
-            Gauge = atomics:new(4, [{signed, true}]),
+            Gauge = atomics:new(?GAUGE_SIZE, [{signed, true}]),
             persistent_term:put({?MODULE, Host}, {Gauge, proc(Host)}),
             Gauge
     end.
@@ -486,7 +491,7 @@ present_sessions(Host) ->
                        Pid <- [proplists:get_value(pid, Info)], node(Pid) =:= node(), is_process_alive(Pid)]).
 
 new_ref(Run) ->
-    {node(), Run, erlang:unique_integer([positive, monotonic])}.
+    {node(), Run, erlang:unique_integer([positive])}.
 
 %%%-------------------------------------------------------------------------------------- items, counts, numbers
 
@@ -502,13 +507,13 @@ arm(At, #{timer := {Timer, Later}} = S) when At < Later ->
 arm(_, S) ->
     S.
 
-%% Takes what the hooks have put into the inbox, in the order of its keys. A key below Last was made before Last was, and
+%% Takes what the hooks have put into the inbox, in the order of its keys. A key up to Last was made before Last was read, and
 %% after all that happened earlier had been put in: so nothing is ever taken before what a session did earlier. What comes
 %% in after the beginning of this tells anew.
 look(#{gauge := Gauge, inbox := Inbox} = S) ->
     atomics:put(Gauge, ?TOLD, 0),
-    Last = erlang:unique_integer([monotonic]),
-    Found = lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'<', '$1', Last}], ['$_']}])),
+    Last = atomics:get(Gauge, ?PUT),
+    Found = lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'=<', '$1', Last}], ['$_']}])),
     lists:foldl(fun({Key, Item}, Acc) ->
                         ets:delete(Inbox, Key),
                         seen(Item, Acc)
