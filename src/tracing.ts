@@ -113,13 +113,10 @@ function contextOf(span: Span): string | undefined {
 const given = (header: unknown): string | undefined =>
   typeof header === 'string' && TRACEPARENT.test(header) ? header : undefined;
 
-const NO_LINKS: Link[] = [];
-
 function linkOf({ attributes }: Notification): Link[] {
   const value = attributes.find(({ name }) => name === TRACEPARENT_ATTRIBUTE)?.value;
-  if (value === undefined) return NO_LINKS;
-  const [, traceId, spanId, flags] = TRACEPARENT.exec(value) ?? [];
-  if (!traceId || !spanId) return NO_LINKS;
+  const [, traceId, spanId, flags] = TRACEPARENT.exec(value ?? '') ?? [];
+  if (!traceId || !spanId) return [];
   const traceFlags = Number.parseInt(flags ?? '0', 16) & TraceFlags.SAMPLED;
   return [{ context: { traceId, spanId, traceFlags, isRemote: true } }];
 }

@@ -100,6 +100,7 @@ describe('CloudFormation template', () => {
     }
     const [consumer] = await properties('AWS::SQS::Queue');
     assert.deepEqual(consumer?.RedrivePolicy, { deadLetterTargetArn: deadLetters, maxReceiveCount: 5 });
+    // What a policy document holds has no type: the test below is what checks it.
     const [policy] = (await properties('AWS::SQS::QueuePolicy')) as unknown as {
       PolicyDocument: { Statement: { Principal: unknown; Resource: unknown; Condition: unknown }[] };
     }[];

@@ -19,6 +19,7 @@ export function useConsole() {
   let sns: StubSns;
   let visits: Visit[];
   const it = {
+    // Each test's `start` sets it, before anything else can ask for it.
     daemon: undefined as unknown as Daemon,
     fault: undefined as ((topicArn: string) => Fault | undefined) | undefined,
     /** Messages with this in them are refused for good. */
