@@ -32,7 +32,8 @@ describe('on a terminal', () => {
 
   const run = async (...args: string[]): Promise<Process> => {
     const words = [process.execPath, BIN, ...args, '--config', daemon.configFile].map((word) => `'${word}'`);
-    const screen = await launch('script', ['-qefc', words.join(' '), '/dev/null'], { stdin: 'pipe' });
+    // exec: a shell that stayed would be hit by the Ctrl-C too, and answer with its own exit code for it.
+    const screen = await launch('script', ['-qefc', `exec ${words.join(' ')}`, '/dev/null'], { stdin: 'pipe' });
     screens.push(screen);
     return screen;
   };
