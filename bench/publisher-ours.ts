@@ -33,23 +33,20 @@ export async function publishOurs({
     region: 'eu-west-1',
     credentials: { get: () => KEYS, expired: () => undefined },
   });
+  const orderKeys = Array.from({ length: users }, (_, user) => `user${user}@example.org`);
   const stored = (seq: number): Stored => {
     const message = messageOf(seq);
-    const orderKey = `user${seq % users}@example.org`;
-    return {
-      seq,
-      eventId: `bench/${seq}`,
-      topicArn,
-      orderKey,
-      at: Date.now(),
-      message,
-      attributes: [],
-      bytes: message.length,
-    };
+    const orderKey = orderKeys[seq % users] as string;
+    const eventId = `bench/${seq}`;
+    return { seq, eventId, topicArn, orderKey, at: Date.now(), message, attributes: [], bytes: message.length };
   };
   let last = 0;
   const outbox: Pick<Outbox, 'take' | 'fetch' | 'settle' | 'onCommitted'> = {
-    take: async (_, limit) => (over() ? [] : Array.from({ length: limit }, () => stored(++last))),
+    async take(_, limit) {
+      const taken: Stored[] = [];
+      if (!over()) while (taken.length < limit) taken.push(stored(++last));
+      return taken;
+    },
     fetch: async (seqs) => seqs.map(stored),
     settle: async () => undefined,
     onCommitted: () => () => undefined,

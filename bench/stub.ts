@@ -4,8 +4,7 @@
  *
  * `GET /stats` answers {@link StubStats}; `POST /reset` forgets the latencies. Prints its port when it listens.
  */
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 import { publishAnswer, publishBatchAnswer } from '../test/support/stub-sns.ts';
 import { clock, quantile } from './measure.ts';
 
@@ -53,19 +52,32 @@ function stats(): StubStats {
   return { accepted, requests, latency: { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) } };
 }
 
-const server = http.createServer((request, response) => {
-  const reply = (type: string, text: string) =>
-    response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(text) }).end(text);
-  if (request.method === 'GET') return void reply('application/json', JSON.stringify(stats()));
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () => {
-    if (request.url !== '/reset') return void reply('text/xml', take(Buffer.concat(chunks).toString('latin1')));
-    latencies = [];
-    reply('application/json', '{}');
+function answer(requestLine: string, body: Buffer): string {
+  if (requestLine.startsWith('GET ')) return reply('application/json', JSON.stringify(stats()));
+  if (!requestLine.startsWith('POST /reset ')) return reply('text/xml', take(body.toString('latin1')));
+  latencies = [];
+  return reply('application/json', '{}');
+}
+
+const reply = (type: string, text: string): string =>
+  `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
+
+// Not node:http, which takes as much of the machine for a request as all that is measured does.
+const server = net.createServer((socket) => {
+  let rest: Buffer = Buffer.alloc(0);
+  socket.on('error', () => socket.destroy());
+  socket.on('data', (data: Buffer) => {
+    rest = rest.length > 0 ? Buffer.concat([rest, data]) : data;
+    for (let head = rest.indexOf('\r\n\r\n'); head >= 0; head = rest.indexOf('\r\n\r\n')) {
+      const headers = rest.toString('latin1', 0, head);
+      const begin = head + 4;
+      const end = begin + Number(/\r\ncontent-length: *(\d+)/i.exec(headers)?.[1] ?? 0);
+      if (rest.length < end) return;
+      socket.write(answer(headers, rest.subarray(begin, end)));
+      rest = rest.subarray(end);
+    }
   });
 });
-server.keepAliveTimeout = 60_000;
 server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
   process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
 });

@@ -31,7 +31,7 @@ describe('lanes', () => {
     const first = lanes.take(10, 1_000);
     assert.deepEqual(seqs(first), [1, 3, 4]);
     assert.equal(lanes.ready, false);
-    lanes.settled(first[1] as Entry);
+    lanes.settled([first[1] as Entry]);
     assert.deepEqual(seqs(lanes.take(10, 1_000)), [5]);
     lanes.release(first[0] as Entry);
     assert.deepEqual(seqs(lanes.take(10, 1_000)), [1]);
@@ -62,7 +62,7 @@ describe('lanes', () => {
       const batch = lanes.take(10, 1_000);
       if (batch.length === 0) break;
       order.push(...seqs(batch));
-      const wanted = batch.flatMap((entry) => lanes.settled(entry));
+      const wanted = lanes.settled(batch);
       if (wanted.length === 0) continue;
       fetches += 1;
       lanes.fetched(wanted.map((seq) => rows[seq] as Stored));
@@ -118,7 +118,7 @@ describe('lanes', () => {
           if (entry && step === 'release') lanes.release(entry);
           if (!entry || step === 'release') continue;
           left.push(entry.notification.seq);
-          const more = lanes.settled(entry);
+          const more = lanes.settled([entry]);
           if (more.length > 0) wanted.push(more);
         }
         assert.deepEqual([lanes.loaded, lanes.parked, lanes.bytes], [0, 0, 0]);

@@ -98,20 +98,24 @@ export class Lanes {
   }
 
   /**
-   * An entry that was out is done with: its lane may send the next one.
-   * @returns numbers of notifications to fetch for this lane and to hand to `fetched`; mostly none
+   * Entries that were out are done with: their lanes may send the next ones.
+   * @returns numbers of notifications to fetch for these lanes and to hand to `fetched`; mostly none
    */
-  settled({ notification }: Entry): number[] {
-    const lane = this.#laneOf(notification.orderKey);
-    lane.entries.shift();
-    lane.out = false;
-    this.#loaded -= 1;
-    this.#bytes -= notification.bytes;
-    if (lane.entries.length > 0) this.#ready.push(lane);
-    else if (lane.parked.length === 0) this.#close(lane);
-    if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) return [];
-    lane.fetching = true;
-    return lane.parked.first(LOADED / 2);
+  settled(entries: readonly Entry[]): number[] {
+    const wanted: number[] = [];
+    for (const { notification } of entries) {
+      const lane = this.#laneOf(notification.orderKey);
+      lane.entries.shift();
+      lane.out = false;
+      this.#loaded -= 1;
+      this.#bytes -= notification.bytes;
+      if (lane.entries.length > 0) this.#ready.push(lane);
+      else if (lane.parked.length === 0) this.#close(lane);
+      if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) continue;
+      lane.fetching = true;
+      wanted.push(...lane.parked.first(LOADED / 2));
+    }
+    return wanted;
   }
 
   /** The notifications whose numbers `settled` answered, in order. */

@@ -300,10 +300,11 @@ class SnsPublisher implements Publisher {
       settled.push(entry);
       settlements.push(dead ? { notification: entry.notification, dead } : { notification: entry.notification });
     };
-    const answers = await this.#ask(topic, batch);
-    const anyTaken = answers.some(([, verdict]) => !verdict);
+    const verdicts = await this.#ask(topic, batch);
+    const anyTaken = verdicts.includes(undefined);
     if (anyTaken) topic.lastTaken = Math.max(topic.lastTaken, request);
-    for (const [entry, verdict] of answers) {
+    for (const [index, entry] of batch.entries()) {
+      const verdict = verdicts[index];
       if (!verdict) {
         settle(entry);
       } else if (verdict.kind === 'dead') {
@@ -321,7 +322,7 @@ class SnsPublisher implements Publisher {
     }
     if (anyTaken) this.#resumed(topic, request);
     // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
-    const wanted = settled.flatMap((entry) => topic.lanes.settled(entry));
+    const wanted = topic.lanes.settled(settled);
     this.#pump();
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
     if (wanted.length > 0) topic.lanes.fetched(await this.#reading(() => this.#options.outbox.fetch(wanted)));
@@ -331,8 +332,8 @@ class SnsPublisher implements Publisher {
     if (this.#inFlight === 0) this.#idle?.();
   }
 
-  /** Asks SNS to take a batch; answers for each entry what that means, `undefined` when SNS has it. */
-  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(readonly [Entry, Verdict | undefined])[]> {
+  /** Asks SNS to take a batch; answers for each entry, in order, what that means: `undefined` when SNS has it. */
+  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(Verdict | undefined)[]> {
     const { client, metrics, onDelivered, rate } = this.#options;
     rate.spend(batch.length);
     const started = this.#now();
@@ -349,23 +350,23 @@ class SnsPublisher implements Publisher {
         return [...first, ...(await this.#ask(topic, batch.slice(middle)))];
       }
       metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
-      return batch.map((entry) => [entry, verdict] as const);
+      return batch.map(() => verdict);
     }
     let delivered = 0;
-    const answers = batch.map((entry, index) => {
+    const verdicts = entries.map((notification, index) => {
       const failure = outcome.entries[index];
       const verdict = failure && verdictOf(failure);
       if (verdict) {
         metrics.outcome(topic.arn, verdict.kind, verdict.reason, 1);
       } else {
         delivered += 1;
-        metrics.delivered(topic.arn, finished - entry.notification.at);
-        onDelivered?.(entry.notification, finished);
+        metrics.delivered(topic.arn, finished - notification.at);
+        onDelivered?.(notification, finished);
       }
-      return [entry, verdict] as const;
+      return verdict;
     });
     if (delivered > 0) metrics.outcome(topic.arn, 'delivered', '', delivered);
-    return answers;
+    return verdicts;
   }
 
   /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */

@@ -104,7 +104,8 @@ function hmacOf(key: Buffer): Hmac {
     const end = BLOCK_BYTES + text.length;
     if (inner.length < end) inner = Buffer.concat([inner, Buffer.alloc(end)]);
     inner.write(text, BLOCK_BYTES, 'latin1');
-    hash('sha256', inner.subarray(0, end), 'buffer').copy(outer, BLOCK_BYTES);
+    // As text and not as a buffer, of which a new one costs more than the hash.
+    outer.write(hash('sha256', inner.subarray(0, end), 'latin1'), BLOCK_BYTES, 'latin1');
     return hash('sha256', outer, form);
   }) as Hmac;
 }
