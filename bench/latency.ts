@@ -35,9 +35,9 @@ export async function latencyOf(
   // Enough sources that one's turn seldom waits for its last.
   const load = await daemon.load({ rate, batch, sources: 32, seconds: WARM_UP_SECONDS + seconds });
   await new Promise((resolve) => setTimeout(resolve, WARM_UP_SECONDS * 1_000));
-  await endpoint.reset();
+  await endpoint.timeLatencies();
   await load.done;
-  const found = (await endpoint.stats()).latency;
+  const found = await endpoint.latencies();
   await daemon.stop();
   const at = `at ${rate.toLocaleString('en')} events/s in POSTs of ${batch}`;
   return [

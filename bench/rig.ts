@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { freePorts, launch, type Process, until } from '../test/support/process.ts';
 import type { LoadOptions, LoadReport } from './load.ts';
 import { clock, cpuOf, residentOf } from './measure.ts';
-import type { StubStats } from './stub.ts';
+import type { Latencies, StubStats } from './stub.ts';
 
 const BIN = fileURLToPath(new URL('../bin/xmpp-event-pusher.js', import.meta.url));
 const STUB = fileURLToPath(new URL('./stub.ts', import.meta.url));
@@ -17,8 +17,9 @@ const SECRET = 'bench-secret';
 export interface Endpoint extends AsyncDisposable {
   readonly url: string;
   stats(): Promise<StubStats>;
-  /** Forgets the latencies so far. */
-  reset(): Promise<void>;
+  /** Begins to take latencies down, anew if it does so already; and those of what came since. */
+  timeLatencies(): Promise<void>;
+  latencies(): Promise<Latencies>;
 }
 
 /** Starts the SNS endpoint. */
@@ -29,7 +30,8 @@ export async function startEndpoint(port = 0): Promise<Endpoint> {
   return {
     url,
     stats: async () => (await fetch(`${url}/stats`)).json() as Promise<StubStats>,
-    reset: async () => void (await fetch(`${url}/reset`, { method: 'POST' })),
+    timeLatencies: async () => void (await fetch(`${url}/latencies`, { method: 'POST' })),
+    latencies: async () => (await fetch(`${url}/latencies`)).json() as Promise<Latencies>,
     [Symbol.asyncDispose]: () => child.end('SIGKILL'),
   };
 }

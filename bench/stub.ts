@@ -2,7 +2,8 @@
  * The SNS endpoint of the benchmarks, a process of its own: counts what it is sent and answers as SNS does, and parses
  * no more than that takes, so that it is not what is measured.
  *
- * `GET /stats` answers {@link StubStats}; `POST /reset` forgets the latencies. Prints its port when it listens.
+ * `GET /stats` answers {@link StubStats}. `POST /latencies` begins to take latencies down, `GET /latencies` answers
+ * {@link Latencies} of what came since. Prints its port when it listens.
  */
 import net, { type AddressInfo } from 'node:net';
 import { publishAnswer, publishBatchAnswer } from '../test/support/stub-sns.ts';
@@ -12,8 +13,14 @@ export interface StubStats {
   /** Notifications taken. */
   readonly accepted: number;
   readonly requests: number;
-  /** From the time written in a message to here, in milliseconds; only messages that hold one. */
-  readonly latency: { readonly count: number; readonly p50: number; readonly p99: number; readonly max: number };
+}
+
+/** From the time written in a message to here, in milliseconds; only of messages that hold one. */
+export interface Latencies {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
 }
 
 /** How a load writes the time into a message: `t=1763820191120.123 `, which a form carries as `t%3D…%20`. */
@@ -21,7 +28,8 @@ const STAMP = /t%3D(\d+\.\d+)%20/g;
 
 let accepted = 0;
 let requests = 0;
-let latencies: number[] = [];
+/** Undefined: not asked for. They take time to keep, and more to sort, when they are millions. */
+let taken: number[] | undefined;
 
 /** Ids of a batch's entries, in order. */
 function idsOf(form: string): string[] {
@@ -36,7 +44,7 @@ function idsOf(form: string): string[] {
 function take(form: string): string {
   requests += 1;
   const now = clock();
-  for (const match of form.matchAll(STAMP)) latencies.push(now - Number(match[1]));
+  if (taken) for (const match of form.matchAll(STAMP)) taken.push(now - Number(match[1]));
   if (form.startsWith('Action=Publish&') || form.includes('&Action=Publish&')) {
     accepted += 1;
     return publishAnswer;
@@ -46,17 +54,19 @@ function take(form: string): string {
   return publishBatchAnswer(ids.map((id) => ({ id })));
 }
 
-function stats(): StubStats {
-  const sorted = Float64Array.from(latencies).sort();
+function latencies(): Latencies {
+  const sorted = Float64Array.from(taken ?? []).sort();
   const at = (p: number) => quantile(sorted, p);
-  return { accepted, requests, latency: { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) } };
+  return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
 function answer(requestLine: string, body: Buffer): string {
-  if (requestLine.startsWith('GET ')) return reply('application/json', JSON.stringify(stats()));
-  if (!requestLine.startsWith('POST /reset ')) return reply('text/xml', take(body.toString('latin1')));
-  latencies = [];
-  return reply('application/json', '{}');
+  const json = (value: object) => reply('application/json', JSON.stringify(value));
+  if (requestLine.startsWith('GET /stats ')) return json({ accepted, requests } satisfies StubStats);
+  if (requestLine.startsWith('GET /latencies ')) return json(latencies());
+  if (!requestLine.startsWith('POST /latencies ')) return reply('text/xml', take(body.toString('latin1')));
+  taken = [];
+  return json({});
 }
 
 const reply = (type: string, text: string): string =>
