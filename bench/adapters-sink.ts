@@ -3,11 +3,10 @@
  * that what is measured is the adapter and not the daemon. Prints its port; GET tells how many events it has, not counting
  * those that came again, and how many numbers are missing.
  */
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { listen } from './listen.ts';
 
 /** How an event begins and nothing inside one does, where quotes are escaped. */
-const EVENT = Buffer.from('{"kind":"');
+const EVENT = '{"kind":"';
 
 let events = 0;
 let missing = 0;
@@ -15,8 +14,8 @@ let missing = 0;
 const last = new Map<string, number>();
 
 /** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
-function take(batch: Buffer): { accepted: number; duplicates: number } {
-  const head = batch.subarray(0, 1_000).toString();
+function take(batch: string): { accepted: number; duplicates: number } {
+  const head = batch.slice(0, 1_000);
   const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
   const first = Number(head.match(/"first_seq":(\d+)/)?.[1]);
   const known = last.get(queue) ?? 0;
@@ -28,25 +27,14 @@ function take(batch: Buffer): { accepted: number; duplicates: number } {
   return { accepted, duplicates: end - first + 1 - accepted };
 }
 
-function count(batch: Buffer): number {
+function count(batch: string): number {
   let found = 0;
   for (let at = batch.indexOf(EVENT); at >= 0; at = batch.indexOf(EVENT, at + EVENT.length)) found += 1;
   return found;
 }
 
-const server = http.createServer((request, response) => {
-  const reply = (body: object) => {
-    const text = JSON.stringify(body);
-    response.writeHead(200, { 'content-type': 'application/json', 'content-length': text.length }).end(text);
-  };
-  if (request.method === 'GET') return reply({ events, missing });
-  const chunks: Buffer[] = [];
-  request.on('data', (chunk: Buffer) => chunks.push(chunk));
-  request.on('end', () => {
-    reply({ ...take(Buffer.concat(chunks)), rejected: [] });
-  });
-});
-server.keepAliveTimeout = 60_000;
-server.listen(0, '127.0.0.1', () => {
-  process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
+listen(0, (head, body) => {
+  // Whatever is not ASCII in it is not looked at.
+  const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body.toString('latin1')), rejected: [] };
+  return { type: 'application/json', text: JSON.stringify(answer) };
 });

@@ -5,8 +5,8 @@
  * `GET /stats` answers {@link StubStats}. `POST /latencies` begins to take latencies down, `GET /latencies` answers
  * {@link Latencies} of what came since. Prints its port when it listens.
  */
-import net, { type AddressInfo } from 'node:net';
 import { publishAnswer, publishBatchAnswer } from '../test/support/stub-sns.ts';
+import { listen } from './listen.ts';
 import { clock, quantile } from './measure.ts';
 
 export interface StubStats {
@@ -60,34 +60,12 @@ function latencies(): Latencies {
   return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-function answer(requestLine: string, body: Buffer): string {
-  const json = (value: object) => reply('application/json', JSON.stringify(value));
-  if (requestLine.startsWith('GET /stats ')) return json({ accepted, requests } satisfies StubStats);
-  if (requestLine.startsWith('GET /latencies ')) return json(latencies());
-  if (!requestLine.startsWith('POST /latencies ')) return reply('text/xml', take(body.toString('latin1')));
+const json = (value: object) => ({ type: 'application/json', text: JSON.stringify(value) });
+
+listen(Number(process.argv[2] ?? 0), (head, body) => {
+  if (head.startsWith('GET /stats ')) return json({ accepted, requests } satisfies StubStats);
+  if (head.startsWith('GET /latencies ')) return json(latencies());
+  if (!head.startsWith('POST /latencies ')) return { type: 'text/xml', text: take(body.toString('latin1')) };
   taken = [];
   return json({});
-}
-
-const reply = (type: string, text: string): string =>
-  `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`;
-
-// Not node:http, which takes as much of the machine for a request as all that is measured does.
-const server = net.createServer((socket) => {
-  let rest: Buffer = Buffer.alloc(0);
-  socket.on('error', () => socket.destroy());
-  socket.on('data', (data: Buffer) => {
-    rest = rest.length > 0 ? Buffer.concat([rest, data]) : data;
-    for (let head = rest.indexOf('\r\n\r\n'); head >= 0; head = rest.indexOf('\r\n\r\n')) {
-      const headers = rest.toString('latin1', 0, head);
-      const begin = head + 4;
-      const end = begin + Number(/\r\ncontent-length: *(\d+)/i.exec(headers)?.[1] ?? 0);
-      if (rest.length < end) return;
-      socket.write(answer(headers, rest.subarray(begin, end)));
-      rest = rest.subarray(end);
-    }
-  });
-});
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
-  process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
 });

@@ -5,8 +5,8 @@
 -- delivery, the server's hooks, beginning and end, in this order.
 --
 -- What stays true:
---  * An event is sent only when its line is in the queue's file, and it is read back from there to be sent: what a
---    killed server did not write was never sent, so its number is free again, and no number ever means two events.
+--  * An event is sent only when its line is in the queue's file: what a killed server did not write was never sent, so
+--    its number is free again, and no number ever means two events.
 --  * The session ledger is derived from the events' own lines: after a kill both the event and the change that it tells
 --    of are there, or neither is.
 --  * Each segment file begins with the ledger as it was then. So a segment is deleted as soon as all its events are
@@ -19,9 +19,9 @@
 --    where the server is so busy that the timer comes late.
 --
 -- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time, and then looking for
--- characters to escape. So an event is a string twice and no more: built in one concatenation and written as it is, and read
--- back together with its neighbours as a ready piece of a batch, that goes to the socket as it is. Most text is looked at
--- once and found to need nothing.
+-- characters to escape. So an event becomes a string once, together with its neighbours: a unit, which is written as it is
+-- and, as long as delivery keeps up, sent as it is. Only what is left behind is read back from the file. Most text is looked
+-- at once and found to need nothing.
 
 local async = require "util.async";
 local datamanager = require "util.datamanager";
@@ -41,16 +41,17 @@ local parse_url = require "socket.url".parse;
 local verify_identity = require "util.x509".verify_identity;
 
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
-local find, concat, next, type = string.find, table.concat, next, type;
+local find, concat, floor, next, type = string.find, table.concat, math.floor, next, type;
 
-local flush_interval = 0.035; -- seconds that events gather before they are written
-local flush_delay = 0.015; -- how late the timer may come before the next event is not left to it
-local flush_events = 500; -- events that are not left to it either
+local flush_interval = 0.045; -- seconds that events gather before they are written
+local flush_delay = 0.005; -- how late the timer may come before the next event is not left to it
+local unit_events = 40; -- that become one string
+local flush_units = 12; -- that are not left to it either
 local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
 local batch_events, batch_bytes = 1000, 1024 * 1024;
-local small_bytes = 16 * 1024; -- of a batch that rather is copied than sent in parts
+local fresh_bytes = 1024 * 1024; -- of written events that are kept in memory to be sent
 local backoff_first, backoff_max = 0.25, 5;
 local retry_after_max = 300;
 local shutdown_wait = 2; -- seconds to deliver what the shutdown itself caused
@@ -114,12 +115,13 @@ end
 local source, boot = source_name(), machine_boot();
 local epoch;
 local last_seq, disk_seq = 0, 0; -- the last number given, and the last one on disk
-local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, head_seq, count, marks }
+local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, head_seq, count, marks, fresh }
 local writer; -- the last segment's open file, once this run has begun a segment of its own
 local file_number = 0;
-local pending, pending_first, pending_last = {}, 1, 0; -- lines that are not on disk yet
-local pending_changes = {}; -- of the ledger, told by those lines: { index of the line, change }
-local pending_drop; -- the index of the last pending line, where that is of a run of dropped messages
+local pieces, piece_count, gathered = {}, 0, 0; -- of the events that gather to become a unit, and how many these are
+local pending, pending_first, pending_last = {}, 1, 0; -- units that are not on disk yet: { text, count, last }
+local pending_changes = {}; -- of the ledger, told by those units: { unit = its index, change }
+local pending_drop; -- the index of the last pending unit, where that is of a run of dropped messages
 local waiting = 0; -- events not acknowledged, on disk or pending
 local acked = { epoch = "", seq = 0 };
 local position_file;
@@ -197,34 +199,41 @@ local function begin_segment()
 		return nil, write_err;
 	end
 	file_number = file_number + 1;
+	local before_last = segments[#segments - 1];
+	if before_last then before_last.fresh = nil; end
 	writer = { file = file, limit = math.max(segment_bytes, 4 * #head) };
 	segments[#segments + 1] = {
 		path = path; source = source; epoch = epoch; boot = boot; first = disk_seq + 1; last = disk_seq;
 		head = #head; head_seq = disk_seq + 1; size = #head; count = 0;
 		marks = {}; -- where batches may end, so that they needn't be searched for it: { size, last }
+		fresh = { bytes = 0 }; -- the last units, as far as they are in memory and not acknowledged
 	};
 	return true;
 end
 
-local function write_lines(first, last)
+local function write_units(first, last)
 	local file = writer.file;
 	for i = first, last do
-		local ok, err = file:write(pending[i]);
+		local ok, err = file:write(pending[i].text);
 		if not ok then return nil, err; end
 	end
 	return file:flush();
 end
 
--- Writes pending lines from first to last. When that fails, a part of them may be in the file, so the writer is closed and
+-- Writes pending units from first to last. When that fails, a part of them may be in the file, so the writer is closed and
 -- the next attempt goes into a new one; a file that this attempt began goes at once, for the space it takes.
 local function append(first, last)
-	if writer and segments[#segments].size >= writer.limit then close_writer(); end
+	local last_segment = segments[#segments];
+	-- What is written to a file that somebody deleted or cut short would be lost.
+	if writer and (last_segment.size >= writer.limit or lfs.attributes(last_segment.path, "size") ~= last_segment.size) then
+		close_writer();
+	end
 	local begin = not writer;
 	if begin then
 		local ok, err = begin_segment();
 		if not ok then return nil, err; end
 	end
-	local ok, err = write_lines(first, last);
+	local ok, err = write_units(first, last);
 	if not ok then
 		close_writer();
 		if begin then os.remove(table.remove(segments).path); end
@@ -242,19 +251,34 @@ local function is_event(line)
 	return line:byte(1) == event_byte;
 end
 
+-- Makes a unit of the events that have gathered.
+local function join()
+	if gathered == 0 then return; end
+	pending_last = pending_last + 1;
+	pending[pending_last] = { text = concat(pieces, "", 1, piece_count), count = gathered };
+	piece_count, gathered = 0, 0;
+end
+
+local function is_pending()
+	return gathered > 0 or pending_first <= pending_last;
+end
+
+-- Keeps a unit that is on disk now to be sent, unless delivery lags behind.
+local function keep_fresh(segment, unit)
+	if unit.count == 0 or segment.fresh.bytes >= fresh_bytes then segment.fresh = { bytes = 0 }; end
+	if unit.count == 0 then return; end
+	local fresh = segment.fresh;
+	fresh[#fresh + 1], fresh.bytes = unit, fresh.bytes + #unit.text;
+end
+
 local write_bytes = flush_bytes;
 
 local function write_pending()
-	local first, last, bytes, count, seq = pending_first, pending_first - 1, 0, 0, disk_seq;
+	join();
+	local first, last, bytes = pending_first, pending_first - 1, 0;
 	while last < pending_last and bytes < write_bytes do
 		last = last + 1;
-		local line = pending[last];
-		bytes = bytes + #line;
-		if is_event(line) then
-			count, seq = count + 1, seq + 1;
-		else
-			seq = tonumber(line:match("%d+"));
-		end
+		bytes = bytes + #pending[last].text;
 	end
 	local ok, err = append(first, last);
 	if not ok then
@@ -264,11 +288,17 @@ local function write_pending()
 	end
 	write_bytes = math.min(flush_bytes, write_bytes * 2);
 	local segment = segments[#segments];
-	segment.size, segment.count, segment.last, disk_seq = segment.size + bytes, segment.count + count, seq, seq;
+	for i = first, last do
+		local unit = pending[i];
+		unit.last = unit.last or disk_seq + unit.count;
+		disk_seq, segment.count = unit.last, segment.count + unit.count;
+		keep_fresh(segment, unit);
+	end
+	segment.size, segment.last = segment.size + bytes, disk_seq;
 	local marks = segment.marks;
 	local mark = marks[#marks];
-	if seq - (mark and mark.last or segment.head_seq) >= batch_events / 2 then
-		marks[#marks + 1] = { size = segment.size, last = seq };
+	if disk_seq - (mark and mark.last or segment.head_seq) >= batch_events / 2 then
+		marks[#marks + 1] = { size = segment.size, last = disk_seq };
 	end
 	if last == pending_last then
 		pending, pending_first, pending_last, pending_changes = {}, 1, 0, {};
@@ -276,7 +306,7 @@ local function write_pending()
 	end
 	local changes = {};
 	for _, entry in ipairs(pending_changes) do
-		if entry.line > last then changes[#changes + 1] = entry; end
+		if entry.unit > last then changes[#changes + 1] = entry; end
 	end
 	for i = first, last do pending[i] = nil; end
 	pending_first, pending_changes = last + 1, changes;
@@ -288,16 +318,16 @@ local schedule_flush;
 local function flush()
 	if flush_timer then flush_timer:stop(); end
 	flush_timer = nil;
-	if pending_first <= pending_last then
+	if is_pending() then
 		local written = write_pending();
-		if pending_first <= pending_last then schedule_flush(written and 0 or disk_retry); end
+		if is_pending() then schedule_flush(written and 0 or disk_retry); end
 	end
 	deliver();
 end
 
 function schedule_flush(delay)
 	if flush_timer then return; end
-	flush_by = monotonic() + delay + flush_delay;
+	flush_by = now() + delay + flush_delay;
 	flush_timer = module:add_timer(delay, function ()
 		flush_timer = nil;
 		flush();
@@ -305,7 +335,7 @@ function schedule_flush(delay)
 end
 
 local function flush_all()
-	while pending_first <= pending_last do
+	while is_pending() do
 		if not write_pending() then return; end
 	end
 end
@@ -323,33 +353,36 @@ local function write_position()
 end
 
 -- Prosody runs no timer as long as any connection has something to read. So a server at its limit writes here.
-local function add_line(line, change)
-	pending_last = pending_last + 1;
-	pending[pending_last] = line;
-	pending_drop = nil;
-	if change then pending_changes[#pending_changes + 1] = { line = pending_last, change = change }; end
+local function flush_soon(time)
 	if not flush_timer then
 		schedule_flush(flush_interval);
-	elseif pending_last - pending_first + 1 == flush_events or monotonic() > flush_by then
+	elseif time > flush_by or gathered == 0 and pending_last - pending_first + 1 == flush_units then
 		flush();
 	end
 end
 
-local function enqueue(line, change)
-	last_seq, waiting = last_seq + 1, waiting + 1;
-	add_line(line, change);
+-- Takes an event in, whose pieces were added up to this one, at this time.
+local function enqueued(last_piece, time, change)
+	piece_count, last_seq, waiting, gathered = last_piece, last_seq + 1, waiting + 1, gathered + 1;
+	if change then pending_changes[#pending_changes + 1] = { unit = pending_last + 1, change = change }; end
+	if gathered == unit_events then join(); end
+	flush_soon(time);
 end
 
 -- Uses up the number of an event that found the queue full.
 local function drop(change)
 	last_seq = last_seq + 1;
-	if pending_drop == pending_last and pending_first <= pending_last and not change then
+	if pending_drop == pending_last and gathered == 0 and pending_first <= pending_last and not change then
 		-- A run of dropped messages is one line, whatever its length.
-		pending[pending_last] = ("!%d\n"):format(last_seq);
+		pending[pending_last] = { text = ("!%d\n"):format(last_seq), count = 0, last = last_seq };
 		return;
 	end
-	add_line(("!%d%s\n"):format(last_seq, change and " "..change or ""), change);
-	if not change then pending_drop = pending_last; end
+	join();
+	pending_last = pending_last + 1;
+	pending[pending_last] = { text = ("!%d%s\n"):format(last_seq, change and " "..change or ""), count = 0, last = last_seq };
+	if change then pending_changes[#pending_changes + 1] = { unit = pending_last, change = change }; end
+	pending_drop = not change and pending_last or nil;
+	flush_soon(now());
 end
 
 ---- Reading the queue that an earlier run left
@@ -548,7 +581,27 @@ local function skip_dropped(segment, text)
 	return stop > 0;
 end
 
--- The next batch; or nil, with an error when the file can't be read, without one when it isn't what was written.
+-- The next batch out of memory; nil when its first event is not there, or more than a batch may have would be.
+local function fresh_batch(segment)
+	local fresh = segment.fresh;
+	if not fresh then return; end
+	while fresh[1] and fresh[1].last < segment.head_seq do
+		fresh.bytes = fresh.bytes - #fresh[1].text;
+		table.remove(fresh, 1);
+	end
+	local count, bytes, events = 0, 0, {};
+	for _, unit in ipairs(fresh) do
+		if count == 0 and unit.last - unit.count + 1 ~= segment.head_seq then return; end
+		if count + unit.count > limit or bytes + #unit.text > batch_bytes then break; end
+		count, bytes = count + unit.count, bytes + #unit.text;
+		events[#events + 1] = unit.text;
+	end
+	if count == 0 then return; end
+	events[#events] = events[#events]:sub(1, -3);
+	return { segment = segment, first = segment.head_seq, count = count, bytes = bytes, events = events };
+end
+
+-- The next batch from the file; or nil, with an error when it can't be read, without one when it isn't what was written.
 local function read_batch(segment)
 	local marks = segment.marks;
 	while marks[1] and marks[1].last < segment.head_seq do table.remove(marks, 1); end
@@ -559,7 +612,9 @@ local function read_batch(segment)
 		if count <= limit and bytes <= batch_bytes then
 			local events, err = read_at(segment, segment.head, bytes - 2);
 			if not events or #events < bytes - 2 or not is_event(events) then return nil, err; end
-			return { segment = segment, first = segment.head_seq, count = count, bytes = bytes, events = events };
+			-- From here on delivery has caught up: the units that follow are sent from memory.
+			if segment.fresh and stop.last == segment.last then segment.fresh = { bytes = 0 }; end
+			return { segment = segment, first = segment.head_seq, count = count, bytes = bytes, events = { events } };
 		end
 	end
 	local bytes = batch_bytes;
@@ -568,7 +623,7 @@ local function read_batch(segment)
 		if not text then return nil, err; end
 		local count, stop = count_lines(text);
 		if count > 0 then
-			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = text:sub(1, stop - 2) };
+			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = { text:sub(1, stop - 2) } };
 		elseif not skip_dropped(segment, text) then
 			-- The first line is longer than that.
 			if #text < bytes then return nil; end
@@ -587,7 +642,8 @@ end
 local function next_batch()
 	for _, segment in ipairs(segments) do
 		if segment.count > 0 then
-			local batch, err = read_batch(segment);
+			local batch, err = fresh_batch(segment);
+			if not batch then batch, err = read_batch(segment); end
 			if batch then return batch; end
 			close_reader();
 			-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
@@ -679,23 +735,25 @@ local quote; -- of JSON, below
 
 -- The request in parts, of which none that is large is copied to join it to others.
 local function request_of(batch, to)
-	local segment, userinfo = batch.segment, to.userinfo;
+	local segment, userinfo, events = batch.segment, to.userinfo, batch.events;
 	local head = ('{"source":%s,"epoch":%s,"first_seq":%d,"events":['):format(
 		quote(segment.source), quote(segment.epoch), batch.first);
+	local length = #head + 2;
+	for _, text in ipairs(events) do length = length + #text; end
 	local credentials = secret and "Bearer "..secret or userinfo and "Basic "..base64(userinfo);
 	local lines = {
 		("POST %s%s HTTP/1.1"):format(to.path or "/", to.query and "?"..to.query or "");
 		"Host: "..to.authority:gsub("^.*@", "");
 		"Connection: close";
 		"Content-Type: application/json";
-		("Content-Length: %d"):format(#head + #batch.events + 2);
+		("Content-Length: %d"):format(length);
 	};
 	if credentials then lines[#lines + 1] = "Authorization: "..credentials; end
-	head = concat(lines, "\r\n").."\r\n\r\n"..head;
-	if #batch.events < small_bytes then return { head..batch.events.."]}" }; end
+	local parts = { concat(lines, "\r\n").."\r\n\r\n"..head };
+	for _, text in ipairs(events) do parts[#parts + 1] = text; end
 	-- A small last part would wait for what is before it to be acknowledged, where TLS hides the option against that.
-	if to.scheme == "https" then return { head, batch.events.."]}" }; end
-	return { head, batch.events, "]}" };
+	parts[#parts] = parts[#parts].."]}";
+	return parts;
 end
 
 local function is_trusted(conn, host)
@@ -844,12 +902,8 @@ function quote(text)
 	return '"'..json_escape(text)..'"';
 end
 
--- The pieces of an event. The table is kept, so that building costs few new strings. What adds to it takes and returns how
--- many there are.
-local event_pieces = {};
-
+-- What adds to the pieces takes and returns how many there are.
 local function add_attribute(count, key, value)
-	local pieces = event_pieces;
 	pieces[count + 1], pieces[count + 2], pieces[count + 3], pieces[count + 4] = " ", key, "='", xml_in_json(value);
 	pieces[count + 5] = "'";
 	return count + 5;
@@ -857,7 +911,7 @@ end
 
 -- A stanza as tostring gives it, but at once in a JSON string's escapes.
 local function add_stanza(count, stanza, parent_xmlns)
-	local pieces, name, attr, size = event_pieces, stanza.name, stanza.attr, #stanza;
+	local name, attr, size = stanza.name, stanza.attr, #stanza;
 	pieces[count + 1], pieces[count + 2] = "<", name;
 	count = count + 2;
 	local prefixes = 0;
@@ -893,10 +947,13 @@ end
 local quoted_host = quote(module.host);
 
 local last_time, last_timestamp = 0, "";
+
+-- The time in seconds, and as events have it.
 local function timestamp()
-	local time = math.floor(now() * 1000);
+	local seconds = now();
+	local time = floor(seconds * 1000);
 	if time ~= last_time then last_time, last_timestamp = time, ("%d"):format(time); end
-	return last_timestamp;
+	return seconds, last_timestamp;
 end
 
 local function is_full()
@@ -913,8 +970,10 @@ local function session_changed(jid, present)
 	if is_full() then
 		drop(change);
 	else
-		enqueue(('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
-			timestamp(), quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0), change);
+		local time, at = timestamp();
+		pieces[piece_count + 1] = ('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
+			at, quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0);
+		enqueued(piece_count + 1, time, change);
 	end
 end
 
@@ -935,9 +994,10 @@ module:hook("resource-unbind", function (event)
 	session_changed(event.session.full_jid, false);
 end, -10);
 
-local event_starts = {};
+local event_starts, type_attributes = {}, {};
 for _, kind in ipairs { "chat", "groupchat" } do
-	event_starts[kind] = (',"host":%s,"type":"%s","from":"'):format(quoted_host, kind);
+	event_starts[kind] = ('{"kind":"message","host":%s,"type":"%s","at":'):format(quoted_host, kind);
+	type_attributes[kind] = ("' type='%s'><body>"):format(kind);
 end
 local usual_attributes = { from = true, id = true, to = true, type = true, ["xml:lang"] = true };
 
@@ -953,37 +1013,48 @@ end
 local function message_sent(event)
 	local origin, stanza = event.origin, event.stanza;
 	local attr = stanza.attr;
-	local kind = attr.type;
-	local start = event_starts[kind];
+	local start = event_starts[attr.type];
 	if not start or origin.type ~= "c2s" then return; end
 	local body = stanza:get_child("body");
 	if not body then return; end
 	if is_full() then return drop(); end
-	local sender, recipient, language = origin.full_jid, attr.to, attr["xml:lang"];
+	local sender, recipient, id, language = origin.full_jid, attr.to, attr.id, attr["xml:lang"];
 	local from, from_in_xml = escape_again(sender);
 	local to, to_in_xml = escape_again(recipient or bare(sender)); -- Core takes it away when it is the sender's own bare JID
-	local id_key, id, id_attribute, id_in_xml = "", "", "", "";
-	if attr.id then
-		id_key, id_attribute = '","stanza_id":"', "' id='";
-		id, id_in_xml = escape(attr.id);
+	local id_in_xml;
+	local time, at = timestamp();
+	local n = piece_count;
+	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = start, at, ',"from":"', from;
+	pieces[n + 5], pieces[n + 6], pieces[n + 7] = '","to":"', to, '","body":"';
+	n = n + 8; -- the body is added below
+	if id then
+		id, id_in_xml = escape(id);
+		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', id;
+		n = n + 2;
 	end
-	if recipient and attr.from == sender and is_simple(stanza, body) then
-		local text, text_in_xml = escape(body[1]);
-		local lang_attribute, lang_in_xml = "", "";
-		if language then
-			lang_attribute, lang_in_xml = "' xml:lang='", select(2, escape_again(language));
-		end
-		enqueue('{"kind":"message","at":'..timestamp()..start..from..'","to":"'..to..'","body":"'..text..id_key..id
-			..'","stanza":"<message from=\''..from_in_xml.."' to='"..to_in_xml..id_attribute..id_in_xml
-			..lang_attribute..lang_in_xml.."' type='"..kind.."'><body>"..text_in_xml..'</body></message>"},\n');
-		return;
+	if not recipient or attr.from ~= sender or not is_simple(stanza, body) then
+		pieces[piece_count + 8] = json_escape(body:get_text() or "");
+		pieces[n + 1] = '","stanza":"';
+		n = add_stanza(n + 1, stanza) + 1;
+		pieces[n] = '"},\n';
+		return enqueued(n, time);
 	end
-	local pieces = event_pieces;
-	pieces[1] = '{"kind":"message","at":'..timestamp()..start..from..'","to":"'..to..'","body":"';
-	pieces[2], pieces[3], pieces[4], pieces[5] = json_escape(body:get_text() or ""), id_key, id, '","stanza":"';
-	local count = add_stanza(5, stanza) + 1;
-	pieces[count] = '"},\n';
-	enqueue(concat(pieces, "", 1, count));
+	local text, text_in_xml = escape(body[1]);
+	pieces[piece_count + 8] = text;
+	pieces[n + 1], pieces[n + 2] = '","stanza":"<message from=\'', from_in_xml;
+	pieces[n + 3], pieces[n + 4] = "' to='", to_in_xml;
+	n = n + 4;
+	if id then
+		pieces[n + 1], pieces[n + 2] = "' id='", id_in_xml;
+		n = n + 2;
+	end
+	if language then
+		local _, language_in_xml = escape_again(language);
+		pieces[n + 1], pieces[n + 2] = "' xml:lang='", language_in_xml;
+		n = n + 2;
+	end
+	pieces[n + 1], pieces[n + 2], pieces[n + 3] = type_attributes[attr.type], text_in_xml, '</body></message>"},\n';
+	enqueued(n + 3, time);
 end
 -- After filters and privacy lists have refused what may not be sent, before mod_mam and others mark what is on its way.
 module:hook("pre-message/bare", message_sent, 0.5);
@@ -1038,8 +1109,8 @@ module:hook_global("server-stopped", flush_all);
 
 function module.unload()
 	flush_all();
-	if pending_first <= pending_last then
-		module:log("error", "%d event(s) are lost, the disk did not take them", pending_last - pending_first + 1);
+	if is_pending() then
+		module:log("error", "%d event(s) are lost, the disk did not take them", last_seq - disk_seq);
 	end
 	if request then request.cancel(); end
 	close_reader();

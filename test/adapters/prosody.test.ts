@@ -422,9 +422,10 @@ describe('prosody: the files of the queue', () => {
   test('a file cut short while the server runs: what was in it is lost and seen to be, the rest goes on', async () => {
     await fence(server, tap);
     await tap.refuse();
-    // Longer than what the module's reader may hold in memory.
-    await message(alice, { to: 'bob@localhost', body: `lost ${'x'.repeat(50_000)}` });
-    await until('it to be on disk', async () => /"body":"lost.*},\n$/.test(await readFile(await newest(), 'utf8')));
+    // More than the module keeps in memory of what is on disk.
+    const lost = Array.from({ length: 20 }, (_, index) => `lost ${index} ${'x'.repeat(50_000)}`);
+    for (const body of lost) await post(alice, { to: 'bob@localhost', body });
+    await until('them to be on disk', async () => /"body":"lost 19.*},\n$/.test(await readFile(await newest(), 'utf8')));
     await truncate(await newest(), 100);
     await tap.listen();
     await until('the log to say so', () => server.log().includes('gone or cut short, its events are lost'));
@@ -433,8 +434,21 @@ describe('prosody: the files of the queue', () => {
     assert.deepEqual(told(), [chat('kept')]);
     assert.deepEqual(
       tap.holes.map((hole) => hole.to - hole.from + 1),
-      [1],
+      [lost.length],
     );
+  });
+
+  test('what is in memory yet is delivered though its file is gone', async () => {
+    await fence(server, tap);
+    const holes = tap.holes.length;
+    await tap.refuse();
+    await message(alice, { to: 'bob@localhost', body: 'kept' });
+    await until('it to be on disk', async () => /"body":"kept".*},\n$/.test(await readFile(await newest(), 'utf8')));
+    await rm(await newest());
+    await tap.listen();
+    await fence(server, tap);
+    assert.deepEqual(told(), [chat('kept')]);
+    assert.equal(tap.holes.length, holes);
   });
 
   test('a long outage fills several files, which go once they are delivered', async () => {

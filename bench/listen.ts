@@ -1,0 +1,33 @@
+/**
+ * An HTTP server that does no more than the other side of a benchmark needs: requests with a Content-Length, one after the
+ * other, answered with 200 at once. node:http takes as much of the machine for a request as all that is measured does.
+ */
+import net, { type AddressInfo } from 'node:net';
+
+/** Answers a request: its head, which begins with the method and the path, and its body. */
+export type Answer = (head: string, body: Buffer) => { readonly type: string; readonly text: string };
+
+/** Listens on 127.0.0.1, and prints the port. */
+export function listen(port: number, answer: Answer): void {
+  const server = net.createServer((socket) => {
+    let rest: Buffer = Buffer.alloc(0);
+    socket.on('error', () => socket.destroy());
+    socket.on('data', (data: Buffer) => {
+      rest = rest.length > 0 ? Buffer.concat([rest, data]) : data;
+      for (let end = rest.indexOf('\r\n\r\n'); end >= 0; end = rest.indexOf('\r\n\r\n')) {
+        const head = rest.toString('latin1', 0, end);
+        const begin = end + 4;
+        const next = begin + Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
+        if (rest.length < next) return;
+        const { type, text } = answer(head, rest.subarray(begin, next));
+        socket.write(
+          `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+        );
+        rest = rest.subarray(next);
+      }
+    });
+  });
+  server.listen(port, '127.0.0.1', () => {
+    process.stdout.write(`${(server.address() as AddressInfo).port}\n`);
+  });
+}
