@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startEjabberd } from '../test/support/ejabberd.ts';
 import { launch, until } from '../test/support/process.ts';
@@ -102,6 +103,7 @@ async function run(start: StartServer, kind: Kind, adapter: boolean): Promise<Ru
   try {
     // Each user came online.
     await delivered(pairs * (2 + warmUp));
+    await idle(server.pid);
     const cpu = cpuOf(server.pid);
     for (const child of children) child.send('go');
     const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
@@ -115,6 +117,17 @@ async function run(start: StartServer, kind: Kind, adapter: boolean): Promise<Ru
   } finally {
     for (const child of children) child.kill('SIGKILL');
   }
+}
+
+/** Waits until a server rests: after its start, ejabberd looks through all its modules for seconds. */
+async function idle(pid: number): Promise<void> {
+  let before = cpuOf(pid);
+  await until('the server to rest', async () => {
+    await sleep(500);
+    const used = cpuOf(pid) - before;
+    before += used;
+    return used <= 20_000;
+  });
 }
 
 /** Starts the processes that write; settles when all have warmed up. */

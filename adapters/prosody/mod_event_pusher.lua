@@ -51,6 +51,7 @@ local flush_bytes = 1024 * 1024; -- written at once, so that what waited for dis
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
 local batch_events, batch_bytes = 1000, 1024 * 1024;
+local busy_events, busy_delay = 100, 0.1; -- after a batch of so many the next one waits until it is full, or for so long
 local fresh_bytes = 1024 * 1024; -- of written events that are kept in memory to be sent
 local backoff_first, backoff_max = 0.25, 5;
 local retry_after_max = 300;
@@ -529,7 +530,9 @@ end
 local reader; -- the open file of the segment that is being delivered
 local request; -- the batch under way
 local retry_timer;
+local not_before, pace_timer = 0, nil; -- when the next batch may be sent that is not full
 local limit, failures, failing = batch_events, 0, nil;
+local stopping = false;
 local when_delivered; -- called when nothing is left to deliver, or when delivery fails
 
 local function close_reader()
@@ -823,8 +826,17 @@ end
 
 function deliver()
 	if request or retry_timer then return; end
+	local early = not_before - monotonic();
+	if early > 0 and waiting < limit and not stopping then
+		pace_timer = pace_timer or module:add_timer(early, function ()
+			pace_timer = nil;
+			deliver();
+		end);
+		return;
+	end
 	local batch = next_batch();
 	if not batch then return; end
+	not_before = batch.count < busy_events and 0 or monotonic() + busy_delay;
 	local this = {};
 	request = this;
 	this.guard = module:add_timer(answer_timeout, function ()
@@ -1093,6 +1105,7 @@ module:hook_global("server-stopping", function ()
 	table.sort(open);
 	for _, jid in ipairs(open) do session_changed(jid, false); end
 	flush_all();
+	stopping = true;
 	deliver();
 	if waiting == 0 or failing or not async.ready() then return; end
 	-- All virtual hosts together wait no longer than one.

@@ -4,7 +4,7 @@
 %%% One process for each virtual host and node. The hooks put what they see into a table, the inbox, and the first one
 %%% says so to the process: a message for each event would wake it for each, which costs more than all else it does.
 %%%
-%%%   hooks --> inbox (30 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
+%%%   hooks --> inbox (40 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
 %%%
 %%% Maintained invariants:
 %%%  - An event is sent only after it was committed under its number: a number never stands for two events.
@@ -25,7 +25,7 @@
 -export([census/3]).
 
 %% How long events gather before they are committed together.
--define(GROUP_MS, 30).
+-define(GROUP_MS, 40).
 %% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
 -define(ACK_MS, 200).
 %% How long a group waits for the cluster to count sessions, at the first time and later. Without an answer the
@@ -38,6 +38,9 @@
 %% the daemon's other sources moving.
 -define(BATCH_EVENTS, 1000).
 -define(BATCH_BYTES, 1048576 - 2048).
+%% After a batch of so many events the next one waits until it is full, or until so long after that one was sent.
+-define(BUSY_EVENTS, 100).
+-define(BUSY_MS, 100).
 %% A stanza that makes an event larger than this is left out of it: the daemon takes 4 MiB.
 -define(EVENT_BYTES, 3145728).
 -define(CONNECT_MS, 5000).
@@ -49,6 +52,9 @@
 -define(TICK_MS, 1000).
 -define(LOG_EVERY_MS, 60000).
 -define(SEGMENT_BYTES, 8388608).
+-define(GROUP_BYTES, 262144).
+%% What is written is kept in memory up to so much, to be sent without being read back.
+-define(AHEAD_BYTES, 4194304).
 -define(SESSIONS, event_pusher_session).
 -define(CLAIMS, event_pusher_claim).
 %% The gauge, an array of atomics that the hooks share with the process: events held anywhere (inbox, memory, disk),
@@ -241,7 +247,7 @@ init([Host, Opts]) ->
     S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
            items => [], timer => none, waiting => none, asked => 0, asked_at => in(0), late => false,
            counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
-           pause => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none,
+           pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none,
            dropped => 0, logged => #{}, stopping => false},
     S1 = start_census(configure(Opts, S0)),
     [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
@@ -309,6 +315,8 @@ handle_info({http, {Id, Result}}, #{sending := {Id, _, _}} = S) ->
 handle_info({no_answer, Id}, #{sending := {Id, _, _}, profile := Profile} = S) ->
     httpc:cancel_request(Id, Profile),
     {noreply, answered({error, timeout}, S)};
+handle_info(send_paced, S) ->
+    {noreply, send(S#{paced := none})};
 handle_info(send, S) ->
     {noreply, send(S#{pause := none})};
 handle_info(write_again, S) ->
@@ -513,11 +521,25 @@ arm(_, S) ->
 look(#{gauge := Gauge, inbox := Inbox} = S) ->
     atomics:put(Gauge, ?TOLD, 0),
     Last = atomics:get(Gauge, ?PUT),
-    Found = lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'=<', '$1', Last}], ['$_']}])),
-    lists:foldl(fun({Key, Item}, Acc) ->
-                        ets:delete(Inbox, Key),
-                        seen(Item, Acc)
-                end, S, Found).
+    case lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'=<', '$1', Last}], ['$_']}])) of
+        [] -> S;
+        Found ->
+            %% One by one: what is put in meanwhile may have a key among these.
+            [ets:delete(Inbox, Key) || {Key, _} <- Found],
+            seen_all(Found, arm(in(?GROUP_MS), S))
+    end.
+
+%% Messages are most of it: the state is not touched for each of them.
+seen_all([], S) ->
+    S;
+seen_all(Found, #{items := Items} = S) ->
+    case messages(Found, Items) of
+        {[{_, Item} | Rest], Items1} -> seen_all(Rest, seen(Item, S#{items := Items1}));
+        {[], Items1} -> S#{items := Items1}
+    end.
+
+messages([{_, {message, _} = Message} | Found], Items) -> messages(Found, [Message | Items]);
+messages(Found, Items) -> {Found, Items}.
 
 seen({available, At, Pid, USR}, S) -> available(At, Pid, USR, S);
 seen({unavailable, At, Pid, _}, S) -> unavailable(At, Pid, S);
@@ -578,28 +600,32 @@ question(_) -> [].
 %% Gives the events their numbers and commits them, unless the disk is not to be tried again yet. `Counts` are the
 %% census's answers, or `unknown` for all. `unwritten` has the operations in groups, the newest first.
 write(Items, Counts, S) ->
-    {Ops, _, S1} = lists:foldl(fun write_item/2, {[], Counts, S}, Items),
-    #{unwritten := Unwritten, next := Next} = S1,
+    {Ops, #{unwritten := Unwritten, next := Next} = S1} = write_items(Items, Counts, [], S),
     S2 = S1#{unwritten := [lists:reverse([{next, Next} | Ops]) | Unwritten]},
     case S2 of
         #{write_again := Timer, stopping := false} when Timer =/= none -> S2;
         _ -> commit(S2)
     end.
 
-write_item(Item, {Ops, Counts, S}) ->
+write_items([], _, Ops, S) ->
+    {Ops, S};
+write_items([{message, _} | _] = Items, Counts, Ops, #{next := Next} = S) ->
+    {Rest, Ops1, Next1} = write_messages(Items, Ops, Next),
+    write_items(Rest, Counts, Ops1, S#{next := Next1});
+write_items([Item | Items], Counts, Ops, S) ->
     {Count, Rest} = case {question(Item), Counts} of
                         {[_], [First | Others]} -> {First, Others};
                         {[_], unknown} -> {unknown, unknown};
                         {[], _} -> {none, Counts}
                     end,
     case op(Item, Count, S) of
-        {none, S1} -> {Ops, Rest, S1};
-        {Op, S1} -> {[Op | Ops], Rest, S1}
+        {none, S1} -> write_items(Items, Rest, Ops, S1);
+        {Op, S1} -> write_items(Items, Rest, [Op | Ops], S1)
     end.
 
-op({message, Json}, _, S) ->
-    {Seq, S1} = number(S),
-    {{event, Seq, Json}, S1};
+write_messages([{message, Json} | Items], Ops, Next) -> write_messages(Items, [{event, Next, Json} | Ops], Next + 1);
+write_messages(Items, Ops, Next) -> {Items, Ops, Next}.
+
 op({up, At, Ref, USR, Pid}, Count, S) ->
     {Seq, Json, S1} = presence(At, USR, true, Count, S),
     {{up, Ref, USR, Pid, Seq, Json}, S1};
@@ -677,32 +703,52 @@ commit(#{unwritten := Unwritten, queue := Queue, host := Host} = S) ->
 
 %%%-------------------------------------------------------------------------------------------------- delivery
 
-send(#{sending := none, pause := none, queue := Queue, limit := Limit} = S) when Queue =/= none ->
-    case batch(Limit, Queue) of
-        {error, Reason} -> unreadable(Reason, S);
-        {[], Queue1} -> S#{queue := Queue1};
-        {Events, Queue1} -> post(Events, S#{queue := Queue1})
+send(#{sending := none, pause := none, queue := Queue, limit := Limit, not_before := NotBefore} = S) when Queue =/= none ->
+    case is_early(S) of
+        true -> pace(NotBefore, S);
+        false ->
+            case batch(Limit, Queue) of
+                {error, Reason} -> unreadable(Reason, S);
+                {[], Queue1} -> S#{queue := Queue1};
+                {Events, Queue1} -> post(Events, S#{queue := Queue1})
+            end
     end;
 send(S) ->
     S.
+
+is_early(#{stopping := true}) ->
+    false;
+is_early(#{queue := #{window := Window}, limit := Limit, not_before := NotBefore}) ->
+    length(Window) < Limit andalso in(0) < NotBefore.
+
+pace(NotBefore, #{paced := none} = S) ->
+    S#{paced := erlang:send_after(NotBefore, self(), send_paced, [{abs, true}])};
+pace(_, S) ->
+    S.
+
+not_before(Events) when length(Events) < ?BUSY_EVENTS -> in(0);
+not_before(_) -> in(?BUSY_MS).
 
 post([{First, _} | _] = Events, S) ->
     #{url := Url, headers := Headers, timeout := Timeout, profile := Profile, queue := Queue} = S,
     #{source := Source, epoch := Epoch} = Queue,
     Body = iolist_to_binary(["{\"source\":", text(Source), ",\"epoch\":", text(Epoch), ",\"first_seq\":",
                              integer_to_binary(First), ",\"events\":[",
-                             lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
+                             json_list(Events), "]}"]),
     Request = {Url, Headers, "application/json", Body},
     HttpOptions = [{timeout, Timeout}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
     try httpc:request(post, Request, HttpOptions, [{sync, false}, {body_format, binary}], Profile) of
         {ok, Id} ->
             %% A timer of our own as well: a batch that nobody answers for would stop the delivery for ever.
             Timer = erlang:send_after(Timeout + ?CONNECT_MS, self(), {no_answer, Id}),
-            S#{sending := {Id, Events, Timer}};
+            S#{sending := {Id, Events, Timer}, not_before := not_before(Events)};
         {error, Reason} -> failed({error, Reason}, S)
     catch
         exit:Reason -> failed({error, Reason}, S#{profile := start_http(S)})
     end.
+
+json_list([{_, Json}]) -> [Json];
+json_list([{_, Json} | Events]) -> [Json, $, | json_list(Events)].
 
 answered(Result, #{sending := {_, Events, Timer}} = S) ->
     erlang:cancel_timer(Timer),
@@ -915,7 +961,7 @@ new_segment(#{dir := Dir, number := Number, fd := Former, segments := Segments} 
             case write_at(Fd, 0, Head) of
                 ok ->
                     Former =/= none andalso file:close(Former),
-                    {ok, Queue#{fd := Fd, number := Number + 1, size := byte_size(Head),
+                    {ok, Queue#{fd := Fd, number := Number + 1, size := iolist_size(Head),
                                 segments := Segments#{Number + 1 => 0}}};
                 {error, Reason} ->
                     _ = file:close(Fd),
@@ -927,7 +973,7 @@ new_segment(#{dir := Dir, number := Number, fd := Former, segments := Segments} 
 
 group(Ops) ->
     Payload = term_to_binary(Ops),
-    <<(byte_size(Payload)):32, (erlang:crc32(Payload)):32, Payload/binary>>.
+    [<<(byte_size(Payload)):32, (erlang:crc32(Payload)):32>>, Payload].
 
 %% After a failure nothing of it may stay: what comes next is written to the same place.
 write_at(Fd, Offset, Data) ->
@@ -947,13 +993,18 @@ cut(Fd, Offset, Reason) ->
 
 append(Ops, Queue) ->
     #{fd := Fd, number := Number, size := Size, segments := Segments} = Queue1 = roll(Queue),
-    Data = << <<(group(Part))/binary>> || Part <- parts(Ops) >>,
+    Events = events(Ops),
+    Bytes = bytes(Events),
+    Data = [group(Part) || Part <- parts(Ops, Bytes)],
     case write_at(Fd, Size, Data) of
         ok ->
-            Queue2 = lists:foldl(fun apply_op/2, Queue1, Ops),
-            Last = lists:max([map_get(Number, Segments) | numbers(Ops)]),
-            Queue3 = look_ahead(Ops, byte_size(Data), Queue2),
-            {ok, Queue3#{size := Size + byte_size(Data), segments := Segments#{Number := Last}}};
+            Written = iolist_size(Data),
+            Queue2 = look_ahead(Events, Bytes, Written, apply_ops(Ops, Queue1)),
+            Last = case Events of
+                       [] -> map_get(Number, Segments);
+                       _ -> element(1, lists:last(Events))
+                   end,
+            {ok, Queue2#{size := Size + Written, segments := Segments#{Number := Last}}};
         {error, Reason} -> {error, Reason, Queue1}
     end.
 
@@ -969,12 +1020,14 @@ roll(#{size := Size, ledger := Ledger} = Queue) ->
     end.
 
 %% Groups of a size that is good to read. An event and its change to the ledger are one operation, so any cut is right.
-parts(Ops) ->
+parts(Ops, Bytes) when Bytes =< ?GROUP_BYTES ->
+    [Ops];
+parts(Ops, _) ->
     parts(Ops, [], 0, []).
 
 parts([], Part, _, Parts) ->
     lists:reverse([lists:reverse(Part) | Parts]);
-parts([Op | Ops], Part, Bytes, Parts) when Bytes > 262144 ->
+parts([Op | Ops], Part, Bytes, Parts) when Bytes > ?GROUP_BYTES ->
     parts(Ops, [Op], op_bytes(Op), [lists:reverse(Part) | Parts]);
 parts([Op | Ops], Part, Bytes, Parts) ->
     parts(Ops, [Op | Part], Bytes + op_bytes(Op), Parts).
@@ -990,8 +1043,27 @@ event_of({up, _, _, _, Seq, Json}) when Seq > 0 -> {Seq, Json};
 event_of({down, _, Seq, Json}) when Seq > 0 -> {Seq, Json};
 event_of(_) -> none.
 
-numbers(Ops) ->
-    [Seq || Op <- Ops, {Seq, _} <- [event_of(Op)]].
+%% In the order of their numbers.
+events([{event, Seq, Json} | Ops]) ->
+    [{Seq, Json} | events(Ops)];
+events([Op | Ops]) ->
+    case event_of(Op) of
+        none -> events(Ops);
+        Event -> [Event | events(Ops)]
+    end;
+events([]) ->
+    [].
+
+bytes(Events) ->
+    bytes(Events, 0).
+
+bytes([{_, Json} | Events], Sum) -> bytes(Events, Sum + byte_size(Json));
+bytes([], Sum) -> Sum.
+
+%% Of messages in a row only the last one's number counts.
+apply_ops([{event, _, _} | [{event, _, _} | _] = Ops], Queue) -> apply_ops(Ops, Queue);
+apply_ops([Op | Ops], Queue) -> apply_ops(Ops, apply_op(Op, Queue));
+apply_ops([], Queue) -> Queue.
 
 apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, Queue) ->
     Queue#{source => Source, epoch => Epoch, next => Next, acked => max(Acked, maps:get(acked, Queue, 0)),
@@ -1034,24 +1106,24 @@ take(_, _, _, _) ->
 %% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
 fill(Limit, #{window := Window, window_bytes := Bytes} = Queue) when length(Window) < Limit, Bytes < ?BATCH_BYTES ->
     case read_group(Queue) of
-        {ok, Ops, Queue1} -> fill(Limit, widen(Ops, Queue1));
+        {ok, Ops, #{acked := Acked} = Queue1} ->
+            Events = [Event || {Seq, _} = Event <- events(Ops), Seq > Acked],
+            fill(Limit, widen(Events, bytes(Events), Queue1));
         eof -> Queue;
         {error, Reason} -> {error, Reason}
     end;
 fill(_, Queue) ->
     Queue.
 
-widen(Ops, #{window := Window, window_bytes := Bytes, acked := Acked} = Queue) ->
-    Events = [Event || Op <- Ops, {Seq, _} = Event <- [event_of(Op)], Seq > Acked],
-    More = lists:sum([byte_size(Json) || {_, Json} <- Events]),
-    Queue#{window := Window ++ Events, window_bytes := Bytes + More}.
-
 %% What is just being written need not be read again, where the reader has come that far and the window has room.
-look_ahead(Ops, Size, #{reader := {Number, Offset, Fd}, number := Number, size := Offset} = Queue)
-  when Size < ?BATCH_BYTES, map_get(window_bytes, Queue) < ?BATCH_BYTES ->
-    widen(Ops, Queue#{reader := {Number, Offset + Size, Fd}});
-look_ahead(_, _, Queue) ->
+look_ahead(Events, Bytes, Size, #{reader := {Number, Offset, Fd}, number := Number, size := Offset} = Queue)
+  when Size + map_get(window_bytes, Queue) < ?AHEAD_BYTES ->
+    widen(Events, Bytes, Queue#{reader := {Number, Offset + Size, Fd}});
+look_ahead(_, _, _, Queue) ->
     Queue.
+
+widen(Events, Bytes, #{window := Window, window_bytes := Before} = Queue) ->
+    Queue#{window := Window ++ Events, window_bytes := Before + Bytes}.
 
 read_group(#{reader := {Number, Offset, _}, number := Number, size := Offset}) ->
     eof;
@@ -1089,9 +1161,11 @@ read_at(Fd, Offset) ->
     end.
 
 acknowledge(Last, #{window := Window} = Queue) ->
-    Rest = lists:dropwhile(fun({Seq, _}) -> Seq =< Last end, Window),
-    Bytes = lists:sum([byte_size(Json) || {_, Json} <- Rest]),
-    sweep(Queue#{window := Rest, window_bytes := Bytes, acked := Last}).
+    Rest = after_number(Last, Window),
+    sweep(Queue#{window := Rest, window_bytes := bytes(Rest), acked := Last}).
+
+after_number(Last, [{Seq, _} | Window]) when Seq =< Last -> after_number(Last, Window);
+after_number(_, Window) -> Window.
 
 %% Deletes the segments that no longer hold an event to deliver.
 sweep(#{dir := Dir, number := Number, segments := Segments, acked := Acked, reader := Reader} = Queue) ->
@@ -1150,8 +1224,8 @@ replay_segment(Fd, Offset, IsLast, Queue) ->
         {ok, [{head, _, _, Epoch, _, _, _} | _], _} when Offset > 0; map_get(epoch, Queue) =/= Epoch ->
             {bad, Offset};
         {ok, [First | _] = Ops, Next} when Offset > 0; element(1, First) =:= head ->
-            #{numbers := Numbers} = Queue1 = lists:foldl(fun apply_op/2, Queue, Ops),
-            replay_segment(Fd, Next, IsLast, Queue1#{numbers := numbers(Ops) ++ Numbers});
+            #{numbers := Numbers} = Queue1 = apply_ops(Ops, Queue),
+            replay_segment(Fd, Next, IsLast, Queue1#{numbers := [Seq || {Seq, _} <- events(Ops)] ++ Numbers});
         eof -> {ok, Queue, Offset};
         {bad, Next} when IsLast ->
             case is_torn(Fd, Offset, Next) of
@@ -1181,10 +1255,10 @@ salvage(Dir, Numbers, Host) ->
     _ = file:del_dir_r(New),
     ok = must(New, filelib:ensure_dir(filename:join(New, "x"))),
     #{acked := Acked, ledger := Ledger} =
-        fold_readable(Dir, Numbers, fun(Ops, Queue) -> lists:foldl(fun apply_op/2, Queue, Ops) end,
+        fold_readable(Dir, Numbers, fun apply_ops/2,
                       #{acked => 0, ledger => #{}, next => 1}),
     Copy = fun(Ops, #{next := Next} = Queue) ->
-                   Events = [Json || {Seq, Json} <- [event_of(Op) || Op <- Ops], Seq > Acked],
+                   Events = [Json || {Seq, Json} <- events(Ops), Seq > Acked],
                    append_or_throw([{event, Next + N, Json} || {N, Json} <- index(Events)], Queue)
            end,
     Queue = fold_readable(Dir, Numbers, Copy, create(New, Host)),
@@ -1441,6 +1515,9 @@ escape(Text) ->
     end.
 
 %% How many bytes at the start stand for themselves.
+plain(<<A, B, C, D, Rest/binary>>, N)
+  when A >= 32, A < 128, A =/= $", A =/= $\\, B >= 32, B < 128, B =/= $", B =/= $\\,
+       C >= 32, C < 128, C =/= $", C =/= $\\, D >= 32, D < 128, D =/= $", D =/= $\\ -> plain(Rest, N + 4);
 plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
