@@ -253,6 +253,13 @@ describe('ejabberd: installed into a running server', () => {
   });
 });
 
+/** How many groups a segment has: each its size in 4 bytes, a checksum of 4, and so many bytes. */
+function groups(segment: Buffer): number {
+  let count = 0;
+  for (let at = 0; at < segment.length; at += 8 + segment.readUInt32BE(at)) count += 1;
+  return count;
+}
+
 describe('ejabberd: what the queue survives', () => {
   let tap: Collector;
   let server: EjabberdServer;
@@ -341,6 +348,22 @@ describe('ejabberd: what the queue survives', () => {
     const expected = [`+${alice.jid} 1`, `chat ${alice.jid} > bob@localhost: anyway`, `-${alice.jid} 0`];
     await expectEvents(server, tap, [alice.bare], expected);
     assert.equal(epochs(tap), 2);
+  });
+
+  test('a burst of messages is committed in groups, not one by one', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    await fence(server, tap);
+    await tap.refuse();
+    const messages = 200;
+    const before = groups(readFileSync(segments(server).at(-1)!));
+    for (let index = 1; index <= messages; index++) await post(alice, { to: 'bob@localhost', body: `burst ${index}.` });
+    await settle(alice);
+    const written = () => readFileSync(segments(server).at(-1)!);
+    await until('the last one to be on disk', () => written().includes(`"burst ${messages}."`));
+    assert.ok(groups(written()) - before < messages / 2, `${groups(written()) - before} groups`);
+    await tap.listen();
+    await alice.logout();
+    await fence(server, tap);
   });
 
   test('the disk is full: events wait in memory until it isn’t', async () => {

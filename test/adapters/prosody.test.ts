@@ -425,7 +425,9 @@ describe('prosody: the files of the queue', () => {
     // More than the module keeps in memory of what is on disk.
     const lost = Array.from({ length: 20 }, (_, index) => `lost ${index} ${'x'.repeat(50_000)}`);
     for (const body of lost) await post(alice, { to: 'bob@localhost', body });
-    await until('them to be on disk', async () => /"body":"lost 19.*},\n$/.test(await readFile(await newest(), 'utf8')));
+    await until('them to be on disk', async () =>
+      /"body":"lost 19.*},\n$/.test(await readFile(await newest(), 'utf8')),
+    );
     await truncate(await newest(), 100);
     await tap.listen();
     await until('the log to say so', () => server.log().includes('gone or cut short, its events are lost'));

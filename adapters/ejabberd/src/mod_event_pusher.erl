@@ -718,8 +718,8 @@ send(S) ->
 
 is_early(#{stopping := true}) ->
     false;
-is_early(#{queue := #{window := Window}, limit := Limit, not_before := NotBefore}) ->
-    length(Window) < Limit andalso in(0) < NotBefore.
+is_early(#{gauge := Gauge, limit := Limit, not_before := NotBefore}) ->
+    atomics:get(Gauge, ?HELD) < Limit andalso in(0) < NotBefore.
 
 pace(NotBefore, #{paced := none} = S) ->
     S#{paced := erlang:send_after(NotBefore, self(), send_paced, [{abs, true}])};
