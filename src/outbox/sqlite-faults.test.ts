@@ -392,13 +392,13 @@ describe('SQLite outbox, when something is wrong', () => {
       const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
       const acknowledged = new Map<string, number>();
       const commits: Promise<void>[] = [];
-      for (let n = 0; n < 300; n++) {
+      // Whatever the disk takes for a sync.
+      for (let n = 0; n < 300 || synced <= 5; n++) {
         commits.push(outbox.commit(intake(notification(`e${n}`))).then(() => void acknowledged.set(`e${n}`, synced)));
         if (n % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
       }
       await Promise.all(commits);
       await outbox.close();
-      assert.ok(synced > 5, `${synced} syncs`);
       for (let sync = 1; sync <= synced; sync++) {
         const copy = new DatabaseSync(copyOf(sync));
         const has = new Set(

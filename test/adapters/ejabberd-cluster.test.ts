@@ -49,9 +49,14 @@ describe('ejabberd cluster', () => {
   }
 
   test('sessions are counted on both nodes together', async () => {
-    const [one, two] = await twoNodes('alice');
+    const user = someone('alice');
+    // Each is told before the next happens: what two nodes tell comes in no order.
+    const one = await connect(cluster.a, user, 'on-a');
+    await tap.wait('one online', () => told(one).length === 1);
+    const two = await connect(cluster.b, user, 'on-b');
     await tap.wait('both online', () => told(one).length === 2);
     await one.logout();
+    await tap.wait('one offline', () => told(one).length === 3);
     await two.logout();
     await tap.wait('both offline', () => told(one).length === 4);
     assert.deepEqual(told(one), [`+${one.jid} 1`, `+${two.jid} 2`, `-${one.jid} 1`, `-${two.jid} 0`]);
