@@ -45,8 +45,8 @@ local find, concat, floor, next, type = string.find, table.concat, math.floor, n
 
 local flush_interval = 0.045; -- seconds that events gather before they are written
 local flush_delay = 0.005; -- how late the timer may come before the next event is not left to it
-local unit_events = 40; -- that become one string
 local flush_units = 12; -- that are not left to it either
+local unit_events, unit_bytes = 40, 16 * 1024; -- that become one string
 local flush_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
@@ -119,7 +119,8 @@ local last_seq, disk_seq = 0, 0; -- the last number given, and the last one on d
 local segments = {}; -- oldest first: { path, source, epoch, boot, first, last, size, head, head_seq, count, marks, fresh }
 local writer; -- the last segment's open file, once this run has begun a segment of its own
 local file_number = 0;
-local pieces, piece_count, gathered = {}, 0, 0; -- of the events that gather to become a unit, and how many these are
+local pieces, piece_count = {}, 0; -- of the events that gather to become a unit
+local gathered, gathered_bytes = 0, 0; -- how many these are, and how long their texts
 local pending, pending_first, pending_last = {}, 1, 0; -- units that are not on disk yet: { text, count, last }
 local pending_changes = {}; -- of the ledger, told by those units: { unit = its index, change }
 local pending_drop; -- the index of the last pending unit, where that is of a run of dropped messages
@@ -200,7 +201,7 @@ local function begin_segment()
 		return nil, write_err;
 	end
 	file_number = file_number + 1;
-	local before_last = segments[#segments - 1];
+	local before_last = segments[#segments - 1]; -- memory is for two at most
 	if before_last then before_last.fresh = nil; end
 	writer = { file = file, limit = math.max(segment_bytes, 4 * #head) };
 	segments[#segments + 1] = {
@@ -257,7 +258,7 @@ local function join()
 	if gathered == 0 then return; end
 	pending_last = pending_last + 1;
 	pending[pending_last] = { text = concat(pieces, "", 1, piece_count), count = gathered };
-	piece_count, gathered = 0, 0;
+	piece_count, gathered, gathered_bytes = 0, 0, 0;
 end
 
 local function is_pending()
@@ -362,11 +363,13 @@ local function flush_soon(time)
 	end
 end
 
--- Takes an event in, whose pieces were added up to this one, at this time.
-local function enqueued(last_piece, time, change)
-	piece_count, last_seq, waiting, gathered = last_piece, last_seq + 1, waiting + 1, gathered + 1;
+-- Takes an event in, whose pieces were added up to this one, at this time; with how long its text is, and the change of
+-- the ledger that it tells, if any.
+local function enqueued(last_piece, time, text_bytes, change)
+	piece_count, last_seq, waiting = last_piece, last_seq + 1, waiting + 1;
+	gathered, gathered_bytes = gathered + 1, gathered_bytes + text_bytes;
 	if change then pending_changes[#pending_changes + 1] = { unit = pending_last + 1, change = change }; end
-	if gathered == unit_events then join(); end
+	if gathered == unit_events or gathered_bytes > unit_bytes then join(); end
 	flush_soon(time);
 end
 
@@ -600,7 +603,6 @@ local function fresh_batch(segment)
 		events[#events + 1] = unit.text;
 	end
 	if count == 0 then return; end
-	events[#events] = events[#events]:sub(1, -3);
 	return { segment = segment, first = segment.head_seq, count = count, bytes = bytes, events = events };
 end
 
@@ -613,8 +615,8 @@ local function read_batch(segment)
 		local stop = segment.count <= limit and segment or marks[1] or segment;
 		local count, bytes = stop.last - segment.head_seq + 1, stop.size - segment.head;
 		if count <= limit and bytes <= batch_bytes then
-			local events, err = read_at(segment, segment.head, bytes - 2);
-			if not events or #events < bytes - 2 or not is_event(events) then return nil, err; end
+			local events, err = read_at(segment, segment.head, bytes);
+			if not events or #events < bytes or not is_event(events) then return nil, err; end
 			-- From here on delivery has caught up: the units that follow are sent from memory.
 			if segment.fresh and stop.last == segment.last then segment.fresh = { bytes = 0 }; end
 			return { segment = segment, first = segment.head_seq, count = count, bytes = bytes, events = { events } };
@@ -626,7 +628,7 @@ local function read_batch(segment)
 		if not text then return nil, err; end
 		local count, stop = count_lines(text);
 		if count > 0 then
-			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = { text:sub(1, stop - 2) } };
+			return { segment = segment, first = segment.head_seq, count = count, bytes = stop, events = { text:sub(1, stop) } };
 		elseif not skip_dropped(segment, text) then
 			-- The first line is longer than that.
 			if #text < bytes then return nil; end
@@ -736,26 +738,25 @@ end
 
 local quote; -- of JSON, below
 
--- The request in parts, of which none that is large is copied to join it to others.
+-- The request in parts: joined they would be one more large string. A batch's events are lines, of which the last one here
+-- loses its comma.
 local function request_of(batch, to)
 	local segment, userinfo, events = batch.segment, to.userinfo, batch.events;
 	local head = ('{"source":%s,"epoch":%s,"first_seq":%d,"events":['):format(
 		quote(segment.source), quote(segment.epoch), batch.first);
-	local length = #head + 2;
-	for _, text in ipairs(events) do length = length + #text; end
 	local credentials = secret and "Bearer "..secret or userinfo and "Basic "..base64(userinfo);
 	local lines = {
 		("POST %s%s HTTP/1.1"):format(to.path or "/", to.query and "?"..to.query or "");
 		"Host: "..to.authority:gsub("^.*@", "");
 		"Connection: close";
 		"Content-Type: application/json";
-		("Content-Length: %d"):format(length);
+		("Content-Length: %d"):format(#head + batch.bytes);
 	};
 	if credentials then lines[#lines + 1] = "Authorization: "..credentials; end
 	local parts = { concat(lines, "\r\n").."\r\n\r\n"..head };
 	for _, text in ipairs(events) do parts[#parts + 1] = text; end
 	-- A small last part would wait for what is before it to be acknowledged, where TLS hides the option against that.
-	parts[#parts] = parts[#parts].."]}";
+	parts[#parts] = parts[#parts]:sub(1, -3).."]}";
 	return parts;
 end
 
@@ -985,7 +986,7 @@ local function session_changed(jid, present)
 		local time, at = timestamp();
 		pieces[piece_count + 1] = ('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
 			at, quoted_host, quote(jid), tostring(present), session_counts[bare(jid)] or 0);
-		enqueued(piece_count + 1, time, change);
+		enqueued(piece_count + 1, time, 0, change);
 	end
 end
 
@@ -1033,26 +1034,29 @@ local function message_sent(event)
 	local sender, recipient, id, language = origin.full_jid, attr.to, attr.id, attr["xml:lang"];
 	local from, from_in_xml = escape_again(sender);
 	local to, to_in_xml = escape_again(recipient or bare(sender)); -- Core takes it away when it is the sender's own bare JID
-	local id_in_xml;
+	local simple = recipient and attr.from == sender and is_simple(stanza, body);
+	local text, text_in_xml, id_in_xml;
+	if simple then
+		text, text_in_xml = escape(body[1]);
+	else
+		text = json_escape(body:get_text() or "");
+	end
 	local time, at = timestamp();
 	local n = piece_count;
 	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = start, at, ',"from":"', from;
-	pieces[n + 5], pieces[n + 6], pieces[n + 7] = '","to":"', to, '","body":"';
-	n = n + 8; -- the body is added below
+	pieces[n + 5], pieces[n + 6], pieces[n + 7], pieces[n + 8] = '","to":"', to, '","body":"', text;
+	n = n + 8;
 	if id then
 		id, id_in_xml = escape(id);
 		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', id;
 		n = n + 2;
 	end
-	if not recipient or attr.from ~= sender or not is_simple(stanza, body) then
-		pieces[piece_count + 8] = json_escape(body:get_text() or "");
+	if not simple then
 		pieces[n + 1] = '","stanza":"';
 		n = add_stanza(n + 1, stanza) + 1;
 		pieces[n] = '"},\n';
-		return enqueued(n, time);
+		return enqueued(n, time, #text);
 	end
-	local text, text_in_xml = escape(body[1]);
-	pieces[piece_count + 8] = text;
 	pieces[n + 1], pieces[n + 2] = '","stanza":"<message from=\'', from_in_xml;
 	pieces[n + 3], pieces[n + 4] = "' to='", to_in_xml;
 	n = n + 4;
@@ -1066,7 +1070,7 @@ local function message_sent(event)
 		n = n + 2;
 	end
 	pieces[n + 1], pieces[n + 2], pieces[n + 3] = type_attributes[attr.type], text_in_xml, '</body></message>"},\n';
-	enqueued(n + 3, time);
+	enqueued(n + 3, time, #text);
 end
 -- After filters and privacy lists have refused what may not be sent, before mod_mam and others mark what is on its way.
 module:hook("pre-message/bare", message_sent, 0.5);

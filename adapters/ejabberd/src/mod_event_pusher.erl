@@ -52,6 +52,7 @@
 -define(TICK_MS, 1000).
 -define(LOG_EVERY_MS, 60000).
 -define(SEGMENT_BYTES, 8388608).
+%% What is committed at once is split into groups of this size, that are good to read.
 -define(GROUP_BYTES, 262144).
 %% What is written is kept in memory up to so much, to be sent without being read back.
 -define(AHEAD_BYTES, 4194304).
@@ -247,8 +248,8 @@ init([Host, Opts]) ->
     S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
            items => [], timer => none, waiting => none, asked => 0, asked_at => in(0), late => false,
            counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
-           pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none,
-           dropped => 0, logged => #{}, stopping => false},
+           pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS,
+           trouble => none, profile => none, dropped => 0, logged => #{}, stopping => false},
     S1 = start_census(configure(Opts, S0)),
     [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
     erlang:send_after(?TICK_MS, self(), tick),
@@ -529,7 +530,7 @@ look(#{gauge := Gauge, inbox := Inbox} = S) ->
             seen_all(Found, arm(in(?GROUP_MS), S))
     end.
 
-%% Messages are most of it: the state is not touched for each of them.
+%% Messages are most of it: the state, a map of thirty keys, is not copied for each of them.
 seen_all([], S) ->
     S;
 seen_all(Found, #{items := Items} = S) ->
@@ -703,9 +704,9 @@ commit(#{unwritten := Unwritten, queue := Queue, host := Host} = S) ->
 
 %%%-------------------------------------------------------------------------------------------------- delivery
 
-send(#{sending := none, pause := none, queue := Queue, limit := Limit, not_before := NotBefore} = S) when Queue =/= none ->
+send(#{sending := none, pause := none, queue := Queue, limit := Limit} = S) when Queue =/= none ->
     case is_early(S) of
-        true -> pace(NotBefore, S);
+        true -> pace(S);
         false ->
             case batch(Limit, Queue) of
                 {error, Reason} -> unreadable(Reason, S);
@@ -721,9 +722,9 @@ is_early(#{stopping := true}) ->
 is_early(#{gauge := Gauge, limit := Limit, not_before := NotBefore}) ->
     atomics:get(Gauge, ?HELD) < Limit andalso in(0) < NotBefore.
 
-pace(NotBefore, #{paced := none} = S) ->
+pace(#{paced := none, not_before := NotBefore} = S) ->
     S#{paced := erlang:send_after(NotBefore, self(), send_paced, [{abs, true}])};
-pace(_, S) ->
+pace(S) ->
     S.
 
 not_before(Events) when length(Events) < ?BUSY_EVENTS -> in(0);
@@ -734,7 +735,7 @@ post([{First, _} | _] = Events, S) ->
     #{source := Source, epoch := Epoch} = Queue,
     Body = iolist_to_binary(["{\"source\":", text(Source), ",\"epoch\":", text(Epoch), ",\"first_seq\":",
                              integer_to_binary(First), ",\"events\":[",
-                             json_list(Events), "]}"]),
+                             lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
     Request = {Url, Headers, "application/json", Body},
     HttpOptions = [{timeout, Timeout}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
     try httpc:request(post, Request, HttpOptions, [{sync, false}, {body_format, binary}], Profile) of
@@ -746,9 +747,6 @@ post([{First, _} | _] = Events, S) ->
     catch
         exit:Reason -> failed({error, Reason}, S#{profile := start_http(S)})
     end.
-
-json_list([{_, Json}]) -> [Json];
-json_list([{_, Json} | Events]) -> [Json, $, | json_list(Events)].
 
 answered(Result, #{sending := {_, Events, Timer}} = S) ->
     erlang:cancel_timer(Timer),
@@ -1044,21 +1042,11 @@ event_of({down, _, Seq, Json}) when Seq > 0 -> {Seq, Json};
 event_of(_) -> none.
 
 %% In the order of their numbers.
-events([{event, Seq, Json} | Ops]) ->
-    [{Seq, Json} | events(Ops)];
-events([Op | Ops]) ->
-    case event_of(Op) of
-        none -> events(Ops);
-        Event -> [Event | events(Ops)]
-    end;
-events([]) ->
-    [].
+events(Ops) ->
+    [Event || Op <- Ops, {_, _} = Event <- [event_of(Op)]].
 
 bytes(Events) ->
-    bytes(Events, 0).
-
-bytes([{_, Json} | Events], Sum) -> bytes(Events, Sum + byte_size(Json));
-bytes([], Sum) -> Sum.
+    lists:sum([byte_size(Json) || {_, Json} <- Events]).
 
 %% Of messages in a row only the last one's number counts.
 apply_ops([{event, _, _} | [{event, _, _} | _] = Ops], Queue) -> apply_ops(Ops, Queue);
@@ -1161,11 +1149,8 @@ read_at(Fd, Offset) ->
     end.
 
 acknowledge(Last, #{window := Window} = Queue) ->
-    Rest = after_number(Last, Window),
+    Rest = lists:dropwhile(fun({Seq, _}) -> Seq =< Last end, Window),
     sweep(Queue#{window := Rest, window_bytes := bytes(Rest), acked := Last}).
-
-after_number(Last, [{Seq, _} | Window]) when Seq =< Last -> after_number(Last, Window);
-after_number(_, Window) -> Window.
 
 %% Deletes the segments that no longer hold an event to deliver.
 sweep(#{dir := Dir, number := Number, segments := Segments, acked := Acked, reader := Reader} = Queue) ->
@@ -1255,8 +1240,7 @@ salvage(Dir, Numbers, Host) ->
     _ = file:del_dir_r(New),
     ok = must(New, filelib:ensure_dir(filename:join(New, "x"))),
     #{acked := Acked, ledger := Ledger} =
-        fold_readable(Dir, Numbers, fun apply_ops/2,
-                      #{acked => 0, ledger => #{}, next => 1}),
+        fold_readable(Dir, Numbers, fun apply_ops/2, #{acked => 0, ledger => #{}, next => 1}),
     Copy = fun(Ops, #{next := Next} = Queue) ->
                    Events = [Json || {Seq, Json} <- events(Ops), Seq > Acked],
                    append_or_throw([{event, Next + N, Json} || {N, Json} <- index(Events)], Queue)
@@ -1515,9 +1499,6 @@ escape(Text) ->
     end.
 
 %% How many bytes at the start stand for themselves.
-plain(<<A, B, C, D, Rest/binary>>, N)
-  when A >= 32, A < 128, A =/= $", A =/= $\\, B >= 32, B < 128, B =/= $", B =/= $\\,
-       C >= 32, C < 128, C =/= $", C =/= $\\, D >= 32, D < 128, D =/= $", D =/= $\\ -> plain(Rest, N + 4);
 plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
