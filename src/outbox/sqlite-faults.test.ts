@@ -399,6 +399,7 @@ describe('SQLite outbox, when something is wrong', () => {
       }
       await Promise.all(commits);
       await outbox.close();
+      assert.ok(synced > 5, `${synced} syncs`);
       for (let sync = 1; sync <= synced; sync++) {
         const copy = new DatabaseSync(copyOf(sync));
         const has = new Set(
