@@ -14,7 +14,7 @@ import { launch, until } from '../test/support/process.ts';
 import { startProsody } from '../test/support/prosody.ts';
 import type { StartServer, XmppServer } from '../test/support/server.ts';
 import type { Kind, Order, Report } from './adapters-load.ts';
-import { cpuOf, type Figure, quantile, type Result } from './measure.ts';
+import { cpuOf, type Figure, median, type Result } from './measure.ts';
 import { table } from './table.ts';
 
 const SERVERS: Readonly<Record<string, StartServer>> = { prosody: startProsody, ejabberd: startEjabberd };
@@ -159,12 +159,6 @@ async function next(child: ChildProcess): Promise<unknown> {
   return said;
 }
 
-const median = (runs: readonly Run[], field: keyof Run): number =>
-  quantile(
-    runs.map((one) => one[field]).sort((a, b) => a - b),
-    0.5,
-  );
-
 async function compare(name: string, start: StartServer, kind: Kind): Promise<Result> {
   const runs: { without: Run[]; with: Run[] } = { without: [], with: [] };
   const one = async (side: keyof typeof runs) => {
@@ -181,12 +175,13 @@ async function compare(name: string, start: StartServer, kind: Kind): Promise<Re
     for (const side of round % 2 === 0 ? order : order.toReversed()) await one(side);
   }
   const how = LOADS[kind].how;
-  const ratio = median(runs.with, 'rate') / median(runs.without, 'rate');
+  const medianOf = (side: keyof typeof runs, field: keyof Run) => median(runs[side].map((one) => one[field]));
+  const ratio = medianOf('with', 'rate') / medianOf('without', 'rate');
   const figures: Figure[] = [{ what: `throughput, ${how}`, value: ratio, unit: '×', target: { atLeast: TARGET } }];
   for (const side of ['without', 'with'] as const) {
-    figures.push({ what: `rate ${side} it, ${how}`, value: median(runs[side], 'rate'), unit: 'messages/s' });
-    figures.push({ what: `server's CPU ${side} it, ${how}`, value: median(runs[side], 'cpuUs'), unit: 'µs/message' });
-    figures.push({ what: `server's share ${side} it, ${how}`, value: median(runs[side], 'cores'), unit: 'cores' });
+    figures.push({ what: `rate ${side} it, ${how}`, value: medianOf(side, 'rate'), unit: 'messages/s' });
+    figures.push({ what: `server's CPU ${side} it, ${how}`, value: medianOf(side, 'cpuUs'), unit: 'µs/message' });
+    figures.push({ what: `server's share ${side} it, ${how}`, value: medianOf(side, 'cores'), unit: 'cores' });
   }
   return { benchmark: `${name}'s adapter`, figures, more: runs };
 }

@@ -39,6 +39,9 @@ export function quantile(sorted: ArrayLike<number>, p: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))] ?? Number.NaN;
 }
 
+/** The median of values in any order. */
+export const median = (values: readonly number[]): number => quantile(Float64Array.from(values).sort(), 0.5);
+
 /** Now, in milliseconds since the Unix epoch with fractions, comparable between processes of this machine. */
 export const clock = (): number => performance.timeOrigin + performance.now();
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { PublishBatchCommand, PublishCommand, SNSClient } from '@aws-sdk/client-sns';
 import { launch } from '../test/support/process.ts';
 import type { Figure, Result } from './measure.ts';
-import { clock, quantile } from './measure.ts';
+import { clock, median } from './measure.ts';
 import { publishOurs } from './publisher-ours.ts';
 import { startEndpoint } from './rig.ts';
 import type { Size } from './run.ts';
@@ -50,11 +50,12 @@ const ROUNDS = 3;
 
 export async function publisherAlone({ seconds }: Size): Promise<Result> {
   const names = Object.keys(LOOPS);
-  const runs = new Map(names.map((name) => [name, [] as Run[]]));
+  const runs: Record<string, Run[]> = Object.fromEntries(names.map((name) => [name, []]));
   for (let round = 0; round < ROUNDS; round++) {
-    for (const name of names) runs.get(name)?.push(await run(name, Math.max(3, seconds / names.length / ROUNDS)));
+    for (const name of names) runs[name]?.push(await run(name, Math.max(3, seconds / names.length / ROUNDS)));
   }
-  const [ours = 0, batch = 1, single = 1] = names.map((name) => median(runs.get(name), 'rate'));
+  const medianOf = (name: string, field: keyof Run) => median((runs[name] ?? []).map((one) => one[field]));
+  const [ours = 0, batch = 1, single = 1] = names.map((name) => medianOf(name, 'rate'));
   const ratio = (what: string, value: number, atLeast: number): Figure => ({
     what: `this publisher : ${what} loop`,
     value,
@@ -67,11 +68,11 @@ export async function publisherAlone({ seconds }: Size): Promise<Result> {
       ratio("the SDK's PublishBatch", ours / batch, 7),
       ratio("the SDK's Publish", ours / single, 50),
       ...names.flatMap((name): Figure[] => [
-        { what: `rate of ${name}`, value: median(runs.get(name), 'rate'), unit: 'events/s' },
-        { what: `CPU of ${name}`, value: median(runs.get(name), 'cpuUs'), unit: 'µs/event' },
+        { what: `rate of ${name}`, value: medianOf(name, 'rate'), unit: 'events/s' },
+        { what: `CPU of ${name}`, value: medianOf(name, 'cpuUs'), unit: 'µs/event' },
       ]),
     ],
-    more: Object.fromEntries(runs),
+    more: runs,
   };
 }
 
@@ -91,12 +92,6 @@ async function run(name: string, seconds: number): Promise<Run> {
   const published = (await endpoint.stats()).accepted - warm;
   return { rate: published / took, cpuUs: cpuUs / published };
 }
-
-const median = (runs: readonly Run[] = [], field: keyof Run): number =>
-  quantile(
-    runs.map((one) => one[field]).sort((a, b) => a - b),
-    0.5,
-  );
 
 async function sdkLoop(
   endpoint: string,
