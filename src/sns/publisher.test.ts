@@ -360,10 +360,19 @@ describe('the publisher', () => {
   });
 
   it('finds the culprit of a request that was refused as a whole', async () => {
-    start((ids) => (ids.includes('7') ? POISON : []));
+    /** At each request: what SNS has, and what is still to be settled. */
+    const states: [number, number][] = [];
+    const answer: Script = (ids) => {
+      states.push([accepted.length, depth()]);
+      return ids.includes('7') ? POISON : [];
+    };
+    start(answer, { poolSize: 1 });
     await commit(...Array.from({ length: 10 }, (_, n) => notification(String(n))));
     await empty();
     assert.equal(accepted.length, 9);
+    // What SNS took of a half is settled before the next one is sent, so that a kill in between doesn't send it again.
+    assert.ok(states.length > 3);
+    for (const [taken, depth] of states) assert.ok(depth + taken <= 10, JSON.stringify(states));
     assert.deepEqual(
       deadLetters().map(({ eventId }) => eventId),
       ['7'],

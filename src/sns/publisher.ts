@@ -6,7 +6,7 @@
  * - At most `poolSize` requests are under way, and a request's slot is free again only when the outbox has settled what
  *   came of it. So what a kill makes SNS see twice is never more than what was under way.
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
- * - A paused topic sends nothing until its pause is over, then a single batch to see; other topics don't notice.
+ * - A topic that is paused does not hold up the others.
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
@@ -17,6 +17,7 @@ import type { Outbox, Settlement, Stored } from '../outbox/outbox.ts';
 import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
+import { type Pause, TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
 import { pauseLength, retryDelay, type Verdict, verdictOf } from './verdict.ts';
 import { MAX_ENTRIES } from './wire.ts';
@@ -43,27 +44,6 @@ export interface PublisherOptions {
   readonly random?: () => number;
 }
 
-/** Why a topic waits, and until when it does so at least. */
-export interface Pause {
-  readonly reason: string;
-  readonly detail: string;
-  readonly advice: string;
-  /** When it stopped taking, when this pause began and when it ends; milliseconds since the Unix epoch. */
-  readonly since: number;
-  readonly began: number;
-  readonly until: number;
-}
-
-/**
- * A pause as the publisher keeps it. Its end and what came before it are told by a timer and by the requests' numbers,
- * for the clock may be set at any time.
- */
-interface OwnPause extends Pause {
-  over: boolean;
-  /** Requests below this number were sent before it began. */
-  readonly firstRequest: number;
-}
-
 export interface TopicState {
   readonly arn: string;
   readonly pause: Pause | undefined;
@@ -87,9 +67,9 @@ type Retry = Extract<Verdict, { kind: 'retry' }>;
 interface Topic {
   readonly arn: string;
   readonly lanes: Lanes;
-  pause: OwnPause | undefined;
-  /** Pauses in a row without anything taken in between. */
-  pauses: number;
+  readonly pause: TopicPause;
+  /** Halves of batches that SNS refused as a whole. */
+  readonly halves: (readonly Entry[])[];
   inFlight: number;
   /** The last request of which SNS took anything. */
   lastTaken: number;
@@ -124,19 +104,6 @@ export function createPublisher(options: PublisherOptions): Publisher {
   return new SnsPublisher(options);
 }
 
-const newTopic = (arn: string): Topic => ({
-  arn,
-  lanes: new Lanes(),
-  pause: undefined,
-  pauses: 0,
-  inFlight: 0,
-  lastTaken: -1,
-  loading: undefined,
-  more: true,
-  gathering: undefined,
-  gathered: false,
-});
-
 class SnsPublisher implements Publisher {
   readonly #options: PublisherOptions;
   readonly #now: () => number;
@@ -154,7 +121,7 @@ class SnsPublisher implements Publisher {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#random = options.random ?? Math.random;
-    this.#topics = options.topics.map(newTopic);
+    this.#topics = options.topics.map((arn) => this.#newTopic(arn));
   }
 
   start(): void {
@@ -167,19 +134,18 @@ class SnsPublisher implements Publisher {
   }
 
   topics(): TopicState[] {
-    return this.#topics.map(({ arn, pause, inFlight }) => ({ arn, pause, inFlight }));
+    return this.#topics.map(({ arn, pause, inFlight }) => ({ arn, pause: pause.current, inFlight }));
   }
 
   tryNow(arn: string): boolean {
     const topic = this.#topics.find((topic) => topic.arn === arn);
-    if (!topic?.pause) return false;
-    topic.pause.over = true;
+    if (!topic?.pause.cutShort()) return false;
     this.#pump();
     return true;
   }
 
   serve(arn: string): void {
-    this.#topics.push(newTopic(arn));
+    this.#topics.push(this.#newTopic(arn));
     this.#pump();
   }
 
@@ -201,6 +167,22 @@ class SnsPublisher implements Publisher {
     clearTimeout(timer);
   }
 
+  #newTopic(arn: string): Topic {
+    const { log } = this.#options;
+    return {
+      arn,
+      lanes: new Lanes(),
+      pause: new TopicPause({ topicArn: arn, log, now: this.#now, onOver: () => this.#pump() }),
+      halves: [],
+      inFlight: 0,
+      lastTaken: -1,
+      loading: undefined,
+      more: true,
+      gathering: undefined,
+      gathered: false,
+    };
+  }
+
   /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
   #pump(): void {
     if (!this.#running) return;
@@ -209,13 +191,14 @@ class SnsPublisher implements Publisher {
     while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
       if (!topic) return;
-      const wanted = Math.min(MAX_ENTRIES, topic.lanes.readyCount);
+      const { halves, lanes } = topic;
+      const wanted = Math.min(MAX_ENTRIES, halves[0]?.length ?? lanes.readyCount);
       const may = rate.available(wanted);
       if (may < 1) {
         this.#pumpIn(rate.wait(wanted));
         return;
       }
-      void this.#send(topic, topic.lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn)));
+      void this.#send(topic, halves.shift() ?? lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn)));
     }
   }
 
@@ -231,19 +214,16 @@ class SnsPublisher implements Publisher {
   #nextTopic(): Topic | undefined {
     for (let step = 0; step < this.#topics.length; step++) {
       const topic = this.#topics[this.#next++ % this.#topics.length] as Topic;
-      if (topic.lanes.ready && this.#maySend(topic)) return topic;
+      const { halves, lanes, pause, inFlight } = topic;
+      if ((halves.length > 0 || lanes.ready) && pause.allows(inFlight) && !this.#gathers(topic)) return topic;
     }
     return undefined;
   }
 
-  #maySend(topic: Topic): boolean {
-    const { pause, inFlight } = topic;
-    return pause ? inFlight === 0 && pause.over : !this.#gathers(topic);
-  }
-
   /** Whether a topic waits for more, so that its next batch is full. */
   #gathers(topic: Topic): boolean {
-    if (topic.gathered || topic.inFlight < BUSY_REQUESTS || topic.lanes.readyCount >= MAX_ENTRIES) return false;
+    const { halves, lanes, inFlight, gathered } = topic;
+    if (gathered || inFlight < BUSY_REQUESTS || halves.length > 0 || lanes.readyCount >= MAX_ENTRIES) return false;
     topic.gathering ??= setTimeout(() => {
       topic.gathered = true;
       this.#pump();
@@ -294,13 +274,33 @@ class SnsPublisher implements Publisher {
     topic.gathering = undefined;
     topic.gathered = false;
     const request = this.#requests++;
+    const verdicts = await this.#ask(topic, batch);
+    if (verdicts) {
+      await this.#settle(topic, batch, request, verdicts);
+    } else {
+      // One of them is at fault. They are of different lanes, so the order of the halves doesn't matter.
+      const middle = Math.ceil(batch.length / 2);
+      topic.halves.push(batch.slice(0, middle), batch.slice(middle));
+    }
+    this.#inFlight -= 1;
+    topic.inFlight -= 1;
+    this.#pump();
+    if (this.#inFlight === 0) this.#idle?.();
+  }
+
+  /** Turns the verdict on each of a request's entries into what happens next, and waits until the outbox has it. */
+  async #settle(
+    topic: Topic,
+    batch: readonly Entry[],
+    request: number,
+    verdicts: readonly (Verdict | undefined)[],
+  ): Promise<void> {
     const settlements: Settlement[] = [];
     const settled: Entry[] = [];
     const settle = (entry: Entry, dead?: Settlement['dead']) => {
       settled.push(entry);
       settlements.push(dead ? { notification: entry.notification, dead } : { notification: entry.notification });
     };
-    const verdicts = await this.#ask(topic, batch);
     const anyTaken = verdicts.includes(undefined);
     if (anyTaken) topic.lastTaken = Math.max(topic.lastTaken, request);
     for (const [index, entry] of batch.entries()) {
@@ -311,7 +311,7 @@ class SnsPublisher implements Publisher {
         this.#died(topic, entry, verdict.reason);
         settle(entry, { reason: verdict.reason, detail: verdict.detail, attempts: entry.attempts + 1 });
       } else if (verdict.kind === 'pause') {
-        this.#pause(topic, request, verdict.reason, verdict.shown, verdict.advice);
+        this.#pause(topic, request, verdict, verdict.advice);
         topic.lanes.release(entry);
       } else {
         const after = this.#again(topic, entry, request, verdict);
@@ -320,20 +320,20 @@ class SnsPublisher implements Publisher {
         if (after === 'wait') this.#exhausted(topic, entry, request, verdict);
       }
     }
-    if (anyTaken) this.#resumed(topic, request);
+    if (anyTaken) topic.pause.taken(request);
     // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
     const wanted = topic.lanes.settled(settled);
     this.#pump();
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
     if (wanted.length > 0) topic.lanes.fetched(await this.#reading(() => this.#options.outbox.fetch(wanted)));
-    this.#inFlight -= 1;
-    topic.inFlight -= 1;
-    this.#pump();
-    if (this.#inFlight === 0) this.#idle?.();
   }
 
-  /** Asks SNS to take a batch; answers for each entry, in order, what that means: `undefined` when SNS has it. */
-  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(Verdict | undefined)[]> {
+  /**
+   * Asks SNS to take a batch.
+   * @returns for each entry, in order, what the answer means: `undefined` when SNS has it; nothing at all when SNS refused
+   *   the request as a whole for what is in it, which says of none of several whether it is the culprit
+   */
+  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(Verdict | undefined)[] | undefined> {
     const { client, metrics, onDelivered, rate } = this.#options;
     rate.spend(batch.length);
     const started = this.#now();
@@ -343,12 +343,7 @@ class SnsPublisher implements Publisher {
     metrics.request(topic.arn, batch.length, finished - started);
     if ('failure' in outcome) {
       const verdict = verdictOf(outcome.failure);
-      if (verdict.kind === 'dead' && batch.length > 1) {
-        // One of them is at fault. They are of different lanes, so the order of the halves doesn't matter.
-        const middle = Math.ceil(batch.length / 2);
-        const first = await this.#ask(topic, batch.slice(0, middle));
-        return [...first, ...(await this.#ask(topic, batch.slice(middle)))];
-      }
+      if (verdict.kind === 'dead' && batch.length > 1) return undefined;
       metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
       return batch.map(() => verdict);
     }
@@ -387,16 +382,21 @@ class SnsPublisher implements Publisher {
   }
 
   /** SNS took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */
-  #exhausted(topic: Topic, entry: Entry, request: number, { reason, shown }: Retry): void {
+  #exhausted(topic: Topic, entry: Entry, request: number, verdict: Retry): void {
     const othersPass = topic.lastTaken >= (entry.failingSince ?? request);
     entry.failingSince = undefined;
     if (othersPass) {
       const waits = entry.attempts - this.#options.retryCount;
       this.#releaseIn(topic, entry, pauseLength(waits));
-      const line = { topic: topic.arn, event: entry.notification.eventId, reason, attempts: entry.attempts };
+      const line = {
+        topic: topic.arn,
+        event: entry.notification.eventId,
+        reason: verdict.reason,
+        attempts: entry.attempts,
+      };
       this.#options.log.warn(line, 'SNS fails for this notification and takes others: it waits, and those behind it');
     } else {
-      this.#pause(topic, request, reason, shown, EXHAUSTED_ADVICE);
+      this.#pause(topic, request, verdict, EXHAUSTED_ADVICE);
       topic.lanes.release(entry);
     }
   }
@@ -409,32 +409,8 @@ class SnsPublisher implements Publisher {
     setTimeout(release, ms).unref();
   }
 
-  #pause(topic: Topic, request: number, reason: string, detail: string, advice: string): void {
-    // What was sent before the pause began fails for the same cause, and says nothing new.
-    if (topic.pause && request < topic.pause.firstRequest) return;
-    const now = this.#now();
-    topic.pauses += 1;
-    const length = pauseLength(topic.pauses);
-    const times = { since: topic.pause?.since ?? now, began: now, until: now + length };
-    const pause = { reason, detail, advice, ...times, over: false, firstRequest: this.#requests };
-    topic.pause = pause;
-    this.#options.log.warn(
-      { topic: topic.arn, reason, detail, advice, pauseMs: length },
-      'topic paused: nothing is lost, it is tried again after the pause',
-    );
-    const end = () => {
-      pause.over = true;
-      this.#pump();
-    };
-    setTimeout(end, length).unref();
-  }
-
-  #resumed(topic: Topic, request: number): void {
-    if (!topic.pause || request < topic.pause.firstRequest) return;
-    const pausedMs = this.#now() - topic.pause.since;
-    this.#options.log.info({ topic: topic.arn, pausedMs }, 'topic resumed');
-    topic.pause = undefined;
-    topic.pauses = 0;
+  #pause(topic: Topic, request: number, { reason, shown }: Pick<Retry, 'reason' | 'shown'>, advice: string): void {
+    topic.pause.begin(request, this.#requests, { reason, detail: shown, advice });
   }
 
   #died(topic: Topic, { notification }: Entry, reason: string): void {
