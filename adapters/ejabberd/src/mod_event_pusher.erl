@@ -250,11 +250,17 @@ init([Host, Opts]) ->
            counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
            pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS,
            trouble => none, profile => none, dropped => 0, logged => #{}, stopping => false},
-    S1 = start_census(configure(Opts, S0)),
+    S1 = start_census(configure(current(Host, Opts), S0)),
     [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
     erlang:send_after(?TICK_MS, self(), tick),
     hooks(add, Host),
     {ok, send(open_queue(S1))}.
+
+%% Started again after a crash, it is given the options of its first start, and there may have been a reload since.
+current(Host, First) ->
+    try gen_mod:get_module_opts(Host, ?MODULE)
+    catch _:_ -> First
+    end.
 
 configure(Opts, S) ->
     Secret = gen_mod:get_opt(secret, Opts),
@@ -805,7 +811,7 @@ resume_sending(#{pause := Timer} = S) ->
     erlang:cancel_timer(Timer),
     S#{pause := none, backoff := ?BACKOFF_MIN_MS}.
 
-%% Once for each kind of trouble, not for each attempt.
+%% Once for each trouble, not for each attempt.
 log_trouble(Result, #{host := Host, url := Url, trouble := Trouble} = S) ->
     {Kind, Level, Text} = trouble(Result),
     Kind =:= Trouble orelse
@@ -824,9 +830,10 @@ trouble({{_, 400, _}, _, Body}) ->
 trouble({{_, 200, _}, _, _}) -> {200, warning, "status 200, but not the daemon's answer"};
 trouble({{_, Status, _}, _, _}) -> {Status, warning, io_lib:format("it answers ~B", [Status])};
 trouble({error, {failed_connect, Details}}) ->
-    {unreachable, warning, io_lib:format("no connection (~0p)", [element(3, lists:last([{x, x, unknown} | Details]))])};
+    Why = element(3, lists:last([{x, x, unknown} | Details])),
+    {{unreachable, Why}, warning, io_lib:format("no connection (~0p)", [Why])};
 trouble({error, timeout}) -> {timeout, warning, "no answer"};
-trouble({error, Reason}) -> {broken, warning, io_lib:format("~0p", [Reason])}.
+trouble({error, Reason}) -> {{broken, Reason}, warning, io_lib:format("~0p", [Reason])}.
 
 %% Reasons only: they tell what is wrong with an event, not what is in it.
 log_rejected({_, _, Body}, #{host := Host}) ->
