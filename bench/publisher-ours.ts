@@ -5,7 +5,6 @@ import type { Outbox, Stored } from '../src/outbox/outbox.ts';
 import { createSnsClient } from '../src/sns/client.ts';
 import { createPublisher } from '../src/sns/publisher.ts';
 import { createRateLimit } from '../src/sns/rate.ts';
-import { until } from '../test/support/process.ts';
 
 export interface OursOptions {
   readonly endpoint: string;
@@ -14,20 +13,13 @@ export interface OursOptions {
   /** How many order keys there are. */
   readonly users: number;
   readonly messageOf: (n: number) => string;
-  readonly over: () => boolean;
 }
 
 const KEYS = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };
 
-/** Publishes until the time is over. */
-export async function publishOurs({
-  endpoint,
-  topicArn,
-  inFlight,
-  users,
-  messageOf,
-  over,
-}: OursOptions): Promise<void> {
+/** Starts the publisher. What it answers publishes until the time is over and SNS has all that was taken till then. */
+export function startOurs(options: OursOptions): (over: () => boolean) => Promise<void> {
+  const { endpoint, topicArn, inFlight, users, messageOf } = options;
   const client = createSnsClient({
     endpoint: new URL(endpoint),
     region: 'eu-west-1',
@@ -40,16 +32,26 @@ export async function publishOurs({
     const eventId = `bench/${seq}`;
     return { seq, eventId, topicArn, orderKey, at: Date.now(), message, attributes: [], bytes: message.length };
   };
+  let isOver = () => true;
   let last = 0;
+  let settled = 0;
+  let commit = () => {};
+  let finish = () => {};
   const outbox: Pick<Outbox, 'take' | 'fetch' | 'settle' | 'onCommitted'> = {
     async take(_, limit) {
       const taken: Stored[] = [];
-      if (!over()) while (taken.length < limit) taken.push(stored(++last));
+      if (!isOver()) while (taken.length < limit) taken.push(stored(++last));
       return taken;
     },
     fetch: async (seqs) => seqs.map(stored),
-    settle: async () => undefined,
-    onCommitted: () => () => undefined,
+    async settle(settlements) {
+      settled += settlements.length;
+      if (settled === last && isOver()) finish();
+    },
+    onCommitted(listener) {
+      commit = listener;
+      return () => undefined;
+    },
   };
   const publisher = createPublisher({
     client,
@@ -65,7 +67,10 @@ export async function publishOurs({
     metrics: createMetrics(),
   });
   publisher.start();
-  await until('the time to be over', over, 3_600_000);
-  await publisher.stop(10_000);
-  client.destroy();
+  return (over) =>
+    new Promise((resolve) => {
+      isOver = over;
+      finish = resolve;
+      commit();
+    });
 }

@@ -1,38 +1,42 @@
 /**
  * The publisher alone, beside AWS's SDK: one process each, the same endpoint, the same messages, 100 requests under way.
- * This file runs itself as the child that publishes.
+ * They publish in turn, a second each: this machine may be half as fast a minute later. This file runs itself as the
+ * children that publish.
  */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { PublishBatchCommand, PublishCommand, SNSClient } from '@aws-sdk/client-sns';
-import { launch } from '../test/support/process.ts';
 import type { Figure, Result } from './measure.ts';
-import { clock, median } from './measure.ts';
-import { publishOurs } from './publisher-ours.ts';
-import { startEndpoint } from './rig.ts';
+import { clock } from './measure.ts';
+import { startOurs } from './publisher-ours.ts';
+import { type Endpoint, startEndpoint } from './rig.ts';
 import type { Size } from './run.ts';
 
 const IN_FLIGHT = 100;
 const SELF = fileURLToPath(import.meta.url);
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 const ENTRIES = 10;
-const WARM_UP_MS = 3_000;
+const WARM_UP_MS = 5_000;
+const TURN_MS = 1_000;
 
-/** Publishes to an endpoint until the time is over. */
-type Loop = (endpoint: string, over: () => boolean) => Promise<void>;
+/** Publishes until the time is over, and what is under way then. */
+type Loop = (over: () => boolean) => Promise<void>;
 
-const LOOPS: Readonly<Record<string, Loop>> = {
-  'this publisher': (endpoint, over) =>
-    publishOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messageOf, over }),
-  "the SDK's PublishBatch": (endpoint, over) =>
-    sdkLoop(endpoint, over, (n) => {
+/** Each makes a loop that publishes to an endpoint. */
+const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
+  'this publisher': (endpoint) =>
+    startOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messageOf }),
+  "the SDK's PublishBatch": (endpoint) =>
+    sdkLoop(endpoint, (n) => {
       const entries = Array.from({ length: ENTRIES }, (_, index) => ({
         Id: String(index),
         Message: messageOf(n * ENTRIES + index),
       }));
       return new PublishBatchCommand({ TopicArn: TOPIC, PublishBatchRequestEntries: entries });
     }),
-  "the SDK's Publish": (endpoint, over) =>
-    sdkLoop(endpoint, over, (n) => new PublishCommand({ TopicArn: TOPIC, Message: messageOf(n) })),
+  "the SDK's Publish": (endpoint) =>
+    sdkLoop(endpoint, (n) => new PublishCommand({ TopicArn: TOPIC, Message: messageOf(n) })),
 };
 
 /** Notifications of private messages, made beforehand: what is measured is to publish them. */
@@ -45,17 +49,30 @@ const MESSAGES = Array.from({ length: 10_000 }, (_, n) =>
 );
 const messageOf = (n: number): string => MESSAGES[n % MESSAGES.length] as string;
 
-/** Each in turn, three times: this machine may be faster now than a minute ago. */
-const ROUNDS = 3;
+/** What came of a loop's turns together. */
+interface Turns {
+  events: number;
+  seconds: number;
+  cpuUs: number;
+  /** Events a second of each. */
+  readonly rates: number[];
+}
 
 export async function publisherAlone({ seconds }: Size): Promise<Result> {
+  await using endpoint = await startEndpoint();
   const names = Object.keys(LOOPS);
-  const runs: Record<string, Run[]> = Object.fromEntries(names.map((name) => [name, []]));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const name of names) runs[name]?.push(await run(name, Math.max(3, seconds / names.length / ROUNDS)));
+  const turns = new Map(names.map((name): [string, Turns] => [name, { events: 0, seconds: 0, cpuUs: 0, rates: [] }]));
+  const children = names.map((name) => ({ name, child: fork(SELF, [name, endpoint.url]) }));
+  try {
+    for (const { child } of children) await publish(child, WARM_UP_MS);
+    const rounds = Math.max(3, Math.round((seconds * 1_000) / TURN_MS / names.length));
+    for (let round = 0; round < rounds; round++) {
+      for (const { name, child } of children) await turn(child, endpoint, turns.get(name) as Turns);
+    }
+  } finally {
+    for (const { child } of children) child.kill('SIGKILL');
   }
-  const medianOf = (name: string, field: keyof Run) => median((runs[name] ?? []).map((one) => one[field]));
-  const [ours = 0, batch = 1, single = 1] = names.map((name) => medianOf(name, 'rate'));
+  const [ours = 0, batch = 1, single = 1] = names.map((name) => rateOf(turns.get(name) as Turns));
   const ratio = (what: string, value: number, atLeast: number): Figure => ({
     what: `this publisher : ${what} loop`,
     value,
@@ -67,37 +84,37 @@ export async function publisherAlone({ seconds }: Size): Promise<Result> {
     figures: [
       ratio("the SDK's PublishBatch", ours / batch, 7),
       ratio("the SDK's Publish", ours / single, 50),
-      ...names.flatMap((name): Figure[] => [
-        { what: `rate of ${name}`, value: medianOf(name, 'rate'), unit: 'events/s' },
-        { what: `CPU of ${name}`, value: medianOf(name, 'cpuUs'), unit: 'µs/event' },
+      ...[...turns].flatMap(([name, all]): Figure[] => [
+        { what: `rate of ${name}`, value: rateOf(all), unit: 'events/s' },
+        { what: `CPU of ${name}`, value: all.cpuUs / all.events, unit: 'µs/event' },
       ]),
     ],
-    more: runs,
+    more: { rates: Object.fromEntries([...turns].map(([name, { rates }]) => [name, rates.map(Math.round)])) },
   };
 }
 
-/** What one run of a loop found. */
-interface Run {
-  /** Events a second. */
-  readonly rate: number;
-  /** Processor time of an event, in microseconds. */
-  readonly cpuUs: number;
+const rateOf = ({ events, seconds }: Turns): number => events / seconds;
+
+async function turn(child: ChildProcess, endpoint: Endpoint, turns: Turns): Promise<void> {
+  const before = (await endpoint.stats()).accepted;
+  const { seconds, cpuUs } = await publish(child, TURN_MS);
+  const events = (await endpoint.stats()).accepted - before;
+  turns.events += events;
+  turns.seconds += seconds;
+  turns.cpuUs += cpuUs;
+  turns.rates.push(events / seconds);
 }
 
-async function run(name: string, seconds: number): Promise<Run> {
-  await using endpoint = await startEndpoint();
-  const child = await launch(process.execPath, [SELF, name, endpoint.url, String(seconds)]);
-  if ((await child.exited) !== 0) throw new Error(`${name} failed:\n${child.output()}`);
-  const { seconds: took, cpuUs, warm } = JSON.parse(child.output()) as Report;
-  const published = (await endpoint.stats()).accepted - warm;
-  return { rate: published / took, cpuUs: cpuUs / published };
+/** Has a child publish for so long. */
+async function publish(child: ChildProcess, ms: number): Promise<Report> {
+  const gone = new AbortController();
+  child.once('exit', () => gone.abort());
+  child.send(ms);
+  const [report] = await once(child, 'message', { signal: gone.signal });
+  return report as Report;
 }
 
-async function sdkLoop(
-  endpoint: string,
-  over: () => boolean,
-  commandOf: (n: number) => PublishBatchCommand | PublishCommand,
-): Promise<void> {
+function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand | PublishCommand): Loop {
   const client = new SNSClient({
     endpoint,
     region: 'eu-west-1',
@@ -106,32 +123,30 @@ async function sdkLoop(
     requestHandler: { httpAgent: { keepAlive: true, maxSockets: IN_FLIGHT } },
   });
   let n = 0;
-  const one = async () => {
-    while (!over()) await client.send(commandOf(n++) as PublishBatchCommand);
+  return async (over) => {
+    const one = async () => {
+      while (!over()) await client.send(commandOf(n++) as PublishBatchCommand);
+    };
+    await Promise.all(Array.from({ length: IN_FLIGHT }, one));
   };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, one));
-  client.destroy();
 }
 
+/** What a turn took. */
 interface Report {
   readonly seconds: number;
   readonly cpuUs: number;
-  /** What was published before the measured time. */
-  readonly warm: number;
 }
 
-/** Lets a loop warm up, then measures it. */
-async function measure(loop: Loop, endpoint: string, seconds: number): Promise<Report> {
-  const warmUntil = clock() + WARM_UP_MS;
-  await loop(endpoint, () => clock() > warmUntil);
-  const { accepted } = (await (await fetch(`${endpoint}/stats`)).json()) as { accepted: number };
+async function measure(loop: Loop, ms: number): Promise<Report> {
   const [begin, cpu] = [clock(), process.cpuUsage()];
-  await loop(endpoint, () => clock() > begin + seconds * 1_000);
+  await loop(() => clock() > begin + ms);
   const { user, system } = process.cpuUsage(cpu);
-  return { seconds: (clock() - begin) / 1_000, cpuUs: user + system, warm: accepted };
+  return { seconds: (clock() - begin) / 1_000, cpuUs: user + system };
 }
 
 if (process.argv[1] === SELF) {
-  const [, , name = '', endpoint = '', seconds] = process.argv;
-  process.stdout.write(JSON.stringify(await measure(LOOPS[name] as Loop, endpoint, Number(seconds))));
+  const [, , name = '', endpoint = ''] = process.argv;
+  const loop = LOOPS[name]?.(endpoint) as Loop;
+  process.on('disconnect', () => process.exit());
+  process.on('message', async (ms) => process.send?.(await measure(loop, Number(ms))));
 }
