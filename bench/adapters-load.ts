@@ -1,7 +1,7 @@
 /**
  * The load of `npm run bench:adapters`, a process of its own: pairs of users, one of each writing to the other as fast as
  * the other gets it. {@link Order} comes as its argument; it says `ready` to the process that forked it when it has
- * warmed up, begins when it is told to, and answers with {@link Report}.
+ * warmed up, begins whenever it is told to, and answers with {@link Report}.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -23,7 +23,7 @@ export interface Order {
   readonly pairs: readonly (readonly [string, string])[];
   /** Of each pair, before the measured ones. */
   readonly warmUp: number;
-  /** Of each pair. */
+  /** Of each pair, each time. */
   readonly messages: number;
 }
 
@@ -135,10 +135,10 @@ for (const pair of order.pairs) {
   pairs.push(await (order.kind === 'clients' ? clientPair : socketPair)(order.server, pair));
 }
 await Promise.all(pairs.map((pair) => write(pair, order.warmUp)));
-process.send?.('ready');
-await once(process, 'message');
-const begin = clock();
-await Promise.all(pairs.map((pair) => write(pair, order.messages)));
-const report: Report = { begin, end: clock() };
 // Stays until it is ended, so that no session's end is measured.
-process.send?.(report);
+process.on('message', async () => {
+  const begin = clock();
+  await Promise.all(pairs.map((pair) => write(pair, order.messages)));
+  process.send?.({ begin, end: clock() } satisfies Report);
+});
+process.send?.('ready');

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:adapters`: what an adapter takes from its server. The same messages with it and without it, in turn, a
- * server of its own for each run; docs/adapters.md says how to read what it finds.
+ * `npm run bench:adapters`: what an adapter takes from its server. The same messages on a server with it and on one without
+ * it, in turn; docs/adapters.md says how to read what it finds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -84,38 +84,56 @@ async function startSink(): Promise<Sink> {
   };
 }
 
-async function run(start: StartServer, kind: Kind, adapter: boolean): Promise<Run> {
-  await using sink = await startSink();
-  await using server = await start({ url: sink.url, adapter });
-  const load = LOADS[kind];
-  const pairs = load.processes * load.pairs;
-  const ofPair = Math.ceil((messages * load.times) / pairs);
-  const warmUp = Math.ceil(ofPair / 5);
-  const delivered = async (count: number) => {
-    if (!adapter) return;
-    try {
-      await until(`${count} events to be delivered`, async () => (await sink.stats()).events === count, 60_000);
-    } catch (cause) {
-      throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
-    }
-  };
-  const children = await startLoad(server, kind, { messages: ofPair, warmUp });
+/** A server with its clients, and a sink where it has the adapter. */
+interface Side extends AsyncDisposable {
+  /** Has the clients write their messages once. */
+  run(): Promise<Run>;
+}
+
+async function startSide(start: StartServer, kind: Kind, adapter: boolean): Promise<Side> {
+  const stack = new AsyncDisposableStack();
   try {
-    // Each user came online.
-    await delivered(pairs * (2 + warmUp));
-    await idle(server.pid);
-    const cpu = cpuOf(server.pid);
-    for (const child of children) child.send('go');
-    const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
-    await delivered(pairs * (2 + warmUp + ofPair));
-    // Events that are still to be delivered when the last message has come are part of what it costs.
-    const used = cpuOf(server.pid) - cpu;
-    const seconds =
-      (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
-    const total = pairs * ofPair;
-    return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
-  } finally {
-    for (const child of children) child.kill('SIGKILL');
+    const sink = stack.use(await startSink());
+    const server = stack.use(await start({ url: sink.url, adapter }));
+    const load = LOADS[kind];
+    const pairs = load.processes * load.pairs;
+    const ofPair = Math.ceil((messages * load.times) / pairs);
+    const warmUp = ofPair;
+    // Each user comes online.
+    let events = pairs * 2;
+    const delivered = async (more: number) => {
+      events += more;
+      if (!adapter) return;
+      try {
+        await until(`${events} events to be delivered`, async () => (await sink.stats()).events === events, 60_000);
+      } catch (cause) {
+        throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
+      }
+    };
+    const children = await startLoad(server, kind, { messages: ofPair, warmUp });
+    stack.defer(() => {
+      for (const child of children) child.kill('SIGKILL');
+    });
+    await delivered(pairs * warmUp);
+    return {
+      async run() {
+        await idle(server.pid);
+        const cpu = cpuOf(server.pid);
+        for (const child of children) child.send('go');
+        const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
+        await delivered(pairs * ofPair);
+        // Events that are still to be delivered when the last message has come are part of what it costs.
+        const used = cpuOf(server.pid) - cpu;
+        const seconds =
+          (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
+        const total = pairs * ofPair;
+        return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
+      },
+      [Symbol.asyncDispose]: () => stack.disposeAsync(),
+    };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
   }
 }
 
@@ -161,8 +179,13 @@ async function next(child: ChildProcess): Promise<unknown> {
 
 async function compare(name: string, start: StartServer, kind: Kind): Promise<Result> {
   const runs: { without: Run[]; with: Run[] } = { without: [], with: [] };
+  await using stack = new AsyncDisposableStack();
+  const sides = {
+    without: stack.use(await startSide(start, kind, false)),
+    with: stack.use(await startSide(start, kind, true)),
+  };
   const one = async (side: keyof typeof runs) => {
-    const found = await run(start, kind, side === 'with');
+    const found = await sides[side].run();
     runs[side].push(found);
     const { rate, cpuUs, cores } = found;
     process.stderr.write(
