@@ -4,7 +4,7 @@
 %%% One process for each virtual host and node. The hooks put what they see into a table, the inbox, and the first one
 %%% says so to the process: a message for each event would wake it for each, which costs more than all else it does.
 %%%
-%%%   hooks --> inbox (40 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
+%%%   hooks --> inbox (50 ms) --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
 %%%
 %%% Maintained invariants:
 %%%  - An event is sent only after it was committed under its number: a number never stands for two events.
@@ -25,7 +25,7 @@
 -export([census/3]).
 
 %% How long events gather before they are committed together.
--define(GROUP_MS, 40).
+-define(GROUP_MS, 50).
 %% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
 -define(ACK_MS, 200).
 %% How long a group waits for the cluster to count sessions, at the first time and later. Without an answer the
@@ -158,30 +158,41 @@ report_message(Type, Packet, JID) ->
             Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Inbox, dropped))
     end.
 
-%% The JSON is made here, where many processes share the work, and not in the one process of the queue.
+%% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
+%% by piece: these processes have a lot on their heaps, and each piece brings the next garbage collection nearer.
 message_json(Type, JID, Packet, Xml, Body) ->
-    Event = [<<"{\"kind\":\"message\",\"at\":">>, integer_to_binary(now_ms()), sender(JID),
-             <<",\"type\":\"">>, atom_to_binary(Type, utf8),
-             <<"\",\"to\":">>, text(jid:encode(jid:tolower(xmpp:get_to(Packet)))),
-             stanza_id(xmpp:get_id(Packet)), <<",\"body\":">>, text(Body)],
-    case iolist_to_binary([Event, <<",\"stanza\":">>, text(fxml:element_to_binary(Xml)), $}]) of
+    Known = {atom_to_binary(Type, utf8), integer_to_binary(now_ms()), sender(JID), recipient(xmpp:get_to(Packet)),
+             stanza_id(xmpp:get_id(Packet)), escape(Body)},
+    case message_json(Known, <<",\"stanza\":\"", (escape(fxml:element_to_binary(Xml)))/binary, $">>) of
         Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
-        _ -> iolist_to_binary([Event, $}])
+        _ -> message_json(Known, <<>>)
     end.
 
-%% Is the same in all that a session sends, and is kept in its process.
+message_json({Type, At, Sender, Recipient, Id, Body}, Stanza) ->
+    <<"{\"kind\":\"message\",\"at\":", At/binary, Sender/binary, ",\"type\":\"", Type/binary, $", Recipient/binary,
+      Id/binary, ",\"body\":\"", Body/binary, $", Stanza/binary, $}>>.
+
+%% Is the same in all that a session sends; the recipient is most often the one of the message before.
 sender(JID) ->
-    case get(?MODULE) of
-        {JID, Text} -> Text;
+    kept(event_pusher_sender, JID, fun({_, Host, _} = From) ->
+        [<<",\"host\":">>, text(Host), <<",\"from\":">>, text(jid:encode(From))]
+    end).
+
+recipient(JID) ->
+    kept(event_pusher_recipient, JID, fun(To) -> [<<",\"to\":">>, text(jid:encode(To))] end).
+
+%% In the session's process, until it is another address.
+kept(Key, JID, Json) ->
+    case get(Key) of
+        {JID, Kept} -> Kept;
         _ ->
-            {_, Host, _} = From = jid:tolower(JID),
-            Text = iolist_to_binary([<<",\"host\":">>, text(Host), <<",\"from\":">>, text(jid:encode(From))]),
-            put(?MODULE, {JID, Text}),
-            Text
+            New = iolist_to_binary(Json(jid:tolower(JID))),
+            put(Key, {JID, New}),
+            New
     end.
 
-stanza_id(<<>>) -> [];
-stanza_id(Id) -> [<<",\"stanza_id\":">>, text(Id)].
+stanza_id(<<>>) -> <<>>;
+stanza_id(Id) -> <<",\"stanza_id\":\"", (escape(Id))/binary, $">>.
 
 %% The state still holds the presence before this one, if there was any: only the first one makes available.
 c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
@@ -244,7 +255,8 @@ admit(Gauge) ->
 init([Host, Opts]) ->
     process_flag(trap_exit, true),
     Run = run_id(),
-    Inbox = ets:new(proc(Host), [named_table, public, ordered_set, {write_concurrency, true}]),
+    %% Not an ordered table: new keys meet at the end of that, where sessions would wait for one another.
+    Inbox = ets:new(proc(Host), [named_table, public, {write_concurrency, true}]),
     S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
            items => [], timer => none, waiting => none, asked => 0, asked_at => in(0), late => false,
            counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
@@ -1500,13 +1512,20 @@ text(Text) ->
 escape(Text) ->
     case plain(Text, 0) of
         Length when Length =:= byte_size(Text) -> Text;
-        Length ->
-            <<Plain:Length/binary, C, Rest/binary>> = Text,
-            [Plain, escaped(C) | escape(Rest)]
+        Length -> iolist_to_binary(escape(Text, Length))
     end.
 
+escape(Text, Length) when Length =:= byte_size(Text) ->
+    Text;
+escape(Text, Length) ->
+    <<Plain:Length/binary, C, Rest/binary>> = Text,
+    [Plain, escaped(C) | escape(Rest, plain(Rest, 0))].
+
 %% How many bytes at the start stand for themselves.
-plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
+-define(PLAIN(C), C >= 32, C < 128, C =/= $", C =/= $\\).
+
+plain(<<A, B, C, D, Rest/binary>>, N) when ?PLAIN(A), ?PLAIN(B), ?PLAIN(C), ?PLAIN(D) -> plain(Rest, N + 4);
+plain(<<C, Rest/binary>>, N) when ?PLAIN(C) -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);
