@@ -255,15 +255,19 @@ admit(Gauge) ->
 init([Host, Opts]) ->
     process_flag(trap_exit, true),
     Run = run_id(),
+    Gauge = gauge(Host),
+    Seen = atomics:get(Gauge, ?PUT),
     %% Not an ordered table: new keys meet at the end of that, where sessions would wait for one another.
     Inbox = ets:new(proc(Host), [named_table, public, {write_concurrency, true}]),
-    S0 = #{host => Host, run => Run, gauge => gauge(Host), inbox => Inbox, pids => #{}, jids => #{}, handover => #{},
-           items => [], timer => none, waiting => none, asked => 0, asked_at => in(0), late => false,
-           counted => false, queue => none, next => 1, unwritten => [], write_again => none, sending => none,
-           pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS, backoff => ?BACKOFF_MIN_MS,
-           trouble => none, profile => none, dropped => 0, logged => #{}, stopping => false},
+    %% A hook that has its key already may find this table; there are never many between the one and the other.
+    Missing = lists:seq(max(1, Seen - 99), Seen),
+    S0 = #{host => Host, run => Run, gauge => Gauge, inbox => Inbox, seen => Seen, missing => Missing, pids => #{},
+           jids => #{}, handover => #{}, items => [], timer => none, waiting => none, asked => 0, asked_at => in(0),
+           late => false, counted => false, queue => none, next => 1, unwritten => [], write_again => none,
+           sending => none, pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS,
+           backoff => ?BACKOFF_MIN_MS, trouble => none, profile => none, dropped => 0, logged => #{}, stopping => false},
     S1 = start_census(configure(current(Host, Opts), S0)),
-    [atomics:put(maps:get(gauge, S1), Index, 0) || Index <- [?HELD, ?TOLD]],
+    [atomics:put(Gauge, Index, 0) || Index <- [?HELD, ?TOLD]],
     erlang:send_after(?TICK_MS, self(), tick),
     hooks(add, Host),
     {ok, send(open_queue(S1))}.
@@ -534,18 +538,26 @@ arm(At, #{timer := {Timer, Later}} = S) when At < Later ->
 arm(_, S) ->
     S.
 
-%% Takes what the hooks have put into the inbox, in the order of its keys. A key up to Last was made before Last was read, and
-%% after all that happened earlier had been put in: so nothing is ever taken before what a session did earlier. What comes
-%% in after the beginning of this tells anew.
-look(#{gauge := Gauge, inbox := Inbox} = S) ->
+%% Takes what the hooks have put into the inbox, in the order of its keys, which count up. One by one, for a lock that is
+%% held for longer keeps sessions waiting. A key that was counted may come a moment later: it is looked for again each
+%% time. What its session does next has a higher key and comes after it, so nothing is taken before what a session did
+%% earlier. What comes in after the beginning of this tells anew.
+look(#{gauge := Gauge, inbox := Inbox, seen := Seen, missing := Missing} = S) ->
     atomics:put(Gauge, ?TOLD, 0),
     Last = atomics:get(Gauge, ?PUT),
-    case lists:keysort(1, ets:select(Inbox, [{{'$1', '_'}, [{'=<', '$1', Last}], ['$_']}])) of
-        [] -> S;
-        Found ->
-            %% One by one: what is put in meanwhile may have a key among these.
-            [ets:delete(Inbox, Key) || {Key, _} <- Found],
-            seen_all(Found, arm(in(?GROUP_MS), S))
+    {Found, Missing1} = take_all(Missing ++ lists:seq(Seen + 1, Last), Inbox, [], []),
+    S1 = S#{seen := Last, missing := Missing1},
+    case Found of
+        [] -> S1;
+        _ -> seen_all(Found, arm(in(?GROUP_MS), S1))
+    end.
+
+take_all([], _, Found, Missing) ->
+    {lists:reverse(Found), lists:reverse(Missing)};
+take_all([Key | Keys], Inbox, Found, Missing) ->
+    case ets:take(Inbox, Key) of
+        [{_, Item}] -> take_all(Keys, Inbox, [Item | Found], Missing);
+        [] -> take_all(Keys, Inbox, Found, [Key | Missing])
     end.
 
 %% Messages are most of it: the state, a map of thirty keys, is not copied for each of them.
@@ -553,11 +565,11 @@ seen_all([], S) ->
     S;
 seen_all(Found, #{items := Items} = S) ->
     case messages(Found, Items) of
-        {[{_, Item} | Rest], Items1} -> seen_all(Rest, seen(Item, S#{items := Items1}));
+        {[Item | Rest], Items1} -> seen_all(Rest, seen(Item, S#{items := Items1}));
         {[], Items1} -> S#{items := Items1}
     end.
 
-messages([{_, {message, _} = Message} | Found], Items) -> messages(Found, [Message | Items]);
+messages([{message, _} = Message | Found], Items) -> messages(Found, [Message | Items]);
 messages(Found, Items) -> {Found, Items}.
 
 seen({available, At, Pid, USR}, S) -> available(At, Pid, USR, S);
