@@ -3,7 +3,6 @@
  * it, in turn; docs/adapters.md says how to read what it finds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import path from 'node:path';
@@ -14,6 +13,7 @@ import { launch, until } from '../test/support/process.ts';
 import { startProsody } from '../test/support/prosody.ts';
 import type { StartServer, XmppServer } from '../test/support/server.ts';
 import type { Kind, Order, Report } from './adapters-load.ts';
+import { next } from './child.ts';
 import { cpuOf, type Figure, median, type Result } from './measure.ts';
 import { table } from './table.ts';
 
@@ -167,14 +167,6 @@ async function startLoad(
   }
   await Promise.all(children.map(next));
   return children;
-}
-
-/** The next thing that a child says. */
-async function next(child: ChildProcess): Promise<unknown> {
-  const gone = new AbortController();
-  child.once('exit', () => gone.abort());
-  const [said] = await once(child, 'message', { signal: gone.signal });
-  return said;
 }
 
 async function compare(name: string, start: StartServer, kind: Kind): Promise<Result> {

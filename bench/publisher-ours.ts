@@ -1,4 +1,4 @@
-/** This project's publisher by itself: an outbox that makes notifications up as they are taken, and forgets them. */
+/** This project's publisher by itself: its outbox has the same notifications again and again, and settling them is nothing to it. */
 import { createLogger } from '../src/log.ts';
 import { createMetrics } from '../src/metrics.ts';
 import type { Outbox, Stored } from '../src/outbox/outbox.ts';
@@ -12,26 +12,27 @@ export interface OursOptions {
   readonly inFlight: number;
   /** How many order keys there are. */
   readonly users: number;
-  readonly messageOf: (n: number) => string;
+  /** Many more than the publisher holds at a time. */
+  readonly messages: readonly string[];
 }
 
 const KEYS = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };
 
 /** Starts the publisher. What it answers publishes until the time is over and SNS has all that was taken till then. */
 export function startOurs(options: OursOptions): (over: () => boolean) => Promise<void> {
-  const { endpoint, topicArn, inFlight, users, messageOf } = options;
+  const { endpoint, topicArn, inFlight, users, messages } = options;
   const client = createSnsClient({
     endpoint: new URL(endpoint),
     region: 'eu-west-1',
     credentials: { get: () => KEYS, expired: () => undefined },
   });
   const orderKeys = Array.from({ length: users }, (_, user) => `user${user}@example.org`);
-  const stored = (seq: number): Stored => {
-    const message = messageOf(seq);
+  const notifications = messages.map((message, seq): Stored => {
     const orderKey = orderKeys[seq % users] as string;
     const eventId = `bench/${seq}`;
     return { seq, eventId, topicArn, orderKey, at: Date.now(), message, attributes: [], bytes: message.length };
-  };
+  });
+  const stored = (n: number) => notifications[n % notifications.length] as Stored;
   let isOver = () => true;
   let last = 0;
   let settled = 0;

@@ -4,9 +4,9 @@
  * children that publish.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { PublishBatchCommand, PublishCommand, SNSClient } from '@aws-sdk/client-sns';
+import { next } from './child.ts';
 import type { Figure, Result } from './measure.ts';
 import { clock } from './measure.ts';
 import { startOurs } from './publisher-ours.ts';
@@ -26,17 +26,14 @@ type Loop = (over: () => boolean) => Promise<void>;
 /** Each makes a loop that publishes to an endpoint. */
 const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
   'this publisher': (endpoint) =>
-    startOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messageOf }),
+    startOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messages: MESSAGES }),
   "the SDK's PublishBatch": (endpoint) =>
     sdkLoop(endpoint, (n) => {
-      const entries = Array.from({ length: ENTRIES }, (_, index) => ({
-        Id: String(index),
-        Message: messageOf(n * ENTRIES + index),
-      }));
-      return new PublishBatchCommand({ TopicArn: TOPIC, PublishBatchRequestEntries: entries });
+      const PublishBatchRequestEntries = BATCHES[n % BATCHES.length];
+      return new PublishBatchCommand({ TopicArn: TOPIC, PublishBatchRequestEntries });
     }),
   "the SDK's Publish": (endpoint) =>
-    sdkLoop(endpoint, (n) => new PublishCommand({ TopicArn: TOPIC, Message: messageOf(n) })),
+    sdkLoop(endpoint, (n) => new PublishCommand({ TopicArn: TOPIC, Message: MESSAGES[n % MESSAGES.length] })),
 };
 
 /** Notifications of private messages, made beforehand: what is measured is to publish them. */
@@ -47,7 +44,9 @@ const MESSAGES = Array.from({ length: 10_000 }, (_, n) =>
     from_user_id: `user${n % 1_000}@example.org`,
   }),
 );
-const messageOf = (n: number): string => MESSAGES[n % MESSAGES.length] as string;
+const BATCHES = Array.from({ length: MESSAGES.length / ENTRIES }, (_, n) =>
+  MESSAGES.slice(n * ENTRIES, (n + 1) * ENTRIES).map((Message, index) => ({ Id: String(index), Message })),
+);
 
 /** What came of a loop's turns together. */
 interface Turns {
@@ -65,7 +64,7 @@ export async function publisherAlone({ seconds }: Size): Promise<Result> {
   const children = names.map((name) => ({ name, child: fork(SELF, [name, endpoint.url]) }));
   try {
     for (const { child } of children) await publish(child, WARM_UP_MS);
-    const rounds = Math.max(3, Math.round((seconds * 1_000) / TURN_MS / names.length));
+    const rounds = Math.max(3, Math.round((seconds * 1_000) / TURN_MS));
     for (let round = 0; round < rounds; round++) {
       for (const { name, child } of children) await turn(child, endpoint, turns.get(name) as Turns);
     }
@@ -107,11 +106,8 @@ async function turn(child: ChildProcess, endpoint: Endpoint, turns: Turns): Prom
 
 /** Has a child publish for so long. */
 async function publish(child: ChildProcess, ms: number): Promise<Report> {
-  const gone = new AbortController();
-  child.once('exit', () => gone.abort());
   child.send(ms);
-  const [report] = await once(child, 'message', { signal: gone.signal });
-  return report as Report;
+  return (await next(child)) as Report;
 }
 
 function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand | PublishCommand): Loop {
