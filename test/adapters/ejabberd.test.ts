@@ -163,13 +163,13 @@ describe('ejabberd: https', () => {
       // One thing at a time: between two changes of one reload, the adapter would send with only the first made.
       await using server = await startEjabberd({ url: `https://127.0.0.1:${port}/v1/events` });
       const alice = await connect(server, someone('alice'), 'phone');
-      const refused = (why: string) => server.log().includes(`/v1/events: no connection ({tls_alert,{${why}`);
+      // The adapter's own line, in which each OTP has its own words around the cause.
+      const refused = (why: string) => new RegExp(`/v1/events: no connection \\(.*${why}`).test(server.log());
       await until('the authority to be refused', () => refused('unknown_ca'));
 
       await server.configure({ settings: `ca_file: "${ca}"` });
       await server.api('reload_config');
-      await until('the name to be refused', () => refused('handshake_failure'));
-      assert.match(server.log(), /hostname_check_failed/);
+      await until('the name to be refused', () => refused('hostname_check_failed'));
       assert.deepEqual(taken, []);
 
       await server.configure({ url: `https://localhost:${port}/v1/events` });
