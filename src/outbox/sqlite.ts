@@ -6,7 +6,7 @@
  *   nothing is published or taken for a duplicate which a loss of power could undo.
  */
 import { existsSync, lstatSync, realpathSync } from 'node:fs';
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
@@ -24,6 +24,7 @@ import type {
 } from './outbox.ts';
 import { createReserve } from './reserve.ts';
 import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
+import { prepare, type Row, type Statements, toStored } from './statements.ts';
 import { type Shelf, TopicQueue } from './topic-queue.ts';
 
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
@@ -343,66 +344,3 @@ const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']
     content: { kind: 'notification' as const, notification: content },
   };
 };
-
-interface Row {
-  seq: number;
-  arn: string;
-  order_key: string;
-  event_id: string;
-  at: number;
-  message: string;
-  attributes: string | null;
-  bytes: number;
-}
-
-const toStored = (row: Row): Stored => ({
-  seq: row.seq,
-  eventId: row.event_id,
-  topicArn: row.arn,
-  orderKey: row.order_key,
-  at: row.at,
-  message: row.message,
-  attributes: row.attributes === null ? [] : JSON.parse(row.attributes),
-  bytes: row.bytes,
-});
-
-type Statements = Record<
-  | 'insert'
-  | 'deleteNotification'
-  | 'read'
-  | 'fetch'
-  | 'next'
-  | 'oldest'
-  | 'insertTopic'
-  | 'topicId'
-  | 'savePosition'
-  | 'changeDepth'
-  | 'countDeadLetters'
-  | 'deleteDeadLetter'
-  | 'pageCount'
-  | 'freePages',
-  StatementSync
->;
-
-const SELECT = `SELECT seq, arn, order_key, event_id, at, message, attributes, bytes
-  FROM notification JOIN topic ON topic.id = notification.topic`;
-
-function prepare(database: DatabaseSync): Statements {
-  const sql = (text: string) => database.prepare(text);
-  return {
-    insert: sql('INSERT INTO notification VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
-    deleteNotification: sql('DELETE FROM notification WHERE seq = ?'),
-    read: sql(`${SELECT} WHERE seq > ? AND seq <= ? AND topic = ? ORDER BY seq LIMIT ?`),
-    fetch: sql(`${SELECT} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`),
-    next: sql('SELECT seq FROM notification WHERE seq > ? ORDER BY seq LIMIT 1'),
-    oldest: sql('SELECT committed_at FROM notification ORDER BY seq LIMIT 1'),
-    insertTopic: sql('INSERT OR IGNORE INTO topic (arn) VALUES (?)'),
-    topicId: sql('SELECT id FROM topic WHERE arn = ?'),
-    savePosition: sql('INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?)'),
-    changeDepth: sql('UPDATE topic SET depth = depth + ? WHERE arn = ?'),
-    countDeadLetters: sql('SELECT count(*) AS n FROM dead_letter'),
-    deleteDeadLetter: sql('DELETE FROM dead_letter WHERE id = ?'),
-    pageCount: sql('PRAGMA page_count'),
-    freePages: sql('PRAGMA freelist_count'),
-  };
-}
