@@ -21,9 +21,7 @@ export interface Order {
   readonly server: Pick<XmppServer, 'host' | 'c2sPort'>;
   /** Sender and receiver. */
   readonly pairs: readonly (readonly [string, string])[];
-  /** Of each pair, before the measured ones. */
-  readonly warmUp: number;
-  /** Of each pair, each time. */
+  /** Of each pair, each time: first to warm up. */
   readonly messages: number;
 }
 
@@ -134,11 +132,12 @@ const pairs: Pair[] = [];
 for (const pair of order.pairs) {
   pairs.push(await (order.kind === 'clients' ? clientPair : socketPair)(order.server, pair));
 }
-await Promise.all(pairs.map((pair) => write(pair, order.warmUp)));
+const writeAll = () => Promise.all(pairs.map((pair) => write(pair, order.messages)));
+await writeAll();
 // Stays until it is ended, so that no session's end is measured.
 process.on('message', async () => {
   const begin = clock();
-  await Promise.all(pairs.map((pair) => write(pair, order.messages)));
+  await writeAll();
   process.send?.({ begin, end: clock() } satisfies Report);
 });
 process.send?.('ready');

@@ -91,50 +91,45 @@ interface Side extends AsyncDisposable {
 }
 
 async function startSide(start: StartServer, kind: Kind, adapter: boolean): Promise<Side> {
-  const stack = new AsyncDisposableStack();
-  try {
-    const sink = stack.use(await startSink());
-    const server = stack.use(await start({ url: sink.url, adapter }));
-    const load = LOADS[kind];
-    const pairs = load.processes * load.pairs;
-    const ofPair = Math.ceil((messages * load.times) / pairs);
-    const warmUp = ofPair;
-    // Each user comes online.
-    let events = pairs * 2;
-    const delivered = async (more: number) => {
-      events += more;
-      if (!adapter) return;
-      try {
-        await until(`${events} events to be delivered`, async () => (await sink.stats()).events === events, 60_000);
-      } catch (cause) {
-        throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
-      }
-    };
-    const children = await startLoad(server, kind, { messages: ofPair, warmUp });
-    stack.defer(() => {
-      for (const child of children) child.kill('SIGKILL');
-    });
-    await delivered(pairs * warmUp);
-    return {
-      async run() {
-        await idle(server.pid);
-        const cpu = cpuOf(server.pid);
-        for (const child of children) child.send('go');
-        const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
-        await delivered(pairs * ofPair);
-        // Events that are still to be delivered when the last message has come are part of what it costs.
-        const used = cpuOf(server.pid) - cpu;
-        const seconds =
-          (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
-        const total = pairs * ofPair;
-        return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
-      },
-      [Symbol.asyncDispose]: () => stack.disposeAsync(),
-    };
-  } catch (error) {
-    await stack.disposeAsync();
-    throw error;
-  }
+  await using stack = new AsyncDisposableStack();
+  const sink = stack.use(await startSink());
+  const server = stack.use(await start({ url: sink.url, adapter }));
+  const load = LOADS[kind];
+  const pairs = load.processes * load.pairs;
+  const ofPair = Math.ceil((messages * load.times) / pairs);
+  const total = pairs * ofPair;
+  // Each user comes online.
+  let events = pairs * 2;
+  const delivered = async () => {
+    events += total;
+    if (!adapter) return;
+    try {
+      await until(`${events} events to be delivered`, async () => (await sink.stats()).events === events, 60_000);
+    } catch (cause) {
+      throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
+    }
+  };
+  const children = await startLoad(server, kind, ofPair);
+  stack.defer(() => {
+    for (const child of children) child.kill('SIGKILL');
+  });
+  await delivered();
+  const all = stack.move();
+  return {
+    async run() {
+      await idle(server.pid);
+      const cpu = cpuOf(server.pid);
+      for (const child of children) child.send('go');
+      const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
+      await delivered();
+      // Events that are still to be delivered when the last message has come are part of what it costs.
+      const used = cpuOf(server.pid) - cpu;
+      const seconds =
+        (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
+      return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
+    },
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
 }
 
 /** Waits until a server rests: after its start, ejabberd looks through all its modules for seconds. */
@@ -149,11 +144,7 @@ async function idle(pid: number): Promise<void> {
 }
 
 /** Starts the processes that write; settles when all have warmed up. */
-async function startLoad(
-  server: XmppServer,
-  kind: Kind,
-  amounts: { messages: number; warmUp: number },
-): Promise<ChildProcess[]> {
+async function startLoad(server: XmppServer, kind: Kind, ofPair: number): Promise<ChildProcess[]> {
   const load = LOADS[kind];
   const children: ChildProcess[] = [];
   for (let process = 0; process < load.processes; process++) {
@@ -162,7 +153,7 @@ async function startLoad(
       (_, index) => [`from${process}-${index}`, `to${process}-${index}`] as const,
     );
     for (const user of pairs.flat()) await server.register(user);
-    const order: Order = { kind, server: { host: server.host, c2sPort: server.c2sPort }, pairs, ...amounts };
+    const order: Order = { kind, server: { host: server.host, c2sPort: server.c2sPort }, pairs, messages: ofPair };
     children.push(fork(path.join(import.meta.dirname, 'adapters-load.ts'), [JSON.stringify(order)]));
   }
   await Promise.all(children.map(next));

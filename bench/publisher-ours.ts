@@ -1,4 +1,4 @@
-/** This project's publisher by itself: its outbox has the same notifications again and again, and settling them is nothing to it. */
+/** This project's publisher by itself: its outbox has the same notifications again and again, and writes nothing. */
 import { createLogger } from '../src/log.ts';
 import { createMetrics } from '../src/metrics.ts';
 import type { Outbox, Stored } from '../src/outbox/outbox.ts';
