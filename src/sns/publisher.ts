@@ -8,17 +8,16 @@
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A topic that is paused does not hold up the others.
  */
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Notification } from '../notification/notification.ts';
-import type { Outbox, Settlement, Stored } from '../outbox/outbox.ts';
+import type { Outbox, Settlement } from '../outbox/outbox.ts';
 import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
 import { type Entry, Lanes } from './lanes.ts';
 import { type Pause, TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
+import { Reader } from './reader.ts';
 import { pauseLength, retryDelay, type Verdict, verdictOf } from './verdict.ts';
 import { MAX_ENTRIES } from './wire.ts';
 
@@ -67,37 +66,25 @@ type Retry = Extract<Verdict, { kind: 'retry' }>;
 interface Topic {
   readonly arn: string;
   readonly lanes: Lanes;
+  readonly reader: Reader;
   readonly pause: TopicPause;
   /** Halves of batches that SNS refused as a whole. */
   readonly halves: (readonly Entry[])[];
   inFlight: number;
   /** The last request of which SNS took anything. */
   lastTaken: number;
-  /** The reading from the outbox that is under way. */
-  loading: Promise<void> | undefined;
-  /** Whether the outbox may have more than what was taken. */
-  more: boolean;
   /** While it waits for what would fill a batch. */
   gathering: NodeJS.Timeout | undefined;
   /** Whether it has waited long enough. */
   gathered: boolean;
 }
 
-/** How many notifications, and bytes, of one topic are held in memory: enough to fill every slot from many lanes. */
-const WINDOW = 4_000;
-const WINDOW_BYTES = 16 * 1_048_576;
-/** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
-const MOST_PARKED = 1_000_000;
 /**
  * With so many requests of a topic under way, a batch that is not full waits a moment for more: a request costs SNS's
  * user and this process the same whether it holds one notification or ten. At low load nothing waits.
  */
 const BUSY_REQUESTS = 4;
 const GATHER_MS = 2;
-/** How long an outbox that could not be read is left alone, in milliseconds. */
-const READ_PAUSE_MS = 1_000;
-/** How many are taken from the outbox at a time. */
-const TAKE = 1_000;
 const EXHAUSTED_ADVICE = 'SNS or the way to it fails; it is tried again by itself, have a look if it lasts';
 
 export function createPublisher(options: PublisherOptions): Publisher {
@@ -113,6 +100,7 @@ class SnsPublisher implements Publisher {
   #requests = 0;
   #inFlight = 0;
   #running = false;
+  #pumping = false;
   #idle: (() => void) | undefined;
   #paced: NodeJS.Timeout | undefined;
   #unlisten: (() => void) | undefined;
@@ -127,7 +115,7 @@ class SnsPublisher implements Publisher {
   start(): void {
     this.#running = true;
     this.#unlisten = this.#options.outbox.onCommitted(() => {
-      for (const topic of this.#topics) topic.more = true;
+      for (const { reader } of this.#topics) reader.more();
       this.#pump();
     });
     this.#pump();
@@ -153,7 +141,7 @@ class SnsPublisher implements Publisher {
     this.#running = false;
     this.#unlisten?.();
     // Whoever takes next from the outbox must find nobody else taking.
-    await Promise.all(this.#topics.map(({ loading }) => loading));
+    await Promise.all(this.#topics.map(({ reader }) => reader.stop()));
     if (this.#inFlight === 0) return;
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
@@ -168,25 +156,37 @@ class SnsPublisher implements Publisher {
   }
 
   #newTopic(arn: string): Topic {
-    const { log } = this.#options;
+    const { outbox, log } = this.#options;
+    const lanes = new Lanes();
     return {
       arn,
-      lanes: new Lanes(),
+      lanes,
+      reader: new Reader({ topicArn: arn, outbox, lanes, log, onRead: () => this.#pump() }),
       pause: new TopicPause({ topicArn: arn, log, now: this.#now, onOver: () => this.#pump() }),
       halves: [],
       inFlight: 0,
       lastTaken: -1,
-      loading: undefined,
-      more: true,
       gathering: undefined,
       gathered: false,
     };
   }
 
-  /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
+  /**
+   * Sends what can be sent, at the end of this turn of the event loop: once for all that the turn brings, for then it is
+   * packed together, and the same code at work for many requests in a row takes a tenth less of the processor.
+   */
   #pump(): void {
-    if (!this.#running) return;
-    for (const topic of this.#topics) this.#refill(topic);
+    if (this.#pumping) return;
+    this.#pumping = true;
+    setImmediate(() => {
+      this.#pumping = false;
+      if (this.#running) this.#fillSlots();
+    });
+  }
+
+  /** Sends while there is a free slot and something to send. */
+  #fillSlots(): void {
+    for (const { reader } of this.#topics) reader.readAhead();
     const { poolSize, rate, maxBytes } = this.#options;
     while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
@@ -229,41 +229,6 @@ class SnsPublisher implements Publisher {
       this.#pump();
     }, GATHER_MS).unref();
     return true;
-  }
-
-  #refill(topic: Topic): void {
-    const { lanes } = topic;
-    if (topic.loading || !topic.more) return;
-    if (lanes.loaded > WINDOW - TAKE || lanes.bytes > WINDOW_BYTES || lanes.parked > MOST_PARKED) return;
-    topic.more = false;
-    topic.loading = this.#load(topic);
-  }
-
-  async #load(topic: Topic): Promise<void> {
-    const taken = await this.#reading(() => this.#options.outbox.take(topic.arn, TAKE));
-    for (const notification of taken) topic.lanes.add(notification);
-    if (taken.length === TAKE) {
-      // A backlog of few order keys is read far ahead: not all of it in one turn.
-      this.#pump();
-      await nextTurn();
-    }
-    topic.loading = undefined;
-    // Or something was committed while it was read.
-    topic.more ||= taken.length > 0;
-    if (topic.more) this.#pump();
-  }
-
-  /** Reads from the outbox; again and again while the disk fails. Nothing once it is stopped. */
-  async #reading(read: () => Promise<Stored[]>): Promise<Stored[]> {
-    for (;;) {
-      try {
-        return await read();
-      } catch (error) {
-        if (!this.#running) return [];
-        this.#options.log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
-        await sleep(READ_PAUSE_MS, undefined, { ref: false });
-      }
-    }
   }
 
   /** One request and all that comes of it. */
@@ -325,7 +290,7 @@ class SnsPublisher implements Publisher {
     const wanted = topic.lanes.settled(settled);
     this.#pump();
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
-    if (wanted.length > 0) topic.lanes.fetched(await this.#reading(() => this.#options.outbox.fetch(wanted)));
+    if (wanted.length > 0) await topic.reader.fetch(wanted);
   }
 
   /**
