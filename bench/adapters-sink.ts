@@ -14,8 +14,9 @@ let missing = 0;
 const last = new Map<string, number>();
 
 /** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
-function take(batch: string): { accepted: number; duplicates: number } {
-  const head = batch.slice(0, 1_000);
+function take(batch: Buffer): { accepted: number; duplicates: number } {
+  // Whatever is not ASCII in it is not looked at.
+  const head = batch.toString('latin1', 0, 1_000);
   const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
   const first = Number(head.match(/"first_seq":(\d+)/)?.[1]);
   const known = last.get(queue) ?? 0;
@@ -27,14 +28,13 @@ function take(batch: string): { accepted: number; duplicates: number } {
   return { accepted, duplicates: end - first + 1 - accepted };
 }
 
-function count(batch: string): number {
+function count(batch: Buffer): number {
   let found = 0;
   for (let at = batch.indexOf(EVENT); at >= 0; at = batch.indexOf(EVENT, at + EVENT.length)) found += 1;
   return found;
 }
 
 listen(0, (head, body) => {
-  // Whatever is not ASCII in it is not looked at.
-  const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body.toString('latin1')), rejected: [] };
+  const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body), rejected: [] };
   return { type: 'application/json', text: JSON.stringify(answer) };
 });

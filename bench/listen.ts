@@ -10,21 +10,35 @@ export type Answer = (head: string, body: Buffer) => { readonly type: string; re
 /** Listens on 127.0.0.1, and prints the port. */
 export function listen(port: number, answer: Answer): void {
   const server = net.createServer((socket) => {
-    let rest: Buffer = Buffer.alloc(0);
+    let parts: Buffer[] = [];
+    let bytes = 0;
+    /** How many bytes it takes to go on: to find the end of a head, or the whole of a request. */
+    let wanted = 1;
     socket.on('error', () => socket.destroy());
     socket.on('data', (data: Buffer) => {
-      rest = rest.length > 0 ? Buffer.concat([rest, data]) : data;
-      for (let end = rest.indexOf('\r\n\r\n'); end >= 0; end = rest.indexOf('\r\n\r\n')) {
+      parts.push(data);
+      bytes += data.length;
+      if (bytes < wanted) return;
+      let rest = parts.length > 1 ? Buffer.concat(parts) : data;
+      for (;;) {
+        const end = rest.indexOf('\r\n\r\n');
+        wanted = rest.length + 1;
+        if (end < 0) break;
         const head = rest.toString('latin1', 0, end);
         const begin = end + 4;
         const next = begin + Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
-        if (rest.length < next) return;
+        if (rest.length < next) {
+          wanted = next;
+          break;
+        }
         const { type, text } = answer(head, rest.subarray(begin, next));
         socket.write(
           `HTTP/1.1 200 OK\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
         );
         rest = rest.subarray(next);
       }
+      parts = [rest];
+      bytes = rest.length;
     });
   });
   server.listen(port, '127.0.0.1', () => {

@@ -172,20 +172,21 @@ class SnsPublisher implements Publisher {
   }
 
   /**
-   * Sends what can be sent, at the end of this turn of the event loop: once for all that the turn brings, for then it is
-   * packed together, and the same code at work for many requests in a row takes a tenth less of the processor.
+   * Pumps at the end of this turn of the event loop, once for all the requests that end in it: what their slots and lanes
+   * send next is packed together, and the same code at work for many requests in a row takes a tenth less of the processor.
    */
-  #pump(): void {
+  #pumpSoon(): void {
     if (this.#pumping) return;
     this.#pumping = true;
     setImmediate(() => {
       this.#pumping = false;
-      if (this.#running) this.#fillSlots();
+      this.#pump();
     });
   }
 
-  /** Sends while there is a free slot and something to send. */
-  #fillSlots(): void {
+  /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
+  #pump(): void {
+    if (!this.#running) return;
     for (const { reader } of this.#topics) reader.readAhead();
     const { poolSize, rate, maxBytes } = this.#options;
     while (this.#inFlight < poolSize) {
@@ -249,7 +250,7 @@ class SnsPublisher implements Publisher {
     }
     this.#inFlight -= 1;
     topic.inFlight -= 1;
-    this.#pump();
+    this.#pumpSoon();
     if (this.#inFlight === 0) this.#idle?.();
   }
 
@@ -288,7 +289,7 @@ class SnsPublisher implements Publisher {
     if (anyTaken) topic.pause.taken(request);
     // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
     const wanted = topic.lanes.settled(settled);
-    this.#pump();
+    this.#pumpSoon();
     if (settlements.length > 0) await this.#options.outbox.settle(settlements);
     if (wanted.length > 0) await topic.reader.fetch(wanted);
   }

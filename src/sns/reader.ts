@@ -16,7 +16,7 @@ interface ReaderOptions {
   readonly outbox: Outbox;
   readonly lanes: Lanes;
   readonly log: Logger;
-  /** Told when the lanes got something. */
+  /** Told when the lanes got something, or may get more. */
   readonly onRead: () => void;
 }
 
@@ -71,9 +71,11 @@ export class Reader {
     const { topicArn, outbox, lanes, onRead } = this.#options;
     const taken = await this.#read(() => outbox.take(topicArn, TAKE));
     for (const notification of taken) lanes.add(notification);
-    if (taken.length > 0) onRead();
-    // A backlog of few order keys is read far ahead: not all of it in one turn.
-    if (taken.length === TAKE) await nextTurn();
+    if (taken.length === TAKE) {
+      // A backlog of few order keys is read far ahead: not all of it in one turn.
+      onRead();
+      await nextTurn();
+    }
     this.#reading = undefined;
     // Or something was committed while it was read.
     this.#more ||= taken.length > 0;

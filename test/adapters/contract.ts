@@ -7,6 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type CollectedEvent, type Collector, type Fault, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
 import type { StartServer, XmppServer } from '../support/server.ts';
@@ -59,7 +60,42 @@ export function expectSound(tap: Collector): void {
   }
 }
 
+/** A server whose queue is full, and what it has logged of that. */
+interface FullServer extends AsyncDisposable {
+  /** How many events each line says were dropped. */
+  told(): number[];
+}
+
+const BURST = 7;
+
+/** Has events dropped three times, seconds apart. */
+async function startFull(startServer: StartServer): Promise<FullServer> {
+  await using stack = new AsyncDisposableStack();
+  const tap = stack.use(await startCollector());
+  await tap.refuse();
+  const server = stack.use(await startServer({ url: tap.url, queueMax: 1 }));
+  const alice = await connect(server, someone('alice'), 'phone');
+  for (let burst = 0; burst < 3; burst++) {
+    // ejabberd's adapter looks once a second whether there is anything to tell.
+    if (burst > 0) await sleep(1_500);
+    for (let index = 0; index < BURST; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });
+    await settle(alice);
+  }
+  const all = stack.move();
+  return {
+    told: () => [...server.log().matchAll(/(\d+) event(?:s|\(s\)) dropped/g)].map(([, count]) => Number(count)),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
+
 export function adapterContract(name: string, startServer: StartServer): void {
+  // Begins before all else and is looked at after it, for a minute has to pass.
+  let full: FullServer;
+  before(async () => {
+    full = await startFull(startServer);
+  });
+  after(() => full?.[Symbol.asyncDispose]());
+
   describe(`${name}: sessions and messages`, () => {
     let tap: Collector;
     let server: XmppServer;
@@ -504,6 +540,13 @@ export function adapterContract(name: string, startServer: StartServer): void {
       const dropped = `-${leaving.jid} 0`;
       assert.ok(!tap.events.map(inShort).includes(dropped), 'an offline that was dropped is not made up later');
       assert.equal(eventsOf(tap, alice.bare).map(inShort).at(-1), `-${alice.jid} 0`);
+    });
+
+    test('is told of at once, and then once a minute with how many events were dropped', async () => {
+      await until('the second line', () => full.told().length > 1, 90_000);
+      assert.equal(full.told().length, 2);
+      const sum = full.told().reduce((sum, count) => sum + count, 0);
+      assert.equal(sum, 3 * BURST);
     });
   });
 }
