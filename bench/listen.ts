@@ -37,7 +37,7 @@ export function listen(port: number, answer: Answer): void {
         );
         rest = rest.subarray(next);
       }
-      parts = [rest];
+      parts = rest.length > 0 ? [rest] : [];
       bytes = rest.length;
     });
   });

@@ -2,7 +2,8 @@
  * Reads one topic's notifications ahead from the outbox into its lanes, so that the publisher seldom waits for the disk.
  *
  * Maintained invariants:
- * - At most one reading is under way, so the lanes get the notifications in the order of the outbox.
+ * - At most one reading ahead is under way, so the lanes get the notifications in the order of the outbox. What is fetched
+ *   by number beside it are notifications whose place in their lane is known.
  * - A disk that fails is read again and again: nothing is left out.
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';

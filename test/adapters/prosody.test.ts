@@ -153,9 +153,8 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
-  test('more at once than a batch holds, while the tap keeps up', async () => {
-    const alice = await connect(server, someone('alice'), 'phone', { available: false });
-    const bodies = Array.from({ length: 3_000 }, (_, index) => `message ${index}`);
+  /** Sends messages as fast as they go, and waits until the tap has them. */
+  async function postAll(alice: Client, bodies: readonly string[]): Promise<void> {
     await Promise.all(bodies.map((body) => post(alice, { to: 'bob@localhost', body })));
     await expectEvents(
       server,
@@ -163,6 +162,12 @@ describe('prosody: the module', () => {
       [alice.bare],
       bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
     );
+  }
+
+  test('more at once than a batch holds, while the tap keeps up', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const bodies = Array.from({ length: 3_000 }, (_, index) => `message ${index}`);
+    await postAll(alice, bodies);
     await alice.closeStream();
     expectSound(tap);
   });
@@ -173,13 +178,7 @@ describe('prosody: the module', () => {
     // What goes to sockets is not counted there.
     const writes = async () => Number(/^syscw: (\d+)$/m.exec(await readFile(`/proc/${server.pid}/io`, 'utf8'))?.[1]);
     const before = await writes();
-    await Promise.all(bodies.map((body) => post(alice, { to: 'bob@localhost', body })));
-    await expectEvents(
-      server,
-      tap,
-      [alice.bare],
-      bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
-    );
+    await postAll(alice, bodies);
     const written = (await writes()) - before;
     assert.ok(written > 0 && written < bodies.length / 2, `${written} writes`);
     await alice.closeStream();
@@ -206,6 +205,18 @@ describe('prosody: the module', () => {
       await own.stop();
     });
   }
+
+  test('a full queue is logged at the first event that is dropped, and not for each', async () => {
+    await using own = await startProsody({ url: tap.url, queueMax: 1 });
+    await tap.refuse();
+    const alice = await connect(own, someone('alice'), 'phone');
+    for (let index = 0; index < 20; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });
+    await settle(alice);
+    assert.equal(own.log().match(/The queue is full/g)?.length, 1);
+    assert.match(own.log(), /The queue is full \(event_pusher_queue_max\): 1 event\(s\) dropped/);
+    await own.stop();
+    await tap.listen();
+  });
 
   test('offline is told before the server is gone, while the tap is there', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
