@@ -52,8 +52,10 @@
 -define(TICK_MS, 1000).
 -define(LOG_EVERY_MS, 60000).
 -define(SEGMENT_BYTES, 8388608).
-%% What is committed at once is split into groups of this size, that are good to read.
+%% What is committed at once is split into groups of this size, that are good to read, and messages into pieces of that.
+%% The virtual machine takes binaries of half a megabyte and more from the operating system, one by one, which is dear.
 -define(GROUP_BYTES, 262144).
+-define(PIECE_BYTES, 131072).
 %% What is written is kept in memory up to so much, to be sent without being read back.
 -define(AHEAD_BYTES, 4194304).
 -define(SESSIONS, event_pusher_session).
@@ -641,8 +643,8 @@ write(Items, Counts, S) ->
 write_items([], _, Ops, S) ->
     {Ops, S};
 write_items([{message, _} | _] = Items, Counts, Ops, #{next := Next} = S) ->
-    {Rest, Ops1, Next1} = write_messages(Items, Ops, Next),
-    write_items(Rest, Counts, Ops1, S#{next := Next1});
+    {Rest, Piece} = gather(Items, Next, <<>>, [], 0),
+    write_items(Rest, Counts, [{events, Piece} | Ops], S#{next := last(Piece) + 1});
 write_items([Item | Items], Counts, Ops, S) ->
     {Count, Rest} = case {question(Item), Counts} of
                         {[_], [First | Others]} -> {First, Others};
@@ -654,8 +656,13 @@ write_items([Item | Items], Counts, Ops, S) ->
         {Op, S1} -> write_items(Items, Rest, [Op | Ops], S1)
     end.
 
-write_messages([{message, Json} | Items], Ops, Next) -> write_messages(Items, [{event, Next, Json} | Ops], Next + 1);
-write_messages(Items, Ops, Next) -> {Items, Ops, Next}.
+%% Messages in a row become one piece: thousands of small binaries, each copied by every garbage collection until the
+%% daemon has it, were most of what this process cost.
+gather([{message, Json} | Items], First, Sizes, Jsons, Bytes) when Bytes < ?PIECE_BYTES ->
+    Size = byte_size(Json),
+    gather(Items, First, <<Sizes/binary, Size:32>>, [Json | Jsons], Bytes + Size + 1);
+gather(Items, First, Sizes, Jsons, _) ->
+    {Items, {First, Sizes, iolist_to_binary(lists:join($,, lists:reverse(Jsons)))}}.
 
 op({up, At, Ref, USR, Pid}, Count, S) ->
     {Seq, Json, S1} = presence(At, USR, true, Count, S),
@@ -685,7 +692,7 @@ op({dead, At, Ref, USR, _}, Count, S) ->
 op({gone, At, USR, Count}, _, S) ->
     case presence(At, USR, false, {ok, Count}, S) of
         {0, none, S1} -> {none, S1};
-        {Seq, Json, S1} -> {{event, Seq, Json}, S1}
+        {Seq, Json, S1} -> {{events, piece(Seq, Json)}, S1}
     end;
 %% What the hooks had to drop uses up its numbers.
 op(dropped, _, #{gauge := Gauge, next := Next, dropped := Dropped} = S) ->
@@ -741,7 +748,7 @@ send(#{sending := none, pause := none, queue := Queue, limit := Limit} = S) when
             case batch(Limit, Queue) of
                 {error, Reason} -> unreadable(Reason, S);
                 {[], Queue1} -> S#{queue := Queue1};
-                {Events, Queue1} -> post(Events, S#{queue := Queue1})
+                {Pieces, Queue1} -> post(Pieces, S#{queue := Queue1})
             end
     end;
 send(S) ->
@@ -757,41 +764,40 @@ pace(#{paced := none, not_before := NotBefore} = S) ->
 pace(S) ->
     S.
 
-not_before(Events) when length(Events) < ?BUSY_EVENTS -> in(0);
+not_before(Count) when Count < ?BUSY_EVENTS -> in(0);
 not_before(_) -> in(?BUSY_MS).
 
-post([{First, _} | _] = Events, S) ->
+post([{First, _, _} | _] = Pieces, S) ->
     #{url := Url, headers := Headers, timeout := Timeout, profile := Profile, queue := Queue} = S,
     #{source := Source, epoch := Epoch} = Queue,
-    Body = iolist_to_binary(["{\"source\":", text(Source), ",\"epoch\":", text(Epoch), ",\"first_seq\":",
-                             integer_to_binary(First), ",\"events\":[",
-                             lists:join($,, [Json || {_, Json} <- Events]), "]}"]),
+    Body = ["{\"source\":", text(Source), ",\"epoch\":", text(Epoch), ",\"first_seq\":", integer_to_binary(First),
+            ",\"events\":[", lists:join($,, [Json || {_, _, Json} <- Pieces]), "]}"],
     Request = {Url, Headers, "application/json", Body},
     HttpOptions = [{timeout, Timeout}, {connect_timeout, ?CONNECT_MS}, {autoredirect, false} | tls(Url)],
     try httpc:request(post, Request, HttpOptions, [{sync, false}, {body_format, binary}], Profile) of
         {ok, Id} ->
             %% A timer of our own as well: a batch that nobody answers for would stop the delivery for ever.
             Timer = erlang:send_after(Timeout + ?CONNECT_MS, self(), {no_answer, Id}),
-            S#{sending := {Id, Events, Timer}, not_before := not_before(Events)};
+            S#{sending := {Id, Pieces, Timer}, not_before := not_before(count(Pieces))};
         {error, Reason} -> failed({error, Reason}, S)
     catch
         exit:Reason -> failed({error, Reason}, S#{profile := start_http(S)})
     end.
 
-answered(Result, #{sending := {_, Events, Timer}} = S) ->
+answered(Result, #{sending := {_, Pieces, Timer}} = S) ->
     erlang:cancel_timer(Timer),
     S1 = S#{sending := none},
-    case verdict(Result, length(Events)) of
+    case verdict(Result, count(Pieces)) of
         accepted ->
             log_rejected(Result, S1),
-            forget(Events, recovered(S1));
+            forget(Pieces, recovered(S1));
         {smaller, Limit} ->
             send(S1#{limit := Limit});
         impossible ->
-            [{Seq, Json}] = Events,
+            [{Seq, _, Json}] = Pieces,
             log(error, "~ts: event ~B (~B bytes) is larger than the daemon takes, and is lost",
                 [maps:get(host, S1), Seq, byte_size(Json)]),
-            forget(Events, S1);
+            forget(Pieces, S1);
         _ -> failed(Result, S1)
     end.
 
@@ -811,9 +817,9 @@ verdict({{_, 503, _}, Headers, _}, _) ->
     end;
 verdict(_, _) -> backoff.
 
-forget(Events, #{queue := Queue, gauge := Gauge, limit := Limit, items := Items} = S) ->
-    {Last, _} = lists:last(Events),
-    atomics:sub(Gauge, ?HELD, length(Events)),
+forget(Pieces, #{queue := Queue, gauge := Gauge, limit := Limit, items := Items} = S) ->
+    Last = last(lists:last(Pieces)),
+    atomics:sub(Gauge, ?HELD, count(Pieces)),
     S1 = arm(in(?ACK_MS), S#{queue := acknowledge(Last, Queue), items := [{ack, Last} | Items],
                              limit := min(?BATCH_EVENTS, Limit * 2), backoff := ?BACKOFF_MIN_MS}),
     send(S1).
@@ -905,7 +911,8 @@ trusted() ->
 %%% A segment begins with `head`: all that is needed when the segments before it are gone, the ledger among it.
 %%%
 %%%   {head, Version, Source, Epoch, Next, Acked, [{Ref, {USR, Pid, Seq}}]}
-%%%   {event, Seq, Json}                  a message
+%%%   {events, {First, Sizes, Json}}      a piece: messages in a row, their JSON with commas between and how long each is
+%%%   {event, Seq, Json}                  a message; only in queues of this adapter's first version
 %%%   {up, Ref, USR, Pid, Seq, Json}      a session; Seq 0 and Json none where there is no event to send
 %%%   {move, Ref, Pid}                    its process is another one now
 %%%   {down, Ref, Seq, Json}              its end; likewise
@@ -1022,16 +1029,16 @@ cut(Fd, Offset, Reason) ->
 
 append(Ops, Queue) ->
     #{fd := Fd, number := Number, size := Size, segments := Segments} = Queue1 = roll(Queue),
-    Events = events(Ops),
-    Bytes = bytes(Events),
+    Pieces = pieces(Ops),
+    Bytes = bytes(Pieces),
     Data = [group(Part) || Part <- parts(Ops, Bytes)],
     case write_at(Fd, Size, Data) of
         ok ->
             Written = iolist_size(Data),
-            Queue2 = look_ahead(Events, Bytes, Written, apply_ops(Ops, Queue1)),
-            Last = case Events of
+            Queue2 = look_ahead(Pieces, Bytes, Written, apply_ops(Ops, Queue1)),
+            Last = case Pieces of
                        [] -> map_get(Number, Segments);
-                       _ -> element(1, lists:last(Events))
+                       _ -> last(lists:last(Pieces))
                    end,
             {ok, Queue2#{size := Size + Written, segments := Segments#{Number := Last}}};
         {error, Reason} -> {error, Reason, Queue1}
@@ -1062,31 +1069,53 @@ parts([Op | Ops], Part, Bytes, Parts) ->
     parts(Ops, [Op | Part], Bytes + op_bytes(Op), Parts).
 
 op_bytes(Op) ->
-    case event_of(Op) of
-        {_, Json} -> 100 + byte_size(Json);
-        none -> 100
-    end.
-
-event_of({event, Seq, Json}) -> {Seq, Json};
-event_of({up, _, _, _, Seq, Json}) when Seq > 0 -> {Seq, Json};
-event_of({down, _, Seq, Json}) when Seq > 0 -> {Seq, Json};
-event_of(_) -> none.
+    100 + bytes(pieces([Op])).
 
 %% In the order of their numbers.
-events(Ops) ->
-    [Event || Op <- Ops, {_, _} = Event <- [event_of(Op)]].
+pieces(Ops) ->
+    lists:flatmap(fun pieces_of/1, Ops).
 
-bytes(Events) ->
-    lists:sum([byte_size(Json) || {_, Json} <- Events]).
+pieces_of({events, Piece}) -> [Piece];
+pieces_of({event, Seq, Json}) -> [piece(Seq, Json)];
+pieces_of({up, _, _, _, Seq, Json}) when Seq > 0 -> [piece(Seq, Json)];
+pieces_of({down, _, Seq, Json}) when Seq > 0 -> [piece(Seq, Json)];
+pieces_of(_) -> [].
 
-%% Of messages in a row only the last one's number counts.
-apply_ops([{event, _, _} | [{event, _, _} | _] = Ops], Queue) -> apply_ops(Ops, Queue);
-apply_ops([Op | Ops], Queue) -> apply_ops(Ops, apply_op(Op, Queue));
-apply_ops([], Queue) -> Queue.
+piece(Seq, Json) ->
+    {Seq, <<(byte_size(Json)):32>>, Json}.
+
+last({First, Sizes, _}) ->
+    First + byte_size(Sizes) div 4 - 1.
+
+%% How many events.
+count(Pieces) ->
+    lists:sum([byte_size(Sizes) div 4 || {_, Sizes, _} <- Pieces]).
+
+bytes(Pieces) ->
+    lists:sum([byte_size(Json) || {_, _, Json} <- Pieces]).
+
+%% The first N events of a piece, and the others; neither are none.
+split(N, {First, Sizes, Json}) ->
+    <<Left:N/binary-unit:32, Right/binary>> = Sizes,
+    Bytes = lists:sum([Size || <<Size:32>> <= Left]) + N - 1,
+    <<LeftJson:Bytes/binary, $,, RightJson/binary>> = Json,
+    {{First, Left, LeftJson}, {First + N, Right, RightJson}}.
+
+%% The events with higher numbers than this one.
+beyond(Seq, Pieces) ->
+    [case Piece of
+         {First, _, _} when First > Seq -> Piece;
+         {First, _, _} -> element(2, split(Seq - First + 1, Piece))
+     end || Piece <- Pieces, last(Piece) > Seq].
+
+apply_ops(Ops, Queue) ->
+    lists:foldl(fun apply_op/2, Queue, Ops).
 
 apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, Queue) ->
     Queue#{source => Source, epoch => Epoch, next => Next, acked => max(Acked, maps:get(acked, Queue, 0)),
            ledger => maps:from_list(Ledger)};
+apply_op({events, Piece}, Queue) ->
+    Queue#{next := last(Piece) + 1};
 apply_op({event, Seq, _}, Queue) ->
     Queue#{next := Seq + 1};
 apply_op({up, Ref, USR, Pid, Seq, _}, #{ledger := Ledger} = Queue) ->
@@ -1111,38 +1140,49 @@ batch(Limit, Queue) ->
     case fill(Limit, Queue) of
         {error, Reason} -> {error, Reason};
         #{window := []} = Queue1 -> {[], Queue1};
-        #{window := [{First, _} | _] = Window} = Queue1 -> {take(Window, First, Limit, ?BATCH_BYTES), Queue1}
+        #{window := [{First, _, _} | _] = Window} = Queue1 -> {take(Window, First, Limit, ?BATCH_BYTES), Queue1}
     end.
 
-take([{Seq, Json} | Window], Seq, Limit, Room) when Limit > 0, Room > byte_size(Json) ->
-    [{Seq, Json} | take(Window, Seq + 1, Limit - 1, Room - byte_size(Json) - 1)];
-%% One that is larger than a batch goes alone.
-take([{Seq, Json} | _], Seq, _, ?BATCH_BYTES) ->
-    [{Seq, Json}];
+take([{Seq, Sizes, Json} = Piece | Window], Seq, Limit, Room) ->
+    Count = count([Piece]),
+    case fitting(Sizes, Limit, Room, 0) of
+        Count -> [Piece | take(Window, Seq + Count, Limit - Count, Room - byte_size(Json) - 1)];
+        %% One that is larger than a batch goes alone.
+        0 when Room =:= ?BATCH_BYTES, Count =:= 1 -> [Piece];
+        0 when Room =:= ?BATCH_BYTES -> [element(1, split(1, Piece))];
+        0 -> [];
+        N -> [element(1, split(N, Piece))]
+    end;
 take(_, _, _, _) ->
     [].
 
+%% How many of the first events the limits of a batch still allow.
+fitting(<<Size:32, Sizes/binary>>, Limit, Room, N) when N < Limit, Room > Size ->
+    fitting(Sizes, Limit, Room - Size - 1, N + 1);
+fitting(_, _, _, N) ->
+    N.
+
 %% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
-fill(Limit, #{window := Window, window_bytes := Bytes} = Queue) when length(Window) < Limit, Bytes < ?BATCH_BYTES ->
-    case read_group(Queue) of
+fill(Limit, #{window := Window, window_bytes := Bytes} = Queue) when Bytes < ?BATCH_BYTES ->
+    case count(Window) < Limit andalso read_group(Queue) of
         {ok, Ops, #{acked := Acked} = Queue1} ->
-            Events = [Event || {Seq, _} = Event <- events(Ops), Seq > Acked],
-            fill(Limit, widen(Events, bytes(Events), Queue1));
-        eof -> Queue;
-        {error, Reason} -> {error, Reason}
+            Pieces = beyond(Acked, pieces(Ops)),
+            fill(Limit, widen(Pieces, bytes(Pieces), Queue1));
+        {error, Reason} -> {error, Reason};
+        _ -> Queue
     end;
 fill(_, Queue) ->
     Queue.
 
 %% What is just being written need not be read again, where the reader has come that far and the window has room.
-look_ahead(Events, Bytes, Size, #{reader := {Number, Offset, Fd}, number := Number, size := Offset} = Queue)
+look_ahead(Pieces, Bytes, Size, #{reader := {Number, Offset, Fd}, number := Number, size := Offset} = Queue)
   when Size + map_get(window_bytes, Queue) < ?AHEAD_BYTES ->
-    widen(Events, Bytes, Queue#{reader := {Number, Offset + Size, Fd}});
+    widen(Pieces, Bytes, Queue#{reader := {Number, Offset + Size, Fd}});
 look_ahead(_, _, _, Queue) ->
     Queue.
 
-widen(Events, Bytes, #{window := Window, window_bytes := Before} = Queue) ->
-    Queue#{window := Window ++ Events, window_bytes := Before + Bytes}.
+widen(Pieces, Bytes, #{window := Window, window_bytes := Before} = Queue) ->
+    Queue#{window := Window ++ Pieces, window_bytes := Before + Bytes}.
 
 read_group(#{reader := {Number, Offset, _}, number := Number, size := Offset}) ->
     eof;
@@ -1180,7 +1220,7 @@ read_at(Fd, Offset) ->
     end.
 
 acknowledge(Last, #{window := Window} = Queue) ->
-    Rest = lists:dropwhile(fun({Seq, _}) -> Seq =< Last end, Window),
+    Rest = beyond(Last, Window),
     sweep(Queue#{window := Rest, window_bytes := bytes(Rest), acked := Last}).
 
 %% Deletes the segments that no longer hold an event to deliver.
@@ -1211,7 +1251,8 @@ replay(Dir, [Number | Numbers], #{segments := Segments, numbers := Before} = Que
     Fd = must(Path, file:open(Path, [read, write, raw, binary])),
     case replay_segment(Fd, 0, Numbers =:= [], Queue#{numbers := []}) of
         {ok, #{numbers := Here} = Queue1, Size} when Size > 0 ->
-            Queue2 = Queue1#{segments := Segments#{Number => lists:max([0 | Here])}, numbers := Here ++ Before},
+            Queue2 = Queue1#{segments := Segments#{Number => lists:max([0 | [Last || {_, Last} <- Here]])},
+                             numbers := Here ++ Before},
             case Numbers of
                 [] -> {ok, replayed(Fd, Number, Size, Queue2)};
                 _ ->
@@ -1232,7 +1273,7 @@ replay(Dir, [Number | Numbers], #{segments := Segments, numbers := Before} = Que
     end.
 
 replayed(Fd, Number, Size, #{numbers := Numbers, acked := Acked} = Queue) ->
-    Undelivered = length([Seq || Seq <- Numbers, Seq > Acked]),
+    Undelivered = lists:sum([Last - max(First - 1, Acked) || {First, Last} <- Numbers, Last > Acked]),
     sweep((maps:remove(numbers, Queue))#{fd => Fd, number => Number, size => Size, undelivered => Undelivered}).
 
 replay_segment(Fd, Offset, IsLast, Queue) ->
@@ -1241,7 +1282,8 @@ replay_segment(Fd, Offset, IsLast, Queue) ->
             {bad, Offset};
         {ok, [First | _] = Ops, Next} when Offset > 0; element(1, First) =:= head ->
             #{numbers := Numbers} = Queue1 = apply_ops(Ops, Queue),
-            replay_segment(Fd, Next, IsLast, Queue1#{numbers := [Seq || {Seq, _} <- events(Ops)] ++ Numbers});
+            Here = [{element(1, Piece), last(Piece)} || Piece <- pieces(Ops)],
+            replay_segment(Fd, Next, IsLast, Queue1#{numbers := Here ++ Numbers});
         eof -> {ok, Queue, Offset};
         {bad, Next} when IsLast ->
             case is_torn(Fd, Offset, Next) of
@@ -1272,9 +1314,10 @@ salvage(Dir, Numbers, Host) ->
     ok = must(New, filelib:ensure_dir(filename:join(New, "x"))),
     #{acked := Acked, ledger := Ledger} =
         fold_readable(Dir, Numbers, fun apply_ops/2, #{acked => 0, ledger => #{}, next => 1}),
+    Renumber = fun({_, Sizes, Json}, Seq) -> {{events, {Seq, Sizes, Json}}, last({Seq, Sizes, Json}) + 1} end,
     Copy = fun(Ops, #{next := Next} = Queue) ->
-                   Events = [Json || {Seq, Json} <- events(Ops), Seq > Acked],
-                   append_or_throw([{event, Next + N, Json} || {N, Json} <- index(Events)], Queue)
+                   {Moved, _} = lists:mapfoldl(Renumber, Next, beyond(Acked, pieces(Ops))),
+                   append_or_throw(Moved, Queue)
            end,
     Queue = fold_readable(Dir, Numbers, Copy, create(New, Host)),
     Queue1 = append_or_throw([{up, Ref, USR, Pid, 0, none} || {Ref, {USR, Pid, _}} <- maps:to_list(Ledger)], Queue),
@@ -1290,9 +1333,6 @@ append_or_throw(Ops, #{dir := Dir} = Queue) ->
         {ok, Queue1} -> Queue1;
         {error, Reason, _} -> throw({file, Dir, Reason})
     end.
-
-index(List) ->
-    lists:zip(lists:seq(0, length(List) - 1), List).
 
 fold_readable(Dir, Numbers, Fun, Acc) ->
     lists:foldl(fun(Number, Acc1) ->
