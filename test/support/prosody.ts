@@ -111,8 +111,10 @@ async function giveAway(place: string): Promise<void> {
 
 function configuration(dir: string, c2sPort: number, httpPort: number, options: ProsodyOptions): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5, answerSeconds } = options;
+  const { tls } = options;
   const modules = ['roster', 'saslauth', 'disco', 'ping', 'presence', 'message', 'iq', 'offline', 'carbons', 'smacks'];
   modules.push('bosh', 'websocket', 'admin_shell', 'posix');
+  if (tls) modules.push('tls');
   const pusher = [
     'modules_enabled = { "event_pusher" }',
     `event_pusher_url = "${url}"`,
@@ -127,8 +129,9 @@ plugin_paths = { "${dir}/plugins" }
 interfaces = { "127.0.0.1" }; c2s_ports = { ${c2sPort} }; c2s_direct_tls_ports = {}
 http_interfaces = { "127.0.0.1" }; http_ports = { ${httpPort} }; https_ports = {}; http_default_host = "localhost"
 modules_enabled = { ${modules.map((module) => `"${module}"`).join('; ')} }
-modules_disabled = { "s2s"; "tls"; "s2s_auth_certs" }
-c2s_require_encryption = false; allow_unencrypted_plain_auth = true
+modules_disabled = { "s2s"; "s2s_auth_certs" }
+${tls ? `ssl = { certificate = "${tls.cert}"; key = "${tls.key}" }` : 'allow_unencrypted_plain_auth = true'}
+c2s_require_encryption = ${tls !== undefined}
 authentication = "insecure"; insecure_open_authentication = "Yes please, I know what I'm doing!"
 storage = "memory"; log = { { levels = { min = "info" }, to = "console" } }
 smacks_hibernation_time = ${resumeSeconds}

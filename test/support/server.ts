@@ -42,6 +42,8 @@ export interface ServerOptions {
   answerSeconds?: number;
   /** False: the server runs without the adapter. */
   adapter?: boolean;
+  /** Files of a certificate and its key, PEM: with them, clients must use TLS; without them they can't. */
+  tls?: { readonly cert: string; readonly key: string };
   /** More lines for the virtual host's part of the server's configuration, in that server's syntax. */
   settings?: string;
 }

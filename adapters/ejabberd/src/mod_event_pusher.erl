@@ -117,7 +117,7 @@ mod_doc() ->
 mod_status() ->
     Held = [io_lib:format("~ts: ~B", [Host, max(0, atomics:get(Gauge, ?HELD))])
             || Host <- ejabberd_option:hosts(),
-               {Gauge, _} <- [persistent_term:get({?MODULE, Host}, none)]],
+               {Gauge, _, _} <- [persistent_term:get({?MODULE, Host}, none)]],
     lists:flatten(["events not yet delivered: " | lists:join(", ", Held)]).
 
 proc(Host) ->
@@ -153,11 +153,11 @@ report_message(Type, Packet, JID) ->
         false -> ok;
         Body ->
             {_, Host, _} = jid:tolower(JID),
-            {Gauge, _} = Inbox = persistent_term:get({?MODULE, Host}),
+            {Gauge, _, _} = Way = persistent_term:get({?MODULE, Host}),
             Taken = admit(Gauge) andalso
-                put_into(Inbox, {message, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))}),
+                put_into(Way, {message, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))}),
             %% One marker for all that are dropped until it is seen: it says where in the order they were.
-            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Inbox, dropped))
+            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Way, dropped))
     end.
 
 %% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
@@ -232,9 +232,9 @@ tell(What, JID) ->
 
 %% False while the table is gone, because the process starts again; what it misses of sessions it finds out then.
 %% The time is that of the oldest item: the process may be late to hear of it.
-put_into({Gauge, Proc}, Item) ->
+put_into({Gauge, Inbox, Proc}, Item) ->
     try
-        ets:insert(Proc, {atomics:add_get(Gauge, ?PUT, 1), Item}),
+        ets:insert(Inbox, {atomics:add_get(Gauge, ?PUT, 1), Item}),
         atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0
             andalso (Proc ! {look, in(0)}),
         true
@@ -259,11 +259,11 @@ init([Host, Opts]) ->
     Run = run_id(),
     Gauge = gauge(Host),
     Seen = atomics:get(Gauge, ?PUT),
-    %% Not an ordered table: new keys meet at the end of that, where sessions would wait for one another.
-    Inbox = ets:new(proc(Host), [named_table, public, {write_concurrency, true}]),
-    %% A hook that has its key already may find this table; there are never many between the one and the other.
-    Missing = lists:seq(max(1, Seen - 99), Seen),
-    S0 = #{host => Host, run => Run, gauge => Gauge, inbox => Inbox, seen => Seen, missing => Missing, pids => #{},
+    %% Not an ordered table: new keys meet at the end of that, where sessions would wait for one another. And not a named
+    %% one: each use of a name looks it up in a table that all share.
+    Inbox = ets:new(inbox, [public, {write_concurrency, true}]),
+    persistent_term:put({?MODULE, Host}, {Gauge, Inbox, proc(Host)}),
+    S0 = #{host => Host, run => Run, gauge => Gauge, inbox => Inbox, seen => Seen, missing => [], pids => #{},
            jids => #{}, handover => #{}, items => [], timer => none, waiting => none, asked => 0, asked_at => in(0),
            late => false, counted => false, queue => none, next => 1, unwritten => [], write_again => none,
            sending => none, pause => none, not_before => in(0), paced => none, limit => ?BATCH_EVENTS,
@@ -298,13 +298,11 @@ run_id() ->
         Run -> Run
     end.
 
+%% Outlives the process.
 gauge(Host) ->
     case persistent_term:get({?MODULE, Host}, none) of
-        {Gauge, _} -> Gauge;
-        _ ->
-            Gauge = atomics:new(?GAUGE_SIZE, [{signed, true}]),
-            persistent_term:put({?MODULE, Host}, {Gauge, proc(Host)}),
-            Gauge
+        {Gauge, _, _} -> Gauge;
+        _ -> atomics:new(?GAUGE_SIZE, [{signed, true}])
     end.
 
 handle_call(_Request, _From, S) ->
