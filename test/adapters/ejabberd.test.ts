@@ -417,6 +417,70 @@ describe('ejabberd: what the queue survives', () => {
     await until('one segment is left', () => segments(server).length === 1);
   });
 
+  test('killed when half of it was delivered: the other half comes, and nothing twice', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    await fence(server, tap);
+    await tap.refuse();
+    // Two batches, of which the first ends within messages that are one piece on disk.
+    const count = 1500;
+    for (let index = 0; index < count; index++) await post(alice, { to: 'bob@localhost', body: `half ${index}.` });
+    const written = () => readFileSync(segments(server).at(-1)!);
+    await until('the last one to be on disk', () => written().includes(`"half ${count - 1}."`));
+    const before = groups(written());
+    const bodies = () => eventsOf(tap, alice.bare).map((event) => event.kind === 'message' && event.body);
+    tap.fault = { kind: 'full', above: tap.events.length };
+    await tap.listen();
+    await tap.wait('the first batch', () => bodies().length > 0);
+    const delivered = bodies().length;
+    assert.ok(delivered < count, `${delivered} in the first batch`);
+    await until('the disk to say so', () => groups(written()) > before);
+    await server.kill();
+    tap.fault = undefined;
+    const { duplicates } = tap;
+    await server.start();
+    await tap.wait('all of it', () => bodies().length === count);
+    assert.deepEqual(
+      bodies(),
+      Array.from({ length: count }, (_, index) => `half ${index}.`),
+    );
+    await fence(server, tap);
+    assert.equal(tap.duplicates, duplicates);
+    expectSound(tap);
+  });
+
+  test('a queue that the adapter’s first version left behind', async () => {
+    await server.stop();
+    const left = segments(server);
+    const file = left.pop()!;
+    await Promise.all(left.map((segment) => rm(segment)));
+    const from = `${someone('alice')}@localhost/phone`;
+    const event = (body: string) =>
+      JSON.stringify({
+        ...{ kind: 'message', at: Date.now(), host: 'localhost', type: 'chat', from, to: 'bob@localhost', body },
+        stanza: `<message><body>${body}</body></message>`,
+      });
+    const [one, two] = ['one', 'two'].map((body) => Buffer.from(event(body)).toString('base64'));
+    // Each message was an operation of its own.
+    const script = `
+      Event = fun(Seq, Json) -> {event, Seq, base64:decode(Json)} end,
+      Groups = [[{head, 1, <<"ejabberd/localhost/test">>, <<"former">>, 1, 0, []}],
+                [Event(1, "${one}"), Event(2, "${two}"), {next, 3}]],
+      Group = fun(Ops) ->
+                  Payload = term_to_binary(Ops),
+                  <<(byte_size(Payload)):32, (erlang:crc32(Payload)):32, Payload/binary>>
+              end,
+      ok = file:write_file("${file}", [Group(Ops) || Ops <- Groups]), halt().`;
+    execFileSync('erl', ['-noshell', '-eval', script]);
+    await server.start();
+    const events = () => eventsOf(tap, from.split('/')[0]!);
+    await tap.wait('what was not delivered', () => events().length > 1);
+    await fence(server, tap);
+    assert.deepEqual(
+      events().map(({ seq, epoch }) => ({ seq, epoch })),
+      [1, 2].map((seq) => ({ seq, epoch: 'former' })),
+    );
+  });
+
   test('damaged under a running server: what is readable comes, to the tap that the last reload named', async () => {
     await using other = await startCollector();
     const alice = await connect(server, someone('alice'), 'phone', { available: false });

@@ -51,6 +51,8 @@ export type Fault =
   | { kind: 'pieces' }
   /** 413 for more events than this. */
   | { kind: 'too-large'; above: number }
+  /** Answers 503 and keeps nothing, from when it has more events than this. */
+  | { kind: 'full'; above: number }
   /** Takes the request, keeps nothing, never answers. */
   | { kind: 'hang' }
   /** Accepts the batch, then closes the connection instead of answering. */
@@ -167,6 +169,10 @@ export async function startCollector({ secret = 'secret', tls }: CollectorOption
     }
     if (fault?.kind === 'too-large' && batch.events.length > fault.above) {
       refuse(413);
+      return;
+    }
+    if (fault?.kind === 'full' && events.length > fault.above) {
+      refuse(503);
       return;
     }
     const counts = accept(batch);
