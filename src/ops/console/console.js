@@ -38,12 +38,11 @@ function createParts() {
 
 function start({ bodies }) {
   const { plots, tail, letters } = parts;
-  let deadLetters;
   let ticks = 0;
   const show = (state) => {
     showState(state, plots.samples());
-    const changed = state.outbox.deadLetters !== deadLetters;
-    deadLetters = state.outbox.deadLetters;
+    // What it has loaded, not what the last tick said: a replay may be refused again between two ticks, and count the same.
+    const changed = state.outbox.deadLetters !== letters.loaded();
     if (changed || letters.replaying() || ticks++ % LETTERS_EVERY === 0) letters.load();
   };
   stopFollowing();

@@ -245,7 +245,10 @@ export function createDeadLetters() {
     show();
   }
 
-  return { load, forget, replaying: () => replay !== undefined && !replay.done };
+  /** How many there were in all, when they were loaded last. */
+  const loaded = () => counts.reduce((sum, { count }) => sum + count, 0);
+
+  return { load, forget, loaded, replaying: () => replay !== undefined && !replay.done };
 }
 
 /** A plugin's error may quote what people wrote: of that only the function's name is for the table. */
