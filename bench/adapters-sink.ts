@@ -14,9 +14,7 @@ let missing = 0;
 const last = new Map<string, number>();
 
 /** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
-function take(body: Buffer): { accepted: number; duplicates: number } {
-  // Whatever is not ASCII in it is not looked at.
-  const batch = body.toString('latin1');
+function take(batch: string): { accepted: number; duplicates: number } {
   const head = batch.slice(0, 1_000);
   const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
   const first = Number(head.match(/"first_seq":(\d+)/)?.[1]);
@@ -29,7 +27,6 @@ function take(body: Buffer): { accepted: number; duplicates: number } {
   return { accepted, duplicates: end - first + 1 - accepted };
 }
 
-/** In a string, where to go on searching takes a tenth of what it takes in a buffer. */
 function count(batch: string): number {
   let found = 0;
   for (let at = batch.indexOf(EVENT); at >= 0; at = batch.indexOf(EVENT, at + EVENT.length)) found += 1;
@@ -37,6 +34,7 @@ function count(batch: string): number {
 }
 
 listen(0, (head, body) => {
-  const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body), rejected: [] };
+  // Whatever is not ASCII in it is not looked at.
+  const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body.toString('latin1')), rejected: [] };
   return { type: 'application/json', text: JSON.stringify(answer) };
 });
