@@ -153,11 +153,11 @@ report_message(Type, Packet, JID) ->
         false -> ok;
         Body ->
             {_, Host, _} = jid:tolower(JID),
-            {Gauge, _, _} = Way = persistent_term:get({?MODULE, Host}),
+            {Gauge, _, _} = persistent_term:get({?MODULE, Host}),
             Taken = admit(Gauge) andalso
-                put_into(Way, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))),
+                put_into(Host, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))),
             %% One marker for all that are dropped until it is seen: it says where in the order they were.
-            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Way, dropped))
+            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Host, dropped))
     end.
 
 %% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
@@ -228,18 +228,20 @@ c2s_terminated(State, _Reason) ->
 %% The process, not the JID, says which session it is: for a moment a replaced session and its successor share the JID.
 tell(What, JID) ->
     {_, Host, _} = USR = jid:tolower(JID),
-    put_into(persistent_term:get({?MODULE, Host}), {What, now_ms(), self(), USR}).
+    put_into(Host, {What, now_ms(), self(), USR}).
 
 %% False while the table is gone, because the process starts again; what it misses of sessions it finds out then.
 %% The time is that of the oldest item: the process may be late to hear of it.
-put_into({Gauge, Inbox, Proc}, Item) ->
+put_into(Host, Item) ->
+    {Gauge, Inbox, Proc} = Found = persistent_term:get({?MODULE, Host}),
     try
         ets:insert(Inbox, {atomics:add_get(Gauge, ?PUT, 1), Item}),
         atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0
             andalso (Proc ! {look, in(0)}),
         true
     catch
-        error:badarg -> false
+        %% Or the process has started again since the table was found.
+        error:badarg -> persistent_term:get({?MODULE, Host}) =/= Found andalso put_into(Host, Item)
     end.
 
 %% One more event, if the queue has room for it. Bounds the inbox too.
@@ -655,8 +657,8 @@ write_items([Item | Items], Counts, Ops, S) ->
         {Op, S1} -> write_items(Items, Rest, [Op | Ops], S1)
     end.
 
-%% Messages in a row become one piece: thousands of small binaries, each copied by every garbage collection until the
-%% daemon has it, were most of what this process cost.
+%% Messages in a row become one piece: of thousands of small binaries, every garbage collection would copy each one's
+%% reference until the daemon has it.
 gather([Json | Items], First, Sizes, Jsons, Bytes) when is_binary(Json), Bytes < ?PIECE_BYTES ->
     Size = byte_size(Json),
     gather(Items, First, <<Sizes/binary, Size:32>>, [Json | Jsons], Bytes + Size + 1);
@@ -1144,11 +1146,13 @@ batch(Limit, Queue) ->
 
 take([{Seq, Sizes, Json} = Piece | Window], Seq, Limit, Room) ->
     Count = count([Piece]),
-    case fitting(Sizes, Limit, Room, 0) of
+    %% One event that is larger than a batch goes alone.
+    Least = case Room of
+                ?BATCH_BYTES -> 1;
+                _ -> 0
+            end,
+    case max(Least, fitting(Sizes, Limit, Room, 0)) of
         Count -> [Piece | take(Window, Seq + Count, Limit - Count, Room - byte_size(Json) - 1)];
-        %% One that is larger than a batch goes alone.
-        0 when Room =:= ?BATCH_BYTES, Count =:= 1 -> [Piece];
-        0 when Room =:= ?BATCH_BYTES -> [element(1, split(1, Piece))];
         0 -> [];
         N -> [element(1, split(N, Piece))]
     end;
