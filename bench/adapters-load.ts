@@ -11,8 +11,8 @@ import { connect, post } from '../test/support/xmpp.ts';
 import { clock } from './measure.ts';
 
 /**
- * `clients`: xmpp.js, a stanza at a time, as programs do, with TLS where the server has it. `sockets`: bare sockets that write many stanzas at once and only
- * count what comes, which takes so little that the server is what limits.
+ * `clients`: xmpp.js, a stanza at a time, as programs do, with TLS where the server has it. `sockets`: bare sockets that
+ * write many stanzas at once and only count what comes, which takes so little that the server is what limits.
  */
 export type Kind = 'clients' | 'sockets';
 
