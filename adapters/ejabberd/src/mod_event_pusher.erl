@@ -148,53 +148,61 @@ user_send_packet(Acc) ->
     Acc.
 
 report_message(Type, Packet, JID) ->
-    Xml = xmpp:encode(Packet),
+    From = address(event_pusher_sender, JID, fun sender_json/1),
+    To = address(event_pusher_recipient, xmpp:get_to(Packet), fun recipient_json/1),
+    Xml = encode(Packet, From, To),
     case fxml:get_subtag(Xml, <<"body">>) of
         false -> ok;
         Body ->
             {_, Host, _} = jid:tolower(JID),
-            {Gauge, _, _} = persistent_term:get({?MODULE, Host}),
+            {Gauge, _, _} = Way = persistent_term:get({?MODULE, Host}),
             Taken = admit(Gauge) andalso
-                put_into(Host, message_json(Type, JID, Packet, Xml, fxml:get_tag_cdata(Body))),
+                put_into(Way, Host, message_json(Type, From, To, xmpp:get_id(Packet), fxml:get_tag_cdata(Body), Xml)),
             %% One marker for all that are dropped until it is seen: it says where in the order they were.
-            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Host, dropped))
+            Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso put_into(Way, Host, dropped))
     end.
 
-%% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
-%% by piece: these processes have a lot on their heaps, and each piece brings the next garbage collection nearer.
-message_json(Type, JID, Packet, Xml, Body) ->
-    Known = {atom_to_binary(Type, utf8), integer_to_binary(now_ms()), sender(JID), recipient(xmpp:get_to(Packet)),
-             stanza_id(xmpp:get_id(Packet)), escape(Body)},
-    case message_json(Known, <<",\"stanza\":\"", (escape(fxml:element_to_binary(Xml)))/binary, $">>) of
-        Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
-        _ -> message_json(Known, <<>>)
-    end.
-
-message_json({Type, At, Sender, Recipient, Id, Body}, Stanza) ->
-    <<"{\"kind\":\"message\",\"at\":", At/binary, Sender/binary, ",\"type\":\"", Type/binary, $", Recipient/binary,
-      Id/binary, ",\"body\":\"", Body/binary, $", Stanza/binary, $}>>.
-
-%% Is the same in all that a session sends; the recipient is most often the one of the message before.
-sender(JID) ->
-    kept(event_pusher_sender, JID, fun({_, Host, _} = From) ->
-        [<<",\"host\":">>, text(Host), <<",\"from\":">>, text(jid:encode(From))]
-    end).
-
-recipient(JID) ->
-    kept(event_pusher_recipient, JID, fun(To) -> [<<",\"to\":">>, text(jid:encode(To))] end).
-
-%% In the session's process, until it is another address.
-kept(Key, JID, Json) ->
+%% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
+%% often those of the message before; so they are kept in the session's process until it is another address.
+address(Key, JID, Json) ->
     case get(Key) of
         {JID, Kept} -> Kept;
         _ ->
-            New = iolist_to_binary(Json(jid:tolower(JID))),
+            New = {jid:encode(JID), iolist_to_binary(Json(jid:tolower(JID)))},
             put(Key, {JID, New}),
             New
     end.
 
-stanza_id(<<>>) -> <<>>;
-stanza_id(Id) -> <<",\"stanza_id\":\"", (escape(Id))/binary, $">>.
+sender_json({_, Host, _} = From) ->
+    [<<",\"host\":">>, text(Host), <<",\"from\":">>, text(jid:encode(From))].
+
+recipient_json(To) ->
+    [<<",\"to\":">>, text(jid:encode(To))].
+
+%% Making the addresses' text anew is half of what encoding a message costs. ejabberd has put the session's own address
+%% there (RFC 6120, 8.1.2.1).
+encode(Packet, {From, _}, {To, _}) ->
+    Xml = xmpp:encode(xmpp:set_from_to(Packet, undefined, undefined)),
+    fxml:replace_tag_attr(<<"from">>, From, fxml:replace_tag_attr(<<"to">>, To, Xml)).
+
+%% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
+%% by piece: these processes have a lot on their heaps, and each piece brings the next garbage collection nearer.
+message_json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
+    Known = {integer_to_binary(now_ms()), From, type_json(Type), To, id_json(Id), escape(Body)},
+    case message_json(Known, <<"\",\"stanza\":\"">>, escape(fxml:element_to_binary(Xml))) of
+        Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
+        _ -> message_json(Known, <<>>, <<>>)
+    end.
+
+message_json({At, From, Type, To, Id, Body}, Open, Stanza) ->
+    <<"{\"kind\":\"message\",\"at\":", At/binary, From/binary, Type/binary, To/binary, Id/binary,
+      ",\"body\":\"", Body/binary, Open/binary, Stanza/binary, "\"}">>.
+
+type_json(chat) -> <<",\"type\":\"chat\"">>;
+type_json(groupchat) -> <<",\"type\":\"groupchat\"">>.
+
+id_json(<<>>) -> <<>>;
+id_json(Id) -> <<",\"stanza_id\":\"", (escape(Id))/binary, $">>.
 
 %% The state still holds the presence before this one, if there was any: only the first one makes available.
 c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
@@ -228,12 +236,11 @@ c2s_terminated(State, _Reason) ->
 %% The process, not the JID, says which session it is: for a moment a replaced session and its successor share the JID.
 tell(What, JID) ->
     {_, Host, _} = USR = jid:tolower(JID),
-    put_into(Host, {What, now_ms(), self(), USR}).
+    put_into(persistent_term:get({?MODULE, Host}), Host, {What, now_ms(), self(), USR}).
 
 %% False while the table is gone, because the process starts again; what it misses of sessions it finds out then.
 %% The time is that of the oldest item: the process may be late to hear of it.
-put_into(Host, Item) ->
-    {Gauge, Inbox, Proc} = Found = persistent_term:get({?MODULE, Host}),
+put_into({Gauge, Inbox, Proc} = Way, Host, Item) ->
     try
         ets:insert(Inbox, {atomics:add_get(Gauge, ?PUT, 1), Item}),
         atomics:get(Gauge, ?TOLD) =:= 0 andalso atomics:exchange(Gauge, ?TOLD, 1) =:= 0
@@ -241,7 +248,11 @@ put_into(Host, Item) ->
         true
     catch
         %% Or the process has started again since the table was found.
-        error:badarg -> persistent_term:get({?MODULE, Host}) =/= Found andalso put_into(Host, Item)
+        error:badarg ->
+            case persistent_term:get({?MODULE, Host}) of
+                Way -> false;
+                New -> put_into(New, Host, Item)
+            end
     end.
 
 %% One more event, if the queue has room for it. Bounds the inbox too.
