@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Element, parse } from 'ltx';
 import { type CollectedEvent, type Collector, type Fault, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
 import type { StartServer, XmppServer } from '../support/server.ts';
@@ -58,6 +59,18 @@ export function expectSound(tap: Collector): void {
     assert.notEqual(online.get(event.jid) ?? false, event.present, `twice the same: ${inShort(event)}`);
     online.set(event.jid, event.present);
   }
+}
+
+/** An element without what the stream says of its namespace. */
+function shape(element: Element | string | undefined): unknown {
+  if (typeof element !== 'object') return element;
+  const { xmlns, ...attrs } = element.attrs;
+  return {
+    name: element.name,
+    xmlns: xmlns === 'jabber:client' ? undefined : xmlns,
+    attrs,
+    in: element.children.map(shape),
+  };
 }
 
 /** A server whose queue is full, and what it has logged of that. */
@@ -263,6 +276,40 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await message(alice, { to, body: '' });
       await expect([alice.bare], [`chat ${alice.jid} > ${to}: `]);
       await alice.closeStream();
+    });
+
+    test('the stanza is told as its recipient gets it, whatever is in it', async () => {
+      const nasty = `<a> & "b" 'c' \\ \n\t é😀`;
+      const alice = await connect(server, someone('alice'), `<a> & "b" 'c' \\ é`, { available: false });
+      const bob = await connect(server, someone('bob'), 'phone');
+      const carol = await connect(server, someone('carol'), `d'or & "e" \\`);
+      const stanzas = [
+        xml('message', { to: bob.jid, type: 'chat' }, xml('body', {}, 'plain')),
+        xml('message', { to: carol.jid, type: 'chat', id: nasty }, xml('body', {}, nasty)),
+        xml('message', { to: bob.jid, type: 'chat', id: 'm', 'xml:lang': 'de' }, xml('body', {}, nasty)),
+        xml('message', { to: bob.jid, type: 'chat', odd: nasty }, xml('body', {}, '')),
+        xml('message', { to: carol.jid, type: 'chat' }, xml('body', { 'xml:lang': 'de' }, 'a body with an attribute')),
+        xml(
+          'message',
+          { to: bob.jid, type: 'chat', id: 'n' },
+          xml('body', {}, nasty),
+          xml('request', { xmlns: 'urn:xmpp:receipts' }),
+          xml('x', { xmlns: 'urn:example:x', 'xmlns:p': 'urn:example:p', 'p:q': nasty }, xml('y', {}, nasty), nasty),
+        ),
+      ];
+      for (const stanza of stanzas) await alice.send(stanza);
+      await tap.wait('the messages', () => eventsOf(tap, alice.bare).length === stanzas.length);
+      const messages = ({ received }: Client) => received.filter((stanza) => stanza.is('message'));
+      await until('them to have come', () => messages(bob).length + messages(carol).length === stanzas.length);
+      const told = eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
+      for (const { from, to } of told) assert.deepEqual([from, [bob.jid, carol.jid].includes(to)], [alice.jid, true]);
+      for (const one of [bob, carol]) {
+        const toOne = told.filter(({ to }) => to === one.jid).map(({ stanza }) => parse(stanza));
+        assert.deepEqual(toOne.map(shape), messages(one).map(shape));
+      }
+      await alice.closeStream();
+      await bob.logout();
+      await carol.logout();
     });
 
     test('any text comes through as it is', async () => {
