@@ -1,7 +1,10 @@
 /**
  * The load of `npm run bench:adapters`, a process of its own: pairs of users, one of each writing to the other as fast as
  * the other gets it. {@link Order} comes as its argument; it says `ready` to the process that forked it when it has
- * warmed up, begins whenever it is told to, and answers with {@link Report}.
+ * warmed up, begins whenever it is told on which server, and answers with {@link Report}.
+ *
+ * One process writes to all servers that are compared: what the compiler makes of the same program differs by a tenth from
+ * process to process, and would be taken for the servers' difference.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -16,9 +19,11 @@ import { clock } from './measure.ts';
  */
 export type Kind = 'clients' | 'sockets';
 
+type Server = Pick<XmppServer, 'host' | 'c2sPort'>;
+
 export interface Order {
   readonly kind: Kind;
-  readonly server: Pick<XmppServer, 'host' | 'c2sPort'>;
+  readonly servers: readonly Server[];
   /** Sender and receiver. */
   readonly pairs: readonly (readonly [string, string])[];
   /** Of each pair, each time: first to warm up. */
@@ -59,7 +64,7 @@ async function write(pair: Pair, count: number): Promise<void> {
   }
 }
 
-async function clientPair(server: Order['server'], [from, to]: readonly [string, string]): Promise<Pair> {
+async function clientPair(server: Server, [from, to]: readonly [string, string]): Promise<Pair> {
   // The users are registered already.
   const known = { ...server, register: async () => {} } as unknown as XmppServer;
   const [sender, receiver] = [await connect(known, from, 'bench'), await connect(known, to, 'bench')];
@@ -78,7 +83,7 @@ async function clientPair(server: Order['server'], [from, to]: readonly [string,
   };
 }
 
-async function socketPair(server: Order['server'], [from, to]: readonly [string, string]): Promise<Pair> {
+async function socketPair(server: Server, [from, to]: readonly [string, string]): Promise<Pair> {
   const [sender, receiver] = [await logIn(server, from), await logIn(server, to)];
   const end = Buffer.from('</message>');
   let rest: Buffer = Buffer.alloc(0);
@@ -105,7 +110,7 @@ async function socketPair(server: Order['server'], [from, to]: readonly [string,
 }
 
 /** A session with presence, on a bare socket. */
-async function logIn({ host, c2sPort }: Order['server'], user: string): Promise<net.Socket> {
+async function logIn({ host, c2sPort }: Server, user: string): Promise<net.Socket> {
   const socket = net.connect(c2sPort, '127.0.0.1');
   await once(socket, 'connect');
   const say = async (text: string, answer: RegExp) => {
@@ -128,16 +133,20 @@ async function logIn({ host, c2sPort }: Order['server'], user: string): Promise<
 
 const order = JSON.parse(process.argv[2] ?? '') as Order;
 process.on('disconnect', () => process.exit());
-const pairs: Pair[] = [];
-for (const pair of order.pairs) {
-  pairs.push(await (order.kind === 'clients' ? clientPair : socketPair)(order.server, pair));
+const pairsOf: Pair[][] = [];
+for (const server of order.servers) {
+  const pairs: Pair[] = [];
+  for (const pair of order.pairs) {
+    pairs.push(await (order.kind === 'clients' ? clientPair : socketPair)(server, pair));
+  }
+  pairsOf.push(pairs);
 }
-const writeAll = () => Promise.all(pairs.map((pair) => write(pair, order.messages)));
-await writeAll();
+const writeAll = (pairs: readonly Pair[]) => Promise.all(pairs.map((pair) => write(pair, order.messages)));
+for (const pairs of pairsOf) await writeAll(pairs);
 // Stays until it is ended, so that no session's end is measured.
-process.on('message', async () => {
+process.on('message', async (server: number) => {
   const begin = clock();
-  await writeAll();
+  await writeAll(pairsOf[server] as Pair[]);
   process.send?.({ begin, end: clock() } satisfies Report);
 });
 process.send?.('ready');

@@ -42,10 +42,16 @@ const LOADS: Readonly<Record<string, Load>> = {
 
 const TARGET = 0.9;
 
+/** Of a round, on each of its two servers, in turn. */
+const RUNS = 5;
+
+const WITH = ['without', 'with'] as const;
+type With = (typeof WITH)[number];
+
 const HELP = `npm run bench:adapters -- [options]
 
   --messages <n>   messages between real clients in a run; five times as many from bare sockets (20000)
-  --rounds <n>     runs with and runs without the adapter (15: of three, the ratio differs by a tenth from time to time)
+  --rounds <n>     rounds, each of ${RUNS} runs on a server with the adapter and on one without, both just started (3)
   --server <name>  only this one: ${Object.keys(SERVERS).join(', ')}
   --load <kind>    only this one: ${Object.keys(LOADS).join(', ')}
   --help           this
@@ -54,7 +60,7 @@ const HELP = `npm run bench:adapters -- [options]
 const { values } = parseArgs({
   options: {
     messages: { type: 'string', default: '20000' },
-    rounds: { type: 'string', default: '15' },
+    rounds: { type: 'string', default: '3' },
     server: { type: 'string', multiple: true, default: Object.keys(SERVERS) },
     load: { type: 'string', multiple: true, default: Object.keys(LOADS) },
     help: { type: 'boolean', default: false },
@@ -99,48 +105,30 @@ async function startSink(): Promise<Sink> {
   };
 }
 
-/** A server with its clients, and a sink where it has the adapter. */
+/** A server, and a sink where it has the adapter. */
 interface Side extends AsyncDisposable {
-  /** Has the clients write their messages once. */
-  run(): Promise<Run>;
+  readonly server: XmppServer;
+  /** So many messages more have been sent. Settles when the sink has all that the adapter owes it. */
+  delivered(messages: number): Promise<void>;
 }
 
 async function startSide(start: StartServer, load: Load, adapter: boolean): Promise<Side> {
   await using stack = new AsyncDisposableStack();
   const sink = stack.use(await startSink());
   const server = stack.use(await start({ url: sink.url, adapter, ...(load.tls ? { tls: certificate } : {}) }));
-  const pairs = load.processes * load.pairs;
-  const ofPair = Math.ceil((messages * load.times) / pairs);
-  const total = pairs * ofPair;
   // Each user comes online.
-  let events = pairs * 2;
-  const delivered = async () => {
-    events += total;
-    if (!adapter) return;
-    try {
-      await until(`${events} events to be delivered`, async () => (await sink.stats()).events === events, 60_000);
-    } catch (cause) {
-      throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
-    }
-  };
-  const children = await startLoad(server, load, ofPair);
-  stack.defer(() => {
-    for (const child of children) child.kill('SIGKILL');
-  });
-  await delivered();
+  let events = load.processes * load.pairs * 2;
   const all = stack.move();
   return {
-    async run() {
-      await idle(server.pid);
-      const cpu = cpuOf(server.pid);
-      for (const child of children) child.send('go');
-      const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
-      await delivered();
-      // Events that are still to be delivered when the last message has come are part of what it costs.
-      const used = cpuOf(server.pid) - cpu;
-      const seconds =
-        (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
-      return { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
+    server,
+    async delivered(more) {
+      events += more;
+      if (!adapter) return;
+      try {
+        await until(`${events} events to be delivered`, async () => (await sink.stats()).events === events, 60_000);
+      } catch (cause) {
+        throw new Error(`the sink has ${JSON.stringify(await sink.stats())}\n${server.log()}`, { cause });
+      }
     },
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
@@ -158,7 +146,7 @@ async function idle(pid: number): Promise<void> {
 }
 
 /** Starts the processes that write; settles when all have warmed up. */
-async function startLoad(server: XmppServer, load: Load, ofPair: number): Promise<ChildProcess[]> {
+async function startLoad(sides: readonly Side[], load: Load, ofPair: number): Promise<ChildProcess[]> {
   const { kind } = load;
   const children: ChildProcess[] = [];
   for (let number = 0; number < load.processes; number++) {
@@ -166,8 +154,9 @@ async function startLoad(server: XmppServer, load: Load, ofPair: number): Promis
       { length: load.pairs },
       (_, index) => [`from${number}-${index}`, `to${number}-${index}`] as const,
     );
-    for (const user of pairs.flat()) await server.register(user);
-    const order: Order = { kind, server: { host: server.host, c2sPort: server.c2sPort }, pairs, messages: ofPair };
+    for (const { server } of sides) for (const user of pairs.flat()) await server.register(user);
+    const servers = sides.map(({ server: { host, c2sPort } }) => ({ host, c2sPort }));
+    const order: Order = { kind, servers, pairs, messages: ofPair };
     const env = { ...process.env, NODE_EXTRA_CA_CERTS: certificate.cert };
     children.push(fork(path.join(import.meta.dirname, 'adapters-load.ts'), [JSON.stringify(order)], { env }));
   }
@@ -175,34 +164,53 @@ async function startLoad(server: XmppServer, load: Load, ofPair: number): Promis
   return children;
 }
 
-async function compare(name: string, start: StartServer, load: Load): Promise<Result> {
-  const runs: { without: Run[]; with: Run[] } = { without: [], with: [] };
+/** Runs of one round, on servers of its own: how fast one is differs a little from start to start. */
+async function compareOnce(name: string, start: StartServer, load: Load, runs: Record<With, Run[]>): Promise<void> {
+  const pairs = load.processes * load.pairs;
+  const ofPair = Math.ceil((messages * load.times) / pairs);
+  const total = pairs * ofPair;
   await using stack = new AsyncDisposableStack();
-  const sides = {
-    without: stack.use(await startSide(start, load, false)),
-    with: stack.use(await startSide(start, load, true)),
-  };
-  const one = async (side: keyof typeof runs) => {
-    const found = await sides[side].run();
-    runs[side].push(found);
-    const { rate, cpuUs, cores } = found;
+  const sides = [stack.use(await startSide(start, load, false)), stack.use(await startSide(start, load, true))];
+  const children = await startLoad(sides, load, ofPair);
+  stack.defer(() => {
+    for (const child of children) child.kill('SIGKILL');
+  });
+  for (const side of sides) await side.delivered(total);
+  const one = async (index: number) => {
+    const { server, delivered } = sides[index] as Side;
+    await idle(server.pid);
+    const cpu = cpuOf(server.pid);
+    for (const child of children) child.send(index);
+    const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
+    await delivered(total);
+    // Events that are still to be delivered when the last message has come are part of what it costs.
+    const used = cpuOf(server.pid) - cpu;
+    const seconds =
+      (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
+    const found: Run = { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
+    const which = WITH[index] as With;
+    runs[which].push(found);
     process.stderr.write(
-      `${name}, ${load.how}, ${side} the adapter: ${Math.round(rate)} messages/s, ${cpuUs.toFixed(1)} µs CPU each, ${cores.toFixed(2)} cores\n`,
+      `${name}, ${load.how}, ${which} the adapter: ${Math.round(found.rate)} messages/s, ${found.cpuUs.toFixed(1)} µs CPU each, ${found.cores.toFixed(2)} cores\n`,
     );
   };
-  for (let round = 0; round < rounds; round++) {
+  for (let run = 0; run < RUNS; run++) {
     // Each is first in turn.
-    const order = ['without', 'with'] as const;
-    for (const side of round % 2 === 0 ? order : order.toReversed()) await one(side);
+    for (const index of run % 2 === 0 ? [0, 1] : [1, 0]) await one(index);
   }
+}
+
+async function compare(name: string, start: StartServer, load: Load): Promise<Result> {
+  const runs: Record<With, Run[]> = { without: [], with: [] };
+  for (let round = 0; round < rounds; round++) await compareOnce(name, start, load, runs);
   const { how } = load;
-  const medianOf = (side: keyof typeof runs, field: keyof Run) => median(runs[side].map((one) => one[field]));
+  const medianOf = (which: With, field: keyof Run) => median(runs[which].map((one) => one[field]));
   const ratio = medianOf('with', 'rate') / medianOf('without', 'rate');
   const figures: Figure[] = [{ what: `throughput, ${how}`, value: ratio, unit: '×', target: { atLeast: TARGET } }];
-  for (const side of ['without', 'with'] as const) {
-    figures.push({ what: `rate ${side} it, ${how}`, value: medianOf(side, 'rate'), unit: 'messages/s' });
-    figures.push({ what: `server's CPU ${side} it, ${how}`, value: medianOf(side, 'cpuUs'), unit: 'µs/message' });
-    figures.push({ what: `server's share ${side} it, ${how}`, value: medianOf(side, 'cores'), unit: 'cores' });
+  for (const which of WITH) {
+    figures.push({ what: `rate ${which} it, ${how}`, value: medianOf(which, 'rate'), unit: 'messages/s' });
+    figures.push({ what: `server's CPU ${which} it, ${how}`, value: medianOf(which, 'cpuUs'), unit: 'µs/message' });
+    figures.push({ what: `server's share ${which} it, ${how}`, value: medianOf(which, 'cores'), unit: 'cores' });
   }
   return { benchmark: `${name}'s adapter`, figures, more: runs };
 }
