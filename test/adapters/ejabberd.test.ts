@@ -393,6 +393,30 @@ describe('ejabberd: what the queue survives', () => {
     await until('the log to say so', () => server.log().includes('written to disk again'));
   });
 
+  test('an event larger than a batch goes alone, and without its stanza where it would be too large for the daemon', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    await tap.refuse();
+    // A quotation mark is eight bytes of an event: two of the body in JSON, six of the stanza in XML.
+    const bodies = ['before', '"'.repeat(150_000), 'between', '"'.repeat(400_000), 'after'];
+    for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+    await settle(alice);
+    await tap.listen();
+    await expectEvents(
+      server,
+      tap,
+      [alice.bare],
+      bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
+    );
+    const told = eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
+    assert.deepEqual(
+      told.map(({ stanza }) => stanza !== undefined),
+      [true, true, true, false, true],
+    );
+    const large = tap.requests.find(({ firstSeq, status }) => status === 200 && firstSeq === told[1]!.seq);
+    assert.equal(large?.count, 1);
+    await alice.closeStream();
+  });
+
   test('segments go when they are delivered, and a large backlog comes back whole after a kill', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();

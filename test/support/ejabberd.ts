@@ -209,7 +209,7 @@ acme: {auto: false}
 # It answers a WebSocket's close frame, but waits for the client to close the connection: only its pings end the session.
 websocket_ping_interval: 1
 listen:
-  - {port: ${c2sPort}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 262144, starttls_required: ${tls !== undefined}}
+  - {port: ${c2sPort}, ip: "127.0.0.1", module: ejabberd_c2s, access: all, max_stanza_size: 524288, starttls_required: ${tls !== undefined}}
   - port: ${httpPort}
     ip: "127.0.0.1"
     module: ejabberd_http

@@ -148,8 +148,8 @@ user_send_packet(Acc) ->
     Acc.
 
 report_message(Type, Packet, JID) ->
-    From = address(event_pusher_sender, JID, fun sender_json/1),
-    To = address(event_pusher_recipient, xmpp:get_to(Packet), fun recipient_json/1),
+    From = address(event_pusher_from, JID, fun sender_json/1),
+    To = address(event_pusher_to, xmpp:get_to(Packet), fun recipient_json/1),
     Xml = encode(Packet, From, To),
     case fxml:get_subtag(Xml, <<"body">>) of
         false -> ok;
@@ -1600,6 +1600,7 @@ plain(_, N) -> N.
 escaped($") -> <<"\\\"">>;
 escaped($\\) -> <<"\\\\">>;
 escaped($\n) -> <<"\\n">>;
+escaped($\t) -> <<"\\t">>;
 escaped(C) when C < 32 -> io_lib:format("\\u~4.16.0b", [C]);
 %% Not UTF-8: one wrong byte would make the whole batch unreadable.
 escaped(_) -> <<16#FFFD/utf8>>.
