@@ -160,7 +160,7 @@ describe('prosody: the module', () => {
         bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
       );
       await alice.closeStream();
-      await own.stop();
+      // Not stopped: Prosody 13 does not end by SIGTERM with select, with or without the adapter.
     });
   }
 
