@@ -107,12 +107,14 @@ async function startSink(): Promise<Sink> {
 
 /** A server, and a sink where it has the adapter. */
 interface Side extends AsyncDisposable {
+  readonly which: With;
   readonly server: XmppServer;
   /** So many messages more have been sent. Settles when the sink has all that the adapter owes it. */
   delivered(messages: number): Promise<void>;
 }
 
-async function startSide(start: StartServer, load: Load, adapter: boolean): Promise<Side> {
+async function startSide(start: StartServer, load: Load, which: With): Promise<Side> {
+  const adapter = which === 'with';
   await using stack = new AsyncDisposableStack();
   const sink = stack.use(await startSink());
   const server = stack.use(await start({ url: sink.url, adapter, ...(load.tls ? { tls: certificate } : {}) }));
@@ -120,6 +122,7 @@ async function startSide(start: StartServer, load: Load, adapter: boolean): Prom
   let events = load.processes * load.pairs * 2;
   const all = stack.move();
   return {
+    which,
     server,
     async delivered(more) {
       events += more;
@@ -170,14 +173,14 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
   const ofPair = Math.ceil((messages * load.times) / pairs);
   const total = pairs * ofPair;
   await using stack = new AsyncDisposableStack();
-  const sides = [stack.use(await startSide(start, load, false)), stack.use(await startSide(start, load, true))];
+  const sides: Side[] = [];
+  for (const which of WITH) sides.push(stack.use(await startSide(start, load, which)));
   const children = await startLoad(sides, load, ofPair);
   stack.defer(() => {
     for (const child of children) child.kill('SIGKILL');
   });
   for (const side of sides) await side.delivered(total);
-  const one = async (index: number) => {
-    const { server, delivered } = sides[index] as Side;
+  const one = async (index: number, { which, server, delivered }: Side) => {
     await idle(server.pid);
     const cpu = cpuOf(server.pid);
     for (const child of children) child.send(index);
@@ -188,7 +191,6 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
     const seconds =
       (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
     const found: Run = { rate: total / seconds, cpuUs: used / total, cores: used / 1_000_000 / seconds };
-    const which = WITH[index] as With;
     runs[which].push(found);
     process.stderr.write(
       `${name}, ${load.how}, ${which} the adapter: ${Math.round(found.rate)} messages/s, ${found.cpuUs.toFixed(1)} µs CPU each, ${found.cores.toFixed(2)} cores\n`,
@@ -196,7 +198,8 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
   };
   for (let run = 0; run < RUNS; run++) {
     // Each is first in turn.
-    for (const index of run % 2 === 0 ? [0, 1] : [1, 0]) await one(index);
+    const order = [...sides.entries()];
+    for (const [index, side] of run % 2 === 0 ? order : order.toReversed()) await one(index, side);
   }
 }
 
