@@ -160,7 +160,8 @@ describe('prosody: the module', () => {
         bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
       );
       await alice.closeStream();
-      // Not stopped: Prosody 13 does not end by SIGTERM with select, with or without the adapter.
+      // With select, Prosody 13 does not end by SIGTERM, with or without the adapter.
+      if (backend === 'epoll' || own.log().includes('version 0.12')) await own.stop();
     });
   }
 

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import https from 'node:https';
-import { parse } from 'ltx';
+import { escapeXML, parse } from 'ltx';
 import { freePorts, until } from './process.ts';
 
 interface Numbered {
@@ -98,10 +98,8 @@ interface Queue {
 const maxEvents = 1_000;
 /** About 1 MiB: what the adapters aim at, and a single event's worth beyond it. */
 const maxBytes = 1_400_000;
-/** Of a batch that is one large event. */
-const maxEventBytes = 4 * 1024 * 1024;
-/** An event is only told without its stanza where that would make it too large. */
-const largeBody = 300_000;
+/** An event that would be larger with its stanza is told without it. */
+const maxEventBytes = 3 * 1024 * 1024;
 
 export interface CollectorOptions {
   /** What it wants as the bearer's token; `secret` when left out. */
@@ -279,6 +277,7 @@ function readBatch(request: http.IncomingMessage, payload: Buffer): Batch {
   assert.equal(request.method, 'POST');
   assert.equal(request.url, '/v1/events');
   assert.match(request.headers['content-type'] ?? '', /^application\/json\b/);
+  assert.ok(payload.length <= maxBytes, `a batch of ${payload.length} bytes`);
   const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
   const batch = JSON.parse(text) as Batch;
   assert.deepEqual(Object.keys(batch).sort(), ['epoch', 'events', 'first_seq', 'source']);
@@ -286,8 +285,6 @@ function readBatch(request: http.IncomingMessage, payload: Buffer): Batch {
   assert.match(batch.epoch, /^.+$/);
   assert.ok(Number.isSafeInteger(batch.first_seq) && batch.first_seq >= 1, `first_seq ${batch.first_seq}`);
   assert.ok(Array.isArray(batch.events) && batch.events.length >= 1 && batch.events.length <= maxEvents);
-  const most = batch.events.length > 1 ? maxBytes : maxEventBytes;
-  assert.ok(payload.length <= most, `a batch of ${payload.length} bytes`);
   for (const event of batch.events) checkEvent(event);
   return batch;
 }
@@ -315,7 +312,11 @@ function checkEvent(event: Record<string, unknown>): void {
   assert.ok(event.type === 'chat' || event.type === 'groupchat', `type ${event.type}`);
   assert.ok(typeof event.to === 'string' && event.to !== '');
   assert.equal(typeof event.body, 'string');
-  if (!('stanza' in event) && String(event.body).length > largeBody) return;
+  if (!('stanza' in event)) {
+    const stanza = `<message><body>${escapeXML(String(event.body))}</body></message>`;
+    assert.ok(Buffer.byteLength(JSON.stringify({ ...event, stanza })) > maxEventBytes, 'no stanza');
+    return;
+  }
   const stanza = parse(String(event.stanza));
   assert.equal(stanza.getName(), 'message');
   assert.equal(stanza.getChildText('body') ?? '', event.body);
