@@ -1,10 +1,10 @@
 /** This project's publisher by itself: its outbox has the same notifications again and again, and writes nothing. */
-import { createLogger } from '../src/log.ts';
-import { createMetrics } from '../src/metrics.ts';
+import { createLogger } from '../src/ops/log.ts';
+import { createMetrics } from '../src/ops/metrics.ts';
 import type { Outbox, Stored } from '../src/outbox/outbox.ts';
+import { createPublisher } from '../src/pipeline/publisher.ts';
+import { createRateLimit } from '../src/pipeline/rate.ts';
 import { createSnsClient } from '../src/sns/client.ts';
-import { createPublisher } from '../src/sns/publisher.ts';
-import { createRateLimit } from '../src/sns/rate.ts';
 
 export interface OursOptions {
   readonly endpoint: string;

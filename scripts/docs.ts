@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { describeConfig } from '../src/config/describe.ts';
-import { batchSchema, eventSchema, MAX_BATCH_BYTES, MAX_EVENTS } from '../src/taps/payload.ts';
+import { batchSchema, eventSchema, MAX_BATCH_BYTES, MAX_EVENTS } from '../src/taps/http/payload.ts';
 
 /** JSON Schema of a batch, version 1 of the tap protocol. */
 export function tapProtocolSchema(): Record<string, unknown> {

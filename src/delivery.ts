@@ -5,14 +5,14 @@
 import path from 'node:path';
 import type { PusherConfig } from './config/load.ts';
 import type { SnsOptions } from './config/options.ts';
-import type { Logger } from './log.ts';
-import type { Metrics } from './metrics.ts';
 import type { Notification, Route } from './notification/notification.ts';
 import { loadPlugin } from './notification/plugin.ts';
+import type { Logger } from './ops/log.ts';
+import type { Metrics } from './ops/metrics.ts';
 import type { Outbox } from './outbox/outbox.ts';
+import { createPublisher, type Publisher, type PublisherOptions, type TopicState } from './pipeline/publisher.ts';
+import { createRateLimit, type RateLimit } from './pipeline/rate.ts';
 import { type Account, openAccount } from './sns/account.ts';
-import { createPublisher, type Publisher, type PublisherOptions, type TopicState } from './sns/publisher.ts';
-import { createRateLimit, type RateLimit } from './sns/rate.ts';
 
 export interface Delivery {
   /** How a virtual host publishes; undefined: not at all. */

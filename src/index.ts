@@ -2,6 +2,6 @@
 export { loadConfig, type PusherConfig, parseConfig } from './config/load.ts';
 export { type ErrorCode, PusherError } from './errors.ts';
 export type { MessageEvent, PresenceEvent, XmppEvent } from './event.ts';
-export { createLogger, type Logger } from './log.ts';
 export type { Attributes, AttributeValue, SnsPlugin } from './notification/plugin.ts';
+export { createLogger, type Logger } from './ops/log.ts';
 export { type Pusher, startPusher } from './pusher.ts';

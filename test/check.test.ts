@@ -11,7 +11,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { leastPolicy } from '../src/cli/iam-policy.ts';
-import { openDatabase } from '../src/outbox/schema.ts';
+import { openDatabase } from '../src/outbox/sqlite/schema.ts';
 import { makeCertificate } from './support/certificate.ts';
 import { BIN } from './support/daemon.ts';
 import { freePorts } from './support/process.ts';

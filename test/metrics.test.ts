@@ -10,7 +10,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse as parseYaml } from 'yaml';
-import { createMetrics } from '../src/metrics.ts';
+import { createMetrics } from '../src/ops/metrics.ts';
 import { createDaemon, type Daemon, TOPICS } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';

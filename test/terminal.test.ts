@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import type { NewDeadLetter } from '../src/outbox/outbox.ts';
-import { openSqliteOutbox } from '../src/outbox/sqlite.ts';
+import { openSqliteOutbox } from '../src/outbox/sqlite/sqlite.ts';
 import { BIN, createDaemon, type Daemon } from './support/daemon.ts';
 import { launch, type Process, until } from './support/process.ts';
 import { type Fault, type StubSns, startStubSns } from './support/stub-sns.ts';

@@ -8,12 +8,12 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
-import { examineAccount } from '../diagnosis/account.ts';
-import { type Finding, failed } from '../diagnosis/diagnosis.ts';
 import { messageOf } from '../errors.ts';
 import { loadPlugin } from '../notification/plugin.ts';
-import { openDatabase } from '../outbox/schema.ts';
-import { readCertificate } from '../taps/certificate.ts';
+import { openDatabase } from '../outbox/sqlite/schema.ts';
+import { examineAccount } from '../sns/check/account.ts';
+import { type Finding, failed } from '../sns/check/diagnosis.ts';
+import { readCertificate } from '../taps/http/certificate.ts';
 import { configOption } from './options.ts';
 
 interface CheckOptions {

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
-import { takeAudit } from '../outbox/dead-letters.ts';
 import type { NewDeadLetter } from '../outbox/outbox.ts';
-import { openDatabase } from '../outbox/schema.ts';
-import { openSqliteOutbox } from '../outbox/sqlite.ts';
+import { takeAudit } from '../outbox/sqlite/dead-letters.ts';
+import { openDatabase } from '../outbox/sqlite/schema.ts';
+import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 

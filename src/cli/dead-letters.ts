@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
+import type { AuditLine, DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
 import {
   countDeadLetters,
   countReplaying,
@@ -13,9 +14,8 @@ import {
   purgeDeadLetters,
   requestReplay,
   writeAudit,
-} from '../outbox/dead-letters.ts';
-import type { AuditLine, DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
-import { openDatabase } from '../outbox/schema.ts';
+} from '../outbox/sqlite/dead-letters.ts';
+import { openDatabase } from '../outbox/sqlite/schema.ts';
 import { configOption, positiveNumber } from './options.ts';
 import { createProgress } from './progress.ts';
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { BIN } from '../../test/support/daemon.ts';
-import { openSqliteOutbox } from '../outbox/sqlite.ts';
+import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 const sh = promisify(execFile);
 const LETTERS = 30;

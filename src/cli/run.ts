@@ -5,10 +5,10 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
-import { createLogger, type Logger } from '../log.ts';
 import type { Notification } from '../notification/notification.ts';
+import { createLogger, type Logger } from '../ops/log.ts';
+import { createNotifier, type ServiceNotifier } from '../ops/systemd.ts';
 import { type DryRun, type Pusher, startPusher } from '../pusher.ts';
-import { createNotifier, type ServiceNotifier } from '../systemd.ts';
 import { configOption } from './options.ts';
 
 export function runCommand(): Command {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
 import fastify, { type FastifyInstance } from 'fastify';
-import { createLogger } from '../log.ts';
 import { guard } from './access.ts';
+import { createLogger } from './log.ts';
 
 const TOKEN = 'a-token-for-the-console';
 

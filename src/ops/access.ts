@@ -11,7 +11,7 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { isLoopback } from '../config/options.ts';
-import { atAnyLevel, type Logger } from '../log.ts';
+import { atAnyLevel, type Logger } from './log.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -4,9 +4,9 @@
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { atAnyLevel, type Logger } from '../log.ts';
 import type { DeadLetterFilter, DeadLetters } from '../outbox/outbox.ts';
 import { type Access, refuse } from './access.ts';
+import { atAnyLevel, type Logger } from './log.ts';
 
 interface ActionsSetup {
   readonly deadLetters: DeadLetters;

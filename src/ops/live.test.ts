@@ -5,11 +5,11 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fastify, { type FastifyInstance } from 'fastify';
 import { until } from '../../test/support/process.ts';
-import { createLogger } from '../log.ts';
 import type { Notification } from '../notification/notification.ts';
 import { guard } from './access.ts';
 import { createFlow, type Flow } from './flow.ts';
 import { serveLive, type TailLines } from './live.ts';
+import { createLogger } from './log.ts';
 import type { State } from './state.ts';
 
 const STATE: State = {

@@ -11,10 +11,10 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { atAnyLevel, type Logger } from '../log.ts';
 import { version } from '../version.ts';
 import { type Access, refuse } from './access.ts';
 import type { Delivered, Flow, Sample } from './flow.ts';
+import { atAnyLevel, type Logger } from './log.ts';
 import type { State } from './state.ts';
 
 /** A notification as the feed tells it. */

@@ -3,13 +3,13 @@ import fastify, { type FastifyError, type FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { AdminOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
-import type { Logger } from '../log.ts';
 import type { DeadLetters } from '../outbox/outbox.ts';
 import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
 import { serveAssets } from './assets.ts';
 import type { Flow } from './flow.ts';
 import { serveLive } from './live.ts';
+import type { Logger } from './log.ts';
 import type { State } from './state.ts';
 
 /** Why the daemon is not ready: what, and what to do about it. */

@@ -1,7 +1,7 @@
 /** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
 import type { OutboxState, SourceState } from '../outbox/outbox.ts';
-import type { Pause } from '../sns/pause.ts';
-import type { TopicState } from '../sns/publisher.ts';
+import type { Pause } from '../pipeline/pause.ts';
+import type { TopicState } from '../pipeline/publisher.ts';
 import type { Flow } from './flow.ts';
 import type { NotReady } from './server.ts';
 

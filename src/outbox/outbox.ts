@@ -1,6 +1,6 @@
 /**
  * The outbox: where notifications are from the moment a tap acknowledges them until SNS has them, and where dead letters
- * stay. This is its contract; {@link file://./sqlite.ts} is the embedded one.
+ * stay. This is its contract; {@link file://./sqlite/sqlite.ts} is the embedded one.
  *
  * Maintained invariants:
  * - What `commit` has resolved for survives a kill of the process and a loss of power.

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import type { DeadLetters } from '../outbox.ts';
+import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
+import { openDatabase } from './schema.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
+
+describe('dead letters of a running daemon', () => {
+  let folder: string;
+  let database: DatabaseSync;
+  let letters: DeadLetters;
+  let files = 0;
+  before(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'dead-letters-live-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  beforeEach(() => {
+    database = openDatabase(path.join(folder, `${++files}.db`), { create: true });
+    letters = deadLettersOn(database);
+  });
+
+  const insert = (count: number, reason: string, topicArn?: string) => {
+    database.exec('BEGIN');
+    for (let n = 0; n < count; n++) {
+      const content = { kind: 'raw', event: { body: `${n}` } } as const;
+      insertDeadLetter(database, { eventId: `${n}`, topicArn, reason, detail: 'd', attempts: 1, content }, 1_000);
+    }
+    database.exec('COMMIT');
+  };
+  const ids = async (...parameters: Parameters<DeadLetters['list']>) =>
+    (await letters.list(...parameters)).map(({ id }) => id);
+
+  it('are listed newest first, page by page, without what they contain', async () => {
+    insert(5, 'malformed');
+    assert.deepEqual(await ids({}, 2), [5, 4]);
+    assert.deepEqual(await ids({}, 2, 4), [3, 2]);
+    assert.deepEqual(await ids({}, 2, 2), [1]);
+    const [summary] = await letters.list({}, 1);
+    assert.deepEqual(Object.keys(summary ?? {}).includes('content'), false);
+    assert.deepEqual((await letters.read(5))?.content, { kind: 'raw', event: { body: '4' } });
+    assert.equal(await letters.read(6), undefined);
+  });
+
+  it('are counted by reason and topic', async () => {
+    insert(2, 'malformed');
+    insert(3, 'InvalidParameter', TOPIC);
+    insert(1, 'InvalidParameter', `${TOPIC}b`);
+    await letters.requestReplay({ ids: [4] });
+    assert.deepEqual(await letters.counts(), [
+      { reason: 'InvalidParameter', topicArn: TOPIC, count: 3, replaying: 1, newestId: 5 },
+      { reason: 'InvalidParameter', topicArn: `${TOPIC}b`, count: 1, replaying: 0, newestId: 6 },
+      { reason: 'malformed', topicArn: undefined, count: 2, replaying: 0, newestId: 2 },
+    ]);
+  });
+
+  it('are counted from an index, not by reading them', () => {
+    const query =
+      'SELECT reason, topic_arn, count(*), sum(replay), max(id) FROM dead_letter GROUP BY reason, topic_arn';
+    const plan = database.prepare(`EXPLAIN QUERY PLAN ${query}`).all();
+    assert.match(JSON.stringify(plan), /USING COVERING INDEX dead_letter_reason/);
+  });
+
+  it('are replayed and deleted in thousands, with turns for others in between', async () => {
+    insert(2_500, 'malformed');
+    insert(10, 'plugin');
+    let turns = 0;
+    let done = false;
+    const count = () => {
+      turns += 1;
+      if (!done) setImmediate(count);
+    };
+    setImmediate(count);
+    assert.equal(await letters.requestReplay({ reason: 'malformed' }), 2_500);
+    assert.equal(await letters.requestReplay({ reason: 'malformed' }), 0, 'they are marked already');
+    assert.equal(replayRequested(database, 5_000).length, 2_500);
+    assert.equal(await letters.purge({ reason: 'malformed' }), 2_500);
+    done = true;
+    assert.ok(turns >= 4, `${turns} turns`);
+    assert.equal((await ids({}, 100)).length, 10);
+  });
+
+  it('that came later than what was seen are left alone', async () => {
+    insert(5, 'malformed');
+    assert.equal(await letters.purge({ reason: 'malformed', upToId: 3 }), 3);
+    assert.equal(await letters.requestReplay({ upToId: 4 }), 1);
+    assert.deepEqual(await ids({}, 10), [5, 4]);
+  });
+});

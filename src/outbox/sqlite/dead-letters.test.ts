@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import type { AuditLine, DeadContent, NewDeadLetter } from '../outbox.ts';
+import {
+  countDeadLetters,
+  insertDeadLetter,
+  listDeadLetters,
+  purgeDeadLetters,
+  replayRequested,
+  requestReplay,
+  takeAudit,
+  writeAudit,
+} from './dead-letters.ts';
+import { openDatabase } from './schema.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
+
+const letter = (eventId: string, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
+  eventId,
+  topicArn: TOPIC,
+  reason: 'InvalidParameter',
+  detail: 'HTTP 400: Invalid parameter',
+  attempts: 3,
+  content: { kind: 'raw', event: null },
+  ...fields,
+});
+
+describe('dead letters', () => {
+  let folder: string;
+  let database: DatabaseSync;
+  let files = 0;
+  before(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'dead-letters-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  beforeEach(() => {
+    database = openDatabase(path.join(folder, `${++files}.db`), { create: true });
+    insertDeadLetter(database, letter('e1'), 1_001);
+    insertDeadLetter(database, letter('e2', { reason: 'malformed', topicArn: undefined, attempts: 0 }), 1_002);
+    insertDeadLetter(database, letter('e3', { topicArn: `${TOPIC}b` }), 1_003);
+    insertDeadLetter(database, letter('e4'), 1_004);
+  });
+
+  const listed = (filter = {}, limit = 100, after = 0) =>
+    listDeadLetters(database, filter, limit, after).map(({ eventId }) => eventId);
+
+  it('are listed whole, oldest first', () => {
+    const [first] = listDeadLetters(database, {}, 1);
+    assert.deepEqual(first, { ...letter('e1'), id: 1, diedAt: 1_001, replayRequested: false });
+    assert.equal(listDeadLetters(database, { ids: [2] }, 1)[0]?.topicArn, undefined);
+    assert.deepEqual(listed(), ['e1', 'e2', 'e3', 'e4']);
+  });
+
+  it('are listed in portions', () => {
+    assert.deepEqual(listed({}, 2), ['e1', 'e2']);
+    assert.deepEqual(listed({}, 2, 2), ['e3', 'e4']);
+    assert.deepEqual(listed({}, 2, 4), []);
+  });
+
+  for (const [what, filter, expected] of [
+    ['numbers', { ids: [4, 2, 99] }, ['e2', 'e4']],
+    ['no numbers at all', { ids: [] }, []],
+    ['reason', { reason: 'malformed' }, ['e2']],
+    ['topic', { topicArn: TOPIC }, ['e1', 'e4']],
+    ['all of it together', { ids: [1, 3], reason: 'InvalidParameter', topicArn: TOPIC }, ['e1']],
+    ["a reason that is no reason but somebody's SQL", { reason: "' OR 1=1 --" }, []],
+  ] as const)
+    it(`are chosen by ${what}`, () => {
+      assert.deepEqual(listed(filter), expected);
+      assert.equal(countDeadLetters(database, filter), expected.length);
+    });
+
+  it('keep what they hold, whatever that is', () => {
+    const contents: DeadContent[] = [
+      { kind: 'raw', event: ['\u0000', '\ud800', { deep: [null, 1.5, '👩‍👩‍👧‍👦'] }] },
+      { kind: 'event', event: { kind: 'presence', jid: 'a@b/c' } },
+      {
+        kind: 'notification',
+        notification: {
+          eventId: 'e',
+          topicArn: TOPIC,
+          orderKey: 'a@b',
+          at: 1,
+          message: '{"user_id":"a@b"}',
+          attributes: [{ name: 'n', type: 'Binary', value: 'AAE=' }],
+          bytes: 20,
+        },
+      },
+    ];
+    for (const content of contents) {
+      insertDeadLetter(database, letter('whole', { content, reason: 'kept' }), 2_000);
+      assert.deepEqual(listDeadLetters(database, { reason: 'kept' }, 10).at(-1)?.content, content);
+    }
+  });
+
+  it('are marked for replay and stay until the daemon has replaced them', async () => {
+    assert.deepEqual(replayRequested(database, 10), []);
+    assert.equal(await requestReplay(database, { reason: 'InvalidParameter' }), 3);
+    assert.deepEqual(
+      replayRequested(database, 2).map(({ eventId, replayRequested }) => [eventId, replayRequested]),
+      [
+        ['e1', true],
+        ['e3', true],
+      ],
+    );
+    assert.equal(countDeadLetters(database, {}), 4);
+  });
+
+  it('are deleted for good, and no number comes back', async () => {
+    assert.equal(await purgeDeadLetters(database, { ids: [1, 4] }), 2);
+    assert.deepEqual(listed(), ['e2', 'e3']);
+    assert.equal(await purgeDeadLetters(database, {}), 2);
+    assert.equal(await purgeDeadLetters(database, {}), 0);
+    insertDeadLetter(database, letter('e5'), 3_000);
+    assert.equal(listDeadLetters(database, {}, 1)[0]?.id, 5);
+  });
+
+  const audit = () => {
+    const lines: AuditLine[] = [];
+    takeAudit(database, (line) => lines.push(line));
+    return lines;
+  };
+
+  it('leave a line of what was done with them, which is taken once', () => {
+    const line = { at: 1, who: 'anna', action: 'purge', selection: { ids: [1, 2], reason: 'x' }, count: 2 } as const;
+    const begun: AuditLine = { ...line, at: 2, count: undefined, selection: {} };
+    for (const each of [line, begun]) writeAudit(database, each);
+    const failing = () => assert.fail('the log can not be written');
+    assert.throws(() => takeAudit(database, failing), /can not be written/);
+    assert.deepEqual(audit(), [line, begun]);
+    assert.deepEqual(audit(), []);
+  });
+
+  it('have room for such lines also in a file that is older than they are', () => {
+    database.exec('DROP TABLE audit');
+    database.close();
+    database = openDatabase(path.join(folder, `${files}.db`), { create: false });
+    assert.deepEqual(audit(), []);
+    assert.equal(countDeadLetters(database, {}), 4);
+  });
+});

@@ -1,0 +1,208 @@
+/**
+ * Dead letters in the SQLite file: what a person lists, replays and deletes. Works on any connection to the file, so the
+ * command line uses it beside a running daemon: a replay is a mark that the daemon sees and acts on.
+ */
+import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type {
+  AuditLine,
+  DeadLetter,
+  DeadLetterCount,
+  DeadLetterFilter,
+  DeadLetterSummary,
+  DeadLetters,
+  NewDeadLetter,
+} from '../outbox.ts';
+
+/** How many dead letters the daemon changes in one turn of its event loop, which events share. */
+const CHUNK = 1_000;
+
+interface Row {
+  id: number;
+  event_id: string;
+  topic_arn: string | null;
+  reason: string;
+  detail: string;
+  attempts: number;
+  died_at: number;
+  content: string;
+  replay: number;
+}
+
+export function insertDeadLetter(database: DatabaseSync, letter: NewDeadLetter, now: number): void {
+  const { eventId, topicArn, reason, detail, attempts, content } = letter;
+  database
+    .prepare(
+      'INSERT INTO dead_letter (event_id, topic_arn, reason, detail, attempts, died_at, content) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    )
+    .run(eventId, topicArn ?? null, reason, detail, attempts, now, JSON.stringify(content));
+}
+
+/** Dead letters that match, oldest first, from the one after `afterId` on, at most `limit`. */
+export function listDeadLetters(
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  limit: number,
+  afterId = 0,
+): DeadLetter[] {
+  const { where, values } = condition(filter);
+  const rows = database
+    .prepare(`SELECT * FROM dead_letter WHERE id > ? AND ${where} ORDER BY id LIMIT ?`)
+    .all(afterId, ...values, limit);
+  return rows.map((row) => toDeadLetter(row as unknown as Row));
+}
+
+/** How many match. */
+export function countDeadLetters(database: DatabaseSync, filter: DeadLetterFilter): number {
+  const { where, values } = condition(filter);
+  return Number(database.prepare(`SELECT count(*) AS n FROM dead_letter WHERE ${where}`).get(...values)?.n);
+}
+
+/** Told now and then how many a change has reached so far. */
+type OnProgress = (count: number) => void;
+
+/** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
+export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
+  inChunks(
+    database,
+    'UPDATE dead_letter SET replay = 1 WHERE id IN (SELECT id FROM dead_letter WHERE replay = 0 AND $where)',
+    filter,
+    onProgress,
+  );
+
+/** Deletes those that match, for good; answers how many. */
+export const purgeDeadLetters = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
+  inChunks(
+    database,
+    'DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE $where)',
+    filter,
+    onProgress,
+  );
+
+/** What takes long is done in many short transactions, so that a daemon on the same file can write in between. */
+async function inChunks(
+  database: DatabaseSync,
+  change: string,
+  filter: DeadLetterFilter,
+  onProgress?: OnProgress,
+): Promise<number> {
+  const { where, values } = condition(filter);
+  const statement = database.prepare(change.replace('$where', `${where} LIMIT ${CHUNK}`));
+  for (let sum = 0; ; await nextTurn()) {
+    const changes = Number(statement.run(...values).changes);
+    sum += changes;
+    onProgress?.(sum);
+    if (changes < CHUNK) return sum;
+  }
+}
+
+/** How many are marked for replay. */
+export function countReplaying(database: DatabaseSync): number {
+  return Number(database.prepare('SELECT count(*) AS n FROM dead_letter WHERE replay = 1').get()?.n);
+}
+
+/** Those marked for replay, oldest first, at most `limit`. */
+export function replayRequested(database: DatabaseSync, limit: number): DeadLetter[] {
+  const rows = database.prepare('SELECT * FROM dead_letter WHERE replay = 1 ORDER BY id LIMIT ?').all(limit);
+  return rows.map((row) => toDeadLetter(row as unknown as Row));
+}
+
+/** Dead letters on the daemon's own connection. */
+export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
+  list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
+  read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
+  counts: async () => countByReasonAndTopic(database),
+  requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
+  purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
+  takeAudit: async (take) => takeAudit(database, take),
+});
+
+/** Leaves a line for the daemon's log: the command line has none that anybody keeps. */
+export function writeAudit(database: DatabaseSync, { at, who, action, selection, count }: AuditLine): void {
+  database
+    .prepare('INSERT INTO audit (at, who, action, selection, count) VALUES (?, ?, ?, ?, ?)')
+    .run(at, who, action, JSON.stringify(selection), count ?? null);
+}
+
+/** How many lines are taken at a time. */
+const AUDIT_LINES = 100;
+
+/** Hands over the oldest lines that the command line left, and removes them from the file when that is done. */
+export function takeAudit(database: DatabaseSync, take: (line: AuditLine) => void): void {
+  const rows = database.prepare('SELECT * FROM audit ORDER BY id LIMIT ?').all(AUDIT_LINES) as unknown as AuditRow[];
+  for (const { at, who, action, selection, count } of rows)
+    take({ at, who, action, selection: JSON.parse(selection), count: count ?? undefined });
+  const last = rows.at(-1);
+  if (last) database.prepare('DELETE FROM audit WHERE id <= ?').run(last.id);
+}
+
+interface AuditRow {
+  id: number;
+  at: number;
+  who: string;
+  action: AuditLine['action'];
+  selection: string;
+  count: number | null;
+}
+
+function summarize(
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  limit: number,
+  beforeId = Number.MAX_SAFE_INTEGER,
+): DeadLetterSummary[] {
+  const { where, values } = condition(filter);
+  // The numbers first, which are all in an index: only the rows of one page are read.
+  const rows = database
+    .prepare(
+      `SELECT id, event_id, topic_arn, reason, detail, attempts, died_at, replay FROM dead_letter
+        WHERE id IN (SELECT id FROM dead_letter WHERE ${where} AND id < ? ORDER BY id DESC LIMIT ?) ORDER BY id DESC`,
+    )
+    .all(...values, beforeId, limit);
+  return rows.map((row) => toSummary(row as unknown as Row));
+}
+
+function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
+  const rows = database
+    .prepare(
+      `SELECT reason, topic_arn AS "topicArn", count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
+         FROM dead_letter GROUP BY reason, topic_arn ORDER BY reason, topic_arn`,
+    )
+    .all() as unknown as (Omit<DeadLetterCount, 'topicArn'> & { topicArn: string | null })[];
+  return rows.map((row) => ({ ...row, topicArn: row.topicArn ?? undefined }));
+}
+
+function condition({ ids, reason, topicArn, upToId }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
+  const parts = ['true'];
+  const values: SQLInputValue[] = [];
+  if (ids) {
+    parts.push('id IN (SELECT value FROM json_each(?))');
+    values.push(JSON.stringify(ids));
+  }
+  if (reason !== undefined) {
+    parts.push('reason = ?');
+    values.push(reason);
+  }
+  if (topicArn !== undefined) {
+    parts.push('topic_arn = ?');
+    values.push(topicArn);
+  }
+  if (upToId !== undefined) {
+    parts.push('id <= ?');
+    values.push(upToId);
+  }
+  return { where: parts.join(' AND '), values };
+}
+
+const toDeadLetter = (row: Row): DeadLetter => ({ ...toSummary(row), content: JSON.parse(row.content) });
+
+const toSummary = (row: Omit<Row, 'content'>): DeadLetterSummary => ({
+  id: row.id,
+  eventId: row.event_id,
+  topicArn: row.topic_arn ?? undefined,
+  reason: row.reason,
+  detail: row.detail,
+  attempts: row.attempts,
+  diedAt: row.died_at,
+  replayRequested: row.replay === 1,
+});

@@ -1,0 +1,232 @@
+/**
+ * Writes to the SQLite file, in groups.
+ *
+ * Maintained invariants:
+ * - All writes that came in one turn of the event loop share one transaction. An intake is told only when it is on disk;
+ *   a settlement when it is committed, which outlives the process. (A loss of power may undo the last ones: SNS gets
+ *   those notifications twice.)
+ * - A write that may fail is told of a fault at once and leaves nothing behind; one that must not (a settlement) is kept
+ *   until the disk takes it.
+ * - After a fault nothing new is taken before the reserve is whole again; settlements go on as soon as they can.
+ *
+ * SQLite would sync its log in every COMMIT (`synchronous=FULL`), and the event loop would stand still for as long as the
+ * disk takes. So it does not here (`NORMAL`: it syncs only around checkpoints), and the log is synced beside the loop;
+ * what is committed meanwhile shares the next sync.
+ */
+import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs';
+import type { DatabaseSync } from 'node:sqlite';
+import { PusherError } from '../../errors.ts';
+import type { Reserve } from './reserve.ts';
+import { describe } from './schema.ts';
+
+export interface Write {
+  /** Runs inside the transaction; again in another one if that fails. */
+  readonly apply: (now: number) => void;
+  /** Runs when it is on disk; without `failed`, when it is committed. */
+  readonly done: () => void;
+  /** Runs when it could not be written. Without it, the write is tried again until it is. */
+  readonly failed?: (error: PusherError) => void;
+}
+
+interface GroupCommitOptions {
+  readonly database: DatabaseSync;
+  readonly file: string;
+  readonly reserve: Reserve;
+  readonly now: () => number;
+  /** Runs before each transaction, after its writes, when it is committed, when it was undone, and after all `done`. */
+  readonly begin: () => void;
+  readonly end: () => void;
+  readonly committed: () => void;
+  readonly undone: () => void;
+  readonly finished: () => void;
+}
+
+/**
+ * How long settlements wait for more to share their transaction with, in milliseconds; a tap's commit takes them along at
+ * once. Nobody waits for a settlement but the slot that its request had.
+ */
+const COMPANY_MS = 5;
+/** After how long settlements are synced that no tap's commit took along, in milliseconds. */
+const SETTLED_SYNC_MS = 100;
+/** How long a disk that failed is left alone, in milliseconds. */
+const FAULT_PAUSE_MS = 1_000;
+
+export class GroupCommit {
+  readonly #options: GroupCommitOptions;
+  /** SQLite's log, to be synced. */
+  readonly #log: number;
+  #pending: Write[] = [];
+  /** Committed, and not on disk yet: those that the sync under way covers, and those after them. */
+  #syncing: readonly Write[] | undefined;
+  #unsynced: Write[] = [];
+  #lateSync: NodeJS.Timeout | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #recovery: NodeJS.Timeout | undefined;
+  #fault: PusherError | undefined;
+  /** Whether even settlements failed the last time. */
+  #stuck = false;
+  /** Whether a sync failed. Linux tells of that once: what it covered is lost, and the next sync succeeds all the same. */
+  #doubtful = false;
+
+  constructor(options: GroupCommitOptions) {
+    this.#options = options;
+    options.database.exec('PRAGMA synchronous = NORMAL');
+    this.#log = openSync(`${options.file}-wal`, 'r');
+    // What a killed run committed and did not sync any more counts as heard from now on.
+    fdatasyncSync(this.#log);
+    if (!options.reserve.restore()) this.#failed(diskFull(options.file));
+  }
+
+  /** Why nothing new is taken at the moment; undefined when it is. */
+  get fault(): PusherError | undefined {
+    return this.#fault;
+  }
+
+  /** Writes with the group that is being gathered; at once unless it can wait a little for company. */
+  add(write: Write, canWait = false): void {
+    if (this.#fault && write.failed) {
+      write.failed(this.#fault);
+      return;
+    }
+    this.#pending.push(write);
+    if (this.#stuck) return;
+    if (canWait) this.#timer ??= setTimeout(() => this.flush(), COMPANY_MS);
+    else this.#immediate ??= setImmediate(() => this.flush());
+  }
+
+  /** Writes what was gathered now. */
+  flush(): void {
+    clearImmediate(this.#immediate);
+    clearTimeout(this.#timer);
+    this.#immediate = this.#timer = undefined;
+    const writes = this.#pending;
+    if (writes.length === 0) return;
+    this.#pending = [];
+    const error = this.#transact(writes);
+    this.#stuck = error !== undefined;
+    if (!error) {
+      this.#tell(writes.filter(({ failed }) => !failed));
+      const intakes = writes.filter(({ failed }) => failed);
+      this.#unsynced.push(...intakes);
+      if (intakes.length > 0) this.#sync();
+      else this.#lateSync ??= setTimeout(() => this.#sync(), SETTLED_SYNC_MS).unref();
+      return;
+    }
+    this.#pending.unshift(...writes.filter(({ failed }) => !failed));
+    this.#failed(error);
+    for (const write of writes) write.failed?.(error);
+  }
+
+  /** Writes what was gathered, if it can, and ends all that would go on by itself. */
+  close(): void {
+    this.flush();
+    const writes = this.#takeUnsynced();
+    try {
+      if (this.#doubtful) throw this.#fault;
+      fdatasyncSync(this.#log);
+      this.#tell(writes);
+    } catch (error) {
+      for (const write of writes) write.failed?.(this.#faultOf(error));
+    }
+    clearTimeout(this.#recovery);
+    clearTimeout(this.#lateSync);
+    clearTimeout(this.#timer);
+    clearImmediate(this.#immediate);
+    this.#pending = [];
+    closeSync(this.#log);
+  }
+
+  /** Syncs the log, and tells those whose writes are on disk with that. */
+  #sync(): void {
+    if (this.#syncing || this.#doubtful) return;
+    clearTimeout(this.#lateSync);
+    this.#lateSync = undefined;
+    const writes = this.#unsynced;
+    this.#unsynced = [];
+    this.#syncing = writes;
+    fdatasync(this.#log, (error) => {
+      // A recovery or the close was faster.
+      if (this.#syncing !== writes) return;
+      this.#syncing = undefined;
+      if (error) {
+        // Committed all the same. They are told when the recovery has brought them into the database file.
+        this.#unsynced.unshift(...writes);
+        this.#doubtful = true;
+        this.#failed(this.#faultOf(error));
+        return;
+      }
+      this.#tell(writes);
+      if (this.#unsynced.length > 0) this.#sync();
+    });
+  }
+
+  #takeUnsynced(): readonly Write[] {
+    const writes = [...(this.#syncing ?? []), ...this.#unsynced];
+    this.#syncing = undefined;
+    this.#unsynced = [];
+    return writes;
+  }
+
+  #tell(writes: readonly Write[]): void {
+    if (writes.length === 0) return;
+    for (const write of writes) write.done();
+    this.#options.finished();
+  }
+
+  #transact(writes: readonly Write[]): PusherError | undefined {
+    const { database, now, begin, end, committed, undone } = this.#options;
+    begin();
+    try {
+      database.exec('BEGIN IMMEDIATE');
+      const time = now();
+      for (const write of writes) write.apply(time);
+      end();
+      database.exec('COMMIT');
+    } catch (error) {
+      if (database.isTransaction) database.exec('ROLLBACK');
+      undone();
+      return this.#faultOf(error);
+    }
+    // Committed: whatever happens from here on, it must not count as undone.
+    committed();
+    return undefined;
+  }
+
+  #faultOf(error: unknown): PusherError {
+    if (error instanceof PusherError) return error;
+    return new PusherError('OUTBOX_UNUSABLE', `outbox ${this.#options.file} ${describe(error)}`, error);
+  }
+
+  #failed(error: PusherError): void {
+    this.#fault = error;
+    this.#options.reserve.release();
+    this.#recovery ??= setTimeout(() => this.#recover());
+  }
+
+  /** Makes room in the log, writes the settlements that wait, and takes new events again when there is room for both. */
+  #recover(): void {
+    const { database, reserve } = this.#options;
+    try {
+      const emptied = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy === 0;
+      if (this.#doubtful && !emptied) throw new Error('another process reads it, so its log can not be emptied');
+      this.#doubtful = false;
+      // Shows whether the disk can be written at all.
+      database.exec(`PRAGMA user_version = ${userVersion(database)}`);
+      this.#stuck = false;
+      this.flush();
+      fdatasyncSync(this.#log);
+      this.#tell(this.#takeUnsynced());
+    } catch (error) {
+      this.#fault = this.#faultOf(error);
+      this.#stuck = true;
+    }
+    const mended = !this.#stuck && reserve.restore();
+    if (mended) this.#fault = undefined;
+    this.#recovery = mended ? undefined : setTimeout(() => this.#recover(), FAULT_PAUSE_MS);
+  }
+}
+
+const userVersion = (database: DatabaseSync): unknown => database.prepare('PRAGMA user_version').get()?.user_version;
+
+const diskFull = (file: string) => new PusherError('OUTBOX_UNUSABLE', `outbox ${file} can't grow: the disk is full`);

@@ -1,0 +1,183 @@
+/** The SQLite file of the embedded outbox: opening it, its tables, and the lock that keeps a second daemon out. */
+import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { messageOf, PusherError } from '../../errors.ts';
+
+// "xevp" in ASCII: tells our file from any other SQLite database (https://www.sqlite.org/pragma.html#pragma_application_id).
+const APPLICATION_ID = 0x78657670;
+const VERSION = 1;
+
+// AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
+// dead_letter_reason also lets them be counted without reading what they contain.
+// `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
+const TABLES = `
+  CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
+  CREATE TABLE notification (
+    seq INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    order_key TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    committed_at INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    attributes TEXT,
+    bytes INTEGER NOT NULL
+  );
+  CREATE TABLE source (
+    source TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    last INTEGER NOT NULL,
+    holes INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER NOT NULL DEFAULT 0,
+    heard_at INTEGER NOT NULL,
+    PRIMARY KEY (source, epoch)
+  ) WITHOUT ROWID;
+  CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id TEXT NOT NULL,
+    topic_arn TEXT,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    died_at INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    replay INTEGER NOT NULL DEFAULT 0
+  );
+  CREATE INDEX dead_letter_replay ON dead_letter (id) WHERE replay = 1;
+  CREATE INDEX dead_letter_reason ON dead_letter (reason, topic_arn, replay);
+`;
+
+// What other processes did with the file, until the daemon has logged it. Made at every open, for files that are older than it.
+const AUDIT = `
+  CREATE TABLE IF NOT EXISTS audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    action TEXT NOT NULL,
+    selection TEXT NOT NULL,
+    count INTEGER
+  );
+`;
+
+/**
+ * Opens the outbox file, making it (mode 0600) if there is none.
+ * @param options.create whether to make it when it is missing
+ * @throws PusherError OUTBOX_UNUSABLE that says what is wrong with the file
+ */
+export function openDatabase(file: string, options: { create: boolean }): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    prepareFile(file, options.create);
+    database = new DatabaseSync(file, { timeout: 5_000 });
+    // WAL and FULL: a commit is on disk when it returns, also at a loss of power (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
+    prepareTables(database, file);
+    return database;
+  } catch (error) {
+    database?.close();
+    throw faultOf(file, error);
+  }
+}
+
+/** Sees to it that there is a file, readable for its owner only. SQLite would give it the umask's mode; -wal and -shm follow the file's. */
+function prepareFile(file: string, create: boolean): void {
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
+  if (found) chmodSync(file, 0o600);
+  else if (create) closeSync(openSync(file, 'wx', 0o600));
+  else throw unusable(file, 'does not exist: the daemon makes it at its first start');
+}
+
+function prepareTables(database: DatabaseSync, file: string): void {
+  const version = pragma(database, 'user_version');
+  const application = pragma(database, 'application_id');
+  if (version === VERSION && application === APPLICATION_ID) {
+    database.exec(AUDIT);
+    return;
+  }
+  const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n;
+  if (application !== APPLICATION_ID && tables !== 0)
+    throw unusable(file, "is another program's SQLite database; set outbox.path to a file of its own");
+  if (version > VERSION)
+    throw unusable(file, `was written by a newer release (schema ${version}, this one knows ${VERSION}); run that one`);
+  database.exec(`BEGIN IMMEDIATE; ${TABLES} ${AUDIT}
+    PRAGMA user_version = ${VERSION}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT;`);
+}
+
+/** The value of a pragma that answers one number. */
+export function pragma(database: DatabaseSync, name: string): number {
+  const row = database.prepare(`PRAGMA ${name}`).get();
+  return Number(Object.values(row ?? {})[0]);
+}
+
+const unusable = (file: string, problem: string, cause?: unknown) =>
+  new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${problem}`, cause);
+
+/** Whatever was thrown while the outbox was in use, as the project's error. */
+export const faultOf = (file: string, error: unknown): PusherError =>
+  error instanceof PusherError ? error : unusable(file, describe(error), error);
+
+/** Whether it was raised for want of room on the disk. */
+export function isDiskFull(error: unknown): boolean {
+  const { errcode, code, cause } = error as { errcode?: number; code?: string; cause?: unknown };
+  return (
+    code === 'ENOSPC' ||
+    (errcode !== undefined && (errcode & 0xff) === 13) ||
+    (cause !== undefined && isDiskFull(cause))
+  );
+}
+
+/** What SQLite's or the system's error means for the person who has to mend it. */
+export function describe(error: unknown): string {
+  const { errcode, code } = error as { errcode?: number; code?: string };
+  // Primary result codes are the low byte (https://www.sqlite.org/rescode.html).
+  const primary = errcode === undefined ? undefined : errcode & 0xff;
+  if (primary === 11 || primary === 26)
+    return 'is damaged, or no SQLite database: move it away to start empty, or restore it from a backup';
+  if (isDiskFull(error)) return "can't grow: the disk is full";
+  if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return "can't be written: check the owner and mode of the file and its folder";
+  if (primary === 5) return 'is locked by another process';
+  return `can't be used: ${messageOf(error)}`;
+}
+
+/**
+ * Keeps a second daemon away from an outbox. The lock is SQLite's on a file of its own, held by an open transaction, so
+ * it goes with the process however that ends.
+ * @throws PusherError OUTBOX_LOCKED naming the process that has it, OUTBOX_UNUSABLE where no lock can be made
+ */
+export function lockOutbox(file: string): { release(): void } {
+  const folder = path.dirname(file);
+  if (!existsSync(folder)) throw unusable(file, `can't be made: there is no folder ${folder}`);
+  const lock = openLock(file);
+  try {
+    lock.exec('BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS owner (pid INTEGER); DELETE FROM owner;');
+    lock.prepare('INSERT INTO owner VALUES (?)').run(process.pid);
+    lock.exec('COMMIT; BEGIN IMMEDIATE');
+    return { release: () => lock.close() };
+  } catch (error) {
+    const owner = ownerOf(lock);
+    lock.close();
+    if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error), error);
+    const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
+    throw new PusherError('OUTBOX_LOCKED', message);
+  }
+}
+
+function openLock(file: string): DatabaseSync {
+  try {
+    return new DatabaseSync(`${file}.lock`, { timeout: 0 });
+  } catch (error) {
+    throw faultOf(file, error);
+  }
+}
+
+function ownerOf(lock: DatabaseSync): string {
+  try {
+    const pid = lock.prepare('SELECT pid FROM owner').get()?.pid;
+    return pid === undefined ? '' : ` (process ${pid})`;
+  } catch {
+    return ''; // It is just being written: the lock matters, the name is a courtesy.
+  }
+}

@@ -1,0 +1,547 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, it, mock } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { until } from '../../test/support/process.ts';
+import type { Notification } from '../notification/notification.ts';
+import { createMetrics } from '../ops/metrics.ts';
+import type { Outbox } from '../outbox/outbox.ts';
+import { listDeadLetters } from '../outbox/sqlite/dead-letters.ts';
+import { openDatabase } from '../outbox/sqlite/schema.ts';
+import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import type { BatchOutcome, SnsClient } from '../sns/client.ts';
+import type { Failure } from '../sns/verdict.ts';
+import { createPublisher, type Publisher, type PublisherOptions } from './publisher.ts';
+import { createRateLimit } from './rate.ts';
+
+const A = 'arn:aws:sns:eu-west-1:123456789012:a';
+const B = 'arn:aws:sns:eu-west-1:123456789012:b';
+
+const notification = (eventId: string, orderKey = eventId, topicArn = A, bytes = 10): Notification => ({
+  eventId,
+  topicArn,
+  orderKey,
+  at: 0,
+  message: `{"id":"${eventId}"}`,
+  attributes: [],
+  bytes,
+});
+
+const REFUSED: Failure = { kind: 'entry', code: 'InvalidParameter', message: 'no', senderFault: true };
+const BUSY: Failure = { kind: 'entry', code: 'InternalError', message: 'busy', senderFault: false };
+const DOWN: Failure = { kind: 'network', code: 'ECONNREFUSED', message: 'down' };
+const DENIED: Failure = { kind: 'request', status: 403, code: 'AuthorizationError', message: 'denied' };
+const THROTTLED: Failure = { kind: 'request', status: 400, code: 'Throttling', message: 'slow down' };
+const POISON: Failure = { kind: 'request', status: 400, code: 'InvalidParameter', message: 'poison' };
+
+/** What a scripted SNS answers to a batch; `undefined` for an entry: taken. */
+type Script = (
+  ids: string[],
+  topic: string,
+  request: number,
+) => Failure | (Failure | undefined)[] | Promise<Failure | (Failure | undefined)[]>;
+
+/** Takes every batch, after a while. */
+const takenAfter =
+  (wait: () => Promise<unknown>): Script =>
+  async () => {
+    await wait();
+    return [];
+  };
+
+describe('the publisher', () => {
+  let folder: string;
+  let outbox: Outbox;
+  let publisher: Publisher | undefined;
+  /** Every request, and what SNS has, in order. */
+  let requests: string[][];
+  let accepted: string[];
+  let underWay: number;
+  let mostUnderWay: number;
+
+  beforeEach(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'publisher-'));
+    outbox = openSqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
+    requests = [];
+    accepted = [];
+    underWay = mostUnderWay = 0;
+  });
+  afterEach(async () => {
+    await publisher?.stop(1_000);
+    publisher = undefined;
+    await outbox.close();
+    rmSync(folder, { recursive: true });
+    mock.timers.reset();
+  });
+
+  function scripted(script: Script): SnsClient {
+    return {
+      async publishBatch(topic, entries): Promise<BatchOutcome> {
+        const ids = entries.map(({ eventId }) => eventId);
+        requests.push(ids);
+        mostUnderWay = Math.max(mostUnderWay, ++underWay);
+        const answer = await script(ids, topic, requests.length);
+        underWay -= 1;
+        if (!Array.isArray(answer)) return { failure: answer };
+        ids.forEach((id, index) => {
+          if (!answer[index]) accepted.push(id);
+        });
+        return { entries: ids.map((_, index) => answer[index]) };
+      },
+      call: async () => ({ failure: DOWN }),
+      destroy: () => {},
+    };
+  }
+
+  function start(script: Script, options: Partial<PublisherOptions> = {}): Publisher {
+    publisher = createPublisher({
+      client: scripted(script),
+      outbox,
+      topics: [A, B],
+      poolSize: 100,
+      retryCount: 2,
+      retryBaseMs: 1,
+      exhausted: 'wait',
+      rate: createRateLimit(),
+      maxBytes: () => 262_144,
+      log: pino({ level: 'silent' }),
+      metrics: createMetrics(),
+      ...options,
+    });
+    publisher.start();
+    return publisher;
+  }
+
+  const commit = (...notifications: Notification[]) =>
+    outbox.commit({ position: undefined, notifications, deadLetters: [] });
+  const depth = () => outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
+  const empty = () => until('the outbox to be empty', () => depth() === 0);
+  const deadLetters = () => {
+    const database = openDatabase(path.join(folder, 'outbox.db'), { create: false });
+    const letters = listDeadLetters(database, {}, 1_000);
+    database.close();
+    return letters;
+  };
+
+  it('sends at once while there is a free slot, and packs what waits', async () => {
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    start(
+      takenAfter(() => hold),
+      { poolSize: 1 },
+    );
+    await commit(notification('1'));
+    await until('the first request', () => requests.length === 1);
+    for (let n = 2; n <= 14; n++) await commit(notification(String(n)));
+    letGo();
+    await empty();
+    assert.deepEqual(
+      requests.map((ids) => ids.length),
+      [1, 10, 3],
+    );
+  });
+
+  it('gathers for a moment while several requests are under way, so that batches are full', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    start(takenAfter(() => hold));
+    const sizes = () => requests.map((ids) => ids.length);
+    // Each goes out at once, as long as there are few.
+    for (let n = 1; n <= 4; n++) await commit(notification(String(n)));
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1]);
+    for (let n = 5; n <= 18; n++) await commit(notification(String(n)));
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1, 10]);
+    mock.timers.tick(2);
+    await turn();
+    assert.deepEqual(sizes(), [1, 1, 1, 1, 10, 4]);
+    mock.timers.reset();
+    letGo();
+    await empty();
+  });
+
+  it('never has more requests under way than its pool', async () => {
+    start(takenAfter(turn), { poolSize: 3 });
+    await commit(...Array.from({ length: 200 }, (_, n) => notification(String(n))));
+    await empty();
+    assert.equal(mostUnderWay, 3);
+  });
+
+  it('packs by bytes too', async () => {
+    start(() => [], { maxBytes: () => 100 });
+    await commit(...['a', 'b', 'c', 'd', 'e'].map((id) => notification(id, id, A, 40)));
+    await empty();
+    assert.deepEqual(requests, [['a', 'b'], ['c', 'd'], ['e']]);
+  });
+
+  it('sends one of a user at a time, in order, and one topic to a request', async () => {
+    start(takenAfter(turn));
+    await commit(
+      notification('a1', 'a'),
+      notification('a2', 'a'),
+      notification('b1', 'b'),
+      notification('a3', 'a'),
+      notification('t1', 'a', B),
+    );
+    await empty();
+    assert.deepEqual(
+      accepted.filter((id) => id.startsWith('a')),
+      ['a1', 'a2', 'a3'],
+    );
+    for (const ids of requests) assert.ok(ids.length === 1 || !ids.includes('t1'));
+  });
+
+  it('tries only the failed entries of a batch again, before what comes behind them', async () => {
+    start((ids, _, request) => ids.map((id) => (id === 'b1' && request === 1 ? BUSY : undefined)));
+    await commit(notification('a1', 'a'), notification('b1', 'b'), notification('b2', 'b'));
+    await empty();
+    assert.deepEqual(requests[0], ['a1', 'b1']);
+    assert.deepEqual(accepted.toSorted(), ['a1', 'b1', 'b2']);
+    assert.ok(accepted.indexOf('b1') < accepted.indexOf('b2'));
+    assert.equal(requests.flat().filter((id) => id === 'a1').length, 1);
+  });
+
+  it('lets the topic wait when the retries are used up, and drops nothing', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let up = false;
+    const running = start(() => (up ? [] : DOWN), { retryBaseMs: 0 });
+    await commit(notification('1'), notification('other', 'other', B));
+    /** Lets all that is due happen, the outbox's group commit included; takes 50 ms of the mocked time. */
+    const settle = async () => {
+      for (let n = 0; n < 50; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    const untilPauseEnds = () => (running.topics()[0]?.pause?.until ?? 0) - Date.now();
+    await settle();
+    // The first try and two retries, for each topic.
+    assert.equal(requests.length, 6);
+    const paused = running.topics().map(({ pause }) => pause);
+    assert.deepEqual(
+      paused.map((pause) => [pause?.reason, (pause?.until ?? 0) - (pause?.began ?? 0)]),
+      [
+        ['ECONNREFUSED', 1_000],
+        ['ECONNREFUSED', 1_000],
+      ],
+    );
+    mock.timers.tick(untilPauseEnds() - 60);
+    await settle();
+    assert.equal(requests.length, 6);
+    mock.timers.tick(10);
+    await settle();
+    // One request to see, for each topic; then twice the pause.
+    assert.equal(requests.length, 8);
+    const again = running.topics()[0]?.pause;
+    assert.equal((again?.until ?? 0) - (again?.began ?? 0), 2_000);
+    assert.equal(again?.since, paused[0]?.since);
+    up = true;
+    mock.timers.tick(untilPauseEnds());
+    await settle();
+    assert.deepEqual(accepted.toSorted(), ['1', 'other']);
+    assert.deepEqual(
+      running.topics().map(({ pause }) => pause),
+      [undefined, undefined],
+    );
+    assert.equal(depth(), 0);
+  });
+
+  it('ends a pause when its time is over, also when the clock is late or was set back', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let behind = 0;
+    let up = false;
+    start(() => (up ? [] : DENIED), { now: () => Date.now() - behind });
+    await commit(notification('1'));
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(50);
+    assert.equal(requests.length, 1);
+    up = true;
+    behind = 3_600_000;
+    await pass(1_050);
+    assert.deepEqual(accepted, ['1']);
+    assert.equal(depth(), 0);
+  });
+
+  it('tries a paused topic before its time when told to, and only such a one', async () => {
+    mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
+    let up = false;
+    const running = start(() => (up ? [] : DENIED));
+    await commit(notification('1'));
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(50);
+    const since = running.topics()[0]?.pause?.since;
+    assert.equal(running.tryNow(A), true);
+    await pass(50);
+    assert.equal(requests.length, 2, 'tried once more, and paused again');
+    assert.equal(running.topics()[0]?.pause?.since, since, 'as it was before');
+    up = true;
+    assert.equal(running.tryNow(A), true);
+    await pass(50);
+    assert.deepEqual(accepted, ['1']);
+    assert.deepEqual([running.tryNow(A), running.tryNow(B), running.tryNow('none')], [false, false, false]);
+  });
+
+  it('lets a notification that SNS fails for wait by itself while it takes others', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const running = start((ids) => ids.map((id) => (id === 'bad' ? BUSY : undefined)), { retryBaseMs: 0 });
+    await commit(notification('bad'), ...Array.from({ length: 500 }, (_, n) => notification(`o${n}`, `k${n % 50}`)));
+    const tries = () => requests.filter((ids) => ids.includes('bad')).length;
+    const pass = async (ms: number) => {
+      for (let n = 0; n < ms; n++) {
+        mock.timers.tick(1);
+        await turn();
+      }
+    };
+    await pass(300);
+    assert.equal(accepted.length, 500);
+    assert.equal(tries(), 3);
+    assert.equal(running.topics()[0]?.pause, undefined);
+    await pass(1_000);
+    assert.equal(tries(), 4);
+    assert.equal(depth(), 1);
+  });
+
+  it('serves another topic when it is told to', async () => {
+    const running = start(() => []);
+    const other = `${A}-renamed`;
+    await commit(notification('before', 'x', other));
+    running.serve(other);
+    await commit(notification('after', 'x', other));
+    await empty();
+    assert.deepEqual(accepted, ['before', 'after']);
+  });
+
+  it('gives up after the retries where it is told to', async () => {
+    start(() => DOWN, { exhausted: 'dead-letter' });
+    await commit(notification('1'));
+    await empty();
+    assert.equal(requests.length, 3);
+    const [letter] = deadLetters();
+    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topicArn], ['ECONNREFUSED', 3, A]);
+  });
+
+  it('pauses a topic that a person has to mend, and no other', async () => {
+    const running = start((_, topic) => (topic === A ? DENIED : []));
+    await commit(notification('a1', 'a'), ...Array.from({ length: 30 }, (_, n) => notification(`b${n}`, `b${n}`, B)));
+    await until('the other topic to be empty', () => depth() === 1);
+    const [a, b] = running.topics();
+    assert.equal(a?.pause?.reason, 'AuthorizationError');
+    assert.match(a?.pause?.advice ?? '', /sns:Publish/);
+    assert.equal(b?.pause, undefined);
+    assert.equal(requests.filter((ids) => ids.includes('a1')).length, 1);
+  });
+
+  it('makes dead letters of what SNS will never take, with its words', async () => {
+    start((ids) => ids.map((id) => (id === '2' ? REFUSED : undefined)));
+    await commit(notification('1'), notification('2'), notification('3'));
+    await empty();
+    assert.deepEqual(accepted, ['1', '3']);
+    const [letter, ...more] = deadLetters();
+    assert.deepEqual(more, []);
+    assert.deepEqual(
+      [letter?.eventId, letter?.reason, letter?.detail, letter?.attempts],
+      ['2', 'InvalidParameter', 'no', 1],
+    );
+    assert.deepEqual(letter?.content, { kind: 'notification', notification: notification('2') });
+  });
+
+  it('finds the culprit of a request that was refused as a whole', async () => {
+    /** At each request: what SNS has, and what is still to be settled. */
+    const states: [number, number][] = [];
+    const answer: Script = (ids) => {
+      states.push([accepted.length, depth()]);
+      return ids.includes('7') ? POISON : [];
+    };
+    start(answer, { poolSize: 1 });
+    await commit(...Array.from({ length: 10 }, (_, n) => notification(String(n))));
+    await empty();
+    assert.equal(accepted.length, 9);
+    // What SNS took of a half is settled before the next one is sent, so that a kill in between doesn't send it again.
+    assert.ok(states.length > 3);
+    for (const [taken, depth] of states) assert.ok(depth + taken <= 10, JSON.stringify(states));
+    assert.deepEqual(
+      deadLetters().map(({ eventId }) => eventId),
+      ['7'],
+    );
+    assert.ok(requests.length <= 9);
+  });
+
+  it('lowers the rate when SNS throttles, and does not count that against a notification', async () => {
+    const rate = createRateLimit();
+    let throttles = 5;
+    start(() => (throttles-- > 0 ? THROTTLED : []), { rate, exhausted: 'dead-letter' });
+    await commit(notification('1'));
+    await empty();
+    assert.deepEqual(accepted, ['1']);
+    assert.ok(rate.rate() < 100);
+  });
+
+  it('lets requests under way end at a stop, and leaves the rest in the outbox', async () => {
+    const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
+    const running = start(
+      takenAfter(() => hold),
+      { poolSize: 1 },
+    );
+    await commit(...Array.from({ length: 25 }, (_, n) => notification(String(n))));
+    await until('a request', () => requests.length === 1);
+    const stopped = running.stop(60_000);
+    letGo();
+    await stopped;
+    assert.equal(requests.length, 1);
+    assert.equal(depth(), 15);
+  });
+
+  it('reads again when the disk fails to be read, and takes nothing any more once it has stopped', async () => {
+    let failures = 2;
+    const flaky: Outbox = Object.create(outbox, {
+      take: {
+        value: async (topic: string, limit: number) => {
+          if (failures-- > 0) throw new Error('disk I/O error');
+          await turn();
+          return outbox.take(topic, limit);
+        },
+      },
+      onCommitted: { value: outbox.onCommitted.bind(outbox) },
+      settle: { value: outbox.settle.bind(outbox) },
+    });
+    const running = start(() => [], { outbox: flaky });
+    await commit(notification('1'));
+    await empty();
+    assert.deepEqual(accepted, ['1']);
+    await commit(notification('2'));
+    await running.stop(1_000);
+    outbox.rewind();
+    const left = await outbox.take(A, 10);
+    assert.deepEqual(
+      left.map(({ eventId }) => eventId),
+      accepted.includes('2') ? [] : ['2'],
+    );
+  });
+
+  it('does not wait for ever at a stop', async () => {
+    const running = start(() => new Promise<never>(() => {}));
+    await commit(notification('1'));
+    await until('a request', () => requests.length === 1);
+    await running.stop(20);
+    assert.equal(depth(), 1);
+  });
+
+  it('sends a long lane in order without holding up the others', async () => {
+    start(takenAfter(turn));
+    const room = Array.from({ length: 3_000 }, (_, n) => notification(`r${n}`, 'room'));
+    const others = Array.from({ length: 100 }, (_, n) => notification(`o${n}`));
+    await commit(...room, ...others);
+    await empty();
+    assert.deepEqual(
+      accepted.filter((id) => id.startsWith('r')),
+      room.map(({ eventId }) => eventId),
+    );
+    const lastOther = accepted.findLastIndex((id) => id.startsWith('o'));
+    assert.ok(lastOther < 1_000, `the last of the others came as number ${lastOther}`);
+  });
+
+  it('packs what fits, and takes everything in order of each key, whatever SNS answers (property)', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const MAX_BYTES = 1_000;
+    const POOL = 4;
+    /** What becomes of a request; `lost`: SNS takes it, and its answer never comes. */
+    const whole = fc.constantFrom(...['fine', 'fine', 'fine', 'down', 'lost', 'denied', 'throttled', 'poison']);
+    const single = fc.constantFrom(...['taken', 'taken', 'taken', 'busy', 'dead']);
+    const row = fc.record({
+      key: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm'),
+      topicArn: fc.constantFrom(A, A, B),
+      bytes: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 100, max: 1_200 })),
+    });
+    let run = 0;
+    const scenario = async (
+      rows: { key: string; topicArn: string; bytes: number }[],
+      outcomes: Iterator<[string, string[]]>,
+    ) => {
+      run += 1;
+      const all = rows.map(({ key, topicArn, bytes }, n) => notification(`${run}.${n}`, key, topicArn, bytes));
+      /** Each event when SNS first took or refused it. */
+      const done = new Set<string>();
+      const busy = new Set<string>();
+      let time = 0;
+      let requestsUnderWay = 0;
+      const publishBatch: SnsClient['publishBatch'] = async (topic, entries) => {
+        const [request, singles] = outcomes.next().value as [string, string[]];
+        const lanes = entries.map(({ topicArn, orderKey }) => `${topicArn} ${orderKey}`);
+        assert.ok(entries.length <= 10 && entries.length > 0);
+        assert.ok(entries.length === 1 || entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_BYTES);
+        assert.deepEqual([...new Set(entries.map(({ topicArn }) => topicArn))], [topic]);
+        assert.equal(new Set([...lanes, ...busy]).size, lanes.length + busy.size, 'one of each key at a time');
+        assert.ok(++requestsUnderWay <= POOL);
+        for (const lane of lanes) busy.add(lane);
+        await turn();
+        for (const lane of lanes) busy.delete(lane);
+        requestsUnderWay -= 1;
+        const finish = ({ eventId }: Notification) => done.add(eventId);
+        if (request === 'down') return { failure: DOWN };
+        if (request === 'denied') return { failure: DENIED };
+        if (request === 'throttled') return { failure: THROTTLED };
+        if (request === 'lost') {
+          entries.forEach(finish);
+          return { failure: DOWN };
+        }
+        if (request === 'poison') {
+          if (entries.length === 1) entries.forEach(finish);
+          return { failure: POISON };
+        }
+        const failures = entries.map((entry, index) => {
+          if (singles[index] !== 'busy') finish(entry);
+          return singles[index] === 'busy' ? BUSY : singles[index] === 'dead' ? REFUSED : undefined;
+        });
+        accepted.push(...entries.filter((_, index) => !failures[index]).map(({ eventId }) => eventId));
+        return { entries: failures };
+      };
+      accepted = [];
+      const running = start(() => [], {
+        client: { publishBatch },
+        poolSize: POOL,
+        maxBytes: () => MAX_BYTES,
+        retryBaseMs: 0,
+        rate: createRateLimit({ now: () => time }),
+      });
+      for (let n = 0; n < all.length; n += 7) {
+        void commit(...all.slice(n, n + 7));
+        await turn();
+      }
+      for (let turns = 0; depth() > 0 || turns < 20; turns++) {
+        assert.ok(turns < 100_000, 'it goes on');
+        mock.timers.tick(20);
+        time += 20;
+        await turn();
+      }
+      await running.stop(1_000);
+      const died = deadLetters().flatMap(({ eventId }) => (eventId.startsWith(`${run}.`) ? [eventId] : []));
+      // Those that SNS said it took, and the dead letters: each event is one of them, and none is both or twice.
+      assert.deepEqual([...accepted, ...died].toSorted(), all.map(({ eventId }) => eventId).toSorted());
+      const laneOf = new Map(all.map(({ eventId, topicArn, orderKey }) => [eventId, `${topicArn} ${orderKey}`]));
+      for (const lane of new Set(laneOf.values()))
+        assert.deepEqual(
+          [...done].filter((id) => laneOf.get(id) === lane),
+          [...laneOf].flatMap(([id, name]) => (name === lane ? [id] : [])),
+        );
+    };
+    const outcome = fc.tuple(whole, fc.array(single, { minLength: 10, maxLength: 10 }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 150 }), fc.infiniteStream(outcome), scenario),
+      { numRuns: 60 },
+    );
+  });
+});

@@ -1,0 +1,455 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pino from 'pino';
+import { makeCertificate } from '../../../test/support/certificate.ts';
+import { until } from '../../../test/support/process.ts';
+import type { HttpTapOptions } from '../../config/options.ts';
+import { PusherError } from '../../errors.ts';
+import type { Receipt, TapBatch } from '../tap.ts';
+import { createHttpTap, type HttpTap } from './http.ts';
+import { MAX_BATCH_BYTES } from './payload.ts';
+
+const SECRET = 'a-secret-of-some-length';
+const BATCH = { source: 's', epoch: 'x', first_seq: 1, events: [{ kind: 'presence' }, null] };
+
+interface Answer {
+  readonly status: number;
+  readonly retryAfter: string | null;
+  readonly json: { error?: { code: string; message: string } } & Partial<Receipt>;
+}
+
+describe('HTTP tap', () => {
+  let folder: string;
+  let tap: HttpTap | undefined;
+  let url: string;
+  let batches: TapBatch[];
+  let logged: string[];
+  let receive: (batch: TapBatch) => Promise<Receipt>;
+
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'tap-'));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+  afterEach(() => tap?.close());
+
+  const start = async (options: Partial<HttpTapOptions> = {}, closeGraceMs?: number): Promise<void> => {
+    batches = [];
+    logged = [];
+    receive = async ({ events }) => ({ accepted: events.length, duplicates: 0, rejected: [] });
+    tap = createHttpTap({
+      options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, ...options },
+      folder,
+      receive: (batch) => {
+        batches.push(batch);
+        return receive(batch);
+      },
+      log: pino({ level: 'debug' }, { write: (line: string) => logged.push(line) }),
+      ...(closeGraceMs !== undefined && { closeGraceMs }),
+    });
+    url = await tap.listen();
+  };
+
+  const post = async (body: unknown, headers: Record<string, string> = {}, to = url): Promise<Answer> => {
+    const response = await fetch(to, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+    });
+    const json = (await response.json()) as Answer['json'];
+    return { status: response.status, retryAfter: response.headers.get('retry-after'), json };
+  };
+  const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
+
+  it('hands a batch over as it came, and answers what became of it', async () => {
+    await start();
+    receive = async () => ({ accepted: 1, duplicates: 0, rejected: [{ index: 1, reason: 'should be an object' }] });
+    assert.deepEqual(await post(BATCH), {
+      status: 200,
+      retryAfter: null,
+      json: { accepted: 1, duplicates: 0, rejected: [{ index: 1, reason: 'should be an object' }] },
+    });
+    await post({ source: 't', events: [] });
+    assert.deepEqual(batches, [
+      { tap: 'http', source: 's', numbering: { epoch: 'x', first: 1 }, events: BATCH.events, traceparent: undefined },
+      { tap: 'http', source: 't', numbering: undefined, events: [], traceparent: undefined },
+    ]);
+  });
+
+  it('answers only when the batch is taken', async () => {
+    await start();
+    const { promise, resolve } = Promise.withResolvers<Receipt>();
+    receive = () => promise;
+    let answered = false;
+    const posting = post(BATCH).then((answer) => {
+      answered = true;
+      return answer;
+    });
+    while (batches.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(answered, false);
+    resolve({ accepted: 2, duplicates: 0, rejected: [] });
+    assert.equal((await posting).status, 200);
+  });
+
+  describe('with a secret', () => {
+    it('takes who sends it', async () => {
+      await start({ secret: SECRET });
+      assert.equal((await post(BATCH, bearer(SECRET))).status, 200);
+    });
+
+    // Of every length and similarity: a comparison in constant time that compares the texts themselves would throw.
+    for (const [what, headers] of [
+      ['none', {}],
+      ['an empty one', bearer('')],
+      ['its beginning', bearer(SECRET.slice(0, -1))],
+      ['more than it', bearer(`${SECRET}x`)],
+      ['one of the same length', bearer(SECRET.replace('a', 'b'))],
+      ['it in capitals', bearer(SECRET.toUpperCase())],
+      ['one that is much longer', bearer('x'.repeat(10_000))],
+      ['it without a scheme', { authorization: SECRET }],
+      ['it with another scheme', { authorization: `Basic ${SECRET}` }],
+    ] as const)
+      it(`answers 401 to ${what}, and says so in the log`, async () => {
+        await start({ secret: SECRET });
+        const { status, json } = await post(BATCH, headers);
+        assert.equal(status, 401);
+        assert.deepEqual(json.error, {
+          code: 'unauthorized',
+          message: 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"',
+        });
+        assert.deepEqual(batches, []);
+        assert.equal(logged.length, 1);
+        assert.match(String(logged[0]), /"level":50.*tap request refused: no or a wrong secret/);
+        assert.doesNotMatch(String(logged[0]), new RegExp(SECRET, 'i'));
+      });
+
+    it('is asked for before anything is read', async () => {
+      await start({ secret: SECRET });
+      assert.equal((await post('not JSON')).status, 401);
+      assert.equal((await post(BATCH, {}, url.replace('/v1/events', '/other'))).status, 401);
+    });
+  });
+
+  describe('answers 400 to', () => {
+    for (const [what, body] of [
+      ['an empty body', ''],
+      ['a text', 'events'],
+      ['half a batch', JSON.stringify(BATCH).slice(0, -5)],
+      ['a raw NUL in a string', JSON.stringify(BATCH).replace('presence', 'pre\u0000sence')],
+      ['two batches', `${JSON.stringify(BATCH)}${JSON.stringify(BATCH)}`],
+    ] as const)
+      it(`${what}: not JSON`, async () => {
+        await start();
+        const { status, json } = await post(body);
+        assert.equal(status, 400);
+        assert.equal(json.error?.code, 'not_json');
+        assert.match(String(json.error?.message), /^the body should be JSON with Content-Type application\/json: FST_/);
+        assert.deepEqual(batches, []);
+      });
+
+    it('another content type', async () => {
+      await start();
+      const { status, json } = await post(JSON.stringify(BATCH), { 'content-type': 'text/xml' });
+      assert.deepEqual([status, json.error?.code], [400, 'not_json']);
+    });
+
+    for (const [what, body, message] of [
+      [
+        'a batch without a source',
+        { ...BATCH, source: undefined },
+        'source: should be the name of the sending server node',
+      ],
+      ['a batch without events', { ...BATCH, events: undefined }, 'events: should be a list of events'],
+      ['an epoch without numbers', { ...BATCH, first_seq: undefined }, 'epoch and first_seq go together'],
+      ['a wrong number', { ...BATCH, first_seq: 0 }, 'first_seq: should be 1 or more'],
+    ] as const)
+      it(what, async () => {
+        await start();
+        const { status, json } = await post(body);
+        assert.deepEqual([status, json.error], [400, { code: 'malformed_batch', message }]);
+        assert.match(String(logged[0]), /"level":50.*batch refused: not of the form of the tap protocol/);
+      });
+
+    it('JSON that is no object', async () => {
+      await start();
+      for (const body of ['null', '[]', '5', '"text"']) assert.equal((await post(body)).status, 400, body);
+    });
+  });
+
+  describe('hands on, for the event alone to be refused,', () => {
+    for (const [what, written, read] of [
+      ['an escaped NUL', '\\u0000', '\u0000'],
+      ['an escaped lone surrogate', '\\ud800', '\ud800'],
+    ] as const)
+      it(what, async () => {
+        await start();
+        const { status } = await post(JSON.stringify(BATCH).replace('presence', written));
+        assert.equal(status, 200);
+        assert.deepEqual(batches[0]?.events[0], { kind: read });
+      });
+
+    it('a key __proto__, which does nothing', async () => {
+      await start();
+      const { status } = await post(
+        '{"source":"s","events":[{"__proto__":{"kind":"x"},"constructor":{"prototype":1}}]}',
+      );
+      assert.equal(status, 200);
+      assert.equal(({} as { kind?: string }).kind, undefined);
+    });
+  });
+
+  describe('answers 413 to', () => {
+    const TOO_LARGE = 'too_large';
+
+    it('more than 1,000 events, and takes 1,000', async () => {
+      await start();
+      assert.equal((await post({ source: 's', events: new Array(1_000).fill({}) })).status, 200);
+      for (const count of [1_001, 10_000]) {
+        const { status, json } = await post({ source: 's', events: new Array(count).fill({}) });
+        assert.equal(status, 413);
+        assert.deepEqual(json.error, {
+          code: TOO_LARGE,
+          message: `a batch has at most 1000 events, this one has ${count}`,
+        });
+      }
+      assert.equal(batches.length, 1);
+    });
+
+    it('more than 4 MiB, and takes 4 MiB', async () => {
+      await start();
+      const fill = (bytes: number) => {
+        const empty = JSON.stringify({ source: 's', events: [{ body: '' }] });
+        return JSON.stringify({ source: 's', events: [{ body: 'x'.repeat(bytes - empty.length) }] });
+      };
+      assert.equal((await post(fill(MAX_BATCH_BYTES))).status, 200);
+      const { status, json } = await post(fill(MAX_BATCH_BYTES + 1));
+      assert.equal(status, 413);
+      assert.deepEqual(json.error, {
+        code: TOO_LARGE,
+        message: `a batch has at most ${MAX_BATCH_BYTES} bytes and 1000 events`,
+      });
+      assert.equal(batches.length, 1);
+    });
+
+    it('more than 4 MiB of which it is not told the length', async () => {
+      await start();
+      const status = await new Promise<number | undefined>((resolve, reject) => {
+        const request = http.request(url, { method: 'POST', headers: { 'content-type': 'application/json' } });
+        request.once('response', (response) => {
+          resolve(response.statusCode);
+          request.destroy();
+        });
+        // Writing on after the answer fails; the answer is what counts.
+        request.once('error', (error) => setTimeout(reject, 1_000, error).unref());
+        const part = Buffer.alloc(65_536, ' ');
+        for (let sent = 0; sent <= MAX_BATCH_BYTES; sent += part.length) request.write(part);
+        request.end();
+      });
+      assert.equal(status, 413);
+    });
+  });
+
+  it('takes characters that arrive in pieces', async () => {
+    await start();
+    const bytes = Buffer.from(JSON.stringify({ source: 's', events: [{ body: 'Grüße 👩‍👩‍👧‍👦' }] }));
+    await new Promise<void>((resolve, reject) => {
+      const headers = { 'content-type': 'application/json', 'content-length': bytes.length };
+      const request = http.request(url, { method: 'POST', headers }, (response) => {
+        response.resume().once('end', resolve);
+      });
+      request.once('error', reject);
+      const next = (at: number): void => {
+        if (at === bytes.length) request.end();
+        else request.write(bytes.subarray(at, at + 1), () => setImmediate(next, at + 1));
+      };
+      next(0);
+    });
+    assert.deepEqual(batches[0]?.events, [{ body: 'Grüße 👩‍👩‍👧‍👦' }]);
+  });
+
+  describe('answers 503 with Retry-After', () => {
+    for (const code of ['OUTBOX_FULL', 'OUTBOX_UNUSABLE', 'OUTBOX_CLOSED'] as const)
+      it(`when the batch can not be kept: ${code}`, async () => {
+        await start();
+        receive = () => Promise.reject(new PusherError(code, 'outbox x is y'));
+        const { status, retryAfter, json } = await post(BATCH);
+        assert.deepEqual([status, retryAfter], [503, '2']);
+        assert.deepEqual(json.error, { code: code.toLowerCase(), message: 'outbox x is y' });
+        assert.match(String(logged[0]), /"level":40.*batch put off: the adapter keeps it and tries again/);
+      });
+
+    it('when the daemon stops, also on a connection that is open; what was received before is answered', async () => {
+      await start();
+      const { promise, resolve } = Promise.withResolvers<Receipt>();
+      receive = () => promise;
+      const { hostname, port, pathname } = new URL(url);
+      const body = JSON.stringify(BATCH);
+      const request = `POST ${pathname} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+      const socket = net.connect(Number(port), hostname);
+      let answers = '';
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        answers += text;
+      });
+      socket.write(request);
+      await until('the first request', () => batches.length === 1);
+      const closed = tap?.close();
+      // Behind the one that is under way, so on a connection that can't be closed yet.
+      socket.write(request);
+      const ended = once(socket, 'close');
+      // Time for it to be read; were it not, it would not be taken either.
+      await sleep(50);
+      resolve({ accepted: 2, duplicates: 0, rejected: [] });
+      await closed;
+      socket.end();
+      await ended;
+      assert.match(answers, /^HTTP\/1\.1 200 /);
+      assert.equal(batches.length, 1);
+      const [, second] = answers.split('HTTP/1.1 ').slice(1);
+      if (second !== undefined) assert.match(second, /^503 .*retry-after: 2\r\n/is);
+    });
+  });
+
+  it('closes though a request never arrives whole', async () => {
+    await start({}, 20);
+    const { hostname, port, pathname } = new URL(url);
+    const socket = net.connect(Number(port), hostname);
+    // Cut off; how is of no matter.
+    socket.on('error', () => {});
+    const ended = once(socket, 'close');
+    const head = `POST ${pathname} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue`;
+    socket.write(`${head}\r\nContent-Length: 100\r\n\r\n{"so`);
+    // "100 Continue": the request is in hand.
+    await once(socket, 'data');
+    await tap?.close();
+    await ended;
+    assert.deepEqual(batches, []);
+  });
+
+  describe('without a secret', () => {
+    /** Posts with any Host, which fetch does not let one choose. */
+    const postAs = (headers: Record<string, string>) =>
+      new Promise<{ status: number | undefined; code?: string }>((resolve, reject) => {
+        const request = http.request(url, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', ...headers },
+        });
+        request.once('error', reject).once('response', async (response) => {
+          const text = (await response.toArray()).join('');
+          resolve({ status: response.statusCode, code: JSON.parse(text).error?.code });
+        });
+        request.end(JSON.stringify(BATCH));
+      });
+
+    for (const host of ['localhost', 'LOCALHOST:5281', '127.0.0.1', '127.0.0.1:80', '[::1]', '[::1]:5281'])
+      it(`serves ${host}`, async () => {
+        await start();
+        assert.equal((await postAs({ host })).status, 200);
+      });
+
+    for (const headers of [
+      { host: 'attacker.example' },
+      { host: 'attacker.example:5281' },
+      { host: '127.0.0.1.attacker.example' },
+      { host: 'localhost:80@attacker.example' },
+      { host: 'localhost', origin: 'http://localhost' },
+      { host: 'localhost', origin: 'null' },
+    ] as Record<string, string>[])
+      it(`answers 403 to what a web page can send: ${JSON.stringify(headers)}`, async () => {
+        await start();
+        assert.deepEqual(await postAs(headers), { status: 403, code: 'foreign' });
+        assert.deepEqual(batches, []);
+        assert.match(String(logged[0]), /"level":50.*no web page may be behind it/);
+      });
+
+    it('with one, any Host is served: a page does not have it', async () => {
+      await start({ secret: SECRET });
+      assert.equal((await postAs({ host: 'pusher.example', ...bearer(SECRET) })).status, 200);
+    });
+  });
+
+  it('closes the connection of who has no secret', async () => {
+    await start({ secret: SECRET });
+    const response = await fetch(url, { method: 'POST', body: '{}' });
+    assert.deepEqual([response.status, response.headers.get('connection')], [401, 'close']);
+    await response.text();
+  });
+
+  it('answers 500 to its own faults, and tells only the log what they are', async () => {
+    await start();
+    receive = () => Promise.reject(new Error('a detail'));
+    const { status, json } = await post(BATCH);
+    assert.equal(status, 500);
+    assert.deepEqual(json.error, { code: 'internal', message: 'the daemon failed; its log says why' });
+    assert.match(String(logged[0]), /"level":50.*a detail/);
+  });
+
+  it('says where it is to who asks elsewhere', async () => {
+    await start();
+    for (const where of ['/', '/v1/event', '/v2/events'])
+      assert.deepEqual(await post(BATCH, {}, url.replace('/v1/events', where)), {
+        status: 404,
+        retryAfter: null,
+        json: { error: { code: 'not_found', message: 'the tap is at POST /v1/events' } },
+      });
+    assert.equal((await fetch(url)).status, 404);
+  });
+
+  it('says which address it can not listen on', async () => {
+    await start();
+    const port = Number(new URL(url).port);
+    const second = createHttpTap({
+      options: { listen: { host: '127.0.0.1', port, loopback: true } },
+      folder,
+      receive: () => assert.fail(),
+      log: pino({ level: 'silent' }),
+    });
+    await assert.rejects(second.listen(), {
+      code: 'LISTEN_FAILED',
+      message: new RegExp(`^tap\\.http\\.listen: can't listen on 127\\.0\\.0\\.1:${port}: .*EADDRINUSE`),
+    });
+    await second.close();
+  });
+
+  describe('with TLS', () => {
+    it('serves its certificate, from paths relative to the configuration', async () => {
+      const { cert: ca } = await makeCertificate(folder, 'IP:127.0.0.1');
+      await start({ tls_cert: 'cert.pem', tls_key: 'key.pem', secret: SECRET });
+      assert.match(url, /^https:\/\/127\.0\.0\.1:\d+\/v1\/events$/);
+      const answer = await new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
+        const headers = { 'content-type': 'application/json', ...bearer(SECRET) };
+        const request = https.request(url, { method: 'POST', ca, headers }, (response) => {
+          let text = '';
+          response.setEncoding('utf8').on('data', (part: string) => {
+            text += part;
+          });
+          response.once('end', () => resolve({ status: response.statusCode, text }));
+        });
+        request.once('error', reject).end(JSON.stringify(BATCH));
+      });
+      assert.deepEqual(answer, { status: 200, text: '{"accepted":2,"duplicates":0,"rejected":[]}' });
+    });
+
+    it('names a file that it can not read', async () => {
+      await makeCertificate(folder, 'IP:127.0.0.1');
+      await assert.rejects(start({ tls_cert: 'missing.pem', tls_key: 'key.pem' }), {
+        code: 'LISTEN_FAILED',
+        message: /^tap\.http\.tls_cert: can't read missing\.pem: ENOENT/,
+      });
+    });
+
+    it('names a key that does not fit, or is none', async () => {
+      await makeCertificate(folder, 'IP:127.0.0.1');
+      await assert.rejects(start({ tls_cert: 'cert.pem', tls_key: 'cert.pem' }), {
+        code: 'LISTEN_FAILED',
+        message: /^tap\.http\.tls_cert and tls_key: not a certificate and its key: /,
+      });
+    });
+  });
+});
