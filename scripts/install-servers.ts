@@ -23,6 +23,7 @@ const SERVERS = {
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
   debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
+  'lua-check': { command: 'luacheck', packages: ['lua-check'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

@@ -82,7 +82,7 @@ describe('the npm package', () => {
       '--config',
       config,
     ]);
-    assert.ok((await readdir(path.join(folder, 'p'))).includes('mod_event_pusher.lua'));
+    assert.ok((await readdir(path.join(folder, 'p/mod_event_pusher'))).includes('mod_event_pusher.lua'));
     assert.ok((await readdir(path.join(folder, 'e/sources/mod_event_pusher/src'))).includes('mod_event_pusher.erl'));
   });
 });

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -79,11 +80,13 @@ interface Installed {
 
 function installProsody(to: string | undefined, tap: Tap): Installed {
   const folder = to ?? prosodyFolder();
-  copy(path.join(ADAPTERS, 'prosody'), folder, ['mod_event_pusher.lua']);
+  copy(path.join(ADAPTERS, 'prosody'), folder, ['mod_event_pusher']);
+  // Version 0.1.0 was this file. Prosody prefers the folder, but people would wonder which of them runs.
+  rmSync(path.join(folder, 'mod_event_pusher.lua'), { force: true });
   const own =
     to === undefined ? [] : [`  plugin_paths = { "${path.resolve(to)}" }   -- beside those that are there already`];
   const lines = [
-    `installed ${path.join(folder, 'mod_event_pusher.lua')}`,
+    `installed ${path.join(folder, 'mod_event_pusher')}`,
     '',
     'Write into prosody.cfg.lua, above the first VirtualHost or into those that it is for, and restart Prosody:',
     '',

@@ -59,13 +59,14 @@ describe('adapter install', () => {
     const plugins = path.join(folder, 'plugins');
     await mkdir(plugins);
     await writeFile(path.join(plugins, 'mod_other.lua'), '-- somebody else');
+    await writeFile(path.join(plugins, 'mod_event_pusher.lua'), '-- version 0.1.0');
     const env = await prosodyctl([missing, plugins]);
     const { code, output } = await install(['prosody'], env);
     assert.equal(code, 0, output);
-    assert.deepEqual((await readdir(plugins)).toSorted(), ['mod_event_pusher.lua', 'mod_other.lua']);
+    assert.deepEqual((await readdir(plugins)).toSorted(), ['mod_event_pusher', 'mod_other.lua']);
     assert.equal(
-      await digest(path.join(plugins, 'mod_event_pusher.lua')),
-      await digest(path.join(ADAPTERS, 'prosody/mod_event_pusher.lua')),
+      await digest(path.join(plugins, 'mod_event_pusher/mod_event_pusher.lua')),
+      await digest(path.join(ADAPTERS, 'prosody/mod_event_pusher/mod_event_pusher.lua')),
     );
     const secret = /event_pusher_secret = "([\w-]{32})"/.exec(output)?.[1];
     assert.ok(secret, output);
