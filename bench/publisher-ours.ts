@@ -30,7 +30,7 @@ export function startOurs(options: OursOptions): (over: () => boolean) => Promis
   const notifications = messages.map((message, seq): Stored => {
     const orderKey = orderKeys[seq % users] as string;
     const eventId = `bench/${seq}`;
-    return { seq, eventId, topicArn, orderKey, at: Date.now(), message, attributes: [], bytes: message.length };
+    return { seq, eventId, topic: topicArn, orderKey, at: Date.now(), message, attributes: [], bytes: message.length };
   });
   const stored = (n: number) => notifications[n % notifications.length] as Stored;
   let isOver = () => true;

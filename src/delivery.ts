@@ -129,7 +129,7 @@ function adopter(
 ): () => void {
   const seen = new Set(publishers.flatMap((publisher) => publisher.topics().map(({ arn }) => arn)));
   return () => {
-    for (const arn of outbox.topicArns()) {
+    for (const arn of outbox.topics()) {
       if (seen.has(arn)) continue;
       seen.add(arn);
       const owner = accounts.findIndex(({ options }) => owns(options, arn));

@@ -232,7 +232,7 @@ export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, '
 /** Tells what was done with dead letters from the command line, which has no log of its own. */
 function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
   return deadLetters.takeAudit(({ at, who, action, selection, count }) => {
-    const { ids, reason, topicArn: topic } = selection;
+    const { ids, reason, topic } = selection;
     const what = `${action} of dead letters ${count === undefined ? 'begins' : 'ended'}`;
     const line = { by: `user ${who}`, at: new Date(at).toISOString(), ids, reason, topic, count };
     atAnyLevel(log).info(line, `command line: ${what}`);

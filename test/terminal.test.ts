@@ -50,10 +50,10 @@ describe('on a terminal', () => {
     const outbox = openSqliteOutbox({ file: path.join(daemon.folder, 'outbox.db'), maxBytes: 1e9 });
     const deadLetters = Array.from({ length: LETTERS }, (_, n): NewDeadLetter => {
       const message = `{"message":"m${n}"}`;
-      const fields = { eventId: `s/e/${n}`, topicArn: TOPIC, orderKey: `u${n}`, at: 1, bytes: message.length };
+      const fields = { eventId: `s/e/${n}`, topic: TOPIC, orderKey: `u${n}`, at: 1, bytes: message.length };
       const notification = { ...fields, message, attributes: [] };
       const content = { kind: 'notification' as const, notification };
-      return { eventId: `s/e/${n}`, topicArn: TOPIC, reason: 'InvalidParameter', detail: 'no', attempts: 1, content };
+      return { eventId: `s/e/${n}`, topic: TOPIC, reason: 'InvalidParameter', detail: 'no', attempts: 1, content };
     });
     await outbox.commit({ position: undefined, notifications: [], deadLetters });
     await outbox.close();

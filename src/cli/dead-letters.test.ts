@@ -22,7 +22,7 @@ account_id = "123456789012"
 
 const letter = (n: number, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
   eventId: `s/x/${n}`,
-  topicArn: TOPIC,
+  topic: TOPIC,
   reason: 'InvalidParameter',
   detail: 'HTTP 400: no',
   attempts: 3,
@@ -32,8 +32,8 @@ const letter = (n: number, fields: Partial<NewDeadLetter> = {}): NewDeadLetter =
 
 const LETTERS = [
   letter(1),
-  letter(2, { reason: 'malformed', topicArn: undefined, attempts: 0 }),
-  letter(3, { topicArn: `${TOPIC}.fifo` }),
+  letter(2, { reason: 'malformed', topic: undefined, attempts: 0 }),
+  letter(3, { topic: `${TOPIC}.fifo` }),
 ];
 
 describe('dead-letters', () => {

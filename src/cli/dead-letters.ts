@@ -170,7 +170,7 @@ const selective = (command: Command): Command =>
 const filterOf = ({ reason, topic }: Selection, ids: readonly number[]): DeadLetterFilter => ({
   ...(ids.length > 0 && { ids }),
   reason,
-  topicArn: topic,
+  topic,
 });
 
 async function onOutbox(configFile: string, use: (database: DatabaseSync) => void | Promise<void>): Promise<void> {
@@ -186,12 +186,11 @@ async function onOutbox(configFile: string, use: (database: DatabaseSync) => voi
 /** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
 const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
 
-function line({ id, diedAt, reason, attempts, eventId, topicArn, detail, replayRequested }: DeadLetter): string {
+function line({ id, diedAt, reason, attempts, eventId, topic, detail, replayRequested }: DeadLetter): string {
   const when = new Date(diedAt).toISOString();
   const state = replayRequested ? ' (replay requested)' : '';
-  const topic = topicArn?.split(':').at(-1) ?? '—';
   const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;
-  const fields = [id, when, reason, topic, eventId, `attempts ${attempts}${state}`, what];
+  const fields = [id, when, reason, topic?.split(':').at(-1) ?? '—', eventId, `attempts ${attempts}${state}`, what];
   // What others chose must neither break the line nor steer the terminal.
   return fields.map((field) => String(field).replace(/\p{Cc}/gu, '·')).join('\t');
 }

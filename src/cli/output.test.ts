@@ -27,7 +27,7 @@ describe('the output of a command', () => {
        account_id = "123456789012"`,
     );
     const outbox = openSqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
-    const letter = { topicArn: undefined, reason: 'malformed', detail: 'd', attempts: 0 };
+    const letter = { topic: undefined, reason: 'malformed', detail: 'd', attempts: 0 };
     const deadLetters = Array.from({ length: LETTERS }, (_, n) => ({
       ...letter,
       eventId: String(n),

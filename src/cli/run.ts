@@ -97,10 +97,10 @@ async function runDry(config: PusherConfig, file: string): Promise<void> {
 }
 
 /** One line: the topic, the message, and the attributes if there are any. */
-function show({ topicArn, message, attributes }: Notification): void {
+function show({ topic, message, attributes }: Notification): void {
   const named = attributes.map(({ name, value }) => `${name}=${value}`);
   // What people wrote must not steer the terminal.
-  const fields = [topicArn.split(':').at(-1), message, ...named].map((field) => String(field).replace(/\p{Cc}/gu, '·'));
+  const fields = [topic.split(':').at(-1), message, ...named].map((field) => String(field).replace(/\p{Cc}/gu, '·'));
   process.stdout.write(`${fields.join('\t')}\n`);
 }
 

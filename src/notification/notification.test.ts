@@ -67,15 +67,15 @@ describe('a notification', () => {
 
   it('of a group message names the room, and the sender by its real address', async () => {
     const event = message({ type: 'groupchat', to: 'Tea@Conference.localhost', body: 'Hi!' });
-    const { message: json, topicArn } = await published(event);
+    const { message: json, topic } = await published(event);
     assert.equal(json, '{"to_user_id":"tea@conference.localhost","message":"Hi!","from_user_id":"alice@localhost"}');
-    assert.equal(topicArn, TOPICS.muc);
+    assert.equal(topic, TOPICS.muc);
   });
 
   it("of a private message to a room's occupant is a pm to the room", async () => {
-    const { message: json, topicArn } = await published(message({ to: 'tea@conference.localhost/Al the Great' }));
+    const { message: json, topic } = await published(message({ to: 'tea@conference.localhost/Al the Great' }));
     assert.match(json, /^\{"to_user_id":"tea@conference\.localhost",/);
-    assert.equal(topicArn, TOPICS.pm);
+    assert.equal(topic, TOPICS.pm);
   });
 
   for (const [body, json] of [
@@ -98,7 +98,7 @@ describe('a notification', () => {
   it('carries what the outbox and the publisher need', async () => {
     assert.deepEqual(await published(message()), {
       eventId: 's/x/2',
-      topicArn: TOPICS.pm,
+      topic: TOPICS.pm,
       orderKey: 'alice@localhost',
       at: 1_763_820_191_340,
       message: '{"to_user_id":"bob@localhost","message":"Hello, Bob","from_user_id":"alice@localhost"}',

@@ -15,7 +15,7 @@ import { lazyStanza } from './stanza.ts';
 /** What SNS is to be told, and what it takes to tell it in the right order. */
 export interface Notification {
   readonly eventId: string;
-  readonly topicArn: string;
+  readonly topic: string;
   /** Notifications of one topic with the same key are published in the order of their events: a bare JID. */
   readonly orderKey: string;
   /** When the event happened, in milliseconds since the Unix epoch. */
@@ -48,7 +48,7 @@ export interface Route {
   readonly presence: 'user' | 'session';
   readonly attributes: readonly BuiltInAttribute[];
   /** What a topic takes for one message, in bytes. */
-  readonly maxBytes: (topicArn: string) => number;
+  readonly maxBytes: (topic: string) => number;
 }
 
 const skip = (reason: SkipReason): Translation => ({ kind: 'skip', reason });
@@ -60,14 +60,14 @@ const dead = (reason: DeadReason, detail: string): Translation => ({ kind: 'dead
  */
 export function translate(event: XmppEvent, route: Route | undefined): Translation | Promise<Translation> {
   if (!route) return skip('host-has-no-sns');
-  const topicArn = route.topics[kindOf(event)];
-  if (topicArn === undefined) return skip('no-topic');
+  const topic = route.topics[kindOf(event)];
+  if (topic === undefined) return skip('no-topic');
   if (event.kind === 'presence' && route.presence === 'user') {
     const other = otherSessions(event);
     if (other) return skip(other);
   }
-  if (hasFunctions(route.plugin)) return translateWithPlugin(event, route, topicArn);
-  return compose(event, route, topicArn, bareJid, []);
+  if (hasFunctions(route.plugin)) return translateWithPlugin(event, route, topic);
+  return compose(event, route, topic, bareJid, []);
 }
 
 /** The three notifications. */
@@ -98,14 +98,14 @@ export function bareJid(jid: string): string {
 const hasFunctions = (plugin: SnsPlugin): boolean =>
   Boolean(plugin.userGuid ?? plugin.presenceAttributes ?? plugin.messageAttributes ?? plugin.filter);
 
-async function translateWithPlugin(event: XmppEvent, route: Route, topicArn: string): Promise<Translation> {
+async function translateWithPlugin(event: XmppEvent, route: Route, topic: string): Promise<Translation> {
   try {
     if ((await call(route.plugin, 'filter', event)) === false) return skip('filtered');
     const guids = new Map<string, string>();
     for (const jid of event.kind === 'presence' ? [event.jid] : [event.to, event.from])
       guids.set(jid, await guidOf(jid, route.plugin));
-    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topicArn)) ?? {});
-    return compose(event, route, topicArn, (jid) => guids.get(jid) as string, attributes);
+    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topic)) ?? {});
+    return compose(event, route, topic, (jid) => guids.get(jid) as string, attributes);
   } catch (error) {
     return dead('plugin', messageOf(error));
   }
@@ -122,10 +122,10 @@ async function guidOf(jid: string, plugin: SnsPlugin): Promise<string> {
   return guid;
 }
 
-function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topicArn: string): unknown {
-  if (event.kind === 'presence') return call(plugin, 'presenceAttributes', topicArn, toJid(event.jid), event.present);
+function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topic: string): unknown {
+  if (event.kind === 'presence') return call(plugin, 'presenceAttributes', topic, toJid(event.jid), event.present);
   const type = event.type === 'chat' ? 'pm' : 'muc';
-  return call(plugin, 'messageAttributes', topicArn, toJid(event.from), toJid(event.to), type, lazyStanza(event));
+  return call(plugin, 'messageAttributes', topic, toJid(event.from), toJid(event.to), type, lazyStanza(event));
 }
 
 const toJid = (jid: string): JID => parseJid(jid);
@@ -152,7 +152,7 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
 function compose(
   event: XmppEvent,
   route: Route,
-  topicArn: string,
+  topic: string,
   guid: (jid: string) => string,
   fromPlugin: readonly MessageAttribute[],
 ): Translation {
@@ -161,13 +161,13 @@ function compose(
   const messageBytes = Buffer.byteLength(message);
   let attributesBytes = 0;
   for (const attribute of attributes) attributesBytes += attributeBytes(attribute);
-  const problem = sizeProblem(messageBytes, attributesBytes, route.maxBytes(topicArn));
+  const problem = sizeProblem(messageBytes, attributesBytes, route.maxBytes(topic));
   if (problem) return dead('too-large', problem);
   return {
     kind: 'publish',
     notification: {
       eventId: event.id,
-      topicArn,
+      topic,
       orderKey: orderKeyOf(event),
       at: event.at,
       message,

@@ -42,7 +42,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
     const parsed = listQuery.safeParse(request.query);
     if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
     const { reason, topic, before, limit } = parsed.data;
-    const letters = await deadLetters.list({ reason, topicArn: topic }, limit, before);
+    const letters = await deadLetters.list({ reason, topic }, limit, before);
     return { letters, counts: await deadLetters.counts() };
   });
 
@@ -69,7 +69,7 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
       atAnyLevel(log).info(asked, begun);
       let count = 0;
       try {
-        count = await act({ ids, reason, topicArn: topic, upToId: upTo }, (sum) => {
+        count = await act({ ids, reason, topic, upToId: upTo }, (sum) => {
           count = sum;
         });
         return { count };

@@ -5,9 +5,9 @@ import { createFlow, SAMPLE_MS } from './flow.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 
-const notification = (at: number, topicArn = TOPIC): Notification => ({
+const notification = (at: number, topic = TOPIC): Notification => ({
   eventId: 's/e/1',
-  topicArn,
+  topic,
   orderKey: 'alice@localhost',
   at,
   message: '{}',

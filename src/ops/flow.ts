@@ -80,12 +80,12 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     delivered(notification, at) {
       delivered += 1;
       latency.add(at - notification.at);
-      const topic = topics.get(notification.topicArn);
+      const topic = topics.get(notification.topic);
       if (topic) {
         topic.count += 1;
         topic.lastAt = at;
       } else {
-        topics.set(notification.topicArn, { count: 1, rate: 0, lastAt: at });
+        topics.set(notification.topic, { count: 1, rate: 0, lastAt: at });
       }
       const entry = { notification, at };
       recent[place] = entry;

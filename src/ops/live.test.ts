@@ -22,7 +22,7 @@ const STATE: State = {
 
 const notification = (n: number): Notification => ({
   eventId: `s/e/${n}`,
-  topicArn: 'arn:aws:sns:eu-west-1:123456789012:a',
+  topic: 'arn:aws:sns:eu-west-1:123456789012:a',
   orderKey: 'alice@localhost',
   at: 1_000,
   message: '{"message":"what people wrote"}',
@@ -112,7 +112,7 @@ describe('the live feed', () => {
     const lines = await read('?tail=lines');
     const bodies = await read('?tail=bodies');
     await until('both to be told', () => [lines, bodies].every((reader) => tailOf(reader).length === 1));
-    const line = { at: 2_000, eventAt: 1_000, topic: notification(1).topicArn, about: 'alice@localhost', bytes: 31 };
+    const line = { at: 2_000, eventAt: 1_000, topic: notification(1).topic, about: 'alice@localhost', bytes: 31 };
     const { message } = notification(1);
     assert.deepEqual(tailOf(lines), [{ list: [1, 2].map((n) => ({ ...line, eventId: `s/e/${n}` })), missed: 0 }]);
     assert.deepEqual(tailOf(bodies)[0]?.list[1], { ...line, eventId: 's/e/2', message });

@@ -143,6 +143,6 @@ function followTail(
 }
 
 function lineOf({ notification, at }: Delivered, bodies: boolean): TailLine {
-  const { at: eventAt, topicArn: topic, eventId, orderKey: about, bytes, message } = notification;
+  const { at: eventAt, topic, eventId, orderKey: about, bytes, message } = notification;
   return { at, eventAt, topic, eventId, about, bytes, ...(bodies && { message }) };
 }

@@ -25,7 +25,7 @@ const of = (
 describe('state', () => {
   it('joins what publisher, outbox and flow know of a topic', () => {
     const flow = createFlow(0);
-    const message = { eventId: 'e', topicArn: `${ARN}:a`, orderKey: 'k', at: 0, message: '', attributes: [], bytes: 0 };
+    const message = { eventId: 'e', topic: `${ARN}:a`, orderKey: 'k', at: 0, message: '', attributes: [], bytes: 0 };
     flow.delivered(message, 90);
     flow.sample(0, 1_000);
     const topics = [

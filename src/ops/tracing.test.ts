@@ -11,7 +11,7 @@ const SENDER = `00-${TRACE}-00f067aa0ba902b7-01`;
 
 const notification = (traceparent?: string): Notification => ({
   eventId: '1',
-  topicArn: 'arn',
+  topic: 'arn',
   orderKey: 'a',
   at: 0,
   message: '{}',

@@ -38,7 +38,7 @@ export type DeadContent =
 
 export interface NewDeadLetter {
   readonly eventId: string;
-  readonly topicArn: string | undefined;
+  readonly topic: string | undefined;
   /** A word to group by: `malformed`, `plugin`, `too-large`, or SNS's error code. */
   readonly reason: string;
   /** What exactly was wrong, for a person. */
@@ -104,11 +104,11 @@ export interface Outbox {
    */
   commit(intake: Intake): Promise<void>;
   /** The next notifications of a topic, in order, at most `limit`, each once per run of the process. */
-  take(topicArn: string, limit: number): Promise<Stored[]>;
+  take(topic: string, limit: number): Promise<Stored[]>;
   /** Notifications that were taken and not settled, again, by their numbers; in order. */
   fetch(seqs: readonly number[]): Promise<Stored[]>;
   /** The topics that it has, or had, notifications of. */
-  topicArns(): Iterable<string>;
+  topics(): Iterable<string>;
   /** Lets everything that was not settled be taken once more. Whoever took before must have stopped. */
   rewind(): void;
   /** Removes what SNS has and moves what it never will take to the dead letters. Waits while the disk fails. */
@@ -139,14 +139,14 @@ export type DeadLetterSummary = Omit<DeadLetter, 'content'>;
 export interface DeadLetterFilter {
   readonly ids?: readonly number[] | undefined;
   readonly reason?: string | undefined;
-  readonly topicArn?: string | undefined;
+  readonly topic?: string | undefined;
   /** Only those up to this number: what a person saw, and not what came since. */
   readonly upToId?: number | undefined;
 }
 
 export interface DeadLetterCount {
   readonly reason: string;
-  readonly topicArn: string | undefined;
+  readonly topic: string | undefined;
   readonly count: number;
   /** How many of them wait for their replay. */
   readonly replaying: number;

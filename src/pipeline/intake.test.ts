@@ -245,7 +245,7 @@ describe('intake', () => {
       deadLetters().map(({ id: _, diedAt: __, ...letter }) => letter),
       rejected.map(({ index, reason }) => ({
         eventId: `s/x/${index + 1}`,
-        topicArn: undefined,
+        topic: undefined,
         reason: 'malformed',
         detail: reason,
         attempts: 0,

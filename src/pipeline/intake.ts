@@ -130,7 +130,7 @@ function place(event: XmppEvent, translation: Translation, outcome: Outcome): vo
   } else {
     const { reason, detail } = translation;
     const content = { kind: 'event', event } as const;
-    outcome.deadLetters.push({ eventId: event.id, topicArn: undefined, reason, detail, attempts: 0, content });
+    outcome.deadLetters.push({ eventId: event.id, topic: undefined, reason, detail, attempts: 0, content });
   }
 }
 
@@ -145,7 +145,7 @@ function count({ metrics, log }: IntakeOptions, { skipped, deadLetters }: Outcom
 
 const malformed = (eventId: string, problem: string, event: unknown): NewDeadLetter => ({
   eventId,
-  topicArn: undefined,
+  topic: undefined,
   reason: 'malformed',
   detail: problem,
   attempts: 0,
@@ -178,7 +178,7 @@ async function replay(options: IntakeOptions, letters: readonly DeadLetter[]): P
 function keepSkipped(outcome: Outcome): Outcome {
   const kept = outcome.skipped.map(({ event, reason }): NewDeadLetter => {
     const content = { kind: 'event', event } as const;
-    return { eventId: event.id, topicArn: undefined, reason: 'skipped', detail: reason, attempts: 0, content };
+    return { eventId: event.id, topic: undefined, reason: 'skipped', detail: reason, attempts: 0, content };
   });
   return { ...outcome, deadLetters: [...outcome.deadLetters, ...kept] };
 }

@@ -8,7 +8,7 @@ import { type Entry, Lanes } from './lanes.ts';
 const stored = (seq: number, orderKey: string, bytes = 10): Stored => ({
   seq,
   eventId: String(seq),
-  topicArn: 'arn',
+  topic: 'arn',
   orderKey,
   at: 0,
   message: '',

@@ -20,7 +20,7 @@ export interface Pause {
 }
 
 interface TopicPauseOptions {
-  readonly topicArn: string;
+  readonly topic: string;
   readonly log: Logger;
   /** Milliseconds since the Unix epoch. */
   readonly now: () => number;
@@ -62,17 +62,14 @@ export class TopicPause {
    */
   begin(request: number, next: number, why: Pick<Pause, 'reason' | 'detail' | 'advice'>): void {
     if (this.#isOlder(request)) return;
-    const { topicArn, log, now, onOver } = this.#options;
+    const { topic, log, now, onOver } = this.#options;
     const began = now();
     this.#inARow += 1;
     const length = pauseLength(this.#inARow);
     const times = { since: this.#pause?.since ?? began, began, until: began + length };
     const pause = { ...why, ...times, over: false, firstRequest: next };
     this.#pause = pause;
-    log.warn(
-      { topic: topicArn, ...why, pauseMs: length },
-      'topic paused: nothing is lost, it is tried again after the pause',
-    );
+    log.warn({ topic, ...why, pauseMs: length }, 'topic paused: nothing is lost, it is tried again after the pause');
     const end = () => {
       pause.over = true;
       onOver();
@@ -90,8 +87,8 @@ export class TopicPause {
   /** SNS took something of a request. */
   taken(request: number): void {
     if (!this.#pause || this.#isOlder(request)) return;
-    const { topicArn, log, now } = this.#options;
-    log.info({ topic: topicArn, pausedMs: now() - this.#pause.since }, 'topic resumed');
+    const { topic, log, now } = this.#options;
+    log.info({ topic, pausedMs: now() - this.#pause.since }, 'topic resumed');
     this.#pause = undefined;
     this.#inARow = 0;
   }

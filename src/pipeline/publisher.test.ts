@@ -21,9 +21,9 @@ import { createRateLimit } from './rate.ts';
 const A = 'arn:aws:sns:eu-west-1:123456789012:a';
 const B = 'arn:aws:sns:eu-west-1:123456789012:b';
 
-const notification = (eventId: string, orderKey = eventId, topicArn = A, bytes = 10): Notification => ({
+const notification = (eventId: string, orderKey = eventId, topic = A, bytes = 10): Notification => ({
   eventId,
-  topicArn,
+  topic,
   orderKey,
   at: 0,
   message: `{"id":"${eventId}"}`,
@@ -331,7 +331,7 @@ describe('the publisher', () => {
     await empty();
     assert.equal(requests.length, 3);
     const [letter] = deadLetters();
-    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topicArn], ['ECONNREFUSED', 3, A]);
+    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topic], ['ECONNREFUSED', 3, A]);
   });
 
   it('pauses a topic that a person has to mend, and no other', async () => {
@@ -463,16 +463,16 @@ describe('the publisher', () => {
     const single = fc.constantFrom(...['taken', 'taken', 'taken', 'busy', 'dead']);
     const row = fc.record({
       key: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm'),
-      topicArn: fc.constantFrom(A, A, B),
+      topic: fc.constantFrom(A, A, B),
       bytes: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 100, max: 1_200 })),
     });
     let run = 0;
     const scenario = async (
-      rows: { key: string; topicArn: string; bytes: number }[],
+      rows: { key: string; topic: string; bytes: number }[],
       outcomes: Iterator<[string, string[]]>,
     ) => {
       run += 1;
-      const all = rows.map(({ key, topicArn, bytes }, n) => notification(`${run}.${n}`, key, topicArn, bytes));
+      const all = rows.map(({ key, topic, bytes }, n) => notification(`${run}.${n}`, key, topic, bytes));
       /** Each event when SNS first took or refused it. */
       const done = new Set<string>();
       const busy = new Set<string>();
@@ -480,10 +480,10 @@ describe('the publisher', () => {
       let requestsUnderWay = 0;
       const publishBatch: SnsClient['publishBatch'] = async (topic, entries) => {
         const [request, singles] = outcomes.next().value as [string, string[]];
-        const lanes = entries.map(({ topicArn, orderKey }) => `${topicArn} ${orderKey}`);
+        const lanes = entries.map(({ topic, orderKey }) => `${topic} ${orderKey}`);
         assert.ok(entries.length <= 10 && entries.length > 0);
         assert.ok(entries.length === 1 || entries.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_BYTES);
-        assert.deepEqual([...new Set(entries.map(({ topicArn }) => topicArn))], [topic]);
+        assert.deepEqual([...new Set(entries.map(({ topic }) => topic))], [topic]);
         assert.equal(new Set([...lanes, ...busy]).size, lanes.length + busy.size, 'one of each key at a time');
         assert.ok(++requestsUnderWay <= POOL);
         for (const lane of lanes) busy.add(lane);
@@ -531,7 +531,7 @@ describe('the publisher', () => {
       const died = deadLetters().flatMap(({ eventId }) => (eventId.startsWith(`${run}.`) ? [eventId] : []));
       // Those that SNS said it took, and the dead letters: each event is one of them, and none is both or twice.
       assert.deepEqual([...accepted, ...died].toSorted(), all.map(({ eventId }) => eventId).toSorted());
-      const laneOf = new Map(all.map(({ eventId, topicArn, orderKey }) => [eventId, `${topicArn} ${orderKey}`]));
+      const laneOf = new Map(all.map(({ eventId, topic, orderKey }) => [eventId, `${topic} ${orderKey}`]));
       for (const lane of new Set(laneOf.values()))
         assert.deepEqual(
           [...done].filter((id) => laneOf.get(id) === lane),

@@ -35,7 +35,7 @@ export interface PublisherOptions {
   /** The rate of messages; shared by all publishers of one account and region. */
   readonly rate: RateLimit;
   /** What a topic takes for a batch together, in bytes. */
-  readonly maxBytes: (topicArn: string) => number;
+  readonly maxBytes: (topic: string) => number;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Told of each notification that SNS took, and when. */
@@ -162,8 +162,8 @@ class SnsPublisher implements Publisher {
     return {
       arn,
       lanes,
-      reader: new Reader({ topicArn: arn, outbox, lanes, log, onRead: () => this.#pump() }),
-      pause: new TopicPause({ topicArn: arn, log, now: this.#now, onOver: () => this.#pump() }),
+      reader: new Reader({ topic: arn, outbox, lanes, log, onRead: () => this.#pump() }),
+      pause: new TopicPause({ topic: arn, log, now: this.#now, onOver: () => this.#pump() }),
       halves: [],
       inFlight: 0,
       lastTaken: -1,

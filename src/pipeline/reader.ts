@@ -13,7 +13,7 @@ import type { Outbox, Stored } from '../outbox/outbox.ts';
 import type { Lanes } from './lanes.ts';
 
 interface ReaderOptions {
-  readonly topicArn: string;
+  readonly topic: string;
   readonly outbox: Outbox;
   readonly lanes: Lanes;
   readonly log: Logger;
@@ -69,8 +69,8 @@ export class Reader {
   }
 
   async #take(): Promise<void> {
-    const { topicArn, outbox, lanes, onRead } = this.#options;
-    const taken = await this.#read(() => outbox.take(topicArn, TAKE));
+    const { topic, outbox, lanes, onRead } = this.#options;
+    const taken = await this.#read(() => outbox.take(topic, TAKE));
     for (const notification of taken) lanes.add(notification);
     if (taken.length === TAKE) {
       // A backlog of few order keys is read far ahead: not all of it in one turn.

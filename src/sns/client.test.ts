@@ -14,7 +14,7 @@ import type { Notification } from '../notification/notification.ts';
 import { createSnsClient, type SnsClient, type SnsClientOptions } from './client.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012:t';
-const one: Notification = { eventId: '1', topicArn: ARN, orderKey: 'a', at: 0, message: 'x', attributes: [], bytes: 1 };
+const one: Notification = { eventId: '1', topic: ARN, orderKey: 'a', at: 0, message: 'x', attributes: [], bytes: 1 };
 const ANSWER = `<PublishBatchResponse><PublishBatchResult><Successful><member><MessageId>m</MessageId><Id>0</Id></member></Successful><Failed/></PublishBatchResult></PublishBatchResponse>`;
 const KEYS = { accessKeyId: 'AKID', secretAccessKey: 'secret', sessionToken: 'token' };
 

@@ -14,7 +14,7 @@ const ARN = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 
 const notification = (message: string, more: Partial<Notification> = {}): Notification => ({
   eventId: 's/e/1',
-  topicArn: ARN,
+  topic: ARN,
   orderKey: 'alice@localhost',
   at: 0,
   message,

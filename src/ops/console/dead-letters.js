@@ -42,7 +42,7 @@ export function createDeadLetters() {
   const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
   const matching = () => {
     const { reason, topic } = wanted();
-    return counts.filter((entry) => (!reason || entry.reason === reason) && (!topic || entry.topicArn === topic));
+    return counts.filter((entry) => (!reason || entry.reason === reason) && (!topic || entry.topic === topic));
   };
   const total = () => matching().reduce((sum, { count }) => sum + count, 0);
 
@@ -89,7 +89,7 @@ export function createDeadLetters() {
     showChoices(
       filter.topic,
       'any',
-      counts.filter(({ topicArn }) => topicArn).map(({ topicArn }) => [topicArn, topicName(topicArn)]),
+      counts.filter(({ topic }) => topic).map(({ topic }) => [topic, topicName(topic)]),
     );
     section.querySelector('table').hidden = page.length === 0;
     section.querySelector('.empty').hidden = page.length > 0;
@@ -119,9 +119,9 @@ export function createDeadLetters() {
     selectPage.indeterminate = chosen > 0 && chosen < body.rows.length;
   }
 
-  function createRow({ id, diedAt, reason, topicArn, detail, attempts, eventId }) {
+  function createRow({ id, diedAt, reason, topic, detail, attempts, eventId }) {
     const row = makeRow(COLUMNS);
-    const [check, since, why, topic, what, tries, open] = row.cells;
+    const [check, since, why, where, what, tries, open] = row.cells;
     const box = make('input', { type: 'checkbox' });
     box.addEventListener('change', () => {
       if (box.checked) selected.add(id);
@@ -134,7 +134,7 @@ export function createDeadLetters() {
       make('strong', {}, reason),
       make('span', { class: 'chip', data: { state: 'waiting' }, hidden: true }, 'replay asked for'),
     );
-    topic.textContent = topicArn ? topicName(topicArn) : '—';
+    where.textContent = topic ? topicName(topic) : '—';
     what.append(
       make('span', {}, reason === 'plugin' ? pluginFunction(detail) : detail),
       make('span', { class: 'quiet small' }, eventId),

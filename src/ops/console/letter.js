@@ -47,10 +47,10 @@ export function createLetter(act) {
   return { open, forget };
 }
 
-const fields = ({ reason, detail, topicArn, eventId, attempts, diedAt }) => [
+const fields = ({ reason, detail, topic, eventId, attempts, diedAt }) => [
   ['Reason', reason],
   ['What was wrong', detail],
-  ['Topic', topicArn ?? 'none'],
+  ['Topic', topic ?? 'none'],
   ['Event', eventId],
   ['Tries', count(attempts)],
   ['Since', moment(diedAt)],

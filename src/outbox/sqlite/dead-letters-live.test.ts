@@ -24,11 +24,11 @@ describe('dead letters of a running daemon', () => {
     letters = deadLettersOn(database);
   });
 
-  const insert = (count: number, reason: string, topicArn?: string) => {
+  const insert = (count: number, reason: string, topic?: string) => {
     database.exec('BEGIN');
     for (let n = 0; n < count; n++) {
       const content = { kind: 'raw', event: { body: `${n}` } } as const;
-      insertDeadLetter(database, { eventId: `${n}`, topicArn, reason, detail: 'd', attempts: 1, content }, 1_000);
+      insertDeadLetter(database, { eventId: `${n}`, topic, reason, detail: 'd', attempts: 1, content }, 1_000);
     }
     database.exec('COMMIT');
   };
@@ -52,9 +52,9 @@ describe('dead letters of a running daemon', () => {
     insert(1, 'InvalidParameter', `${TOPIC}b`);
     await letters.requestReplay({ ids: [4] });
     assert.deepEqual(await letters.counts(), [
-      { reason: 'InvalidParameter', topicArn: TOPIC, count: 3, replaying: 1, newestId: 5 },
-      { reason: 'InvalidParameter', topicArn: `${TOPIC}b`, count: 1, replaying: 0, newestId: 6 },
-      { reason: 'malformed', topicArn: undefined, count: 2, replaying: 0, newestId: 2 },
+      { reason: 'InvalidParameter', topic: TOPIC, count: 3, replaying: 1, newestId: 5 },
+      { reason: 'InvalidParameter', topic: `${TOPIC}b`, count: 1, replaying: 0, newestId: 6 },
+      { reason: 'malformed', topic: undefined, count: 2, replaying: 0, newestId: 2 },
     ]);
   });
 

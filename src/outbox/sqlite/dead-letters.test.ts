@@ -21,7 +21,7 @@ const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 
 const letter = (eventId: string, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
   eventId,
-  topicArn: TOPIC,
+  topic: TOPIC,
   reason: 'InvalidParameter',
   detail: 'HTTP 400: Invalid parameter',
   attempts: 3,
@@ -40,8 +40,8 @@ describe('dead letters', () => {
   beforeEach(() => {
     database = openDatabase(path.join(folder, `${++files}.db`), { create: true });
     insertDeadLetter(database, letter('e1'), 1_001);
-    insertDeadLetter(database, letter('e2', { reason: 'malformed', topicArn: undefined, attempts: 0 }), 1_002);
-    insertDeadLetter(database, letter('e3', { topicArn: `${TOPIC}b` }), 1_003);
+    insertDeadLetter(database, letter('e2', { reason: 'malformed', topic: undefined, attempts: 0 }), 1_002);
+    insertDeadLetter(database, letter('e3', { topic: `${TOPIC}b` }), 1_003);
     insertDeadLetter(database, letter('e4'), 1_004);
   });
 
@@ -51,7 +51,7 @@ describe('dead letters', () => {
   it('are listed whole, oldest first', () => {
     const [first] = listDeadLetters(database, {}, 1);
     assert.deepEqual(first, { ...letter('e1'), id: 1, diedAt: 1_001, replayRequested: false });
-    assert.equal(listDeadLetters(database, { ids: [2] }, 1)[0]?.topicArn, undefined);
+    assert.equal(listDeadLetters(database, { ids: [2] }, 1)[0]?.topic, undefined);
     assert.deepEqual(listed(), ['e1', 'e2', 'e3', 'e4']);
   });
 
@@ -65,8 +65,8 @@ describe('dead letters', () => {
     ['numbers', { ids: [4, 2, 99] }, ['e2', 'e4']],
     ['no numbers at all', { ids: [] }, []],
     ['reason', { reason: 'malformed' }, ['e2']],
-    ['topic', { topicArn: TOPIC }, ['e1', 'e4']],
-    ['all of it together', { ids: [1, 3], reason: 'InvalidParameter', topicArn: TOPIC }, ['e1']],
+    ['topic', { topic: TOPIC }, ['e1', 'e4']],
+    ['all of it together', { ids: [1, 3], reason: 'InvalidParameter', topic: TOPIC }, ['e1']],
     ["a reason that is no reason but somebody's SQL", { reason: "' OR 1=1 --" }, []],
   ] as const)
     it(`are chosen by ${what}`, () => {
@@ -82,7 +82,7 @@ describe('dead letters', () => {
         kind: 'notification',
         notification: {
           eventId: 'e',
-          topicArn: TOPIC,
+          topic: TOPIC,
           orderKey: 'a@b',
           at: 1,
           message: '{"user_id":"a@b"}',

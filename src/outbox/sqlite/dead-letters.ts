@@ -6,6 +6,7 @@ import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
   AuditLine,
+  DeadContent,
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
@@ -30,12 +31,12 @@ interface Row {
 }
 
 export function insertDeadLetter(database: DatabaseSync, letter: NewDeadLetter, now: number): void {
-  const { eventId, topicArn, reason, detail, attempts, content } = letter;
+  const { eventId, topic, reason, detail, attempts, content } = letter;
   database
     .prepare(
       'INSERT INTO dead_letter (event_id, topic_arn, reason, detail, attempts, died_at, content) VALUES (?, ?, ?, ?, ?, ?, ?)',
     )
-    .run(eventId, topicArn ?? null, reason, detail, attempts, now, JSON.stringify(content));
+    .run(eventId, topic ?? null, reason, detail, attempts, now, JSON.stringify(content));
 }
 
 /** Dead letters that match, oldest first, from the one after `afterId` on, at most `limit`. */
@@ -165,14 +166,14 @@ function summarize(
 function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
   const rows = database
     .prepare(
-      `SELECT reason, topic_arn AS "topicArn", count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
+      `SELECT reason, topic_arn AS topic, count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
          FROM dead_letter GROUP BY reason, topic_arn ORDER BY reason, topic_arn`,
     )
-    .all() as unknown as (Omit<DeadLetterCount, 'topicArn'> & { topicArn: string | null })[];
-  return rows.map((row) => ({ ...row, topicArn: row.topicArn ?? undefined }));
+    .all() as unknown as (Omit<DeadLetterCount, 'topic'> & { topic: string | null })[];
+  return rows.map((row) => ({ ...row, topic: row.topic ?? undefined }));
 }
 
-function condition({ ids, reason, topicArn, upToId }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
+function condition({ ids, reason, topic, upToId }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
   const parts = ['true'];
   const values: SQLInputValue[] = [];
   if (ids) {
@@ -183,9 +184,9 @@ function condition({ ids, reason, topicArn, upToId }: DeadLetterFilter): { where
     parts.push('reason = ?');
     values.push(reason);
   }
-  if (topicArn !== undefined) {
+  if (topic !== undefined) {
     parts.push('topic_arn = ?');
-    values.push(topicArn);
+    values.push(topic);
   }
   if (upToId !== undefined) {
     parts.push('id <= ?');
@@ -194,12 +195,20 @@ function condition({ ids, reason, topicArn, upToId }: DeadLetterFilter): { where
   return { where: parts.join(' AND '), values };
 }
 
-const toDeadLetter = (row: Row): DeadLetter => ({ ...toSummary(row), content: JSON.parse(row.content) });
+const toDeadLetter = (row: Row): DeadLetter => ({ ...toSummary(row), content: toContent(row.content) });
+
+/** Version 0.1.0 wrote a notification's topic as `topicArn`. */
+function toContent(json: string): DeadContent {
+  const content = JSON.parse(json);
+  if (content.kind !== 'notification' || content.notification.topicArn === undefined) return content;
+  const { topicArn: topic, ...notification } = content.notification;
+  return { kind: 'notification', notification: { ...notification, topic } };
+}
 
 const toSummary = (row: Omit<Row, 'content'>): DeadLetterSummary => ({
   id: row.id,
   eventId: row.event_id,
-  topicArn: row.topic_arn ?? undefined,
+  topic: row.topic_arn ?? undefined,
   reason: row.reason,
   detail: row.detail,
   attempts: row.attempts,

@@ -30,7 +30,7 @@ const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 
 const notification = (eventId: string, message = '{}'): Notification => ({
   eventId,
-  topicArn: TOPIC,
+  topic: TOPIC,
   orderKey: 'alice@localhost',
   at: 1,
   message,

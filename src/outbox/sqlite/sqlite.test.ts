@@ -15,7 +15,7 @@ const DAY_MS = 24 * 3_600_000;
 
 const notification = (eventId: string, fields: Partial<Notification> = {}): Notification => ({
   eventId,
-  topicArn: TOPIC,
+  topic: TOPIC,
   orderKey: 'alice@localhost',
   at: 1_763_820_191_120,
   message: `{"event":"${eventId}"}`,
@@ -35,7 +35,7 @@ const intake = (notifications: Notification[], position?: Partial<Position>): In
 
 const letter = (eventId: string, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
   eventId,
-  topicArn: undefined,
+  topic: undefined,
   reason: 'malformed',
   detail: 'at: should not be negative',
   attempts: 0,
@@ -80,7 +80,7 @@ describe('SQLite outbox', () => {
       { name: 'b', type: 'Binary', value: 'AAE=' },
     ] as const;
     const first = notification('e1', { attributes, message: '{"message":"👩‍👩‍👧‍👦 \\u0000"}' });
-    await outbox.commit(intake([first, notification('e2'), notification('f1', { topicArn: OTHER })]));
+    await outbox.commit(intake([first, notification('e2'), notification('f1', { topic: OTHER })]));
     await outbox.commit(intake([notification('e3')]));
     const rows = await outbox.take(TOPIC, 2);
     assert.deepEqual(rows, [
@@ -278,13 +278,13 @@ describe('SQLite outbox', () => {
     it("reads past another topic's backlog", async () => {
       {
         await using outbox = open();
-        await outbox.commit(intake([notification('b0', { topicArn: OTHER })]));
+        await outbox.commit(intake([notification('b0', { topic: OTHER })]));
         await outbox.commit(intake(numbered(1, 45_000)));
-        await outbox.commit(intake([notification('b1', { topicArn: OTHER })]));
+        await outbox.commit(intake([notification('b1', { topic: OTHER })]));
       }
       await using outbox = open();
       assert.deepEqual(ids(await takeAll(outbox, OTHER)), ['b0', 'b1']);
-      await outbox.commit(intake([notification('b2', { topicArn: OTHER })]));
+      await outbox.commit(intake([notification('b2', { topic: OTHER })]));
       assert.deepEqual(ids(await takeAll(outbox, OTHER)), ['b2']);
       assert.equal((await takeAll(outbox)).length, 45_000);
     });
@@ -321,7 +321,7 @@ describe('SQLite outbox', () => {
       await using outbox = open();
       const answers = await Promise.all([
         outbox.commit(intake(numbered(1, 2), { last: 2 })),
-        outbox.commit(intake([notification('f1', { topicArn: OTHER })], { source: 't', last: 1 })),
+        outbox.commit(intake([notification('f1', { topic: OTHER })], { source: 't', last: 1 })),
         outbox.commit(intake(numbered(3, 2), { source: 'u', last: 9 })),
       ]);
       assert.equal(answers.length, 3);

@@ -178,8 +178,8 @@ class SqliteOutbox implements Outbox {
     return promise;
   }
 
-  async take(topicArn: string, limit: number): Promise<Stored[]> {
-    const queue = this.#queues.get(topicArn);
+  async take(topic: string, limit: number): Promise<Stored[]> {
+    const queue = this.#queues.get(topic);
     return queue && !this.#closed ? queue.take(limit) : [];
   }
 
@@ -188,7 +188,7 @@ class SqliteOutbox implements Outbox {
     return (this.#sql.fetch.all(JSON.stringify(seqs)) as unknown as Row[]).map(toStored);
   }
 
-  topicArns(): Iterable<string> {
+  topics(): Iterable<string> {
     return this.#queues.keys();
   }
 
@@ -204,7 +204,7 @@ class SqliteOutbox implements Outbox {
       for (const { notification, dead } of settlements) {
         // Settled twice when a reload did not wait for a request that hung: it counts once.
         if (this.#sql.deleteNotification.run(notification.seq).changes === 0) continue;
-        this.#changeDepth(notification.topicArn, -1);
+        this.#changeDepth(notification.topic, -1);
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
     };
@@ -248,12 +248,12 @@ class SqliteOutbox implements Outbox {
   }
 
   #insert(notification: Notification, now: number): Stored {
-    const { topicArn, orderKey, eventId, at, message, attributes, bytes } = notification;
+    const { topic, orderKey, eventId, at, message, attributes, bytes } = notification;
     const seq = ++this.#lastSeq;
     const packed = attributes.length === 0 ? null : JSON.stringify(attributes);
-    this.#changeDepth(topicArn, 1);
-    this.#sql.insert.run(seq, this.#topicId(topicArn), orderKey, eventId, at, now, message, packed, bytes);
-    return { seq, eventId, topicArn, orderKey, at, message, attributes, bytes };
+    this.#changeDepth(topic, 1);
+    this.#sql.insert.run(seq, this.#topicId(topic), orderKey, eventId, at, now, message, packed, bytes);
+    return { seq, eventId, topic, orderKey, at, message, attributes, bytes };
   }
 
   #topicId(arn: string): number {
@@ -292,11 +292,11 @@ class SqliteOutbox implements Outbox {
   }
 
   #enqueue(notification: Stored): void {
-    const { topicArn } = notification;
-    let queue = this.#queues.get(topicArn);
+    const { topic } = notification;
+    let queue = this.#queues.get(topic);
     if (!queue) {
-      queue = new TopicQueue(Number(this.#sql.topicId.get(topicArn)?.id), this.#shelf, false);
-      this.#queues.set(topicArn, queue);
+      queue = new TopicQueue(Number(this.#sql.topicId.get(topic)?.id), this.#shelf, false);
+      this.#queues.set(topic, queue);
     }
     queue.push(notification);
   }
@@ -339,7 +339,7 @@ const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']
   const { seq: _, ...content } = notification;
   return {
     eventId: notification.eventId,
-    topicArn: notification.topicArn,
+    topic: notification.topic,
     ...dead,
     content: { kind: 'notification' as const, notification: content },
   };

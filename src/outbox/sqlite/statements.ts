@@ -17,7 +17,7 @@ export interface Row {
 export const toStored = (row: Row): Stored => ({
   seq: row.seq,
   eventId: row.event_id,
-  topicArn: row.arn,
+  topic: row.arn,
   orderKey: row.order_key,
   at: row.at,
   message: row.message,
