@@ -7,11 +7,12 @@ import type { Notification } from './notification/notification.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { atAnyLevel, type Logger } from './ops/log.ts';
 import { createMetrics } from './ops/metrics.ts';
-import { createAdminServer, type NotReady } from './ops/server.ts';
-import { stateOf } from './ops/state.ts';
+import { createAdminServer } from './ops/server.ts';
+import { type NotReady, stateOf } from './ops/state.ts';
 import type { Outbox, OutboxState } from './outbox/outbox.ts';
 import { openSqliteOutbox } from './outbox/sqlite/sqlite.ts';
-import { createIntake, type Intake } from './pipeline/intake.ts';
+import { createIntake } from './pipeline/intake.ts';
+import { createReplays } from './pipeline/replay.ts';
 import { topicsOf } from './sns/account.ts';
 import { readCertificate } from './taps/http/certificate.ts';
 import { createHttpTap } from './taps/http/http.ts';
@@ -46,10 +47,6 @@ export interface DryRun {
   readonly show: (notification: Notification) => void;
 }
 
-/** How often dead letters that someone asked to replay are looked for, in milliseconds. */
-const REPLAY_POLL_MS = 500;
-const REPLAY_BATCH = 100;
-
 /**
  * Builds and starts everything that a configuration asks for; resolves when the taps listen.
  * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
@@ -77,6 +74,7 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
     const topics = () => delivery.topics();
 
     const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
+    const replays = createReplays({ outbox, replay: intake.replay, log });
     let listening = false;
     const notReady = () => reasons(listening, outbox.state(), delivery);
     metrics.observe({ outbox: () => outbox.state(), topics, notReady });
@@ -86,7 +84,9 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
       registry: metrics.registry,
       flow,
       state: () => stateOf({ outbox: outbox.state(), topics: topics(), notReady: notReady(), flow, now: Date.now() }),
+      outboxFile: file,
       deadLetters: outbox.deadLetters,
+      replay: replays.wake,
       tryTopic: (arn) => delivery.tryTopic(arn),
       log,
     });
@@ -94,7 +94,8 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
     const adminUrl = await admin.listen();
 
     delivery.start();
-    stops.push(startReplays(outbox, intake, log));
+    stops.push(() => replays.stop());
+    replays.wake();
 
     const receive = counted(intake.receive, flow);
     stops.push(startSampling(flow, outbox, log));
@@ -227,39 +228,4 @@ export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, '
   };
   const timer = setInterval(sample, SAMPLE_MS).unref();
   return () => clearInterval(timer);
-}
-
-/** Tells what was done with dead letters from the command line, which has no log of its own. */
-function logAudit({ deadLetters }: Outbox, log: Logger): Promise<void> {
-  return deadLetters.takeAudit(({ at, who, action, selection, count }) => {
-    const { ids, reason, topic } = selection;
-    const what = `${action} of dead letters ${count === undefined ? 'begins' : 'ended'}`;
-    const line = { by: `user ${who}`, at: new Date(at).toISOString(), ids, reason, topic, count };
-    atAnyLevel(log).info(line, `command line: ${what}`);
-  });
-}
-
-/** Looks for dead letters that someone asked to replay, one look after the other; answers what ends that. */
-function startReplays(outbox: Outbox, intake: Intake, log: Logger): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const lookAfter = (ms: number) => {
-    timer = setTimeout(look, ms).unref();
-  };
-  const look = async () => {
-    let more = false;
-    try {
-      await logAudit(outbox, log);
-      const letters = await outbox.replayRequests(REPLAY_BATCH);
-      await intake.replay(letters);
-      more = letters.length === REPLAY_BATCH;
-    } catch (error) {
-      log.warn({ problem: messageOf(error) }, 'replay put off');
-    }
-    if (timer) lookAfter(more ? 0 : REPLAY_POLL_MS);
-  };
-  lookAfter(REPLAY_POLL_MS);
-  return () => {
-    clearTimeout(timer);
-    timer = undefined;
-  };
 }

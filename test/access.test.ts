@@ -38,7 +38,9 @@ const OPEN = [
 const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/live': { expected: 200 },
   'GET /api/dead-letters': { expected: 200 },
+  'GET /api/dead-letters/find': { expected: 200 },
   'GET /api/dead-letters/:id': { expected: 404 },
+  'GET /api/daemon': { expected: 200 },
   'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
   'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
   'POST /api/topics/try': { body: { arn: 'arn:aws:sns:eu-west-1:123456789012:none' }, expected: 409 },
@@ -101,7 +103,9 @@ describe('access', () => {
       registry: new Registry(),
       flow: createFlow(),
       state: () => assert.fail('nobody asks'),
+      outboxFile: '/nowhere/outbox.db',
       deadLetters: {} as never,
+      replay: () => {},
       tryTopic: () => false,
       log: createLogger('silent'),
     });
@@ -233,15 +237,15 @@ describe('access', () => {
         daemon
           .output()
           .split('\n')
-          .filter((line) => line.includes('"command line: '))
+          .filter((line) => line.includes('from-a-terminal'))
           .map((line) => JSON.parse(line));
       await until('two lines', () => logged().length === 2);
       const [begins, ended] = logged();
       assert.match(begins.by, /^user ./);
       assert.deepEqual([begins.reason, begins.count], ['from-a-terminal', undefined]);
-      assert.equal(begins.msg, 'command line: purge of dead letters begins');
+      assert.equal(begins.msg, 'admin: deletion of dead letters begins');
       assert.deepEqual([ended.by, ended.reason, ended.count], [begins.by, 'from-a-terminal', 0]);
-      assert.equal(ended.msg, 'command line: purge of dead letters ended');
+      assert.equal(ended.msg, 'admin: dead letters deleted');
     });
 
     it('says in the log who did what also where it is to say errors only', async () => {
@@ -251,7 +255,7 @@ describe('access', () => {
       for (const route of done) await ask(quiet.adminUrl, route, session, { body: { all: true } });
       await quiet.command('dead-letters', 'purge', '--all');
       const messages = () => [...quiet.output().matchAll(/"msg":"(.*?)"/g)].map(([, message]) => message);
-      await until('all of it', () => messages().includes('command line: purge of dead letters ended'));
+      await until('all of it', () => messages().length === 8);
       assert.deepEqual(messages(), [
         'admin: logged in',
         'admin: deletion of dead letters begins',
@@ -259,8 +263,8 @@ describe('access', () => {
         'admin: replay of dead letters begins',
         'admin: replay of dead letters asked for',
         'admin: live tail with message bodies opened',
-        'command line: purge of dead letters begins',
-        'command line: purge of dead letters ended',
+        'admin: deletion of dead letters begins',
+        'admin: dead letters deleted',
       ]);
     });
 

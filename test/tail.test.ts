@@ -86,7 +86,7 @@ describe('tail', () => {
         from_user_id: 'alice@localhost',
       }),
     });
-    await until('the log to say so', () => /"by":"token".*live tail with message bodies/.test(daemon.output()));
+    await until('the log to say so', () => /"by":"user [^"]+".*live tail with message bodies/.test(daemon.output()));
     await child.end('SIGINT');
   });
 
@@ -108,7 +108,9 @@ describe('tail', () => {
       account_id = "123456789012"
       [admin]
       listen = "127.0.0.1:${port}"
-      token = "${token}"`;
+      token = "${token}"
+      [outbox]
+      path = "./other.db"`;
     const { port } = new URL(daemon.adminUrl);
     await writeFile(other, text('another-token-of-length', port));
     const refused = await tail(other);
@@ -123,7 +125,7 @@ describe('tail', () => {
     assert.equal(await nobody.exited, 1);
     assert.match(
       nobody.output(),
-      /^xmpp-event-pusher: no daemon answers at http:\/\/127\.0\.0\.1:1 \(admin\.listen\): .*ECONNREFUSED/,
+      /^xmpp-event-pusher: no daemon answers at http:\/\/127\.0\.0\.1:1 \(admin\.listen\): .*ECONNREFUSED.*; nor by its socket: .*other\.db\.sock/,
     );
 
     const child = await tail(daemon.configFile);

@@ -5,8 +5,6 @@ import path from 'node:path';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
 import type { NewDeadLetter } from '../outbox/outbox.ts';
-import { takeAudit } from '../outbox/sqlite/dead-letters.ts';
-import { openDatabase } from '../outbox/sqlite/schema.ts';
 import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
@@ -139,29 +137,6 @@ describe('dead-letters', () => {
     ]);
     const { output: shown } = await dead(t, 'show', '2');
     assert.equal(JSON.parse(shown).detail, detail);
-  });
-
-  it('replay and purge: leave for the daemon who did what to how many', async (t) => {
-    const before = process.env.SUDO_USER;
-    process.env.SUDO_USER = 'anna';
-    t.after(() => {
-      if (before === undefined) delete process.env.SUDO_USER;
-      else process.env.SUDO_USER = before;
-    });
-    await fill();
-    await dead(t, 'list');
-    await dead(t, 'replay', '1', '99');
-    await dead(t, 'purge', '--reason', 'malformed');
-    const database = openDatabase(outboxFile, { create: false });
-    t.after(() => database.close());
-    const lines: object[] = [];
-    takeAudit(database, ({ at: _, ...rest }) => lines.push(rest));
-    assert.deepEqual(lines, [
-      { who: 'anna', action: 'replay', selection: { ids: [1, 99] }, count: undefined },
-      { who: 'anna', action: 'replay', selection: { ids: [1, 99] }, count: 1 },
-      { who: 'anna', action: 'purge', selection: { reason: 'malformed' }, count: undefined },
-      { who: 'anna', action: 'purge', selection: { reason: 'malformed' }, count: 1 },
-    ]);
   });
 
   it('says that there is no outbox yet, and makes none', async (t) => {

@@ -1,21 +1,10 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
-import { userInfo } from 'node:os';
-import path from 'node:path';
-import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
-import type { AuditLine, DeadLetter, DeadLetterFilter } from '../outbox/outbox.ts';
-import {
-  countDeadLetters,
-  countReplaying,
-  listDeadLetters,
-  purgeDeadLetters,
-  requestReplay,
-  writeAudit,
-} from '../outbox/sqlite/dead-letters.ts';
-import { openDatabase } from '../outbox/sqlite/schema.ts';
+import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/outbox.ts';
+import { type Letters, withDeadLetters } from './letters.ts';
 import { configOption, positiveNumber } from './options.ts';
 import { createProgress } from './progress.ts';
 
@@ -45,13 +34,16 @@ function listCommand(): Command {
     .option('--limit <count>', 'how many at most', positiveNumber, 100)
     .option('--json', 'JSON lines, with everything')
     .action((options: Selection & { limit: number; json?: boolean }) =>
-      onOutbox(options.config, (database) => {
+      withDeadLetters(loadConfig(options.config), { change: false }, async (letters) => {
+        const { limit, json = false } = options;
         const filter = filterOf(options, []);
-        const letters = listDeadLetters(database, filter, options.limit);
-        for (const letter of letters) print(options.json ? JSON.stringify(letter) : line(letter));
-        const total = countDeadLetters(database, filter);
-        if (!options.json)
-          print(letters.length < total ? `${letters.length} of ${total} dead letters` : `${total} dead letters`);
+        let listed = 0;
+        for await (const letter of letters.find(filter, limit, json)) {
+          print(json ? JSON.stringify(letter) : line(letter));
+          listed += 1;
+        }
+        const total = await totalOf(letters, filter);
+        if (!json) print(listed < total ? `${listed} of ${total} dead letters` : `${total} dead letters`);
       }),
     );
 }
@@ -62,8 +54,8 @@ function showCommand(): Command {
     .argument('<id>', 'its number', positiveNumber)
     .addOption(configOption())
     .action((id: number, { config }: { config: string }) =>
-      onOutbox(config, (database) => {
-        const [letter] = listDeadLetters(database, { ids: [id] }, 1);
+      withDeadLetters(loadConfig(config), { change: false }, async (letters) => {
+        const letter = await letters.read(id);
         if (!letter) throw new PusherError('NOT_FOUND', `there is no dead letter ${id}`);
         print(JSON.stringify(letter, null, 2));
       }),
@@ -74,10 +66,9 @@ function replayCommand(): Command {
   return choosing(new Command('replay'))
     .description('Publish dead letters again. A running daemon does it at once, otherwise the next start does.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
-      onChosen(ids, options, command, async (database, filter) => {
-        const marked = await counted('replay', 'marked for replay', database, filter, requestReplay);
-        print(`${marked} marked for replay`);
-        await follow(database);
+      onChosen(ids, options, command, async (letters, filter) => {
+        print(`${await counted('marked for replay', letters, filter, letters.requestReplay)} marked for replay`);
+        await follow(letters);
       }),
     );
 }
@@ -86,8 +77,8 @@ function purgeCommand(): Command {
   return choosing(new Command('purge'))
     .description('Delete dead letters for good.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
-      onChosen(ids, options, command, async (database, filter) => {
-        print(`${await counted('purge', 'deleted', database, filter, purgeDeadLetters)} deleted`);
+      onChosen(ids, options, command, async (letters, filter) => {
+        print(`${await counted('deleted', letters, filter, letters.purge)} deleted`);
       }),
     );
 }
@@ -101,64 +92,59 @@ async function onChosen(
   ids: readonly number[] = [],
   options: Selection,
   command: Command,
-  act: (database: DatabaseSync, filter: DeadLetterFilter) => Promise<void>,
+  act: (letters: Letters, filter: DeadLetterFilter) => Promise<void>,
 ): Promise<void> {
   if (ids.length === 0 && !options.all && options.reason === undefined && options.topic === undefined)
     command.error('error: say which: their numbers, --reason, --topic or --all');
-  await onOutbox(options.config, (database) => act(database, filterOf(options, ids)));
+  await withDeadLetters(loadConfig(options.config), { change: true }, (letters) =>
+    act(letters, filterOf(options, ids)),
+  );
 }
 
-/** Changes, with a bar on a terminal, and leaves lines for the daemon's log: that it begins, and how many it reached. */
+/** Changes, with a bar on a terminal; answers how many it reached. */
 async function counted(
-  action: AuditLine['action'],
   label: string,
-  database: DatabaseSync,
+  letters: Letters,
   filter: DeadLetterFilter,
-  change: typeof requestReplay,
+  change: Letters['purge'],
 ): Promise<number> {
-  const progress = createProgress(label, countDeadLetters(database, filter));
-  const audit = (count?: number) =>
-    writeAudit(database, { at: Date.now(), who: user(), action, selection: filter, count });
-  let reached = 0;
-  audit();
+  const progress = createProgress(label, filter.ids?.length ?? (await totalOf(letters, filter)));
   try {
-    return await change(database, filter, (count) => {
-      reached = count;
-      progress.show(count);
-    });
+    return await change(filter, progress.show);
   } finally {
-    audit(reached);
     progress.end();
   }
 }
 
-/** Who is at the terminal, also behind sudo. A number without a name is one too. */
-function user(): string {
-  const { SUDO_USER } = process.env;
-  if (SUDO_USER) return SUDO_USER;
-  try {
-    return userInfo().username;
-  } catch {
-    return String(process.getuid?.());
-  }
+/** How many of a reason and topic there are. */
+async function totalOf(letters: Letters, { reason, topic }: DeadLetterFilter): Promise<number> {
+  const counts = await letters.counts();
+  const meant = counts.filter(
+    (each) => (reason === undefined || each.reason === reason) && (topic === undefined || each.topic === topic),
+  );
+  return sum(meant, 'count');
 }
 
-/** On a terminal, shows how a running daemon gets on with the replay; without one it soon gives up. */
-async function follow(database: DatabaseSync): Promise<void> {
-  const total = countReplaying(database);
+const sum = (counts: readonly DeadLetterCount[], field: 'count' | 'replaying'): number =>
+  counts.reduce((total, each) => total + each[field], 0);
+
+/** On a terminal, shows how the daemon gets on with the replay; where it does not, it is soon left alone. */
+async function follow(letters: Letters): Promise<void> {
+  const total = sum(await letters.counts(), 'replaying');
   const progress = createProgress('replayed', total);
   if (!progress.visible) return;
   let left = total;
-  for (let still = 0; left > 0 && still < PATIENCE; still++) {
-    await sleep(POLL_MS);
-    const now = countReplaying(database);
+  for (let still = 0; letters.served && left > 0 && still < PATIENCE; still++) {
+    const now = sum(await letters.counts(), 'replaying');
     if (now < left) still = 0;
     left = now;
     progress.show(total - left);
+    if (left > 0) await sleep(POLL_MS);
   }
   progress.end();
-  if (left > 0)
-    print(`${left} wait for the daemon, which does not take them: it is not running, or its outbox is full`);
+  if (left === 0) return;
+  const why = letters.served ? 'which does not take them: its outbox may be full' : 'which is not running';
+  print(`${left} wait for the daemon, ${why}`);
 }
 
 const selective = (command: Command): Command =>
@@ -173,20 +159,10 @@ const filterOf = ({ reason, topic }: Selection, ids: readonly number[]): DeadLet
   topic,
 });
 
-async function onOutbox(configFile: string, use: (database: DatabaseSync) => void | Promise<void>): Promise<void> {
-  const config = loadConfig(configFile);
-  const database = openDatabase(path.resolve(path.dirname(config.file), config.outbox.path), { create: false });
-  try {
-    await use(database);
-  } finally {
-    database.close();
-  }
-}
-
 /** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
 const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
 
-function line({ id, diedAt, reason, attempts, eventId, topic, detail, replayRequested }: DeadLetter): string {
+function line({ id, diedAt, reason, attempts, eventId, topic, detail, replayRequested }: DeadLetterSummary): string {
   const when = new Date(diedAt).toISOString();
   const state = replayRequested ? ' (replay requested)' : '';
   const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;

@@ -1,5 +1,5 @@
 /**
- * Who may use the admin address. With `admin.token` a person logs in with it and a machine sends it along; without one
+ * Who may use the admin address. By the Unix socket come only those whom its mode lets in. With `admin.token` a person logs in with it and a machine sends it along; without one
  * the address is loopback, and what a browser is made to do by a page of somebody else's is refused by Host and Origin.
  *
  * Maintained invariants:
@@ -33,8 +33,13 @@ interface AccessSetup {
   /** `admin.token`. */
   readonly token: string | undefined;
   readonly log: Logger;
+  /** Whether a request came by the Unix socket, where the file's mode has let it in. */
+  readonly isLocal?: (request: FastifyRequest) => boolean;
   readonly now?: () => number;
 }
+
+/** The header in which the command line says, URI-encoded, which user it works for; it counts by the Unix socket only. */
+export const USER_HEADER = 'x-pusher-user';
 
 /** How long a login lasts, in milliseconds: a shift. */
 const SESSION_MS = 12 * 3_600_000;
@@ -47,7 +52,10 @@ const ADDRESSES = 10_000;
 const credentials = z.strictObject({ token: z.string().max(1_000) });
 
 /** Guards every route of `server`, and adds those for logging in and out. */
-export function guard(server: FastifyInstance, { token, log, now = Date.now }: AccessSetup): Access {
+export function guard(
+  server: FastifyInstance,
+  { token, log, isLocal = () => false, now = Date.now }: AccessSetup,
+): Access {
   // Cookies of one host are shared by all its ports: two daemons behind tunnels must not end each other's sessions.
   const cookie = `pusher-session-${randomBytes(4).toString('hex')}`;
   const sessions = new Map<string, { readonly name: string; readonly until: number }>();
@@ -60,11 +68,12 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
   };
   const bearer = (request: FastifyRequest) => /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
   const allows = (request: FastifyRequest) => {
-    if (token === undefined || sessionOf(request)) return true;
+    if (token === undefined || isLocal(request) || sessionOf(request)) return true;
     const sent = bearer(request);
     return sent !== undefined && isSame(sent, token);
   };
-  const who = (request: FastifyRequest) => {
+  const who = (request: FastifyRequest): Readonly<Record<string, string>> => {
+    if (isLocal(request)) return { by: `user ${decoded(String(request.headers[USER_HEADER] ?? '?').slice(0, 200))}` };
     const session = sessionOf(request);
     const by = token === undefined ? 'local' : session ? `session ${session.name}` : 'token';
     const forwarded = request.headers['x-forwarded-for'];
@@ -76,6 +85,8 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
   };
 
   server.addHook('onRequest', async (request, reply) => {
+    // No browser opens a Unix socket.
+    if (isLocal(request)) return;
     const foreign = foreignProblem(request, token === undefined);
     if (foreign) {
       log.warn({ from: request.ip, path: pathOf(request), problem: foreign.code }, 'admin request refused');
@@ -118,6 +129,15 @@ export function guard(server: FastifyInstance, { token, log, now = Date.now }: A
   });
 
   return { login: token !== undefined, allows, who };
+}
+
+/** A header holds ASCII only, and the names of users other characters too. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export function refuse(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {

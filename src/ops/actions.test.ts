@@ -20,7 +20,13 @@ it('a change of dead letters that fails part-way is in the log: that it began, a
   };
   const server = fastify();
   const access = guard(server, { token: undefined, log });
-  serveActions(server, { deadLetters: { purge } as DeadLetters, tryTopic: () => false, access, log });
+  serveActions(server, {
+    deadLetters: { purge } as DeadLetters,
+    replay: () => {},
+    tryTopic: () => false,
+    access,
+    log,
+  });
   const payload = { reason: 'malformed' };
   const headers = { host: 'localhost' };
   const { statusCode } = await server.inject({ method: 'POST', url: '/api/dead-letters/delete', payload, headers });

@@ -2,14 +2,18 @@
  * What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged,
  * at any level.
  */
+import { PassThrough } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { messageOf } from '../errors.ts';
 import type { DeadLetterFilter, DeadLetters } from '../outbox/outbox.ts';
 import { type Access, refuse } from './access.ts';
 import { atAnyLevel, type Logger } from './log.ts';
 
 interface ActionsSetup {
   readonly deadLetters: DeadLetters;
+  /** Replays the dead letters that are marked for it. */
+  readonly replay: () => void;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly access: Access;
@@ -26,6 +30,20 @@ const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(200).default(50),
 });
 
+const findQuery = z.object({
+  reason: text.optional(),
+  topic: text.optional(),
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+  content: z.enum(['yes', 'no']).default('no'),
+});
+
+/** What a change answers to a client that accepts it: a line of JSON now and then, and one at the end. */
+export const PROGRESS_TYPE = 'application/x-ndjson';
+
+/** A line of that. */
+export type ProgressLine = { readonly count: number } | { readonly error: { code: string; message: string } };
+
 /** Which dead letters an action is about. That it is about all of them has to be said. */
 const selection = z
   .strictObject({
@@ -37,13 +55,28 @@ const selection = z
   })
   .refine(({ ids, reason, topic, all }) => ids || reason || topic || all);
 
-export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, access, log }: ActionsSetup): void {
+export function serveActions(
+  server: FastifyInstance,
+  { deadLetters, replay, tryTopic, access, log }: ActionsSetup,
+): void {
   server.get('/api/dead-letters', async (request, reply) => {
     const parsed = listQuery.safeParse(request.query);
     if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
     const { reason, topic, before, limit } = parsed.data;
     const letters = await deadLetters.list({ reason, topic }, limit, before);
     return { letters, counts: await deadLetters.counts() };
+  });
+
+  server.get('/api/dead-letters/find', async (request, reply) => {
+    const parsed = findQuery.safeParse(request.query);
+    if (!parsed.success)
+      return malformed(reply, 'reason, topic, after (a number), limit (1 to 200) and content (yes, no)');
+    const { reason, topic, after, limit, content } = parsed.data;
+    const letters = await deadLetters.find({ reason, topic }, limit, after);
+    if (content === 'no') return { letters: letters.map(({ content: _, ...summary }) => summary) };
+    const shown = { reason, topic, count: letters.length };
+    atAnyLevel(log).info({ ...access.who(request), ...shown }, 'admin: contents of dead letters shown');
+    return { letters };
   });
 
   server.get('/api/dead-letters/:id', async (request, reply) => {
@@ -67,21 +100,31 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
       const asked = { ...access.who(request), ...parsed.data };
       // Beforehand too: a change of many that fails or is killed half-way has changed something.
       atAnyLevel(log).info(asked, begun);
+      const steps = request.headers.accept === PROGRESS_TYPE ? new PassThrough() : undefined;
+      const write = (line: ProgressLine) => steps?.write(`${JSON.stringify(line)}\n`);
       let count = 0;
-      try {
-        count = await act({ ids, reason, topic, upToId: upTo }, (sum) => {
-          count = sum;
-        });
-        return { count };
-      } finally {
-        atAnyLevel(log).info({ ...asked, count }, done);
-      }
+      const carryOut = async () => {
+        try {
+          count = await act({ ids, reason, topic, upToId: upTo }, (sum) => {
+            count = sum;
+            write({ count });
+          });
+          return { count };
+        } finally {
+          atAnyLevel(log).info({ ...asked, count }, done);
+        }
+      };
+      if (!steps) return carryOut();
+      void carryOut()
+        .then(write, (error) => write({ error: { code: 'internal', message: messageOf(error) } }))
+        .finally(() => steps.end());
+      return reply.type(PROGRESS_TYPE).send(steps);
     });
   change(
     '/api/dead-letters/replay',
     'admin: replay of dead letters begins',
     'admin: replay of dead letters asked for',
-    deadLetters.requestReplay,
+    (filter, onProgress) => deadLetters.requestReplay(filter, onProgress).finally(replay),
   );
   change(
     '/api/dead-letters/delete',

@@ -1,23 +1,18 @@
 /** The admin address: health for probes, metrics for Prometheus, the console for people. */
-import fastify, { type FastifyError, type FastifyInstance } from 'fastify';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { AdminOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { DeadLetters } from '../outbox/outbox.ts';
+import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
 import { serveAssets } from './assets.ts';
 import type { Flow } from './flow.ts';
 import { serveLive } from './live.ts';
 import type { Logger } from './log.ts';
-import type { State } from './state.ts';
-
-/** Why the daemon is not ready: what, and what to do about it. */
-export interface NotReady {
-  readonly what: string;
-  readonly reason: string;
-  readonly advice?: string;
-}
+import { type LocalListener, listenLocally, socketBeside } from './socket.ts';
+import type { NotReady, State } from './state.ts';
 
 export interface AdminServer {
   /** Every route that it has, such as `GET /healthz`. */
@@ -27,13 +22,25 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
+/** What the daemon says of itself, so that the command line knows whom it talks to. */
+export interface DaemonIdentity {
+  readonly version: string;
+  readonly pid: number;
+  /** The outbox's file. */
+  readonly outbox: string;
+}
+
 interface AdminSetup {
   readonly options: AdminOptions;
   readonly notReady: () => readonly NotReady[];
   readonly registry: Registry;
   readonly flow: Flow;
   readonly state: () => State;
+  /** The outbox's file, beside which the socket for the command line is. */
+  readonly outboxFile: string;
   readonly deadLetters: DeadLetters;
+  /** Replays the dead letters that are marked for it. */
+  readonly replay: () => void;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
@@ -54,7 +61,7 @@ const HEADERS = {
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createAdminServer(setup: AdminSetup): AdminServer {
-  const { options, log, flow, state } = setup;
+  const { options, log, flow, state, outboxFile } = setup;
   const server = fastify({ forceCloseConnections: true, requestTimeout: REQUEST_TIMEOUT_MS });
   // The one other type that fastify reads, and the one that a foreign page's form could send without being asked.
   server.removeContentTypeParser('text/plain');
@@ -73,18 +80,36 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   });
   server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'there is nothing here'));
 
-  const access = guard(server, { token: options.token, log });
+  let local: LocalListener | undefined;
+  const isLocal = ({ raw }: FastifyRequest) => local?.owns(raw.socket) === true;
+  const access = guard(server, { token: options.token, log, isLocal });
   serveProbes(server, setup);
   serveAssets(server);
   serveLive(server, { flow, state, access, log });
-  serveActions(server, { deadLetters: setup.deadLetters, tryTopic: setup.tryTopic, access, log });
+  const { deadLetters, replay, tryTopic } = setup;
+  serveActions(server, { deadLetters, replay, tryTopic, access, log });
+  server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
+
+  /** Without it the daemon works all the same: the command line then goes by the configured address. */
+  const openSocket = async () => {
+    try {
+      local = await listenLocally(socketBeside(outboxFile), server.routing);
+    } catch (error) {
+      log.warn(
+        { problem: messageOf(error) },
+        'no Unix socket for the command line, which uses admin.listen and admin.token instead',
+      );
+    }
+  };
 
   return {
     routes,
     async listen() {
       const { host, port } = options.listen;
       try {
-        return await server.listen({ host, port });
+        const url = await server.listen({ host, port });
+        await openSocket();
+        return url;
       } catch (error) {
         throw new PusherError(
           'LISTEN_FAILED',
@@ -93,7 +118,9 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
         );
       }
     },
-    close: () => server.close(),
+    async close() {
+      await Promise.all([local?.close(), server.close()]);
+    },
   };
 }
 

@@ -3,7 +3,13 @@ import type { OutboxState, SourceState } from '../outbox/outbox.ts';
 import type { Pause } from '../pipeline/pause.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Flow } from './flow.ts';
-import type { NotReady } from './server.ts';
+
+/** Why the daemon is not ready: what, and what to do about it. */
+export interface NotReady {
+  readonly what: string;
+  readonly reason: string;
+  readonly advice?: string;
+}
 
 /** All times are milliseconds since the Unix epoch. */
 export interface State {

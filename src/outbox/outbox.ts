@@ -154,22 +154,12 @@ export interface DeadLetterCount {
   readonly newestId: number;
 }
 
-/** What somebody did with the dead letters from the command line, for the daemon's log. */
-export interface AuditLine {
-  /** In milliseconds since the Unix epoch. */
-  readonly at: number;
-  /** The user who did it. */
-  readonly who: string;
-  readonly action: 'replay' | 'purge';
-  readonly selection: DeadLetterFilter;
-  /** How many it reached; undefined in the line that says that it begins. */
-  readonly count: number | undefined;
-}
-
 /** What people do with dead letters while the daemon runs. `onProgress` is told now and then how many a change has reached so far. */
 export interface DeadLetters {
   /** Newest first, those with a number below `beforeId`, at most `limit`. */
   list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
+  /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
+  find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
   read(id: number): Promise<DeadLetter | undefined>;
   /** How many there are by reason and topic. */
   counts(): Promise<DeadLetterCount[]>;
@@ -177,6 +167,4 @@ export interface DeadLetters {
   requestReplay(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
   /** Deletes for good; answers how many. */
   purge(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
-  /** Hands over what was done from the command line, oldest first; what `take` returned from does not come again. */
-  takeAudit(take: (line: AuditLine) => void): Promise<void>;
 }

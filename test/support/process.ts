@@ -113,7 +113,10 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
-const given = new Set<number>();
+/** Those that `fetch`, as a browser, refuses among the ones that are drawn (https://fetch.spec.whatwg.org/#port-blocking). */
+const REFUSED = [10_080];
+
+const given = new Set<number>(REFUSED);
 
 /**
  * TCP ports of 127.0.0.1 that nothing listens on. They are drawn from below the kernel's ephemeral range (32768 and up

@@ -1,11 +1,7 @@
-/**
- * Dead letters in the SQLite file: what a person lists, replays and deletes. Works on any connection to the file, so the
- * command line uses it beside a running daemon: a replay is a mark that the daemon sees and acts on.
- */
+/** Dead letters in the SQLite file: what a person lists, replays and deletes. A replay is a mark that the daemon acts on. */
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
-  AuditLine,
   DeadContent,
   DeadLetter,
   DeadLetterCount,
@@ -53,12 +49,6 @@ export function listDeadLetters(
   return rows.map((row) => toDeadLetter(row as unknown as Row));
 }
 
-/** How many match. */
-export function countDeadLetters(database: DatabaseSync, filter: DeadLetterFilter): number {
-  const { where, values } = condition(filter);
-  return Number(database.prepare(`SELECT count(*) AS n FROM dead_letter WHERE ${where}`).get(...values)?.n);
-}
-
 /** Told now and then how many a change has reached so far. */
 type OnProgress = (count: number) => void;
 
@@ -97,54 +87,21 @@ async function inChunks(
   }
 }
 
-/** How many are marked for replay. */
-export function countReplaying(database: DatabaseSync): number {
-  return Number(database.prepare('SELECT count(*) AS n FROM dead_letter WHERE replay = 1').get()?.n);
-}
-
 /** Those marked for replay, oldest first, at most `limit`. */
 export function replayRequested(database: DatabaseSync, limit: number): DeadLetter[] {
   const rows = database.prepare('SELECT * FROM dead_letter WHERE replay = 1 ORDER BY id LIMIT ?').all(limit);
   return rows.map((row) => toDeadLetter(row as unknown as Row));
 }
 
-/** Dead letters on the daemon's own connection. */
+/** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
 export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
   list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
+  find: async (filter, limit, afterId) => listDeadLetters(database, filter, limit, afterId),
   read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
   counts: async () => countByReasonAndTopic(database),
   requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
   purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
-  takeAudit: async (take) => takeAudit(database, take),
 });
-
-/** Leaves a line for the daemon's log: the command line has none that anybody keeps. */
-export function writeAudit(database: DatabaseSync, { at, who, action, selection, count }: AuditLine): void {
-  database
-    .prepare('INSERT INTO audit (at, who, action, selection, count) VALUES (?, ?, ?, ?, ?)')
-    .run(at, who, action, JSON.stringify(selection), count ?? null);
-}
-
-/** How many lines are taken at a time. */
-const AUDIT_LINES = 100;
-
-/** Hands over the oldest lines that the command line left, and removes them from the file when that is done. */
-export function takeAudit(database: DatabaseSync, take: (line: AuditLine) => void): void {
-  const rows = database.prepare('SELECT * FROM audit ORDER BY id LIMIT ?').all(AUDIT_LINES) as unknown as AuditRow[];
-  for (const { at, who, action, selection, count } of rows)
-    take({ at, who, action, selection: JSON.parse(selection), count: count ?? undefined });
-  const last = rows.at(-1);
-  if (last) database.prepare('DELETE FROM audit WHERE id <= ?').run(last.id);
-}
-
-interface AuditRow {
-  id: number;
-  at: number;
-  who: string;
-  action: AuditLine['action'];
-  selection: string;
-  count: number | null;
-}
 
 function summarize(
   database: DatabaseSync,

@@ -48,17 +48,8 @@ const TABLES = `
   CREATE INDEX dead_letter_reason ON dead_letter (reason, topic_arn, replay);
 `;
 
-// What other processes did with the file, until the daemon has logged it. Made at every open, for files that are older than it.
-const AUDIT = `
-  CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY,
-    at INTEGER NOT NULL,
-    who TEXT NOT NULL,
-    action TEXT NOT NULL,
-    selection TEXT NOT NULL,
-    count INTEGER
-  );
-`;
+// Where earlier releases left what the command line did, for the daemon's log.
+const DROP_AUDIT = 'DROP TABLE IF EXISTS audit';
 
 /**
  * Opens the outbox file, making it (mode 0600) if there is none.
@@ -93,7 +84,7 @@ function prepareTables(database: DatabaseSync, file: string): void {
   const version = pragma(database, 'user_version');
   const application = pragma(database, 'application_id');
   if (version === VERSION && application === APPLICATION_ID) {
-    database.exec(AUDIT);
+    database.exec(DROP_AUDIT);
     return;
   }
   const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n;
@@ -101,7 +92,7 @@ function prepareTables(database: DatabaseSync, file: string): void {
     throw unusable(file, "is another program's SQLite database; set outbox.path to a file of its own");
   if (version > VERSION)
     throw unusable(file, `was written by a newer release (schema ${version}, this one knows ${VERSION}); run that one`);
-  database.exec(`BEGIN IMMEDIATE; ${TABLES} ${AUDIT}
+  database.exec(`BEGIN IMMEDIATE; ${TABLES}
     PRAGMA user_version = ${VERSION}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT;`);
 }
 

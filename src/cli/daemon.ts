@@ -1,0 +1,164 @@
+/**
+ * The running daemon, as other commands ask it: over the Unix socket beside its outbox, or over the configured admin
+ * address with the configured token.
+ */
+import { userInfo } from 'node:os';
+import path from 'node:path';
+import { Client, type Dispatcher } from 'undici';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { USER_HEADER } from '../ops/access.ts';
+import type { DaemonIdentity } from '../ops/server.ts';
+import { socketBeside, socketPathProblem } from '../ops/socket.ts';
+
+export interface DaemonClient {
+  /** Where it answers, for messages: a path or a URL. */
+  readonly where: string;
+  readonly identity: DaemonIdentity;
+  /** @throws PusherError DAEMON_UNREACHABLE, DAEMON_REFUSED with what it says */
+  get<T>(route: string): Promise<T>;
+  /** As `get`; undefined where there is no such thing. */
+  find<T>(route: string): Promise<T | undefined>;
+  /** The answer as it comes in. @throws as `get` */
+  stream(route: string, options?: { body?: unknown; accept?: string }): Promise<AsyncIterable<Uint8Array>>;
+  close(): Promise<void>;
+}
+
+/** A way to the daemon. */
+interface Way {
+  readonly where: string;
+  readonly origin: string;
+  readonly socketPath?: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Nobody is there, or not the daemon; `message` says why. */
+const unreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
+
+/** Where the configured outbox is. */
+export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
+
+/**
+ * Connects by the socket.
+ * @throws PusherError DAEMON_UNREACHABLE with the reason
+ */
+export async function connectBySocket(config: PusherConfig): Promise<DaemonClient> {
+  const socketPath = socketBeside(outboxFileOf(config));
+  const problem = socketPathProblem(socketPath);
+  if (problem) throw unreachable(problem);
+  return connect({ where: socketPath, origin: 'http://localhost', socketPath, headers: { [USER_HEADER]: user() } });
+}
+
+/**
+ * Connects by `admin.listen`.
+ * @throws PusherError DAEMON_UNREACHABLE with the reason
+ */
+export function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
+  const origin = `http://${reachable(listen.host)}:${listen.port}`;
+  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  return connect({ where: origin, origin, headers });
+}
+
+/** By the socket, or else by the address. @throws PusherError DAEMON_UNREACHABLE: why by neither */
+export async function connectToDaemon(config: PusherConfig): Promise<DaemonClient> {
+  try {
+    return await connectBySocket(config);
+  } catch (first) {
+    try {
+      return await connectByAddress(config);
+    } catch (error) {
+      throw unreachable(`${messageOf(error)}; nor by its socket: ${messageOf(first)}`, error);
+    }
+  }
+}
+
+async function connect(way: Way): Promise<DaemonClient> {
+  // Not fetch, which refuses ports that browsers refuse, such as 6000 and 10080.
+  const client = new Client(way.origin, way.socketPath === undefined ? {} : { socketPath: way.socketPath });
+  try {
+    const response = await send(client, way, '/api/daemon', {});
+    const found: unknown = response.statusCode === 200 ? await response.body.json().catch(() => undefined) : undefined;
+    if (!isIdentity(found)) throw strange(way, response.statusCode);
+    return clientOf(client, way, found);
+  } catch (error) {
+    await client.destroy();
+    throw error;
+  }
+}
+
+function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonClient {
+  const ask = async <T>(route: string, missing: (response: Dispatcher.ResponseData) => T): Promise<T> => {
+    const response = await send(client, way, route, {});
+    if (response.statusCode !== 200) return missing(response);
+    return (await response.body.json().catch((error: unknown) => {
+      throw unreachable(`the daemon at ${way.where} closed the connection: ${messageOf(error)}`, error);
+    })) as T;
+  };
+  return {
+    where: way.where,
+    identity,
+    get: <T>(route: string) =>
+      ask<T>(route, ({ statusCode }) => {
+        throw strange(way, statusCode);
+      }),
+    find: <T>(route: string) =>
+      ask<T | undefined>(route, ({ statusCode, body }) => {
+        if (statusCode !== 404) throw strange(way, statusCode);
+        void body.dump();
+        return undefined;
+      }),
+    async stream(route, { body, accept } = {}) {
+      const response = await send(client, way, route, {
+        ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
+        headers: { ...(accept && { accept }), ...(body !== undefined && { 'content-type': 'application/json' }) },
+      });
+      if (response.statusCode !== 200) throw strange(way, response.statusCode);
+      return response.body;
+    },
+    close: () => client.destroy(),
+  };
+}
+
+async function send(
+  client: Client,
+  way: Way,
+  route: string,
+  { headers = {}, ...options }: { method?: 'POST'; body?: string; headers?: Record<string, string> },
+): Promise<Dispatcher.ResponseData> {
+  const asked = { path: route, method: 'GET' as const, headersTimeout: 60_000, bodyTimeout: 0, ...options };
+  try {
+    return await client.request({ ...asked, headers: { ...way.headers, ...headers } });
+  } catch (error) {
+    const by = way.socketPath === undefined ? ' (admin.listen)' : '';
+    throw unreachable(`no daemon answers at ${way.where}${by}: ${messageOf(error)}`, error);
+  }
+}
+
+function strange({ where }: Way, status: number): PusherError {
+  if (status === 401) return unreachable(`the daemon at ${where} has another admin.token than this configuration`);
+  return unreachable(`what answers at ${where} says ${status}: is it the daemon, and of this release?`);
+}
+
+const isIdentity = (found: unknown): found is DaemonIdentity =>
+  typeof found === 'object' && found !== null && 'pid' in found && 'outbox' in found && 'version' in found;
+
+/** Where to reach an address that a server listens on: one for all addresses is no address to connect to. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Who is at the terminal, also behind sudo. A number without a name is one too. */
+function user(): string {
+  const name = process.env.SUDO_USER || nameOf();
+  return encodeURIComponent(name);
+}
+
+function nameOf(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
+}

@@ -1,0 +1,183 @@
+/** Where the command line finds the dead letters: in the running daemon, or in the outbox's file while none runs. */
+import { existsSync, realpathSync } from 'node:fs';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { PROGRESS_TYPE, type ProgressLine } from '../ops/actions.ts';
+import type {
+  DeadLetter,
+  DeadLetterCount,
+  DeadLetterFilter,
+  DeadLetterSummary,
+  DeadLetters,
+} from '../outbox/outbox.ts';
+import { deadLettersOn } from '../outbox/sqlite/dead-letters.ts';
+import { lockOutbox, openDatabase } from '../outbox/sqlite/schema.ts';
+import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
+
+export interface Letters extends Pick<DeadLetters, 'read' | 'counts' | 'requestReplay' | 'purge'> {
+  /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
+  find(filter: DeadLetterFilter, limit: number, content: boolean): AsyncIterable<DeadLetterSummary | DeadLetter>;
+  /** Whether a daemon runs that replays what is marked. */
+  readonly served: boolean;
+}
+
+/** How many are read at a time, and how many numbers the daemon takes in one request. */
+const PAGE = 100;
+const MOST_IDS = 1_000;
+
+/**
+ * Runs `use` with the dead letters of the configured outbox.
+ * @param options.change whether it changes any: then no daemon can start on the same file meanwhile
+ * @throws PusherError OUTBOX_UNUSABLE, DAEMON_UNREACHABLE
+ */
+export async function withDeadLetters(
+  config: PusherConfig,
+  { change }: { change: boolean },
+  use: (letters: Letters) => Promise<void>,
+): Promise<void> {
+  const daemon = await findDaemon(config);
+  if (daemon) {
+    try {
+      return await use(lettersOf(daemon));
+    } finally {
+      await daemon.close();
+    }
+  }
+  const file = outboxFileOf(config);
+  const lock = change ? lockOutbox(realpathSync(file)) : undefined;
+  try {
+    const database = openDatabase(file, { create: false });
+    try {
+      await use(lettersIn(deadLettersOn(database)));
+    } finally {
+      database.close();
+    }
+  } finally {
+    lock?.release();
+  }
+}
+
+/** The daemon that has the configured outbox open; undefined when none does. */
+async function findDaemon(config: PusherConfig): Promise<DaemonClient | undefined> {
+  const file = outboxFileOf(config);
+  let bySocket: unknown;
+  try {
+    return await connectBySocket(config);
+  } catch (error) {
+    bySocket = error;
+  }
+  const locked = lockedBy(file);
+  if (!locked) return undefined;
+  try {
+    const daemon = await connectByAddress(config);
+    if (realPath(daemon.identity.outbox) === realPath(file)) return daemon;
+    await daemon.close();
+    throw new Error(`the daemon at ${daemon.where} has another outbox, ${daemon.identity.outbox}`);
+  } catch (error) {
+    const why = `${messageOf(bySocket)}; ${messageOf(error)}`;
+    const message =
+      locked.code === 'OUTBOX_LOCKED'
+        ? `a daemon has the outbox ${file} open, and can't be asked: ${why}`
+        : `${locked.message}; nor can a daemon be asked: ${why}`;
+    throw new PusherError('DAEMON_UNREACHABLE', message, error);
+  }
+}
+
+/** Why the outbox can't be opened beside whoever has it; undefined when nobody has. */
+function lockedBy(file: string): PusherError | undefined {
+  if (!existsSync(file))
+    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon makes it at its first start`);
+  try {
+    lockOutbox(realpathSync(file)).release();
+    return undefined;
+  } catch (error) {
+    if (error instanceof PusherError) return error;
+    throw error;
+  }
+}
+
+const realPath = (file: string): string => (existsSync(file) ? realpathSync(file) : file);
+
+const lettersIn = (letters: DeadLetters): Letters => ({
+  served: false,
+  read: letters.read,
+  counts: letters.counts,
+  requestReplay: letters.requestReplay,
+  purge: letters.purge,
+  find: (filter, limit) => pages(limit, (size, after) => letters.find(filter, size, after)),
+});
+
+function lettersOf(daemon: DaemonClient): Letters {
+  const change = async (
+    action: 'replay' | 'delete',
+    { ids, reason, topic }: DeadLetterFilter,
+    onProgress?: (count: number) => void,
+  ): Promise<number> => {
+    let sum = 0;
+    const chunks = ids ? chunksOf(ids) : [undefined];
+    for (const chunk of chunks) {
+      const all = chunk === undefined && reason === undefined && topic === undefined;
+      const body = { ids: chunk, reason, topic, ...(all && { all }) };
+      const answer = await daemon.stream(`/api/dead-letters/${action}`, { body, accept: PROGRESS_TYPE });
+      const before = sum;
+      for await (const line of linesOf(answer, daemon.where)) {
+        if ('error' in line) throw new PusherError('OUTBOX_UNUSABLE', `the daemon: ${line.error.message}`);
+        sum = before + line.count;
+        onProgress?.(sum);
+      }
+    }
+    return sum;
+  };
+  return {
+    served: true,
+    read: (id) => daemon.find<DeadLetter>(`/api/dead-letters/${id}`),
+    counts: async () => (await daemon.get<{ counts: DeadLetterCount[] }>('/api/dead-letters?limit=1')).counts,
+    requestReplay: (filter, onProgress) => change('replay', filter, onProgress),
+    purge: (filter, onProgress) => change('delete', filter, onProgress),
+    find: ({ reason, topic }, limit, content) =>
+      pages(limit, async (size, after) => {
+        const query = new URLSearchParams({ limit: `${size}`, after: `${after}`, content: content ? 'yes' : 'no' });
+        if (reason !== undefined) query.set('reason', reason);
+        if (topic !== undefined) query.set('topic', topic);
+        return (await daemon.get<{ letters: DeadLetterSummary[] }>(`/api/dead-letters/find?${query}`)).letters;
+      }),
+  };
+}
+
+async function* pages<T extends DeadLetterSummary>(
+  limit: number,
+  read: (size: number, after: number) => Promise<T[]>,
+): AsyncGenerator<T> {
+  let after = 0;
+  for (let left = limit; left > 0; ) {
+    const page = await read(Math.min(left, PAGE), after);
+    yield* page;
+    if (page.length < PAGE) return;
+    left -= page.length;
+    after = page.at(-1)?.id ?? after;
+  }
+}
+
+const chunksOf = (ids: readonly number[]): (readonly number[])[] =>
+  Array.from({ length: Math.ceil(ids.length / MOST_IDS) }, (_, n) => ids.slice(n * MOST_IDS, (n + 1) * MOST_IDS));
+
+/** The lines of a change's answer, of which the last says how it ended. @throws PusherError DAEMON_UNREACHABLE */
+async function* linesOf(answer: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<ProgressLine> {
+  const decoder = new TextDecoder();
+  let text = '';
+  try {
+    for await (const chunk of answer) {
+      const lines = (text + decoder.decode(chunk, { stream: true })).split('\n');
+      text = lines.pop() as string;
+      for (const line of lines) yield JSON.parse(line);
+    }
+  } catch (error) {
+    throw error instanceof PusherError
+      ? error
+      : new PusherError(
+          'DAEMON_UNREACHABLE',
+          `the daemon at ${where} closed the connection: ${messageOf(error)}`,
+          error,
+        );
+  }
+}

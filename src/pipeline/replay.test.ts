@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import pino from 'pino';
+import { until } from '../../test/support/process.ts';
+import type { DeadLetter } from '../outbox/outbox.ts';
+import { createReplays } from './replay.ts';
+
+const letter = (id: number): DeadLetter => ({
+  id,
+  eventId: `s/e/${id}`,
+  topic: undefined,
+  reason: 'malformed',
+  detail: 'd',
+  attempts: 0,
+  diedAt: 1,
+  replayRequested: true,
+  content: { kind: 'raw', event: {} },
+});
+
+/** An outbox in which letters are marked, and what replays them; `fail` makes the next replay throw. */
+function scene() {
+  const marked: DeadLetter[] = [];
+  const batches: number[][] = [];
+  const warnings: string[] = [];
+  let fails = 0;
+  let reads = 0;
+  const replays = createReplays({
+    outbox: {
+      replayRequests: async (limit) => {
+        reads += 1;
+        return marked.slice(0, limit);
+      },
+    },
+    replay: async (letters) => {
+      if (fails > 0) {
+        fails -= 1;
+        throw new Error('the outbox is full');
+      }
+      batches.push(letters.map(({ id }) => id));
+      marked.splice(0, letters.length);
+    },
+    log: pino({ level: 'warn', base: undefined }, { write: (line) => void warnings.push(JSON.parse(line).problem) }),
+    batch: 2,
+    retryMs: 1,
+  });
+  return {
+    marked,
+    batches,
+    warnings,
+    replays,
+    reads: () => reads,
+    fail: () => {
+      fails += 1;
+    },
+  };
+}
+
+describe('replays', () => {
+  it('replay all that is marked, batch by batch, and then stop looking', async () => {
+    const { marked, batches, replays, reads } = scene();
+    marked.push(letter(1), letter(2), letter(3));
+    replays.wake();
+    await until('the replay', () => marked.length === 0);
+    await replays.stop();
+    assert.deepEqual(batches, [[1, 2], [3]]);
+    assert.equal(reads(), 3, 'the last look finds nothing, and no other follows');
+  });
+
+  it('see what was marked while they were at work', async () => {
+    const { marked, batches, replays } = scene();
+    replays.wake();
+    marked.push(letter(1));
+    replays.wake();
+    await until('the replay', () => marked.length === 0);
+    assert.deepEqual(batches, [[1]]);
+    await replays.stop();
+  });
+
+  it('try again after a failure, with a line in the log', async () => {
+    const { marked, batches, warnings, replays, fail } = scene();
+    fail();
+    marked.push(letter(1));
+    replays.wake();
+    await until('the replay', () => marked.length === 0);
+    assert.deepEqual([batches, warnings], [[[1]], ['the outbox is full']]);
+    await replays.stop();
+  });
+
+  it('begin nothing after a stop', async () => {
+    const { marked, batches, replays } = scene();
+    await replays.stop();
+    marked.push(letter(1));
+    replays.wake();
+    await replays.stop();
+    assert.deepEqual(batches, []);
+  });
+});

@@ -1,0 +1,68 @@
+/**
+ * Replays dead letters that somebody marked for it: at once when asked, and after a start those that are left from before.
+ *
+ * Maintained invariants:
+ * - One batch at a time; a call meanwhile makes it look once more.
+ * - A mark stays in the outbox until its dead letter is replaced, so a failure or a kill only puts the replay off.
+ */
+import { messageOf } from '../errors.ts';
+import type { Logger } from '../ops/log.ts';
+import type { DeadLetter, Outbox } from '../outbox/outbox.ts';
+
+export interface Replays {
+  /** Replays whatever is marked; returns at once. */
+  wake(): void;
+  /** Begins no other batch; resolves when the one under way has ended. */
+  stop(): Promise<void>;
+}
+
+interface ReplaySetup {
+  readonly outbox: Pick<Outbox, 'replayRequests'>;
+  /** Puts dead letters through the pipeline again. */
+  readonly replay: (letters: readonly DeadLetter[]) => Promise<void>;
+  readonly log: Logger;
+  readonly batch?: number;
+  /** How long to wait after a failure, in milliseconds. */
+  readonly retryMs?: number;
+}
+
+const BATCH = 100;
+const RETRY_MS = 1_000;
+
+export function createReplays({ outbox, replay, log, batch = BATCH, retryMs = RETRY_MS }: ReplaySetup): Replays {
+  let running: Promise<void> | undefined;
+  let again = false;
+  let stopped = false;
+  let retry: NodeJS.Timeout | undefined;
+
+  const run = async () => {
+    try {
+      for (let more = true; more && !stopped; ) {
+        again = false;
+        const letters = await outbox.replayRequests(batch);
+        if (letters.length > 0) await replay(letters);
+        more = letters.length > 0 || again;
+      }
+    } catch (error) {
+      log.warn({ problem: messageOf(error) }, 'replay put off');
+      // The outbox is full or its disk fails. The marks are on disk, so nothing is lost meanwhile.
+      if (!stopped) retry = setTimeout(wake, retryMs).unref();
+    } finally {
+      running = undefined;
+    }
+  };
+  const wake = () => {
+    again = true;
+    clearTimeout(retry);
+    if (!stopped) running ??= run();
+  };
+
+  return {
+    wake,
+    async stop() {
+      stopped = true;
+      clearTimeout(retry);
+      await running;
+    },
+  };
+}
