@@ -1,0 +1,22 @@
+/** What can go wrong in a consumer's hands, by a code that stays the same. */
+export type ConsumerErrorCode =
+  /** The notification has no `event_id`: the daemon's `attributes` don't include it. */
+  | 'no-id'
+  /** The notification has neither number nor time, so it can't be put in order. */
+  | 'no-order'
+  /** Another consumer is handling the same event; try again later. */
+  | 'busy'
+  /** A store's record kept changing under our hands. */
+  | 'conflict'
+  /** The input is no notification. */
+  | 'malformed';
+
+export class ConsumerError extends Error {
+  override readonly name = 'ConsumerError';
+  readonly code: ConsumerErrorCode;
+
+  constructor(code: ConsumerErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

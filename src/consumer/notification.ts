@@ -1,0 +1,83 @@
+/** What a consumer gets: a notification with all that is known of the event and of its way here. */
+
+/** How a notification arrived. What a channel doesn't have is absent. */
+export interface Delivery {
+  /** SNS's own id. Two publications of one event have two of them, so it doesn't identify the event. */
+  readonly messageId?: string;
+  readonly topicArn?: string;
+  /** When SNS accepted it, in milliseconds since the Unix epoch. */
+  readonly publishedAt?: number;
+  /** The SQS message that carried it. */
+  readonly sqsMessageId?: string;
+  readonly receiptHandle?: string;
+  /** The SQS message group, from FIFO queues. */
+  readonly groupId?: string;
+  /** How many times SQS delivered it, this time included. */
+  readonly receiveCount?: number;
+  /** The Firehose record that carried it. */
+  readonly recordId?: string;
+}
+
+/** A message attribute: String, Number, String.Array, Binary. */
+export type AttributeValue = string | number | readonly unknown[] | Uint8Array;
+
+/** What presence and messages have in common. All but `attributes`, `fields` and `delivery` depends on the daemon's options. */
+interface Common {
+  /** The event's id, the same in every delivery of it: `event_id`. */
+  readonly id?: string;
+  /** The three parts of the id, from sources that number their events. */
+  readonly source?: string;
+  readonly epoch?: string;
+  readonly seq?: number;
+  /** When it happened on the XMPP server, in milliseconds since the Unix epoch: `timestamp`. */
+  readonly at?: number;
+  /** The XMPP domain it happened on. */
+  readonly host?: string;
+  readonly traceparent?: string;
+  /** All message attributes. Raw HTTP and Firehose deliveries carry none. */
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+  /** What the body holds beside the documented keys. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly delivery: Delivery;
+}
+
+/** A user came online or went offline. */
+export interface PresenceNotification extends Common {
+  readonly kind: 'presence';
+  readonly user_id: string;
+  readonly present: boolean;
+  /** The user's available sessions after this change, where it was published. */
+  readonly sessions?: number;
+}
+
+/** A user sent a message. */
+export interface MessageNotification extends Common {
+  readonly kind: 'message';
+  /** Private or group message; absent where neither an attribute nor the topic tells. */
+  readonly type?: 'pm' | 'muc';
+  readonly to_user_id: string;
+  readonly from_user_id: string;
+  readonly message: string;
+  /** The stanza's `id`. */
+  readonly stanzaId?: string;
+}
+
+/** Something that is no notification of this daemon. */
+export interface Malformed {
+  readonly kind: 'malformed';
+  /** What is wrong with it. Doesn't quote it. */
+  readonly reason: string;
+  readonly delivery: Delivery;
+}
+
+export type Notification = PresenceNotification | MessageNotification;
+export type Parsed = Notification | Malformed;
+
+/**
+ * Whose order counts: the user of a presence, the sender of a private message, the room of a group message. The daemon
+ * publishes the notifications of one key in order. A message of unknown type counts as private.
+ */
+export function orderKey(notification: Notification): string {
+  if (notification.kind === 'presence') return `presence ${notification.user_id}`;
+  return notification.type === 'muc' ? `muc ${notification.to_user_id}` : `pm ${notification.from_user_id}`;
+}

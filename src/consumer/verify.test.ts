@@ -1,0 +1,339 @@
+/** The endpoint's checks, with a certification authority of the test's own and a fetch that answers as SNS would. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createPrivateKey, type KeyObject, sign } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { type SnsRequest, snsVerifier, type VerifierOptions } from './verify.ts';
+
+const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_presence_updated';
+const CERTIFICATE_URL = 'https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem';
+const ISSUER = 'http://crt.r2m01.amazontrust.com/r2m01.cer';
+
+interface Authority {
+  readonly root: string;
+  readonly issuer: string;
+  readonly issuerDer: Buffer;
+  readonly leaf: string;
+  readonly key: KeyObject;
+  /** A certificate for SNS's name that the leaf signed, which it must not. */
+  readonly forged: string;
+  readonly forgedKey: KeyObject;
+}
+
+/** Makes root → issuer → leaf with openssl. */
+async function makeAuthority(folder: string, subject: string): Promise<Authority> {
+  const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: folder });
+  const config = `[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\nauthorityInfoAccess=caIssuers;URI:${ISSUER}\n`;
+  await writeFile(path.join(folder, 'conf'), config);
+  const made = async (name: string, cn: string, extensions: string, issuer: string) => {
+    await openssl(
+      'req',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      `${name}.key`,
+      '-out',
+      `${name}.csr`,
+      '-subj',
+      `/CN=${cn}`,
+      '-config',
+      'conf',
+    );
+    const signer =
+      issuer === name
+        ? ['-signkey', `${name}.key`]
+        : ['-CA', `${issuer}.pem`, '-CAkey', `${issuer}.key`, '-CAcreateserial'];
+    await openssl(
+      'x509',
+      '-req',
+      '-in',
+      `${name}.csr`,
+      ...signer,
+      '-extfile',
+      'conf',
+      '-extensions',
+      extensions,
+      '-days',
+      '30',
+      '-out',
+      `${name}.pem`,
+    );
+    return readFile(path.join(folder, `${name}.pem`), 'utf8');
+  };
+  const root = await made('root', 'Root', 'ca', 'root');
+  const issuer = await made('issuer', 'Issuer', 'ca', 'root');
+  const leaf = await made('leaf', subject, 'leaf', 'issuer');
+  await openssl('x509', '-in', 'issuer.pem', '-outform', 'DER', '-out', 'issuer.der');
+  const forged = await made('forged', 'sns.amazonaws.com', 'leaf', 'leaf');
+  const [issuerDer, key, forgedKey] = await Promise.all(
+    ['issuer.der', 'leaf.key', 'forged.key'].map((file) => readFile(path.join(folder, file))),
+  );
+  return {
+    root,
+    issuer,
+    issuerDer: issuerDer as Buffer,
+    leaf,
+    key: createPrivateKey(key as Buffer),
+    forged,
+    forgedKey: createPrivateKey(forgedKey as Buffer),
+  };
+}
+
+const SIGNED = {
+  Notification: ['Message', 'MessageId', 'Subject', 'Timestamp', 'TopicArn', 'Type'],
+  SubscriptionConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
+  UnsubscribeConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
+};
+
+describe('snsVerifier', () => {
+  let folder: string;
+  let sns: Authority;
+  let other: Authority;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'sns-'));
+    sns = await makeAuthority(folder, 'sns.amazonaws.com');
+    other = await makeAuthority(folder, 'example.org');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const message = (fields: object = {}, version: '1' | '2' = '2', key = sns.key) => {
+    const envelope: Record<string, string> = {
+      Type: 'Notification',
+      MessageId: 'b4c5',
+      TopicArn: TOPIC,
+      Message: '{"user_id":"alice@example.org","present":true}',
+      Timestamp: new Date(Date.now()).toISOString(),
+      SignatureVersion: version,
+      SigningCertURL: CERTIFICATE_URL,
+      ...fields,
+    };
+    const names = SIGNED[envelope.Type as keyof typeof SIGNED] ?? [];
+    const text = names
+      .flatMap((name) => (envelope[name] === undefined ? [] : [`${name}\n${envelope[name]}\n`]))
+      .join('');
+    const Signature = sign(version === '1' ? 'sha1' : 'sha256', Buffer.from(text), key).toString('base64');
+    return { Signature, ...envelope, ...fields };
+  };
+  const confirmation = (fields: object = {}) =>
+    message({
+      Type: 'SubscriptionConfirmation',
+      Message: 'You have chosen to subscribe',
+      Token: '2336412f37',
+      SubscribeURL: `https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=${TOPIC}&Token=2336412f37`,
+      ...fields,
+    });
+  const request = (envelope: object): SnsRequest => ({ headers: {}, body: JSON.stringify(envelope) });
+
+  /** A verifier whose fetch answers from a table; `asked` has what it fetched. */
+  const endpoint = (options: Partial<VerifierOptions> = {}, answers: Record<string, () => Response> = {}) => {
+    const asked: string[] = [];
+    const known: Record<string, () => Response> = {
+      [CERTIFICATE_URL]: () => new Response(`${sns.leaf}${sns.issuer}`),
+      [ISSUER]: () => new Response(new Uint8Array(sns.issuerDer)),
+      ...answers,
+    };
+    const fetchKnown: typeof fetch = async (input) => {
+      const url = String(input);
+      asked.push(url);
+      return known[url]?.() ?? new Response('', { status: url.includes('ConfirmSubscription') ? 200 : 404 });
+    };
+    const verify = snsVerifier({ topics: [TOPIC], roots: [other.root, sns.root], fetch: fetchKnown, ...options });
+    return { verify, asked };
+  };
+  const refusal = async (
+    envelope: object,
+    options?: Partial<VerifierOptions>,
+    answers?: Record<string, () => Response>,
+  ) => {
+    const verified = await endpoint(options, answers).verify(request(envelope));
+    return verified.kind === 'refused' ? `${verified.status} ${verified.reason}` : verified.kind;
+  };
+
+  for (const version of ['1', '2'] as const)
+    it(`takes a notification with a signature of version ${version}, with and without a subject`, async () => {
+      for (const fields of [{}, { Subject: 'Hi' }]) {
+        const verified = await endpoint().verify(request(message(fields, version)));
+        assert.ok(verified.kind === 'notification');
+        assert.partialDeepStrictEqual(verified.notifications, [{ kind: 'presence', user_id: 'alice@example.org' }]);
+      }
+    });
+
+  it('takes the body as text, as bytes, in base64 and as the object that a framework made of it', async () => {
+    const envelope = message({ Message: '{"user_id":"zoë@example.org","present":true}' });
+    const text = JSON.stringify(envelope);
+    const base64 = Buffer.from(text).toString('base64');
+    const { verify } = endpoint();
+    for (const body of [text, Buffer.from(text), envelope]) assert.equal((await verify({ body })).kind, 'notification');
+    assert.equal((await verify({ body: base64, isBase64Encoded: true })).kind, 'notification');
+  });
+
+  it('refuses each change of what is signed', async () => {
+    const original = message({ Subject: 'Hi' });
+    for (const [name, value] of Object.entries({
+      Message: '{"user_id":"mallory@example.org","present":true}',
+      MessageId: 'b4c6',
+      Subject: 'Ho',
+      Timestamp: new Date(Date.now() - 1_000).toISOString(),
+      Signature: Buffer.from('wrong').toString('base64'),
+    }))
+      assert.equal(await refusal({ ...original, [name]: value }), '403 its signature is wrong', name);
+    assert.equal(await refusal({ ...original, SignatureVersion: '1' }), '403 its signature is wrong');
+    for (const version of ['3', '', 'constructor'])
+      assert.equal(await refusal({ ...original, SignatureVersion: version }), '403 its SignatureVersion is unknown');
+  });
+
+  it('refuses a topic that is not ours before it fetches anything', async () => {
+    const { verify, asked } = endpoint();
+    const foreign = message({ TopicArn: 'arn:aws:sns:eu-west-1:999999999999:user_presence_updated' });
+    assert.deepEqual(await verify(request(foreign)), {
+      kind: 'refused',
+      status: 403,
+      reason: 'its topic is not one of ours',
+    });
+    assert.deepEqual(asked, []);
+  });
+
+  it('refuses what is too old, from the future, or without a time', async () => {
+    const at = (ms: number) => message({ Timestamp: new Date(Date.now() + ms).toISOString() });
+    assert.equal(await refusal(at(-3 * 3_600_000)), '403 its Timestamp is too far from now');
+    assert.equal(await refusal(at(3 * 3_600_000)), '403 its Timestamp is too far from now');
+    assert.equal(await refusal(message({ Timestamp: 'soon' })), '403 its Timestamp is too far from now');
+    assert.equal(await refusal(at(-3 * 3_600_000), { maxAgeMs: 4 * 3_600_000 }), 'notification');
+  });
+
+  it("refuses a certificate's address that is not SNS's, and fetches nothing from it", async () => {
+    for (const url of [
+      'http://sns.eu-west-1.amazonaws.com/a.pem',
+      'https://sns.eu-west-1.amazonaws.com.example.org/a.pem',
+      'https://example.org/sns.eu-west-1.amazonaws.com/a.pem',
+      'https://sns.eu-west-1.amazonaws.com:8443/a.pem',
+      'https://sns.eu-west-1.amazonaws.com@example.org/a.pem',
+      'https://user@sns.eu-west-1.amazonaws.com/a.pem',
+      'https://s3.eu-west-1.amazonaws.com/a.pem',
+      'https://sns.eu-west-1.s3.amazonaws.com/a.pem',
+      'https://sns.eu-west-1.amazonaws.com/?Action=GetCertificate',
+      'a.pem',
+      '',
+    ]) {
+      const { verify, asked } = endpoint();
+      assert.partialDeepStrictEqual(await verify(request(message({ SigningCertURL: url }))), {
+        kind: 'refused',
+        status: 403,
+      });
+      assert.deepEqual(asked, [], url);
+    }
+  });
+
+  it("takes SNS's endpoints in China", async () => {
+    const url = 'https://sns.cn-north-1.amazonaws.com.cn/SimpleNotificationService-0.pem';
+    const answers = { [url]: () => new Response(sns.leaf) };
+    assert.equal(await refusal(message({ SigningCertURL: url }), {}, answers), 'notification');
+  });
+
+  it('follows a chain that SNS serves without its issuers, to a root that is trusted', async () => {
+    const { verify, asked } = endpoint({}, { [CERTIFICATE_URL]: () => new Response(sns.leaf) });
+    assert.equal((await verify(request(message()))).kind, 'notification');
+    assert.deepEqual(asked, [CERTIFICATE_URL, ISSUER]);
+  });
+
+  it('refuses a certificate of somebody else, of an unknown root, out of date, or of no chain', async () => {
+    const foreign = { [CERTIFICATE_URL]: () => new Response(`${other.leaf}${other.issuer}`) };
+    assert.equal(await refusal(message({}, '2', other.key), {}, foreign), "403 its certificate is not SNS's");
+    const untrusted = "403 its certificate's issuer is not trusted";
+    assert.equal(await refusal(message(), { roots: [other.root] }), untrusted);
+    assert.equal(await refusal(message(), { roots: [] }), untrusted);
+    const later = Date.now() + 40 * 24 * 3_600_000;
+    const then = message({ Timestamp: new Date(later).toISOString() });
+    assert.equal(await refusal(then, { now: () => later }), '403 a certificate of its chain is not valid now');
+    const wrongIssuer = {
+      [CERTIFICATE_URL]: () => new Response(`${sns.leaf}${other.issuer}`),
+      [ISSUER]: () => new Response(new Uint8Array(other.issuerDer)),
+    };
+    assert.equal(await refusal(message(), {}, wrongIssuer), untrusted);
+    const nothing = { [CERTIFICATE_URL]: () => new Response('<html>') };
+    assert.equal(await refusal(message(), {}, nothing), '403 its SigningCertURL holds no certificate');
+  });
+
+  it('refuses a certificate that a trusted certificate signed without being an authority', async () => {
+    const posing = { [CERTIFICATE_URL]: () => new Response(`${other.forged}${other.leaf}${other.issuer}`) };
+    const signed = message({}, '2', other.forgedKey);
+    assert.equal(await refusal(signed, {}, posing), "403 its certificate's issuer is not trusted");
+  });
+
+  it('asks for a repetition when a certificate cannot be had, and fetches it anew then', async () => {
+    let broken = true;
+    const answer = () => (broken ? new Response('', { status: 500 }) : new Response(sns.leaf));
+    const { verify } = endpoint({}, { [CERTIFICATE_URL]: answer });
+    assert.partialDeepStrictEqual(await verify(request(message())), { kind: 'refused', status: 503 });
+    broken = false;
+    assert.equal((await verify(request(message()))).kind, 'notification');
+  });
+
+  it('fetches a certificate once for many messages, and again after a day', async () => {
+    let now = Date.now();
+    const { verify, asked } = endpoint({ now: () => now });
+    await Promise.all(Array.from({ length: 5 }, () => verify(request(message()))));
+    assert.deepEqual(asked, [CERTIFICATE_URL]);
+    now += 25 * 3_600_000;
+    await verify(request(message({ Timestamp: new Date(now).toISOString() })));
+    assert.deepEqual(asked, [CERTIFICATE_URL, CERTIFICATE_URL]);
+  });
+
+  it("confirms a subscription to one of our topics by SNS's link", async () => {
+    const { verify, asked } = endpoint();
+    assert.deepEqual(await verify(request(confirmation())), { kind: 'confirmed', status: 200, topicArn: TOPIC });
+    assert.match(asked.at(-1) ?? '', /\?Action=ConfirmSubscription&/);
+  });
+
+  it("confirms nothing by a link that is not SNS's or confirms something else", async () => {
+    for (const SubscribeURL of [
+      `https://example.org/?Action=ConfirmSubscription&TopicArn=${TOPIC}`,
+      `http://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=${TOPIC}`,
+      `https://sns.eu-west-1.amazonaws.com/?Action=DeleteTopic&TopicArn=${TOPIC}`,
+      'https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn:aws:sns:eu-west-1:9:x',
+    ]) {
+      const { verify, asked } = endpoint();
+      assert.partialDeepStrictEqual(await verify(request(confirmation({ SubscribeURL }))), {
+        kind: 'refused',
+        status: 403,
+      });
+      assert.deepEqual(asked, [CERTIFICATE_URL]);
+    }
+  });
+
+  it('asks for a repetition when a confirmation fails', async () => {
+    const { SubscribeURL = '' } = confirmation() as { SubscribeURL?: string };
+    const failing = { [SubscribeURL]: () => new Response('', { status: 500 }) };
+    assert.equal(await refusal(confirmation(), {}, failing), '503 the confirmation was answered with 500');
+  });
+
+  it('tells of a subscription that ended, and does not subscribe again', async () => {
+    const { verify, asked } = endpoint();
+    const ended = confirmation({ Type: 'UnsubscribeConfirmation' });
+    assert.deepEqual(await verify(request(ended)), { kind: 'unsubscribed', status: 200, topicArn: TOPIC });
+    assert.deepEqual(asked, [CERTIFICATE_URL]);
+  });
+
+  it('refuses raw deliveries and whatever else is no envelope', async () => {
+    const raw = {
+      headers: { 'x-amz-sns-rawdelivery': 'true' },
+      body: '{"user_id":"alice@example.org","present":true}',
+    };
+    const { verify } = endpoint();
+    for (const other of [
+      raw,
+      { body: '' },
+      { body: '[]' },
+      { body: null },
+      { body: 7 },
+      { body: { ...message(), Message: {} } },
+    ])
+      assert.partialDeepStrictEqual(await verify(other), { kind: 'refused', status: 400 });
+    assert.equal(await refusal({ ...message(), Type: 'constructor' }), '400 its Type is unknown');
+  });
+});
