@@ -1,9 +1,8 @@
 /** After an outage: a backlog is loaded while SNS is away, then the daemon is started anew and SNS is back. */
 
 import { freePorts } from '../test/support/process.ts';
-import { type Result, slope } from './measure.ts';
+import { type Result, type Size, slope } from './measure.ts';
 import { createDaemon, startEndpoint, watch } from './rig.ts';
-import type { Size } from './run.ts';
 
 export async function drain({ backlog }: Size): Promise<Result> {
   const [port] = (await freePorts(1)) as [number];

@@ -1,9 +1,7 @@
 /** End to end: tap POSTs of 100 events → committed → published → settled, at SNS's largest quota and as fast as it goes. */
 import { until } from '../test/support/process.ts';
-import type { Figure, Result } from './measure.ts';
-import { slope } from './measure.ts';
+import { type Figure, type Result, type Size, slope } from './measure.ts';
 import { createDaemon, type DaemonSetup, startEndpoint, type Watch, watch } from './rig.ts';
-import type { Size } from './run.ts';
 
 /** What SNS's largest regional quota takes, in events a second. */
 const QUOTA = 30_000;

@@ -1,8 +1,7 @@
 /** From POST to SNS having accepted: single events at 500 a second, and 10,000 events a second. */
 
-import type { Figure, Result } from './measure.ts';
+import type { Figure, Result, Size } from './measure.ts';
 import { createDaemon, type DaemonSetup, startEndpoint } from './rig.ts';
-import type { Size } from './run.ts';
 
 /** A rate, how many events a POST holds, and what p50 and p99 may be at most, in milliseconds. */
 interface Case {

@@ -11,6 +11,16 @@ export interface Figure {
   readonly target?: { readonly atLeast: number } | { readonly atMost: number };
 }
 
+/** How much is measured. */
+export interface Size {
+  /** Length of a measurement under load. */
+  readonly seconds: number;
+  /** Events of the backlog that is drained. */
+  readonly backlog: number;
+  /** Where profiles go. */
+  readonly folder: string;
+}
+
 /** What one benchmark found. */
 export interface Result {
   readonly benchmark: string;

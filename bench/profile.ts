@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { underLoad } from './end-to-end.ts';
 import { type CpuProfile, dearest, flameGraph } from './flame.ts';
-import type { Result } from './measure.ts';
-import type { Size } from './run.ts';
+import type { Result, Size } from './measure.ts';
 
 const RATE = 30_000;
 const LISTED = 40;

@@ -7,11 +7,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { PublishBatchCommand, PublishCommand, SNSClient } from '@aws-sdk/client-sns';
 import { next } from './child.ts';
-import type { Figure, Result } from './measure.ts';
-import { clock } from './measure.ts';
+import { clock, type Figure, type Result, type Size } from './measure.ts';
 import { startOurs } from './publisher-ours.ts';
 import { type Endpoint, startEndpoint } from './rig.ts';
-import type { Size } from './run.ts';
 
 const IN_FLIGHT = 100;
 const SELF = fileURLToPath(import.meta.url);

@@ -7,21 +7,11 @@ import { parseArgs } from 'node:util';
 import { drain } from './drain.ts';
 import { endToEnd } from './end-to-end.ts';
 import { latency } from './latency.ts';
-import type { Result } from './measure.ts';
+import type { Result, Size } from './measure.ts';
 import { profile } from './profile.ts';
 import { publisherAlone } from './publisher.ts';
 import { slowDisk } from './slow-disk.ts';
 import { table } from './table.ts';
-
-/** How much is measured. */
-export interface Size {
-  /** Length of a measurement under load. */
-  readonly seconds: number;
-  /** Events of the backlog that is drained. */
-  readonly backlog: number;
-  /** Where profiles go. */
-  readonly folder: string;
-}
 
 const BENCHMARKS: Readonly<Record<string, (size: Size) => Promise<Result>>> = {
   publisher: publisherAlone,

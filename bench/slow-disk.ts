@@ -6,8 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { underLoad } from './end-to-end.ts';
 import { latencyOf } from './latency.ts';
-import { type Figure, type Result, slope } from './measure.ts';
-import type { Size } from './run.ts';
+import { type Figure, type Result, type Size, slope } from './measure.ts';
 
 const SOURCE = fileURLToPath(new URL('./slow-fsync.c', import.meta.url));
 const RATE = 30_000;

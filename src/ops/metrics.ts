@@ -7,7 +7,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EventKind } from '../notification/notification.ts';
 import type { OutboxState } from '../outbox/outbox.ts';
-import type { TopicState } from '../pipeline/publisher.ts';
 import { version } from '../version.ts';
 
 const PREFIX = 'xmpp_event_pusher_';
@@ -15,10 +14,18 @@ const PREFIX = 'xmpp_event_pusher_';
 /** Gauges of prom-client that call themselves totals, which Prometheus' own checker refuses; others tell the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
+/** What the gauges show of a topic. */
+interface TopicGauges {
+  readonly arn: string;
+  readonly pause: { readonly reason: string } | undefined;
+  /** Requests under way. */
+  readonly inFlight: number;
+}
+
 /** What the gauges show; asked for when someone reads the metrics. */
 export interface Observed {
   readonly outbox: () => OutboxState;
-  readonly topics: () => readonly TopicState[];
+  readonly topics: () => readonly TopicGauges[];
   /** Why the daemon is not ready; empty when it is. */
   readonly notReady: () => readonly unknown[];
 }

@@ -1,0 +1,168 @@
+/**
+ * What may import what, type imports included: no circles between files, and the direction that the parts of src/ have.
+ * `npm run lint` runs it; `npm run docs` draws the parts into docs/architecture.md.
+ *
+ * Usage: node scripts/imports.ts
+ */
+import { globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/** The files that each file imports, all by their paths from the root. */
+export type Imports = ReadonlyMap<string, readonly string[]>;
+
+interface Part {
+  readonly name: string;
+  /** The files of the part: a folder without its subfolders, or single files. */
+  readonly files: RegExp;
+  /** What it may import beside itself and `base`; `*` is everything listed before it. */
+  readonly imports: readonly string[];
+}
+
+/** The parts from the bottom up, so that a part is only ever imported by those below it in this list. */
+export const PARTS: readonly Part[] = [
+  { name: 'base', files: /^src\/(errors|log|version|xml)\.ts$/, imports: [] },
+  { name: 'event', files: /^src\/event\.ts$/, imports: [] },
+  { name: 'notification', files: /^src\/notification\/[^/]+$/, imports: ['event'] },
+  // The ports, and what needs no system outside the process.
+  { name: 'outbox', files: /^src\/outbox\/[^/]+$/, imports: ['notification'] },
+  { name: 'taps', files: /^src\/taps\/[^/]+$/, imports: ['event'] },
+  { name: 'pipeline', files: /^src\/pipeline\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'taps'] },
+  // What implements them, each for one external system.
+  { name: 'config', files: /^src\/config\/[^/]+$/, imports: [] },
+  { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
+  { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['event', 'taps', 'config'] },
+  { name: 'sns', files: /^src\/sns\/[^/]+$/, imports: ['notification', 'pipeline', 'config'] },
+  { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['sns', 'config'] },
+  { name: 'ops', files: /^src\/ops\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'pipeline', 'config'] },
+  // What puts them together.
+  { name: 'pusher', files: /^src\/(pusher|delivery|daemon|index)\.ts$/, imports: ['*'] },
+  { name: 'cli', files: /^src\/cli\/[^/]+$/, imports: ['*'] },
+  // The library for those who receive notifications: nothing of the daemon is in it.
+  { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: [] },
+];
+
+/** Imports against the direction that are still there: `importer → imported`. To become empty. */
+export const EXCEPTIONS: readonly string[] = [
+  'src/pipeline/intake.ts → src/ops/log.ts',
+  'src/pipeline/intake.ts → src/ops/metrics.ts',
+  'src/pipeline/intake.ts → src/taps/http/payload.ts',
+  'src/pipeline/pause.ts → src/ops/log.ts',
+  'src/pipeline/pause.ts → src/sns/verdict.ts',
+  'src/pipeline/publisher.ts → src/ops/log.ts',
+  'src/pipeline/publisher.ts → src/ops/metrics.ts',
+  'src/pipeline/publisher.ts → src/ops/tracing.ts',
+  'src/pipeline/publisher.ts → src/sns/client.ts',
+  'src/pipeline/publisher.ts → src/sns/verdict.ts',
+  'src/pipeline/publisher.ts → src/sns/wire.ts',
+  'src/pipeline/reader.ts → src/ops/log.ts',
+  'src/pipeline/replay.ts → src/ops/log.ts',
+  'src/taps/http/http.ts → src/ops/log.ts',
+  'src/taps/http/http.ts → src/ops/tracing.ts',
+  'src/taps/http/payload.ts → src/notification/lint.ts',
+];
+
+/** Reads the imports of all TypeScript files but tests below the given folders. */
+export function readImports(folders: readonly string[], root: string = ROOT): Imports {
+  const files = folders.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: root }));
+  const sources = files.filter((file) => !file.endsWith('.test.ts')).toSorted();
+  return new Map(sources.map((file) => [file, importsOf(readFileSync(path.join(root, file), 'utf8'), file)]));
+}
+
+/** The project's files that a module's text names in `import` and `export … from`, static and dynamic. */
+export function importsOf(text: string, file: string): string[] {
+  const found = text.matchAll(
+    /^\s*(?:import|export)\b[^;'"]*?\bfrom\s*['"](\.[^'"]+)['"]|^\s*import\s*['"](\.[^'"]+)['"]|\bimport\(\s*['"](\.[^'"]+)['"]/gm,
+  );
+  const names = [...found].map(([, from, bare, dynamic]) => from ?? bare ?? dynamic ?? '');
+  return [...new Set(names.map((name) => path.posix.join(path.posix.dirname(file), name)))];
+}
+
+/** The circles: each is a group of files in which every one imports, over others, every other. */
+export function circlesIn(imports: Imports): string[][] {
+  // Tarjan's strongly connected components.
+  const order = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  const circles: string[][] = [];
+  const visit = (file: string): number => {
+    const index = order.size;
+    order.set(file, index);
+    stack.push(file);
+    let lowest = index;
+    for (const next of imports.get(file) ?? []) {
+      if (!imports.has(next)) continue;
+      if (!order.has(next)) lowest = Math.min(lowest, visit(next));
+      else if (stack.includes(next)) lowest = Math.min(lowest, order.get(next) as number);
+    }
+    low.set(file, lowest);
+    if (lowest === index) {
+      const group = stack.splice(stack.indexOf(file));
+      if (group.length > 1 || imports.get(file)?.includes(file)) circles.push(group.toSorted());
+    }
+    return lowest;
+  };
+  for (const file of imports.keys()) if (!order.has(file)) visit(file);
+  return circles;
+}
+
+const partOf = (file: string): Part | undefined => PARTS.find(({ files }) => files.test(file));
+
+/** Whether a part may import another. */
+function mayImport(from: Part, to: Part): boolean {
+  if (from === to || to.name === 'base') return true;
+  if (from.imports.includes('*')) return PARTS.indexOf(to) < PARTS.indexOf(from);
+  return from.imports.includes(to.name);
+}
+
+/** Imports within src/ against the direction, and files of no part, as sentences. */
+export function misdirected(imports: Imports, exceptions: readonly string[] = EXCEPTIONS): string[] {
+  const problems: string[] = [];
+  for (const [file, targets] of imports) {
+    if (!file.startsWith('src/')) continue;
+    const from = partOf(file);
+    if (!from) problems.push(`${file} is of no part: list it in scripts/imports.ts`);
+    for (const target of targets) {
+      const to = partOf(target);
+      if (!from || exceptions.includes(`${file} → ${target}`)) continue;
+      if (!to) problems.push(`${file} imports ${target}, which is of no part`);
+      else if (!mayImport(from, to)) problems.push(`${file} imports ${target}: ${from.name} may not know ${to.name}`);
+    }
+  }
+  return problems;
+}
+
+/** Exceptions that nothing needs any more. */
+export const needless = (imports: Imports): string[] =>
+  EXCEPTIONS.filter((exception) => {
+    const [file = '', target = ''] = exception.split(' → ');
+    return !imports.get(file)?.includes(target);
+  });
+
+/** The parts and what they import, as a Mermaid flowchart; `base`, which all know, is left out. */
+export function drawParts(imports: Imports): string {
+  const edges = new Set<string>();
+  for (const [file, targets] of imports)
+    for (const target of targets) {
+      const [from, to] = [partOf(file)?.name, partOf(target)?.name];
+      if (from && to && from !== to && to !== 'base' && from !== 'base') edges.add(`${id(from)} --> ${id(to)}`);
+    }
+  const present = new Set([...imports.keys()].map((file) => partOf(file)?.name));
+  const nodes = PARTS.filter(({ name }) => name !== 'base' && present.has(name)).map(
+    ({ name }) => `${id(name)}[${name}]`,
+  );
+  return ['flowchart TD', ...nodes.toReversed(), ...[...edges].toSorted()].join('\n    ');
+}
+
+const id = (name: string): string => name.replace('/', '_');
+
+if (import.meta.main) {
+  const imports = readImports(['src', 'bench', 'scripts']);
+  const circles = circlesIn(imports).map((files) => `a circle of imports: ${files.join(', ')}`);
+  const problems = [...circles, ...misdirected(imports)];
+  for (const problem of problems) process.stderr.write(`${problem}\n`);
+  for (const exception of needless(imports)) process.stderr.write(`an exception that is not needed: ${exception}\n`);
+  process.exitCode = problems.length > 0 ? 1 : 0;
+}
