@@ -15,7 +15,7 @@ export type Imports = ReadonlyMap<string, readonly string[]>;
 
 interface Part {
   readonly name: string;
-  /** The files of the part: a folder without its subfolders, or single files. */
+  /** The files of the part: a folder, or single files. */
   readonly files: RegExp;
   /** What it may import beside itself and `base`; `*` is everything listed before it. */
   readonly imports: readonly string[];
@@ -34,7 +34,7 @@ export const PARTS: readonly Part[] = [
   { name: 'config', files: /^src\/config\/[^/]+$/, imports: [] },
   { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
   { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['event', 'taps', 'config'] },
-  { name: 'sns', files: /^src\/sns\/[^/]+$/, imports: ['notification', 'pipeline', 'config'] },
+  { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'pipeline', 'config'] },
   { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['sns', 'config'] },
   { name: 'ops', files: /^src\/ops\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'pipeline', 'config'] },
   // What puts them together.

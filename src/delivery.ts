@@ -49,7 +49,7 @@ export async function openDelivery(config: PusherConfig, setup: DeliverySetup): 
       routes.set(host, undefined);
       continue;
     }
-    const account = openAccount(options, path.dirname(config.file));
+    const account = openAccount(options, path.dirname(config.file), config.file);
     accounts.set(host, account);
     routes.set(host, account.route(await loadPlugin(options.plugin_module, config.file)));
   }

@@ -114,17 +114,9 @@ describe('check', () => {
     const [port] = await freePorts(1);
     const { code, stdout } = await check({ host: `http://127.0.0.1:${port}` });
     assert.equal(code, 1);
-    assert.match(stdout, /FAIL {2}SNS: http:\/\/127\.0\.0\.1:\d+: ECONNREFUSED/);
+    assert.match(stdout, /FAIL {2}SNS: ECONNREFUSED: http:\/\/127\.0\.0\.1:\d+: /);
     assert.match(stdout, /means {2}nothing listens on port/);
     assert.match(stdout, /do {5}check the port in sns_host/);
-  });
-
-  it('knows a host that the DNS does not, and a proxy in the environment, without its password', async () => {
-    const HTTPS_PROXY = 'http://me:hunter2@proxy.example.org:3128';
-    const { stdout } = await check({ host: 'no-such-host.invalid' }, [], { HTTPS_PROXY });
-    assert.match(stdout, /FAIL {2}SNS: https:\/\/no-such-host\.invalid: (ENOTFOUND|EAI_AGAIN)/);
-    assert.match(stdout, /names the proxy proxy\.example\.org:3128, but the daemon connects directly/);
-    assert.ok(!stdout.includes('hunter2'));
   });
 
   it('knows a host of another region without asking it', async () => {
@@ -175,7 +167,7 @@ describe('check', () => {
       );
     });
     const { stdout } = await check({ host: `http://127.0.0.1:${server.port}` });
-    assert.match(stdout, /FAIL {2}SNS: this machine's clock is 10 min behind/);
+    assert.match(stdout, /FAIL {2}SNS: SignatureDoesNotMatch: [\s\S]*this machine's clock is 10 min behind/);
     assert.match(stdout, /do {5}set the clock/);
   });
 
@@ -268,7 +260,7 @@ describe('check', () => {
     await using server = await endpoint((_, response) => response.end());
     const env = { HOME: folder, AWS_EC2_METADATA_DISABLED: 'true' };
     const { stdout } = await check({ host: `http://127.0.0.1:${server.port}`, sns: 'credentials = "aws"' }, [], env);
-    assert.match(stdout, /FAIL {2}SNS: no AWS credentials/);
+    assert.match(stdout, /FAIL {2}SNS: NoCredentials: [\s\S]*no AWS credentials/);
   });
 
   it('knows an outbox that can not be written, or made', async () => {
@@ -342,9 +334,12 @@ describe('with an SNS', () => {
   it('check knows a missing topic, and a FIFO topic without its suffix', async () => {
     const { code, stdout } = await check(at({ pm_messages_topic: 'nowhere', muc_messages_topic: 'ordered' }));
     assert.equal(code, 1);
-    assert.match(stdout, /FAIL {2}pm topic: SNS knows no topic .*:nowhere/);
+    assert.match(stdout, /FAIL {2}pm topic: NotFound: .*:nowhere: [\s\S]*there is no topic nowhere/);
     assert.match(stdout, /aws sns create-topic --name nowhere --region eu-west-1/);
-    assert.match(stdout, /FAIL {2}muc topic: .*:ordered, but .*:ordered\.fifo[\s\S]*write "ordered\.fifo"/);
+    assert.match(
+      stdout,
+      /FAIL {2}muc topic: .*:ordered: [\s\S]*but there is .*:ordered\.fifo[\s\S]*write "ordered\.fifo"/,
+    );
   });
 
   it('topics create makes what is missing, once', async () => {

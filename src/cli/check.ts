@@ -42,8 +42,9 @@ function describe(finding: Finding): string {
   const { what, level, seen } = finding;
   if (level === 'ok') return `ok    ${what}: ${seen}`;
   const indent = (text: string) => text.replaceAll('\n', `\n${' '.repeat(13)}`);
-  const { means, advice } = finding;
-  return `${level === 'fail' ? 'FAIL' : 'warn'}  ${what}: ${indent(seen)}\n      means  ${indent(means)}\n      do     ${indent(advice)}`;
+  const { reason, means, advice } = finding;
+  const observed = reason === undefined ? seen : `${reason}: ${seen}`;
+  return `${level === 'fail' ? 'FAIL' : 'warn'}  ${what}: ${indent(observed)}\n      means  ${indent(means)}\n      do     ${indent(advice)}`;
 }
 
 async function* findings({ config: file, publish = false }: CheckOptions): AsyncGenerator<Finding> {
@@ -61,7 +62,7 @@ async function* findings({ config: file, publish = false }: CheckOptions): Async
     if (!options) continue;
     const of = host === '' ? '' : ` (${host})`;
     yield await plugin(options, config.file, `plugin${of}`);
-    for await (const finding of examineAccount(options, { configFile: config.file, asGiven: file, publish }))
+    for await (const finding of examineAccount(options, { configFile: config.file, publish }))
       yield { ...finding, what: `${finding.what}${of}` };
   }
 }

@@ -5,7 +5,8 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { sectionsOf } from '../delivery.ts';
 import { type Account, openAccount } from '../sns/account.ts';
-import { type Failure, verdictOf } from '../sns/verdict.ts';
+import { explain } from '../sns/explain.ts';
+import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
 import { configOption } from './options.ts';
 
@@ -36,7 +37,7 @@ async function create({ config: file, yes }: CreateOptions, command: Command): P
   const seen = new Set<string>();
   for (const options of sectionsOf(config).values()) {
     if (!options) continue;
-    const account = openAccount(options, path.dirname(config.file));
+    const account = openAccount(options, path.dirname(config.file), config.file);
     try {
       for (const arn of Object.values(account.topics)) {
         if (seen.has(arn)) continue;
@@ -67,20 +68,17 @@ async function ask(arn: string): Promise<boolean> {
   }
 }
 
-async function createOne(
-  { client, options }: Account,
-  arn: string,
-  confirm: (arn: string) => Promise<boolean>,
-): Promise<Outcome> {
+async function createOne(account: Account, arn: string, confirm: (arn: string) => Promise<boolean>): Promise<Outcome> {
+  const { client, options } = account;
   // Not to make it right away: SNS refuses that for a topic that exists with other attributes.
   const known = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
   if (!('failure' in known)) return 'exists';
   // A key that may not look may still make: making what exists with these attributes changes nothing.
   if (!/^(NotFound|AuthorizationError|AccessDenied)/.test(known.failure.code))
-    return { failed: sentence(known.failure) };
+    return { failed: sentence(known.failure, account, arn) };
   if (!(await confirm(arn))) return 'left out';
   const made = await client.call(createTopicForm(arn));
-  if ('failure' in made) return { failed: sentence(made.failure) };
+  if ('failure' in made) return { failed: sentence(made.failure, account, arn) };
   const got = readTopicArn(made.xml);
   if (got === arn) return 'made';
   return {
@@ -99,12 +97,9 @@ function createTopicForm(arn: string): Record<string, string> {
   return form;
 }
 
-function sentence(failure: Failure): string {
-  const verdict = verdictOf(failure);
-  const advice = failure.code.startsWith('AuthorizationError')
-    ? 'the key needs sns:CreateTopic for this: xmpp-event-pusher iam-policy --with-create'
-    : 'advice' in verdict
-      ? verdict.advice
-      : 'xmpp-event-pusher check looks closer';
-  return `${verdict.reason}: ${verdict.detail}; ${advice}`;
+function sentence(failure: Failure, account: Account, arn: string): string {
+  const { reason, seen, means, advice } = explain(failure, account.circumstances(arn));
+  if (failure.code.startsWith('AuthorizationError'))
+    return `${reason}: ${seen}; the key needs sns:CreateTopic for this: xmpp-event-pusher iam-policy --with-create`;
+  return `${reason}: ${seen}; ${means}; ${advice}`;
 }

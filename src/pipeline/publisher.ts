@@ -86,7 +86,6 @@ interface Topic {
  */
 const BUSY_REQUESTS = 4;
 const GATHER_MS = 2;
-const EXHAUSTED_ADVICE = 'SNS or the way to it fails; it is tried again by itself, have a look if it lasts';
 
 export function createPublisher(options: PublisherOptions): Publisher {
   return new SnsPublisher(options);
@@ -363,7 +362,7 @@ class SnsPublisher implements Publisher {
       };
       this.#options.log.warn(line, 'SNS fails for this notification and takes others: it waits, and those behind it');
     } else {
-      this.#pause(topic, request, verdict, EXHAUSTED_ADVICE);
+      this.#pause(topic, request, verdict, verdict.advice);
       topic.lanes.release(entry);
     }
   }

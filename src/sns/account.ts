@@ -9,6 +9,7 @@ import type { Route } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { credentialsOf } from './credentials.ts';
+import type { Circumstances, Failure } from './failure.ts';
 import { readTopicAttributes } from './wire.ts';
 
 /** ARN partitions by region: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html */
@@ -43,6 +44,8 @@ export interface Account {
   readonly options: SnsOptions;
   readonly topics: Route['topics'];
   readonly client: SnsClient;
+  /** What is known of the account, and of one of its topics. */
+  circumstances(topicArn?: string): Circumstances;
   /** What a topic takes for a batch together, in bytes. */
   maxBytes(topicArn: string): number;
   /**
@@ -57,31 +60,45 @@ export interface Account {
 
 /**
  * @param folder what relative paths are relative to
+ * @param configFile the configuration file, for what is advised
  * @throws PusherError CONFIG_INVALID when `ca_file` can't be read
  */
-export function openAccount(options: SnsOptions, folder: string): Account {
+export function openAccount(options: SnsOptions, folder: string, configFile?: string): Account {
   const topics = topicsOf(options);
-  const limits = new Map<string, number>();
+  const facts = new Map<string, TopicFacts>();
+  const inGeneral: Circumstances = {
+    endpoint: options.sns_host,
+    region: options.region,
+    accountId: options.account_id,
+    credentials: options.credentials,
+    accessKeyId: options.access_key_id,
+    secretLength: options.secret_access_key?.length,
+    configFile,
+    tlsChecksOff: process.env.NODE_TLS_REJECT_UNAUTHORIZED === '0',
+  };
+  const circumstances = (topicArn?: string): Circumstances =>
+    topicArn === undefined ? inGeneral : { ...inGeneral, topicArn, kmsKey: facts.get(topicArn)?.kmsKey };
   const client = createSnsClient({
     endpoint: options.sns_host,
     region: options.region,
     credentials: credentialsOf(options),
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
   });
-  const maxBytes = (arn: string) => limits.get(arn) ?? DEFAULT_MAX_BYTES;
+  const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
-  const maxMessageBytes = (arn: string) => limits.get(arn) ?? MOST_BYTES;
+  const maxMessageBytes = (arn: string) => facts.get(arn)?.maxBytes ?? MOST_BYTES;
   const { presence, attributes } = options;
   let again: NodeJS.Timeout | undefined;
   let closed = false;
   const account: Account = {
     options,
     topics,
-    client,
+    client: inCircumstances(client, circumstances),
+    circumstances,
     maxBytes,
     route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes: maxMessageBytes }),
     async readLimits() {
-      const asked = Promise.all(Object.values(topics).map((arn) => limitOf(client, arn, limits)));
+      const asked = Promise.all(Object.values(topics).map((arn) => factsOf(client, arn, facts)));
       const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
       if (closed || given?.every(Boolean)) return;
       // SNS can't be reached now: asked again until it can, or until nobody needs to know.
@@ -96,22 +113,56 @@ export function openAccount(options: SnsOptions, folder: string): Account {
   return account;
 }
 
-/** Asks SNS what a topic takes; false when the answer still has to come. */
-async function limitOf(client: SnsClient, arn: string, limits: Map<string, number>): Promise<boolean> {
-  if (limits.has(arn)) return true;
+/** What is known of a topic. */
+interface TopicFacts {
+  /** What it takes for a message, and for a batch together. */
+  readonly maxBytes: number;
+  /** The key that it is encrypted with. */
+  readonly kmsKey?: string | undefined;
+}
+
+/** The client, with the circumstances of each failure. */
+function inCircumstances(client: SnsClient, circumstances: (topicArn: string) => Circumstances): SnsClient {
+  const placed = <F extends Failure>(failure: F, arn: string) => ({ ...failure, circumstances: circumstances(arn) });
+  return {
+    ...client,
+    async publishBatch(topicArn, entries) {
+      const outcome = await client.publishBatch(topicArn, entries);
+      if ('failure' in outcome) return { failure: placed(outcome.failure, topicArn) };
+      if (!outcome.entries.some(Boolean)) return outcome;
+      return { entries: outcome.entries.map((failure) => failure && placed(failure, topicArn)) };
+    },
+  };
+}
+
+/** Asks SNS for a topic's facts; false when the answer still has to come. */
+async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicFacts>): Promise<boolean> {
+  if (facts.has(arn)) return true;
   const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
   if ('xml' in outcome) {
-    limits.set(arn, Number(readTopicAttributes(outcome.xml).get('MaximumMessageSize')) || DEFAULT_MAX_BYTES);
+    const attributes = readTopicAttributes(outcome.xml);
+    facts.set(arn, {
+      maxBytes: sizeOf(attributes.get('MaximumMessageSize')),
+      kmsKey: attributes.get('KmsMasterKeyId'),
+    });
     return true;
   }
   if (!/^(AuthorizationError|AccessDenied|NotAuthorized|NotFound)/.test(outcome.failure.code)) return false;
   // This key may not ask, or there is no such topic: what SNS gives by default.
-  limits.set(arn, DEFAULT_MAX_BYTES);
+  facts.set(arn, { maxBytes: DEFAULT_MAX_BYTES });
   return true;
 }
 
+/** SNS's range for MaximumMessageSize, in bytes: who answers anything else is not to be believed. */
+const LEAST_BYTES = 1_024;
+
+function sizeOf(value: string | undefined): number {
+  const size = Number(value ?? DEFAULT_MAX_BYTES);
+  return Number.isInteger(size) && size >= LEAST_BYTES && size <= MOST_BYTES ? size : DEFAULT_MAX_BYTES;
+}
+
 /** @throws PusherError CONFIG_INVALID */
-export function readCa(file: string): string {
+function readCa(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {

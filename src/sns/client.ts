@@ -1,22 +1,28 @@
-/** The way to one SNS endpoint with one account's credentials: signs, sends, and reads every outcome into a value. */
+/**
+ * The way to one SNS endpoint with one account's credentials: signs, sends, and reads every outcome into a value. The
+ * daemon publishes through it, and `check` asks through it, so both meet the same endpoint.
+ */
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
-import { Connections, type Timeouts } from './connections.ts';
+import { type Answer, Connections, type Headers, type Timeouts } from './connections.ts';
 import type { CredentialSource } from './credentials.ts';
+import { blamesClock, isExpired, isUnknownKey } from './explain/identity.ts';
+import type { Failure } from './failure.ts';
 import { type AwsCredentials, createSigner } from './signature.ts';
-import { type Failure, isExpired, isUnknownKey } from './verdict.ts';
 import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
 
 /** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
 export type BatchOutcome = { readonly failure: Failure } | { readonly entries: readonly (Failure | undefined)[] };
 
-/** What came of any other request. */
-type CallOutcome = { readonly failure: Failure } | { readonly xml: string };
+/** What came of any other request; of an answer also how far this clock is ahead of SNS's, where it says. */
+export type CallOutcome =
+  | { readonly failure: Failure }
+  | { readonly xml: string; readonly skewMs?: number | undefined };
 
 export interface SnsClient {
   /** Publishes up to 10 notifications to a topic. Never throws for what SNS or the network does. */
   publishBatch(topicArn: string, entries: readonly Notification[]): Promise<BatchOutcome>;
-  /** Sends any action of SNS's query API. */
+  /** Sends any action of SNS's query API. Never throws for what SNS or the network does. */
   call(parameters: Readonly<Record<string, string>>): Promise<CallOutcome>;
   /** Ends its connections, requests under way included. */
   destroy(): void;
@@ -40,6 +46,8 @@ const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
 // Connections are renewed, so that a change of the endpoint's address in the DNS is followed: each looks it up anew.
 const CONNECTION_AGE_MS = 60_000;
 
+type Posted = { readonly answer: Answer } | { readonly failure: Failure };
+
 export function createSnsClient(options: SnsClientOptions): SnsClient {
   const { endpoint, region, credentials, ca, now = Date.now } = options;
   const timeouts = { ...TIMEOUTS, ...options.timeouts };
@@ -50,43 +58,75 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     timeouts,
     maxAge: options.connectionAgeMs ?? CONNECTION_AGE_MS,
   });
+  /** What AWS's clock is ahead of this machine's, once AWS has refused a signature for its time. */
+  let clockOffset = 0;
+
+  /** Keys that were found fit to be sent. */
+  let checked: AwsCredentials | undefined;
 
   const path = endpoint.pathname;
-  const post = async (form: string): Promise<{ readonly text: string } | { readonly failure: Failure }> => {
-    let keys: AwsCredentials;
+  const keysNow = (): AwsCredentials | Promise<AwsCredentials> => {
+    const given = credentials.get();
+    return given instanceof Promise ? within(timeouts.total, given) : given;
+  };
+
+  /** One request, signed with these keys at what AWS takes for now. */
+  const send = async (body: Buffer, keys: AwsCredentials): Promise<Posted> => {
+    const offset = clockOffset;
+    const headers = signer.sign(body, keys, now() + offset);
     try {
-      const given = credentials.get();
-      keys = given instanceof Promise ? await within(timeouts.total, given) : given;
-    } catch (error) {
-      return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
-    }
-    // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
-    const body = Buffer.from(form, 'latin1');
-    const headers = signer.sign(body, keys, now());
-    try {
-      const { status, text } = await connections.post({ path, headers, body });
-      if (status === 200) return { text };
-      const error = readError(text);
-      if (error && (isExpired(error.code) || isUnknownKey(error.code))) credentials.expired(keys);
-      const { code = `HTTP${status}`, message = 'no error document' } = error ?? {};
-      return { failure: { kind: 'request', status, code, message } };
+      const answer = await connections.post({ path, headers, body });
+      if (answer.status === 200) return { answer };
+      return { failure: refusalOf(answer, now(), offset) };
     } catch (error) {
       const { code = 'NetworkError' } = error as { code?: string };
       return { failure: { kind: 'network', code, message: messageOf(error) } };
     }
   };
 
+  /** What makes another try with other keys, or at another time, worth it; undefined where nothing does. */
+  const secondTry = async (failure: Failure, keys: AwsCredentials): Promise<AwsCredentials | undefined> => {
+    if (failure.kind !== 'request') return undefined;
+    if (blamesClock(failure) && failure.skewMs !== undefined) {
+      clockOffset = -failure.skewMs;
+      return keys;
+    }
+    if (!isExpired(failure.code) && !isUnknownKey(failure.code)) return undefined;
+    credentials.expired(keys);
+    const others = await keysNow();
+    return others.accessKeyId === keys.accessKeyId && others.sessionToken === keys.sessionToken ? undefined : others;
+  };
+
+  const post = async (form: string): Promise<Posted> => {
+    // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
+    const body = Buffer.from(form, 'latin1');
+    try {
+      const given = keysNow();
+      const keys = given instanceof Promise ? await given : given;
+      const unusable = keys === checked ? undefined : keyProblem(keys);
+      if (unusable) return { failure: { kind: 'credentials', code: 'UnusableCredentials', message: unusable } };
+      checked = keys;
+      const first = await send(body, keys);
+      const others = 'failure' in first ? await secondTry(first.failure, keys) : undefined;
+      return others ? await send(body, others) : first;
+    } catch (error) {
+      return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
+    }
+  };
+
   return {
     async publishBatch(topicArn, entries) {
-      const answer = await post(publishBatchForm(topicArn, entries));
-      if ('failure' in answer) return answer;
-      const read = readPublishBatchAnswer(answer.text, entries.length);
-      if (!read) return { failure: notAnAnswer() };
-      return { entries: read.map(entryFailure) };
+      const posted = await post(publishBatchForm(topicArn, entries));
+      if ('failure' in posted) return posted;
+      const read = readPublishBatchAnswer(posted.answer.text, entries.length);
+      return read ? { entries: read.map(entryFailure) } : { failure: foreign(posted.answer, 'UnreadableAnswer') };
     },
     async call(parameters) {
-      const answer = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString());
-      return 'failure' in answer ? answer : { xml: answer.text };
+      const posted = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString());
+      if ('failure' in posted) return posted;
+      const { answer } = posted;
+      if (!/<\w+Response[ >]/.test(answer.text)) return { failure: foreign(answer, 'UnreadableAnswer') };
+      return { xml: answer.text, skewMs: skewOf(answer.headers, undefined, now()) };
     },
     destroy: () => connections.destroy(),
   };
@@ -105,11 +145,44 @@ async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
   }
 }
 
-const notAnAnswer = (): Failure => ({
-  kind: 'network',
-  code: 'UnreadableAnswer',
-  message: 'HTTP 200 with a body that is no PublishBatch answer, or cut short; is sns_host really SNS?',
+/** Why keys can't be sent, without the keys; undefined when they can. */
+function keyProblem({ accessKeyId, secretAccessKey, sessionToken = '' }: AwsCredentials): string | undefined {
+  const parts = { 'the access key id': accessKeyId, 'the secret': secretAccessKey, 'the session token': sessionToken };
+  for (const [name, value] of Object.entries(parts)) {
+    if (value === '' && value !== sessionToken) return `${name} is empty`;
+    const code = /[^!-~]/u.exec(value)?.[0].codePointAt(0);
+    if (code !== undefined) return `${name} holds U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+  }
+  return undefined;
+}
+
+/** An answer that is no success: SNS's refusal, or what something else sent. */
+function refusalOf(answer: Answer, receivedAt: number, clockOffset: number): Failure {
+  const { status, headers, text } = answer;
+  const error = readError(text);
+  if (!error) return foreign(answer, `HTTP${status}`);
+  const skewMs = skewOf(headers, error.message, receivedAt);
+  return { kind: 'request', status, ...error, skewMs, clockOffset };
+}
+
+const foreign = ({ status, headers }: Answer, code: string): Failure => ({
+  kind: 'foreign',
+  status,
+  code,
+  server: [headerOf(headers, 'server'), headerOf(headers, 'via')].filter(Boolean).join(', via '),
+  contentType: headerOf(headers, 'content-type'),
 });
+
+const headerOf = (headers: Headers, name: string): string => [headers[name] ?? []].flat().join(', ');
+
+/** How far this clock is ahead of who answered: by its Date header, or by what AWS says of a signature's time. */
+function skewOf(headers: Headers, message = '', receivedAt: number): number | undefined {
+  const named = /\((\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z [+-] /.exec(message);
+  const date = Date.parse(headerOf(headers, 'date'));
+  if (!Number.isNaN(date)) return receivedAt - date;
+  if (!named) return undefined;
+  return receivedAt - Date.parse(`${named.slice(1, 4).join('-')}T${named.slice(4).join(':')}Z`);
+}
 
 function entryFailure(answer: EntryAnswer | undefined): Failure | undefined {
   if (answer === 'successful') return undefined;

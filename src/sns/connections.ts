@@ -20,8 +20,11 @@ export interface PostRequest {
 
 export interface Answer {
   readonly status: number;
+  readonly headers: Headers;
   readonly text: string;
 }
+
+export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** In milliseconds. */
 export interface Timeouts {
@@ -81,6 +84,7 @@ export class Connections {
     const chunks: Buffer[] = [];
     let bytes = 0;
     let status = 0;
+    let head: Headers = {};
     const end = (reusable: boolean) => {
       // What was given up still fails afterwards.
       if (!this.#busy.delete(connection)) return;
@@ -97,8 +101,9 @@ export class Connections {
       { method: 'POST', ...request },
       {
         onRequestStart() {},
-        onResponseStart(_, statusCode) {
+        onResponseStart(_, statusCode, headers) {
           status = statusCode;
+          head = headers;
         },
         onResponseData(_, chunk) {
           bytes += chunk.length;
@@ -108,7 +113,11 @@ export class Connections {
         onResponseEnd() {
           end(true);
           const [only] = chunks;
-          resolve({ status, text: (chunks.length === 1 && only ? only : Buffer.concat(chunks)).toString() });
+          resolve({
+            status,
+            headers: head,
+            text: (chunks.length === 1 && only ? only : Buffer.concat(chunks)).toString(),
+          });
         },
         onResponseError(_, error) {
           reject(error);

@@ -83,7 +83,7 @@ export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer
  * goes to logs.
  */
 export function readError(xml: string): { code: string; message: string } | undefined {
-  const code = element(xml, 'Code');
+  const code = xml.includes('<ErrorResponse') ? element(xml, 'Code') : undefined;
   if (code === undefined) return undefined;
   const [message = ''] = (element(xml, 'Message') ?? '').split(/\s*(?:The Canonical String|Authorization=)/);
   return { code, message };

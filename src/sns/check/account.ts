@@ -1,18 +1,21 @@
-/** Asks SNS what `check` wants to know of one `sns` section: does it answer, does it know us, may we publish. */
+/**
+ * Asks SNS what `check` wants to know of one `sns` section: does it answer, does it know us, may we publish. Through the
+ * daemon's own client, so that it meets what the daemon meets.
+ */
 import path from 'node:path';
 import type { SnsOptions } from '../../config/options.ts';
 import { messageOf } from '../../errors.ts';
-import { topicsOf } from '../account.ts';
+import { type Account, openAccount } from '../account.ts';
+import type { CallOutcome } from '../client.ts';
+import { type Explanation, explain } from '../explain.ts';
 import { isFifo } from '../wire.ts';
-import { accessProblem, clockProblem, endpointProblem } from './access.ts';
-import { type Circumstances, type Finding, failed, proxyFor } from './diagnosis.ts';
-import { openProbe, type Probe } from './probe.ts';
+import { diagnose, type Finding, failed } from './diagnosis.ts';
+import { clockProblem, endpointProblem } from './endpoint.ts';
 import { isMissing, siblingOf, topicProblems } from './topic.ts';
 
 interface Examination {
-  /** Absolute path of the configuration; and as it was given, for commands to copy. */
+  /** Absolute path of the configuration. */
   readonly configFile: string;
-  readonly asGiven: string;
   /** Whether to send a real message to each topic. */
   readonly publish: boolean;
 }
@@ -20,77 +23,72 @@ interface Examination {
 /** SNS, and each topic if SNS answers and knows us. */
 export async function* examineAccount(
   options: SnsOptions,
-  { configFile, asGiven, publish }: Examination,
+  { configFile, publish }: Examination,
 ): AsyncGenerator<Finding> {
-  const circumstances = circumstancesOf(options, asGiven);
-  const topics = Object.entries(topicsOf(options));
-  const [first] = topics;
-  if (!first) {
-    yield failed('topics', 'none is configured', 'nothing is published', 'set one of the three topic options');
-    return;
-  }
   const what = 'SNS';
-  const endpoint = endpointProblem(circumstances);
-  if (endpoint) yield { what, ...endpoint };
-  if (endpoint?.level === 'fail') return;
-  let probe: Probe;
+  let account: Account;
   try {
-    probe = openProbe(options, path.dirname(configFile));
+    account = openAccount(options, path.dirname(configFile), configFile);
   } catch (error) {
     yield failed(what, messageOf(error), 'the daemon would not start', 'correct ca_file');
     return;
   }
   try {
-    const answer = await probe.ask(attributesForm(first[1]));
-    const problem = accessProblem(answer, circumstances);
-    if (problem || answer.kind !== 'answer') {
-      if (problem) yield { what, ...problem };
-      return;
-    }
-    const clock = clockProblem(answer);
-    yield clock ? { what, ...clock } : { what, level: 'ok', seen: `${options.sns_host.origin} answers` };
-    for (const [kind, arn] of topics) yield* examineTopic(probe, arn, `${kind} topic`, circumstances, publish);
+    yield* examineTopics(account, publish);
   } finally {
-    await probe.close();
+    account.close();
   }
 }
 
-const circumstancesOf = (options: SnsOptions, configFile: string): Circumstances => ({
-  endpoint: options.sns_host,
-  region: options.region,
-  accountId: options.account_id,
-  credentials: options.credentials,
-  accessKeyId: options.access_key_id,
-  secretLength: options.secret_access_key?.length,
-  proxy: proxyFor(options.sns_host, process.env),
-  configFile,
-});
+async function* examineTopics(account: Account, publish: boolean): AsyncGenerator<Finding> {
+  const what = 'SNS';
+  const topics = Object.entries(account.topics);
+  const [first] = topics;
+  if (!first) {
+    yield failed('topics', 'none is configured', 'nothing is published', 'set one of the three topic options');
+    return;
+  }
+  const endpoint = endpointProblem(account.circumstances());
+  if (endpoint) yield { what, ...endpoint };
+  if (endpoint?.level === 'fail') return;
+  const outcome = await account.client.call(attributesForm(first[1]));
+  const obstacle = obstacleOf(outcome, account);
+  if (obstacle) {
+    yield { what, ...diagnose(obstacle) };
+    return;
+  }
+  const clock = clockProblem(skewOf(outcome));
+  yield clock ? { what, ...clock } : { what, level: 'ok', seen: `${account.options.sns_host.origin} answers` };
+  for (const [kind, arn] of topics) yield* examineTopic(account, arn, `${kind} topic`, publish);
+}
 
-async function* examineTopic(
-  probe: Probe,
-  arn: string,
-  what: string,
-  circumstances: Circumstances,
-  published: boolean,
-): AsyncGenerator<Finding> {
-  const attributes = await probe.ask(attributesForm(arn));
-  const publish = await probe.ask(publishForm(arn, published));
-  const obstacle = accessProblem(attributes, circumstances) ?? accessProblem(publish, circumstances);
-  if (obstacle || attributes.kind !== 'answer' || publish.kind !== 'answer') {
-    if (obstacle) yield { what, ...obstacle };
+function skewOf(outcome: CallOutcome): number | undefined {
+  if ('xml' in outcome) return outcome.skewMs;
+  return outcome.failure.kind === 'request' ? outcome.failure.skewMs : undefined;
+}
+
+/** What keeps us from all topics of the account; undefined when SNS answers and knows us. */
+function obstacleOf(outcome: CallOutcome, account: Account): Explanation | undefined {
+  if (!('failure' in outcome)) return undefined;
+  const explanation = explain(outcome.failure, account.circumstances());
+  return explanation.scope === 'account' ? explanation : undefined;
+}
+
+async function* examineTopic(account: Account, arn: string, what: string, published: boolean): AsyncGenerator<Finding> {
+  const { client } = account;
+  const attributes = await client.call(attributesForm(arn));
+  const publish = await client.call(publishForm(arn, published));
+  const obstacle = obstacleOf(attributes, account) ?? obstacleOf(publish, account);
+  if (obstacle) {
+    yield { what, ...diagnose(obstacle) };
     return;
   }
   const missing = isMissing(attributes) || isMissing(publish);
-  const sibling = missing ? await exists(probe, siblingOf(arn)) : undefined;
-  const problems = topicProblems({ arn, attributes, publish, published, sibling }, circumstances);
+  const sibling = missing ? 'xml' in (await client.call(attributesForm(siblingOf(arn)))) : undefined;
+  const problems = topicProblems({ arn, attributes, publish, published, sibling }, account.circumstances());
   for (const problem of problems) yield { what, ...problem };
   if (problems.length > 0) return;
   yield { what, level: 'ok', seen: `${arn} ${published ? 'took a message' : 'exists and this key may publish to it'}` };
-}
-
-async function exists(probe: Probe, arn: string): Promise<boolean> {
-  const answer = await probe.ask(attributesForm(arn));
-  return answer.kind === 'answer' && answer.status === 200 && answer.fromSns;
 }
 
 const attributesForm = (arn: string) => ({ Action: 'GetTopicAttributes', TopicArn: arn });

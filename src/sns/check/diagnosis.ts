@@ -1,8 +1,11 @@
-/** What a diagnosis says, and what it is made from. */
+/** What `check` says of a thing that it looked at. */
+import type { Explanation } from '../explain.ts';
 
 export interface Diagnosis {
   /** `fail`: events can't be published so. `warn`: they can, but somebody should know. */
   readonly level: 'fail' | 'warn';
+  /** The cause by name, as in the daemon's metrics and log; only where something failed that fails the daemon too. */
+  readonly reason?: string;
   /** What was observed. */
   readonly seen: string;
   readonly means: string;
@@ -13,53 +16,22 @@ export interface Diagnosis {
 /** One thing that was looked at: fine, or what is the matter with it. */
 export type Finding = { readonly what: string } & ({ readonly level: 'ok'; readonly seen: string } | Diagnosis);
 
-/** What is known beside an answer. */
-export interface Circumstances {
-  readonly endpoint: URL;
-  readonly region: string;
-  readonly accountId: string;
-  readonly credentials: 'static' | 'aws';
-  /** The access key's id and how many characters its secret has, where the configuration has them. */
-  readonly accessKeyId: string | undefined;
-  readonly secretLength: number | undefined;
-  /** The proxy that the environment names for this endpoint, without credentials. */
-  readonly proxy: string | undefined;
-  /** As it was given, for commands to copy. */
-  readonly configFile: string;
-}
+const diagnosis =
+  (level: Diagnosis['level']) =>
+  (seen: string, means: string, advice: string): Diagnosis => ({ level, seen, means, advice });
 
-export const fail = (seen: string, means: string, advice: string): Diagnosis => ({
-  level: 'fail',
-  seen,
-  means,
-  advice,
-});
-
-export const warn = (seen: string, means: string, advice: string): Diagnosis => ({
-  level: 'warn',
-  seen,
-  means,
-  advice,
-});
+export const fail = diagnosis('fail');
+export const warn = diagnosis('warn');
 
 export const failed = (what: string, seen: string, means: string, advice: string): Finding => ({
   what,
   ...fail(seen, means, advice),
 });
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** The proxy that the environment names for an endpoint, as host and port: what it may hold beside them is secret. */
-export function proxyFor(endpoint: URL, environment: Environment): string | undefined {
-  const names = endpoint.protocol === 'https:' ? ['HTTPS_PROXY', 'https_proxy'] : ['HTTP_PROXY', 'http_proxy'];
-  const value = [...names, 'ALL_PROXY', 'all_proxy'].map((name) => environment[name]).find(Boolean);
-  if (!value) return undefined;
-  const exceptions = (environment.NO_PROXY ?? environment.no_proxy ?? '').split(',').map((host) => host.trim());
-  const exempt = (host: string) => {
-    const suffix = host.replace(/^\*?\.?/, '');
-    return host === '*' || endpoint.hostname === suffix || (suffix !== '' && endpoint.hostname.endsWith(`.${suffix}`));
-  };
-  if (exceptions.some(exempt)) return undefined;
-  const withScheme = value.includes('://') ? value : `http://${value}`;
-  return URL.canParse(withScheme) ? new URL(withScheme).host : 'a value that is no URL';
+/** What the daemon says of a failure, as a finding; `of` names what it was about. */
+export function diagnose(explanation: Explanation, of?: string): Diagnosis {
+  const { kind, throttled, surroundings, reason, seen, means, advice } = explanation;
+  // What SNS itself does passes by itself.
+  const level = kind === 'retry' && (throttled || !surroundings) ? 'warn' : 'fail';
+  return { level, reason, seen: of === undefined ? seen : `${of}: ${seen}`, means, advice };
 }

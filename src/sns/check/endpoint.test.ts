@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Circumstances } from '../failure.ts';
+import type { Diagnosis } from './diagnosis.ts';
+import { clockProblem, endpointProblem, regionOfHost } from './endpoint.ts';
+
+const circumstances: Circumstances = {
+  endpoint: new URL('https://sns.eu-west-1.amazonaws.com'),
+  region: 'eu-west-1',
+  accountId: '123456789012',
+  credentials: 'static',
+  accessKeyId: 'AKIAIOSFODNN7EXAMPLE',
+  secretLength: 40,
+  configFile: 'pusher.toml',
+};
+
+/** One text of all that a diagnosis says, to match against. */
+const said = (diagnosis: Diagnosis | undefined): string =>
+  diagnosis ? `${diagnosis.level}: ${diagnosis.seen} | ${diagnosis.means} | ${diagnosis.advice}` : 'nothing';
+
+describe('the endpoint', () => {
+  it('has its region in its name', () => {
+    for (const host of [
+      'sns.eu-west-1.amazonaws.com',
+      'sns-fips.eu-west-1.amazonaws.com',
+      'sns.eu-west-1.api.aws',
+      'vpce-0123-abcd.sns.eu-west-1.vpce.amazonaws.com',
+    ])
+      assert.equal(regionOfHost(host), 'eu-west-1', host);
+    assert.equal(regionOfHost('sns.cn-north-1.amazonaws.com.cn'), 'cn-north-1');
+    assert.equal(regionOfHost('sns.us-gov-west-1.amazonaws.com'), 'us-gov-west-1');
+    for (const host of ['127.0.0.1', 'sns.internal.example.org', 'sqs.eu-west-1.amazonaws.com'])
+      assert.equal(regionOfHost(host), undefined, host);
+  });
+
+  const at = (url: string) => said(endpointProblem({ ...circumstances, endpoint: new URL(url) }));
+
+  it('of another region is told with both ways out', () => {
+    assert.match(
+      at('https://sns.us-east-1.amazonaws.com'),
+      /^fail: .*sns\.us-east-1.*region is eu-west-1.*region = "us-east-1".*sns_host = "sns\.eu-west-1\.amazonaws\.com"/,
+    );
+  });
+
+  it('of another service of AWS is told', () => {
+    assert.match(at('https://sqs.eu-west-1.amazonaws.com'), /^fail: .*sns_host = "sns\.eu-west-1\.amazonaws\.com"/);
+  });
+
+  it('without encryption is worth a warning, at AWS only', () => {
+    assert.match(at('http://sns.eu-west-1.amazonaws.com'), /^warn: .*unencrypted/);
+    assert.equal(at('http://127.0.0.1:4566'), 'nothing');
+    assert.equal(at('https://sns.eu-west-1.amazonaws.com'), 'nothing');
+  });
+});
+
+describe('the clock', () => {
+  it('that differs is worth a warning before AWS refuses it, and after that too, since signatures are corrected', () => {
+    assert.match(said(clockProblem(90_000)), /^warn: this machine's clock is 90 s ahead .*AWS refuses.*NTP/);
+    assert.match(said(clockProblem(-420_000)), /^warn: .*7 min behind .*signed with SNS's time instead.*NTP/);
+    assert.equal(clockProblem(20_000), undefined);
+    assert.equal(clockProblem(undefined), undefined);
+  });
+});

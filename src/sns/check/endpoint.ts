@@ -1,0 +1,61 @@
+/** What is to be said of an endpoint, and of this machine's clock, that is no failure of a request. Pure. */
+import { CLOCK_ADVICE, skewText } from '../explain/identity.ts';
+import type { Circumstances } from '../failure.ts';
+import { type Diagnosis, fail, warn } from './diagnosis.ts';
+
+/**
+ * The region in the name of one of AWS's own SNS endpoints (standard, FIPS, dual-stack, VPC); undefined for other hosts.
+ * https://docs.aws.amazon.com/general/latest/gr/sns.html
+ */
+export function regionOfHost(host: string): string | undefined {
+  return /(?:^|\.)sns(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)$/.exec(
+    host,
+  )?.[1];
+}
+
+/** What the configuration alone shows to be wrong with the endpoint. */
+export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis | undefined {
+  const { hostname, protocol } = endpoint;
+  const ofHost = regionOfHost(hostname);
+  if (ofHost !== undefined && ofHost !== region)
+    return fail(
+      `sns_host is ${hostname}, region is ${region}`,
+      `the host is that of ${ofHost}: it refuses signatures for ${region} and knows no topic there`,
+      `set region = "${ofHost}", or sns_host = "${hostname.replace(ofHost, region)}", whichever the topics are in`,
+    );
+  const isAws = /\.(amazonaws\.com(\.cn)?|api\.aws)$/.test(hostname);
+  if (isAws && ofHost === undefined)
+    return fail(
+      `sns_host is ${hostname}`,
+      "that is a host of AWS, but not one of SNS's",
+      `set sns_host = "sns.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}"`,
+    );
+  if (isAws && protocol === 'http:')
+    return warn(
+      `sns_host is ${endpoint.origin}`,
+      'messages travel unencrypted, for everybody on the way to read',
+      `set sns_host = "${hostname}", which is https`,
+    );
+  return undefined;
+}
+
+/** Below that the Date header's whole seconds and a slow answer explain the difference. */
+const NOTABLE_SKEW_MS = 30_000;
+/** From here on AWS refuses signatures, so that the daemon corrects their time. */
+const REFUSED_SKEW_MS = 5 * 60_000;
+
+/**
+ * A clock that differs from SNS's, while SNS still takes what we sign.
+ * @param skewMs how far this clock is ahead
+ */
+export function clockProblem(skewMs: number | undefined): Diagnosis | undefined {
+  if (skewMs === undefined || Math.abs(skewMs) < NOTABLE_SKEW_MS) return undefined;
+  const corrected = Math.abs(skewMs) >= REFUSED_SKEW_MS;
+  return warn(
+    `this machine's clock is ${skewText(skewMs)}`,
+    corrected
+      ? "requests are signed with SNS's time instead, and the latency metrics are off by the difference"
+      : 'AWS refuses what is signed more than 5 minutes from its own time, and the latency metrics are off by the difference',
+    CLOCK_ADVICE,
+  );
+}

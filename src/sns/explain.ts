@@ -1,0 +1,132 @@
+/**
+ * What a failure means and what to do about it. The publisher's verdict, `check`, `/readyz`, the log, the console and the
+ * metrics all have it from here, so none of them can say anything else. Pure.
+ *
+ * Error codes: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html#API_Publish_Errors and
+ * https://docs.aws.amazon.com/sns/latest/api/CommonErrors.html
+ */
+import { explainConnection } from './explain/connection.ts';
+import { explainForeign } from './explain/foreign.ts';
+import { explainIdentity } from './explain/identity.ts';
+import { explainTopic } from './explain/topic.ts';
+import type { Circumstances, Failure, Meaning } from './failure.ts';
+
+export interface Explanation extends Meaning {
+  /**
+   * `retry`: worth another try soon. `pause`: a person has to act, and until then the topic waits. `dead`: SNS will never
+   * take it; of a whole request with several entries it says that one of them is at fault, not which.
+   */
+  readonly kind: 'retry' | 'pause' | 'dead';
+  /** SNS asks for a lower rate. */
+  readonly throttled: boolean;
+  /**
+   * The cause is the key, the clock, the network or the configuration: no notification is at fault, so none becomes a dead
+   * letter for it, however long it lasts.
+   */
+  readonly surroundings: boolean;
+  /** Whether it concerns everything that is published with these credentials, or one topic. */
+  readonly scope: 'account' | 'topic';
+  /** A stable name of the cause: an error code of SNS, Node.js or undici, or one of ours. */
+  readonly reason: string;
+  /** What was observed; fit for logs. */
+  readonly seen: string;
+  /** All that SNS said, which may quote what it refused: for the dead letter only. */
+  readonly detail: string;
+}
+
+const THROTTLING = new Set([
+  'Throttling',
+  'ThrottlingException',
+  'Throttled',
+  'ThrottledException',
+  'TooManyRequestsException',
+  'RequestThrottled',
+  'KMSThrottling',
+  'KMSThrottlingException',
+]);
+
+/** Errors that SNS gives a 4xx status or a sender's fault and that pass by themselves. */
+const PASSING = /^(InternalError|InternalFailure|ServiceUnavailable|RequestTimeout)$/;
+
+const SNS_FAILS: Meaning = {
+  means: 'SNS itself fails',
+  advice: 'wait: it is tried again by itself; see the AWS Health Dashboard if it lasts',
+};
+const THROTTLED: Meaning = {
+  means: 'the account publishes as much as its quota allows, with or without this daemon',
+  advice: 'wait: the rate follows SNS by itself; ask AWS for a higher quota if it lasts',
+};
+const REFUSED: Meaning = {
+  means: 'SNS refuses what is in the message',
+  advice: 'see what SNS says, and correct the plugin or the client that makes such messages',
+};
+
+/** Explains a failure of a request, or of one entry of a batch. */
+export function explain(failure: Failure, circumstances: Circumstances): Explanation {
+  const reason = failure.code;
+  const seen = seenOf(failure, circumstances);
+  const detail = detailOf(failure, seen);
+  const base = { throttled: false, surroundings: true, scope: 'account', reason, seen, detail } as const;
+  switch (failure.kind) {
+    case 'network':
+      return { ...base, kind: 'retry', ...explainConnection(failure, circumstances) };
+    case 'credentials':
+      return { ...base, kind: 'pause', ...explainIdentity(failure, circumstances) };
+    case 'foreign': {
+      const passes = failure.status >= 500 || failure.status === 429 || failure.status === 200;
+      return { ...base, kind: passes ? 'retry' : 'pause', ...explainForeign(failure, circumstances) };
+    }
+    default:
+      return { ...base, ...explainRefusal(failure, circumstances) };
+  }
+}
+
+type Refusal = Extract<Failure, { kind: 'request' | 'entry' }>;
+
+/** An error document of SNS, or what it says of one entry. */
+function explainRefusal(failure: Refusal, circumstances: Circumstances) {
+  const identity = explainIdentity(failure, circumstances);
+  if (identity) return { kind: 'pause', ...identity } as const;
+  const status = failure.kind === 'request' ? failure.status : 200;
+  const scope = 'topic';
+  if (THROTTLING.has(failure.code) || status === 429)
+    return { kind: 'retry', throttled: true, scope, ...THROTTLED } as const;
+  const topic = explainTopic(failure, circumstances);
+  if (topic) return { kind: 'pause', scope, ...topic } as const;
+  const name = failure.code.replace(/Exception$/, '');
+  const serverFault = failure.kind === 'request' ? status >= 500 : !failure.senderFault;
+  if (serverFault || PASSING.test(name)) return { kind: 'retry', surroundings: false, scope, ...SNS_FAILS } as const;
+  if (status === 401 || status === 403) return { kind: 'pause', ...REFUSED_ACCESS } as const;
+  // Only a 400 or 413 refuses a message.
+  if (failure.kind === 'request' && status !== 400 && status !== 413)
+    return { kind: 'pause', ...UNEXPECTED_STATUS } as const;
+  return { kind: 'dead', surroundings: false, scope, ...REFUSED } as const;
+}
+
+const REFUSED_ACCESS: Meaning = {
+  means: 'SNS refuses this access key',
+  advice: 'check the access key and what it may do: xmpp-event-pusher check looks closer',
+};
+const UNEXPECTED_STATUS: Meaning = {
+  means: 'that is not how SNS answers',
+  advice: 'check sns_host with its port and path, and what stands between here and SNS',
+};
+
+function seenOf(failure: Failure, { endpoint }: Circumstances): string {
+  switch (failure.kind) {
+    case 'network':
+      return `${endpoint.origin}: ${failure.message || failure.code}`;
+    case 'credentials':
+      return failure.message;
+    case 'foreign': {
+      const who = failure.server === '' ? '' : ` from ${failure.server}`;
+      return `${endpoint.origin} answered HTTP ${failure.status}${who} with ${failure.contentType || 'no content type'}`;
+    }
+    case 'request':
+      return `HTTP ${failure.status}: ${failure.message}`;
+    case 'entry':
+      return 'SNS refused an entry of a batch';
+  }
+}
+
+const detailOf = (failure: Failure, seen: string): string => (failure.kind === 'entry' ? failure.message : seen);

@@ -1,0 +1,107 @@
+/** Why there is no connection to an endpoint, or no answer from it. */
+import type { Circumstances, Meaning } from '../failure.ts';
+
+/** What an error of the network or of TLS means; `code` is Node's, undici's or ours. */
+export function explainConnection(
+  { code, message }: { readonly code: string; readonly message: string },
+  circumstances: Circumstances,
+): Meaning {
+  const { endpoint } = circumstances;
+  return resolving(code, endpoint) ?? connecting(code, endpoint) ?? tls(code, message, circumstances) ?? BROKEN;
+}
+
+const BROKEN: Meaning = {
+  means: 'the connection breaks',
+  advice: 'check the network between here and sns_host, and whether http or https is right for that port',
+};
+
+function resolving(code: string, { hostname }: URL): Meaning | undefined {
+  if (!/^(ENOTFOUND|EAI_AGAIN|EAI_NODATA|EAI_FAIL)$/.test(code)) return undefined;
+  return {
+    means: code === 'EAI_AGAIN' || code === 'EAI_FAIL' ? 'no DNS server answers' : `the DNS knows no host ${hostname}`,
+    advice: 'check the spelling of sns_host and region, and that this machine can resolve names (getent hosts)',
+  };
+}
+
+function connecting(code: string, endpoint: URL): Meaning | undefined {
+  const port = endpoint.port || (endpoint.protocol === 'https:' ? '443' : '80');
+  switch (code) {
+    case 'ECONNREFUSED':
+      return {
+        means: `nothing listens on port ${port} there, or a firewall rejects it`,
+        advice: 'check the port in sns_host, and whether what should listen there runs',
+      };
+    case 'UND_ERR_CONNECT_TIMEOUT':
+    case 'ETIMEDOUT':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+      return {
+        means: 'packets to it get lost: a firewall, a security group, or no route to the internet',
+        advice: `allow outgoing TCP to ${endpoint.hostname} port ${port}, or use a VPC endpoint of SNS`,
+      };
+    case 'EPERM':
+    case 'EACCES':
+      return {
+        means: 'this machine itself forbids the connection: a local firewall, or systemd (IPAddressDeny)',
+        advice: `allow outgoing TCP to ${endpoint.hostname} port ${port} on this machine`,
+      };
+    case 'EMFILE':
+    case 'ENFILE':
+    case 'EADDRNOTAVAIL':
+    case 'ENOBUFS':
+      return {
+        means: 'this machine has no file handles or ports left for another connection',
+        advice: 'raise the limit of open files (LimitNOFILE, ulimit -n), or lower pool_size',
+      };
+    case 'UND_ERR_HEADERS_TIMEOUT':
+    case 'UND_ERR_BODY_TIMEOUT':
+    case 'RequestTimeout':
+      return {
+        means: 'it takes connections but does not answer in time, which SNS does within tens of milliseconds',
+        advice: 'check what stands between here and SNS, and whether sns_host is SNS at all',
+      };
+    case 'UnreadableAnswer':
+      return {
+        means: 'that is not how SNS answers: a proxy, a portal or another server does',
+        advice: 'check sns_host with its port and path, and what stands between here and SNS',
+      };
+    default:
+      return undefined;
+  }
+}
+
+function tls(code: string, message: string, { endpoint, tlsChecksOff }: Circumstances): Meaning | undefined {
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
+    return {
+      means: "the certificate's time is over or has not come, or this machine's clock is wrong",
+      advice: 'check the clock first (timedatectl), then the certificate',
+    };
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return {
+      means: `who answers has a certificate of another host, not of ${endpoint.hostname}`,
+      advice: 'correct sns_host; for a VPC endpoint use its full name',
+    };
+  if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|INVALID_CA|CERT_SIGNATURE_FAILURE/.test(code))
+    return {
+      means: `nobody we trust has signed its certificate: a proxy that looks into TLS, or a private endpoint's own authority${
+        tlsChecksOff ? '; NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment does not turn this check off' : ''
+      }`,
+      advice: 'set ca_file to the PEM file of that authority, if you trust it',
+    };
+  if (/WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|EPROTO/.test(`${code} ${message}`))
+    return {
+      means: 'it does not speak TLS there',
+      advice: 'begin sns_host with http:// if that is meant, or correct its port',
+    };
+  if (/^(ERR_SSL|ERR_TLS|CERT)_/.test(code))
+    return {
+      means: 'both sides find no TLS that they accept, or it asks for a client certificate, which SNS never does',
+      advice: 'check what stands between here and SNS, and whether sns_host is SNS at all',
+    };
+  if (/^HPE_/.test(code))
+    return {
+      means: 'what answers is not HTTP; perhaps it expects TLS',
+      advice: 'begin sns_host with https://, or correct its port',
+    };
+  return undefined;
+}

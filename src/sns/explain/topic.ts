@@ -1,0 +1,93 @@
+/** Why one topic can't be published to, though SNS answers and knows us. */
+import type { Circumstances, Meaning } from '../failure.ts';
+import { isFifo } from '../wire.ts';
+
+/** What the refusal of a request about one topic means; undefined when it says nothing of the topic. */
+export function explainTopic(
+  { code: whole, message }: { readonly code: string; readonly message: string },
+  circumstances: Circumstances,
+): Meaning | undefined {
+  const code = whole.replace(/Exception$/, '');
+  const { region, accountId } = circumstances;
+  if (code === 'NotFound') return missing(circumstances);
+  if (/^KMS/.test(code)) return encrypted(code, circumstances);
+  if (/^(AuthorizationError|AccessDenied|NotAuthorized)$/.test(code)) return forbidden(message, circumstances);
+  // SNS answers so to an ARN of another region or account, which is no fault of the message.
+  if (code === 'InvalidParameter' && /^Invalid parameter: TopicArn/.test(message))
+    return {
+      means: `who answers is not responsible for topics of region ${region} and account ${accountId}`,
+      advice: 'correct region, account_id or sns_host: all three have to be those of the topic',
+    };
+  if (code === 'EndpointDisabled') return { means: 'the endpoint was disabled', advice: 'enable the endpoint again' };
+  return undefined;
+}
+
+export const nameOf = (arn: string): string => arn.split(':').at(-1) ?? '';
+
+/** How to make a topic with AWS's command line. */
+export function createTopicCommand(arn: string, region: string): string {
+  const attributes = isFifo(arn) ? ' --attributes FifoTopic=true,FifoThroughputScope=MessageGroup' : '';
+  return `aws sns create-topic --name ${nameOf(arn)} --region ${region}${attributes}`;
+}
+
+function missing({ topicArn = '', region, accountId, configFile = 'FILE' }: Circumstances): Meaning {
+  return {
+    means: `there is no topic ${nameOf(topicArn)} in account ${accountId}, region ${region}`,
+    advice:
+      `make it: xmpp-event-pusher topics create --config ${configFile}\n` +
+      `or: ${createTopicCommand(topicArn, region)}\n` +
+      'or correct its name, region or account_id in the configuration',
+  };
+}
+
+function encrypted(code: string, { kmsKey }: Circumstances): Meaning {
+  const key = kmsKey ?? 'of the topic (its attribute KmsMasterKeyId)';
+  if (code === 'KMSAccessDenied')
+    return {
+      means: 'the topic is encrypted, and the publisher may not use its key',
+      advice: `allow kms:GenerateDataKey* and kms:Decrypt on the key ${key}: xmpp-event-pusher iam-policy --kms-key <arn of the key> prints the policy; the key policy has to allow it too`,
+    };
+  const advice: Record<string, string> = {
+    KMSDisabled: `enable the key ${key}`,
+    KMSInvalidState: `bring the key ${key} back into a usable state: cancel its deletion, import its material`,
+    KMSNotFound: `the key ${key} is gone: give the topic another`,
+    KMSOptInRequired: 'subscribe the account to KMS',
+  };
+  return {
+    means: 'the topic is encrypted, and its key can not be used',
+    advice: advice[code] ?? `look at the key ${key} in KMS`,
+  };
+}
+
+/** Where AWS says that a right was taken away: "with an explicit deny in a service control policy". */
+const DENIED_BY = /with an explicit deny in (?:an? )?([a-z -]*policy|permissions boundary|[a-z -]*boundary)/;
+/** Where AWS says that a right is missing: "because no permissions boundary allows". */
+const ALLOWED_BY_NO = /because no ([a-z -]+?) allows/i;
+
+function forbidden(message: string, circumstances: Circumstances): Meaning {
+  const { accountId, topicArn = 'the topic', configFile = 'FILE' } = circumstances;
+  const principal = /arn:aws[a-z-]*:(?:iam|sts)::(\d{12}):[^\s,]+/.exec(message);
+  const who = principal?.[0] ?? 'the access key';
+  const account = principal?.[1];
+  if (account !== undefined && account !== accountId)
+    return {
+      means: `the credentials are of account ${account}, the topic of account ${accountId}`,
+      advice: `set account_id = "${account}" if the topic is there; otherwise use a key of ${accountId}, or allow ${who} sns:Publish in the policy of the topic as well as in its own`,
+    };
+  const denied = DENIED_BY.exec(message)?.[1];
+  if (denied !== undefined)
+    return {
+      means: `${who} would be allowed, but ${article(denied)} denies it`,
+      advice: `take sns:Publish on ${topicArn} out of that denial; no further permission helps against it`,
+    };
+  const lacking = ALLOWED_BY_NO.exec(message)?.[1];
+  return {
+    means: `${who} lacks sns:Publish on this topic${lacking === undefined ? '' : `: no ${lacking} allows it`}`,
+    advice:
+      lacking === undefined || /identity-based/.test(lacking)
+        ? `allow sns:Publish: attach the policy that this prints: xmpp-event-pusher iam-policy --config ${configFile}`
+        : `allow sns:Publish on ${topicArn} in the ${lacking} too`,
+  };
+}
+
+const article = (noun: string): string => `${/^[aeiou]/.test(noun) ? 'an' : 'a'} ${noun}`;
