@@ -24,7 +24,7 @@ interface Part {
 /** The parts from the bottom up, so that a part is only ever imported by those below it in this list. */
 export const PARTS: readonly Part[] = [
   { name: 'base', files: /^src\/(errors|log|version|xml)\.ts$/, imports: [] },
-  { name: 'event', files: /^src\/event\.ts$/, imports: [] },
+  { name: 'event', files: /^src\/event(-id)?\.ts$/, imports: [] },
   { name: 'notification', files: /^src\/notification\/[^/]+$/, imports: ['event'] },
   // The ports, and what needs no system outside the process.
   { name: 'outbox', files: /^src\/outbox\/[^/]+$/, imports: ['notification'] },
@@ -41,7 +41,7 @@ export const PARTS: readonly Part[] = [
   { name: 'pusher', files: /^src\/(pusher|delivery|daemon|index)\.ts$/, imports: ['*'] },
   { name: 'cli', files: /^src\/cli\/[^/]+$/, imports: ['*'] },
   // The library for those who receive notifications: nothing of the daemon is in it.
-  { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: [] },
+  { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },
 ];
 
 /** Imports against the direction that are still there: `importer → imported`. To become empty. */

@@ -24,6 +24,7 @@ const SERVERS = {
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
   debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
   'lua-check': { command: 'luacheck', packages: ['lua-check'], services: [] },
+  jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

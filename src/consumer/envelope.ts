@@ -26,7 +26,8 @@ type Items = (Enveloped | Malformed)[];
 const MAX_DEPTH = 8;
 
 /** All bodies in whatever a channel hands over. */
-export const unwrap = (input: unknown): Items => open(input, { attributes: {}, delivery: {}, depth: 0 });
+export const unwrap = (input: unknown): Items =>
+  input === undefined ? [] : open(input, { attributes: {}, delivery: {}, depth: 0 });
 
 const malformed = (reason: string, { delivery }: Context): Items => [{ kind: 'malformed', reason, delivery }];
 
@@ -63,8 +64,9 @@ function openLayer(layer: Json, context: Context): Items | undefined {
   if (isRecord(layer.Sns)) return open(layer.Sns, context);
   // SNS's envelope.
   if (typeof layer.Type === 'string' && typeof layer.Message === 'string') return openSns(layer, context);
-  // An SQS message in the SDK's spelling, and the answer that holds some.
+  // An SQS message in the SDK's spelling, and the answer that holds some; the SDK leaves an empty list out.
   if (Array.isArray(layer.Messages)) return openAll(layer.Messages, context);
+  if (isRecord(layer.$metadata)) return [];
   if (typeof layer.Body === 'string') return open(layer.Body, sqsContext(fromSdk(layer), context));
   // An SQS message in the spelling of Lambda and of Pipes; Pipes parses a JSON body where its template asks for it.
   if (typeof layer.messageId === 'string' && layer.body !== undefined)

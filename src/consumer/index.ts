@@ -2,10 +2,12 @@
  * For those who consume what the daemon publishes: `import { parse } from 'xmpp-event-pusher/consumer'`. Needs nothing
  * but Node.js.
  */
+
+export { type EventId, parseEventId } from '../event-id.ts';
+export type { MessageBody, PresenceBody } from './body.ts';
 export { type ClaimStore, type DedupeOptions, dedupe } from './dedupe.ts';
 export { type DynamoClient, type DynamoStoreOptions, dynamoStore } from './dynamodb-store.ts';
 export { ConsumerError, type ConsumerErrorCode } from './error.ts';
-export { type EventId, parseEventId } from './event-id.ts';
 export { type MemoryStoreOptions, memoryStore } from './memory-store.ts';
 export {
   type AttributeValue,

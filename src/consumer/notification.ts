@@ -1,4 +1,5 @@
 /** What a consumer gets: a notification with all that is known of the event and of its way here. */
+import type { MessageBody, PresenceBody } from './body.ts';
 
 /** How a notification arrived. What a channel doesn't have is absent. */
 export interface Delivery {
@@ -42,22 +43,17 @@ interface Common {
 }
 
 /** A user came online or went offline. */
-export interface PresenceNotification extends Common {
+export interface PresenceNotification extends Common, Pick<PresenceBody, 'user_id' | 'present'> {
   readonly kind: 'presence';
-  readonly user_id: string;
-  readonly present: boolean;
   /** The user's available sessions after this change, where it was published. */
   readonly sessions?: number;
 }
 
 /** A user sent a message. */
-export interface MessageNotification extends Common {
+export interface MessageNotification extends Common, Pick<MessageBody, 'to_user_id' | 'from_user_id' | 'message'> {
   readonly kind: 'message';
   /** Private or group message; absent where neither an attribute nor the topic tells. */
   readonly type?: 'pm' | 'muc';
-  readonly to_user_id: string;
-  readonly from_user_id: string;
-  readonly message: string;
   /** The stanza's `id`. */
   readonly stanzaId?: string;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseEventId } from './event-id.ts';
+import { parseEventId } from '../event-id.ts';
 import { parse } from './parse.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
@@ -194,6 +194,12 @@ describe('parse', () => {
       ],
     );
     assert.ok(parsed.every(({ delivery }) => delivery.sqsMessageId === 'sqs-1'));
+  });
+
+  it('finds nothing in an empty batch, in each form that SQS and its SDK give it', () => {
+    const answer = { $metadata: { httpStatusCode: 200 } };
+    for (const empty of [answer, { ...answer, Messages: [] }, { Messages: [] }, { Records: [] }, [], undefined])
+      assert.deepEqual(parse(empty), []);
   });
 
   it('reads a file of many lines', () => {

@@ -3,10 +3,11 @@
  * an answer to SQS's ReceiveMessage, an HTTP request, or a text such as a file that Firehose wrote to S3.
  *
  * - Never throws: what is no notification comes back as `malformed`, in its place, with what delivered it.
- * - One input record makes one item or more, never none.
+ * - One input record makes one item or more, never none. An empty answer of SQS, and `undefined`, make none.
  */
+
+import { parseEventId } from '../event-id.ts';
 import { type Enveloped, unwrap } from './envelope.ts';
-import { parseEventId } from './event-id.ts';
 import type { Notification, Parsed } from './notification.ts';
 
 export interface ParseOptions {

@@ -1,94 +1,14 @@
 /** The endpoint's checks, with a certification authority of the test's own and a fetch that answers as SNS would. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { createPrivateKey, type KeyObject, sign } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { promisify } from 'node:util';
+import { type Authority, ISSUER, makeAuthority, signatureOf } from '../../test/support/sns-signer.ts';
 import { type SnsRequest, snsVerifier, type VerifierOptions } from './verify.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_presence_updated';
 const CERTIFICATE_URL = 'https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem';
-const ISSUER = 'http://crt.r2m01.amazontrust.com/r2m01.cer';
-
-interface Authority {
-  readonly root: string;
-  readonly issuer: string;
-  readonly issuerDer: Buffer;
-  readonly leaf: string;
-  readonly key: KeyObject;
-  /** A certificate for SNS's name that the leaf signed, which it must not. */
-  readonly forged: string;
-  readonly forgedKey: KeyObject;
-}
-
-/** Makes root → issuer → leaf with openssl. */
-async function makeAuthority(folder: string, subject: string): Promise<Authority> {
-  const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: folder });
-  const config = `[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\nauthorityInfoAccess=caIssuers;URI:${ISSUER}\n`;
-  await writeFile(path.join(folder, 'conf'), config);
-  const made = async (name: string, cn: string, extensions: string, issuer: string) => {
-    await openssl(
-      'req',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      `${name}.key`,
-      '-out',
-      `${name}.csr`,
-      '-subj',
-      `/CN=${cn}`,
-      '-config',
-      'conf',
-    );
-    const signer =
-      issuer === name
-        ? ['-signkey', `${name}.key`]
-        : ['-CA', `${issuer}.pem`, '-CAkey', `${issuer}.key`, '-CAcreateserial'];
-    await openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      ...signer,
-      '-extfile',
-      'conf',
-      '-extensions',
-      extensions,
-      '-days',
-      '30',
-      '-out',
-      `${name}.pem`,
-    );
-    return readFile(path.join(folder, `${name}.pem`), 'utf8');
-  };
-  const root = await made('root', 'Root', 'ca', 'root');
-  const issuer = await made('issuer', 'Issuer', 'ca', 'root');
-  const leaf = await made('leaf', subject, 'leaf', 'issuer');
-  await openssl('x509', '-in', 'issuer.pem', '-outform', 'DER', '-out', 'issuer.der');
-  const forged = await made('forged', 'sns.amazonaws.com', 'leaf', 'leaf');
-  const [issuerDer, key, forgedKey] = await Promise.all(
-    ['issuer.der', 'leaf.key', 'forged.key'].map((file) => readFile(path.join(folder, file))),
-  );
-  return {
-    root,
-    issuer,
-    issuerDer: issuerDer as Buffer,
-    leaf,
-    key: createPrivateKey(key as Buffer),
-    forged,
-    forgedKey: createPrivateKey(forgedKey as Buffer),
-  };
-}
-
-const SIGNED = {
-  Notification: ['Message', 'MessageId', 'Subject', 'Timestamp', 'TopicArn', 'Type'],
-  SubscriptionConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
-  UnsubscribeConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
-};
 
 describe('snsVerifier', () => {
   let folder: string;
@@ -112,11 +32,7 @@ describe('snsVerifier', () => {
       SigningCertURL: CERTIFICATE_URL,
       ...fields,
     };
-    const names = SIGNED[envelope.Type as keyof typeof SIGNED] ?? [];
-    const text = names
-      .flatMap((name) => (envelope[name] === undefined ? [] : [`${name}\n${envelope[name]}\n`]))
-      .join('');
-    const Signature = sign(version === '1' ? 'sha1' : 'sha256', Buffer.from(text), key).toString('base64');
+    const Signature = signatureOf(envelope, key);
     return { Signature, ...envelope, ...fields };
   };
   const confirmation = (fields: object = {}) =>

@@ -3,7 +3,8 @@ import { describe, it } from 'node:test';
 import type { JID } from '@xmpp/jid';
 import type { Element } from 'ltx';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
-import { bareJid, kindOf, type Notification, type Route, type Translation, translate } from './notification.ts';
+import { bareJid, kindOf } from './kind.ts';
+import { type Notification, type Route, type Translation, translate } from './notification.ts';
 import type { SnsPlugin } from './plugin.ts';
 
 const TOPICS = {

@@ -8,6 +8,7 @@
 import { type JID, parse as parseJid } from '@xmpp/jid';
 import { messageOf } from '../errors.ts';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
+import { bareJid, kindOf } from './kind.ts';
 import { attributeBytes, forbiddenCharacter, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
@@ -70,15 +71,6 @@ export function translate(event: XmppEvent, route: Route | undefined): Translati
   return compose(event, route, topic, bareJid, []);
 }
 
-/** The three notifications. */
-export type EventKind = 'presence' | 'pm' | 'muc';
-
-/** Which of them an event makes. */
-export function kindOf(event: XmppEvent): EventKind {
-  if (event.kind === 'presence') return 'presence';
-  return event.type === 'chat' ? 'pm' : 'muc';
-}
-
 /**
  * Whether a session's change leaves the user's status as it was, since the user has other sessions. Where the server
  * can't tell, the change is taken for the user's: a notification too many does less harm than a missing one.
@@ -87,12 +79,6 @@ function otherSessions({ present, sessions }: PresenceEvent): SkipReason | undef
   if (sessions === undefined) return undefined;
   if (present) return sessions > 1 ? 'not-first-session' : undefined;
   return sessions > 0 ? 'sessions-left' : undefined;
-}
-
-/** A JID without resource, in lower case: how MongooseIM names users and rooms. */
-export function bareJid(jid: string): string {
-  const slash = jid.indexOf('/');
-  return (slash < 0 ? jid : jid.slice(0, slash)).toLowerCase();
 }
 
 const hasFunctions = (plugin: SnsPlugin): boolean =>

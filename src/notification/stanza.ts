@@ -1,5 +1,5 @@
 /** The stanza as a plugin sees it: an ltx Element that is parsed when it is first looked at, for most plugins never do. */
-import { createElement, Element, parse } from 'ltx';
+import { createElement, Element, parse, unescapeXML } from 'ltx';
 import type { MessageEvent } from '../event.ts';
 
 /** The event's stanza; a minimal one made from its fields where the server handed none over. */
@@ -22,4 +22,18 @@ export function lazyStanza(event: MessageEvent): Element {
 function minimalStanza({ from, to, type, stanza_id, body }: MessageEvent): Element {
   const attributes = { from, to, type, ...(stanza_id === undefined ? {} : { id: stanza_id }) };
   return createElement('message', attributes, createElement('body', {}, body));
+}
+
+/** The stanza's `xml:lang`, where it has one. Reads the opening tag only. */
+export function stanzaLang({ stanza }: MessageEvent): string | undefined {
+  if (!stanza?.includes('xml:lang')) return undefined;
+  const [, attributes = ''] = /^<[^\s/>]+((?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*)/.exec(stanza) ?? [];
+  for (const [, name, double, single] of attributes.matchAll(/\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g))
+    if (name === 'xml:lang') return unescapeXML(double ?? single ?? '');
+  return undefined;
+}
+
+/** The text of the message's `<thread/>`, where it has one. */
+export function stanzaThread({ stanza }: MessageEvent): string | undefined {
+  return stanza?.includes('<thread') ? (parse(stanza).getChildText('thread') ?? undefined) : undefined;
 }

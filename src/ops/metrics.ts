@@ -5,7 +5,7 @@
  * as simple; the latency of a notification is counted one by one.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { EventKind } from '../notification/notification.ts';
+import type { EventKind } from '../notification/kind.ts';
 import type { OutboxState } from '../outbox/outbox.ts';
 import { version } from '../version.ts';
 

@@ -7,9 +7,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { XmppEvent } from '../event.ts';
+import { type EventKind, kindOf } from '../notification/kind.ts';
 import {
-  type EventKind,
-  kindOf,
   type Notification,
   type Route,
   type SkipReason,

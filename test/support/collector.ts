@@ -10,6 +10,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { escapeXML, parse } from 'ltx';
 import { freePorts, until } from './process.ts';
+import { assertValid } from './schemas.ts';
 
 interface Numbered {
   readonly source: string;
@@ -280,6 +281,7 @@ function readBatch(request: http.IncomingMessage, payload: Buffer): Batch {
   assert.ok(payload.length <= maxBytes, `a batch of ${payload.length} bytes`);
   const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
   const batch = JSON.parse(text) as Batch;
+  assertValid('tap-protocol', batch);
   assert.deepEqual(Object.keys(batch).sort(), ['epoch', 'events', 'first_seq', 'source']);
   assert.ok(typeof batch.source === 'string' && batch.source.length >= 1 && batch.source.length <= 256);
   assert.match(batch.epoch, /^.+$/);

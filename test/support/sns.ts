@@ -10,6 +10,7 @@ import {
 } from '@aws-sdk/client-sqs';
 import { buildApp } from 'fauxqs';
 import { until } from './process.ts';
+import { assertValid } from './schemas.ts';
 
 /** A notification as a consumer of the topic's queue received it. */
 export interface Received {
@@ -103,5 +104,7 @@ const fifo = (topic: string, attribute: string) =>
 
 function toReceived(topic: string, { Body }: Message): Received {
   const envelope = JSON.parse(String(Body));
+  assertValid('sns-envelope', envelope);
+  assertValid('notification', JSON.parse(envelope.Message));
   return { topic, body: JSON.parse(envelope.Message), attributes: envelope.MessageAttributes ?? {} };
 }

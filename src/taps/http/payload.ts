@@ -9,30 +9,45 @@ export const MAX_BATCH_BYTES = 4_194_304;
 /** Far beyond any queue, and far below what a number can be read back exactly from the outbox: 2^53. */
 const MAX_FIRST_SEQ = 2 ** 48;
 
+// Patterns are part of the JSON Schema, so they keep to what ECMAScript and Python read alike: no \p{…} and no \s, and
+// `(?!\n)` behind `$`, which in Python also matches before a last line break.
+const NOT_XML = '\\uD800-\\uDFFF\\uFFFE\\uFFFF';
+const CONTROL = '\\u0000-\\u001F\\u007F-\\u009F';
+const SPACE = ' \\u00A0\\u1680\\u2000-\\u200A\\u2028\\u2029\\u202F\\u205F\\u3000\\uFEFF';
+/** Characters of XML 1.0: of the control characters only tab, line feed and carriage return. */
+const XML_TEXT = `^[^\\u0000-\\u0008\\u000B\\u000C\\u000E-\\u001F${NOT_XML}]*$`;
+const NAME = `^[^${CONTROL}${NOT_XML}]*$(?!\\n)`;
+
 // RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may hold spaces, "@" and "/".
 // None of them holds what XML does not allow: control characters, lone surrogates, U+FFFE and U+FFFF.
-const JID =
-  /^(?:[^@/\s\p{Cc}\p{Cs}\uFFFE\uFFFF]+@)?[^@/\s\p{Cc}\p{Cs}\uFFFE\uFFFF]+(?:\/[^\p{Cc}\p{Cs}\uFFFE\uFFFF]+)?$/u;
+const PART = `[^@/${SPACE}${CONTROL}${NOT_XML}]+`;
+const JID = new RegExp(`^(?:${PART}@)?${PART}(?:/[^${CONTROL}${NOT_XML}]+)?$(?!\\n)`, 'u');
 const jid = z
   .string('should be a JID')
-  .max(3_071, 'should be a JID of at most 3,071 characters')
+  .refine(atMost(3_071), 'should be a JID of at most 3,071 characters')
+  .meta({ maxLength: 3_071 })
   .regex(JID, 'should be a JID');
 
-const xmlText = (schema: z.ZodString) =>
-  schema.refine((text) => forbiddenCharacter(text) === undefined, {
-    error: ({ input }) => `holds ${forbiddenCharacter(String(input))}, which XML does not allow`,
-  });
+/** Counts characters as JSON Schema does: code points, and not JavaScript's UTF-16 units. */
+function atMost(limit: number) {
+  return (text: string): boolean => text.length <= limit || (text.length <= 2 * limit && [...text].length <= limit);
+}
+
+const xmlText = (schema: z.ZodString, pattern = XML_TEXT) =>
+  schema
+    .refine((text) => forbiddenCharacter(text) === undefined, {
+      error: ({ input }) => `holds ${forbiddenCharacter(String(input))}, which XML does not allow`,
+    })
+    .meta({ pattern });
 
 /** Names stand in keys, logs and ids, where a control character would end one and begin another. */
 const name = (what: string) =>
-  xmlText(
-    z
-      .string(`should be ${what}`)
-      .min(1, `should be ${what}, not empty`)
-      .max(256, `should be ${what} of at most 256 characters`),
-  ).refine((text) => forbiddenCharacter(text) !== undefined || !/\p{Cc}/u.test(text), {
-    error: `should be ${what} without control characters`,
-  });
+  xmlText(z.string(`should be ${what}`).min(1, `should be ${what}, not empty`), NAME)
+    .refine(atMost(256), `should be ${what} of at most 256 characters`)
+    .meta({ maxLength: 256 })
+    .refine((text) => forbiddenCharacter(text) !== undefined || !/\p{Cc}/u.test(text), {
+      error: `should be ${what} without control characters`,
+    });
 
 const common = {
   at: z
@@ -77,13 +92,13 @@ export const batchSchema = z
     source: name('the name of the sending server node').describe('stable name of the sending server node'),
     epoch: name("the name of the source's queue")
       .optional()
-      .describe('made when the queue of the source is created, and kept with it'),
+      .describe('one run of the adapter, made at its start and kept beside its events'),
     first_seq: z
       .int({ error: 'should be a whole number', abort: true })
       .min(1, 'should be 1 or more')
       .max(MAX_FIRST_SEQ, `should be at most ${MAX_FIRST_SEQ}`)
       .optional()
-      .describe('number of events[0] in that queue; events are numbered 1, 2, 3 … without gaps'),
+      .describe('number of events[0] in that run; events are numbered 1, 2, 3 … without gaps'),
     events: z.array(z.unknown(), 'should be a list of events'),
   })
   .refine(({ epoch, first_seq }) => (epoch === undefined) === (first_seq === undefined), { error: MESSAGE_BOTH });

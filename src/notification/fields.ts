@@ -1,0 +1,114 @@
+/**
+ * What can be said of an event beside the notification itself: one table of names, for the built-in attributes, the fields
+ * of the body and the templates. Documents, JSON Schema and the mistakes at the start come from it too.
+ */
+
+import type { MessageEvent, XmppEvent } from '../event.ts';
+import { parseEventId } from '../event-id.ts';
+import { bareJid, kindOf } from './kind.ts';
+import { stanzaLang, stanzaThread } from './stanza.ts';
+
+export interface Field {
+  /** How it travels as a message attribute, and in a body: Number as a JSON number. */
+  readonly type: 'String' | 'Number';
+  /** What it is, in Markdown. */
+  readonly text: string;
+  /** Empty where the event has none. */
+  readonly of: (event: XmppEvent) => string;
+}
+
+const EMPTY = '';
+
+const string = (text: string, of: Field['of']): Field => ({ type: 'String', text, of });
+const number = (text: string, of: (event: XmppEvent) => number | undefined): Field => ({
+  type: 'Number',
+  text,
+  of: (event) => String(of(event) ?? EMPTY),
+});
+const ofMessage =
+  <T>(of: (message: MessageEvent) => T) =>
+  (event: XmppEvent): T | undefined =>
+    event.kind === 'message' ? of(event) : undefined;
+
+const domainOf = (jid: string): string => {
+  const bare = bareJid(jid);
+  return bare.slice(bare.indexOf('@') + 1);
+};
+const localOf = (jid: string): string => {
+  const bare = bareJid(jid);
+  return bare.slice(0, Math.max(0, bare.indexOf('@')));
+};
+const resourceOf = (jid: string): string => {
+  const slash = jid.indexOf('/');
+  return slash < 0 ? EMPTY : jid.slice(slash + 1);
+};
+
+/** An address as a whole and in its parts. */
+function address<Name extends string>(name: Name, what: string, of: (event: XmppEvent) => string | undefined) {
+  const part = (text: string, partOf: (jid: string) => string): Field =>
+    string(text, (event) => {
+      const jid = of(event);
+      return jid === undefined ? EMPTY : partOf(jid);
+    });
+  return {
+    [name]: part(`${what}, as the event has it`, (jid) => jid),
+    [`${name}.bare`]: part('… without resource, in lower case', bareJid),
+    [`${name}.local`]: part('… the part before the `@`, in lower case', localOf),
+    [`${name}.domain`]: part('… its domain, in lower case', domainOf),
+    [`${name}.resource`]: part('… its resource; in a room the nickname', resourceOf),
+  } as Record<Name | `${Name}.${'bare' | 'local' | 'domain' | 'resource'}`, Field>;
+}
+
+const length = (text: string): number => {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+};
+
+export const FIELDS = {
+  type: string('`presence`, `pm` or `muc`', kindOf),
+  host: string('the XMPP domain (virtual host)', (event) => event.host),
+  ...address('user', 'whose event it is: the session of a presence, the sender of a message', (event) =>
+    event.kind === 'presence' ? event.jid : event.from,
+  ),
+  ...address(
+    'from',
+    'the sender of a message',
+    ofMessage(({ from }) => from),
+  ),
+  ...address(
+    'to',
+    'the address that a message was sent to',
+    ofMessage(({ to }) => to),
+  ),
+  room: string(
+    'the room of a group message, without resource, in lower case',
+    (event) => ofMessage(({ type, to }) => (type === 'groupchat' ? bareJid(to) : EMPTY))(event) ?? EMPTY,
+  ),
+  present: string('`true` or `false`, for presence', (event) =>
+    event.kind === 'presence' ? String(event.present) : EMPTY,
+  ),
+  sessions: number("the user's available sessions after a presence, where the server can tell", (event) =>
+    event.kind === 'presence' ? event.sessions : undefined,
+  ),
+  event_id: string(
+    'the id of the event, the same each time that it is sent: `<source>/<epoch>/<number>`, or a UUID from a source that does not number its events',
+    (event) => event.id,
+  ),
+  source: string('the XMPP server node', (event) => parseEventId(event.id)?.source ?? EMPTY),
+  epoch: string('one run of the adapter on that node', (event) => parseEventId(event.id)?.epoch ?? EMPTY),
+  seq: number("the event's number in that run: 1, 2, 3 …", (event) => parseEventId(event.id)?.seq),
+  timestamp: number('when it happened on the server, milliseconds since 1970', (event) => event.at),
+  time: string('the same as `2025-11-22T14:03:11.340Z` (RFC 3339)', (event) => new Date(event.at).toISOString()),
+  stanza_id: string(
+    "the stanza's `id`, of messages whose client set one",
+    (event) => ofMessage(({ stanza_id }) => stanza_id)(event) ?? EMPTY,
+  ),
+  thread: string("the text of a message's `<thread/>`", (event) => ofMessage(stanzaThread)(event) ?? EMPTY),
+  lang: string("a message's `xml:lang`", (event) => ofMessage(stanzaLang)(event) ?? EMPTY),
+  'body.length': number(
+    'how many characters (Unicode code points) a message has',
+    ofMessage(({ body }) => length(body)),
+  ),
+  traceparent: string('the W3C trace context that the event came with', (event) => event.traceparent ?? EMPTY),
+} satisfies Record<string, Field>;

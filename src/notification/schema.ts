@@ -1,0 +1,56 @@
+/**
+ * The published JSON as a schema: `schemas/`, the AsyncAPI document and the consumers' types are made from it. Real output
+ * of every server is checked against it in the tests.
+ */
+import { z } from 'zod';
+import { FIELDS, type Field } from './fields.ts';
+
+/** Attributes that `attributes = […]` chooses among. */
+const BUILT_IN_ATTRIBUTES = [
+  'event_id',
+  'timestamp',
+  'type',
+  'stanza_id',
+  'host',
+  'traceparent',
+] as const satisfies (keyof typeof FIELDS)[];
+
+const userId = (text: string) => z.string().min(1).describe(text);
+
+/** What `body_fields` may add; all optional, for an event may lack them. Keys of the notification itself can't be added. */
+const fieldsBut = (...own: string[]) =>
+  Object.fromEntries(
+    Object.entries(FIELDS)
+      .filter(([name]) => !own.includes(name))
+      .map(([name, field]) => [name, schemaOf(name, field).optional().describe(plain(field.text))]),
+  );
+
+const schemaOf = (name: string, { type }: Field) =>
+  name === 'type' ? z.enum(['presence', 'pm', 'muc']) : type === 'Number' ? z.number() : z.string();
+
+/** Markdown as plain text. */
+const plain = (text: string): string => text.replaceAll('`', '');
+
+export const presenceBody = z.looseObject({
+  user_id: userId('the user: a bare JID in lower case, or what the plugin makes of it'),
+  present: z.boolean().describe('whether the user is online from now on'),
+  ...fieldsBut('present'),
+});
+
+export const messageBody = z.looseObject({
+  to_user_id: userId('the recipient or the room: a bare JID in lower case, or what the plugin makes of it'),
+  message: z.string().describe('the text of <body/>; may be empty'),
+  from_user_id: userId('the sender: a bare JID in lower case, or what the plugin makes of it'),
+  ...fieldsBut('present', 'sessions'),
+});
+
+/** Message attributes as SNS's envelope spells them. Others may be there, of the configuration or of the plugin. */
+export const messageAttributes = z.looseObject(
+  Object.fromEntries(
+    BUILT_IN_ATTRIBUTES.map((name) => {
+      const { type, text } = FIELDS[name];
+      const attribute = z.looseObject({ Type: z.literal(type), Value: z.string().min(1) });
+      return [name, attribute.optional().describe(plain(text))];
+    }),
+  ),
+);

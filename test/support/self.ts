@@ -1,0 +1,17 @@
+/**
+ * Lets what imports this package by its name, as the examples do, get the sources: without a build `dist/` is not there.
+ * Import this first, and such modules with `await import()`.
+ */
+import { registerHooks } from 'node:module';
+
+const SOURCES: Readonly<Record<string, string>> = {
+  'xmpp-event-pusher': new URL('../../src/index.ts', import.meta.url).href,
+  'xmpp-event-pusher/consumer': new URL('../../src/consumer/index.ts', import.meta.url).href,
+};
+
+registerHooks({
+  resolve: (specifier, context, next) => {
+    const url = SOURCES[specifier];
+    return url === undefined ? next(specifier, context) : { url, shortCircuit: true };
+  },
+});
