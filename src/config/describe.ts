@@ -12,6 +12,8 @@ is a working configuration by itself. A whole \`mongooseim.toml\` is accepted to
 named once in the log and left alone.
 
 - \`\${NAME}\` in any text is replaced by the environment variable of that name; \`$\${\` stands for a literal \`\${\`.
+  A value that ends in a newline or a space, or holds a control character, is refused: files of secret stores often do.
+- The file is UTF-8.
 - Relative paths are relative to the configuration file.
 - An unknown option, a wrong type or an impossible value stops the start, with every mistake listed.
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, mkdtempDisposable, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
@@ -415,7 +415,7 @@ describe('configuration', () => {
   });
 
   describe('with environment variables', () => {
-    const environment = { SECRET: 'of the environment', EMPTY: '', ACCOUNT: '210987654321', PART: 'west' };
+    const environment = { SECRET: 'of-the-environment', EMPTY: '', ACCOUNT: '210987654321', PART: 'west' };
 
     it('takes them anywhere in any text of our sections', () => {
       const options = snsOf(
@@ -429,24 +429,41 @@ describe('configuration', () => {
       );
       assert.deepEqual(
         [options.secret_access_key, options.region, options.account_id, options.attributes],
-        ['of the environment', 'eu-west-1', '210987654321', ['host']],
+        ['of-the-environment', 'eu-west-1', '210987654321', ['host']],
       );
       const text = http({ secret: '"${SECRET}"' });
-      assert.equal(parse(text, environment).tap.http.secret, 'of the environment');
+      assert.equal(parse(text, environment).tap.http.secret, 'of-the-environment');
     });
 
     for (const [written, meant] of [
       ['$${SECRET}', '${SECRET}'],
-      ['$${SECRET} ${SECRET}', '${SECRET} of the environment'],
+      ['$${SECRET}:${SECRET}', '${SECRET}:of-the-environment'],
       ['$SECRET', '$SECRET'],
       ['$$SECRET', '$$SECRET'],
       ['a$${', 'a${'],
       ['${SECRET', '${SECRET'],
-      ['${SECRET}${SECRET}', 'of the environmentof the environment'],
+      ['${SECRET}${SECRET}', 'of-the-environmentof-the-environment'],
     ] as const)
       it(`reads ${written} as ${meant}`, () => {
         assert.equal(snsOf(sns({ secret_access_key: `"${written}"` }), environment).secret_access_key, meant);
       });
+
+    it('names the character that nobody meant to be in a value, wherever it is used', () => {
+      for (const [value, problem] of [
+        ['value\n', 'ends in U+000A (a newline)'],
+        ['value\r\n', 'has U+000D (a carriage return) inside'],
+        ['value ', 'ends in U+0020 (a space)'],
+        ['\tvalue', 'begins with U+0009 (a tab)'],
+        ['val\u0000ue', 'has U+0000 inside'],
+        ['\ufeffvalue', 'begins with U+FEFF (a byte order mark)'],
+        ['value\u00a0', 'ends in U+00A0 (a no-break space)'],
+      ] as const) {
+        const text = `${sns({ secret_access_key: '"${V}"', ca_file: '"a${V}b"' })}[admin]\ntoken = "xxxxxxxxxxxxxxxx\${V}"`;
+        const says = `refers to \${V}, whose value ${problem}`;
+        const places = [`${AT}.secret_access_key`, `${AT}.ca_file`, 'admin.token'];
+        assert.deepEqual(mistakes(text, { V: value }).toSorted(), places.map((place) => `${place} ${says}`).toSorted());
+      }
+    });
 
     it('does not look into what they hold', () => {
       const nested = { A: '${B}', B: 'no' };
@@ -465,6 +482,29 @@ describe('configuration', () => {
     it('leaves sections that are not ours alone', () => {
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).variables, []);
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).ignored, ['general']);
+    });
+  });
+
+  describe('of keys and secrets', () => {
+    it('is refused for a character that no header carries, which is named and not shown', () => {
+      for (const [written, problem] of [
+        ['"""\nhidden0123456789\n"""', 'ends in U+000A (a newline)'],
+        ['"hidden0123456789 "', 'ends in U+0020 (a space)'],
+        ['"hid\u00fcden0123456789"', 'has U+00FC inside'],
+        ['"\ufeffhidden0123456789"', 'begins with U+FEFF (a byte order mark)'],
+      ] as const) {
+        const keys = sns({ access_key_id: written, secret_access_key: written });
+        const text = keys + section('tap.http', { secret: written }) + section('admin', { token: written });
+        const places = [`${AT}.access_key_id`, `${AT}.secret_access_key`, 'tap.http.secret', 'admin.token'];
+        assert.deepEqual(
+          mistakes(text),
+          places.map((place) => `${place} ${problem}`),
+        );
+      }
+      assert.deepEqual(mistakes(sns({ secret_access_key: '"in side"' })), [
+        `${AT}.secret_access_key has U+0020 (a space) inside`,
+      ]);
+      assert.equal(parse(http({ secret: '"in side"' })).tap.http.secret, 'in side');
     });
   });
 
@@ -508,5 +548,22 @@ describe('configuration', () => {
       code: 'CONFIG_UNREADABLE',
       message: new RegExp(`^can't read the configuration ${relative.replaceAll('.', '\\.')}: ENOENT`),
     });
+  });
+
+  it('is refused with the line when it is not UTF-8, and read with a byte order mark', async () => {
+    await using folder = await mkdtempDisposable(path.join(tmpdir(), 'config-'));
+    const file = path.join(folder.path, 'pusher.toml');
+    const notUtf8 = (line: number) => ({
+      code: 'CONFIG_UNREADABLE',
+      message: `${file}:${line}: not UTF-8; save the file as UTF-8`,
+    });
+    await writeFile(file, Buffer.from('# one\n# zwei\n# für\n', 'latin1'));
+    assert.throws(() => loadConfig(file), notUtf8(3));
+    await writeFile(file, Buffer.from(`\ufeff${sns()}`, 'utf16le'));
+    assert.throws(() => loadConfig(file), notUtf8(1));
+    await writeFile(file, Buffer.from(`${sns()}# \u{1F389}`).subarray(0, -1));
+    assert.throws(() => loadConfig(file), { code: 'CONFIG_UNREADABLE' });
+    await writeFile(file, `\ufeff${sns()}`);
+    assert.equal(loadConfig(file).sns?.region, 'eu-west-1');
   });
 });

@@ -1,10 +1,12 @@
 /** Reads a configuration file: TOML in, checked options out, or one error that lists every mistake in it. */
+import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { distance } from 'fastest-levenshtein';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { messageOf, PusherError } from '../errors.ts';
+import { oddCharacter } from './characters.ts';
 import {
   type AdminOptions,
   type HttpTapOptions,
@@ -53,13 +55,29 @@ interface Mistake {
  * @throws PusherError CONFIG_UNREADABLE when it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
  */
 export function loadConfig(file: string, environment: Environment = process.env): PusherConfig {
-  let text: string;
+  let bytes: Buffer;
   try {
-    text = readFileSync(file, 'utf8');
+    bytes = readFileSync(file);
   } catch (error) {
     throw new PusherError('CONFIG_UNREADABLE', `can't read the configuration ${file}: ${messageOf(error)}`, error);
   }
-  return parseConfig(text, path.resolve(file), environment);
+  return parseConfig(decode(bytes, path.resolve(file)), path.resolve(file), environment);
+}
+
+/** Bytes as text. Not leniently: a name or a secret with a replacement character in it would fail much later. */
+function decode(bytes: Buffer, file: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    let line = 1;
+    let start = 0;
+    // The first line that does not decode: no character of UTF-8 but the newline itself has the newline's byte in it.
+    for (let end = bytes.indexOf(10); end >= 0 && isUtf8(bytes.subarray(start, end)); end = bytes.indexOf(10, start)) {
+      start = end + 1;
+      line += 1;
+    }
+    throw new PusherError('CONFIG_UNREADABLE', `${file}:${line}: not UTF-8; save the file as UTF-8`, error);
+  }
 }
 
 /** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
@@ -214,6 +232,8 @@ function interpolate(
       const found = lookUp(name);
       if (found === undefined)
         mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
+      const odd = oddCharacter(found ?? '');
+      if (odd) mistakes.push({ path: at, problem: `refers to \${${name}}, whose value ${odd}` });
       return found ?? `\${${name}}`;
     });
   if (Array.isArray(value)) return value.map((item, index) => interpolate(item, `${at}[${index}]`, lookUp, mistakes));
@@ -250,7 +270,10 @@ function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistake
     const path = key === undefined ? at : `${at}.${String(key)}`;
     if (reported.has(path)) continue;
     reported.add(path);
-    mistakes.push({ path, problem: problemOf(schema, key, input) });
+    mistakes.push({
+      path,
+      problem: (issue.code === 'custom' && issue.params?.problem) || problemOf(schema, key, input),
+    });
   }
   return undefined;
 }

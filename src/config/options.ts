@@ -6,6 +6,8 @@
  * that MongooseIM does not have say so in their text.
  */
 import { z } from 'zod';
+import { unusableCharacter } from './characters.ts';
+import { bareRegionOf } from './regions.ts';
 
 /** What the reference page and the error messages say of an option. */
 export interface OptionText {
@@ -70,9 +72,19 @@ const snsHost = z.string().transform((value, context): URL => {
     return z.NEVER;
   }
   // MongooseIM's documentation shows `eu-west-1.amazonaws.com` too, which is no host of its own; SNS's is sns.REGION.
-  if (/^[a-z]{2}(-[a-z]+)+-\d\.amazonaws\.com(\.cn)?$/.test(url.hostname)) url.hostname = `sns.${url.hostname}`;
+  if (bareRegionOf(url.hostname)) url.hostname = `sns.${url.hostname}`;
   return url;
 });
+
+/** A secret that travels in a header as it is; what is wrong with it is named by its character, not shown. */
+const secret = (options?: { spaces?: boolean; least?: number }) =>
+  z
+    .string()
+    .min(options?.least ?? 1)
+    .superRefine((value, context) => {
+      const problem = unusableCharacter(value, options);
+      if (problem) context.addIssue({ code: 'custom', input: value, message: problem, params: { problem } });
+    });
 
 const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum);
 
@@ -106,20 +118,20 @@ export const snsOptions = z.strictObject({
   }),
   region: option(z.string().regex(/^[a-z0-9-]+$/), {
     expects: 'an AWS region, such as `eu-west-1`',
-    text: 'The AWS region: part of the topic ARN and of every signature. `cn-*` and `us-gov-*` regions give their own ARN partition.',
+    text: "The AWS region: part of the topic ARN and of every signature. Its partition (`aws-cn`, `aws-us-gov`, `aws-eusc` …) follows from AWS's own list.",
     example: '"eu-west-1"',
   }),
   credentials: option(z.enum(['static', 'aws']).default('static'), {
     expects: '"static" or "aws"',
     text: "`static`: `access_key_id` and `secret_access_key`. `aws`: AWS's own provider chain (environment, shared profile with assumed roles, web identity, container, instance), refreshed before they expire. Not in MongooseIM.",
   }),
-  access_key_id: option(z.string().min(1).optional(), {
+  access_key_id: option(secret().optional(), {
     expects: 'the id of an AWS access key, not empty',
     text: 'Access key that may `sns:Publish` to the topics.',
     example: '"AKIAIOSFODNN7EXAMPLE"',
     fallback: MANDATORY_IF_STATIC,
   }),
-  secret_access_key: option(z.string().min(1).optional(), {
+  secret_access_key: option(secret().optional(), {
     expects: 'the secret of that access key, not empty',
     text: 'Its secret. Best kept out of the file, as in the example.',
     example: '"${AWS_SECRET_ACCESS_KEY}"',
@@ -182,7 +194,7 @@ const httpTapOptions = z.strictObject({
     expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
     text: 'Where adapters post events. Beyond loopback it needs a `secret`.',
   }),
-  secret: option(z.string().min(1).optional(), {
+  secret: option(secret({ spaces: true }).optional(), {
     expects: 'the secret that the adapters send, not empty',
     text: 'What adapters must send as `Authorization: Bearer …`. Without one every local process may post events, and the start says so.',
     example: '"${TAP_SECRET}"',
@@ -227,7 +239,7 @@ const adminOptions = z.strictObject({
     expects: 'an address and a port, such as `127.0.0.1:5291`',
     text: 'Where the [console](console.md), `/metrics`, `/healthz` and `/readyz` answer. Beyond loopback it needs a `token`.',
   }),
-  token: option(z.string().min(16).optional(), {
+  token: option(secret({ spaces: true, least: 16 }).optional(), {
     expects: 'a secret of 16 characters or more',
     text: 'What the console asks for and machines send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` answer without. Without one the console is open to every local process.',
     example: '"${ADMIN_TOKEN}"',

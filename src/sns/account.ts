@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SnsOptions } from '../config/options.ts';
+import { partitionOf } from '../config/regions.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
 import type { Route } from '../notification/notification.ts';
@@ -12,15 +13,9 @@ import { credentialsOf } from './credentials.ts';
 import type { Circumstances, Failure } from './failure.ts';
 import { readTopicAttributes } from './wire.ts';
 
-/** ARN partitions by region: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html */
-export function partitionOf(region: string): string {
-  if (region.startsWith('cn-')) return 'aws-cn';
-  return region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
-}
-
 /** `arn:aws:sns:{region}:{account_id}:{topic}`, as MongooseIM builds it, with the region's partition. */
 export const topicArn = ({ region, account_id }: SnsOptions, topic: string): string =>
-  `arn:${partitionOf(region)}:sns:${region}:${account_id}:${topic}`;
+  `arn:${partitionOf(region).name}:sns:${region}:${account_id}:${topic}`;
 
 /** ARNs of the section's topics by kind; a kind without a topic is left out. */
 export function topicsOf(options: SnsOptions): Route['topics'] {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash, createHmac } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { createSigner } from './signature.ts';
+import fc from 'fast-check';
+import { type AwsCredentials, createSigner } from './signature.ts';
 import { CONTENT_TYPE } from './wire.ts';
 
 const EXAMPLE_KEYS = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' };
@@ -23,6 +24,31 @@ class Sha256 {
   }
 }
 
+async function signedByAws(
+  endpoint: URL,
+  body: string,
+  keys: AwsCredentials,
+  now: number,
+): Promise<string | undefined> {
+  const { sessionToken, ...rest } = keys;
+  const aws = new SignatureV4({
+    service: 'sns',
+    region: 'eu-west-1',
+    sha256: Sha256,
+    applyChecksum: false,
+    credentials: sessionToken === undefined ? rest : { ...rest, sessionToken },
+  });
+  const request = {
+    method: 'POST',
+    protocol: endpoint.protocol,
+    hostname: endpoint.hostname,
+    path: endpoint.pathname,
+    headers: { host: endpoint.host, 'content-type': CONTENT_TYPE },
+    body,
+  };
+  return (await aws.sign(request, { signingDate: new Date(now) })).headers.authorization;
+}
+
 describe('the signature', () => {
   it("is that of AWS's published test suite (post-x-www-form-urlencoded)", () => {
     const contentType = 'application/x-www-form-urlencoded';
@@ -40,6 +66,9 @@ describe('the signature', () => {
   for (const [name, url, sessionToken] of [
     ['an AWS endpoint', 'https://sns.eu-west-1.amazonaws.com/', undefined],
     ['a port and a path', 'http://127.0.0.1:4566/sns%20endpoint/v1', undefined],
+    ['a path of odd characters', "http://127.0.0.1:4566/a b/ü/🎉/it's(1)!*~+=@:;,&$%2F%41/", undefined],
+    ['empty segments', 'http://127.0.0.1:4566//a//./b/../c//', undefined],
+    ['nothing but slashes', 'http://127.0.0.1:4566///', undefined],
     ['a session token', 'https://sns.cn-north-1.amazonaws.com.cn/', 'IQoJb3JpZ2luX2VjE//token=='],
   ] as const)
     it(`is that of AWS's own signer with ${name}`, async () => {
@@ -48,27 +77,18 @@ describe('the signature', () => {
       const body = 'Action=PublishBatch&Message=%F0%9F%8E%89%20a%2Bb&TopicArn=arn%3Aaws%3Asns';
       const keys = { ...EXAMPLE_KEYS, sessionToken };
       const ours = createSigner(endpoint, 'eu-west-1', 'sns', CONTENT_TYPE).sign(body, keys, now);
-
-      const aws = new SignatureV4({
-        service: 'sns',
-        region: 'eu-west-1',
-        sha256: Sha256,
-        applyChecksum: false,
-        // The path is escaped already, as it is for every service but in AWS's own default.
-        uriEscapePath: false,
-        credentials: sessionToken === undefined ? EXAMPLE_KEYS : { ...EXAMPLE_KEYS, sessionToken },
-      });
-      const request = {
-        method: 'POST',
-        protocol: endpoint.protocol,
-        hostname: endpoint.hostname,
-        path: endpoint.pathname,
-        headers: { host: endpoint.host, 'content-type': CONTENT_TYPE },
-        body,
-      };
-      const theirs = await aws.sign(request, { signingDate: new Date(now) });
-      assert.equal(ours.authorization, theirs.headers.authorization);
+      assert.equal(ours.authorization, await signedByAws(endpoint, body, keys, now));
     });
+
+  it("has AWS's own canonical form of any path", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.webPath({ size: 'small' }), async (path) => {
+        const endpoint = new URL(`http://127.0.0.1:4566/${path}`);
+        const ours = createSigner(endpoint, 'eu-west-1', 'sns', CONTENT_TYPE).sign('x', EXAMPLE_KEYS, EXAMPLE_TIME);
+        assert.equal(ours.authorization, await signedByAws(endpoint, 'x', EXAMPLE_KEYS, EXAMPLE_TIME));
+      }),
+    );
+  });
 
   it('follows the day and the key', () => {
     const signer = createSigner(new URL('https://sns.eu-west-1.amazonaws.com/'), 'eu-west-1', 'sns', CONTENT_TYPE);

@@ -23,10 +23,11 @@ export interface Signer {
 /**
  * Signs POSTs to one URL. What is the same for all requests of a day or a second is made once, which leaves two hashes and
  * one HMAC a request.
- * @param url host and path are signed; the path must be in its escaped form already, as URL gives it
+ * @param url host and path are signed
  * @param contentType the value of `content-type`, which is signed too
  */
 export function createSigner(url: URL, region: string, service: string, contentType: string): Signer {
+  const path = canonicalPath(url.pathname);
   let ofDay: { readonly day: string; readonly secret: string; readonly hmac: Hmac } | undefined;
   let ofSecond: { readonly second: number; readonly credentials: AwsCredentials; readonly parts: Parts } | undefined;
 
@@ -55,7 +56,7 @@ export function createSigner(url: URL, region: string, service: string, contentT
     const scope = `${day}/${region}/${service}/aws4_request`;
     const parts = {
       headers,
-      canonical: `POST\n${url.pathname}\n\n${canonicalHeaders.join('')}\n${names}\n`,
+      canonical: `POST\n${path}\n\n${canonicalHeaders.join('')}\n${names}\n`,
       toSign: `AWS4-HMAC-SHA256\n${date}\n${scope}\n`,
       authorization: `AWS4-HMAC-SHA256 Credential=${accessKeyId}/${scope}, SignedHeaders=${names}, Signature=`,
       hmac: signingHmac(day, secretAccessKey),
@@ -71,6 +72,22 @@ export function createSigner(url: URL, region: string, service: string, contentT
       return { ...headers, authorization: authorization + signature };
     },
   };
+}
+
+/**
+ * A path as AWS signs it for every service but S3: without empty segments, and escaped once more than it is sent.
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html#create-canonical-request
+ */
+function canonicalPath(path: string): string {
+  // URL has resolved `.` and `..` already.
+  const segments = path.split('/').filter(Boolean);
+  const escaped = segments.map((segment) =>
+    encodeURIComponent(segment).replace(
+      /[!'()*]/g,
+      (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+    ),
+  );
+  return `/${escaped.join('/')}${escaped.length > 0 && path.endsWith('/') ? '/' : ''}`;
 }
 
 /** What the requests of one second have in common. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Circumstances } from '../failure.ts';
 import type { Diagnosis } from './diagnosis.ts';
-import { clockProblem, endpointProblem, regionOfHost } from './endpoint.ts';
+import { clockProblem, endpointProblem } from './endpoint.ts';
 
 const circumstances: Circumstances = {
   endpoint: new URL('https://sns.eu-west-1.amazonaws.com'),
@@ -19,20 +19,6 @@ const said = (diagnosis: Diagnosis | undefined): string =>
   diagnosis ? `${diagnosis.level}: ${diagnosis.seen} | ${diagnosis.means} | ${diagnosis.advice}` : 'nothing';
 
 describe('the endpoint', () => {
-  it('has its region in its name', () => {
-    for (const host of [
-      'sns.eu-west-1.amazonaws.com',
-      'sns-fips.eu-west-1.amazonaws.com',
-      'sns.eu-west-1.api.aws',
-      'vpce-0123-abcd.sns.eu-west-1.vpce.amazonaws.com',
-    ])
-      assert.equal(regionOfHost(host), 'eu-west-1', host);
-    assert.equal(regionOfHost('sns.cn-north-1.amazonaws.com.cn'), 'cn-north-1');
-    assert.equal(regionOfHost('sns.us-gov-west-1.amazonaws.com'), 'us-gov-west-1');
-    for (const host of ['127.0.0.1', 'sns.internal.example.org', 'sqs.eu-west-1.amazonaws.com'])
-      assert.equal(regionOfHost(host), undefined, host);
-  });
-
   const at = (url: string) => said(endpointProblem({ ...circumstances, endpoint: new URL(url) }));
 
   it('of another region is told with both ways out', () => {

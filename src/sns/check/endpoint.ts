@@ -1,34 +1,25 @@
 /** What is to be said of an endpoint, and of this machine's clock, that is no failure of a request. Pure. */
+import { isAwsHost, regionOfSnsHost, snsHostOf } from '../../config/regions.ts';
 import { CLOCK_ADVICE, skewText } from '../explain/identity.ts';
 import type { Circumstances } from '../failure.ts';
 import { type Diagnosis, fail, warn } from './diagnosis.ts';
 
-/**
- * The region in the name of one of AWS's own SNS endpoints (standard, FIPS, dual-stack, VPC); undefined for other hosts.
- * https://docs.aws.amazon.com/general/latest/gr/sns.html
- */
-export function regionOfHost(host: string): string | undefined {
-  return /(?:^|\.)sns(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)$/.exec(
-    host,
-  )?.[1];
-}
-
 /** What the configuration alone shows to be wrong with the endpoint. */
 export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis | undefined {
   const { hostname, protocol } = endpoint;
-  const ofHost = regionOfHost(hostname);
+  const ofHost = regionOfSnsHost(hostname);
   if (ofHost !== undefined && ofHost !== region)
     return fail(
       `sns_host is ${hostname}, region is ${region}`,
       `the host is that of ${ofHost}: it refuses signatures for ${region} and knows no topic there`,
-      `set region = "${ofHost}", or sns_host = "${hostname.replace(ofHost, region)}", whichever the topics are in`,
+      `set region = "${ofHost}", or sns_host = "${snsHostOf(region)}", whichever the topics are in`,
     );
-  const isAws = /\.(amazonaws\.com(\.cn)?|api\.aws)$/.test(hostname);
+  const isAws = isAwsHost(hostname);
   if (isAws && ofHost === undefined)
     return fail(
       `sns_host is ${hostname}`,
       "that is a host of AWS, but not one of SNS's",
-      `set sns_host = "sns.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}"`,
+      `set sns_host = "${snsHostOf(region)}"`,
     );
   if (isAws && protocol === 'http:')
     return warn(

@@ -1,4 +1,5 @@
 /** Why AWS does not take us for whom we are: the key, its secret, its session, the clock that signatures are dated with. */
+import { snsHostOf } from '../../config/regions.ts';
 import type { Circumstances, Failure, Meaning } from '../failure.ts';
 import { NOT_SNS_ADVICE } from './foreign.ts';
 
@@ -104,7 +105,7 @@ function wrongSignature(
   if (/scoped to correct service/.test(message))
     return {
       means: 'another service of AWS answers there',
-      advice: `set sns_host = "sns.${region}.amazonaws.com"`,
+      advice: `set sns_host = "${snsHostOf(region)}"`,
     };
   // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html: 40 characters.
   const odd = secretLength !== undefined && secretLength !== 40;

@@ -1,0 +1,39 @@
+/** Characters that a value should not have, and how they are named to a person who can't see them. */
+
+const NAMES: Readonly<Record<number, string>> = {
+  9: 'a tab',
+  10: 'a newline',
+  13: 'a carriage return',
+  32: 'a space',
+  160: 'a no-break space',
+  8203: 'a zero-width space',
+  65279: 'a byte order mark',
+};
+
+/** `ends in U+000A (a newline)`; where it stands helps to find it, and says nothing of the value. */
+function name(value: string, index: number): string {
+  const character = String.fromCodePoint(value.codePointAt(index) ?? 0);
+  const code = character.codePointAt(0) ?? 0;
+  const hex = `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+  const named = NAMES[code] === undefined ? hex : `${hex} (${NAMES[code]})`;
+  if (index === 0) return `begins with ${named}`;
+  return index + character.length === value.length ? `ends in ${named}` : `has ${named} inside`;
+}
+
+/**
+ * The first character of a value of the environment that nobody means to be there, as the end of a sentence; undefined
+ * when there is none. A file mounted from a secret store ends in a newline, and what was pasted ends in a space.
+ */
+export function oddCharacter(value: string): string | undefined {
+  const index = value.search(/\p{Cc}|^\s|\s$|\uFEFF|\u200B/u);
+  return index < 0 ? undefined : name(value, index);
+}
+
+/**
+ * The first character of a secret or key that can't travel in a header as it is: anything but visible ASCII, and spaces
+ * inside where `spaces` allows them.
+ */
+export function unusableCharacter(value: string, { spaces = false } = {}): string | undefined {
+  const index = value.search(spaces ? /[^ -~]|^ | $/u : /[^!-~]/u);
+  return index < 0 ? undefined : name(value, index);
+}
