@@ -10,13 +10,26 @@ if (Number(major) < NEEDED) {
 }
 const { existsSync } = await import('node:fs');
 // A checkout runs its TypeScript as it is; the package brings it compiled.
-const source = new URL('../src/cli/main.ts', import.meta.url);
-const { main } = await import(existsSync(source) ? source.href : new URL('../dist/cli/main.js', import.meta.url).href);
-// Whoever reads what this writes may stop reading (`… | head`): then there is nobody to write for.
+const source = new URL('../src/cli/', import.meta.url);
+const load = (name) =>
+  import(
+    existsSync(source) ? new URL(`${name}.ts`, source).href : new URL(`../dist/cli/${name}.js`, import.meta.url).href
+  );
+const isDaemon = process.argv[2] === 'run';
+// Before the rest, which takes some tenths of a second to load.
+const { listenToSignals, endAtSignals } = await load('signals');
+if (isDaemon) listenToSignals();
+else endAtSignals();
+const { main } = await load('main');
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+    // The daemon goes on: its log has a way of its own, and what a plugin prints is not worth a stop.
+    if (isDaemon) return;
+    // Whoever reads what this writes may stop reading (`… | head`): then there is nobody to write for. The code is that
+    // of programs that SIGPIPE ends.
+    if (error.code === 'EPIPE') process.exit(141);
+    if (stream === process.stdout) process.stderr.write(`xmpp-event-pusher: can't write: ${error.message}\n`);
+    process.exit(1);
   });
 const code = await main(process.argv);
 // Whatever a plugin left open must not keep the process: a supervisor waits for its end. What was written to a pipe is

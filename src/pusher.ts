@@ -5,7 +5,7 @@ import { type Delivery, openDelivery, owns, sectionsOf } from './delivery.ts';
 import { messageOf } from './errors.ts';
 import type { Notification } from './notification/notification.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
-import { atAnyLevel, type Logger } from './ops/log.ts';
+import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
 import { createMetrics } from './ops/metrics.ts';
 import { createAdminServer } from './ops/server.ts';
 import { type NotReady, stateOf } from './ops/state.ts';
@@ -53,7 +53,9 @@ export interface DryRun {
  */
 export async function startPusher(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Pusher> {
   const stops: (() => Promise<void> | void)[] = [];
+  let stopped = false;
   const stop = async () => {
+    stopped = true;
     // What was started last is stopped first.
     for (const step of stops.splice(0).reverse()) await step();
   };
@@ -70,14 +72,18 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
     const flow = createFlow();
     const setup = { outbox, log, metrics, onDelivered: flow.delivered, insteadOfSns: dryRun?.show };
     let delivery = await openDelivery(config, setup);
-    stops.push(() => delivery.stop());
+    /** The end of a delivery that a reload replaced. */
+    let replaced = Promise.resolve();
+    stops.push(async () => {
+      await Promise.all([delivery.stop(), replaced]);
+    });
     const topics = () => delivery.topics();
 
     const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
     const replays = createReplays({ outbox, replay: intake.replay, log });
     let listening = false;
-    const notReady = () => reasons(listening, outbox.state(), delivery);
-    metrics.observe({ outbox: () => outbox.state(), topics, notReady });
+    const notReady = () => reasons(listening, outbox.state(), delivery, logHealth(log).fault);
+    metrics.observe({ outbox: () => outbox.state(), topics, notReady, logLost: () => logHealth(log).lost });
     const admin = createAdminServer({
       options: config.admin,
       notReady,
@@ -113,11 +119,15 @@ export async function startPusher(config: PusherConfig, log: Logger, dryRun?: Dr
     const reload = async (next: PusherConfig) => {
       const certificate = readCertificate(next.tap.http, folder);
       const fresh = await openDelivery(next, setup);
+      // A stop does not wait for a reload.
+      if (stopped) return fresh.stop();
       tap.renew(certificate);
       log.level = next.log.level;
       const before = delivery;
       delivery = fresh;
-      await before.stop();
+      replaced = before.stop();
+      await replaced;
+      if (stopped) return;
       outbox.rewind();
       delivery.start();
       announce(next, log);
@@ -180,8 +190,19 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   else log.info('reloaded');
 }
 
-function reasons(listening: boolean, outbox: OutboxState, delivery: Delivery): NotReady[] {
+function reasons(
+  listening: boolean,
+  outbox: OutboxState,
+  delivery: Delivery,
+  logFault: string | undefined,
+): NotReady[] {
   const found: NotReady[] = [];
+  if (logFault !== undefined)
+    found.push({
+      what: 'log',
+      reason: `can't be written: ${logFault}`,
+      advice: 'mend where standard output goes: free space on its disk, or start again with a reader that reads',
+    });
   if (!listening) found.push({ what: 'tap http', reason: 'does not listen' });
   const { fault, bytes, maxBytes } = outbox;
   if (fault) found.push({ what: 'outbox', reason: fault });

@@ -42,9 +42,9 @@ describe('the command line', () => {
       assert.match(output, problem);
     });
 
-  it('exits with 1 when the configuration can not be read', async (t) => {
+  it('exits with 78 when the configuration can not be read', async (t) => {
     const { code, output } = await commandLine(t, 'dead-letters', 'list', '--config', '/nowhere/pusher.toml');
-    assert.equal(code, 1);
+    assert.equal(code, 78);
     assert.match(output, /can't read the configuration \/nowhere\/pusher\.toml: ENOENT/);
     assert.doesNotMatch(output, /\n\s+at /, 'no stack for what is not a bug');
   });

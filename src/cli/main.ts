@@ -1,4 +1,4 @@
-/** The command line: reads argv, runs a command, and answers the exit code: 0, 1 (failed) or 2 (usage). */
+/** The command line: reads argv, runs a command, and answers the exit code. */
 import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
 import { version } from '../version.ts';
@@ -12,8 +12,13 @@ import { topicsCommand } from './topics.ts';
 
 const FAILED = 1;
 const USAGE = 2;
+/** EX_CONFIG of sysexits.h: a mistake in the configuration, which another start would meet again. */
+const CONFIGURATION = 78;
 
-/** @param argv as process.argv: the interpreter, the script, then what the user wrote */
+/**
+ * @param argv as process.argv: the interpreter, the script, then what the user wrote
+ * @returns 0; 1: it failed; 2: the command line is wrong; 78: the configuration is
+ */
 export async function main(argv: readonly string[]): Promise<number> {
   const program = new Command('xmpp-event-pusher')
     .description('Tells Amazon SNS what happens on an XMPP server.')
@@ -34,8 +39,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
     const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
     process.stderr.write(`xmpp-event-pusher: ${text}\n`);
-    return FAILED;
+    return isConfiguration(error) ? CONFIGURATION : FAILED;
   }
 }
+
+const isConfiguration = (error: unknown): boolean =>
+  error instanceof PusherError && (error.code === 'CONFIG_INVALID' || error.code === 'CONFIG_UNREADABLE');
 
 const descendants = (command: Command): Command[] => [command, ...command.commands.flatMap(descendants)];

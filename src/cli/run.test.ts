@@ -21,9 +21,9 @@ describe('run', { timeout: 120_000 }, () => {
   after(() => daemon[Symbol.asyncDispose]());
 
   /** Runs it to its end. */
-  const fails = async (): Promise<string> => {
+  const fails = async (code = 1): Promise<string> => {
     child = await launch(process.execPath, [BIN, 'run', '--config', daemon.configFile]);
-    assert.equal(await child.exited, 1);
+    assert.equal(await child.exited, code);
     assert.doesNotMatch(child.output(), /\n\s+at /, 'no stack for what is not a bug');
     return child.output();
   };
@@ -113,33 +113,16 @@ describe('run', { timeout: 120_000 }, () => {
     await until('the reload', () => started.output().includes('loading again'));
   };
 
-  it('stops after a reload that is under way, and begins no other', async () => {
+  it('does not wait for a reload at a stop, and begins no other', async () => {
     await plugin('export const filter = () => true;');
     const started = await running();
     await reloadSlowly(started);
     process.kill(started.pid, 'SIGHUP');
-    process.kill(started.pid, 'SIGTERM');
-    await until('the stop', () => started.output().includes('"msg":"stopping'));
-    await writeFile(path.join(daemon.folder, 'go'), '');
+    await started.end('SIGTERM');
     assert.equal(await started.exited, 0);
-    const said = started.output().match(/"msg":"(stopping|reloaded|stopped)/g);
-    assert.deepEqual(said, ['"msg":"stopping', '"msg":"reloaded', '"msg":"stopped']);
+    const said = started.output().match(/"msg":"(stopping|reloaded|not reloaded|stopped)/g);
+    assert.deepEqual(said, ['"msg":"stopping', '"msg":"stopped']);
   });
-
-  for (const [first, second] of [
-    ['SIGTERM', 'SIGINT'],
-    ['SIGINT', 'SIGTERM'],
-  ] as const)
-    it(`ends at once at a ${second} after a ${first}`, async () => {
-      await plugin('export const filter = () => true;');
-      const started = await running();
-      // A reload that never ends keeps the stop waiting.
-      await reloadSlowly(started);
-      process.kill(started.pid, first);
-      await until('the stop', () => started.output().includes('"msg":"stopping'));
-      await started.end(second);
-      assert.equal(await started.exited, null);
-    });
 
   it('shows in a dry run nothing that steers a terminal', async () => {
     await daemon.configure({ sns: 'attributes = ["stanza_id"]' });
@@ -152,7 +135,7 @@ describe('run', { timeout: 120_000 }, () => {
 
   it('names every mistake in the configuration', async () => {
     await daemon.configure({ sns: 'pool_size = 0\nbogus = 1' });
-    const output = await fails();
+    const output = await fails(78);
     assert.match(output, /pusher\.toml: 2 mistakes\n/);
     assert.match(output, /sns\.pool_size is the number 0, should be a whole number from 1 to 10,000\n/);
     assert.match(output, /sns\.bogus is not a known option; did you mean "[a-z_]+"\?\n/);

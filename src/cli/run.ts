@@ -9,7 +9,9 @@ import type { Notification } from '../notification/notification.ts';
 import { createLogger, type Logger } from '../ops/log.ts';
 import { createNotifier, type ServiceNotifier } from '../ops/systemd.ts';
 import { type DryRun, type Pusher, startPusher } from '../pusher.ts';
+import { catchFaults } from './faults.ts';
 import { configOption } from './options.ts';
+import { listenToSignals, type Signals } from './signals.ts';
 
 export function runCommand(): Command {
   return new Command('run')
@@ -20,60 +22,43 @@ export function runCommand(): Command {
       const config = loadConfig(file);
       if (dryRun) await runDry(config, file);
       else await run(config, file, createLogger(config.log.level));
+      // It was asked to end, whatever a plugin has set meanwhile.
+      process.exitCode = 0;
     });
 }
 
 /** Until a signal asks to stop. */
 async function run(config: PusherConfig, file: string, log: Logger, dryRun?: DryRun): Promise<void> {
-  catchFaults(log);
-  const asked = nextSignal();
-  // Ignored until there is something to reload; by default it would end the process.
+  const signals = listenToSignals();
+  catchFaults(log, signals);
   let pusher: Pusher | undefined;
-  let stopping = false;
-  let reloads = Promise.resolve();
-  process.on('SIGHUP', () => {
-    reloads = reloads.then(() => (pusher && !stopping ? reload(pusher, file, log, service) : undefined));
-  });
   const service = createNotifier({ environment: process.env, status: () => statusOf(pusher), log });
-  pusher = await startPusher(config, log, dryRun);
+  const starting = startPusher(config, log, dryRun);
+  pusher = await Promise.race([starting, signals.stop.then(() => undefined)]);
+  if (!pusher) {
+    // What hangs there, such as a plugin that waits for a database, would keep the stop waiting. It goes with the process.
+    starting.catch(() => {});
+    log.info({ signal: await signals.stop }, 'stopped before the start was done');
+    await service.stopping();
+    return;
+  }
   tellReady(service, log);
-  log.info({ signal: await asked }, 'stopping: requests under way may end, the rest stays in the outbox');
-  stopping = true;
-  // A reload under way would start what was just stopped, and would tell systemd that it is ready.
-  await reloads;
-  const told = service.stopping();
   const started = pusher;
+  let reloads = Promise.resolve();
+  signals.onReload(() => {
+    reloads = reloads.then(() => (signals.stopAsked() ? undefined : reload(started, file, { log, service, signals })));
+  });
+  log.info({ signal: await signals.stop }, 'stopping: requests under way may end, the rest stays in the outbox');
+  const told = service.stopping();
   const waiting = setInterval(
     () => log.info({ requests: started.underWay() }, 'waiting for requests under way'),
     1_000,
   );
-  await pusher.stop();
+  await started.stop();
   clearInterval(waiting);
   await told;
   log.info('stopped');
 }
-
-/**
- * What a plugin leaves to nobody must neither end the daemon nor be printed: a message or a stack may quote what people
- * wrote. A rejection concerns what was waited for only; after an exception nothing is certain, so there a new start helps.
- */
-function catchFaults(log: Logger): void {
-  process.on('unhandledRejection', () => {
-    log.error('a promise was rejected and nobody handles it, probably a plugin; the daemon goes on');
-  });
-  process.on('uncaughtException', (error: unknown) => {
-    const { name, code } = (error ?? {}) as { name?: unknown; code?: unknown };
-    log.fatal(
-      { name: word(name), code: word(code) },
-      'an exception that nobody handles, probably of a plugin: the end',
-    );
-    process.exit(1);
-  });
-}
-
-/** A name or code as they are usual; anything else could be a text. */
-const word = (value: unknown): string | undefined =>
-  typeof value === 'string' && /^[A-Za-z_]\w{0,63}$/.test(value) ? value : undefined;
 
 /** The status asks the outbox, which may not answer; then systemd is told nothing, and its watchdog decides. */
 function tellReady(service: ServiceNotifier, log: Logger): void {
@@ -88,6 +73,11 @@ async function runDry(config: PusherConfig, file: string): Promise<void> {
   // Standard output is for the notifications, so the log goes to standard error.
   const log = createLogger(config.log.level, process.stderr);
   log.warn('dry run: nothing is sent; events that come meanwhile are acknowledged, printed and not kept');
+  process.stdout.on('error', (error) => {
+    log.error({ problem: messageOf(error) }, 'the notifications of the dry run go nowhere: the end');
+    rmSync(folder, { recursive: true, force: true });
+    process.exit(1);
+  });
   const folder = mkdtempSync(path.join(tmpdir(), 'xmpp-event-pusher-'));
   try {
     await run(config, file, log, { folder, show });
@@ -104,14 +94,21 @@ function show({ topic, message, attributes }: Notification): void {
   process.stdout.write(`${fields.join('\t')}\n`);
 }
 
-async function reload(pusher: Pusher, file: string, log: Logger, service: ServiceNotifier): Promise<void> {
+interface ReloadSetup {
+  readonly log: Logger;
+  readonly service: ServiceNotifier;
+  readonly signals: Signals;
+}
+
+async function reload(pusher: Pusher, file: string, { log, service, signals }: ReloadSetup): Promise<void> {
   void service.reloading();
   try {
     await pusher.reload(loadConfig(file));
   } catch (error) {
-    log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
+    if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }
-  tellReady(service, log);
+  // A stop waits for no reload, and systemd must not learn that a daemon is ready which stops.
+  if (!signals.stopAsked()) tellReady(service, log);
 }
 
 /** One line for `systemctl status`. */
@@ -119,16 +116,4 @@ function statusOf(pusher: Pusher | undefined): string {
   const reasons = pusher?.notReady() ?? [];
   if (reasons.length === 0) return 'ready';
   return `not ready: ${reasons.map(({ what, reason }) => `${what} ${reason}`).join('; ')}`;
-}
-
-/** The first signal to stop; at a second one the process ends at once, as it would by default. */
-function nextSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    const signals = ['SIGTERM', 'SIGINT'] as const;
-    const first = (signal: NodeJS.Signals) => {
-      for (const each of signals) process.off(each, first);
-      resolve(signal);
-    };
-    for (const signal of signals) process.on(signal, first);
-  });
 }

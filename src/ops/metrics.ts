@@ -28,6 +28,8 @@ export interface Observed {
   readonly topics: () => readonly TopicGauges[];
   /** Why the daemon is not ready; empty when it is. */
   readonly notReady: () => readonly unknown[];
+  /** Lines that the log lost; left out where the log is somebody else's. */
+  readonly logLost?: () => number;
 }
 
 /** What a batch of events of one source came to. */
@@ -144,7 +146,16 @@ function describeBuild(registry: Registry): void {
  * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a reading shows one moment;
  * prom-client collects in the order of registration, as its own default metrics rely on too.
  */
-function observe(registry: Registry, { outbox, topics, notReady }: Observed): void {
+function observe(registry: Registry, { outbox, topics, notReady, logLost = () => 0 }: Observed): void {
+  new Counter({
+    name: `${PREFIX}log_lines_lost_total`,
+    help: 'Lines of the log that could not be written.',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(logLost());
+    },
+  });
   const all: Gauge[] = [];
   const gauge = <Label extends string>(
     name: string,
