@@ -39,7 +39,7 @@ export const PARTS: readonly Part[] = [
   { name: 'ops', files: /^src\/ops\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'pipeline', 'config'] },
   // What puts them together.
   { name: 'pusher', files: /^src\/(pusher|delivery|daemon|index)\.ts$/, imports: ['*'] },
-  { name: 'cli', files: /^src\/cli\/[^/]+$/, imports: ['*'] },
+  { name: 'cli', files: /^src\/cli\/(adapter\/(\w+\/)?)?[^/]+$/, imports: ['*'] },
   // The library for those who receive notifications: nothing of the daemon is in it.
   { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },
 ];

@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
 import { version } from '../version.ts';
-import { adapterCommand } from './adapter.ts';
+import { adapterCommand } from './adapter/command.ts';
 import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { iamPolicyCommand } from './iam-policy.ts';

@@ -55,13 +55,39 @@ interface Mistake {
  * @throws PusherError CONFIG_UNREADABLE when it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
  */
 export function loadConfig(file: string, environment: Environment = process.env): PusherConfig {
+  return parseConfig(readText(file), path.resolve(file), environment);
+}
+
+/** The section `tap.http`. */
+export interface HttpTapSection {
+  readonly options: HttpTapOptions;
+  /** Whether the file has the section at all. */
+  readonly written: boolean;
+}
+
+/**
+ * The section `tap.http` of a configuration file, whatever is wrong in the others.
+ * @throws PusherError CONFIG_UNREADABLE as {@link loadConfig}, CONFIG_INVALID with the mistakes in the section
+ */
+export function loadHttpTap(file: string, environment: Environment = process.env): HttpTapSection {
+  const at = path.resolve(file);
+  const document = parseDocument(readText(file), at);
+  const mistakes: Mistake[] = [];
+  const written = tableAt(document, 'tap', mistakes)?.http;
+  const meant = interpolate(written, 'tap.http', (name) => environment[name], mistakes);
+  const options = check(sections['tap.http'], 'tap.http', { written, meant }, mistakes);
+  if (!options || mistakes.length > 0) throw invalid(at, mistakes);
+  return { options, written: written !== undefined };
+}
+
+function readText(file: string): string {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (error) {
     throw new PusherError('CONFIG_UNREADABLE', `can't read the configuration ${file}: ${messageOf(error)}`, error);
   }
-  return parseConfig(decode(bytes, path.resolve(file)), path.resolve(file), environment);
+  return decode(bytes, path.resolve(file));
 }
 
 /** Bytes as text. Not leniently: a name or a secret with a replacement character in it would fail much later. */
@@ -80,17 +106,25 @@ function decode(bytes: Buffer, file: string): string {
   }
 }
 
-/** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
-export function parseConfig(text: string, file: string, environment: Environment = process.env): PusherConfig {
-  let document: Table;
+function parseDocument(text: string, file: string): Table {
   try {
-    document = parseToml(text) as Table;
+    return parseToml(text) as Table;
   } catch (error) {
     const where = error instanceof TomlError ? `${file}:${error.line}:${error.column}` : file;
     const [reason] = messageOf(error).split('\n');
     throw new PusherError('CONFIG_UNREADABLE', `${where}: not valid TOML: ${reason}`, error);
   }
+}
 
+function invalid(file: string, mistakes: readonly Mistake[]): PusherError {
+  const lines = mistakes.map(({ path, problem }) => `  ${path} ${problem}`);
+  const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
+  return new PusherError('CONFIG_INVALID', `${file}: ${count}\n${lines.join('\n')}`);
+}
+
+/** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
+export function parseConfig(text: string, file: string, environment: Environment = process.env): PusherConfig {
+  const document = parseDocument(text, file);
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
   const variables = new Set<string>();
@@ -120,13 +154,7 @@ export function parseConfig(text: string, file: string, environment: Environment
   };
   if (mistakes.length === 0 && !sns && ![...hosts.values()].some(Boolean))
     mistakes.push({ path: 'modules.mod_event_pusher.sns', problem: 'is missing, and has to be set' });
-  if (mistakes.length > 0) {
-    const lines = mistakes.map(({ path, problem }) => `  ${path} ${problem}`);
-    throw new PusherError(
-      'CONFIG_INVALID',
-      `${file}: ${mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`}\n${lines.join('\n')}`,
-    );
-  }
+  if (mistakes.length > 0) throw invalid(file, mistakes);
   // With no mistake noted every section has parsed.
   return config as PusherConfig;
 }

@@ -1,212 +1,467 @@
-/** `adapter install` and `adapter check`, as an operator runs them. Needs Prosody. */
+/** `adapter install` and `adapter uninstall`, as an operator runs them. Needs Prosody, which reads its own configuration. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { startCollector } from '../support/collector.ts';
-import { BIN, createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
-import { freePorts, launch } from '../support/process.ts';
-import { startProsody } from '../support/prosody.ts';
-import { startSns } from '../support/sns.ts';
-import { connect } from '../support/xmpp.ts';
+import { parse as parseToml } from 'smol-toml';
+import { ejabberd } from '../../src/cli/adapter/ejabberd/ejabberd.ts';
+import { prosody } from '../../src/cli/adapter/prosody/prosody.ts';
+import type { TapOptions } from '../../src/cli/adapter/tap.ts';
+import { version } from '../../src/version.ts';
+import { type Bench, createBench } from '../support/adapter-command.ts';
+import { BIN } from '../support/daemon.ts';
+import { launch } from '../support/process.ts';
 
 const ADAPTERS = fileURLToPath(new URL('../../adapters', import.meta.url));
-const digest = async (file: string) =>
-  createHash('sha256')
-    .update(await readFile(file))
-    .digest('hex');
+const PROSODY = path.join(ADAPTERS, 'prosody/mod_event_pusher');
+const EJABBERD = path.join(ADAPTERS, 'ejabberd');
 
-describe('adapter install', () => {
-  let folder: string;
-  beforeEach(async () => {
-    folder = await mkdtemp(path.join(tmpdir(), 'install-'));
-    // Started by root, prosodyctl becomes the user "prosody" before it reads anything.
-    await chmod(folder, 0o755);
-  });
-  afterEach(() => rm(folder, { recursive: true, force: true }));
+let bench: Bench;
+beforeEach(async () => {
+  bench = await createBench();
+});
+afterEach(() => bench[Symbol.asyncDispose]());
 
-  async function install(
-    args: string[],
-    env: NodeJS.ProcessEnv = {},
-  ): Promise<{ code: number | null; output: string }> {
-    const run = await launch(process.execPath, [BIN, 'adapter', 'install', ...args], {
-      cwd: folder,
-      env: { ...process.env, ...env },
-    });
-    return { code: await run.exited, output: run.output() };
-  }
+const inFolder = (...names: string[]) => path.join(bench.folder, ...names);
+const filesIn = async (folder: string) =>
+  (await readdir(folder, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
+    .toSorted();
 
-  /** A `prosodyctl` on the PATH that is the real one with a configuration of the test's. */
-  async function prosodyctl(pluginPaths: string[]): Promise<NodeJS.ProcessEnv> {
-    const bin = path.join(folder, 'bin');
-    await mkdir(bin, { recursive: true });
-    const config = path.join(bin, 'prosody.cfg.lua');
-    const paths = pluginPaths.map((one) => JSON.stringify(one)).join('; ');
-    await writeFile(config, `plugin_paths = { ${paths} }; data_path = "${folder}"\nVirtualHost "localhost"\n`);
-    const script = path.join(bin, 'prosodyctl');
-    await writeFile(script, `#!/bin/sh\nexec /usr/bin/prosodyctl --config ${config} "$@"\n`);
-    await chmod(script, 0o755);
-    return { PATH: `${bin}:${process.env.PATH}` };
-  }
+/** Whether a folder has every file of another, and nothing but those and what else is named. */
+async function assertCopied(from: string, to: string, { without = /^$/, more = ['VERSION'] } = {}): Promise<void> {
+  const expected = (await filesIn(from)).filter((name) => !without.test(name));
+  assert.deepEqual(await filesIn(to), [...expected, ...more].toSorted());
+  for (const name of expected)
+    assert.deepEqual(await readFile(path.join(to, name)), await readFile(path.join(from, name)), name);
+}
 
-  it('asks Prosody where it looks, copies the module there and makes a secret', async () => {
-    const missing = path.join(folder, 'not-there');
-    const plugins = path.join(folder, 'plugins');
-    await mkdir(plugins);
-    await writeFile(path.join(plugins, 'mod_other.lua'), '-- somebody else');
-    await writeFile(path.join(plugins, 'mod_event_pusher.lua'), '-- version 0.1.0');
-    const env = await prosodyctl([missing, plugins]);
-    const { code, output } = await install(['prosody'], env);
+describe('adapter install prosody', () => {
+  const pluginPaths = (...folders: string[]) =>
+    `plugin_paths = { ${folders.map((each) => `"${inFolder(each)}"`).join('; ')} }`;
+  const serverConfig = () => inFolder('prosody.cfg.lua');
+  const install = (to?: string) =>
+    bench.install(prosody, { serverConfig: serverConfig(), ...(to !== undefined && { to: inFolder(to) }) });
+  beforeEach(() => bench.daemonConfig('secret = "known"'));
+
+  it("copies the whole folder to the administrator's modules, made if need be, and not to the installer's", async () => {
+    await bench.prosodyConfig(pluginPaths('data/custom_plugins', 'local/modules'));
+    await mkdir(inFolder('data/custom_plugins'), { recursive: true });
+    const { code, output } = install();
     assert.equal(code, 0, output);
-    assert.deepEqual((await readdir(plugins)).toSorted(), ['mod_event_pusher', 'mod_other.lua']);
-    assert.equal(
-      await digest(path.join(plugins, 'mod_event_pusher/mod_event_pusher.lua')),
-      await digest(path.join(ADAPTERS, 'prosody/mod_event_pusher/mod_event_pusher.lua')),
-    );
-    const secret = /event_pusher_secret = "([\w-]{32})"/.exec(output)?.[1];
-    assert.ok(secret, output);
-    assert.match(output, new RegExp(`\\[tap\\.http\\]\\n\\s+secret = "${secret}"`));
-    assert.match(output, /event_pusher_url = "http:\/\/127\.0\.0\.1:5290\/v1\/events"/);
-    assert.match(output, /modules_enabled = \{ "event_pusher" \}/);
+    await assertCopied(PROSODY, inFolder('local/modules/mod_event_pusher'));
+    assert.deepEqual(await readdir(inFolder('data/custom_plugins')), []);
+    assert.doesNotMatch(output, /plugin_paths/);
   });
 
-  /** A daemon's configuration, whose secret is `known`. */
-  async function configuration(listen: string): Promise<string> {
-    const file = path.join(folder, 'pusher.toml');
-    await writeFile(
-      file,
-      `[modules.mod_event_pusher.sns]
-       sns_host = "sns.eu-west-1.amazonaws.com"
-       region = "eu-west-1"
-       access_key_id = "a"
-       secret_access_key = "b"
-       account_id = "123456789012"
-       [tap.http]
-       listen = "${listen}"
-       secret = "known"`,
-    );
-    return file;
-  }
+  it('prefers a folder that is there', async () => {
+    await bench.prosodyConfig(pluginPaths('missing', 'there'));
+    await bench.write('there/mod_other.lua', '-- somebody else');
+    install();
+    assert.deepEqual((await readdir(inFolder('there'))).toSorted(), ['mod_event_pusher', 'mod_other.lua']);
+  });
 
-  it("uses the daemon's address and secret where there is a configuration", async () => {
-    const file = await configuration('[::1]:6000');
-    const { code, output } = await install(['prosody', '--to', 'mods', '--config', file]);
+  it('replaces an older one whole, the single file of 0.1.0 as well', async () => {
+    await bench.prosodyConfig(pluginPaths('first', 'second'));
+    await mkdir(inFolder('first'));
+    await bench.write('second/mod_event_pusher.lua', '-- 0.1.0');
+    await bench.write('second/mod_event_pusher/gone.lib.lua', '-- a file that the new one does not have');
+    const { code, output } = install();
     assert.equal(code, 0, output);
-    assert.match(output, /event_pusher_url = "http:\/\/\[::1\]:6000\/v1\/events"/);
-    assert.match(output, /event_pusher_secret = "known"/);
-    assert.match(output, /plugin_paths/);
-    assert.doesNotMatch(output, /Write into .*pusher\.toml/);
+    assert.deepEqual(await readdir(inFolder('second')), ['mod_event_pusher']);
+    await assertCopied(PROSODY, inFolder('second/mod_event_pusher'));
+    assert.equal(await readFile(inFolder('second/mod_event_pusher/VERSION'), 'utf8'), `${version}\n`);
   });
 
-  it('prints all that Prosody has to be told', async () => {
-    await using tap = await startCollector({ secret: 'known' });
-    const file = await configuration(new URL(tap.url).host);
-    const { output } = await install(['prosody', '--to', 'mods', '--config', file]);
-    const printed = output.split('\n').filter((line) => /^ {2}\w+ = /.test(line));
-    const isGlobal = (line: string) => line.includes('plugin_paths');
-    await using server = await startProsody({
-      url: '',
-      adapter: false,
-      globalSettings: printed.filter(isGlobal).join('\n'),
-      settings: printed.filter((line) => !isGlobal(line)).join('\n'),
-    });
-    const alice = await connect(server, 'alice', 'phone');
-    await alice.logout();
-    await tap.wait('online and offline', () => tap.events.length === 2);
+  it('lets the server read it whatever the umask is', async () => {
+    await bench.prosodyConfig(pluginPaths('local/modules'));
+    const command = [process.execPath, BIN, 'adapter', 'install', 'prosody', '--server-config', serverConfig()];
+    const shell = await launch('sh', ['-c', 'umask 077; exec "$@"', 'sh', ...command], { cwd: bench.folder });
+    assert.equal(await shell.exited, 0, shell.output());
+    for (const name of ['local', 'local/modules', 'local/modules/mod_event_pusher'])
+      assert.equal((await stat(inFolder(name))).mode & 0o005, 0o005, name);
+    assert.equal((await stat(inFolder('local/modules/mod_event_pusher/mod_event_pusher.lua'))).mode & 0o004, 0o004);
   });
 
-  it('installs the package for ejabberdctl, with its options, and leaves them alone the next time', async () => {
-    const first = await install(['ejabberd', '--to', 'modules']);
-    assert.equal(first.code, 0, first.output);
-    const target = path.join(folder, 'modules/sources/mod_event_pusher');
-    assert.equal(
-      await digest(path.join(target, 'src/mod_event_pusher.erl')),
-      await digest(path.join(ADAPTERS, 'ejabberd/src/mod_event_pusher.erl')),
+  it('prints a block for each virtual host, and an entry for a list that a host has of its own', async () => {
+    await bench.write('conf.d/more.cfg.lua', 'VirtualHost "included.example"\n');
+    const hosts = [
+      'VirtualHost "localhost"',
+      'VirtualHost "own.example"',
+      '  modules_enabled = { "mam" }',
+      'VirtualHost "off.example"',
+      '  enabled = false',
+      'Component "rooms.example" "muc"',
+      'Include "conf.d/*.cfg.lua"',
+    ];
+    await bench.prosodyConfig(pluginPaths('modules'), hosts.join('\n'));
+    const { code, output } = install();
+    assert.equal(code, 0, output);
+    const blocks = output.split(/^(?= {2}VirtualHost)/m).slice(1);
+    assert.deepEqual(
+      blocks.map((block) => [/"([^"]*)"/.exec(block)?.[1], block.includes('modules_enabled = { "event_pusher" };')]),
+      [
+        ['included.example', true],
+        ['localhost', true],
+        ['own.example', false],
+      ],
     );
-    const conf = path.join(target, 'conf/mod_event_pusher.yml');
-    const secret = /secret: "([\w-]{32})"/.exec(await readFile(conf, 'utf8'))?.[1];
-    assert.ok(secret);
-    assert.equal((await stat(conf)).mode & 0o777, 0o640);
-    assert.match(first.output, /ejabberdctl module_install mod_event_pusher/);
-    await writeFile(conf, `${await readFile(conf, 'utf8')}    queue_max: 5000\n`);
-    const second = await install(['ejabberd', '--to', 'modules']);
-    assert.equal(second.code, 0, second.output);
-    assert.match(await readFile(conf, 'utf8'), /queue_max: 5000/);
-    assert.match(second.output, new RegExp(`secret = "${secret}"`));
+    assert.match(output, /first entry of the modules_enabled of VirtualHost "own\.example":\n\n {2}"event_pusher";\n/);
+    for (const host of ['included.example', 'localhost', 'own.example'])
+      assert.match(output, new RegExp(`module load event_pusher ${host}\n`));
+    assert.match(output, /event_pusher_url = "http:\/\/127\.0\.0\.1:5290\/v1\/events";\n/);
+    assert.match(output, /event_pusher_secret = "known";\n/);
   });
 
-  it('says what is missing when the server does not answer, or the folder can not be written', async () => {
-    const nowhere = await install(['prosody'], { PATH: path.dirname(process.execPath) });
+  it("says which host's url or secret is not the daemon's, and which is right", async () => {
+    const url = 'event_pusher_url = "http://127.0.0.1:5290/v1/events"';
+    const hosts = [
+      `VirtualHost "right.example"\n${url}\nevent_pusher_secret = "known"`,
+      `VirtualHost "secret.example"\n${url}\nevent_pusher_secret = "other"`,
+      'VirtualHost "bare.example"',
+    ];
+    await bench.prosodyConfig(`${pluginPaths('modules')}\nmodules_enabled = { "event_pusher" }`, hosts.join('\n'));
+    const { code, output } = install();
+    assert.equal(code, 1);
+    assert.match(output, /WRONG: for secret\.example, event_pusher_secret is not the daemon's/);
+    assert.match(output, /WRONG: for bare\.example, event_pusher_url is not set, and event_pusher_secret is not set/);
+    assert.match(output, /Configured already: right\.example\n/);
+    assert.doesNotMatch(output, /^Add /m);
+    assert.doesNotMatch(output, /other/);
+  });
+
+  it('names a second copy that Prosody could load', async () => {
+    await bench.prosodyConfig(pluginPaths('modules', 'data/custom_plugins'));
+    await bench.write('data/custom_plugins/mod_event_pusher.lua', '-- 0.1.0');
+    const { code, output } = install();
+    assert.equal(code, 1);
+    assert.match(output, /WRONG: there is another copy .* rm -r \S+custom_plugins\/mod_event_pusher\.lua\n/);
+  });
+
+  it('never touches the package itself, where plugin_paths leads to it', async () => {
+    await bench.prosodyConfig(pluginPaths('link', 'modules'));
+    await symlink(path.join(ADAPTERS, 'prosody'), inFolder('link'));
+    const installed = install();
+    assert.match(installed.output, /WRONG: .* Take \S+link out of plugin_paths\./);
+    bench.uninstall(prosody, { serverConfig: serverConfig() });
+    assert.ok(existsSync(path.join(PROSODY, 'mod_event_pusher.lua')));
+    assert.deepEqual(await readdir(inFolder('modules')), []);
+  });
+
+  it('uses a folder of its own where none is configured, and prints plugin_paths for it', async () => {
+    await bench.prosodyConfig('');
+    const { code, output } = install('mods');
+    assert.equal(code, 0, output);
+    assert.match(
+      output,
+      new RegExp(`above the first VirtualHost .*:\n\n {2}plugin_paths = \\{ "${inFolder('mods')}" \\}\n`),
+    );
+    await bench.prosodyConfig(pluginPaths('modules'));
+    const second = install('mods');
+    assert.match(second.output, new RegExp(`first entry of plugin_paths .*:\n\n {2}"${inFolder('mods')}";\n`));
+    assert.match(second.output, /Then restart Prosody, which reads plugin_paths when it starts only/);
+  });
+
+  it('says what is missing: prosodyctl, a configuration that can be read, a folder that can be written', async () => {
+    const nowhere = await bench.adapter(['install', 'prosody'], { PATH: path.dirname(process.execPath) });
     assert.equal(nowhere.code, 1);
-    assert.match(nowhere.output, /"prosodyctl about" does not answer here: give .*--to/);
-    await writeFile(path.join(folder, 'file'), '');
-    const blocked = await install(['prosody', '--to', 'file/below']);
+    assert.match(nowhere.output, /prosodyctl is not on the PATH: .*--to/);
+    await bench.prosodyConfig('plugin_paths = {{{');
+    const broken = install();
+    assert.equal(broken.code, 1);
+    assert.match(broken.output, /can't read .*prosody\.cfg\.lua.*:\n[\s\S]*prosody\.cfg\.lua:\d+: /);
+    await bench.prosodyConfig(pluginPaths('modules'));
+    await bench.write('file', '');
+    const blocked = install('file/below');
     assert.equal(blocked.code, 1);
-    assert.match(blocked.output, /can't write file\/below/);
-    assert.equal((await install(['mongooseim'])).code, 2);
+    assert.match(blocked.output, /can't write .*file\/below/);
+    const unknown = await bench.adapter(['install', 'openfire']);
+    assert.equal(unknown.code, 2);
+  });
+
+  it('needs no Prosody where the folder is given', async () => {
+    const { code, output } = await bench.adapter(['install', 'prosody', '--to', 'mods'], {
+      PATH: path.dirname(process.execPath),
+    });
+    assert.equal(code, 0, output);
+    assert.match(output, /VirtualHost "DOMAIN" \{/);
+    await assertCopied(PROSODY, inFolder('mods/mod_event_pusher'));
+  });
+
+  it("refuses the package's own folder", () => {
+    const { code, output } = bench.install(prosody, { to: path.join(ADAPTERS, 'prosody') });
+    assert.equal(code, 1);
+    assert.match(output, /is this package's own/);
   });
 });
 
-describe('adapter check', () => {
-  let daemon: Daemon;
-  const stack = new AsyncDisposableStack();
-  before(async () => {
-    const sns = stack.use(await startSns(Object.values(TOPICS)));
-    daemon = stack.use(await createDaemon(sns));
-    await daemon.start();
-  });
-  after(() => stack.disposeAsync());
-
-  const check = (...args: string[]) => daemon.command('adapter', 'check', ...args);
-
-  it('posts through the same address and secret, and leaves no trace', async () => {
-    const { code, output } = await check();
+describe('adapter uninstall prosody', () => {
+  it('removes every copy, and says what to delete from the configuration', async () => {
+    const hosts = 'VirtualHost "localhost"\nVirtualHost "example.org"\nmodules_enabled = { "event_pusher" }';
+    const config = await bench.prosodyConfig(`plugin_paths = { "${inFolder('one')}", "${inFolder('two')}" }`, hosts);
+    await bench.write('one/mod_event_pusher/mod_event_pusher.lua', '--');
+    await bench.write('two/mod_event_pusher.lua', '--');
+    await bench.write('two/mod_other.lua', '--');
+    await bench.write('data/localhost/event_pusher/position', 'queue');
+    const { code, output } = bench.uninstall(prosody, { serverConfig: config });
     assert.equal(code, 0, output);
-    assert.match(output, /^ok .*takes events with this secret\n$/);
-    assert.doesNotMatch(await (await fetch(`${daemon.adminUrl}/metrics`)).text(), /adapter check/);
+    assert.deepEqual(await readdir(inFolder('one')), []);
+    assert.deepEqual(await readdir(inFolder('two')), ['mod_other.lua']);
+    assert.ok(existsSync(inFolder('data/localhost/event_pusher/position')));
+    assert.match(output, /Delete from .*prosody\.cfg\.lua, for example\.org, /);
+    assert.match(output, /module unload event_pusher example\.org\n/);
+    const again = bench.uninstall(prosody, { serverConfig: config });
+    assert.match(again.output, /There was nothing to remove/);
+  });
+});
+
+describe('the secret that adapter install hands out', () => {
+  beforeEach(() => bench.prosodyConfig(`plugin_paths = { "${inFolder('modules')}" }`));
+  const install = (options: Partial<TapOptions> = {}) =>
+    bench.install(prosody, { serverConfig: inFolder('prosody.cfg.lua'), ...options });
+
+  it('is none where the configuration names a variable that is not set: it says how to set it', async () => {
+    await bench.daemonConfig('secret = "${TAP_SECRET}"');
+    const unset = install();
+    assert.equal(unset.code, 1);
+    assert.match(unset.output, /\$\{TAP_SECRET\}, which is not set/);
+    assert.match(unset.output, /read -rs TAP_SECRET && export TAP_SECRET\n/);
+    assert.match(unset.output, /set -a; \. \/etc\/xmpp-event-pusher\/environment/);
+    assert.ok(!existsSync(inFolder('modules')), 'nothing is installed');
+    process.env.TAP_SECRET = 'from the environment';
+    const set = install();
+    delete process.env.TAP_SECRET;
+    assert.equal(set.code, 0, set.output);
+    assert.match(set.output, /event_pusher_secret = "from the environment"/);
   });
 
-  const cases: [name: string, args: () => Promise<string[]> | string[], expected: RegExp][] = [
-    ['a wrong secret', () => ['--url', daemon.tapUrl, '--secret', 'wrong'], /refuses the secret/],
+  it("is the daemon's, whatever is wrong in other sections of its configuration", async () => {
+    await bench.write(
+      'pusher.toml',
+      '[tap.http]\nlisten = "[::1]:6000"\nsecret = "known"\n[outbox]\npath = "${UNSET}"\n',
+    );
+    const { code, output } = install();
+    assert.equal(code, 0, output);
+    assert.match(output, /event_pusher_url = "http:\/\/\[::1\]:6000\/v1\/events"/);
+    assert.match(output, /event_pusher_secret = "known"/);
+  });
+
+  const refusals: [
+    name: string,
+    prepare: () => Promise<unknown> | undefined,
+    options: Partial<TapOptions>,
+    expected: RegExp,
+  ][] = [
+    ['no configuration', () => undefined, {}, /no \S+pusher\.toml here: .*--config.*--url and --secret/],
+    ['another configuration that is not there', () => undefined, { config: 'x.toml' }, /no x\.toml here/],
+    ['no TOML', () => bench.write('pusher.toml', 'secret'), {}, /pusher\.toml:1:\d+: not valid TOML/],
     [
-      'a wrong path',
-      () => ['--url', daemon.tapUrl.replace('v1', 'v2'), '--secret', SECRET],
-      /the tap is at \/v1\/events/,
+      'a mistake in the section',
+      () => bench.daemonConfig('secrte = "x"'),
+      {},
+      /tap\.http\.secrte is not a known option/,
     ],
     [
-      'https where http is spoken',
-      () => ['--url', daemon.tapUrl.replace('http:', 'https:'), '--secret', SECRET],
-      /does it speak http|EPROTO|packet length|wrong version/,
+      'a URL without a secret',
+      () => undefined,
+      { url: 'http://tap.example:5290/v1/events' },
+      /--secret or by EVENT_PUSHER_SECRET/,
     ],
     [
-      'nothing that listens',
-      async () => ['--url', `http://127.0.0.1:${(await freePorts(1))[0]}/v1/events`],
-      /nothing listens there/,
+      'something that is no URL',
+      () => undefined,
+      { url: 'tap.example', secret: 'x' },
+      /tap\.example is no URL of a tap/,
     ],
-    ['a host that is not there', () => ['--url', 'http://no-such-host.invalid/v1/events'], /no such host/],
-    ['no URL', () => ['--url', 'localhost'], /is no URL/],
+    [
+      "another secret than the configuration's",
+      () => bench.daemonConfig('secret = "known"'),
+      { secret: 'x' },
+      /--secret .* is not the tap\.http\.secret of \S+pusher\.toml/,
+    ],
   ];
-  for (const [name, args, expected] of cases)
-    it(`tells ${name}`, async () => {
-      const { code, output } = await check(...(await args()));
+  for (const [name, prepare, options, expected] of refusals)
+    it(`is refused for ${name}`, async () => {
+      await prepare();
+      const { code, output } = install(options);
       assert.equal(code, 1, output);
       assert.match(output, expected);
+      assert.ok(!existsSync(inFolder('modules')), 'nothing is installed');
     });
 
-  it('tells something else that answers there', async () => {
-    const other = createServer((_, response) => response.end('<html>It works!</html>')).listen(0, '127.0.0.1');
-    await new Promise((resolve) => other.once('listening', resolve));
-    const { code, output } = await check(
-      '--url',
-      `http://127.0.0.1:${(other.address() as AddressInfo).port}/v1/events`,
+  it('is the one that is given for a daemon elsewhere, also by the environment', async () => {
+    for (const [args, env] of [
+      [['--secret', "its 'secret'"], {}],
+      [[], { EVENT_PUSHER_SECRET: "its 'secret'" }],
+    ] as const) {
+      const url = ['--url', 'https://tap.example:5290/v1/events', '--server-config', inFolder('prosody.cfg.lua')];
+      const { code, output } = await bench.adapter(['install', 'prosody', ...url, ...args], env);
+      assert.equal(code, 0, output);
+      assert.match(output, /event_pusher_url = "https:\/\/tap\.example:5290\/v1\/events"/);
+      assert.match(output, /event_pusher_secret = "its 'secret'"/);
+      const [line = ''] = output.split('\n').filter((each) => each.includes('adapter status'));
+      assert.equal(
+        line.trim(),
+        `EVENT_PUSHER_SECRET='its '\\''secret'\\''' xmpp-event-pusher adapter status prosody --url https://tap.example:5290/v1/events`,
+      );
+    }
+  });
+
+  for (const [name, text, title] of [
+    ['has no section', '[log]\n', /^Add at the end of \S+pusher\.toml/m],
+    [
+      'has the section',
+      '[tap.http]\nlisten = "127.0.0.1:6001"\n[log]\n',
+      /^Add directly below the line \[tap\.http\] of \S+pusher\.toml/m,
+    ],
+  ] as const)
+    it(`is new where the daemon has none and ${name}: what is printed can be pasted there`, async () => {
+      await bench.write('pusher.toml', text);
+      const { code, output } = install();
+      assert.equal(code, 0, output);
+      const secret = /event_pusher_secret = "([\w-]{32})"/.exec(output)?.[1];
+      assert.ok(secret, output);
+      const lines = output.slice(output.search(title)).split('\n').slice(2);
+      const pasted = lines.slice(0, lines.indexOf('')).join('\n');
+      const whole =
+        name === 'has no section' ? `${text}${pasted}\n` : text.replace('[tap.http]\n', `[tap.http]\n${pasted}\n`);
+      assert.equal((parseToml(whole) as { tap: { http: { secret: string } } }).tap.http.secret, secret);
+    });
+
+  it("is that of an adapter that is there, where the daemon has none; in our configuration's own writing", async () => {
+    await bench.prosodyConfig(
+      `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "event_pusher" }\nevent_pusher_secret = "a\\"b\${c}"`,
     );
-    other.close();
+    await bench.daemonConfig('');
+    const { output } = install();
+    assert.match(output, / secret = "a\\"b\$\$\{c\}"\n/);
+  });
+});
+
+describe('adapter install ejabberd', () => {
+  const serverConfig = () => inFolder('ejabberdctl.cfg');
+  const install = () => bench.install(ejabberd, { serverConfig: serverConfig() });
+  const source = () => inFolder('ejabberd-modules/sources/mod_event_pusher');
+  const options = () => inFolder('modules.d/mod_event_pusher.yml');
+  const EXPECTED = 'modules:\n  mod_event_pusher:\n    url: "http://127.0.0.1:5290/v1/events"\n    secret: "known"\n';
+  beforeEach(() => bench.daemonConfig('secret = "known"'));
+
+  it("copies the package without its example, and writes the options to Debian's modules.d", async () => {
+    await bench.ejabberdConfig();
+    const { code, output } = install();
+    assert.equal(code, 0, output);
+    await assertCopied(EJABBERD, source(), { without: /^conf\// });
+    assert.equal(await readFile(options(), 'utf8'), EXPECTED);
+    assert.equal((await stat(options())).mode & 0o777, 0o640);
+    assert.match(output, new RegExp(`Its options are in ${options()}, for all domains\\.\n`));
+    assert.match(output, /ejabberdctl module_install mod_event_pusher\n/);
+  });
+
+  it('leaves options as they are, and compares them', async () => {
+    await bench.ejabberdConfig();
+    const own = EXPECTED.replace('"known"', "'other' # mine").concat('    queue_max: 5000\n');
+    await writeFile(options(), own);
+    const { code, output } = install();
     assert.equal(code, 1);
-    assert.match(output, /not the tap of xmpp-event-pusher/);
+    assert.equal(await readFile(options(), 'utf8'), own);
+    assert.match(output, /WRONG: the secret is not the daemon's\. Correct it in \S+modules\.d\/mod_event_pusher\.yml/);
+    assert.match(output, /\n {4}secret: "known"\n/);
+    await writeFile(options(), own.replace("'other'", "'known'"));
+    assert.equal(install().code, 0);
+  });
+
+  for (const place of ['ejabberd-modules/mod_event_pusher/conf', 'ejabberd-modules/sources/mod_event_pusher/conf'])
+    it(`takes the options of 0.1.0 over from ${place}, where an upgrade would replace them`, async () => {
+      await bench.ejabberdConfig();
+      const own = `${EXPECTED}    queue_max: 5000\n`;
+      await bench.write(`${place}/mod_event_pusher.yml`, own);
+      const { code, output } = install();
+      assert.equal(code, 0, output);
+      assert.equal(await readFile(options(), 'utf8'), own);
+      assert.ok(!existsSync(inFolder(place, 'mod_event_pusher.yml')));
+    });
+
+  const written: [name: string, modules: string, rest: string][] = [
+    ['below modules', '  mod_event_pusher:\n    url: http://127.0.0.1:5290/v1/events\n    secret: known', ''],
+    ['in flow style', '  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: known}', ''],
+    ['in an included file', '', 'include_config_file: more.yml'],
+    ['for one domain', '', `append_host_config:\n  localhost:\n    ${EXPECTED.replaceAll('\n', '\n    ')}`],
+  ];
+  for (const [name, modules, rest] of written)
+    it(`finds options that stand in ejabberd.yml ${name}, and writes none beside them`, async () => {
+      await bench.ejabberdConfig(modules, rest);
+      await bench.write('more.yml', EXPECTED);
+      const { code, output } = install();
+      assert.equal(code, 0, output);
+      assert.match(
+        output,
+        new RegExp(`Its options are in ${inFolder(name.includes('included') ? 'more.yml' : 'ejabberd.yml')}\\.\n`),
+      );
+      assert.deepEqual(await readdir(inFolder('modules.d')), []);
+      assert.ok(!existsSync(path.join(source(), 'conf')));
+      await bench.daemonConfig('secret = "new"');
+      const second = install();
+      assert.equal(second.code, 1);
+      assert.match(second.output, /WRONG: the secret.* is not the daemon's/);
+    });
+
+  it('says so when options stand in both, with which ejabberd does not start', async () => {
+    await bench.ejabberdConfig('  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: known}');
+    await writeFile(options(), EXPECTED);
+    const { code, output } = install();
+    assert.equal(code, 1);
+    assert.match(
+      output,
+      /WRONG: there are options in \S+ejabberd\.yml and in \S+modules\.d\S+, with which ejabberd does not start/,
+    );
+  });
+
+  it('lets the options travel with the module where ejabberd can not be asked, and keeps them there', async () => {
+    const to = () => bench.install(ejabberd, { to: inFolder('elsewhere') });
+    const { code, output } = to();
+    assert.equal(code, 0, output);
+    const file = inFolder('elsewhere/sources/mod_event_pusher/conf/mod_event_pusher.yml');
+    assert.equal(await readFile(file, 'utf8'), EXPECTED);
+    assert.match(output, new RegExp(`CONTRIB_MODULES_PATH=${inFolder('elsewhere')}\n`));
+    await writeFile(file, `${EXPECTED}    queue_max: 5000\n`);
+    assert.equal(to().code, 0);
+    assert.match(await readFile(file, 'utf8'), /queue_max: 5000/);
+  });
+
+  it('says module_upgrade where ejabberd has compiled it', async () => {
+    await bench.ejabberdConfig();
+    await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
+    assert.match(install().output, /ejabberdctl module_upgrade mod_event_pusher\n/);
+  });
+
+  it('says what is wrong with a configuration that it can not read', async () => {
+    await bench.ejabberdConfig('  mod_event_pusher: [');
+    const { code, output } = install();
+    assert.equal(code, 1);
+    assert.match(output, /ejabberd\.yml is not valid YAML: .*line \d+/);
+    const nowhere = bench.install(ejabberd, { serverConfig: 'nowhere' });
+    assert.match(nowhere.output, /there is no nowhere/);
+  });
+
+  it('uninstalls: nothing while ejabberd.yml needs it, then all of it but the queue', async () => {
+    await bench.ejabberdConfig('  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: known}');
+    install();
+    const uninstall = () => bench.uninstall(ejabberd, { serverConfig: serverConfig() });
+    const refused = uninstall();
+    assert.equal(refused.code, 1);
+    assert.match(refused.output, /Nothing removed yet: .*ejabberd\.yml/);
+    assert.ok(existsSync(source()));
+    await bench.ejabberdConfig();
+    install();
+    await cp(path.join(EJABBERD, 'src'), inFolder('ejabberd-modules/mod_event_pusher/ebin'), { recursive: true });
+    await bench.write('spool/event_pusher/localhost/0000000001.seg', '');
+    const done = uninstall();
+    assert.equal(done.code, 0, done.output);
+    assert.deepEqual(await filesIn(inFolder('ejabberd-modules')), []);
+    assert.deepEqual(await readdir(inFolder('modules.d')), []);
+    assert.ok(existsSync(inFolder('spool/event_pusher/localhost/0000000001.seg')));
   });
 });

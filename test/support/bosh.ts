@@ -1,12 +1,12 @@
 /** A BOSH client (XEP-0124, XEP-0206) just big enough to log in and send: xmpp.js has none. */
 import { type Element, parse } from 'ltx';
 import { until } from './process.ts';
-import { password, type XmppServer } from './server.ts';
+import { password, type Reachable } from './server.ts';
 import type { ResumableClient } from './xmpp.ts';
 
 const attributes = "xmlns='http://jabber.org/protocol/httpbind' xmlns:xmpp='urn:xmpp:xbosh'";
 
-export async function openBosh(server: XmppServer, user: string, resource: string): Promise<ResumableClient> {
+export async function openBosh(server: Reachable, user: string, resource: string): Promise<ResumableClient> {
   const received: Element[] = [];
   const abort = new AbortController();
   let rid = Math.floor(Math.random() * 1e9);

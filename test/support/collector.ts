@@ -204,7 +204,7 @@ export async function startCollector({ secret = 'secret', tls }: CollectorOption
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
     const payload = Buffer.concat(chunks);
-    if (request.headers.authorization !== `Bearer ${secret}`) {
+    if (request.headers.authorization !== Buffer.from(`Bearer ${secret}`).toString('latin1')) {
       requests.push({ at: Date.now(), firstSeq: 0, count: 0, status: 401 });
       response.writeHead(401, { 'content-type': 'application/json' });
       response.end('{"error":{"code":"unauthorized","message":"no or wrong secret"}}');

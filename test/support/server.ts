@@ -27,6 +27,9 @@ export interface XmppServer extends AsyncDisposable {
   log(): string;
 }
 
+/** As much of a server as a client needs. */
+export type Reachable = Pick<XmppServer, 'host' | 'c2sPort' | 'boshUrl' | 'webSocketUrl' | 'register'>;
+
 export interface ServerOptions {
   /** The tap's URL, as the adapter's option of that name takes it. */
   url: string;

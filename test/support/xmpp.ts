@@ -3,7 +3,7 @@ import { client as createClient, type XmppJsClient, xml } from '@xmpp/client';
 import type { Element } from 'ltx';
 import { openBosh } from './bosh.ts';
 import { until } from './process.ts';
-import { password, type XmppServer } from './server.ts';
+import { password, type Reachable } from './server.ts';
 
 export { xml };
 
@@ -41,7 +41,7 @@ let lastId = 0;
 const nextId = () => `t${++lastId}`;
 
 export async function connect(
-  server: XmppServer,
+  server: Reachable,
   user: string,
   resource: string,
   options: ConnectOptions = {},
@@ -61,7 +61,7 @@ export async function connect(
 }
 
 async function openStream(
-  server: XmppServer,
+  server: Reachable,
   service: string,
   { user, resource, smacks }: { user: string; resource: string; smacks: boolean },
 ): Promise<ResumableClient> {

@@ -166,8 +166,11 @@ function fromPage({ headers: { host = '', origin } }: FastifyRequest): boolean {
   return origin !== undefined || !isLoopback(host.replace(/:\d+$/, ''));
 }
 
-/** Compares in constant time: digests, for the lengths must not show either. */
+/**
+ * Compares in constant time: digests, for the lengths must not show either. Adapters send a secret's UTF-8, and Node hands
+ * out a header as if it were Latin-1.
+ */
 function authorized(header: string | undefined, secret: string): boolean {
-  const digest = (text: string) => hash('sha256', text, 'buffer');
-  return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${secret}`));
+  const digest = (bytes: Buffer) => hash('sha256', bytes, 'buffer');
+  return timingSafeEqual(digest(Buffer.from(header ?? '', 'latin1')), digest(Buffer.from(`Bearer ${secret}`)));
 }

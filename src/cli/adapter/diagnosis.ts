@@ -1,0 +1,81 @@
+/** Why no answer came from a tap, in words for the person who wrote its URL. */
+import { connect } from 'node:tls';
+import { type Dispatcher, request } from 'undici';
+import { messageOf } from '../../errors.ts';
+
+const PROBE_TIMEOUT_MS = 3_000;
+
+/** Reads an error of a request; where a connection broke off, it looks whether the other protocol is spoken there. */
+export async function unreachable(error: unknown, url: URL, timeoutMs: number): Promise<string> {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  const { code = '' } = cause as { code?: string };
+  if (code === 'ECONNREFUSED') return 'nothing listens there: is the daemon running, and is this its tap.http.listen?';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host in the DNS';
+  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return `no way leads there from this machine (${code})`;
+  if (cause instanceof Error && (cause.name === 'TimeoutError' || /TIMEOUT|TIMEDOUT/.test(code)))
+    return `no answer within ${timeoutMs / 1_000} s: does a firewall drop it?`;
+  const certificate = certificateProblem(code, cause, url);
+  if (certificate !== undefined) return certificate;
+  if (url.protocol === 'https:' && /EPROTO|WRONG_VERSION|PACKET_LENGTH|SSL/.test(code))
+    return `no https is spoken there (${code}): if it is the tap, the URL has to begin with http://`;
+  if (
+    /UND_ERR_SOCKET|ECONNRESET|EPIPE|HPE_/.test(code) ||
+    (cause instanceof Error && cause.name === 'HTTPParserError')
+  ) {
+    if (url.protocol === 'http:' && (await speaksTls(url)))
+      return 'https is spoken there, so the URL has to begin with https://';
+    return `no answer of HTTP came (${messageOf(cause)}): something else than a tap listens there`;
+  }
+  return messageOf(cause);
+}
+
+/** What is wrong with a server's certificate; undefined where the error is another one. */
+function certificateProblem(code: string, cause: unknown, { hostname }: URL): string | undefined {
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return `its certificate is for another name than ${hostname} (${messageOf(cause)}): use one of its names in the URL`;
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
+    return `its certificate is not valid now (${code}): renew it, or set this machine's clock`;
+  if (/SELF_SIGNED|UNABLE_TO_|CERT_UNTRUSTED|INVALID_CA|CERT_SIGNATURE|CERT_CHAIN/.test(code))
+    return `its certificate is of an authority that this machine does not trust (${code}): give the authority's certificate with --ca, and let the XMPP server trust it as well (cafile of ssl in Prosody, ca_file in ejabberd)`;
+  return code.startsWith('CERT_') ? `its certificate is refused: ${messageOf(cause)}` : undefined;
+}
+
+/** Whether a TLS handshake with that address succeeds, whatever its certificate. */
+export function speaksTls({ hostname, port }: URL): Promise<boolean> {
+  const host = hostname.replace(/^\[|\]$/g, '');
+  return new Promise((resolve) => {
+    const socket = connect({ host, port: Number(port || 80), rejectUnauthorized: false });
+    const settle = (spoken: boolean) => {
+      socket.destroy();
+      resolve(spoken);
+    };
+    socket.setTimeout(PROBE_TIMEOUT_MS, () => settle(false));
+    socket.once('secureConnect', () => settle(true)).once('error', () => settle(false));
+  });
+}
+
+/** Whether a daemon's admin address answers at a URL: that one alone has probes. */
+export async function isAdmin(url: string, dispatcher: Dispatcher): Promise<boolean> {
+  try {
+    const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
+    const { body } = await request(new URL('/readyz', url), { dispatcher, signal });
+    return /^\{"status":"(not )?ready"/.test(await beginning(body));
+  } catch {
+    return false; // It answered before, and what it is was to be found out: it is no daemon.
+  }
+}
+
+/** A tap's answer is far smaller; something else may answer without end. */
+const MOST_BYTES = 64 * 1024;
+
+/** As much of an answer as a tap's could have. */
+export async function beginning(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > MOST_BYTES) break;
+  }
+  return Buffer.concat(chunks).toString();
+}

@@ -1,0 +1,184 @@
+/** The adapter in ejabberd: a contributed module, which ejabberd compiles itself, with a file of options. */
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { ADAPTERS, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
+import { shellWord } from '../quote.ts';
+import type { AdapterServer, Copy, Found, Printed, Settings, Tap, Where } from '../server.ts';
+import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
+import { type Places, placesOf } from './places.ts';
+
+/** Options for those who install it by hand. ejabberd would count them beside those of `ejabberd.yml`, and not start. */
+const EXAMPLE_OPTIONS = 'conf';
+const PACKAGED = { folder: path.join(ADAPTERS, 'ejabberd'), without: [EXAMPLE_OPTIONS] };
+
+export const ejabberd: AdapterServer = { name: 'ejabberd', find, install, uninstall };
+
+function find(where: Where): Found {
+  const places = placesOf(where);
+  const [live] = ownFiles(places);
+  const configured = inConfig(places);
+  const own = live === undefined ? [] : settingsIn(live);
+  return {
+    copies: copies(places),
+    settings: [...configured, ...own],
+    queues: places.queues,
+    problems: [
+      ...(configured.length > 0 && own.length > 0 ? [duplicate(configured, live as string)] : []),
+      ...(configured.length + own.length === 0 ? ['no configuration has options for mod_event_pusher'] : []),
+      ...compilation(places),
+    ],
+  };
+}
+
+function install(tap: Tap, where: Where): Printed {
+  const places = placesOf(where);
+  const configured = inConfig(places);
+  const [former] = formerFiles(places);
+  const kept = former === undefined ? undefined : readFileSync(former, 'utf8');
+  const isNew = !existsSync(compiledOf(places));
+  replaceFolder(PACKAGED, sourceOf(places));
+  const options =
+    configured.length > 0
+      ? optionsInConfig(configured, ownFiles(places))
+      : optionsOfTheirOwn(places, tap, former, kept);
+  const wrong = options.settings.filter(({ url, secret }) => url !== tap.url || secret !== tap.secret);
+  const lines = [
+    `Installed ${sourceOf(places)}`,
+    ...options.lines,
+    ...wrong.flatMap((each) => correction(each, tap)),
+    ...(places.unknown ? naming(places) : []),
+    ...loading(isNew, options.live),
+  ];
+  return { lines, ok: options.ok && wrong.length === 0 };
+}
+
+interface Options extends Printed {
+  readonly settings: readonly Settings[];
+  /** The file that ejabberd reads already, if it does. */
+  readonly live: string | undefined;
+}
+
+function optionsInConfig(configured: readonly Settings[], others: readonly string[]): Options {
+  const [file = ''] = configured.map((each) => each.file);
+  const [other] = others;
+  const lines = ['', `Its options are in ${file}.`];
+  if (other !== undefined) lines.push('', `WRONG: ${duplicate(configured, other)}`);
+  return { lines, ok: other === undefined, settings: configured, live: file };
+}
+
+/** Writes the file of options, or takes it over from where the next version of the module would replace it. */
+function optionsOfTheirOwn(places: Places, tap: Tap, former: string | undefined, kept: string | undefined): Options {
+  // Where ejabberd has to start before it can compile the module, `module_install` takes the options along.
+  const withModule = places.unknown && !existsSync(compiledOf(places));
+  const folder = withModule ? path.join(sourceOf(places), EXAMPLE_OPTIONS) : places.options;
+  const file = path.join(folder, `${MODULE}.yml`);
+  if (former !== file || withModule) writeSecret(file, kept ?? ownFile(tap), places.gid);
+  if (former !== undefined && former !== file) remove(former);
+  const lines = ['', `Its options${kept === undefined ? '' : ', kept as they were,'} are in ${file}, for all domains.`];
+  lines.push(
+    withModule
+      ? `module_install copies them to ${path.join(installedOf(places), EXAMPLE_OPTIONS)}, from where ejabberd reads them.`
+      : 'ejabberd reads that file beside ejabberd.yml, in which they must not stand as well.',
+  );
+  return { lines, ok: true, settings: settingsIn(file), live: withModule ? undefined : file };
+}
+
+/** The files of options that there are, the one that counts first; release 0.1.0 kept them beside the module's source. */
+function formerFiles(places: Places): string[] {
+  const beside = path.join(sourceOf(places), EXAMPLE_OPTIONS, `${MODULE}.yml`);
+  return [...ownFiles(places), ...(settingsIn(beside).some(({ secret }) => secret !== undefined) ? [beside] : [])];
+}
+
+function correction({ file, domain, url, secret }: Settings, tap: Tap): string[] {
+  const whose = domain === undefined ? '' : ` for ${domain}`;
+  const what = [
+    ...(url === tap.url ? [] : [`the url${whose} is ${url ?? 'not set'}`]),
+    ...(secret === tap.secret
+      ? []
+      : [`the secret${whose} is ${secret === undefined ? 'not set' : "not the daemon's"}`]),
+  ];
+  const title = `WRONG: ${what.join(', and ')}. Correct it in ${file}, below ${MODULE}:`;
+  return ['', title, '', ...optionLines(tap).map((line) => `    ${line}`)];
+}
+
+const naming = ({ modules, options }: Places): string[] => [
+  '',
+  'Set in ejabberdctl.cfg, and restart ejabberd:',
+  '',
+  `  CONTRIB_MODULES_PATH=${shellWord(modules)}`,
+  `  CONTRIB_MODULES_CONF_DIR=${shellWord(options)}`,
+];
+
+function loading(isNew: boolean, live: string | undefined): string[] {
+  if (!isNew)
+    return ['', 'Then bring the new version into the running server:', '', `  ejabberdctl module_upgrade ${MODULE}`];
+  const command = ['', `  ejabberdctl module_install ${MODULE}`];
+  if (live === undefined) return ['', 'Then load it into the running server:', ...command];
+  return [
+    '',
+    'Then load it into the running server, at once: ejabberd does not start with options for a module that it does not have.',
+    ...command,
+    '',
+    `If ejabberd does not run now, move ${live} away, start it, and move the file back before that command.`,
+  ];
+}
+
+function uninstall(where: Where): Printed {
+  const places = placesOf(where);
+  const configured = inConfig(places);
+  if (configured.length > 0) {
+    const files = [...new Set(configured.map(({ file }) => file))].join(', ');
+    const lines = [
+      `Nothing removed yet: ${files} has options for ${MODULE}, and ejabberd does not start with options for a module that it does not have.`,
+      '',
+      `Delete ${MODULE} and what is indented below it from the modules: there, and then:`,
+      '',
+      '  ejabberdctl reload_config',
+      '',
+      'and run this again.',
+    ];
+    return { lines, ok: false };
+  }
+  const entries = [...ownFiles(places), ...beamsIn(places), installedOf(places), sourceOf(places)];
+  const removed = [...new Set(entries)].filter((entry) => remove(entry));
+  const lines = removed.length > 0 ? removed.map((entry) => `Removed ${entry}`) : ['There was nothing to remove.'];
+  if (removed.length > 0)
+    lines.push(
+      '',
+      'A running ejabberd has it in memory until it is restarted, or until:',
+      '',
+      '  ejabberdctl reload_config',
+    );
+  return { lines, ok: true };
+}
+
+const sourceOf = ({ modules }: Places) => path.join(modules, 'sources', MODULE);
+const installedOf = ({ modules }: Places) => path.join(modules, MODULE);
+const compiledOf = (places: Places) => path.join(installedOf(places), 'ebin', `${MODULE}.beam`);
+
+/** The adapter compiled by hand, into folders where ejabberd finds it. */
+const beamsIn = ({ beams }: Places) =>
+  beams.flatMap((folder) => globSync(`${folder}/{mod_event_pusher,event_pusher_*}.beam`));
+
+/** Compiled copies, of which ejabberd loads the first; and the source, where nothing was made of it yet. */
+function copies(places: Places): Copy[] {
+  const source = sourceOf(places);
+  const version = existsSync(source) ? versionOf(source, PACKAGED) : 'unknown';
+  const beams = beamsIn(places).filter((beam) => path.basename(beam) === `${MODULE}.beam`);
+  const installed = existsSync(compiledOf(places)) ? [{ path: installedOf(places), version }] : [];
+  const compiled = [...beams.map((beam) => ({ path: beam, version: 'unknown' })), ...installed];
+  return installed.length === 0 && existsSync(source) ? [...compiled, { path: source, version }] : compiled;
+}
+
+/** What is wrong with what was made of the source. */
+function compilation(places: Places): string[] {
+  const source = path.join(sourceOf(places), 'src');
+  const beam = compiledOf(places);
+  if (!existsSync(source)) return [];
+  if (!existsSync(beam)) return [`it is not loaded yet: ejabberdctl module_install ${MODULE}`];
+  if (statSync(beam).mtimeMs >= statSync(source).mtimeMs) return [];
+  return [`the source is newer than what ejabberd has of it: ejabberdctl module_upgrade ${MODULE}`];
+}
+
+const duplicate = (configured: readonly Settings[], file: string) =>
+  `there are options in ${configured[0]?.file} and in ${file}, with which ejabberd does not start: delete one of the two`;

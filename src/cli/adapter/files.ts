@@ -1,0 +1,117 @@
+/** Folders of adapters on a disk: copied whole, compared, removed. */
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { messageOf, PusherError } from '../../errors.ts';
+import { version } from '../../version.ts';
+
+/** Where this package keeps the adapters, a folder each. */
+export const ADAPTERS = fileURLToPath(new URL('../../../adapters', import.meta.url));
+
+/** Beside a copied adapter: the release that it is from. */
+const VERSION_FILE = 'VERSION';
+
+/** A folder of the package, without some of what is at its top. */
+export interface Packaged {
+  readonly folder: string;
+  readonly without: readonly string[];
+}
+
+/**
+ * Puts a whole folder in the place of what is there. Until all of it is copied the former one stays; what only the
+ * former one had goes with it. It belongs to whoever owns the folder around it, and everybody may read it, since
+ * servers run as users of their own.
+ * @throws PusherError ADAPTER_INSTALL when the folder can't be written
+ */
+export function replaceFolder({ folder, without }: Packaged, to: string): void {
+  if (existsSync(path.dirname(to)) && isPackaged(path.dirname(to)))
+    throw new PusherError('ADAPTER_INSTALL', `${to} is this package's own: there is nothing to copy`);
+  const next = `${to}.new`;
+  const former = `${to}.old`;
+  writing(to, () => {
+    makeFolder(path.dirname(to));
+    for (const leftover of [next, former]) rmSync(leftover, { recursive: true, force: true });
+    cpSync(folder, next, { recursive: true });
+    for (const name of without) rmSync(path.join(next, name), { recursive: true, force: true });
+    writeFileSync(path.join(next, VERSION_FILE), `${version}\n`);
+    hand(next, statSync(path.dirname(to)));
+    if (existsSync(to)) renameSync(to, former);
+    renameSync(next, to);
+    rmSync(former, { recursive: true, force: true });
+  });
+}
+
+/**
+ * Writes a file that holds a secret, for its owner and group only.
+ * @param gid the group that the server runs in, where this process may give files away
+ */
+export function writeSecret(file: string, text: string, gid: number | undefined): void {
+  writing(file, () => {
+    makeFolder(path.dirname(file));
+    writeFileSync(file, text, { mode: 0o640 });
+    chmodSync(file, 0o640);
+    if (gid !== undefined && process.getuid?.() === 0) chownSync(file, statSync(file).uid, gid);
+  });
+}
+
+/** Removes a file or folder; false when it was not there. Never a folder of this package, to which a link may lead. */
+export function remove(entry: string): boolean {
+  if (!existsSync(entry) || isPackaged(entry)) return false;
+  writing(entry, () => rmSync(entry, { recursive: true }));
+  return true;
+}
+
+/** Whether what lies there is the package's own copy. */
+export const isPackaged = (entry: string): boolean =>
+  `${realpathSync(entry)}/`.startsWith(`${realpathSync(ADAPTERS)}/`);
+
+/** The release that a copied folder is from; "unknown" where somebody copied it by hand, and not from this release. */
+export function versionOf(copy: string, { folder, without }: Packaged): string {
+  const names = readdirSync(folder).filter((name) => !without.includes(name));
+  if (names.every((name) => same(path.join(copy, name), path.join(folder, name)))) return version;
+  const stamp = path.join(copy, VERSION_FILE);
+  const stamped = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : undefined;
+  return stamped === undefined ? 'unknown' : stamped === version ? `${version}, changed since` : stamped;
+}
+
+/** Whether a copy is the same file, or has each file of a folder as it is there. */
+function same(copy: string, from: string): boolean {
+  if (!existsSync(copy)) return false;
+  if (!statSync(from).isDirectory()) return readFileSync(copy).equals(readFileSync(from));
+  return readdirSync(from).every((name) => same(path.join(copy, name), path.join(from, name)));
+}
+
+function writing(what: string, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    throw new PusherError('ADAPTER_INSTALL', `can't write ${what}: ${messageOf(error)}`, error);
+  }
+}
+
+/** Makes a folder and those above it, which belong to the owner of the first that was there. */
+function makeFolder(folder: string): void {
+  const made = mkdirSync(folder, { recursive: true });
+  if (made !== undefined) hand(made, statSync(path.dirname(made)));
+}
+
+/** Gives a file, or a folder with all in it, to an owner, and lets everybody read it whatever this process's umask is. */
+function hand(entry: string, owner: { uid: number; gid: number }): void {
+  const isFolder = statSync(entry).isDirectory();
+  if (process.getuid?.() === 0) chownSync(entry, owner.uid, owner.gid);
+  chmodSync(entry, isFolder ? 0o755 : 0o644);
+  if (isFolder) for (const name of readdirSync(entry)) hand(path.join(entry, name), owner);
+}

@@ -1,0 +1,31 @@
+/** `adapter install`: puts an adapter where its server looks for modules, and says what belongs into the configurations. */
+import type { AdapterServer, Printed, Tap, Where } from './server.ts';
+import { commandFor, knownTap, newSecret, secretForDaemon, type TapOptions } from './tap.ts';
+
+/**
+ * Installs; answers what to print.
+ * @throws PusherError ADAPTER_INSTALL when the server can't say where it looks, or the folder can't be written
+ */
+export function adapterInstall(server: AdapterServer, options: TapOptions, where: Where): Printed {
+  const { url, secret, from, section } = knownTap(options);
+  const daemonHas = secret !== undefined && (options.url !== undefined || section?.options.secret !== undefined);
+  // A daemon that has no secret gets the one that an adapter has already.
+  const tap: Tap = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
+  const { lines, ok } = server.install(tap, where);
+  const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, options.config, section);
+  return {
+    lines: [
+      ...lines,
+      ...daemon,
+      '',
+      'Afterwards, to see whether all of it is right:',
+      '',
+      `  ${commandFor(`status ${server.name}`, options)}`,
+    ],
+    ok,
+  };
+}
+
+function formerSecret(server: AdapterServer, where: Where): string | undefined {
+  return server.find(where).settings.find(({ secret }) => secret !== undefined)?.secret;
+}

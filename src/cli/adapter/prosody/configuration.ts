@@ -1,0 +1,99 @@
+/** Prosody's configuration as Prosody itself reads it: a program in Lua, which includes others. */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { z } from 'zod';
+import { PusherError } from '../../../errors.ts';
+import { ADAPTERS } from '../files.ts';
+import { luaString } from '../quote.ts';
+
+export interface ProsodyConfiguration {
+  /** `prosody.cfg.lua`. */
+  readonly file: string;
+  readonly hosts: readonly VirtualHost[];
+  /** The option `plugin_paths`; empty where it is not set. */
+  readonly pluginPaths: readonly string[];
+  /** The folder of `prosodyctl install`, which is laid out as LuaRocks wants it. */
+  readonly installer: string | undefined;
+  /** Where the package's own modules and libraries are. */
+  readonly source: string;
+}
+
+export type VirtualHost = z.infer<typeof virtualHost>;
+
+const virtualHost = z.object({
+  name: z.string(),
+  /** Whether it has a `modules_enabled` of its own, which a second one would replace. */
+  own_list: z.boolean(),
+  enabled: z.boolean(),
+  /** Whether `modules_disabled` names the adapter. */
+  disabled: z.boolean(),
+  url: z.string().optional(),
+  secret: z.string().optional(),
+  /** Where the adapter keeps its queue. */
+  queue: z.string(),
+});
+
+/** Lua has one type for lists and maps: an empty one may come as either. */
+const list = <T extends z.ZodType>(item: T) => z.union([z.array(item), z.strictObject({}).transform(() => [])]);
+
+const answer = z.object({
+  hosts: list(virtualHost),
+  plugin_paths: list(z.string()),
+  installer: z.string().optional(),
+  source: z.string(),
+});
+
+const PROBE = 'mod_event_pusher_probe';
+
+/**
+ * Has `prosodyctl` read the configuration.
+ * @param file `prosody.cfg.lua`; without it, the one in the folder that Prosody was built for
+ * @throws PusherError ADAPTER_INSTALL when there is no `prosodyctl`, or it can't read the configuration
+ */
+export function readProsody(file = defaultFile()): ProsodyConfiguration {
+  const folder = mkdtempSync(path.join(tmpdir(), 'event-pusher-'));
+  try {
+    // Started by root, prosodyctl becomes Prosody's user.
+    chmodSync(folder, 0o755);
+    const wrapper = path.join(folder, 'prosody.cfg.lua');
+    copyFileSync(path.join(ADAPTERS, 'prosody/probe', `${PROBE}.lua`), path.join(folder, `${PROBE}.lua`));
+    writeFileSync(wrapper, `Include ${luaString(path.resolve(file))}\nplugin_paths = { ${luaString(folder)} }\n`);
+    for (const each of [wrapper, path.join(folder, `${PROBE}.lua`)]) chmodSync(each, 0o644);
+    const said = prosodyctl(['--config', wrapper, PROBE, path.resolve(file)]);
+    const line = /^probe: (.*)$/m.exec(said)?.[1];
+    if (line === undefined) throw unreadable(file, said);
+    const { hosts, plugin_paths: pluginPaths, installer, source } = answer.parse(JSON.parse(line));
+    const named = hosts.toSorted((a, b) => a.name.localeCompare(b.name));
+    return { file: path.resolve(file), hosts: named, pluginPaths, installer, source };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function defaultFile(): string {
+  const said = prosodyctl(['about']);
+  const folder = /^Config directory:\s*(\S.*?)\s*$/m.exec(said)?.[1];
+  if (folder === undefined) throw unreadable('prosody.cfg.lua', said);
+  return path.join(folder, 'prosody.cfg.lua');
+}
+
+function prosodyctl(args: string[]): string {
+  const { error, stdout, stderr } = spawnSync('prosodyctl', args, { encoding: 'utf8' });
+  if (!error) return `${stdout}${stderr}`;
+  const problem = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is not on the PATH' : error.message;
+  throw new PusherError(
+    'ADAPTER_INSTALL',
+    `prosodyctl ${problem}: run this where Prosody is, or give the folder for its modules with --to`,
+  );
+}
+
+function unreadable(file: string, said: string): PusherError {
+  const lines = said.split('\n').filter((line) => line.includes(path.basename(file)));
+  const reason = (lines.length > 0 ? lines : said.trim().split('\n').slice(-3)).join('\n');
+  return new PusherError(
+    'ADAPTER_INSTALL',
+    `prosodyctl can't read ${file} (--server-config names another):\n${reason}`,
+  );
+}

@@ -1,0 +1,103 @@
+/** What to write into Prosody's configuration, in pieces that may be pasted as they are. */
+import path from 'node:path';
+import { luaString, shellWord } from '../quote.ts';
+import type { Printed, Tap } from '../server.ts';
+import type { ProsodyConfiguration, VirtualHost } from './configuration.ts';
+
+/**
+ * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends, wherever
+ * it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
+ */
+export function forHosts(config: ProsodyConfiguration, folder: string, tap: Tap): Printed {
+  const { file, hosts, pluginPaths } = config;
+  const isRight = ({ url, secret }: VirtualHost) => url === tap.url && secret === tap.secret;
+  const had = hosts.filter(({ enabled }) => enabled);
+  const right = had.filter(isRight);
+  const wrong = had.filter((host) => !isRight(host));
+  const without = hosts.filter(({ enabled, disabled }) => !enabled && !disabled);
+  const disabled = hosts.filter((host) => host.disabled);
+  const searched = pluginPaths.some((each) => path.resolve(each) === folder);
+  const lines = [
+    ...(searched ? [] : pluginPath(config, folder)),
+    ...section(
+      `Add at the end of ${file}:`,
+      without.flatMap((host) => block(host, tap, !host.own_list)),
+    ),
+    ...without
+      .filter(({ own_list }) => own_list)
+      .flatMap(({ name }) =>
+        section(`Add as the first entry of the modules_enabled of VirtualHost ${luaString(name)}:`, [
+          '"event_pusher";',
+        ]),
+      ),
+    ...wrong.flatMap((host) =>
+      section(`WRONG: ${difference(host, tap)}. Correct it in ${file}, or in what that includes:`, options(tap)),
+    ),
+    ...disabled.flatMap(({ name }) => [
+      '',
+      `WRONG: modules_disabled of ${name} names event_pusher. Take it out there.`,
+    ]),
+    ...(right.length > 0 ? ['', `Configured already: ${right.map(({ name }) => name).join(', ')}`] : []),
+    ...(hosts.length === 0 ? ['', `${file} has no VirtualHost yet: run this again when it has one.`] : []),
+    ...(hosts.length > 0 ? starting(without, had, searched) : []),
+  ];
+  return { lines, ok: wrong.length === 0 && disabled.length === 0 && hosts.length > 0 };
+}
+
+/** For a Prosody that can't be asked. */
+export function forAnyHost(folder: string, tap: Tap): Printed {
+  const host = { name: 'DOMAIN' };
+  const lines = [
+    ...section('Add as the first entry of plugin_paths in prosody.cfg.lua, if it is not there:', [
+      `${luaString(folder)};`,
+    ]),
+    ...section('Add at the end of prosody.cfg.lua, for each domain:', block(host, tap, true)),
+    ...section('where the domain has a modules_enabled of its own, instead of that line as an entry there:', [
+      '"event_pusher";',
+    ]),
+    '',
+    'Then restart Prosody.',
+  ];
+  return { lines, ok: true };
+}
+
+function block({ name }: Pick<VirtualHost, 'name'>, tap: Tap, enable: boolean): string[] {
+  const inside = [...(enable ? ['modules_enabled = { "event_pusher" }'] : []), ...options(tap)];
+  return [`VirtualHost ${luaString(name)} {`, ...inside.map((line) => `  ${line};`), '}'];
+}
+
+const options = ({ url, secret }: Tap) => [
+  `event_pusher_url = ${luaString(url)}`,
+  `event_pusher_secret = ${luaString(secret)}`,
+];
+
+function pluginPath({ file, pluginPaths }: ProsodyConfiguration, folder: string): string[] {
+  if (pluginPaths.length > 0)
+    return section(`Add as the first entry of plugin_paths in ${file}:`, [`${luaString(folder)};`]);
+  return section(`Add above the first VirtualHost of ${file}:`, [`plugin_paths = { ${luaString(folder)} }`]);
+}
+
+function difference({ name, url, secret }: VirtualHost, tap: Tap): string {
+  const wrong = [
+    ...(url === tap.url ? [] : [`event_pusher_url is ${url ?? 'not set'}`]),
+    ...(secret === tap.secret
+      ? []
+      : [`event_pusher_secret is ${secret === undefined ? 'not set' : "not the daemon's"}`]),
+  ];
+  return `for ${name}, ${wrong.join(', and ')}`;
+}
+
+function starting(without: readonly VirtualHost[], had: readonly VirtualHost[], searched: boolean): string[] {
+  if (!searched) return ['', 'Then restart Prosody, which reads plugin_paths when it starts only.'];
+  const commands = [
+    ...without.map(({ name }) => `prosodyctl shell module load event_pusher ${shellWord(name)}`),
+    ...had.map(({ name }) => `prosodyctl shell module reload event_pusher ${shellWord(name)}`),
+  ];
+  return section('Then restart Prosody, or, where mod_admin_shell is enabled, without a restart:', [
+    'prosodyctl shell config reload',
+    ...commands,
+  ]);
+}
+
+const section = (title: string, lines: readonly string[]): string[] =>
+  lines.length === 0 ? [] : ['', title, '', ...lines.map((line) => `  ${line}`)];

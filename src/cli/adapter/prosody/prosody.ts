@@ -1,0 +1,117 @@
+/** The adapter in Prosody: a folder in one of its folders for modules, and a few lines for each virtual host. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { PusherError } from '../../../errors.ts';
+import { ADAPTERS, isPackaged, remove, replaceFolder, versionOf } from '../files.ts';
+import { shellWord } from '../quote.ts';
+import type { AdapterServer, Copy, Found, Printed, Tap, Where } from '../server.ts';
+import { type ProsodyConfiguration, readProsody } from './configuration.ts';
+import { forAnyHost, forHosts } from './printed.ts';
+
+const MODULE = 'mod_event_pusher';
+const PACKAGED = { folder: path.join(ADAPTERS, 'prosody', MODULE), without: [] };
+/** Where administrators put modules of their own, if Prosody's configuration names no such folder. */
+const LOCAL_MODULES = '/usr/local/lib/prosody/modules';
+
+export const prosody: AdapterServer = { name: 'prosody', find, install, uninstall };
+
+function find(where: Where): Found {
+  const { to } = where;
+  const config = read(where);
+  const folders = [...(config ? searched(config) : []), ...(to === undefined ? [] : [path.resolve(to)])];
+  const hosts = config?.hosts ?? [];
+  const file = config?.file ?? '';
+  const settings = hosts
+    .filter(({ enabled }) => enabled)
+    .map(({ name, url, secret }) => ({ domain: name, file, url, secret }));
+  const problems = [
+    ...hosts.filter(({ disabled }) => disabled).map(({ name }) => `modules_disabled of ${name} names event_pusher`),
+    ...(config && settings.length === 0 ? [`no VirtualHost of ${file} has event_pusher in its modules_enabled`] : []),
+  ];
+  const queues = hosts.map(({ queue }) => queue).filter((queue) => existsSync(queue));
+  return { copies: copiesIn([...new Set(folders)]), settings, queues, problems };
+}
+
+function install(tap: Tap, where: Where): Printed {
+  const config = read(where);
+  const folder = where.to === undefined ? chooseFolder(config as ProsodyConfiguration) : path.resolve(where.to);
+  const target = path.join(folder, MODULE);
+  replaceFolder(PACKAGED, target);
+  // Release 0.1.0 was a single file.
+  remove(path.join(folder, `${MODULE}.lua`));
+  const others = copiesIn(config ? searched(config) : []).filter((copy) => copy.path !== target);
+  const twice = others.flatMap(({ path: other }) => ['', `WRONG: ${another(other)}`]);
+  const configuring = config ? forHosts(config, folder, tap) : forAnyHost(folder, tap);
+  return { lines: [`Installed ${target}`, ...twice, ...configuring.lines], ok: others.length === 0 && configuring.ok };
+}
+
+const another = (copy: string) =>
+  `there is another copy of the adapter, and Prosody may load that one. ${
+    isPackaged(copy) ? `Take ${path.dirname(copy)} out of plugin_paths.` : `Remove it: rm -r ${shellWord(copy)}`
+  }`;
+
+function uninstall(where: Where): Printed {
+  const { to } = where;
+  const config = read(where);
+  const folders = to === undefined ? searched(config as ProsodyConfiguration) : [path.resolve(to)];
+  const removed = copiesIn(folders).filter((copy) => remove(copy.path));
+  const hosts = config?.hosts.filter(({ enabled }) => enabled).map(({ name }) => name) ?? [];
+  const lines = removed.length > 0 ? removed.map((copy) => `Removed ${copy.path}`) : ['There was nothing to remove.'];
+  if (config && hosts.length === 0) return { lines, ok: true };
+  const from = `${config?.file ?? 'prosody.cfg.lua'}${hosts.length > 0 ? `, for ${hosts.join(', ')}` : ''}`;
+  lines.push(
+    '',
+    `Delete from ${from}, or Prosody logs an error at its next start:`,
+    '',
+    '  "event_pusher" in modules_enabled, event_pusher_url, event_pusher_secret, and what else begins so',
+    '',
+    'A running Prosody has it in memory until it is restarted, or until:',
+    '',
+    ...unload(hosts),
+  );
+  return { lines, ok: true };
+}
+
+/** The configuration; undefined where the folder was given and there is no Prosody to ask. */
+function read({ to, serverConfig }: Where): ProsodyConfiguration | undefined {
+  try {
+    return readProsody(serverConfig);
+  } catch (error) {
+    if (to === undefined || serverConfig !== undefined || !(error instanceof PusherError)) throw error;
+    return undefined;
+  }
+}
+
+const unload = (hosts: readonly string[]) =>
+  (hosts.length > 0 ? hosts : ['DOMAIN']).map(
+    (host) => `  prosodyctl shell module unload event_pusher ${shellWord(host)}`,
+  );
+
+/** The folders that Prosody looks into, in its order. */
+function searched({ installer, pluginPaths, source }: ProsodyConfiguration): string[] {
+  const folders = [...(installer === undefined ? [] : [installer]), ...pluginPaths, path.join(source, 'modules')];
+  return [...new Set(folders.map((folder) => path.resolve(folder)))];
+}
+
+/**
+ * The folder that has the adapter already, or the first that is for an administrator's modules. Not the installer's,
+ * where Prosody logs an error for whatever LuaRocks did not put there, and not the package's, which the next one replaces.
+ */
+function chooseFolder(config: ProsodyConfiguration): string {
+  const { pluginPaths, installer, source } = config;
+  const own = pluginPaths
+    .map((folder) => path.resolve(folder))
+    .filter((folder) => folder !== installer && !`${folder}/`.startsWith(`${source}/`))
+    .filter((folder) => path.basename(folder) !== 'custom_plugins' && !(existsSync(folder) && isPackaged(folder)));
+  const [had] = copiesIn(own);
+  return had ? path.dirname(had.path) : (own.find((folder) => existsSync(folder)) ?? own[0] ?? LOCAL_MODULES);
+}
+
+/** The copies of the adapter in folders for modules: as a folder, or the single file that it once was. */
+function copiesIn(folders: readonly string[]): Copy[] {
+  return folders.flatMap((folder) =>
+    [path.join(folder, MODULE), path.join(folder, `${MODULE}.lua`)]
+      .filter((entry) => existsSync(entry))
+      .map((entry) => ({ path: entry, version: entry.endsWith('.lua') ? '0.1.0' : versionOf(entry, PACKAGED) })),
+  );
+}

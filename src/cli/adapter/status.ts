@@ -1,0 +1,121 @@
+/** `adapter status`: what is there of an adapter, what it is told, what waits in it, and whether the daemon hears it. */
+import { z } from 'zod';
+import { loadConfig } from '../../config/load.ts';
+import { messageOf } from '../../errors.ts';
+import { connectToDaemon, type DaemonClient } from '../daemon.ts';
+import { adapterCheck } from './check.ts';
+import { queueStatus } from './queue.ts';
+import type { AdapterServer, Found, Settings, Where } from './server.ts';
+import type { KnownTap } from './tap.ts';
+
+export interface Line {
+  readonly level: 'ok' | 'warn' | 'fail';
+  readonly text: string;
+}
+
+export interface StatusOptions {
+  readonly where: Where;
+  /** Undefined where this machine has no configuration: then the tap itself says whether it knows the secret. */
+  readonly tap: KnownTap | undefined;
+  readonly ca?: string;
+}
+
+export async function* adapterStatus(server: AdapterServer, { where, tap, ca }: StatusOptions): AsyncGenerator<Line> {
+  const found = server.find(where);
+  yield* copies(found);
+  for (const text of found.problems) yield { level: 'fail', text };
+  for (const each of found.settings) yield settings(each, tap);
+  yield* queues(found);
+  for (const one of distinct(found.settings)) {
+    const { ok, text } = await adapterCheck({ tap: one, ca, right: tap?.url });
+    yield { level: ok ? 'ok' : 'fail', text };
+  }
+  if (tap?.section) yield* await heard(server.name, tap.from);
+}
+
+function* copies({ copies }: Found): Generator<Line> {
+  const [first, ...others] = copies;
+  if (!first) yield { level: 'fail', text: 'not installed where the server looks for modules' };
+  else yield { level: 'ok', text: `version ${first.version} in ${first.path}` };
+  for (const { path, version } of others)
+    yield {
+      level: 'fail',
+      text: `installed twice: there is version ${version} in ${path} as well; remove one of them`,
+    };
+}
+
+function settings({ domain, file, url, secret }: Settings, tap: KnownTap | undefined): Line {
+  const who = domain ?? 'all domains';
+  if (url === undefined) return { level: 'fail', text: `${who}: no url is set in ${file}` };
+  if (tap === undefined) return { level: 'ok', text: `${who}: posts to ${url}, set in ${file}` };
+  const wrong = [
+    ...(url === tap.url ? [] : [`posts to ${url}, but the daemon's tap is ${tap.url} by ${tap.from}`]),
+    ...(tap.secret === undefined || secret === tap.secret
+      ? []
+      : [`${secret === undefined ? 'has no secret' : 'has another secret'} than the daemon by ${tap.from}`]),
+  ];
+  if (wrong.length === 0)
+    return { level: 'ok', text: `${who}: posts to ${url} with the daemon's secret, set in ${file}` };
+  // By another name the same tap may be reached; a wrong secret is refused whatever its name.
+  const level = url === tap.url || wrong.length > 1 ? 'fail' : 'warn';
+  return { level, text: `${who}: ${wrong.join(', and ')}; set in ${file}` };
+}
+
+function* queues({ queues }: Found): Generator<Line> {
+  for (const folder of queues) {
+    const status = queueStatus(folder);
+    if (!status) {
+      yield { level: 'warn', text: `${folder}: how much waits there is not known; the adapter did not run yet` };
+      continue;
+    }
+    const { waiting, contact, problem } = status;
+    const when = contact === undefined ? 'the daemon took none yet' : `the daemon last took some ${time(contact)}`;
+    const why = problem === undefined ? '' : `; the last attempt failed: ${problem}`;
+    yield { level: problem === undefined ? 'ok' : 'warn', text: `${folder}: ${waiting} events wait; ${when}${why}` };
+  }
+}
+
+/** Each pair of url and secret once: a dozen domains mostly have the same. */
+function distinct(settings: readonly Settings[]): { url: string; secret: string | undefined }[] {
+  const pairs = new Map<string, { url: string; secret: string | undefined }>();
+  for (const { url, secret } of settings)
+    if (url !== undefined) pairs.set(JSON.stringify([url, secret]), { url, secret });
+  return [...pairs.values()];
+}
+
+const greeting = z.object({
+  state: z.object({ sources: z.array(z.object({ source: z.string(), heardAt: z.number(), missing: z.number() })) }),
+});
+
+/** What the running daemon has heard of a server's adapters. */
+async function heard(server: string, config: string): Promise<Line[]> {
+  let daemon: DaemonClient | undefined;
+  try {
+    daemon = await connectToDaemon(loadConfig(config));
+    const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
+    const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
+    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard of any ${server} yet` }];
+    return sources.map(({ source, heardAt, missing }) => ({
+      level: missing === 0 ? 'ok' : 'warn',
+      text: `the daemon last heard of ${source} ${time(heardAt)}${missing === 0 ? '' : `; ${missing} events are missing in its numbers`}`,
+    }));
+  } catch (error) {
+    return [{ level: 'warn', text: `what the daemon has heard is not known: ${messageOf(error)}` }];
+  } finally {
+    await daemon?.close();
+  }
+}
+
+/** The data of the first event of a live feed. */
+async function firstEvent(feed: AsyncIterable<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const chunk of feed) {
+    text += decoder.decode(chunk, { stream: true });
+    const end = text.indexOf('\n\n');
+    if (end >= 0) return text.slice(text.indexOf('data: ') + 'data: '.length, end);
+  }
+  throw new Error('its feed ended');
+}
+
+const time = (at: number): string => `at ${new Date(at).toISOString()}`;

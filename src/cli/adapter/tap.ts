@@ -1,0 +1,115 @@
+/** Which tap an adapter is to post to: that of a configuration on this machine, or one elsewhere. */
+import { randomBytes, X509Certificate } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import path from 'node:path';
+import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
+import type { HttpTapOptions } from '../../config/options.ts';
+import { messageOf, PusherError } from '../../errors.ts';
+import { shellWord, tomlString } from './quote.ts';
+import type { Tap } from './server.ts';
+
+export interface TapOptions {
+  readonly config: string;
+  readonly url?: string;
+  readonly secret?: string;
+}
+
+/** A tap, as far as it is known. */
+export interface KnownTap {
+  readonly url: string;
+  /** Undefined where the daemon has none. */
+  readonly secret: string | undefined;
+  /** Where both are from, for messages. */
+  readonly from: string;
+  /** The section `tap.http`, where the configuration is on this machine. */
+  readonly section: HttpTapSection | undefined;
+}
+
+/**
+ * The tap that the options name: `--url` and `--secret` for a daemon elsewhere, else what the configuration says. It
+ * guesses nothing, for an adapter with a secret that the daemon does not have would wait for ever.
+ * @throws PusherError ADAPTER_INSTALL when something is missing, CONFIG_UNREADABLE or CONFIG_INVALID
+ */
+export function knownTap({ config, url, secret }: TapOptions): KnownTap {
+  if (url !== undefined && !/^https?:\/\/[^/]/.test(url))
+    throw fault(`${url} is no URL of a tap, which looks like http://127.0.0.1:5290/v1/events`);
+  if (url !== undefined && secret !== undefined) return { url, secret, from: '--url and --secret', section: undefined };
+  if (url !== undefined)
+    throw fault('--url names a daemon elsewhere: give its tap.http.secret too, by --secret or by EVENT_PUSHER_SECRET');
+  if (!existsSync(config))
+    throw fault(
+      `there is no ${config} here: give the daemon's configuration with --config, or, for a daemon on another machine, its tap with --url and --secret`,
+    );
+  const section = sectionOf(config);
+  if (secret !== undefined && section.options.secret !== undefined && secret !== section.options.secret)
+    throw fault(
+      `--secret (or EVENT_PUSHER_SECRET) is not the tap.http.secret of ${config}: leave it out, or give --url too`,
+    );
+  return {
+    url: tapUrl(section.options, path.dirname(config)),
+    secret: secret ?? section.options.secret,
+    from: config,
+    section,
+  };
+}
+
+function sectionOf(config: string): HttpTapSection {
+  try {
+    return loadHttpTap(config);
+  } catch (error) {
+    const name = /\$\{(\w+)\}, which is not set/.exec(messageOf(error))?.[1];
+    if (name === undefined) throw error;
+    throw fault(
+      [
+        messageOf(error),
+        'Set it as it is set for the daemon, and run this again, such as:',
+        '',
+        `  read -rs ${name} && export ${name}`,
+        '',
+        'or, where the daemon is the systemd service:',
+        '',
+        '  set -a; . /etc/xmpp-event-pusher/environment; set +a',
+      ].join('\n'),
+      error,
+    );
+  }
+}
+
+/** A secret for a daemon that has none. */
+export const newSecret = (): string => randomBytes(24).toString('base64url');
+
+/** What to write into a configuration, so that its daemon has a secret. */
+export function secretForDaemon({ secret }: Tap, config: string, section: HttpTapSection | undefined): string[] {
+  const line = `secret = ${tomlString(secret)}`;
+  const [title, ...lines] = section?.written
+    ? [`Add directly below the line [tap.http] of ${config}, so that the daemon knows the secret:`, `  ${line}`]
+    : [`Add at the end of ${config}, so that the daemon knows the secret:`, '  [tap.http]', `    ${line}`];
+  return ['', title, '', ...lines, '', 'and restart the daemon.'];
+}
+
+/** A command of ours about the same tap, as a whole line. The secret goes by the environment, which `ps` does not show. */
+export function commandFor(command: string, { config, url, secret }: TapOptions): string {
+  const line = `xmpp-event-pusher adapter ${command}`;
+  if (url === undefined) return `${line} --config ${shellWord(config)}`;
+  return `${secret === undefined ? '' : `EVENT_PUSHER_SECRET=${shellWord(secret)} `}${line} --url ${shellWord(url)}`;
+}
+
+/** Where an adapter on this machine reaches the tap. */
+function tapUrl(tap: HttpTapOptions, folder: string): string {
+  const { host, port } = tap.listen;
+  const anywhere = host === '0.0.0.0' || host === '::';
+  const address = anywhere ? '127.0.0.1' : host;
+  const name = tap.tls_cert === undefined ? address : certifiedName(path.resolve(folder, tap.tls_cert), address);
+  return `${tap.tls_cert === undefined ? 'http' : 'https'}://${name.includes(':') ? `[${name}]` : name}:${port}/v1/events`;
+}
+
+/** The name by which adapters, which check it, may call what is at an address: the certificate's, unless it has the address. */
+function certifiedName(file: string, address: string): string {
+  if (!existsSync(file)) return address;
+  const certificate = new X509Certificate(readFileSync(file));
+  if (isIP(address) ? certificate.checkIP(address) : certificate.checkHost(address)) return address;
+  return /DNS:([^*,\s"]+)/.exec(certificate.subjectAltName ?? '')?.[1] ?? address;
+}
+
+const fault = (message: string, cause?: unknown) => new PusherError('ADAPTER_INSTALL', message, cause);

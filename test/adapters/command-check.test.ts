@@ -1,0 +1,161 @@
+/** `adapter check`, as an operator runs it, against daemons and against what is none. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { adapterCheck, type CheckResult } from '../../src/cli/adapter/check.ts';
+import { makeCertificate } from '../support/certificate.ts';
+import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { freePorts } from '../support/process.ts';
+import { startSns } from '../support/sns.ts';
+
+const stack = new AsyncDisposableStack();
+let folder: string;
+/** One that speaks http, and one that speaks https with a certificate of an authority that nobody knows. */
+let plain: Daemon;
+let secure: Daemon;
+let ca: string;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'check-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  await makeCertificate(folder, 'DNS:localhost');
+  ca = path.join(folder, 'cert.pem');
+  const sns = stack.use(await startSns(Object.values(TOPICS)));
+  plain = stack.use(await createDaemon(sns, { rest: 'token = "admin-token-of-the-test"' }));
+  secure = stack.use(await createDaemon(sns, { tap: `tls_cert = "${ca}"\ntls_key = "${folder}/key.pem"` }));
+  await Promise.all([plain.start(), secure.start()]);
+});
+after(() => stack.disposeAsync());
+
+const secureUrl = () => secure.tapUrl.replace('http:', 'https:').replace('127.0.0.1', 'localhost');
+
+describe('adapter check', () => {
+  it("posts through the configuration's address and secret, and leaves no trace", async () => {
+    const { code, output } = await plain.command('adapter', 'check');
+    assert.equal(code, 0, output);
+    assert.match(output, /^ok .*takes events with this secret\n$/);
+    assert.doesNotMatch(await (await fetch(`${plain.adminUrl}/metrics`)).text(), /adapter check/);
+  });
+
+  it("calls an https tap by its certificate's name, and trusts the authority of --ca", async () => {
+    const untrusted = await secure.command('adapter', 'check');
+    assert.equal(untrusted.code, 1);
+    assert.match(
+      untrusted.output,
+      /^FAIL {2}https:\/\/localhost:\d+\/v1\/events: .*authority .* does not trust .*--ca/,
+    );
+    const { code, output } = await secure.command('adapter', 'check', '--ca', ca);
+    assert.equal(code, 0, output);
+    const missing = await secure.command('adapter', 'check', '--ca', 'nowhere.pem');
+    assert.equal(missing.code, 1);
+    assert.match(missing.output, /--ca: can't read nowhere\.pem/);
+  });
+
+  it("trusts the system's authorities by default, and none that only Node.js knows", () => {
+    const script = `
+      import { adapterCheck } from './src/cli/adapter/check.ts';
+      console.log((await adapterCheck({ tap: { url: '${secureUrl()}', secret: '${SECRET}' } })).text);`;
+    const run = (env: NodeJS.ProcessEnv) =>
+      execFileSync(process.execPath, ['--input-type=module-typescript', '-e', script], {
+        encoding: 'utf8',
+        env: { ...process.env, ...env },
+        cwd: path.join(import.meta.dirname, '../..'),
+      });
+    assert.match(run({ SSL_CERT_FILE: ca }), /takes events/);
+    assert.match(run({ NODE_EXTRA_CA_CERTS: ca }), /does not trust/);
+  });
+
+  const check = (url: string, options: { secret?: string; ca?: string } = {}): Promise<CheckResult> =>
+    adapterCheck({
+      tap: { url, secret: options.secret ?? SECRET },
+      ...(options.ca !== undefined && { ca: options.ca }),
+    });
+
+  const cases: [name: string, asked: () => Promise<CheckResult>, expected: RegExp][] = [
+    ['a wrong secret', () => check(plain.tapUrl, { secret: 'wrong' }), /refuses the secret/],
+    ['a wrong path', () => check(plain.tapUrl.replace('v1', 'v2')), /the tap is at \/v1\/events/],
+    ['the admin address', () => check(`${plain.adminUrl}/v1/events`), /is the daemon's admin address, not its tap/],
+    [
+      'the admin address of a daemon without a token',
+      () => check(`${secure.adminUrl}/v1/events`),
+      /is the daemon's admin address/,
+    ],
+    [
+      'https where http is spoken',
+      () => check(plain.tapUrl.replace('http:', 'https:')),
+      /no https is spoken there .* http:\/\//,
+    ],
+    [
+      'http where https is spoken',
+      () => check(secure.tapUrl),
+      /https is spoken there, so the URL has to begin with https:\/\//,
+    ],
+    [
+      'a certificate for another name',
+      () => check(secureUrl().replace('localhost', '127.0.0.1'), { ca }),
+      /its certificate is for another name than 127\.0\.0\.1/,
+    ],
+    [
+      'nothing that listens',
+      async () => check(`http://127.0.0.1:${(await freePorts(1))[0]}/v1/events`),
+      /nothing listens there/,
+    ],
+    ['a host that is not there', () => check('http://no-such-host.invalid/v1/events'), /no such host/],
+    ['no URL', () => check('localhost'), /is no URL/],
+  ];
+  for (const [name, asked, expected] of cases)
+    it(`diagnoses ${name}`, async () => {
+      const { ok, text } = await asked();
+      assert.equal(ok, false, text);
+      assert.match(text, expected);
+    });
+
+  const answers: [name: string, answer: http.RequestListener, expected: RegExp][] = [
+    ['a web page', (_, response) => response.end('<html>It works!</html>'), /is not the tap of xmpp-event-pusher/],
+    ['JSON of another kind', (_, response) => response.end('[null]'), /is not the tap of xmpp-event-pusher/],
+    ['null', (_, response) => response.end('null'), /is not the tap of xmpp-event-pusher/],
+    [
+      'a redirect',
+      (_, response) => response.writeHead(301, { location: 'https://tap.example/v1/events' }).end(),
+      /answered 301 and sends on to https:\/\/tap\.example\/v1\/events/,
+    ],
+    [
+      "a proxy's 502",
+      (_, response) => response.writeHead(502).end('Bad Gateway'),
+      /answered 502, but it is not the tap/,
+    ],
+    [
+      'an answer without end',
+      (_, response) => {
+        const more = () =>
+          void (response.write('x'.repeat(64 * 1024)) ? setImmediate(more) : response.once('drain', more));
+        more();
+      },
+      /is not the tap of xmpp-event-pusher/,
+    ],
+  ];
+  for (const [name, answer, expected] of answers)
+    it(`diagnoses something else that answers: ${name}`, async () => {
+      const server = http.createServer(answer).listen(0, '127.0.0.1');
+      await new Promise((resolve) => server.once('listening', resolve));
+      const { ok, text } = await check(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events`);
+      server.closeAllConnections();
+      server.close();
+      assert.equal(ok, false);
+      assert.match(text, expected);
+    });
+
+  it('diagnoses something that speaks no HTTP', async () => {
+    const server = net.createServer((socket) => socket.on('error', () => undefined).end('220 mail.example ESMTP\r\n'));
+    server.listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { ok, text } = await check(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events`);
+    server.close();
+    assert.equal(ok, false);
+    assert.match(text, /something else than a tap listens there/);
+  });
+});
