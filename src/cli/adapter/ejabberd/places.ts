@@ -55,7 +55,7 @@ export function placesOf({ to, serverConfig }: Where): Places {
     options: (own ? set?.CONTRIB_MODULES_CONF_DIR : undefined) ?? path.join(modules, 'conf'),
     config: config !== undefined && existsSync(config) ? config : undefined,
     beams: [...pathsIn(set?.ERL_OPTIONS ?? ''), ...globSync('/usr/lib/{*/,}ejabberd*/ebin')],
-    queues: spools.flatMap((spool) => globSync(`${spool}/{,*/}event_pusher/*/`)),
+    queues: spools.flatMap((spool) => globSync(`${spool}/{,*/}event_pusher/*/`)).toSorted(),
     gid: user?.gid ?? (config !== undefined && existsSync(config) ? statSync(config).gid : undefined),
     unknown: !own,
   };

@@ -1,0 +1,208 @@
+/** `adapter status`, with a daemon that runs and servers that are files. Needs Prosody, which reads its own configuration. */
+import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { ejabberd } from '../../src/cli/adapter/ejabberd/ejabberd.ts';
+import { prosody } from '../../src/cli/adapter/prosody/prosody.ts';
+import type { AdapterServer } from '../../src/cli/adapter/server.ts';
+import { adapterStatus, type Line } from '../../src/cli/adapter/status.ts';
+import { knownTap } from '../../src/cli/adapter/tap.ts';
+import { version } from '../../src/version.ts';
+import { type Bench, createBench } from '../support/adapter-command.ts';
+import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { startSns } from '../support/sns.ts';
+
+let daemon: Daemon;
+const stack = new AsyncDisposableStack();
+before(async () => {
+  const sns = stack.use(await startSns(Object.values(TOPICS)));
+  daemon = stack.use(await createDaemon(sns));
+  await daemon.start();
+});
+after(() => stack.disposeAsync());
+
+let bench: Bench;
+beforeEach(async () => {
+  bench = await createBench();
+});
+afterEach(() => bench[Symbol.asyncDispose]());
+
+const inFolder = (...names: string[]) => path.join(bench.folder, ...names);
+const configOf = (server: AdapterServer) => inFolder(server === prosody ? 'prosody.cfg.lua' : 'ejabberdctl.cfg');
+
+async function status(server: AdapterServer, { known = true } = {}): Promise<string[]> {
+  const lines: Line[] = [];
+  const tap = known ? knownTap({ config: daemon.configFile }) : undefined;
+  for await (const line of adapterStatus(server, { where: { serverConfig: configOf(server) }, tap })) lines.push(line);
+  return lines.map(({ level, text }) => `${level} ${text}`);
+}
+
+const install = (server: AdapterServer) =>
+  bench.install(server, { serverConfig: configOf(server), config: daemon.configFile });
+
+/** Prosody's configuration with what `install` would print, for this url and secret. */
+const prosodyWith = (url: string, secret: string, more = '') =>
+  bench.prosodyConfig(
+    `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "event_pusher" }\n${more}`,
+    `VirtualHost "localhost"\nevent_pusher_url = "${url}"\nevent_pusher_secret = "${secret}"`,
+  );
+
+describe('adapter status prosody', () => {
+  it('says that all is right, and what waits', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    install(prosody);
+    const at = Date.UTC(2026, 10, 29, 12);
+    await bench.write('data/localhost/event_pusher/status', JSON.stringify({ waiting: 12, contact: at }));
+    assert.deepEqual(await status(prosody), [
+      `ok version ${version} in ${inFolder('modules/mod_event_pusher')}`,
+      `ok localhost: posts to ${daemon.tapUrl} with the daemon's secret, set in ${inFolder('prosody.cfg.lua')}`,
+      `ok ${inFolder('data/localhost/event_pusher')}: 12 events wait; the daemon last took some at 2026-11-29T12:00:00.000Z`,
+      `ok ${daemon.tapUrl} takes events with this secret`,
+      'warn the daemon has not heard of any prosody yet',
+    ]);
+  });
+
+  it('says when the daemon last heard of it, and what it misses', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    const event = { kind: 'presence', at: 1, host: 'localhost', jid: 'a@localhost/x', present: true };
+    const batch = { source: 'prosody/localhost@here', epoch: 'e', events: [event] };
+    await daemon.post({ ...batch, first_seq: 1 });
+    assert.match(
+      (await status(prosody)).at(-1) ?? '',
+      /^ok the daemon last heard of prosody\/localhost@here at 20\S+Z$/,
+    );
+    await daemon.post({ ...batch, first_seq: 5 });
+    assert.match((await status(prosody)).at(-1) ?? '', /^warn .*; 3 events are missing in its numbers$/);
+  });
+
+  it('says what is wrong: not installed, another secret, another url, nothing enabled', async () => {
+    await prosodyWith(daemon.tapUrl, 'other');
+    const other = await status(prosody);
+    assert.equal(other[0], 'fail not installed where the server looks for modules');
+    assert.ok(
+      other.some((line) => /^fail localhost: has another secret than the daemon by .*pusher\.toml/.test(line)),
+      other.join('\n'),
+    );
+    assert.ok(
+      other.some((line) => /^fail .* refuses the secret/.test(line)),
+      other.join('\n'),
+    );
+    assert.doesNotMatch(other.join('\n'), /\bother\b(?! secret)/, 'the secret is not shown');
+    await prosodyWith(`${daemon.adminUrl}/v1/events`, SECRET);
+    const admin = await status(prosody);
+    assert.ok(
+      admin.some((line) =>
+        line.startsWith(
+          `warn localhost: posts to ${daemon.adminUrl}/v1/events, but the daemon's tap is ${daemon.tapUrl}`,
+        ),
+      ),
+    );
+    assert.ok(
+      admin.some((line) => line.endsWith(`is the daemon's admin address, not its tap: it is ${daemon.tapUrl}`)),
+      admin.join('\n'),
+    );
+    await bench.prosodyConfig('');
+    assert.ok((await status(prosody)).some((line) => /^fail no VirtualHost of .* has event_pusher/.test(line)));
+  });
+
+  it('says which copy is loaded where there are two, and of which release each is', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET, `installer_plugin_path = "${inFolder('data/custom_plugins')}"`);
+    install(prosody);
+    await bench.write('data/custom_plugins/mod_event_pusher.lua', '-- 0.1.0');
+    await bench.write('modules/mod_event_pusher/mod_event_pusher.lua', '-- changed by hand');
+    const [first, second] = await status(prosody);
+    assert.equal(first, `ok version 0.1.0 in ${inFolder('data/custom_plugins/mod_event_pusher.lua')}`);
+    assert.equal(
+      second,
+      `fail installed twice: there is version ${version}, changed since in ${inFolder('modules/mod_event_pusher')} as well; remove one of them`,
+    );
+  });
+
+  it("needs no configuration of the daemon's: the tap itself knows the secret", async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    install(prosody);
+    assert.deepEqual((await status(prosody, { known: false })).slice(-1), [
+      `ok ${daemon.tapUrl} takes events with this secret`,
+    ]);
+    await prosodyWith(daemon.tapUrl, 'other');
+    assert.match((await status(prosody, { known: false })).at(-1) ?? '', /^fail .* refuses the secret/);
+  });
+
+  it('says what an adapter met, and that nothing is known of one that did not run', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    const queue = 'data/localhost/event_pusher';
+    await bench.write(`${queue}/status`, JSON.stringify({ waiting: 3, problem: 'status 401' }));
+    const line = async () => (await status(prosody)).find((each) => each.includes(queue));
+    assert.equal(
+      await line(),
+      `warn ${inFolder(queue)}: 3 events wait; the daemon took none yet; the last attempt failed: status 401`,
+    );
+    for (const damaged of ['', '{"waiting":-1}', 'null', '{"wai']) {
+      await bench.write(`${queue}/status`, damaged);
+      assert.match((await line()) ?? '', /^warn .* how much waits there is not known/);
+    }
+  });
+});
+
+describe('adapter status ejabberd', () => {
+  it('says that all is right, for each queue', async () => {
+    await bench.ejabberdConfig();
+    install(ejabberd);
+    await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
+    for (const host of ['a.example', 'b.example'])
+      await bench.write(`spool/event_pusher/${host}/status`, JSON.stringify({ waiting: 0 }));
+    const options = inFolder('modules.d/mod_event_pusher.yml');
+    assert.deepEqual((await status(ejabberd)).slice(0, 5), [
+      `ok version ${version} in ${inFolder('ejabberd-modules/mod_event_pusher')}`,
+      `ok all domains: posts to ${daemon.tapUrl} with the daemon's secret, set in ${options}`,
+      `ok ${inFolder('spool/event_pusher/a.example')}: 0 events wait; the daemon took none yet`,
+      `ok ${inFolder('spool/event_pusher/b.example')}: 0 events wait; the daemon took none yet`,
+      `ok ${daemon.tapUrl} takes events with this secret`,
+    ]);
+  });
+
+  it('says what is wrong: not compiled, an older one loaded, options twice, a beam elsewhere', async () => {
+    await bench.ejabberdConfig();
+    install(ejabberd);
+    assert.ok(
+      (await status(ejabberd)).includes('fail it is not loaded yet: ejabberdctl module_install mod_event_pusher'),
+    );
+    await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
+    install(ejabberd);
+    assert.ok(
+      (await status(ejabberd)).some((line) => line.startsWith('fail the source is newer than what ejabberd has of it')),
+    );
+    await mkdir(inFolder('own'));
+    await bench.write('own/mod_event_pusher.beam', '');
+    const config = await bench.ejabberdConfig(
+      '  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: x}',
+    );
+    await bench.write('ejabberdctl.cfg', `. ${config}.debian\nERL_OPTIONS="-pa ${inFolder('own')}"\n`);
+    await bench.write(
+      'ejabberdctl.cfg.debian',
+      `CONTRIB_MODULES_PATH=${inFolder('ejabberd-modules')}\nCONTRIB_MODULES_CONF_DIR=${inFolder('modules.d')}\nEJABBERD_CONFIG_PATH=${inFolder('ejabberd.yml')}\nSPOOL_DIR=${inFolder('spool')}\n`,
+    );
+    const lines = await status(ejabberd);
+    assert.equal(lines[0], `ok version unknown in ${inFolder('own/mod_event_pusher.beam')}`);
+    assert.match(lines[1] ?? '', /^fail installed twice: .*ejabberd-modules\/mod_event_pusher as well/);
+    assert.ok(
+      lines.some((line) => /^fail there are options in \S+ejabberd\.yml and in \S+modules\.d/.test(line)),
+      lines.join('\n'),
+    );
+  });
+});
+
+describe('the command adapter status', () => {
+  it('exits with 1 when something is wrong, and works without a configuration', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    const run = () => bench.adapter(['status', 'prosody', '--server-config', inFolder('prosody.cfg.lua')]);
+    const before = await run();
+    assert.equal(before.code, 1);
+    assert.match(before.output, /^FAIL {2}not installed/m);
+    install(prosody);
+    const { code, output } = await run();
+    assert.equal(code, 0, output);
+    assert.match(output, /^ok {4}http:\S+ takes events with this secret$/m);
+  });
+});
