@@ -529,7 +529,6 @@ export function adapterContract(name: string, startServer: StartServer): void {
     });
 
     test('tap away, server stopped and started, killed and started: everything comes, in order', async () => {
-      const epochs = new Set(tap.events.map((event) => event.epoch));
       await tap.refuse();
       const text = 'before the stop: "\\ \n \u007f \u2028 😀';
       const alice = await connect(server, someone('alice'), 'phone');
@@ -556,7 +555,8 @@ export function adapterContract(name: string, startServer: StartServer): void {
           `-${carol.jid} 0`,
         ],
       );
-      assert.deepEqual(new Set(tap.events.map((event) => event.epoch)), epochs, 'numbers go on in the same epoch');
+      const epochs = eventsOf(tap, alice.bare, carol.bare).map(({ epoch }) => epoch);
+      assert.equal(new Set(epochs).size, 2, 'each run has numbers of its own, and what it left keeps them');
       expectSound(tap);
     });
   });

@@ -46,7 +46,9 @@ export function compileAdapter(): Promise<string> {
   beam ??= (async () => {
     const dir = await mkdtemp(join(tmpdir(), 'adapter-beam-'));
     process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-o', dir, join(adapterDir, 'src/mod_event_pusher.erl')]);
+    // Sorted: the behaviour comes before the module that implements it.
+    const sources = globSync(join(adapterDir, 'src/*.erl')).toSorted();
+    await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-pa', dir, '-o', dir, ...sources]);
     return dir;
   })();
   return beam;

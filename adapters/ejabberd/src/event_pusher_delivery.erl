@@ -1,0 +1,256 @@
+%%% Hands batches to the daemon by the tap protocol (docs/tap-protocol.md), one at a time.
+%%%
+%%% Invariants:
+%%%  - One batch is under way at most. What became of it is decided by one pure function, `verdict`.
+%%%  - Only the daemon's own answer says what it has, and only its own `too_large` says anything about an event. Whatever
+%%%    else answers, nothing is given up.
+%%%  - Each trouble is logged once when it begins and once when it is over.
+%%%
+%%% States: idle (`may_send` says from when on), sending, paused after a failure. The process that owns it passes every
+%%% message that it does not know to `handle`.
+-module(event_pusher_delivery).
+
+-export([new/2, configure/2, may_send/2, is_sending/1, in_trouble/1, post/2, handle/2, resume/1, pause/2, stop/1]).
+-export([verdict/2]).
+-export_type([delivery/0, options/0, outcome/0]).
+
+-type options() :: #{url := binary(), secret := binary(), timeout := pos_integer(), slow_retry := pos_integer(),
+                     _ => _}.
+-type outcome() :: taken                             % the daemon has the batch
+                 | {duplicates, pos_integer()}       % it has, but knew the first ones although they were never sent
+                 | again                             % send a smaller one at once
+                 | {lost, Reason :: io_lib:chars()}  % its only event can't be taken
+                 | failed                            % a pause began
+                 | ready.                            % a pause is over
+-type verdict() :: {accepted, Duplicates :: non_neg_integer()} | too_large | smaller | slow
+                 | {later, non_neg_integer()} | backoff.
+
+-record(delivery, {label :: unicode:chardata(),
+                   tls :: fun(() -> [ssl:tls_client_option()]),
+                   url = none :: event_pusher_http:url() | none,
+                   shown = <<>> :: binary(),
+                   headers = [] :: iodata(),
+                   timeout = 15000 :: pos_integer(),
+                   slow_retry = 30000 :: pos_integer(),
+                   client = none :: pid() | none,
+                   sending = none :: none | {reference(), event_pusher_queue:batch(), reference()},
+                   paused = none :: none | reference(),
+                   not_before :: integer(),
+                   limit :: pos_integer(),
+                   backoff :: pos_integer(),
+                   trouble = none :: term()}).
+
+-opaque delivery() :: #delivery{}.
+
+%% As many events as the protocol allows, for the price is by the batch.
+-define(BATCH_EVENTS, 1000).
+%% The more events a batch had, the longer the next one gathers: so many milliseconds for each, and no more than that. A
+%% single event makes nothing wait.
+-define(PACE_MS, 2).
+-define(MAX_PACE_MS, 100).
+-define(BACKOFF_MIN_MS, 250).
+-define(BACKOFF_MAX_MS, 5000).
+%% Beyond the client's own time limits.
+-define(GRACE_MS, 10000).
+
+%% `Label` begins its log lines; `Tls` answers whom to trust.
+-spec new(unicode:chardata(), fun(() -> [ssl:tls_client_option()])) -> delivery().
+new(Label, Tls) ->
+    #delivery{label = Label, tls = Tls, not_before = now_ms(), limit = ?BATCH_EVENTS, backoff = ?BACKOFF_MIN_MS}.
+
+%% New options, from the next batch on.
+-spec configure(options(), delivery()) -> delivery().
+configure(#{url := Url, secret := Secret, timeout := Timeout, slow_retry := Slow}, D) ->
+    Parsed = case event_pusher_http:parse_url(Url) of
+                 error -> none;
+                 Good -> Good
+             end,
+    D#delivery{url = Parsed, shown = Url, timeout = Timeout, slow_retry = Slow,
+               headers = [[<<"Authorization: Bearer ">>, Secret, <<"\r\n">>] || Secret =/= <<>>]}.
+
+%% Whether a batch may be sent, when so many events wait: now, at a time (of erlang:monotonic_time), or not before
+%% something happens. Otherwise with the most events that it may have.
+-spec may_send(non_neg_integer(), delivery()) -> {now, pos_integer()} | {at, integer()} | no.
+may_send(Waiting, #delivery{sending = none, paused = none, limit = Limit, not_before = NotBefore, url = Url})
+  when Url =/= none ->
+    case Waiting >= Limit orelse now_ms() >= NotBefore of
+        true -> {now, Limit};
+        false -> {at, NotBefore}
+    end;
+may_send(_, _) ->
+    no.
+
+-spec is_sending(delivery()) -> boolean().
+is_sending(#delivery{sending = Sending}) -> Sending =/= none.
+
+-spec in_trouble(delivery()) -> boolean().
+in_trouble(#delivery{trouble = Trouble}) -> Trouble =/= none.
+
+-spec post(event_pusher_queue:batch(), delivery()) -> delivery().
+post(#{source := Source, epoch := Epoch, first_seq := First, pieces := Pieces, count := Count} = Batch, D) ->
+    #delivery{url = Url, headers = Headers, timeout = Timeout, tls = Tls} = D,
+    Body = [<<"{\"source\":">>, event_pusher_json:text(Source), <<",\"epoch\":">>, event_pusher_json:text(Epoch),
+            <<",\"first_seq\":">>, integer_to_binary(First), <<",\"events\":[">>,
+            lists:join($,, [Json || {_, _, Json} <- Pieces]), <<"]}">>],
+    Client = case D#delivery.client of
+                 none -> event_pusher_http:start_link();
+                 Pid -> Pid
+             end,
+    Ref = make_ref(),
+    event_pusher_http:post(Client, Ref, #{url => Url, headers => Headers, body => Body, timeout => Timeout, tls => Tls}),
+    %% A timer of our own as well: a batch that nobody answers for would stop the delivery for ever.
+    Timer = erlang:send_after(Timeout + ?GRACE_MS, self(), {no_answer, Ref}),
+    D#delivery{client = Client, sending = {Ref, Batch, Timer},
+               not_before = now_ms() + min(?MAX_PACE_MS, ?PACE_MS * Count)}.
+
+%% What a message means for the batch under way; `ignored` where it means nothing.
+-spec handle(term(), delivery()) -> {outcome(), event_pusher_queue:batch() | none, delivery()} | ignored.
+handle({http_answer, Ref, Result}, #delivery{sending = {Ref, Batch, Timer}} = D) ->
+    _ = erlang:cancel_timer(Timer),
+    answered(Result, Batch, D#delivery{sending = none});
+handle({no_answer, Ref}, #delivery{sending = {Ref, Batch, _}} = D) ->
+    answered({error, timeout}, Batch, end_client(D#delivery{sending = none}));
+handle({'EXIT', Client, Reason}, #delivery{client = Client, sending = Sending} = D) ->
+    D1 = D#delivery{client = none, sending = none},
+    case Sending of
+        none -> {ready, none, D1};
+        {_, Batch, Timer} ->
+            _ = erlang:cancel_timer(Timer),
+            answered({error, {crashed, Reason}}, Batch, D1)
+    end;
+handle({resume, Pause}, #delivery{paused = Pause} = D) ->
+    {ready, none, D#delivery{paused = none}};
+handle(_, _) ->
+    ignored.
+
+end_client(#delivery{client = none} = D) ->
+    D;
+end_client(#delivery{client = Client} = D) ->
+    unlink(Client),
+    exit(Client, kill),
+    D#delivery{client = none}.
+
+answered(Result, #{count := Count, known := Known} = Batch, #delivery{limit = Limit} = D) ->
+    case verdict(Result, Count) of
+        {accepted, Duplicates} ->
+            log_rejected(Result, D),
+            D1 = (recovered(D))#delivery{limit = min(?BATCH_EVENTS, Limit * 2), backoff = ?BACKOFF_MIN_MS},
+            case Duplicates > Known of
+                true -> {{duplicates, Duplicates}, Batch, D1};
+                false -> {taken, Batch, D1}
+            end;
+        too_large ->
+            {{lost, "the daemon finds it too large (status 413, too_large)"}, Batch, recovered(D)};
+        smaller ->
+            {again, Batch, D#delivery{limit = max(1, Count div 2)}};
+        Failure ->
+            {failed, Batch, failed(Failure, Result, D)}
+    end.
+
+%% What an answer to a batch of so many events means.
+-spec verdict(event_pusher_http:result(), pos_integer()) -> verdict().
+verdict({ok, 200, _, Body}, Count) ->
+    case accepted(Body, Count) of
+        {ok, Duplicates} -> {accepted, Duplicates};
+        error -> slow
+    end;
+verdict({ok, 413, _, _}, Count) when Count > 1 -> smaller;
+verdict({ok, 413, _, Body}, _) ->
+    case is_too_large(Body) of
+        true -> too_large;
+        false -> slow
+    end;
+verdict({ok, Status, _, _}, _) when Status =:= 400; Status =:= 401 -> slow;
+verdict({ok, 503, #{<<"retry-after">> := After}, _}, _) ->
+    case string:to_integer(After) of
+        {Seconds, <<>>} when is_integer(Seconds), Seconds >= 0 -> {later, min(Seconds, 600) * 1000};
+        _ -> backoff
+    end;
+verdict(_, _) -> backoff.
+
+%% The numbers of the daemon's answer, where they can be one. Its list of refused events may be longer than what is read.
+accepted(Body, Count) ->
+    Number = fun(Name) ->
+                     Pattern = ["^\\s*\\{[^\\[]*\"", Name, "\"\\s*:\\s*(\\d{1,9})\\s*[,}]"],
+                     re:run(Body, Pattern, [{capture, [1], binary}])
+             end,
+    case {Number("accepted"), Number("duplicates")} of
+        {{match, [Accepted]}, {match, [Text]}} ->
+            Duplicates = binary_to_integer(Text),
+            case binary_to_integer(Accepted) + Duplicates =< Count of
+                true -> {ok, Duplicates};
+                false -> error
+            end;
+        _ -> error
+    end.
+
+is_too_large(Body) ->
+    re:run(Body, <<"^\\s*\\{\\s*\"error\"\\s*:\\s*\\{[^}]*\"code\"\\s*:\\s*\"too_large\"">>, [{capture, none}]) =:= match.
+
+failed(Failure, Result, #delivery{backoff = Backoff, slow_retry = Slow} = D) ->
+    D1 = log_trouble(Result, D),
+    case Failure of
+        slow -> pause(Slow, D1);
+        {later, Ms} -> pause(max(Ms, ?BACKOFF_MIN_MS), D1);
+        backoff ->
+            pause(Backoff div 2 + rand:uniform(Backoff), D1#delivery{backoff = min(Backoff * 2, ?BACKOFF_MAX_MS)})
+    end.
+
+%% Sends nothing for so long. `handle` answers `ready` when it is over.
+-spec pause(non_neg_integer(), delivery()) -> delivery().
+pause(Ms, D) ->
+    Pause = make_ref(),
+    _ = erlang:send_after(Ms, self(), {resume, Pause}),
+    D#delivery{paused = Pause}.
+
+%% Ends a pause.
+-spec resume(delivery()) -> delivery().
+resume(#delivery{paused = none} = D) -> D;
+resume(D) -> D#delivery{paused = none, backoff = ?BACKOFF_MIN_MS}.
+
+-spec stop(delivery()) -> ok.
+stop(D) ->
+    _ = end_client(D),
+    ok.
+
+%%%------------------------------------------------------------------------------------------------------ the log
+
+%% Once for each trouble, not for each attempt.
+log_trouble(Result, #delivery{label = Label, shown = Url, trouble = Trouble} = D) ->
+    {Kind, Level, Text} = trouble(Result),
+    Kind =:= Trouble orelse
+        event_pusher_log:log(Level, "~ts: can't deliver events to ~ts: ~ts; keeping them and trying again",
+                             [Label, Url, Text]),
+    D#delivery{trouble = Kind}.
+
+recovered(#delivery{trouble = none} = D) ->
+    D;
+recovered(#delivery{label = Label, shown = Url} = D) ->
+    event_pusher_log:log(notice, "~ts: events are delivered again to ~ts", [Label, Url]),
+    D#delivery{trouble = none}.
+
+trouble({ok, 401, _, _}) -> {401, error, "it refuses the secret (status 401)"};
+trouble({ok, 400, _, Body}) ->
+    {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
+trouble({ok, 200, _, _}) -> {200, warning, "status 200, but not the daemon's answer"};
+trouble({ok, 413, _, _}) -> {413, error, "something before the daemon refuses even a single event as too large (status 413)"};
+trouble({ok, Status, _, _}) -> {Status, warning, io_lib:format("it answers ~B", [Status])};
+trouble({error, {connect, Why}}) -> {{unreachable, Why}, warning, io_lib:format("no connection (~0p)", [Why])};
+trouble({error, timeout}) -> {timeout, warning, "no answer"};
+trouble({error, Reason}) -> {{broken, Reason}, warning, io_lib:format("~0p", [Reason])}.
+
+%% Reasons only: they tell what is wrong with an event, not what is in it.
+log_rejected({ok, _, _, Body}, #delivery{label = Label}) ->
+    case re:run(Body, <<"\"rejected\"\\s*:\\s*\\[\\s*(\\{.*)\\]">>, [dotall, {capture, [1], binary}]) of
+        {match, [Reasons]} ->
+            event_pusher_log:log(warning, "~ts: the daemon refused events: ~ts", [Label, clip(Reasons)]);
+        nomatch -> ok
+    end;
+log_rejected(_, _) ->
+    ok.
+
+clip(Text) ->
+    binary:part(Text, 0, min(500, byte_size(Text))).
+
+now_ms() ->
+    erlang:monotonic_time(millisecond).

@@ -1,0 +1,43 @@
+%%% JSON strings, made by hand: no JSON library comes with every version of the XMPP servers and of OTP that this runs on.
+%%%
+%%% Whatever the bytes are, the result is valid UTF-8 and valid JSON: one wrong byte would make a whole batch unreadable.
+-module(event_pusher_json).
+
+-export([text/1, escape/1]).
+
+%% A text as a JSON string, with its quotation marks.
+-spec text(binary()) -> iodata().
+text(Text) ->
+    [$", escape(Text), $"].
+
+%% What stands between the quotation marks. Most texts need no escaping, and are returned as they are.
+-spec escape(binary()) -> binary().
+escape(Text) ->
+    case plain(Text, 0) of
+        Length when Length =:= byte_size(Text) -> Text;
+        Length -> iolist_to_binary(escape(Text, Length))
+    end.
+
+escape(Text, Length) when Length =:= byte_size(Text) ->
+    Text;
+escape(Text, Length) ->
+    <<Plain:Length/binary, C, Rest/binary>> = Text,
+    [Plain, escaped(C) | escape(Rest, plain(Rest, 0))].
+
+%% How many bytes at the start stand for themselves.
+-define(PLAIN(C), C >= 32, C < 128, C =/= $", C =/= $\\).
+
+plain(<<A, B, C, D, Rest/binary>>, N) when ?PLAIN(A), ?PLAIN(B), ?PLAIN(C), ?PLAIN(D) -> plain(Rest, N + 4);
+plain(<<C, Rest/binary>>, N) when ?PLAIN(C) -> plain(Rest, N + 1);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);
+plain(_, N) -> N.
+
+escaped($") -> <<"\\\"">>;
+escaped($\\) -> <<"\\\\">>;
+escaped($\n) -> <<"\\n">>;
+escaped($\t) -> <<"\\t">>;
+escaped(C) when C < 32 -> io_lib:format("\\u~4.16.0b", [C]);
+%% Not UTF-8.
+escaped(_) -> <<16#FFFD/utf8>>.

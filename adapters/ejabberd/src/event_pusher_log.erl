@@ -1,0 +1,33 @@
+%%% The adapter's log lines. What can happen at every attempt is logged once a minute at most.
+-module(event_pusher_log).
+
+-export([log/3, seldom/5, recovered/4]).
+-export_type([seen/0]).
+
+%% When a line of each kind was last written.
+-type seen() :: #{atom() => integer()}.
+
+-define(EVERY_MS, 60000).
+
+-spec log(logger:level(), io:format(), [term()]) -> ok.
+log(Level, Format, Args) ->
+    logger:log(Level, "mod_event_pusher " ++ Format, Args).
+
+%% Writes the line unless one of its kind was written within the last minute.
+-spec seldom(atom(), logger:level(), io:format(), [term()], seen()) -> seen().
+seldom(Kind, Level, Format, Args, Seen) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Seen of
+        #{Kind := Last} when Now - Last < ?EVERY_MS -> Seen;
+        _ ->
+            log(Level, Format, Args),
+            Seen#{Kind => Now}
+    end.
+
+%% Says that the trouble of this kind is over, if there was any.
+-spec recovered(atom(), io:format(), [term()], seen()) -> seen().
+recovered(Kind, Format, Args, Seen) when is_map_key(Kind, Seen) ->
+    log(notice, Format, Args),
+    maps:remove(Kind, Seen);
+recovered(_, _, _, Seen) ->
+    Seen.

@@ -1,0 +1,445 @@
+%%% The queue on disk: what was committed and the daemon does not have yet, and the ledger of the open sessions.
+%%%
+%%% Invariants:
+%%%  - An event is handed out (`batch`) only after it was committed under its position. Positions only grow.
+%%%  - Each opening begins an epoch of its own. So a folder that was copied back, or a run that lost its last group, never
+%%%    sends two events under one number. What an older run left goes first, under the epoch and numbers it had.
+%%%  - `stretches` say which positions are sent under which epoch. They and the ledger are in the head of each segment.
+%%%  - A session's entry in the ledger and the event that reports its change are committed in one group. So after a
+%%%    crash the ledger says exactly whose offline event is still owed.
+%%%  - Whatever can't be read costs itself only; it is logged and leaves a hole in the numbers.
+%%%
+%%% `open`, `append` (commits a list of operations), `batch`, `taken` (the daemon has it) or `renumber`, `close`: all in
+%%% the process that owns the queue. Nothing of an XMPP server is called.
+-module(event_pusher_queue).
+
+-export([open/3, append/2, batch/2, taken/2, renumber/3, close/1]).
+-export([next/1, acked/1, ledger/1, undelivered/1, dir/1]).
+-export_type([queue/0, batch/0]).
+
+-type position() :: event_pusher_pieces:position().
+
+-record(queue, {dir :: file:filename(),
+                source :: binary(),
+                next = 1 :: position(),
+                acked = 0 :: non_neg_integer(),
+                stretches = [] :: [event_pusher_segment:stretch()],
+                ledger = #{} :: event_pusher_segment:ledger(),
+                %% The last position in each file, and the files with a damaged region.
+                segments = #{} :: #{pos_integer() => non_neg_integer()},
+                damaged = [] :: [pos_integer()],
+                %% The file that is written to.
+                fd = none :: file:io_device() | none,
+                number = 0 :: non_neg_integer(),
+                size = 0 :: non_neg_integer(),
+                %% What is read and not acknowledged yet, and where reading goes on.
+                reader = {1, 0, none} :: {pos_integer(), non_neg_integer(), file:io_device() | none},
+                window = [] :: [event_pusher_pieces:piece()],
+                window_bytes = 0 :: non_neg_integer(),
+                %% The highest position that may have been sent.
+                sent = 0 :: non_neg_integer(),
+                %% How many events there were at the opening.
+                undelivered = 0 :: non_neg_integer()}).
+
+-opaque queue() :: #queue{}.
+%% `known`: so many of its first events may have been sent before.
+-type batch() :: #{source := binary(), epoch := binary(), first_seq := integer(),
+                   pieces := [event_pusher_pieces:piece()], count := pos_integer(),
+                   first := position(), last := position(), known := non_neg_integer()}.
+
+%% Fewer bytes than the protocol allows keep the daemon's other sources moving.
+-define(BATCH_BYTES, 1048576 - 2048).
+-define(SEGMENT_BYTES, 8388608).
+%% What is committed at once is split into groups of this size, that are good to read.
+-define(GROUP_BYTES, 262144).
+%% What is written is kept in memory up to so much, to be sent without being read back.
+-define(AHEAD_BYTES, 4194304).
+
+%%%------------------------------------------------------------------------------------------------------- opening
+
+%% The queue in a folder, made where it is missing. New events are sent as `Source`. `Label` begins its log lines.
+-spec open(file:filename(), binary(), unicode:chardata()) -> {ok, queue()} | {error, file:filename(), term()}.
+open(Dir, Source, Label) ->
+    try
+        ok = must(Dir, filelib:ensure_dir(filename:join(Dir, "x"))),
+        {Numbers, Strangers} = must(Dir, event_pusher_segment:numbers(Dir)),
+        Strangers =:= [] orelse
+            event_pusher_log:log(warning, "~ts: not the queue's, left alone in ~ts: ~0tp", [Label, Dir, Strangers]),
+        Replay = fun(Number, {Queue, Ranges}) -> replay(Number, Label, Queue, Ranges) end,
+        {Found, Ranges} = lists:foldl(Replay, {#queue{dir = Dir, source = Source}, []}, Numbers),
+        {ok, begin_run(Found, Ranges)}
+    catch
+        throw:{file, Path, Reason} -> {error, Path, Reason}
+    end.
+
+must(_, ok) -> ok;
+must(_, {ok, Value}) -> Value;
+must(Path, {error, Reason}) -> throw({file, Path, Reason}).
+
+%% A file that can't be opened is left alone too: the others are worth more than an adapter that does not start.
+replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
+    Path = event_pusher_segment:path(Dir, Number),
+    Step = fun({group, Ops}, {Queue1, Here}) ->
+                   {apply_ops(Ops, Queue1), [range(Piece) || Piece <- event_pusher_pieces:of_ops(Ops)] ++ Here};
+              ({Kind, From, To}, {Queue1, Here}) ->
+                   report(Kind, Label, Path, From, To),
+                   {mark(Kind, Number, Queue1), Here}
+           end,
+    case event_pusher_segment:fold(Path, Step, {Queue, []}) of
+        {ok, {Queue1, Here}} ->
+            Last = lists:max([0 | [Last || {_, Last} <- Here]]),
+            {Queue1#queue{number = Number, segments = Segments#{Number => Last}}, Here ++ Ranges};
+        {error, Reason} ->
+            event_pusher_log:log(error, "~ts: can't read ~ts (~0p), left alone", [Label, Path, Reason]),
+            {Queue#queue{number = Number}, Ranges}
+    end.
+
+range({First, _, _} = Piece) ->
+    {First, event_pusher_pieces:last(Piece)}.
+
+report(torn, Label, Path, From, To) ->
+    event_pusher_log:log(notice, "~ts: the last ~B bytes of ~ts were not written to their end, and are left out",
+                         [Label, To - From, Path]);
+report(damaged, Label, Path, From, To) ->
+    event_pusher_log:log(error, "~ts: ~ts is damaged from byte ~B to ~B; the rest of it is delivered",
+                         [Label, Path, From, To]).
+
+mark(torn, _, Queue) -> Queue;
+mark(damaged, Number, #queue{damaged = Damaged} = Queue) -> Queue#queue{damaged = lists:usort([Number | Damaged])}.
+
+begin_run(#queue{next = Next, source = Source, segments = Segments, stretches = Stretches} = Found, Ranges) ->
+    Queue = new_segment_or_throw(
+              Found#queue{stretches = begin_stretch({Next, Source, random_hex(), Next - 1}, cover(Stretches, Found)),
+                          sent = Next - 1}),
+    First = lists:min([Queue#queue.number | maps:keys(Segments)]),
+    count_undelivered(Ranges, sweep(Queue#queue{reader = {First, 0, none}})).
+
+%% What no stretch says anything about, because the head of its file is damaged, gets an epoch of its own.
+cover([First | _] = Stretches, #queue{acked = Acked}) when element(1, First) =< Acked + 1 -> Stretches;
+cover([], #queue{next = Next, acked = Acked}) when Acked + 1 =:= Next -> [];
+cover(Stretches, #queue{source = Source}) -> [{1, Source, random_hex(), 0} | Stretches].
+
+count_undelivered(Ranges, #queue{acked = Acked, stretches = Stretches} = Queue) ->
+    Queue#queue{undelivered = lists:sum([sendable(max(First, Acked + 1), Last, Stretches) || {First, Last} <- Ranges])}.
+
+sendable(First, Last, _) when First > Last ->
+    0;
+sendable(First, Last, Stretches) ->
+    {Stretch, Next} = stretch_at(First, Stretches),
+    %% An atom is greater than any number.
+    Until = min(Last + 1, Next),
+    Here = case Stretch of
+               {_, skip} -> 0;
+               _ -> Until - First
+           end,
+    Here + sendable(Until, Last, Stretches).
+
+%% Names an epoch.
+random_hex() ->
+    <<N:64>> = crypto:strong_rand_bytes(8),
+    iolist_to_binary(io_lib:format("~16.16.0b", [N])).
+
+%%%----------------------------------------------------------------------------------------------------- stretches
+
+%% From this position on, all is sent in this way.
+begin_stretch(New, Stretches) ->
+    [Stretch || Stretch <- Stretches, element(1, Stretch) < element(1, New)] ++ [New].
+
+%% The stretch of a position, and where the next one begins.
+stretch_at(Position, [_, Next | Stretches]) when Position >= element(1, Next) ->
+    stretch_at(Position, [Next | Stretches]);
+stretch_at(_, [Stretch, Next | _]) ->
+    {Stretch, element(1, Next)};
+stretch_at(_, [Stretch]) ->
+    {Stretch, infinity}.
+
+%% Without those that all lie before a position.
+needed(Position, [_, Next | Stretches]) when Position >= element(1, Next) ->
+    needed(Position, [Next | Stretches]);
+needed(_, Stretches) ->
+    Stretches.
+
+%%%------------------------------------------------------------------------------------------------------- writing
+
+%% Commits operations: when this returns, they are on the disk.
+-spec append([event_pusher_segment:op()], queue()) -> {ok, queue()} | {error, term(), queue()}.
+append(Ops, Queue) ->
+    #queue{fd = Fd, number = Number, size = Size, segments = Segments} = Queue1 = roll(Queue),
+    Pieces = event_pusher_pieces:of_ops(Ops),
+    Bytes = event_pusher_pieces:bytes(Pieces),
+    Data = [event_pusher_segment:group(Part) || Part <- parts(Ops, Bytes)],
+    case event_pusher_segment:write(Fd, Size, Data) of
+        ok ->
+            Written = iolist_size(Data),
+            Queue2 = look_ahead(Pieces, Bytes, Written, apply_ops(Ops, Queue1)),
+            Last = case Pieces of
+                       [] -> map_get(Number, Segments);
+                       _ -> event_pusher_pieces:last(lists:last(Pieces))
+                   end,
+            {ok, Queue2#queue{size = Size + Written, segments = Segments#{Number := Last}}};
+        {error, Reason} -> {error, Reason, Queue1}
+    end.
+
+%% The larger the ledger, the larger the segments, so that copying it never is most of the work.
+roll(#queue{size = Size, ledger = Ledger} = Queue) ->
+    case Size > max(?SEGMENT_BYTES, 500 * map_size(Ledger)) of
+        true ->
+            case new_segment(Queue) of
+                {ok, Queue1} -> sweep(Queue1);
+                {error, _} -> Queue
+            end;
+        false -> Queue
+    end.
+
+new_segment_or_throw(#queue{dir = Dir} = Queue) ->
+    case new_segment(Queue) of
+        {ok, Queue1} -> Queue1;
+        {error, Reason} -> throw({file, Dir, Reason})
+    end.
+
+%% A new segment takes over, so that the ones before it can go once their events are delivered.
+new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments} = Queue) ->
+    #queue{next = Next, acked = Acked, stretches = Stretches, ledger = Ledger} = Queue,
+    Path = event_pusher_segment:path(Dir, Number + 1),
+    Needed = needed(Acked + 1, Stretches),
+    Head = event_pusher_segment:group([{head, 2, Next, Acked, Needed, maps:to_list(Ledger)}]),
+    case file:open(Path, [write, exclusive, raw, binary]) of
+        {ok, Fd} ->
+            case event_pusher_segment:write(Fd, 0, Head) of
+                ok ->
+                    _ = Former =/= none andalso file:close(Former),
+                    {ok, Queue#queue{fd = Fd, number = Number + 1, size = iolist_size(Head), stretches = Needed,
+                                     segments = Segments#{Number + 1 => 0}}};
+                {error, Reason} ->
+                    _ = file:close(Fd),
+                    _ = file:delete(Path),
+                    {error, Reason}
+            end;
+        %% Something else has that name.
+        {error, eexist} -> new_segment(Queue#queue{number = Number + 1});
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% An event and its change to the ledger are one operation, so any cut is right.
+parts(Ops, Bytes) when Bytes =< ?GROUP_BYTES ->
+    [Ops];
+parts(Ops, _) ->
+    parts(Ops, [], 0, []).
+
+parts([], Part, _, Parts) ->
+    lists:reverse([lists:reverse(Part) | Parts]);
+parts([Op | Ops], Part, Bytes, Parts) when Bytes > ?GROUP_BYTES ->
+    parts(Ops, [Op], op_bytes(Op), [lists:reverse(Part) | Parts]);
+parts([Op | Ops], Part, Bytes, Parts) ->
+    parts(Ops, [Op | Part], Bytes + op_bytes(Op), Parts).
+
+op_bytes(Op) ->
+    100 + event_pusher_pieces:bytes(event_pusher_pieces:of_ops([Op])).
+
+apply_ops(Ops, Queue) ->
+    lists:foldl(fun apply_op/2, Queue, Ops).
+
+apply_op({head, 2, Next, Acked, Stretches, Ledger}, Queue) ->
+    acknowledged(Acked, next_is(Next, Queue#queue{stretches = Stretches, ledger = maps:from_list(Ledger)}));
+apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, #queue{stretches = Stretches} = Queue) ->
+    Stretches1 = case Stretches of
+                     [] -> [{1, Source, Epoch, 0}];
+                     _ when element(3, hd(Stretches)) =:= Epoch -> Stretches;
+                     _ -> begin_stretch({Next, Source, Epoch, 0}, Stretches)
+                 end,
+    acknowledged(Acked, next_is(Next, Queue#queue{stretches = Stretches1, ledger = maps:from_list(Ledger)}));
+apply_op({events, Piece}, Queue) ->
+    next_is(event_pusher_pieces:last(Piece) + 1, Queue);
+apply_op({event, Position, _}, Queue) ->
+    next_is(Position + 1, Queue);
+apply_op({up, Ref, USR, Key, Position, _}, #queue{ledger = Ledger} = Queue) ->
+    next_is(Position + 1, Queue#queue{ledger = Ledger#{Ref => {USR, Key, Position}}});
+apply_op({move, Ref, Key}, #queue{ledger = Ledger} = Queue) ->
+    case Ledger of
+        #{Ref := {USR, _, Position}} -> Queue#queue{ledger = Ledger#{Ref := {USR, Key, Position}}};
+        _ -> Queue
+    end;
+apply_op({down, Ref, Position, _}, #queue{ledger = Ledger} = Queue) ->
+    next_is(Position + 1, Queue#queue{ledger = maps:remove(Ref, Ledger)});
+apply_op({ack, Position}, Queue) ->
+    acknowledged(Position, Queue);
+apply_op({next, Next}, Queue) ->
+    next_is(Next, Queue);
+apply_op({stretches, Stretches}, Queue) ->
+    Queue#queue{stretches = Stretches}.
+
+next_is(Next, #queue{next = Former} = Queue) ->
+    Queue#queue{next = max(Next, Former)}.
+
+acknowledged(Position, #queue{acked = Acked} = Queue) ->
+    Queue#queue{acked = max(Position, Acked)}.
+
+%%%------------------------------------------------------------------------------------------------------- reading
+
+%% The next events to send: without a hole in their positions, of one stretch, at most so many.
+-spec batch(pos_integer(), queue()) -> {ok, batch(), queue()} | {none, queue()} | {error, term()}.
+batch(Limit, Queue) ->
+    case fill(Limit, Queue) of
+        {error, Reason} -> {error, Reason};
+        #queue{window = []} = Queue1 -> {none, Queue1};
+        #queue{window = [{First, _, _} | _]} = Queue1 -> batch(Limit, First, Queue1)
+    end.
+
+batch(Limit, First, #queue{window = Window, stretches = Stretches, sent = Sent} = Queue) ->
+    case stretch_at(First, Stretches) of
+        {{_, skip}, Next} -> batch(Limit, narrow(Next - 1, Queue));
+        {{_, Source, Epoch, Base}, Next} ->
+            Pieces = take(Window, First, min(Limit, until(First, Next)), ?BATCH_BYTES),
+            Last = event_pusher_pieces:last(lists:last(Pieces)),
+            Batch = #{source => Source, epoch => Epoch, first_seq => First - Base, pieces => Pieces,
+                      count => Last - First + 1, first => First, last => Last,
+                      known => max(0, min(Sent, Last) - First + 1)},
+            {ok, Batch, Queue#queue{sent = max(Sent, Last)}}
+    end.
+
+until(_, infinity) -> infinity;
+until(First, Next) -> Next - First.
+
+take([{Position, _, Json} = Piece | Window], Position, Limit, Room) ->
+    Count = event_pusher_pieces:count([Piece]),
+    %% One event that is larger than a batch goes alone.
+    Least = case Room of
+                ?BATCH_BYTES -> 1;
+                _ -> 0
+            end,
+    case max(Least, event_pusher_pieces:fitting(Piece, Limit, Room)) of
+        Count -> [Piece | take(Window, Position + Count, Limit - Count, Room - byte_size(Json) - 1)];
+        0 -> [];
+        N -> [element(1, event_pusher_pieces:split(N, Piece))]
+    end;
+take(_, _, _, _) ->
+    [].
+
+%% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
+fill(Limit, #queue{window = Window, window_bytes = Bytes} = Queue) when Bytes < ?BATCH_BYTES ->
+    case event_pusher_pieces:count(Window) < Limit andalso read_group(Queue) of
+        {ok, Ops, #queue{acked = Acked} = Queue1} ->
+            Pieces = event_pusher_pieces:beyond(Acked, event_pusher_pieces:of_ops(Ops)),
+            fill(Limit, widen(Pieces, event_pusher_pieces:bytes(Pieces), Queue1));
+        {error, Reason} -> {error, Reason};
+        _ -> Queue
+    end;
+fill(_, Queue) ->
+    Queue.
+
+%% What is just being written need not be read again, where the reader has come that far and the window has room.
+look_ahead(Pieces, Bytes, Size, #queue{reader = {Number, Offset, Fd}, number = Number, size = Offset} = Queue)
+  when Size + Queue#queue.window_bytes < ?AHEAD_BYTES ->
+    widen(Pieces, Bytes, Queue#queue{reader = {Number, Offset + Size, Fd}});
+look_ahead(_, _, _, Queue) ->
+    Queue.
+
+widen(Pieces, Bytes, #queue{window = Window, window_bytes = Before} = Queue) ->
+    Queue#queue{window = Window ++ Pieces, window_bytes = Before + Bytes}.
+
+narrow(Position, #queue{window = Window} = Queue) ->
+    Rest = event_pusher_pieces:beyond(Position, Window),
+    Queue#queue{window = Rest, window_bytes = event_pusher_pieces:bytes(Rest)}.
+
+read_group(#queue{reader = {Number, Offset, _}, number = Number, size = Offset}) ->
+    eof;
+read_group(#queue{reader = {Number, Offset, none}, dir = Dir} = Queue) ->
+    case file:open(event_pusher_segment:path(Dir, Number), [read, raw, binary]) of
+        {ok, Fd} -> read_group(Queue#queue{reader = {Number, Offset, Fd}});
+        {error, enoent} -> skip_to(end_of(Queue), Queue);
+        {error, Reason} -> {error, Reason}
+    end;
+read_group(#queue{reader = {Number, Offset, Fd}, number = Last} = Queue) ->
+    case event_pusher_segment:read(Fd, Offset) of
+        {ok, Ops, Next} -> {ok, Ops, Queue#queue{reader = {Number, Next, Fd}}};
+        {error, Reason} -> {error, Reason};
+        eof when Number < Last ->
+            _ = file:close(Fd),
+            read_group(Queue#queue{reader = following(Queue)});
+        eof -> skip_to(end_of(Queue), Queue);
+        {_, Next} -> skip_to(Next, Queue)
+    end.
+
+%% A former file's damage was reported when it was opened. This run's own was whole when it was written.
+skip_to(Next, #queue{reader = {Number, Offset, Fd}, number = Number, dir = Dir} = Queue) ->
+    report(damaged, "queue", event_pusher_segment:path(Dir, Number), Offset, Next),
+    read_group((mark(damaged, Number, Queue))#queue{reader = {Number, Next, Fd}});
+skip_to(following, Queue) ->
+    read_group(Queue#queue{reader = following(Queue)});
+skip_to(Next, #queue{reader = {Number, _, Fd}} = Queue) ->
+    read_group(Queue#queue{reader = {Number, Next, Fd}}).
+
+end_of(#queue{reader = {Number, _, _}, number = Number, size = Size}) -> Size;
+end_of(_) -> following.
+
+following(#queue{reader = {Number, _, _}, segments = Segments}) ->
+    {lists:min([N || N <- maps:keys(Segments), N > Number]), 0, none}.
+
+%%%--------------------------------------------------------------------------------------------------- delivered
+
+%% The daemon has all up to this position. The caller commits an {ack, Position} some time later.
+-spec taken(position(), queue()) -> queue().
+taken(Position, #queue{stretches = Stretches} = Queue) ->
+    Acked = case stretch_at(Position + 1, Stretches) of
+                {{_, skip}, Next} -> Next - 1;
+                _ -> Position
+            end,
+    sweep((narrow(Acked, Queue))#queue{acked = Acked}).
+
+%% The daemon calls the batch's first `Duplicates` events known, though some of these were sent for the first time: another
+%% run has used their numbers. From these on a new epoch begins. Those behind them in the batch were accepted.
+%% Answers how many of the batch need not be sent again.
+-spec renumber(batch(), pos_integer(), queue()) -> {ok, non_neg_integer(), queue()} | {error, term(), queue()}.
+renumber(#{first := First, last := Last, known := Known, source := Source}, Duplicates, Queue) ->
+    From = First + Known,
+    To = First + Duplicates - 1,
+    Epoch = random_hex(),
+    New = [{From, Source, Epoch, From - 1} | [Stretch || To < Last, Stretch <- [{To + 1, skip},
+                                                                               {Last + 1, Source, Epoch, From - 1 + Last - To}]]],
+    Stretches = lists:foldl(fun begin_stretch/2, Queue#queue.stretches, New),
+    case append([{ack, From - 1}, {stretches, Stretches}], Queue) of
+        {ok, Queue1} -> {ok, Known + Last - To, sweep((narrow(From - 1, Queue1))#queue{sent = From - 1})};
+        {error, Reason, Queue1} -> {error, Reason, Queue1#queue{sent = From - 1}}
+    end.
+
+%% Deletes the segments that no longer hold an event to deliver; keeps the damaged ones for whoever wants to look.
+sweep(#queue{dir = Dir, number = Number, segments = Segments, acked = Acked, reader = Reader} = Queue) ->
+    Gone = [No || {No, Last} <- maps:to_list(Segments), No < Number, Last =< Acked],
+    lists:foreach(fun(No) -> remove(Dir, No, lists:member(No, Queue#queue.damaged)) end, Gone),
+    Kept = maps:without(Gone, Segments),
+    case Reader of
+        {No, _, Fd} when not is_map_key(No, Kept) ->
+            _ = Fd =/= none andalso file:close(Fd),
+            Queue#queue{segments = Kept, reader = {lists:min([N || N <- maps:keys(Kept), N > No]), 0, none}};
+        _ -> Queue#queue{segments = Kept}
+    end.
+
+remove(Dir, Number, false) ->
+    _ = file:delete(event_pusher_segment:path(Dir, Number)),
+    ok;
+remove(Dir, Number, true) ->
+    Path = event_pusher_segment:path(Dir, Number),
+    _ = file:rename(Path, filename:rootname(Path) ++ ".damaged"),
+    ok.
+
+-spec close(queue()) -> ok.
+close(#queue{fd = Fd, reader = {_, _, Reader}}) ->
+    [_ = file:close(File) || File <- [Reader, Fd], File =/= none],
+    ok.
+
+%% The position of the next event.
+-spec next(queue()) -> position().
+next(#queue{next = Next}) -> Next.
+
+-spec acked(queue()) -> non_neg_integer().
+acked(#queue{acked = Acked}) -> Acked.
+
+-spec ledger(queue()) -> event_pusher_segment:ledger().
+ledger(#queue{ledger = Ledger}) -> Ledger.
+
+%% How many events the opening found.
+-spec undelivered(queue()) -> non_neg_integer().
+undelivered(#queue{undelivered = Undelivered}) -> Undelivered.
+
+-spec dir(queue()) -> file:filename().
+dir(#queue{dir = Dir}) -> Dir.

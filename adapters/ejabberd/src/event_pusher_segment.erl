@@ -1,0 +1,218 @@
+%%% The queue's files: a folder of segments, each a series of groups <<Size:32, Crc:32, Payload:Size/binary>>, the payload
+%%% being a list of operations in Erlang's external format.
+%%%
+%%% Invariants:
+%%%  - A group is written and synced before the next one begins. After a failure nothing of it stays in the file.
+%%%  - A segment begins with `head`: all that is needed when the segments before it are gone, the ledger among it.
+%%%  - What can't be read costs itself only: reading goes on at the next group that is whole, wherever that begins.
+%%%
+%%%   {head, 2, Next, Acked, Stretches, Ledger}   Stretches say under which epoch and number a position is sent
+%%%   {head, 1, Source, Epoch, Next, Acked, Ledger}   version 0.1.0: one epoch, numbers are positions
+%%%   {events, {First, Sizes, Json}}      messages in a row (event_pusher_pieces)
+%%%   {event, Position, Json}             a message; before 0.1.0
+%%%   {up, Ref, USR, Key, Position, Json} a session; position 0 and JSON none where there is no event to send
+%%%   {move, Ref, Key}                    its process is another one now
+%%%   {down, Ref, Position, Json}         its end; likewise
+%%%   {ack, Position}                     the daemon has all up to here
+%%%   {next, Position}                    the positions go on here
+%%%   {stretches, Stretches}              events are sent under other numbers from now on
+-module(event_pusher_segment).
+
+-export([numbers/1, path/2, group/1, write/3, read/2, fold/3]).
+-export_type([op/0, stretch/0, ledger/0]).
+
+-type position() :: event_pusher_pieces:position().
+%% Events from this position on are sent as `Source` and `Epoch`, numbered Position - Base; or not at all.
+-type stretch() :: {From :: position(), Source :: binary(), Epoch :: binary(), Base :: integer()}
+                 | {From :: position(), skip}.
+-type ledger() :: #{event_pusher_sessions:ref() =>
+                        {event_pusher_sessions:usr(), event_pusher_sessions:key(), non_neg_integer()}}.
+-type op() :: {head, 2, position(), non_neg_integer(), [stretch()], list()}
+            | {head, 1, binary(), binary(), position(), non_neg_integer(), list()}
+            | {events, event_pusher_pieces:piece()}
+            | {event, position(), binary()}
+            | {up, event_pusher_sessions:ref(), event_pusher_sessions:usr(), event_pusher_sessions:key(),
+               non_neg_integer(), binary() | none}
+            | {move, event_pusher_sessions:ref(), event_pusher_sessions:key()}
+            | {down, event_pusher_sessions:ref(), non_neg_integer(), binary() | none}
+            | {ack, non_neg_integer()}
+            | {next, position()}
+            | {stretches, [stretch()]}.
+
+%% No group is larger: one event is at most 3 MiB, and groups are closed at a fraction of that.
+-define(MAX_BYTES, 16777216).
+%% How much is read at once in search of the next whole group.
+-define(SEARCH_BYTES, 1048576).
+
+%% The segments in a folder, in order, and the names of what else lies there.
+-spec numbers(file:filename()) -> {ok, {[pos_integer()], [file:filename_all()]}} | {error, term()}.
+numbers(Dir) ->
+    case file:list_dir_all(Dir) of
+        {ok, Names} ->
+            {Ours, Others} = lists:partition(fun(Name) -> is_ours(Dir, Name) end, Names),
+            Numbers = [list_to_integer(filename:basename(Name, ".seg")) || Name <- Ours],
+            {ok, {lists:sort(Numbers), lists:sort([Name || Name <- Others, not is_aside(Name)])}};
+        {error, Reason} -> {error, Reason}
+    end.
+
+is_ours(Dir, Name) when is_list(Name) ->
+    re:run(Name, "^[0-9]{10}\\.seg$", [{capture, none}]) =:= match andalso filelib:is_regular(filename:join(Dir, Name));
+is_ours(_, _) ->
+    false.
+
+%% A damaged segment that was delivered as far as it goes.
+is_aside(Name) when is_list(Name) -> re:run(Name, "^[0-9]{10}\\.damaged$", [{capture, none}]) =:= match;
+is_aside(_) -> false.
+
+-spec path(file:filename(), pos_integer()) -> file:filename().
+path(Dir, Number) ->
+    filename:join(Dir, lists:flatten(io_lib:format("~10..0B.seg", [Number]))).
+
+-spec group([op()]) -> iodata().
+group(Ops) ->
+    Payload = term_to_binary(Ops),
+    [<<(byte_size(Payload)):32, (erlang:crc32(Payload)):32>>, Payload].
+
+%% After a failure nothing of it may stay: what comes next is written to the same place.
+-spec write(file:io_device(), non_neg_integer(), iodata()) -> ok | {error, file:posix() | badarg | terminated}.
+write(Fd, Offset, Data) ->
+    case file:pwrite(Fd, Offset, Data) of
+        ok ->
+            case file:datasync(Fd) of
+                ok -> ok;
+                {error, Reason} -> cut(Fd, Offset, Reason)
+            end;
+        {error, Reason} -> cut(Fd, Offset, Reason)
+    end.
+
+cut(Fd, Offset, Reason) ->
+    _ = file:position(Fd, Offset),
+    _ = file:truncate(Fd),
+    {error, Reason}.
+
+%% The group at an offset, and where the next one is. `torn`: nothing whole follows, and what is there looks like a
+%% write that did not get to its end. `damaged`: something else, up to the next whole group or the end.
+-spec read(file:io_device(), non_neg_integer()) ->
+          {ok, [op()], non_neg_integer()} | {damaged | torn, non_neg_integer()} | eof | {error, term()}.
+read(Fd, Offset) ->
+    case group_at(Fd, Offset) of
+        {bad, Size} ->
+            case search(Fd, Offset + 1) of
+                {ok, Next} -> {damaged, Next};
+                {eof, End} ->
+                    case is_torn(Fd, Offset, Size, End) of
+                        true -> {torn, End};
+                        false -> {damaged, End}
+                    end;
+                {error, Reason} -> {error, Reason}
+            end;
+        Other -> Other
+    end.
+
+group_at(Fd, Offset) ->
+    case file:pread(Fd, Offset, 8) of
+        {ok, <<Size:32, Crc:32>>} when Size > 0, Size =< ?MAX_BYTES -> payload_at(Fd, Offset, Size, Crc);
+        {ok, <<Size:32, _:32>>} -> {bad, Size};
+        {ok, _} -> {bad, 0};
+        eof -> eof;
+        {error, Reason} -> {error, Reason}
+    end.
+
+payload_at(Fd, Offset, Size, Crc) ->
+    case file:pread(Fd, Offset + 8, Size) of
+        {ok, <<Payload:Size/binary>>} ->
+            case erlang:crc32(Payload) =:= Crc andalso ops(Payload) of
+                [_ | _] = Ops -> {ok, Ops, Offset + 8 + Size};
+                _ -> {bad, Size}
+            end;
+        {error, Reason} -> {error, Reason};
+        _ -> {bad, Size}
+    end.
+
+%% Nothing where the payload holds what no version of this wrote.
+ops(Payload) ->
+    try binary_to_term(Payload) of
+        Ops when is_list(Ops) ->
+            case lists:all(fun is_op/1, Ops) of
+                true -> Ops;
+                false -> false
+            end;
+        _ -> false
+    catch
+        error:badarg -> false
+    end.
+
+is_op({head, 2, Next, Acked, Stretches, Ledger}) ->
+    is_integer(Next) andalso is_integer(Acked) andalso is_list(Stretches) andalso is_list(Ledger);
+is_op({head, 1, Source, Epoch, Next, Acked, Ledger}) ->
+    is_binary(Source) andalso is_binary(Epoch) andalso is_integer(Next) andalso is_integer(Acked)
+        andalso is_list(Ledger);
+is_op({events, {First, Sizes, Json}}) ->
+    is_integer(First) andalso is_binary(Sizes) andalso byte_size(Sizes) >= 4 andalso is_binary(Json)
+        andalso byte_size(Json) =:= lists:sum([Size + 1 || <<Size:32>> <= Sizes]) - 1;
+is_op({event, Position, Json}) -> is_integer(Position) andalso is_binary(Json);
+is_op({up, _, {_, _, _}, _, Position, Json}) -> is_event(Position, Json);
+is_op({move, _, _}) -> true;
+is_op({down, _, Position, Json}) -> is_event(Position, Json);
+is_op({ack, Position}) -> is_integer(Position);
+is_op({next, Position}) -> is_integer(Position);
+is_op({stretches, Stretches}) -> is_list(Stretches);
+is_op(_) -> false.
+
+is_event(0, none) -> true;
+is_event(Position, Json) -> is_integer(Position) andalso is_binary(Json).
+
+%% The next offset at which a whole group begins. Its payload is a list, so its ninth and tenth byte are known.
+search(Fd, From) ->
+    case file:pread(Fd, From, ?SEARCH_BYTES) of
+        {ok, Bytes} ->
+            Found = [From + At - 8 || {At, _} <- binary:matches(Bytes, <<131, 108>>), At >= 8],
+            case first_whole(Fd, Found) of
+                none when byte_size(Bytes) < ?SEARCH_BYTES -> {eof, From + byte_size(Bytes)};
+                %% Ten bytes again: they may be the beginning of one.
+                none -> search(Fd, From + ?SEARCH_BYTES - 10);
+                Result -> Result
+            end;
+        eof -> {eof, From};
+        {error, Reason} -> {error, Reason}
+    end.
+
+first_whole(_, []) ->
+    none;
+first_whole(Fd, [Offset | Offsets]) ->
+    case group_at(Fd, Offset) of
+        {ok, _, _} -> {ok, Offset};
+        {error, Reason} -> {error, Reason};
+        _ -> first_whole(Fd, Offsets)
+    end.
+
+%% A write that did not get to its end goes to the end of the file or beyond it, or left nothing but the zeros that a
+%% file system leaves when the power goes.
+is_torn(_, Offset, Size, End) when Offset + 8 + Size >= End ->
+    true;
+is_torn(Fd, Offset, _, End) ->
+    case file:pread(Fd, Offset, min(End - Offset, ?MAX_BYTES)) of
+        {ok, Rest} -> Rest =:= <<0:(byte_size(Rest) * 8)>>;
+        _ -> false
+    end.
+
+%% Folds over the groups of one segment; also over each region that can't be read.
+-spec fold(file:filename(),
+           fun(({group, [op()]} | {damaged | torn, non_neg_integer(), non_neg_integer()}, Acc) -> Acc), Acc) ->
+          {ok, Acc} | {error, term()}.
+fold(Path, Fun, Acc) ->
+    case file:open(Path, [read, raw, binary]) of
+        {ok, Fd} ->
+            try fold(Fd, 0, Fun, Acc)
+            after file:close(Fd)
+            end;
+        {error, Reason} -> {error, Reason}
+    end.
+
+fold(Fd, Offset, Fun, Acc) ->
+    case read(Fd, Offset) of
+        {ok, Ops, Next} -> fold(Fd, Next, Fun, Fun({group, Ops}, Acc));
+        {Kind, Next} when Kind =:= damaged; Kind =:= torn -> fold(Fd, Next, Fun, Fun({Kind, Offset, Next}, Acc));
+        eof -> {ok, Acc};
+        {error, Reason} -> {error, Reason}
+    end.

@@ -1,0 +1,451 @@
+%%% The adapter's process, one for each virtual host and node: takes what the hooks put into the inbox, has the census
+%%% count sessions, commits to the queue, delivers.
+%%%
+%%%   hooks --> inbox --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
+%%%
+%%% Invariants:
+%%%  - An event is sent only after it was committed under its position.
+%%%  - Nothing waits while nothing is under way: what comes is written and sent at once. It gathers while a batch or the
+%%%    census is under way, for 50 ms at most; so that much is lost at a SIGKILL at most.
+%%%  - Whatever fails (disk, cluster, daemon), the hooks go on and this process lives: its supervisor is the one of all
+%%%    modules, and would take the whole server down with it.
+%%%
+%%% All that it needs of an XMPP server comes as arguments (`config()`) and from a module with these callbacks. The hooks
+%%% call event_pusher_inbox:message/2 for a message and event_pusher_inbox:put/2 with an event_pusher_sessions:seen() for a
+%%% session, both with {Server, Host}.
+-module(event_pusher_server).
+-behaviour(gen_server).
+
+-export([start_link/1, reload/1, waiting/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+-export_type([config/0, options/0]).
+
+%% `name` is the process's; `dir` is the queue's folder, one for each process; `source` names it to the
+%% daemon; `server` is the module with the callbacks.
+-type config() :: #{name := atom(), host := binary(), source := binary(), dir := file:filename(), server := module()}.
+-type options() :: #{url := binary(), secret := binary(), queue_max := pos_integer(), timeout := pos_integer(),
+                     slow_retry := pos_integer()}.
+
+%% The options as they are now.
+-callback options(Host :: binary()) -> options().
+-callback jid_text(event_pusher_sessions:usr()) -> binary().
+%% Whom to trust: `cacertfile` or `cacerts`.
+-callback tls_options() -> [ssl:tls_client_option()].
+%% The sessions of this node that are available now.
+-callback present_sessions(Host :: binary()) -> #{event_pusher_sessions:key() => event_pusher_sessions:usr()}.
+%% Whether all sessions of the host end, or only this process.
+-callback is_stopping(Host :: binary()) -> boolean().
+%% Adds or deletes the hooks, where the server does not do it by itself.
+-callback hooks(add | delete, Host :: binary()) -> ok.
+%% Starts, linked, what answers {count, Id, [question()]} with {counted, Id, [count()]} to `Owner`, and sends it {claimed,
+%% [{usr(), Left}]} for sessions of a node that died.
+-callback start_census(Owner :: pid(), Host :: binary(), Run :: binary()) -> pid().
+
+-record(state, {config :: config(),
+                inbox :: event_pusher_inbox:reader(),
+                sessions :: event_pusher_sessions:sessions(),
+                delivery :: event_pusher_delivery:delivery(),
+                queue = none :: event_pusher_queue:queue() | none,
+                %% What waits to be committed, the newest first; whether there is anything but acknowledgements; and the
+                %% timer until when it may wait.
+                items = [] :: [event_pusher_changes:item()],
+                urgent = false :: boolean(),
+                timer = none :: none | {reference(), integer()},
+                %% The group that the census counts.
+                waiting = none :: none | {pos_integer(), [event_pusher_changes:item()]},
+                census = none :: pid() | none,
+                asked = 0 :: non_neg_integer(),
+                late = false :: boolean(),
+                counted = false :: boolean(),
+                %% Operations that the disk did not take yet, in groups, the newest first.
+                next = 1 :: event_pusher_pieces:position(),
+                unwritten = [] :: [[event_pusher_segment:op()]],
+                write_again = none :: none | reference(),
+                paced = none :: none | reference(),
+                dropped = 0 :: non_neg_integer(),
+                logged = #{} :: event_pusher_log:seen(),
+                stopping = false :: boolean()}).
+
+%% How long events gather at most before they are committed together.
+-define(GROUP_MS, 50).
+%% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
+-define(ACK_MS, 200).
+%% How long a group waits for the cluster to count sessions, at the first time and later. Without an answer the events go
+%% without a count, which makes the daemon publish them.
+-define(FIRST_COUNT_MS, 10000).
+-define(COUNT_MS, 1000).
+-define(DISK_RETRY_MS, 1000).
+%% How long a stopping server waits for the daemon to take the last events; the rest is delivered at the next start.
+-define(FAREWELL_MS, 3000).
+-define(TICK_MS, 1000).
+
+-spec start_link(config()) -> {ok, pid()} | ignore | {error, term()}.
+start_link(#{name := Name} = Config) ->
+    gen_server:start_link({local, Name}, ?MODULE, Config, []).
+
+%% The options have changed.
+-spec reload(Name :: atom()) -> ok.
+reload(Name) ->
+    gen_server:cast(Name, reload).
+
+%% How many events are not delivered yet; `none` where no such process was started.
+-spec waiting(Server :: module(), Host :: binary()) -> integer() | none.
+waiting(Server, Host) ->
+    event_pusher_inbox:held_of({Server, Host}).
+
+%%%----------------------------------------------------------------------------------------------------- gen_server
+
+-spec init(config()) -> {ok, #state{}}.
+init(#{name := Name, host := Host, server := Server} = Config) ->
+    process_flag(trap_exit, true),
+    S = configure(#state{config = Config, inbox = event_pusher_inbox:open({Server, Host}, Name),
+                         sessions = event_pusher_sessions:new(run_id()),
+                         delivery = event_pusher_delivery:new(Host, fun Server:tls_options/0)}),
+    _ = erlang:send_after(?TICK_MS, self(), tick),
+    ok = Server:hooks(add, Host),
+    {ok, advance(open_queue(start_census(S)))}.
+
+%% Names this run of the virtual machine: sessions of another one are gone, whatever their process ids say.
+run_id() ->
+    case persistent_term:get({?MODULE, run}, none) of
+        none ->
+            <<N:64>> = crypto:strong_rand_bytes(8),
+            Run = iolist_to_binary(io_lib:format("~16.16.0b", [N])),
+            persistent_term:put({?MODULE, run}, Run),
+            Run;
+        Run -> Run
+    end.
+
+configure(#state{config = #{host := Host, server := Server}, inbox = Inbox, delivery = Delivery} = S) ->
+    #{queue_max := Max} = Options = Server:options(Host),
+    event_pusher_inbox:limit(Max, Inbox),
+    S#state{delivery = event_pusher_delivery:configure(Options, Delivery)}.
+
+start_census(#state{config = #{host := Host, server := Server}} = S) ->
+    S#state{census = Server:start_census(self(), Host, run_id())}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, unknown, #state{}}.
+handle_call(_Request, _From, S) ->
+    {reply, unknown, S}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(reload, S) ->
+    {noreply, handle(reload, S)};
+handle_cast(_, S) ->
+    {noreply, S}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info(Message, S) ->
+    {noreply, handle(Message, S)}.
+
+-spec code_change(term(), #state{}, term()) -> {ok, #state{}}.
+code_change(_OldVersion, S, _Extra) ->
+    {ok, S}.
+
+handle({inbox, At}, S) ->
+    advance(arm(At + ?GROUP_MS, S#state{urgent = true}));
+handle(flush, S) ->
+    advance(flush(S));
+handle({'$gen_cast', reload}, S) ->
+    handle(reload, S);
+handle(reload, S) ->
+    #state{delivery = Delivery} = S1 = configure(S),
+    advance(S1#state{delivery = event_pusher_delivery:resume(Delivery)});
+handle({counted, Id, Counts}, #state{waiting = {Id, Items}} = S) ->
+    advance(write(Items, Counts, S#state{waiting = none, counted = true}));
+handle({counted, Id, _}, #state{asked = Id} = S) ->
+    S#state{late = false, counted = true};
+handle({count_late, Id}, #state{waiting = {Id, Items}} = S) ->
+    S1 = seldom(late, warning, "~ts: the cluster is slow; events go without the number of sessions", [], S),
+    advance(write(Items, unknown, S1#state{waiting = none, late = true}));
+handle({claimed, Left}, S) ->
+    %% Sessions of a node that died: nobody else reports their end.
+    advance(add([{gone, now_ms(), USR, Count} || {USR, Count} <- Left], S));
+handle({'DOWN', _, process, Pid, _}, S) ->
+    advance(changed(fun(Sessions) -> event_pusher_sessions:seen({ended, now_ms(), Pid}, Sessions) end, look(S)));
+handle({handover_over, Ref, USR, At}, S) ->
+    advance(changed(fun(Sessions) -> event_pusher_sessions:handover_over(Ref, USR, At, Sessions) end, look(S)));
+handle(paced, S) ->
+    advance(S#state{paced = none});
+handle(write_again, S) ->
+    advance(commit(S#state{write_again = none}));
+handle(open_again, S) ->
+    advance(open_queue(S));
+handle(tick, S) ->
+    _ = erlang:send_after(?TICK_MS, self(), tick),
+    report_dropped(S);
+handle({'EXIT', Census, Reason}, #state{census = Census, config = #{host := Host}} = S) ->
+    event_pusher_log:log(error, "~ts: counting sessions failed: ~p", [Host, Reason]),
+    _ = erlang:send_after(?DISK_RETRY_MS, self(), restart_census),
+    S1 = S#state{census = none, late = true},
+    case S of
+        #state{waiting = {_, Items}} -> advance(write(Items, unknown, S1#state{waiting = none}));
+        _ -> S1
+    end;
+handle(restart_census, S) ->
+    start_census(S);
+handle(Message, #state{delivery = Delivery} = S) ->
+    case event_pusher_delivery:handle(Message, Delivery) of
+        {Outcome, Batch, Delivery1} -> advance(outcome(Outcome, Batch, S#state{delivery = Delivery1}));
+        ignored -> S
+    end.
+
+%%%------------------------------------------------------------------------------------------------- what gathers
+
+add([], S) ->
+    S;
+add(New, #state{items = Items} = S) ->
+    arm(in(?GROUP_MS), S#state{items = lists:reverse(New, Items), urgent = true}).
+
+%% Until when what has gathered may wait. Only ever shortens the wait.
+arm(At, #state{timer = none} = S) ->
+    S#state{timer = {erlang:send_after(At, self(), flush, [{abs, true}]), At}};
+arm(At, #state{timer = {Timer, Later}} = S) when At < Later ->
+    _ = erlang:cancel_timer(Timer),
+    arm(At, S#state{timer = none});
+arm(_, S) ->
+    S.
+
+%% Commits at once what has gathered, when it could be sent at once; and sends what is committed.
+advance(#state{urgent = true, waiting = none, write_again = none, queue = Queue, delivery = Delivery} = S)
+  when Queue =/= none ->
+    case event_pusher_delivery:may_send(held(S), Delivery) of
+        {now, _} -> send(flush(S));
+        _ -> send(S)
+    end;
+advance(S) ->
+    send(S).
+
+%% Takes what the hooks have put into the inbox.
+look(#state{inbox = Inbox} = S) ->
+    {Found, Inbox1} = event_pusher_inbox:take(Inbox),
+    seen(Found, S#state{inbox = Inbox1}).
+
+%% Messages are most of it. The state is not copied for each of them.
+seen([], S) ->
+    S;
+seen(Found, #state{items = Items} = S) ->
+    case messages(Found, Items) of
+        {[dropped | Rest], Items1} -> seen(Rest, S#state{items = [dropped | Items1]});
+        {[Seen | Rest], Items1} ->
+            S1 = S#state{items = Items1},
+            seen(Rest, changed(fun(Sessions) -> event_pusher_sessions:seen(Seen, Sessions) end, S1));
+        {[], Items1} -> S#state{items = Items1}
+    end.
+
+messages([Json | Found], Items) when is_binary(Json) -> messages(Found, [Json | Items]);
+messages(Found, Items) -> {Found, Items}.
+
+changed(Function, #state{sessions = Sessions} = S) ->
+    {Changes, Sessions1} = Function(Sessions),
+    add(Changes, S#state{sessions = Sessions1}).
+
+%% One group at a time is with the census; the next gathers meanwhile.
+flush(#state{queue = none} = S) ->
+    (look(S))#state{timer = none};
+flush(#state{waiting = {_, _}} = S) ->
+    disarm(S);
+flush(S0) ->
+    #state{items = Reversed, asked = Asked, late = Late, counted = Counted, census = Census} = S1 = look(S0),
+    S = disarm(S1#state{items = [], urgent = false}),
+    Items = lists:reverse(Reversed),
+    case event_pusher_changes:questions(Items) of
+        [] -> write(Items, [], S);
+        Questions when Census =:= none; Late ->
+            ask(Asked + 1, Questions, Census),
+            write(Items, unknown, S#state{asked = Asked + 1});
+        Questions ->
+            ask(Asked + 1, Questions, Census),
+            Bound = case Counted of
+                        true -> ?COUNT_MS;
+                        false -> ?FIRST_COUNT_MS
+                    end,
+            _ = erlang:send_after(Bound, self(), {count_late, Asked + 1}),
+            S#state{waiting = {Asked + 1, Items}, asked = Asked + 1}
+    end.
+
+disarm(#state{timer = none} = S) ->
+    S;
+disarm(#state{timer = {Timer, _}} = S) ->
+    _ = erlang:cancel_timer(Timer),
+    S#state{timer = none}.
+
+ask(_, _, none) ->
+    ok;
+ask(Id, Questions, Census) ->
+    Census ! {count, Id, Questions},
+    ok.
+
+%% Gives the events their positions and commits them, unless the disk is not to be tried again yet.
+write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue = Queue} = S) ->
+    Context = #{next => S#state.next, acked => event_pusher_queue:acked(Queue), dropped => S#state.dropped,
+                inbox => Inbox, jid_text => fun Server:jid_text/1},
+    {Ops, #{next := Next, dropped := Dropped}} = event_pusher_changes:number(Items, Counts, Context),
+    S1 = rearm(S#state{next = Next, dropped = Dropped, unwritten = [Ops ++ [{next, Next}] | S#state.unwritten]}),
+    case S1 of
+        #state{write_again = Timer, stopping = false} when Timer =/= none -> S1;
+        _ -> commit(S1)
+    end.
+
+%% What gathered while a group was with the census goes on with the wait that it had.
+rearm(#state{items = [_ | _], timer = none} = S) -> arm(in(?GROUP_MS), S);
+rearm(S) -> S.
+
+commit(#state{unwritten = []} = S) ->
+    S;
+commit(#state{queue = none} = S) ->
+    S;
+commit(#state{unwritten = Unwritten, queue = Queue, next = Next} = S) ->
+    case {Unwritten, event_pusher_queue:next(Queue)} of
+        {[[{next, Next}]], Next} -> S#state{unwritten = []};
+        _ ->
+            case event_pusher_queue:append(lists:append(lists:reverse(Unwritten)), Queue) of
+                {ok, Queue1} ->
+                    recovered(disk, "~ts: events are written to disk again", S#state{queue = Queue1, unwritten = []});
+                {error, Reason, Queue1} ->
+                    Timer = erlang:send_after(?DISK_RETRY_MS, self(), write_again),
+                    seldom(disk, error, "~ts: can't write events to disk (~ts), keeping them in memory",
+                           [file:format_error(Reason)], S#state{queue = Queue1, write_again = Timer})
+            end
+    end.
+
+%%%-------------------------------------------------------------------------------------------- queue and delivery
+
+open_queue(#state{config = Config, inbox = Inbox} = S) ->
+    #{host := Host, dir := Dir, source := Source, server := Server} = Config,
+    case event_pusher_queue:open(Dir, Source, Host) of
+        {ok, Queue} ->
+            Undelivered = event_pusher_queue:undelivered(Queue),
+            event_pusher_inbox:add(Undelivered, Inbox),
+            Undelivered > 0 andalso
+                event_pusher_log:log(notice, "~ts: ~B events wait for delivery", [Host, Undelivered]),
+            Ledger = event_pusher_queue:ledger(Queue),
+            Reconcile = fun(Sessions) ->
+                                event_pusher_sessions:reconcile(now_ms(), Ledger, Server:present_sessions(Host),
+                                                                Sessions)
+                        end,
+            S1 = changed(Reconcile, S#state{queue = Queue, next = event_pusher_queue:next(Queue)}),
+            %% What was dropped meanwhile may have left its marker with a process that is gone.
+            arm(in(0), add([dropped], S1));
+        {error, Path, Reason} ->
+            _ = erlang:send_after(?DISK_RETRY_MS, self(), open_again),
+            seldom(open, error, "~ts: can't open the queue (~ts: ~ts), keeping events in memory",
+                   [Path, file:format_error(Reason)], S)
+    end.
+
+send(#state{queue = none} = S) ->
+    S;
+send(#state{queue = Queue, delivery = Delivery, paced = Paced} = S) ->
+    case event_pusher_delivery:may_send(held(S), Delivery) of
+        {now, Limit} ->
+            case event_pusher_queue:batch(Limit, Queue) of
+                {ok, Batch, Queue1} -> S#state{queue = Queue1, delivery = event_pusher_delivery:post(Batch, Delivery)};
+                {none, Queue1} -> S#state{queue = Queue1};
+                {error, Reason} -> unreadable(Reason, S)
+            end;
+        {at, Time} when Paced =:= none -> S#state{paced = erlang:send_after(Time, self(), paced, [{abs, true}])};
+        _ -> S
+    end.
+
+%% What was committed can't be read, and perhaps can be later.
+unreadable(Reason, #state{delivery = Delivery, queue = Queue} = S) ->
+    seldom(read, error, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason],
+           S#state{delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)}).
+
+outcome(taken, #{last := Last, count := Count}, S) ->
+    forget(Count, Last, S);
+outcome({lost, Reason}, #{last := Last, first_seq := Seq, pieces := Pieces}, #state{config = #{host := Host}} = S) ->
+    event_pusher_log:log(error, "~ts: event ~B (~B bytes) is lost: ~ts",
+                         [Host, Seq, event_pusher_pieces:bytes(Pieces), Reason]),
+    forget(1, Last, S);
+outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known := Known} = Batch, S) ->
+    #state{config = #{host := Host}, queue = Queue, inbox = Inbox, delivery = Delivery} = S,
+    event_pusher_log:log(error, "~ts: the daemon has other events under the numbers ~B to ~B of epoch ~ts, which were never "
+                         "sent from here; was a backup or snapshot restored? They are sent again under a new epoch",
+                         [Host, First + Known, First + Duplicates - 1, Epoch]),
+    case event_pusher_queue:renumber(Batch, Duplicates, Queue) of
+        {ok, Done, Queue1} ->
+            event_pusher_inbox:release(Done, Inbox),
+            S#state{queue = Queue1};
+        {error, Reason, Queue1} ->
+            seldom(disk, error, "~ts: can't write to disk (~ts)", [file:format_error(Reason)],
+                   S#state{queue = Queue1, delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)})
+    end;
+outcome(_, _, S) ->
+    S.
+
+forget(Count, Last, #state{queue = Queue, inbox = Inbox, items = Items} = S) ->
+    event_pusher_inbox:release(Count, Inbox),
+    arm(in(?ACK_MS), S#state{queue = event_pusher_queue:taken(Last, Queue), items = [{ack, Last} | Items]}).
+
+held(#state{inbox = Inbox}) ->
+    max(0, event_pusher_inbox:held(Inbox)).
+
+%%%------------------------------------------------------------------------------------------------------- the end
+
+%% What is in the inbox and the mailbox counts; then, where the server stops, each session that the ledger still has ends
+%% with it. Sessions live on when only this process is stopped.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
+    ok = Server:hooks(delete, Host),
+    S1 = look(pump(fun(_) -> false end, 0, S#state{stopping = true})),
+    S2 = case Server:is_stopping(Host) of
+             true -> changed(fun(Sessions) -> event_pusher_sessions:end_all(now_ms(), Sessions) end, S1);
+             false -> S1
+         end,
+    Written = fun(#state{items = Items, waiting = Waiting}) -> Items =:= [] andalso Waiting =:= none end,
+    S3 = pump(Written, ?COUNT_MS, advance(flush(S2))),
+    S4 = flush(wait_no_more(S3)),
+    Delivered = fun(#state{delivery = D}) ->
+                        not event_pusher_delivery:is_sending(D) orelse event_pusher_delivery:in_trouble(D)
+                end,
+    S5 = pump(Delivered, ?FAREWELL_MS, send(S4)),
+    #state{queue = Queue, delivery = Delivery} = S6 = flush(wait_no_more(S5)),
+    _ = report_dropped(S6#state{logged = #{}}),
+    _ = Queue =/= none andalso event_pusher_queue:close(Queue),
+    event_pusher_delivery:stop(Delivery),
+    event_pusher_inbox:delete({Server, Host}),
+    ok.
+
+%% What the cluster has not counted yet goes without a count.
+wait_no_more(#state{waiting = {_, Items}} = S) ->
+    write(Items, unknown, S#state{waiting = none, late = true});
+wait_no_more(S) ->
+    S#state{late = true}.
+
+%% Handles messages until the condition holds or the time is over; with no time, until the mailbox is empty.
+pump(Done, Ms, S) ->
+    pump_until(Done, in(Ms), S).
+
+pump_until(Done, Deadline, S) ->
+    case Done(S) of
+        true -> S;
+        false ->
+            receive
+                Message -> pump_until(Done, Deadline, handle(Message, S))
+            after max(0, Deadline - in(0)) -> S
+            end
+    end.
+
+%%%--------------------------------------------------------------------------------------------------- small things
+
+report_dropped(#state{dropped = 0} = S) ->
+    S;
+report_dropped(#state{dropped = N, logged = Logged} = S) ->
+    case seldom(full, error, "~ts: the queue is full (queue_max): ~B events dropped since the last such line", [N], S) of
+        #state{logged = Logged} -> S;
+        Told -> Told#state{dropped = 0}
+    end.
+
+seldom(Kind, Level, Format, Args, #state{config = #{host := Host}, logged = Logged} = S) ->
+    S#state{logged = event_pusher_log:seldom(Kind, Level, Format, [Host | Args], Logged)}.
+
+recovered(Kind, Format, #state{config = #{host := Host}, logged = Logged} = S) ->
+    S#state{logged = event_pusher_log:recovered(Kind, Format, [Host], Logged)}.
+
+now_ms() ->
+    os:system_time(millisecond).
+
+%% So many milliseconds from now, by the clock that nobody sets.
+in(Ms) ->
+    erlang:monotonic_time(millisecond) + Ms.

@@ -1,0 +1,158 @@
+%%% The open sessions: which there are, which of them a new process takes over, and which ended unseen.
+%%%
+%%% Invariants:
+%%%  - A session is known by a key (the process that serves it, or whatever else the server's adapter chooses) and by a
+%%%    reference that stays when another process takes it over. For a moment a replaced session and its successor share
+%%%    their address, so the address is no identity.
+%%%  - Each `up` has one `down` or `expire`, in that order, and none without the other.
+%%%  - This is how the sessions are now; the queue's ledger is what was committed of them.
+%%%
+%%% Each function answers the changes to commit, in order (event_pusher_changes), beside the new state. Keys that are
+%%% processes are monitored: a process that is killed runs no hook.
+-module(event_pusher_sessions).
+
+-export([new/1, seen/2, handover_over/4, end_all/2, reconcile/4]).
+-export_type([sessions/0, usr/0, key/0, ref/0, seen/0]).
+
+-type usr() :: {User :: binary(), Host :: binary(), Resource :: binary()}.
+-type key() :: pid() | term().
+%% Names the run of the virtual machine too: a process of another run is gone, whatever its process id says.
+-type ref() :: {node(), Run :: binary(), integer()}.
+-type at() :: integer().
+%% What the hooks put into the inbox.
+-type seen() :: {available | unavailable | handed_over | resumed, at(), key(), usr()} | {ended, at(), key()}.
+
+-record(sessions, {run :: binary(),
+                   keys = #{} :: #{key() => {ref(), usr(), reference() | none}},
+                   addresses = #{} :: #{usr() => [key()]},
+                   handover = #{} :: #{usr() => {ref(), reference()}},
+                   %% The newest first.
+                   changes = [] :: [event_pusher_changes:change()]}).
+
+-opaque sessions() :: #sessions{}.
+
+%% How long a resumed session's former process is remembered, until the new one (perhaps on another node) took over.
+-define(HANDOVER_MS, 10000).
+
+-spec new(Run :: binary()) -> sessions().
+new(Run) ->
+    #sessions{run = Run}.
+
+%% Something happened to a session.
+-spec seen(seen(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
+seen({available, At, Key, USR}, S) -> changes(available(At, Key, USR, S));
+seen({unavailable, At, Key, _}, S) -> changes(unavailable(At, Key, S));
+seen({ended, At, Key}, S) -> changes(unavailable(At, Key, S));
+seen({handed_over, At, Key, USR}, S) -> changes(handed_over(At, Key, USR, S));
+seen({resumed, At, Key, USR}, S) -> changes(resumed(At, Key, USR, S)).
+
+%% Nobody took the session over in time: the message {handover_over, Ref, USR, At} to this process says so.
+-spec handover_over(ref(), usr(), at(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
+handover_over(Ref, USR, At, #sessions{handover = Handover} = S) ->
+    case Handover of
+        #{USR := {Ref, _}} -> changes(add({expire, At, Ref, USR}, S#sessions{handover = maps:remove(USR, Handover)}));
+        _ -> {[], S}
+    end.
+
+%% The server stops: all sessions end.
+-spec end_all(at(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
+end_all(At, #sessions{keys = Keys, handover = Handover} = S) ->
+    S1 = lists:foldl(fun(Key, Acc) -> unavailable(At, Key, Acc) end, S, maps:keys(Keys)),
+    changes(maps:fold(fun(USR, {Ref, _}, Acc) -> add({expire, At, Ref, USR}, Acc) end,
+                      S1#sessions{handover = #{}}, Handover)).
+
+%% At a start: which sessions of the ledger live on (only this module was stopped), which ended meanwhile, which ended
+%% with the server's former run; and which came while nobody watched.
+-spec reconcile(at(), event_pusher_segment:ledger(), #{key() => usr()}, sessions()) ->
+          {[event_pusher_changes:change()], sessions()}.
+reconcile(At, Ledger, Present, S) ->
+    {Ours, Former} = lists:partition(fun({Ref, _}) -> is_of_this_run(Ref, S) end, maps:to_list(Ledger)),
+    Known = [Key || {_, {_, Key, _}} <- Ours],
+    Newcomers = maps:from_list([{USR, Key} || {Key, USR} <- maps:to_list(maps:without(Known, Present))]),
+    S1 = lists:foldl(fun(Entry, Acc) -> live_on(At, Entry, Present, Newcomers, Acc) end, S, Ours),
+    %% First of all of them that they were there: so the users' counts go down one by one.
+    Revived = [{revive, Ref, USR} || {Ref, {USR, _, _}} <- Former],
+    Dead = [{dead, At, Ref, USR, Position} || {Ref, {USR, _, Position}} <- Former],
+    S2 = lists:foldl(fun add/2, S1, Revived ++ Dead),
+    changes(maps:fold(fun(Key, USR, Acc) -> available(At, Key, USR, Acc) end, S2, Present)).
+
+is_of_this_run({Node, Run, _}, #sessions{run = Run}) -> Node =:= node();
+is_of_this_run(_, _) -> false.
+
+%% A session of the same address with another key was resumed while nobody watched.
+live_on(At, {Ref, {USR, Key, _}}, Present, Newcomers, #sessions{keys = Keys} = S) ->
+    case {is_map_key(Key, Present) andalso not is_map_key(Key, Keys), Newcomers} of
+        {true, _} -> bind(Key, Ref, USR, S);
+        {false, #{USR := New}} when not is_map_key(New, Keys) -> add({move, Ref, New}, bind(New, Ref, USR, S));
+        _ -> add({down, At, Ref, USR}, S)
+    end.
+
+available(At, Key, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
+    case is_map_key(Key, Keys) of
+        true -> S;
+        false ->
+            %% A session that this one replaces may take its time to end, but ends first.
+            Replaced = maps:get(USR, Addresses, []),
+            S1 = lists:foldl(fun(Former, Acc) -> unavailable(At, Former, Acc) end, S, Replaced),
+            Ref = new_ref(S),
+            add({up, At, Ref, USR, Key}, bind(Key, Ref, USR, S1))
+    end.
+
+unavailable(At, Key, S) ->
+    case unbind(Key, S) of
+        {{Ref, USR}, S1} -> add({down, At, Ref, USR}, S1);
+        none -> S
+    end.
+
+%% A resumed session's former process ends. If the new one was seen already, there is nothing left to hand over.
+handed_over(At, Key, USR, S) ->
+    case unbind(Key, S) of
+        {{Ref, USR}, #sessions{handover = Handover} = S1} ->
+            Timer = erlang:send_after(?HANDOVER_MS, self(), {handover_over, Ref, USR, At}),
+            S1#sessions{handover = Handover#{USR => {Ref, Timer}}};
+        _ -> S
+    end.
+
+%% Neither online nor offline: the new process takes over the session's entry. If there is none on this node, the session
+%% comes from another node of the cluster; the census finds out.
+resumed(At, Key, USR, #sessions{handover = Handover, addresses = Addresses} = S) ->
+    case {Handover, [Other || Other <- maps:get(USR, Addresses, []), Other =/= Key]} of
+        {#{USR := {Ref, Timer}}, _} ->
+            _ = erlang:cancel_timer(Timer),
+            add({move, Ref, Key}, bind(Key, Ref, USR, S#sessions{handover = maps:remove(USR, Handover)}));
+        {_, [Former | _]} ->
+            {{Ref, _}, S1} = unbind(Former, S),
+            add({move, Ref, Key}, bind(Key, Ref, USR, S1));
+        {_, []} ->
+            Ref = new_ref(S),
+            add({take, At, Ref, USR, Key}, bind(Key, Ref, USR, S))
+    end.
+
+bind(Key, Ref, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
+    Monitor = case is_pid(Key) of
+                  true -> erlang:monitor(process, Key);
+                  false -> none
+              end,
+    S#sessions{keys = Keys#{Key => {Ref, USR, Monitor}},
+               addresses = Addresses#{USR => [Key | maps:get(USR, Addresses, [])]}}.
+
+unbind(Key, #sessions{keys = Keys, addresses = Addresses} = S) ->
+    case maps:take(Key, Keys) of
+        {{Ref, USR, Monitor}, Rest} ->
+            _ = Monitor =/= none andalso erlang:demonitor(Monitor, [flush]),
+            Addresses1 = case lists:delete(Key, maps:get(USR, Addresses, [])) of
+                             [] -> maps:remove(USR, Addresses);
+                             Others -> Addresses#{USR => Others}
+                         end,
+            {{Ref, USR}, S#sessions{keys = Rest, addresses = Addresses1}};
+        error -> none
+    end.
+
+new_ref(#sessions{run = Run}) ->
+    {node(), Run, erlang:unique_integer([positive])}.
+
+add(Change, #sessions{changes = Changes} = S) ->
+    S#sessions{changes = [Change | Changes]}.
+
+changes(#sessions{changes = Changes} = S) ->
+    {lists:reverse(Changes), S#sessions{changes = []}}.
