@@ -1,6 +1,6 @@
 /** `adapter status`, with a daemon that runs and servers that are files. Needs Prosody, which reads its own configuration. */
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { ejabberd } from '../../src/cli/adapter/ejabberd/ejabberd.ts';
@@ -10,7 +10,8 @@ import { adapterStatus, type Line } from '../../src/cli/adapter/status.ts';
 import { knownTap } from '../../src/cli/adapter/tap.ts';
 import { version } from '../../src/version.ts';
 import { type Bench, createBench } from '../support/adapter-command.ts';
-import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { BIN, createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
+import { launch } from '../support/process.ts';
 import { startSns } from '../support/sns.ts';
 
 let daemon: Daemon;
@@ -204,5 +205,23 @@ describe('the command adapter status', () => {
     const { code, output } = await run();
     assert.equal(code, 0, output);
     assert.match(output, /^ok {4}http:\S+ takes events with this secret$/m);
+  });
+
+  it('is what install prints as the last line, whole: with the same daemon, server and folder', async () => {
+    await bench.write('bin/xmpp-event-pusher', `#!/bin/sh\nexec ${process.execPath} ${BIN} "$@"\n`);
+    await chmod(inFolder('bin/xmpp-event-pusher'), 0o755);
+    await prosodyWith(daemon.tapUrl, SECRET);
+    const where = ['--server-config', inFolder('prosody.cfg.lua')];
+    for (const tap of [
+      ['--config', daemon.configFile],
+      ['--url', daemon.tapUrl, '--secret', SECRET],
+    ]) {
+      const installed = await bench.adapter(['install', 'prosody', ...where, ...tap]);
+      assert.equal(installed.code, 0, installed.output);
+      const line = installed.output.trimEnd().split('\n').at(-1) ?? '';
+      const run = await launch('sh', ['-c', line], { env: { PATH: `${inFolder('bin')}:${process.env.PATH}` } });
+      assert.equal(await run.exited, 0, `${line}\n${run.output()}`);
+      assert.match(run.output(), /with the daemon's secret/);
+    }
   });
 });

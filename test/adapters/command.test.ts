@@ -305,7 +305,7 @@ describe('the secret that adapter install hands out', () => {
       const [line = ''] = output.split('\n').filter((each) => each.includes('adapter status'));
       assert.equal(
         line.trim(),
-        `EVENT_PUSHER_SECRET='its '\\''secret'\\''' xmpp-event-pusher adapter status prosody --url https://tap.example:5290/v1/events`,
+        `EVENT_PUSHER_SECRET='its '\\''secret'\\''' xmpp-event-pusher adapter status prosody --url https://tap.example:5290/v1/events --server-config ${inFolder('prosody.cfg.lua')}`,
       );
     }
   });

@@ -1,6 +1,6 @@
 /** `adapter install`: puts an adapter where its server looks for modules, and says what belongs into the configurations. */
 import type { AdapterServer, Printed, Tap, Where } from './server.ts';
-import { commandFor, knownTap, newSecret, secretForDaemon, type TapOptions } from './tap.ts';
+import { knownTap, newSecret, secretForDaemon, statusLine, type TapOptions } from './tap.ts';
 
 /**
  * Installs; answers what to print.
@@ -20,7 +20,7 @@ export function adapterInstall(server: AdapterServer, options: TapOptions, where
       '',
       'Afterwards, to see whether all of it is right:',
       '',
-      `  ${commandFor(`status ${server.name}`, options)}`,
+      `  ${statusLine(server.name, options, where)}`,
     ],
     ok,
   };

@@ -7,7 +7,7 @@ import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import { shellWord, tomlString } from './quote.ts';
-import type { Tap } from './server.ts';
+import type { Tap, Where } from './server.ts';
 
 export interface TapOptions {
   readonly config: string;
@@ -88,11 +88,18 @@ export function secretForDaemon({ secret }: Tap, config: string, section: HttpTa
   return ['', title, '', ...lines, '', 'and restart the daemon.'];
 }
 
-/** A command of ours about the same tap, as a whole line. The secret goes by the environment, which `ps` does not show. */
-export function commandFor(command: string, { config, url, secret }: TapOptions): string {
-  const line = `xmpp-event-pusher adapter ${command}`;
-  if (url === undefined) return `${line} --config ${shellWord(config)}`;
-  return `${secret === undefined ? '' : `EVENT_PUSHER_SECRET=${shellWord(secret)} `}${line} --url ${shellWord(url)}`;
+/**
+ * `adapter status` about the same tap and server, as a whole line. The secret goes by the environment, which `ps` does not
+ * show.
+ */
+export function statusLine(server: string, { config, url, secret }: TapOptions, { to, serverConfig }: Where): string {
+  const words = ['xmpp-event-pusher', 'adapter', 'status', server];
+  if (url === undefined) words.push('--config', config);
+  else words.push('--url', url);
+  if (to !== undefined) words.push('--to', to);
+  if (serverConfig !== undefined) words.push('--server-config', serverConfig);
+  const environment = url === undefined || secret === undefined ? '' : `EVENT_PUSHER_SECRET=${shellWord(secret)} `;
+  return environment + words.map(shellWord).join(' ');
 }
 
 /** Where an adapter on this machine reaches the tap. */
