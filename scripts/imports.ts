@@ -24,6 +24,8 @@ interface Part {
 /** The parts from the bottom up, so that a part is only ever imported by those below it in this list. */
 export const PARTS: readonly Part[] = [
   { name: 'base', files: /^src\/(errors|log|version|xml)\.ts$/, imports: [] },
+  // What all our servers have in common.
+  { name: 'http', files: /^src\/http\/[^/]+$/, imports: [] },
   { name: 'event', files: /^src\/event(-id)?\.ts$/, imports: [] },
   { name: 'notification', files: /^src\/notification\/[^/]+$/, imports: ['event'] },
   // The ports, and what needs no system outside the process.
@@ -33,10 +35,14 @@ export const PARTS: readonly Part[] = [
   // What implements them, each for one external system.
   { name: 'config', files: /^src\/config\/[^/]+$/, imports: [] },
   { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
-  { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['event', 'taps', 'config'] },
+  { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['http', 'event', 'taps', 'config'] },
   { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'pipeline', 'config'] },
   { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['sns', 'config'] },
-  { name: 'ops', files: /^src\/ops\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'pipeline', 'config'] },
+  {
+    name: 'ops',
+    files: /^src\/ops\/[^/]+$/,
+    imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'config'],
+  },
   // What puts them together.
   { name: 'pusher', files: /^src\/(pusher|delivery|daemon|index)\.ts$/, imports: ['*'] },
   { name: 'cli', files: /^src\/cli\/(adapter\/(\w+\/)?)?[^/]+$/, imports: ['*'] },

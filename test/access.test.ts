@@ -213,18 +213,16 @@ describe('access', () => {
       await ended;
     });
 
-    it('makes an address wait that sends wrong tokens, and no other', async () => {
+    it('serves the right token after any number of wrong ones from the same address', async () => {
       const agent = new Agent({ localAddress: '127.0.0.9' });
       const attempt = (token: string) => ask(url, 'POST /api/login', {}, { body: { token }, agent });
-      const statuses = [];
-      for (let n = 0; n < 11; n++) statuses.push((await attempt(`${WRONG}${n}`)).status);
-      assert.deepEqual(statuses, [...Array(10).fill(401), 429]);
-      const blocked = await attempt(TOKEN);
-      assert.equal(blocked.status, 429, 'or guessing could go on');
-      assert.equal(blocked.headers['retry-after'], '60');
-      assert.equal((await ask(url, 'GET /api/live', bearer(TOKEN), { agent })).status, 429);
-      assert.equal((await ask(url, 'GET /healthz', {}, { agent })).status, 200);
-      await logIn(url);
+      const wrong = await Promise.all(Array.from({ length: 15 }, (_, n) => attempt(`${WRONG}${n}`)));
+      assert.deepEqual(
+        wrong.map(({ status }) => status),
+        Array(15).fill(401),
+      );
+      assert.equal((await attempt(TOKEN)).status, 200);
+      assert.equal((await ask(url, 'GET /api/live', bearer(TOKEN), { agent })).status, 200);
       await agent.close();
     });
 
@@ -349,8 +347,8 @@ describe('access', () => {
     const NOTHING = ['GET /v1/events', 'GET /', 'GET /metrics', 'GET /api/live', 'POST /api/dead-letters/delete'];
     const all = [...Object.entries(TAP), ...NOTHING.map((route) => [route, 404] as const)];
     const body = { source: 'access@test', events: [] };
-    const statusOf = async (base: string, route: string, headers: Headers) =>
-      (await ask(base, route, headers, { body })).status;
+    const statusOf = async (base: string, route: string, headers: Headers, agent?: Dispatcher) =>
+      (await ask(base, route, headers, { body, ...(agent && { agent }) })).status;
 
     it('is known here for every route that it has', () => {
       const { routes } = createHttpTap({
@@ -377,15 +375,23 @@ describe('access', () => {
             { authorization: `Basic ${SECRET}` },
             { authorization: SECRET },
           ];
-          for (const headers of wrong) assert.equal(await statusOf(base, route, headers), 401, JSON.stringify(headers));
+          // From an address of its own: wrong secrets of one address are slowed down.
+          const agent = new Agent({ localAddress: `127.0.1.${all.findIndex(([each]) => each === route) + 1}` });
+          for (const headers of wrong)
+            assert.equal(await statusOf(base, route, headers, agent), 401, JSON.stringify(headers));
           // The secret is what counts then: an adapter may know the daemon by any name, and no page knows the secret.
           const foreigners: Headers[] = [{ host: 'evil.example' }, { origin: 'https://evil.example' }];
           for (const foreign of foreigners) {
-            assert.equal(await statusOf(base, route, foreign), 401, JSON.stringify(foreign));
-            assert.equal(await statusOf(base, route, { ...foreign, ...bearer(WRONG) }), 401, JSON.stringify(foreign));
+            assert.equal(await statusOf(base, route, foreign, agent), 401, JSON.stringify(foreign));
+            assert.equal(
+              await statusOf(base, route, { ...foreign, ...bearer(WRONG) }, agent),
+              401,
+              JSON.stringify(foreign),
+            );
             assert.equal(await statusOf(base, route, { ...foreign, ...bearer(SECRET) }), expected);
           }
           assert.equal(await statusOf(base, route, bearer(SECRET)), expected, 'right');
+          await agent.close();
         });
     });
 

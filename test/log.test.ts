@@ -254,7 +254,7 @@ describe('the log', () => {
       rest: `token = "short"\n`,
     });
     const { code, output } = await daemon.command('run');
-    assert.equal(code, 1);
+    assert.equal(code, 78);
     assert.match(output, /regoin/);
     assertSilent(output);
   });

@@ -55,7 +55,9 @@ export async function connectBySocket(config: PusherConfig): Promise<DaemonClien
  */
 export function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
   const origin = `http://${reachable(listen.host)}:${listen.port}`;
-  const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  // The bytes of its UTF-8, each as a character, for that is what a header is made of.
+  const authorization = Buffer.from(`Bearer ${token}`).toString('latin1');
+  const headers: Record<string, string> = token === undefined ? {} : { authorization };
   return connect({ where: origin, origin, headers });
 }
 

@@ -8,14 +8,15 @@ const HEAD = `# Configuration
 <!-- Made from src/config/options.ts by \`npm run docs\`; a test fails when it is stale. -->
 
 One TOML file, given with \`--config\`. Every section but the first has defaults, so the section that MongooseIM documents
-is a working configuration by itself. A whole \`mongooseim.toml\` is accepted too: sections that are not listed here are
-named once in the log and left alone.
+is a working configuration by itself. A whole \`mongooseim.toml\` is accepted too: MongooseIM's other sections are named
+once in the log and left alone.
 
 - \`\${NAME}\` in any text is replaced by the environment variable of that name; \`$\${\` stands for a literal \`\${\`.
   A value that ends in a newline or a space, or holds a control character, is refused: files of secret stores often do.
 - The file is UTF-8.
 - Relative paths are relative to the configuration file.
-- An unknown option, a wrong type or an impossible value stops the start, with every mistake listed.
+- An unknown option, a section whose name is almost one of these, a wrong type or an impossible value stops the start, with
+  every mistake listed.
 
 ## Options of one virtual host
 

@@ -360,7 +360,8 @@ describe('configuration', () => {
   });
 
   describe('of the HTTP tap', () => {
-    const listens = (value: string) => parse(http({ listen: value, secret: '"s"' })).tap.http.listen;
+    const listens = (value: string) =>
+      parse(http({ listen: value, secret: '"a secret of enough characters"' })).tap.http.listen;
 
     for (const [value, address] of [
       ['"127.0.0.1:0"', { host: '127.0.0.1', port: 0, loopback: true }],
@@ -386,7 +387,8 @@ describe('configuration', () => {
         assert.deepEqual(mistakes(http({ listen: `"${address}:5290"` })), [
           'tap.http.secret is missing, and has to be set when `listen` is not a loopback address',
         ]);
-        assert.equal(parse(http({ listen: `"${address}:5290"`, secret: '"s"' })).tap.http.secret, 's');
+        const secret = 'a secret of enough characters';
+        assert.equal(parse(http({ listen: `"${address}:5290"`, secret: `"${secret}"` })).tap.http.secret, secret);
       });
 
     it('takes a certificate and its key only together', () => {

@@ -7,6 +7,7 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { messageOf, PusherError } from '../errors.ts';
 import { oddCharacter } from './characters.ts';
+import { misspelt, PLACES, type Place } from './foreign.ts';
 import {
   type AdminOptions,
   type HttpTapOptions,
@@ -136,7 +137,7 @@ export function parseConfig(text: string, file: string, environment: Environment
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
     check(schema, at, { written: input, meant: resolve(input, at) }, mistakes);
 
-  foreignKeys(document, '', ['modules', 'tap', 'outbox', 'admin', 'log', 'host_config'], ignored);
+  foreignKeys(document, '', PLACES.file, ignored, mistakes);
   const sns = readModules(document, '', ignored, read, mistakes);
   const tap = tableAt(document, 'tap', mistakes) ?? {};
   unknownKeys(tap, 'tap', ['http'], mistakes);
@@ -153,10 +154,24 @@ export function parseConfig(text: string, file: string, environment: Environment
     variables: [...variables],
   };
   if (mistakes.length === 0 && !sns && ![...hosts.values()].some(Boolean))
-    mistakes.push({ path: 'modules.mod_event_pusher.sns', problem: 'is missing, and has to be set' });
+    mistakes.push({
+      path: 'modules.mod_event_pusher.sns',
+      problem: `is missing, and has to be set${elsewhere(document)}`,
+    });
   if (mistakes.length > 0) throw invalid(file, mistakes);
   // With no mistake noted every section has parsed.
   return config as PusherConfig;
+}
+
+/** Names the sections of host types, where there are only such: a MongooseIM with dynamic domains has them. */
+function elsewhere(document: Table): string {
+  const entries = Array.isArray(document.host_config) ? document.host_config.filter(isTable) : [];
+  const types = entries.flatMap(({ host_type, modules }) => {
+    const pusher = isTable(modules) ? modules.mod_event_pusher : undefined;
+    return isTable(pusher) && isTable(pusher.sns) ? [JSON.stringify(host_type)] : [];
+  });
+  if (types.length === 0) return '';
+  return `; the file has one for the host type ${types.join(', ')}, and events name domains, not host types: write it once for all of them, or in a [[host_config]] with host = "…" for each`;
 }
 
 type Read = <S extends z.ZodType>(schema: S, at: string, input: unknown) => z.infer<S> | undefined;
@@ -172,10 +187,10 @@ function readModules(
   const modules = tableAt(parent, 'modules', mistakes, prefix);
   if (!modules) return undefined;
   const at = `${prefix}modules`;
-  foreignKeys(modules, at, ['mod_event_pusher'], ignored);
+  foreignKeys(modules, at, PLACES.modules, ignored, mistakes);
   const pusher = tableAt(modules, 'mod_event_pusher', mistakes, `${at}.`);
   if (!pusher) return null;
-  foreignKeys(pusher, `${at}.mod_event_pusher`, ['sns'], ignored);
+  foreignKeys(pusher, `${at}.mod_event_pusher`, PLACES.mod_event_pusher, ignored, mistakes);
   return pusher.sns === undefined ? null : read(snsOptions, `${at}.mod_event_pusher.sns`, pusher.sns);
 }
 
@@ -198,7 +213,7 @@ function readHosts(
       mistakes.push({ path: `host_config[${index}]`, problem: `is ${describe(entry)}, should be a section` });
       return;
     }
-    foreignKeys(entry, prefix.slice(0, -1), ['host', 'host_type', 'modules'], ignored);
+    foreignKeys(entry, prefix.slice(0, -1), PLACES.hostConfig, ignored, mistakes);
     const sns = readModules(entry, prefix, ignored, read, mistakes);
     // Without modules of its own, the host has the general ones. A host type is MongooseIM's grouping of dynamic
     // domains; events name domains, so there is nothing to match it with.
@@ -231,8 +246,16 @@ function tableAt(parent: Table, key: string, mistakes: Mistake[], prefix = ''): 
 const isTable = (value: unknown): value is Table =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 
-function foreignKeys(table: Table, at: string, ours: string[], ignored: string[]): void {
-  for (const key of Object.keys(table)) if (!ours.includes(key)) ignored.push(at === '' ? key : `${at}.${key}`);
+/** Notes what is not ours: MongooseIM's and unheard-of sections as ignored, misspelt ones of ours as mistakes. */
+function foreignKeys(table: Table, at: string, place: Place, ignored: string[], mistakes: Mistake[]): void {
+  for (const [key, value] of Object.entries(table)) {
+    if (place.ours.includes(key)) continue;
+    const path = at === '' ? key : `${at}.${key}`;
+    const meant = misspelt(key, place);
+    if (meant !== undefined) mistakes.push({ path, problem: `is not a known section; did you mean "${meant}"?` });
+    else if (at === '' && typeof value !== 'object') mistakes.push({ path, problem: 'stands in no section' });
+    else ignored.push(path);
+  }
 }
 
 function unknownKeys(table: Table, at: string, known: string[], mistakes: Mistake[]): void {

@@ -192,7 +192,7 @@ sectionRules.set(snsOptions, ({ credentials, ...section }) =>
 const httpTapOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5290'), {
     expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
-    text: 'Where adapters post events. Beyond loopback it needs a `secret`.',
+    text: 'Where adapters post events. Beyond loopback it needs a `secret` of 20 characters or more.',
   }),
   secret: option(secret({ spaces: true }).optional(), {
     expects: 'the secret that the adapters send, not empty',
@@ -209,11 +209,22 @@ const httpTapOptions = z.strictObject({
   }),
 });
 
-sectionRules.set(httpTapOptions, (section) => {
-  const found = [];
+/** How many characters a secret needs at least when more than this machine can try to guess it. */
+const LEAST_BEYOND_LOOPBACK = 20;
+
+/** What is wrong with the secret of a server that listens there. */
+function secretProblems(section: Readonly<Record<string, unknown>>, option: string) {
   const address = listen.safeParse(section.listen);
-  if (address.success && !address.data.loopback && section.secret === undefined)
-    found.push({ option: 'secret', problem: 'is missing, and has to be set when `listen` is not a loopback address' });
+  if (!address.success || address.data.loopback) return [];
+  const value = section[option];
+  const where = 'when `listen` is not a loopback address';
+  if (value === undefined) return [{ option, problem: `is missing, and has to be set ${where}` }];
+  if (typeof value !== 'string' || value.length >= LEAST_BEYOND_LOOPBACK) return [];
+  return [{ option, problem: `is too short, should have ${LEAST_BEYOND_LOOPBACK} characters or more ${where}` }];
+}
+
+sectionRules.set(httpTapOptions, (section) => {
+  const found = secretProblems(section, 'secret');
   for (const [option, other] of [
     ['tls_cert', 'tls_key'],
     ['tls_key', 'tls_cert'],
@@ -237,7 +248,7 @@ const outboxOptions = z.strictObject({
 const adminOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5291'), {
     expects: 'an address and a port, such as `127.0.0.1:5291`',
-    text: 'Where the [console](console.md), `/metrics`, `/healthz` and `/readyz` answer. Beyond loopback it needs a `token`.',
+    text: 'Where the [console](console.md), `/metrics`, `/healthz` and `/readyz` answer. Beyond loopback it needs a `token` of 20 characters or more.',
   }),
   token: option(secret({ spaces: true, least: 16 }).optional(), {
     expects: 'a secret of 16 characters or more',
@@ -246,11 +257,7 @@ const adminOptions = z.strictObject({
   }),
 });
 
-sectionRules.set(adminOptions, (section) => {
-  const address = listen.safeParse(section.listen);
-  if (!address.success || address.data.loopback || section.token !== undefined) return [];
-  return [{ option: 'token', problem: 'is missing, and has to be set when `listen` is not a loopback address' }];
-});
+sectionRules.set(adminOptions, (section) => secretProblems(section, 'token'));
 
 const logOptions = z.strictObject({
   level: option(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'), {

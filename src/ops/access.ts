@@ -5,12 +5,16 @@
  * Maintained invariants:
  * - A route is closed unless it says that it is open.
  * - Nothing changes on behalf of another site's page, whatever cookies its visitor has.
- * - Tokens are compared in constant time, and after a few wrong ones an address has to wait.
+ * - Tokens are compared in constant time. The right one is always served; answers to wrong ones are slowed down.
+ * - What anybody can send writes a bounded number of lines to the log.
  */
-import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { isLoopback } from '../config/options.ts';
+import { type Brake, createBrake } from '../http/brake.ts';
+import { bytesOf, isSameSecret } from '../http/secret.ts';
+import { createTally } from '../http/tally.ts';
 import { atAnyLevel, type Logger } from './log.ts';
 
 declare module 'fastify' {
@@ -36,6 +40,7 @@ interface AccessSetup {
   /** Whether a request came by the Unix socket, where the file's mode has let it in. */
   readonly isLocal?: (request: FastifyRequest) => boolean;
   readonly now?: () => number;
+  readonly brake?: Brake;
 }
 
 /** The header in which the command line says, URI-encoded, which user it works for; it counts by the Unix socket only. */
@@ -43,23 +48,19 @@ export const USER_HEADER = 'x-pusher-user';
 
 /** How long a login lasts, in milliseconds: a shift. */
 const SESSION_MS = 12 * 3_600_000;
-/** How many wrong tokens an address may send within a minute. */
-const ATTEMPTS = 10;
-const ATTEMPTS_MS = 60_000;
-/** Of how many addresses wrong tokens are remembered. */
-const ADDRESSES = 10_000;
 
 const credentials = z.strictObject({ token: z.string().max(1_000) });
 
 /** Guards every route of `server`, and adds those for logging in and out. */
 export function guard(
   server: FastifyInstance,
-  { token, log, isLocal = () => false, now = Date.now }: AccessSetup,
+  { token, log, isLocal = () => false, now = Date.now, brake = createBrake() }: AccessSetup,
 ): Access {
   // Cookies of one host are shared by all its ports: two daemons behind tunnels must not end each other's sessions.
   const cookie = `pusher-session-${randomBytes(4).toString('hex')}`;
   const sessions = new Map<string, { readonly name: string; readonly until: number }>();
-  const attempts = createAttempts(now);
+  const refused = createTally();
+  server.addHook('onClose', async () => refused.close());
 
   const sessionOf = (request: FastifyRequest) => {
     const id = cookieOf(request, cookie);
@@ -70,7 +71,7 @@ export function guard(
   const allows = (request: FastifyRequest) => {
     if (token === undefined || isLocal(request) || sessionOf(request)) return true;
     const sent = bearer(request);
-    return sent !== undefined && isSame(sent, token);
+    return sent !== undefined && isSameSecret(bytesOf(sent), token);
   };
   const who = (request: FastifyRequest): Readonly<Record<string, string>> => {
     if (isLocal(request)) return { by: `user ${decoded(String(request.headers[USER_HEADER] ?? '?').slice(0, 200))}` };
@@ -80,8 +81,9 @@ export function guard(
     return { by, from: request.ip, ...(forwarded && { forwardedFor: String(forwarded).slice(0, 200) }) };
   };
   const wrongToken = (request: FastifyRequest) => {
-    attempts.add(networkOf(request.ip));
-    log.warn({ from: request.ip, path: pathOf(request) }, 'admin: wrong token');
+    const path = pathOf(request);
+    refused.add('token', request.ip, (fields) => log.warn({ ...fields, path }, 'admin: wrong token'));
+    return brake.failed(request.ip);
   };
 
   server.addHook('onRequest', async (request, reply) => {
@@ -89,14 +91,13 @@ export function guard(
     if (isLocal(request)) return;
     const foreign = foreignProblem(request, token === undefined);
     if (foreign) {
-      log.warn({ from: request.ip, path: pathOf(request), problem: foreign.code }, 'admin request refused');
+      const line = { path: pathOf(request), problem: foreign.code };
+      refused.add(foreign.code, request.ip, (fields) => log.warn({ ...fields, ...line }, 'admin request refused'));
       return refuse(reply, 403, foreign.code, foreign.message);
     }
     if (request.routeOptions.config.open) return;
-    const sent = sessionOf(request) ? undefined : bearer(request);
-    if (token !== undefined && sent !== undefined && attempts.exceeded(networkOf(request.ip))) return tooMany(reply);
     if (allows(request)) return;
-    if (sent !== undefined) wrongToken(request);
+    if (bearer(request) !== undefined) await wrongToken(request);
     return refuse(reply, 401, 'unauthorized', 'log in, or send admin.token as "Authorization: Bearer <token>"');
   });
 
@@ -109,10 +110,9 @@ export function guard(
   server.post('/api/login', { config: { open: true }, bodyLimit: 4_096 }, async (request, reply) => {
     const parsed = credentials.safeParse(request.body);
     if (token === undefined) return refuse(reply, 409, 'no_login', 'admin.token is not set, so there is no login');
-    if (attempts.exceeded(networkOf(request.ip))) return tooMany(reply);
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'the body should be {"token": "…"}');
-    if (!isSame(parsed.data.token, token)) {
-      wrongToken(request);
+    if (!isSameSecret(parsed.data.token, token)) {
+      await wrongToken(request);
       return refuse(reply, 401, 'wrong_token', 'this is not the token of admin.token');
     }
     for (const [id, { until }] of sessions) if (until <= now()) sessions.delete(id);
@@ -144,14 +144,6 @@ export function refuse(reply: FastifyReply, status: number, code: string, messag
   return reply.code(status).send({ error: { code, message } });
 }
 
-const tooMany = (reply: FastifyReply) =>
-  refuse(
-    reply.header('retry-after', ATTEMPTS_MS / 1_000),
-    429,
-    'too_many_attempts',
-    'too many wrong tokens from this address: wait a minute',
-  );
-
 /** The path without the query, which may hold what people look for. */
 const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] as string;
 
@@ -180,12 +172,6 @@ function foreignProblem(
 const isSameOrigin = (origin: string, host: string): boolean =>
   URL.canParse(origin) && new URL(origin).host === host.toLowerCase().replace(/:(80|443)$/, '');
 
-function isSame(one: string, other: string): boolean {
-  // Digests, for the lengths must not show either.
-  const digest = (text: string) => hash('sha256', text, 'buffer');
-  return timingSafeEqual(digest(one), digest(other));
-}
-
 function cookieOf({ headers }: FastifyRequest, name: string): string | undefined {
   const pairs = (headers.cookie ?? '').split(/;\s*/);
   return pairs.find((pair) => pair.startsWith(`${name}=`))?.slice(name.length + 1);
@@ -195,35 +181,4 @@ function setCookie({ headers }: FastifyRequest, name: string, value: string, sec
   // The browser knows whether a proxy in front of us speaks TLS; it says so in Origin.
   const secure = headers.origin?.startsWith('https:') ? '; Secure' : '';
   return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
-}
-
-/** What belongs to one sender: an IPv4 address, or the first 64 bits of an IPv6 one, for whoever has one has all of those. */
-function networkOf(address: string): string {
-  if (!address.includes(':') || address.includes('.')) return address;
-  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean));
-  const zeros = Array(8 - before.length - after.length).fill('0');
-  return [...before, ...zeros, ...after].slice(0, 4).join(':');
-}
-
-/** Wrong tokens by address, within the last minute or so. */
-function createAttempts(now: () => number) {
-  const counts = new Map<string, { count: number; until: number }>();
-  const current = (address: string) => {
-    const found = counts.get(address);
-    return found && found.until > now() ? found : undefined;
-  };
-  return {
-    exceeded: (address: string): boolean => (current(address)?.count ?? 0) >= ATTEMPTS,
-    add(address: string): void {
-      const found = current(address);
-      if (found) {
-        found.count += 1;
-        return;
-      }
-      // Deleted first, so that the oldest stand in front.
-      counts.delete(address);
-      counts.set(address, { count: 1, until: now() + ATTEMPTS_MS });
-      if (counts.size > ADDRESSES) counts.delete(counts.keys().next().value as string);
-    },
-  };
 }

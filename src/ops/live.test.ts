@@ -8,7 +8,7 @@ import { until } from '../../test/support/process.ts';
 import type { Notification } from '../notification/notification.ts';
 import { guard } from './access.ts';
 import { createFlow, type Flow } from './flow.ts';
-import { serveLive, type TailLines } from './live.ts';
+import { createWatch, serveLive, type TailLines } from './live.ts';
 import { createLogger } from './log.ts';
 import type { State } from './state.ts';
 
@@ -125,21 +125,53 @@ describe('the live feed', () => {
     assert.deepEqual([tailOf(reader)[0]?.list.length, tailOf(reader)[0]?.missed], [5, 15]);
   });
 
-  it('holds no more for a reader that does not read than for any other, and says what it missed', async () => {
+  it('holds no more for a slow reader than for any other, and says what it missed', async () => {
     const reader = await read('?tail=bodies');
     reader.socket.pause();
     // Far more than sockets and buffers take: 400 MB of lines.
     for (let n = 0; n < 200; n++) {
       deliver(10_000);
-      flow.sample(0, 2_000 * (n + 2));
       await nextTurn();
     }
+    flow.sample(0, 4_000);
     reader.socket.resume();
     const total = () => tailOf(reader).reduce((sum, { list, missed }) => sum + list.length + missed, 0);
     await until('every notification to be told or counted', () => total() === delivered);
     const missed = tailOf(reader).reduce((sum, { missed }) => sum + missed, 0);
     assert.ok(missed > delivered / 2, `${missed} missed`);
   });
+
+  it('cuts off a reader that does not read', async () => {
+    const reader = await read('?tail=bodies');
+    const large = { ...notification(0), message: 'x'.repeat(200_000) };
+    reader.socket.pause();
+    const closed = once(reader.socket, 'close');
+    await until('it to be cut off', () => {
+      for (let n = 0; n < 20; n++) flow.delivered(large, 2_000);
+      flow.sample(0, 4_000);
+      return watching.size === 0;
+    });
+    reader.socket.resume();
+    await closed;
+  });
+
+  for (const [what, bytes, samples] of [
+    ['much waits', 1024 * 1024 + 1, 2],
+    ['little waits', 100_000, 16],
+  ] as const)
+    it(`gives up a reader that reads nothing while ${what} after ${samples} samples, and none that reads a little`, () => {
+      const reader = { writableNeedDrain: true, writableLength: bytes };
+      const reads = createWatch(reader);
+      for (let n = 1; n < samples; n++) assert.ok(reads(), `sample ${n}`);
+      assert.ok(!reads());
+
+      const slow = { writableNeedDrain: true, writableLength: bytes };
+      const readsSlowly = createWatch(slow);
+      for (let n = 0; n < 50; n++) {
+        assert.ok(readsSlowly());
+        slow.writableLength -= 1;
+      }
+    });
 
   it('holds 4 MiB for a reader at most, however few notifications those are', async () => {
     const reader = await read('?tail=bodies');

@@ -6,7 +6,9 @@
  * - `tick`: `{ sample, state }`, after every sample;
  * - `notifications`: `{ list, missed }`, several times a second while there are any and the reader wants them.
  *
- * Maintained invariant: a reader that does not keep up costs a bounded buffer, and learns how much it missed.
+ * Maintained invariants:
+ * - A reader that does not keep up costs a bounded buffer, and learns how much it missed.
+ * - One that does not read at all is cut off: after 4 s where more than `MOST_UNREAD` waits for it, after 30 s otherwise.
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { FastifyInstance } from 'fastify';
@@ -50,6 +52,10 @@ const FLUSH_MS = 250;
 const MOST_LINES = 10_000;
 /** How much of them waits for one reader at most, in bytes or so: a body may have a quarter of a megabyte. */
 const MOST_BYTES = 4 * 1024 * 1024;
+/** The same for a reader that has not read what it was sent before. */
+const MOST_UNREAD = 1024 * 1024;
+/** After how many samples a reader is cut off that reads nothing of what waits for it, where that is much and where it is little. */
+const PATIENCE = { much: 1, little: 15 };
 /** What a line takes beside its strings. */
 const LINE_BYTES = 200;
 
@@ -82,11 +88,18 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     raw.writeHead(200, { ...headers, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
     const send = (event: string, data: unknown) => raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
     let behind = false;
+    const reads = createWatch(raw);
     const onSample = (sample: Sample) => {
       if (!access.allows(request)) {
         // Now and not when the stream closes: a reader that does not read holds that up, and nothing may be written then.
         stop();
         raw.end();
+      } else if (!reads()) {
+        log.warn(
+          { ...access.who(request), unread: raw.writableLength },
+          'admin: a reader of the live feed does not read',
+        );
+        raw.destroy();
       } else if (raw.writableNeedDrain) {
         behind = true;
       } else if (behind) {
@@ -101,6 +114,18 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     if (tail !== 'off') stops.push(followTail(flow, { bodies: tail === 'bodies', most }, raw, send));
     return reply;
   });
+}
+
+/** Answers a function that says, sample by sample, whether a reader still reads. */
+export function createWatch(reader: Pick<ServerResponse, 'writableNeedDrain' | 'writableLength'>): () => boolean {
+  let before = 0;
+  let still = 0;
+  return () => {
+    const { writableNeedDrain, writableLength } = reader;
+    still = writableNeedDrain && before > 0 && writableLength >= before ? still + 1 : 0;
+    before = writableNeedDrain ? writableLength : 0;
+    return still < (writableLength > MOST_UNREAD ? PATIENCE.much : PATIENCE.little);
+  };
 }
 
 /** Hands notifications on, the last few first; answers what ends that. */
@@ -118,7 +143,8 @@ function followTail(
     const line = lineOf(delivered, bodies);
     const size =
       LINE_BYTES + 2 * (line.topic.length + line.eventId.length + line.about.length + (line.message?.length ?? 0));
-    if (waiting.length >= most || (waiting.length > 0 && bytes + size > MOST_BYTES)) {
+    const room = reader.writableNeedDrain ? MOST_UNREAD : MOST_BYTES;
+    if (waiting.length >= most || (waiting.length > 0 && bytes + size > room)) {
       missed += 1;
       return;
     }

@@ -3,6 +3,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest }
 import type { Registry } from 'prom-client';
 import type { AdminOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
 import type { DeadLetters } from '../outbox/outbox.ts';
 import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
@@ -44,6 +45,7 @@ interface AdminSetup {
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
+  readonly limits?: RequestLimits;
 }
 
 /** Nothing but our own files runs, nothing is loaded from elsewhere, and nobody frames the page. */
@@ -57,12 +59,9 @@ const HEADERS = {
   'cache-control': 'no-store',
 };
 
-/** How long a request may take to arrive, in milliseconds. */
-const REQUEST_TIMEOUT_MS = 30_000;
-
 export function createAdminServer(setup: AdminSetup): AdminServer {
-  const { options, log, flow, state, outboxFile } = setup;
-  const server = fastify({ forceCloseConnections: true, requestTimeout: REQUEST_TIMEOUT_MS });
+  const { options, log, flow, state, outboxFile, limits = REQUEST_LIMITS } = setup;
+  const server = fastify({ forceCloseConnections: true, requestTimeout: limits.requestTimeout, http: limits });
   // The one other type that fastify reads, and the one that a foreign page's form could send without being asked.
   server.removeContentTypeParser('text/plain');
   const routes: string[] = [];
@@ -93,7 +92,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   /** Without it the daemon works all the same: the command line then goes by the configured address. */
   const openSocket = async () => {
     try {
-      local = await listenLocally(socketBeside(outboxFile), server.routing);
+      local = await listenLocally(socketBeside(outboxFile), server.routing, limits);
     } catch (error) {
       log.warn(
         { problem: messageOf(error) },

@@ -6,6 +6,7 @@ import { existsSync, lstatSync, realpathSync, unlinkSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import net, { type Socket } from 'node:net';
 import { messageOf } from '../errors.ts';
+import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
 
 /** What the system has room for in a socket's path, in bytes (unix(7); macOS and the BSDs have 104 with the final zero). */
 const MOST_BYTES = process.platform === 'linux' ? 107 : 103;
@@ -33,12 +34,16 @@ export interface LocalListener {
  * there is removed; a socket that somebody still listens on is not, nor is any other file.
  * @throws Error that says why there can't be one
  */
-export async function listenLocally(file: string, handler: RequestListener): Promise<LocalListener> {
+export async function listenLocally(
+  file: string,
+  handler: RequestListener,
+  limits: RequestLimits = REQUEST_LIMITS,
+): Promise<LocalListener> {
   const problem = socketPathProblem(file);
   if (problem) throw new Error(problem);
   await removeStale(file);
   const connections = new WeakSet<Socket>();
-  const server = createServer(handler).on('connection', (connection) => connections.add(connection));
+  const server = createServer(limits, handler).on('connection', (connection) => connections.add(connection));
   await new Promise<void>((resolve, reject) => {
     // The socket is made within `listen`, with the mode that the mask leaves.
     const mask = process.umask(0o177);

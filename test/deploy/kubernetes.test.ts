@@ -79,7 +79,7 @@ describe('Kubernetes manifest', () => {
   it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
     const { of, container } = await manifest();
     const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
-    const environment = { TAP_SECRET: 'tap-secret', ADMIN_TOKEN: 'admin-token-long-enough' };
+    const environment = { TAP_SECRET: 'tap-secret-long-enough', ADMIN_TOKEN: 'admin-token-long-enough' };
     const config = parseConfig(text, '/etc/xmpp-event-pusher/pusher.toml', environment);
     const port = (name: string) => container.ports?.find((each) => each.name === name)?.containerPort;
     assert.equal(config.tap.http.listen.port, port('tap'));

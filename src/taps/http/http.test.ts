@@ -6,13 +6,14 @@ import https from 'node:https';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { makeCertificate } from '../../../test/support/certificate.ts';
 import { until } from '../../../test/support/process.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { PusherError } from '../../errors.ts';
+import type { Brake } from '../../http/brake.ts';
 import type { Receipt, TapBatch } from '../tap.ts';
 import { createHttpTap, type HttpTap } from './http.ts';
 import { MAX_BATCH_BYTES } from './payload.ts';
@@ -33,11 +34,15 @@ describe('HTTP tap', () => {
   let batches: TapBatch[];
   let logged: string[];
   let receive: (batch: TapBatch) => Promise<Receipt>;
+  let brake: Brake;
 
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'tap-'));
   });
   after(() => rm(folder, { recursive: true, force: true }));
+  beforeEach(() => {
+    brake = { failed: async () => {} };
+  });
   afterEach(() => tap?.close());
 
   const start = async (options: Partial<HttpTapOptions> = {}, closeGraceMs?: number): Promise<void> => {
@@ -52,6 +57,7 @@ describe('HTTP tap', () => {
         return receive(batch);
       },
       log: pino({ level: 'debug' }, { write: (line: string) => logged.push(line) }),
+      brake,
       ...(closeGraceMs !== undefined && { closeGraceMs }),
     });
     url = await tap.listen();
@@ -67,6 +73,35 @@ describe('HTTP tap', () => {
     return { status: response.status, retryAfter: response.headers.get('retry-after'), json };
   };
   const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
+
+  it('serves the right secret at once, and wrong ones only when the brake lets them', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const failed: string[] = [];
+    brake = {
+      failed: (address) => {
+        failed.push(address);
+        return promise;
+      },
+    };
+    await start({ secret: 'the secret of this tap' });
+    const wrong = [post(BATCH, bearer('wrong')), post(BATCH), post('not JSON', {}, url.replace('/v1/events', '/'))];
+    await until('all to wait', () => failed.length === 3);
+    assert.equal((await post(BATCH, bearer('the secret of this tap'))).status, 200);
+    resolve();
+    for (const answer of wrong) assert.equal((await answer).status, 401);
+  });
+
+  it('writes one line for many refused requests of an address, and then how many there were', async () => {
+    await start({ secret: 'the secret of this tap' });
+    for (let n = 0; n < 20; n++) await post(BATCH, bearer('wrong'));
+    await tap?.close();
+    const lines = logged.map((line) => JSON.parse(line)).map(({ level, count, msg }) => ({ level, count, msg }));
+    const msg = 'tap request refused: no or a wrong secret';
+    assert.deepEqual(lines, [
+      { level: 50, count: 1, msg },
+      { level: 50, count: 19, msg },
+    ]);
+  });
 
   it('hands a batch over as it came, and answers what became of it', async () => {
     await start();

@@ -1,10 +1,13 @@
 /** The HTTP tap: where adapters post their batches. Its form is the tap protocol, version 1 (docs/tap-protocol.md). */
-import { hash, timingSafeEqual } from 'node:crypto';
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type HttpTapOptions, isLoopback } from '../../config/options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
+import { type Brake, createBrake } from '../../http/brake.ts';
+import { REQUEST_LIMITS, type RequestLimits } from '../../http/limits.ts';
+import { bytesOf, isSameSecret } from '../../http/secret.ts';
+import { createTally } from '../../http/tally.ts';
 import type { Logger } from '../../ops/log.ts';
 import { receiving } from '../../ops/tracing.ts';
 import type { Receive } from '../tap.ts';
@@ -30,16 +33,26 @@ interface HttpTapSetup {
   readonly log: Logger;
   /** How long requests in hand may take at a close, in milliseconds. */
   readonly closeGraceMs?: number;
+  readonly limits?: RequestLimits;
+  readonly brake?: Brake;
 }
 
 /** How long an adapter should wait after a 503, in seconds. */
 const RETRY_AFTER_S = 2;
-/** How long a request may take to arrive, in milliseconds. */
-const REQUEST_TIMEOUT_MS = 30_000;
 const CLOSE_GRACE_MS = 5_000;
 
-export function createHttpTap({ options, folder, receive, log, closeGraceMs = CLOSE_GRACE_MS }: HttpTapSetup): HttpTap {
-  const server = createServer(options, folder);
+export function createHttpTap({
+  options,
+  folder,
+  receive,
+  log,
+  closeGraceMs = CLOSE_GRACE_MS,
+  limits = REQUEST_LIMITS,
+  brake = createBrake(),
+}: HttpTapSetup): HttpTap {
+  const server = createServer(options, folder, limits);
+  const refused = createTally();
+  server.addHook('onClose', async () => refused.close());
   const refuse = (reply: FastifyReply, status: number, code: string, message: string) =>
     reply.code(status).send({ error: { code, message } });
 
@@ -54,7 +67,9 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
     if (closing) return putOff(reply, 'stopping', 'the daemon is stopping');
     if (options.secret === undefined) {
       if (!fromPage(request)) return;
-      log.error({ from: request.ip }, 'tap request refused: without tap.http.secret no web page may be behind it');
+      refused.add('foreign', request.ip, (fields) =>
+        log.error(fields, 'tap request refused: without tap.http.secret no web page may be behind it'),
+      );
       return refuse(
         reply.header('connection', 'close'),
         403,
@@ -62,8 +77,9 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
         'without tap.http.secret only requests to localhost, 127.0.0.1 and [::1] without Origin are served',
       );
     }
-    if (authorized(request.headers.authorization, options.secret)) return;
-    log.error({ from: request.ip }, 'tap request refused: no or a wrong secret');
+    if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${options.secret}`)) return;
+    refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: no or a wrong secret'));
+    await brake.failed(request.ip);
     // Whoever has no secret keeps no connection either.
     reply.header('connection', 'close');
     return refuse(reply, 401, 'unauthorized', 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"');
@@ -74,7 +90,9 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
     if (status === 413)
       return refuse(reply, 413, 'too_large', `a batch has at most ${MAX_BATCH_BYTES} bytes and ${MAX_EVENTS} events`);
     if (status < 500) {
-      log.warn({ from: request.ip, problem: error.code }, 'tap request refused: not JSON');
+      refused.add(error.code, request.ip, (fields) =>
+        log.warn({ ...fields, problem: error.code }, 'tap request refused: not JSON'),
+      );
       return refuse(
         reply,
         400,
@@ -91,7 +109,9 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
     const parsed = batchSchema.safeParse(request.body);
     if (!parsed.success) {
       const problem = problemOf(parsed.error);
-      log.error({ from: request.ip, problem }, 'batch refused: not of the form of the tap protocol');
+      refused.add('malformed', request.ip, (fields) =>
+        log.error({ ...fields, problem }, 'batch refused: not of the form of the tap protocol'),
+      );
       return refuse(reply, 400, 'malformed_batch', problem);
     }
     const { source, epoch, first_seq, events } = parsed.data;
@@ -143,7 +163,7 @@ export function createHttpTap({ options, folder, receive, log, closeGraceMs = CL
   };
 }
 
-function createServer(options: HttpTapOptions, folder: string): FastifyInstance<Server> {
+function createServer(options: HttpTapOptions, folder: string, limits: RequestLimits): FastifyInstance<Server> {
   const common = {
     // What is read of a body are named fields of it, so a key "__proto__" can do no harm and need not be looked for.
     onProtoPoisoning: 'ignore' as const,
@@ -151,11 +171,11 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
     bodyLimit: MAX_BATCH_BYTES,
     forceCloseConnections: 'idle' as const,
     return503OnClosing: false,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: limits.requestTimeout,
   };
   const https = readCertificate(options, folder);
-  if (!https) return fastify(common);
-  return fastify({ ...common, https }) as unknown as FastifyInstance<Server>;
+  if (!https) return fastify({ ...common, http: limits });
+  return fastify({ ...common, https: { ...https, ...limits } }) as unknown as FastifyInstance<Server>;
 }
 
 /**
@@ -164,13 +184,4 @@ function createServer(options: HttpTapOptions, folder: string): FastifyInstance<
  */
 function fromPage({ headers: { host = '', origin } }: FastifyRequest): boolean {
   return origin !== undefined || !isLoopback(host.replace(/:\d+$/, ''));
-}
-
-/**
- * Compares in constant time: digests, for the lengths must not show either. Adapters send a secret's UTF-8, and Node hands
- * out a header as if it were Latin-1.
- */
-function authorized(header: string | undefined, secret: string): boolean {
-  const digest = (bytes: Buffer) => hash('sha256', bytes, 'buffer');
-  return timingSafeEqual(digest(Buffer.from(header ?? '', 'latin1')), digest(Buffer.from(`Bearer ${secret}`)));
 }

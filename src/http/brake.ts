@@ -1,0 +1,47 @@
+/**
+ * Slows the answers to wrong secrets down, by address. The right one is always answered at once, for behind one address
+ * (a proxy, a NAT) are many; what keeps guessing from success is the length of a secret.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { networkOf } from './network.ts';
+
+export interface Brake {
+  /** A wrong secret came from there; resolves when it may be answered. */
+  failed(address: string): Promise<void>;
+}
+
+/** How many wrong ones an address may send within a minute before they are slowed down. */
+const FREE = 10;
+const WINDOW_MS = 60_000;
+const SLOW_MS = 1_000;
+/** How many answers wait at a time; more are given at once, for waiting costs memory. */
+const MOST_WAITING = 100;
+/** Of how many addresses wrong secrets are remembered. */
+const MOST_ADDRESSES = 10_000;
+
+interface BrakeSetup {
+  readonly now?: () => number;
+  /** How long a slowed answer waits. */
+  readonly pause?: () => Promise<unknown>;
+}
+
+export function createBrake({ now = Date.now, pause = () => sleep(SLOW_MS) }: BrakeSetup = {}): Brake {
+  const counts = new Map<string, { count: number; until: number }>();
+  let waiting = 0;
+  return {
+    async failed(address) {
+      const network = networkOf(address);
+      const known = counts.get(network);
+      const found = known && known.until > now() ? known : { count: 0, until: now() + WINDOW_MS };
+      found.count += 1;
+      // Deleted first, so that the oldest stand in front.
+      if (found !== known) counts.delete(network);
+      counts.set(network, found);
+      if (counts.size > MOST_ADDRESSES) counts.delete(counts.keys().next().value as string);
+      if (found.count <= FREE || waiting >= MOST_WAITING) return;
+      waiting += 1;
+      await pause();
+      waiting -= 1;
+    },
+  };
+}

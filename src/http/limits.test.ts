@@ -1,0 +1,87 @@
+/** Clients that take too long are cut off in time, at each of our servers. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { Registry } from 'prom-client';
+import { until } from '../../test/support/process.ts';
+import { createFlow } from '../ops/flow.ts';
+import { createLogger } from '../ops/log.ts';
+import { createAdminServer } from '../ops/server.ts';
+import { socketBeside } from '../ops/socket.ts';
+import { createHttpTap } from '../taps/http/http.ts';
+import { REQUEST_LIMITS } from './limits.ts';
+
+const LISTEN = { host: '127.0.0.1', port: 0, loopback: true };
+const SHORT = { headersTimeout: 200, requestTimeout: 300, connectionsCheckingInterval: 50, handshakeTimeout: 200 };
+
+describe('a client that takes too long', () => {
+  let folder: string;
+  const closes: (() => Promise<void>)[] = [];
+  const addresses = new Map<string, net.NetConnectOpts>();
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'limits-'));
+    const log = createLogger('silent');
+    const tap = createHttpTap({
+      options: { listen: LISTEN, secret: undefined },
+      folder,
+      receive: () => assert.fail('nothing arrives whole'),
+      log,
+      limits: SHORT,
+    });
+    closes.push(tap.close);
+    addresses.set('the tap', { host: '127.0.0.1', port: Number(new URL(await tap.listen()).port) });
+    const outboxFile = path.join(folder, 'outbox.db');
+    const admin = createAdminServer({
+      options: { listen: LISTEN, token: undefined },
+      notReady: () => [],
+      registry: new Registry(),
+      flow: createFlow(),
+      state: () => assert.fail('nobody asks'),
+      outboxFile,
+      deadLetters: {} as never,
+      replay: () => {},
+      tryTopic: () => false,
+      log,
+      limits: SHORT,
+    });
+    closes.push(admin.close);
+    addresses.set('the admin address', { host: '127.0.0.1', port: Number(new URL(await admin.listen()).port) });
+    addresses.set('the Unix socket', { path: socketBeside(outboxFile) });
+  });
+  after(async () => {
+    for (const close of closes) await close();
+    rmSync(folder, { recursive: true });
+  });
+
+  for (const where of ['the tap', 'the admin address', 'the Unix socket'])
+    for (const [what, begin, more] of [
+      ['with the head of a request', 'GET / HTTP/1.1\r\n', 'X: y\r\n'],
+      ['with the body', 'POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n', 'x'],
+      ['to say anything', '', ''],
+    ] as const)
+      it(`${what}: is cut off by ${where}`, async () => {
+        const socket = net.connect(addresses.get(where) as net.NetConnectOpts);
+        socket.on('error', () => {}).resume();
+        let closed = false;
+        socket.once('close', () => {
+          closed = true;
+        });
+        socket.write(begin);
+        await until('the end', () => {
+          if (!closed && !socket.destroyed && more) socket.write(more);
+          return closed;
+        });
+      });
+
+  it('has 30 s, looked after each second', () => {
+    assert.deepEqual(REQUEST_LIMITS, {
+      headersTimeout: 30_000,
+      requestTimeout: 30_000,
+      connectionsCheckingInterval: 1_000,
+      handshakeTimeout: 30_000,
+    });
+  });
+});

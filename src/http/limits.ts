@@ -1,0 +1,17 @@
+/** How long a client of our servers may take, in milliseconds; the names are those of Node.js's `http.createServer`. */
+export interface RequestLimits {
+  /** For the head of a request, and for all of it. */
+  readonly headersTimeout: number;
+  readonly requestTimeout: number;
+  /** How often the two are looked after: by default every 30 s, so that 30 s could become 60. */
+  readonly connectionsCheckingInterval: number;
+  /** For a TLS handshake. */
+  readonly handshakeTimeout: number;
+}
+
+export const REQUEST_LIMITS: RequestLimits = {
+  headersTimeout: 30_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 1_000,
+  handshakeTimeout: 30_000,
+};
