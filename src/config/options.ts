@@ -76,6 +76,14 @@ const snsHost = z.string().transform((value, context): URL => {
   return url;
 });
 
+const proxy = z.string().transform((value, context): URL | 'none' => {
+  if (value === 'none') return value;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (url && /^https?:$/.test(url.protocol) && url.pathname === '/' && !url.search && !url.hash) return url;
+  context.addIssue({ code: 'custom', input: value });
+  return z.NEVER;
+});
+
 /** A secret that travels in a header as it is; what is wrong with it is named by its character, not shown. */
 const secret = (options?: { spaces?: boolean; least?: number }) =>
   z
@@ -155,6 +163,12 @@ export const snsOptions = z.strictObject({
     expects: 'the path of a PEM file with certificates',
     text: 'Certificate authorities to trust for `sns_host` instead of the public ones, for a private endpoint. Relative to the configuration file. Not in MongooseIM.',
     fallback: 'the public ones',
+  }),
+  proxy: option(proxy.optional(), {
+    expects: '`http://host:port` or `https://host:port` of an HTTP proxy, also with `user:password@`, or "none"',
+    text: 'The proxy to SNS and to where credentials come from (STS, SSO), by `CONNECT`. Without it `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment count, in capitals or not, except for this machine itself; `"none"`: no proxy, whatever they say. A user or password with special characters is percent-encoded. Not in MongooseIM.',
+    example: '"http://${PROXY_LOGIN}@proxy.example.org:3128"',
+    fallback: 'as the environment says',
   }),
   publish_retry_count: option(count(0, 1_000).default(2), {
     expects: 'a whole number from 0 to 1,000',

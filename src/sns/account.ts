@@ -11,6 +11,7 @@ import type { SnsPlugin } from '../notification/plugin.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { credentialsOf } from './credentials.ts';
 import type { Circumstances, Failure } from './failure.ts';
+import { proxyFor } from './proxy.ts';
 import { readTopicAttributes } from './wire.ts';
 
 /** `arn:aws:sns:{region}:{account_id}:{topic}`, as MongooseIM builds it, with the region's partition. */
@@ -56,10 +57,11 @@ export interface Account {
 /**
  * @param folder what relative paths are relative to
  * @param configFile the configuration file, for what is advised
- * @throws PusherError CONFIG_INVALID when `ca_file` can't be read
+ * @throws PusherError CONFIG_INVALID when `ca_file` can't be read, or the environment names a proxy that is none
  */
 export function openAccount(options: SnsOptions, folder: string, configFile?: string): Account {
   const topics = topicsOf(options);
+  const proxy = proxyFor(options.sns_host, options.proxy, process.env);
   const facts = new Map<string, TopicFacts>();
   const inGeneral: Circumstances = {
     endpoint: options.sns_host,
@@ -68,16 +70,19 @@ export function openAccount(options: SnsOptions, folder: string, configFile?: st
     credentials: options.credentials,
     accessKeyId: options.access_key_id,
     secretLength: options.secret_access_key?.length,
+    proxy,
     configFile,
     tlsChecksOff: process.env.NODE_TLS_REJECT_UNAUTHORIZED === '0',
   };
   const circumstances = (topicArn?: string): Circumstances =>
     topicArn === undefined ? inGeneral : { ...inGeneral, topicArn, kmsKey: facts.get(topicArn)?.kmsKey };
+  const credentials = credentialsOf(options);
   const client = createSnsClient({
     endpoint: options.sns_host,
     region: options.region,
-    credentials: credentialsOf(options),
+    credentials,
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
+    proxy,
   });
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
@@ -103,6 +108,7 @@ export function openAccount(options: SnsOptions, folder: string, configFile?: st
       closed = true;
       clearTimeout(again);
       client.destroy();
+      credentials.close?.();
     },
   };
   return account;

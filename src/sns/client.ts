@@ -8,6 +8,7 @@ import { type Answer, Connections, type Headers, type Timeouts } from './connect
 import type { CredentialSource } from './credentials.ts';
 import { blamesClock, isExpired, isUnknownKey } from './explain/identity.ts';
 import type { Failure } from './failure.ts';
+import type { HttpProxy } from './proxy.ts';
 import { type AwsCredentials, createSigner } from './signature.ts';
 import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
 
@@ -35,6 +36,8 @@ export interface SnsClientOptions {
   readonly credentials: CredentialSource;
   /** Certificate authorities in PEM to trust instead of the public ones. */
   readonly ca?: string | undefined;
+  /** The proxy to go through. */
+  readonly proxy?: HttpProxy | undefined;
   readonly timeouts?: Partial<Timeouts>;
   /** How old a connection gets, in milliseconds, before another takes its place. */
   readonly connectionAgeMs?: number;
@@ -49,12 +52,13 @@ const CONNECTION_AGE_MS = 60_000;
 type Posted = { readonly answer: Answer } | { readonly failure: Failure };
 
 export function createSnsClient(options: SnsClientOptions): SnsClient {
-  const { endpoint, region, credentials, ca, now = Date.now } = options;
+  const { endpoint, region, credentials, ca, proxy, now = Date.now } = options;
   const timeouts = { ...TIMEOUTS, ...options.timeouts };
   const signer = createSigner(endpoint, region, 'sns', CONTENT_TYPE);
   const connections = new Connections({
     origin: endpoint.origin,
     ca,
+    proxy,
     timeouts,
     maxAge: options.connectionAgeMs ?? CONNECTION_AGE_MS,
   });

@@ -10,6 +10,8 @@
  * looks all of its connections through for each.
  */
 import { buildConnector, Client } from 'undici';
+import type { HttpProxy } from './proxy.ts';
+import { tunnelThrough } from './tunnel.ts';
 
 export interface PostRequest {
   /** Path in its escaped form. */
@@ -41,6 +43,8 @@ export interface ConnectionsOptions {
   readonly origin: string;
   /** Certificate authorities in PEM to trust instead of the public ones. */
   readonly ca?: string | undefined;
+  /** The proxy to go through. */
+  readonly proxy?: HttpProxy | undefined;
   readonly timeouts: Timeouts;
   /** After how long a connection is renewed, in milliseconds. */
   readonly maxAge: number;
@@ -59,20 +63,26 @@ interface Connection {
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #connect: buildConnector.connector;
+  /** Whom connections are made with: the endpoint, or the proxy that is asked for what is not encrypted. */
+  readonly #origin: string;
   readonly #idle: Connection[] = [];
   readonly #busy = new Set<Connection>();
   #destroyed = false;
 
   constructor(options: ConnectionsOptions) {
     this.#options = options;
+    const { origin, proxy, timeouts } = options;
+    const tunnelled = proxy !== undefined && origin.startsWith('https:');
+    this.#origin = proxy && !tunnelled ? proxy.origin.origin : origin;
     // One for all, since it remembers TLS sessions.
-    this.#connect = buildConnector({
-      timeout: options.timeouts.connect,
+    const direct = buildConnector({
+      timeout: timeouts.connect,
       // Said outright, for else a variable of the environment turns the checks off (NODE_TLS_REJECT_UNAUTHORIZED).
       rejectUnauthorized: true,
       allowH2: false,
       ...(options.ca !== undefined && { ca: options.ca }),
     });
+    this.#connect = tunnelled ? tunnelThrough({ proxy, timeout: timeouts.connect, toEndpoint: direct }) : direct;
   }
 
   /** A request and its whole answer. Rejects with an error that has a `code` when there is none in time. */
@@ -98,7 +108,7 @@ export class Connections {
     };
     const timer = setTimeout(() => giveUp('RequestTimeout', `no whole answer within ${total / 1_000} s`), total);
     connection.client.dispatch(
-      { method: 'POST', ...request },
+      { method: 'POST', ...this.#addressed(request) },
       {
         onRequestStart() {},
         onResponseStart(_, statusCode, headers) {
@@ -135,8 +145,21 @@ export class Connections {
     this.#idle.length = 0;
   }
 
+  /** A request as it is sent: a proxy without a tunnel is asked for the whole URL. */
+  #addressed(request: PostRequest): PostRequest {
+    const { origin, proxy } = this.#options;
+    if (!proxy || origin.startsWith('https:')) return request;
+    const { authorization } = proxy;
+    return {
+      ...request,
+      path: origin + request.path,
+      headers:
+        authorization === undefined ? request.headers : { ...request.headers, 'proxy-authorization': authorization },
+    };
+  }
+
   #take(): Connection {
-    const { origin, timeouts, maxAge } = this.#options;
+    const { timeouts, maxAge } = this.#options;
     const now = performance.now();
     let connection = this.#idle.pop();
     while (connection && now - connection.madeAt > maxAge) {
@@ -144,7 +167,7 @@ export class Connections {
       connection = this.#idle.pop();
     }
     connection ??= {
-      client: new Client(origin, {
+      client: new Client(this.#origin, {
         connect: this.#connect,
         headersTimeout: timeouts.answer,
         bodyTimeout: timeouts.answer,

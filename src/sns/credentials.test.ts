@@ -26,18 +26,21 @@ describe('the credentials', () => {
   let url: string;
   /** What the endpoint that AWS would have there answers; what it was asked is in `asked`. */
   let answer: (request: IncomingMessage, body: string) => string | undefined;
+  /** The status of what it answers. */
+  let status: number;
   let asked: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[];
   const environment = { ...process.env };
 
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'credentials-'));
     asked = [];
+    status = 200;
     server = createServer(async (request, response) => {
       let body = '';
       for await (const chunk of request.setEncoding('utf8')) body += chunk;
       asked.push({ method: String(request.method), path: String(request.url), headers: request.headers, body });
       const text = answer(request, body);
-      response.writeHead(text === undefined ? 500 : 200, { 'content-type': 'application/json' }).end(text);
+      response.writeHead(text === undefined ? 500 : status, { 'content-type': 'application/json' }).end(text);
     }).listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -180,7 +183,7 @@ describe('the credentials', () => {
     for (let n = 0; n < 10; n++) assert.deepEqual(await given(source), expectRole('LONG'));
     assert.equal(asked.length, 1);
 
-    const other = fromAws();
+    const other = credentialsOf(optionsWith({ credentials: 'aws' }), 20);
     answer = () => role('SHORT', 200_000);
     assert.deepEqual(await given(other), expectRole('SHORT'));
     // Less than five minutes are left: it asks, and goes on with what it has while nothing comes.
@@ -194,7 +197,94 @@ describe('the credentials', () => {
     await until('the next ones', async () => (await other.get()).accessKeyId === 'NEXT');
   });
 
-  it('are not there where nobody has any', async () => {
-    await assert.rejects(async () => fromAws().get(), /Could not load credentials from any providers/);
+  for (const [what, leftMs] of [
+    ['are about to expire', 60_000],
+    ['expire at once, as a wrong clock has it', -60_000],
+  ] as const)
+    it(`are not fetched for each request when they ${what}`, async () => {
+      process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
+      answer = () => role('SHORT', leftMs);
+      const source = fromAws();
+      const all = await Promise.all(Array.from({ length: 20 }, () => given(source)));
+      for (let n = 0; n < 20; n++) all.push(await given(source));
+      assert.ok(all.every(([key]) => key === 'SHORT'));
+      assert.equal(asked.length, 1);
+    });
+
+  it('that AWS refuses are fetched again once, and not for each refusal', async () => {
+    process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
+    let handed = 0;
+    answer = () => role(`ROLE${++handed}`);
+    const source = fromAws();
+    for (let n = 0; n < 10; n++) source.expired(await source.get());
+    assert.equal(handed, 2);
+  });
+
+  describe('that are not to be had are said to be so with the cause, and without secrets:', () => {
+    const cause = async (): Promise<string> => {
+      const error = await Promise.resolve(fromAws().get()).then(
+        () => assert.fail('there are some'),
+        (error: Error) => error,
+      );
+      assert.doesNotMatch(error.message, /hidden/);
+      assert.ok(error.message.length <= 300);
+      return error.message;
+    };
+    const profile = async (lines: string) => {
+      process.env.AWS_PROFILE = 'ops';
+      await writeFile(path.join(folder, 'config'), `[profile ops]\n${lines}\n`);
+    };
+
+    it('nobody has any', async () => {
+      assert.match(await cause(), /^none found: no keys in the environment, no profile/);
+    });
+    it('half a key', async () => {
+      process.env.AWS_ACCESS_KEY_ID = 'AKIA';
+      assert.equal(await cause(), 'AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not');
+    });
+    it('a missing profile', async () => {
+      process.env.AWS_PROFILE = 'nobody';
+      assert.match(await cause(), /^Could not resolve credentials using profile: \[nobody\]/);
+    });
+    it('a profile that points to a missing one', async () => {
+      await profile(`role_arn = ${ROLE}\nsource_profile = gone`);
+      assert.match(await cause(), /profile: \[gone\]/);
+    });
+    it('a process that fails, with secrets in its arguments and its output', async () => {
+      await profile("credential_process = sh -c 'echo hidden >&2; exit 3' --token hidden");
+      assert.match(await cause(), /^credential_process sh fails; its arguments and output are left out/);
+    });
+    it('a process that prints something else', async () => {
+      await profile('credential_process = echo hidden');
+      assert.match(await cause(), /credential_process returned invalid JSON/);
+    });
+    it('an SSO session that is over', async () => {
+      await profile(
+        'sso_session = s\nsso_account_id = 1\nsso_role_name = r\n[sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start',
+      );
+      assert.match(await cause(), /aws sso login/);
+    });
+    it('a web identity without its file', async () => {
+      Object.assign(process.env, { AWS_ROLE_ARN: ROLE, AWS_WEB_IDENTITY_TOKEN_FILE: path.join(folder, 'none') });
+      assert.match(await cause(), /^ENOENT: no such file/);
+    });
+    it('a refusal of STS', async () => {
+      const file = path.join(folder, 'token');
+      await writeFile(file, 'hidden');
+      Object.assign(process.env, {
+        AWS_ENDPOINT_URL_STS: url,
+        AWS_ROLE_ARN: ROLE,
+        AWS_WEB_IDENTITY_TOKEN_FILE: file,
+      });
+      status = 403;
+      answer = () =>
+        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>Not authorized to perform sts:AssumeRoleWithWebIdentity</Message></Error></ErrorResponse>';
+      assert.match(await cause(), /HTTP 403: .*Not authorized to perform sts:AssumeRoleWithWebIdentity/);
+    });
+    it("an error of the container's agent", async () => {
+      process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
+      answer = () => undefined;
+      assert.match(await cause(), /the container's credentials endpoint: .*500/);
+    });
   });
 });

@@ -78,8 +78,28 @@ describe('an answer that is not from SNS', () => {
     );
     assert.match(answered(200, '', 'text/html'), /no answer of SNS, or one that was cut short/);
     assert.match(answered(302), /a redirect, which SNS never sends/);
-    assert.match(answered(407), /a proxy wants a login/);
+    assert.match(answered(407), /a proxy that is not configured .* wants a login/);
     assert.match(answered(503), /^retry: .*can't reach it, or is overloaded/);
+  });
+});
+
+describe('a proxy', () => {
+  const proxy = { origin: new URL('http://proxy.example.org:3128'), source: 'HTTPS_PROXY' };
+  for (const [code, expected] of [
+    ['ProxyUnreachable', /the proxy itself can not be reached.*check HTTPS_PROXY/],
+    ['ProxyLogin', /wants a login, or refuses.*into HTTPS_PROXY/],
+    ['ProxyRefused', /forbids connections to sns\.eu-west-1.*allow CONNECT to sns\.eu-west-1\.amazonaws\.com port 443/],
+    ['ProxyFailed', /the proxy can't reach sns\.eu-west-1/],
+    ['UND_ERR_SOCKET', /the connection breaks/],
+  ] as const)
+    it(`that fails with ${code} is named, and what to do about it`, () => {
+      const text = said({ kind: 'network', code, message: 'why' }, { proxy });
+      assert.match(text, /^retry: .* through the proxy http:\/\/proxy\.example\.org:3128 \(HTTPS_PROXY\): why/);
+      assert.match(text, expected);
+    });
+  it('that wants a login for what has no TLS is told the same', () => {
+    const failure = { kind: 'foreign', status: 407, code: 'HTTP407', server: '', contentType: '' } as const;
+    assert.match(said(failure, { proxy }), /into HTTPS_PROXY/);
   });
 });
 

@@ -10,6 +10,7 @@ import { explainForeign } from './explain/foreign.ts';
 import { explainIdentity } from './explain/identity.ts';
 import { explainTopic } from './explain/topic.ts';
 import type { Circumstances, Failure, Meaning } from './failure.ts';
+import { proxyText } from './proxy.ts';
 
 export interface Explanation extends Meaning {
   /**
@@ -112,15 +113,16 @@ const UNEXPECTED_STATUS: Meaning = {
   advice: 'check sns_host with its port and path, and what stands between here and SNS',
 };
 
-function seenOf(failure: Failure, { endpoint }: Circumstances): string {
+function seenOf(failure: Failure, { endpoint, proxy }: Circumstances): string {
+  const to = proxy ? `${endpoint.origin} through the proxy ${proxyText(proxy)}` : endpoint.origin;
   switch (failure.kind) {
     case 'network':
-      return `${endpoint.origin}: ${failure.message || failure.code}`;
+      return `${to}: ${failure.message || failure.code}`;
     case 'credentials':
       return failure.message;
     case 'foreign': {
       const who = failure.server === '' ? '' : ` from ${failure.server}`;
-      return `${endpoint.origin} answered HTTP ${failure.status}${who} with ${failure.contentType || 'no content type'}`;
+      return `${to} answered HTTP ${failure.status}${who} with ${failure.contentType || 'no content type'}`;
     }
     case 'request':
       return `HTTP ${failure.status}: ${failure.message}`;

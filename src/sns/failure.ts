@@ -37,6 +37,8 @@ export interface Circumstances {
   /** The access key's id and how many characters its secret has, where the configuration has them. */
   readonly accessKeyId?: string | undefined;
   readonly secretLength?: number | undefined;
+  /** The proxy that it goes through, and who names that. */
+  readonly proxy?: { readonly origin: URL; readonly source: string } | undefined;
   /** The configuration file, for commands to copy. */
   readonly configFile?: string | undefined;
   /** NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment, which this daemon does not follow. */

@@ -8,6 +8,7 @@ import { messageOf } from '../../errors.ts';
 import { type Account, openAccount } from '../account.ts';
 import type { CallOutcome } from '../client.ts';
 import { type Explanation, explain } from '../explain.ts';
+import { proxyText } from '../proxy.ts';
 import { isFifo } from '../wire.ts';
 import { diagnose, type Finding, failed } from './diagnosis.ts';
 import { clockProblem, endpointProblem } from './endpoint.ts';
@@ -30,7 +31,7 @@ export async function* examineAccount(
   try {
     account = openAccount(options, path.dirname(configFile), configFile);
   } catch (error) {
-    yield failed(what, messageOf(error), 'the daemon would not start', 'correct ca_file');
+    yield failed(what, messageOf(error), 'the daemon would not start', 'correct that');
     return;
   }
   try {
@@ -58,8 +59,15 @@ async function* examineTopics(account: Account, publish: boolean): AsyncGenerato
     return;
   }
   const clock = clockProblem(skewOf(outcome));
-  yield clock ? { what, ...clock } : { what, level: 'ok', seen: `${account.options.sns_host.origin} answers` };
+  yield clock
+    ? { what, ...clock }
+    : { what, level: 'ok', seen: `${account.options.sns_host.origin} answers, ${wayOf(account)}` };
   for (const [kind, arn] of topics) yield* examineTopic(account, arn, `${kind} topic`, publish);
+}
+
+function wayOf(account: Account): string {
+  const { proxy } = account.circumstances();
+  return proxy ? `through the proxy ${proxyText(proxy)}` : 'without a proxy';
 }
 
 function skewOf(outcome: CallOutcome): number | undefined {

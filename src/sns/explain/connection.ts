@@ -1,5 +1,6 @@
 /** Why there is no connection to an endpoint, or no answer from it. */
 import type { Circumstances, Meaning } from '../failure.ts';
+import { loginWanted } from './foreign.ts';
 
 /** What an error of the network or of TLS means; `code` is Node's, undici's or ours. */
 export function explainConnection(
@@ -7,13 +8,44 @@ export function explainConnection(
   circumstances: Circumstances,
 ): Meaning {
   const { endpoint } = circumstances;
-  return resolving(code, endpoint) ?? connecting(code, endpoint) ?? tls(code, message, circumstances) ?? BROKEN;
+  return (
+    proxied(code, circumstances) ??
+    resolving(code, endpoint) ??
+    connecting(code, endpoint) ??
+    tls(code, message, circumstances) ??
+    BROKEN
+  );
 }
 
 const BROKEN: Meaning = {
   means: 'the connection breaks',
   advice: 'check the network between here and sns_host, and whether http or https is right for that port',
 };
+
+/** What went wrong before the endpoint was reached. */
+function proxied(code: string, { endpoint, proxy }: Circumstances): Meaning | undefined {
+  if (!proxy || !code.startsWith('Proxy')) return undefined;
+  const { source } = proxy;
+  switch (code) {
+    case 'ProxyLogin':
+      return loginWanted(proxy);
+    case 'ProxyRefused':
+      return {
+        means: `the proxy forbids connections to ${endpoint.host}`,
+        advice: `allow CONNECT to ${endpoint.hostname} port ${endpoint.port || 443} on the proxy, or go past it: NO_PROXY, or proxy = "none"`,
+      };
+    case 'ProxyFailed':
+      return {
+        means: `the proxy can't reach ${endpoint.host}, or is overloaded`,
+        advice: "check sns_host, and the proxy's own way to the internet",
+      };
+    default:
+      return {
+        means: 'the proxy itself can not be reached',
+        advice: `check ${source}, and that the proxy runs; or go past it: NO_PROXY, or proxy = "none"`,
+      };
+  }
+}
 
 function resolving(code: string, { hostname }: URL): Meaning | undefined {
   if (!/^(ENOTFOUND|EAI_AGAIN|EAI_NODATA|EAI_FAIL)$/.test(code)) return undefined;

@@ -3,15 +3,22 @@ import type { Circumstances, Failure, Meaning } from '../failure.ts';
 
 export const NOT_SNS_ADVICE = 'check sns_host with its port and path, and what stands between here and SNS';
 
+const HIDDEN_PROXY: Meaning = {
+  means: 'a proxy that is not configured stands between here and SNS, and wants a login',
+  advice: 'set proxy to it, with user and password, or let this machine reach SNS without it',
+};
+
+/** A proxy that wants a login, or refuses the one that it got. */
+export const loginWanted = ({ source }: { readonly source: string }): Meaning => ({
+  means: 'the proxy wants a login, or refuses user and password',
+  advice: `put the right user and password into ${source}: http://user:password@host:port, percent-encoded`,
+});
+
 export function explainForeign(
   { status }: Extract<Failure, { kind: 'foreign' }>,
-  { endpoint }: Circumstances,
+  { endpoint, proxy }: Circumstances,
 ): Meaning {
-  if (status === 407)
-    return {
-      means: 'a proxy wants a login',
-      advice: 'let this machine reach SNS without it, or through a VPC endpoint',
-    };
+  if (status === 407) return proxy ? loginWanted(proxy) : HIDDEN_PROXY;
   if (status >= 300 && status < 400)
     return { means: 'a redirect, which SNS never sends: a portal or a load balancer does', advice: NOT_SNS_ADVICE };
   if (status === 502 || status === 503 || status === 504)
