@@ -1,10 +1,13 @@
 /** This project's publisher by itself: its outbox has the same notifications again and again, and writes nothing. */
-import { createLogger } from '../src/ops/log.ts';
+import { Registry } from 'prom-client';
+import { SILENT } from '../src/log.ts';
 import { createMetrics } from '../src/ops/metrics.ts';
-import type { Outbox, Stored } from '../src/outbox/outbox.ts';
+import type { Backlog, Outbox, Stored } from '../src/outbox/outbox.ts';
 import { createPublisher } from '../src/pipeline/publisher.ts';
 import { createRateLimit } from '../src/pipeline/rate.ts';
+import { reportTo } from '../src/pipeline/report.ts';
 import { createSnsClient } from '../src/sns/client.ts';
+import { snsSink } from '../src/sns/sink.ts';
 
 export interface OursOptions {
   readonly endpoint: string;
@@ -36,26 +39,35 @@ export function startOurs(options: OursOptions): (over: () => boolean) => Promis
   let isOver = () => true;
   let last = 0;
   let settled = 0;
-  let commit = () => {};
+  let owed = 0;
+  let take: (notifications: readonly Stored[]) => void = () => {};
   let finish = () => {};
-  const outbox: Pick<Outbox, 'take' | 'fetch' | 'settle' | 'onCommitted'> = {
-    async take(_, limit) {
-      const taken: Stored[] = [];
-      if (!isOver()) while (taken.length < limit) taken.push(stored(++last));
-      return taken;
+  const backlog: Backlog = {
+    request(credit) {
+      owed += credit;
+      setImmediate(hand);
     },
-    fetch: async (seqs) => seqs.map(stored),
+    load: async (seqs) => seqs.map(stored),
     async settle(settlements) {
       settled += settlements.length;
       if (settled === last && isOver()) finish();
     },
-    onCommitted(listener) {
-      commit = listener;
-      return () => undefined;
+    close: async () => undefined,
+  };
+  const hand = () => {
+    const taken: Stored[] = [];
+    if (!isOver()) while (taken.length < owed) taken.push(stored(++last));
+    owed -= taken.length;
+    if (taken.length > 0) take(taken);
+  };
+  const outbox: Pick<Outbox, 'backlog'> = {
+    backlog(_, consumer) {
+      take = consumer;
+      return backlog;
     },
   };
-  const publisher = createPublisher({
-    client,
+  createPublisher({
+    sink: snsSink({ client, maxBytes: () => 262_144 }),
     outbox: outbox as Outbox,
     topics: [topicArn],
     poolSize: inFlight,
@@ -63,15 +75,13 @@ export function startOurs(options: OursOptions): (over: () => boolean) => Promis
     retryBaseMs: 50,
     exhausted: 'wait',
     rate: createRateLimit(),
-    maxBytes: () => 262_144,
-    log: createLogger('silent'),
-    metrics: createMetrics(),
+    log: SILENT,
+    report: reportTo(createMetrics(new Registry()).report),
   });
-  publisher.start();
   return (over) =>
     new Promise((resolve) => {
       isOver = over;
       finish = resolve;
-      commit();
+      hand();
     });
 }

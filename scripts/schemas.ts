@@ -5,8 +5,9 @@
  * Every schema is valid in ajv's strict mode and in Python's jsonschema, and tests hold their verdicts to the daemon's.
  */
 import { z } from 'zod';
+import { eventSchema } from '../src/event.ts';
 import { messageAttributes, messageBody, presenceBody } from '../src/notification/schema.ts';
-import { batchSchema, eventSchema, MAX_BATCH_BYTES, MAX_EVENTS } from '../src/taps/http/payload.ts';
+import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS } from '../src/taps/http/payload.ts';
 import { type Schema, typesOf } from './types.ts';
 
 const DRAFT = 'https://json-schema.org/draft/2020-12/schema';

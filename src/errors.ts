@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'LISTEN_FAILED'
   | 'DAEMON_UNREACHABLE'
   | 'ADAPTER_INSTALL'
+  | 'BATCH_INVALID'
   | 'NOT_FOUND';
 
 /** An error with a stable `code`, a message that says what and where, and, where there is one, what to do about it. */
@@ -29,4 +30,10 @@ export class PusherError extends Error {
 /** The message of whatever was thrown; plugins and libraries throw things that are not errors. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+/** The name or code of whatever was thrown, as they are usual; anything else could be a text that somebody wrote. */
+export function codeOf(thrown: unknown): string | undefined {
+  const { code, name } = (thrown ?? {}) as { code?: unknown; name?: unknown };
+  return [code, name].find((word): word is string => typeof word === 'string' && /^[A-Za-z_]\w{0,63}$/.test(word));
 }

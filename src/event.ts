@@ -1,45 +1,127 @@
-/** What happened on an XMPP server, as an adapter or another tap told it. Known everywhere in the project. */
+/**
+ * What happened on an XMPP server, as an adapter or another tap reports it. The schema is the type: taps check what they
+ * get against it, and everything behind them works with what it infers. The form is version 1 of the tap protocol's.
+ */
+import { z } from 'zod';
+import { forbiddenCharacter } from './xml.ts';
+
+// Patterns are part of the JSON Schema, so they keep to what ECMAScript and Python read alike: no \p{…} and no \s, and
+// `(?!\n)` behind `$`, which in Python also matches before a last line break.
+const NOT_XML = '\\uD800-\\uDFFF\\uFFFE\\uFFFF';
+const CONTROL = '\\u0000-\\u001F\\u007F-\\u009F';
+const SPACE = ' \\u00A0\\u1680\\u2000-\\u200A\\u2028\\u2029\\u202F\\u205F\\u3000\\uFEFF';
+/** Characters of XML 1.0: of the control characters only tab, line feed and carriage return. */
+const XML_TEXT = `^[^\\u0000-\\u0008\\u000B\\u000C\\u000E-\\u001F${NOT_XML}]*$`;
+const NAME = `^[^${CONTROL}${NOT_XML}]*$(?!\\n)`;
+
+// RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may hold spaces, "@" and "/".
+// None of them holds what XML does not allow: control characters, lone surrogates, U+FFFE and U+FFFF.
+const PART = `[^@/${SPACE}${CONTROL}${NOT_XML}]+`;
+const JID = new RegExp(`^(?:${PART}@)?${PART}(?:/[^${CONTROL}${NOT_XML}]+)?$(?!\\n)`, 'u');
+const jid = z
+  .string('should be a JID')
+  .refine(atMost(3_071), 'should be a JID of at most 3,071 characters')
+  .meta({ maxLength: 3_071 })
+  .regex(JID, 'should be a JID');
+
+/** Counts characters as JSON Schema does: code points, and not JavaScript's UTF-16 units. */
+function atMost(limit: number) {
+  return (text: string): boolean => text.length <= limit || (text.length <= 2 * limit && [...text].length <= limit);
+}
+
+const xmlText = (schema: z.ZodString, pattern = XML_TEXT) =>
+  schema
+    .refine((text) => forbiddenCharacter(text) === undefined, {
+      error: ({ input }) => `holds ${forbiddenCharacter(String(input))}, which XML does not allow`,
+    })
+    .meta({ pattern });
+
+/** Names stand in keys, logs and ids, where a control character would end one and begin another. */
+export const name = (what: string) =>
+  xmlText(z.string(`should be ${what}`).min(1, `should be ${what}, not empty`), NAME)
+    .refine(atMost(256), `should be ${what} of at most 256 characters`)
+    .meta({ maxLength: 256 })
+    .refine((text) => forbiddenCharacter(text) !== undefined || !/\p{Cc}/u.test(text), {
+      error: `should be ${what} without control characters`,
+    });
+
+const common = {
+  at: z
+    .int('should be a whole number of milliseconds since 1970')
+    .min(0, 'should not be negative')
+    .describe('when it happened, milliseconds since the Unix epoch'),
+  host: name('an XMPP domain').describe('the XMPP domain (virtual host) it happened on'),
+};
+
+const presence = z.object({
+  kind: z.literal('presence'),
+  ...common,
+  jid: jid.describe('full JID of the session'),
+  present: z
+    .boolean('should be true or false')
+    .describe('whether it became available (true) or ended being so (false)'),
+  sessions: z
+    .int('should be a whole number')
+    .min(0, 'should not be negative')
+    .optional()
+    .describe(
+      "available sessions of that user on the whole server or cluster after this change; left out where the server can't tell",
+    ),
+});
+
+const message = z.object({
+  kind: z.literal('message'),
+  ...common,
+  type: z.enum(['chat', 'groupchat'], 'should be "chat" or "groupchat"'),
+  from: jid.describe("full JID of the sender's session"),
+  to: jid.describe('the address it was sent to'),
+  body: xmlText(z.string('should be a text, possibly empty')).describe('text of <body/>; may be empty, never missing'),
+  stanza_id: xmlText(z.string('should be a text')).optional().describe("the stanza's id attribute, where there is one"),
+  stanza: z.string('should be a text').optional().describe('the whole stanza as XML'),
+});
+
+export const eventSchema = z.discriminatedUnion('kind', [presence, message], 'should be "presence" or "message"');
+
+/** What an event has beside what its source reported. */
+interface Identity {
+  /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
+  readonly id: string;
+  /** The trace that it belongs to, as a W3C `traceparent`. */
+  readonly traceparent?: string | undefined;
+}
 
 /** A session became available, or ended being so. */
-export interface PresenceEvent {
-  readonly kind: 'presence';
-  /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
-  readonly id: string;
-  /** When it happened, in milliseconds since the Unix epoch. */
-  readonly at: number;
-  /** The XMPP domain (virtual host) it happened on. */
-  readonly host: string;
-  /** Full JID of the session. */
-  readonly jid: string;
-  readonly present: boolean;
-  /** The trace that it belongs to, as a W3C `traceparent`. */
-  readonly traceparent?: string | undefined;
-  /** Available sessions of that user on the whole server or cluster after this change; absent where the server can't tell. */
-  readonly sessions?: number | undefined;
-}
+export type PresenceEvent = Readonly<z.infer<typeof presence>> & Identity;
 
-/** A local user's session sent a private (`chat`) or a group (`groupchat`) message that has a `<body/>`. */
-export interface MessageEvent {
-  readonly kind: 'message';
-  /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
-  readonly id: string;
-  /** When it happened, in milliseconds since the Unix epoch. */
-  readonly at: number;
-  /** The XMPP domain (virtual host) it happened on. */
-  readonly host: string;
-  readonly type: 'chat' | 'groupchat';
-  /** The trace that it belongs to, as a W3C `traceparent`. */
-  readonly traceparent?: string | undefined;
-  /** Full JID of the sender's session. */
-  readonly from: string;
-  /** The address it was sent to: a bare JID, a full JID, a room, or an occupant of a room. */
-  readonly to: string;
-  /** Text of `<body/>`; may be empty. */
-  readonly body: string;
-  /** The stanza's `id` attribute, where it had one. */
-  readonly stanza_id?: string | undefined;
-  /** The whole stanza as XML. */
-  readonly stanza?: string | undefined;
-}
+/** A local user sent a private (`chat`) or a group (`groupchat`) message that has a `<body/>`. */
+export type MessageEvent = Readonly<z.infer<typeof message>> & Identity;
 
 export type XmppEvent = PresenceEvent | MessageEvent;
+
+/** An event as its source reports it: without what the intake adds. */
+export type NewEvent = Readonly<z.infer<typeof eventSchema>>;
+
+/** What a source reported and is no event. */
+export interface MalformedEvent {
+  /** What is wrong with it: the field and the rule, never the value. */
+  readonly problem: string;
+  /** As it came. */
+  readonly raw: unknown;
+}
+
+/** Checks what a source reports as an event. */
+export function parseEvent(raw: unknown): NewEvent | MalformedEvent {
+  const result = eventSchema.safeParse(raw);
+  if (result.success) return result.data;
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return { problem: 'should be an object', raw };
+  return { problem: problemOf(result.error), raw };
+}
+
+export const isMalformed = (event: NewEvent | MalformedEvent): event is MalformedEvent => 'problem' in event;
+
+/** What is wrong, one phrase a field. */
+export function problemOf(error: z.ZodError): string {
+  return error.issues
+    .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))
+    .join('; ');
+}

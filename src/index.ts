@@ -1,7 +1,29 @@
-/** The library: the pipeline that the command runs, and the types a plugin is written with. */
-export { loadConfig, type PusherConfig, parseConfig } from './config/load.ts';
+/**
+ * The library: the pipeline that the daemon runs, for programs of one's own. The daemon uses nothing else.
+ * `xmpp-event-pusher/consumer` is for those who consume what it publishes.
+ */
+export { loadConfig, type PusherConfig } from './config/load.ts';
 export { type ErrorCode, PusherError } from './errors.ts';
 export type { MessageEvent, PresenceEvent, XmppEvent } from './event.ts';
+export type { Log } from './log.ts';
+export type { Notification } from './notification/notification.ts';
 export type { Attributes, AttributeValue, SnsPlugin } from './notification/plugin.ts';
-export { createLogger, type Logger } from './ops/log.ts';
-export { type Pusher, startPusher } from './pusher.ts';
+export type * from './outbox/dead-letters.ts';
+export { type MemoryOutboxOptions, memoryOutbox } from './outbox/memory.ts';
+export type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from './outbox/outbox.ts';
+export { type SqliteOutboxOptions, sqliteOutbox } from './outbox/sqlite/sqlite.ts';
+export type { Pause, Report } from './pipeline/report.ts';
+export type { Limits, Sink, Verdict } from './pipeline/sink.ts';
+export {
+  createPusher,
+  type Pusher,
+  type PusherEvents,
+  type PusherOptions,
+  type PusherState,
+  type Routing,
+  type SinkSettings,
+} from './pusher.ts';
+export type { SnsSettings } from './sns/settings.ts';
+export { type HttpTap, type HttpTapSettings, httpTap } from './taps/http/http.ts';
+export type { GivenBatch } from './taps/in-process.ts';
+export type { Batch, Receipt, Receive, Tap, TapState } from './taps/tap.ts';

@@ -1,252 +1,295 @@
-/** The composition root: builds the pipeline from a configuration, starts it and stops it, each in one ordered list. */
+/**
+ * The pipeline as a library: builds it from its parts, starts it and stops it, each in one ordered list. It opens nothing
+ * that it was not given: no listener, no signal handler, no global state. The daemon is one of its users.
+ */
+import { EventEmitter } from 'node:events';
 import path from 'node:path';
-import type { PusherConfig } from './config/load.ts';
-import { type Delivery, openDelivery, owns, sectionsOf } from './delivery.ts';
+import type { Registry } from 'prom-client';
 import { messageOf } from './errors.ts';
-import type { Notification } from './notification/notification.ts';
-import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
-import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
+import { type Log, SILENT } from './log.ts';
+import type { Notification, Route } from './notification/notification.ts';
+import { loadPlugin, type SnsPlugin } from './notification/plugin.ts';
 import { createMetrics } from './ops/metrics.ts';
-import { createAdminServer } from './ops/server.ts';
-import { type NotReady, stateOf } from './ops/state.ts';
-import type { Outbox, OutboxState } from './outbox/outbox.ts';
-import { openSqliteOutbox } from './outbox/sqlite/sqlite.ts';
+import type { DeadLetterFilter, DeadLetterStore, NewDeadLetter, OnProgress } from './outbox/dead-letters.ts';
+import type { Health, Outbox } from './outbox/outbox.ts';
+import { createDelivery, type Delivery, type Destination, type Pace } from './pipeline/delivery.ts';
+import { dryRunSink } from './pipeline/dry-run.ts';
 import { createIntake } from './pipeline/intake.ts';
-import { createReplays } from './pipeline/replay.ts';
-import { topicsOf } from './sns/account.ts';
-import { readCertificate } from './taps/http/certificate.ts';
-import { createHttpTap } from './taps/http/http.ts';
-import type { Receive } from './taps/tap.ts';
-import { version } from './version.ts';
+import type { TopicState } from './pipeline/publisher.ts';
+import { createReplays, type Replays } from './pipeline/replay.ts';
+import { type Pause, type Report, reportTo } from './pipeline/report.ts';
+import type { Sink } from './pipeline/sink.ts';
+import { type NotReady, reasonsNotReady } from './readiness.ts';
+import { openAccount } from './sns/account.ts';
+import { credentialSourceOf, type SnsSettings, snsOptionsOf } from './sns/settings.ts';
+import { type GivenBatch, inProcessTap } from './taps/in-process.ts';
+import type { Receipt, Tap, TapState } from './taps/tap.ts';
+
+/** Publishing to a sink of the host program's own, in place of Amazon SNS. */
+export interface SinkSettings extends Partial<Pace> {
+  readonly sink: Sink;
+  /** The sink's names of the topics; a kind without one is not published. */
+  readonly topics: Route['topics'];
+  readonly presence?: Route['presence'];
+  readonly attributes?: Route['attributes'];
+  readonly plugin?: SnsPlugin | string | undefined;
+}
+
+/** Where and how events are published: what {@link Pusher.reload} can replace. */
+export interface Routing {
+  /** How every virtual host publishes that `hosts` does not name; none: such hosts publish nothing. */
+  readonly sns?: SnsSettings | undefined;
+  /** A sink in place of SNS. */
+  readonly sink?: SinkSettings | undefined;
+  /** Virtual hosts that publish in another way; `null`: not at all. */
+  readonly hosts?: Readonly<Record<string, SnsSettings | SinkSettings | null>> | undefined;
+  /** The plugin of every section that has none of its own: an object, or the path or package of one. */
+  readonly plugin?: SnsPlugin | string | undefined;
+  /** The file that relative paths and packages are resolved from. Default: one in the working directory. */
+  readonly resolveFrom?: string | undefined;
+}
+
+export interface PusherOptions extends Routing {
+  /** Where notifications are kept. The pusher takes it over, and closes it when it stops. */
+  readonly outbox: Outbox;
+  /** Where events come in, beside {@link Pusher.receive}. Default: none. */
+  readonly taps?: readonly Tap[] | undefined;
+  /** Default: no log. */
+  readonly log?: Log | undefined;
+  /** The registry that the metrics are added to, and removed from at the stop. Default: no metrics. */
+  readonly metrics?: Registry | undefined;
+  /** Called with everything that happens, as it does. It must not throw, and is on the way of every event. */
+  readonly report?: Partial<Report> | undefined;
+  /** Reasons not to be ready that only the host program knows. */
+  readonly notReady?: (() => readonly NotReady[]) | undefined;
+  /** Called with each notification in place of sending it. */
+  readonly dryRun?: ((notification: Notification) => void) | undefined;
+}
+
+/** What {@link Pusher.on} listens to. */
+export interface PusherEvents {
+  /** The sink has a notification; `at` is when, in milliseconds since the Unix epoch. */
+  delivered: [{ readonly notification: Notification; readonly at: number }];
+  deadLetter: [NewDeadLetter];
+  paused: [{ readonly topic: string; readonly pause: Pause }];
+  resumed: [{ readonly topic: string; readonly pausedMs: number }];
+}
+
+/** How everything is at a moment. */
+export interface PusherState {
+  readonly topics: readonly TopicState[];
+  readonly outbox: Health;
+  readonly taps: readonly (TapState & { readonly name: string })[];
+  /** Topics that notifications wait for and no section owns. */
+  readonly orphaned: readonly string[];
+  /** Why it is not ready; empty when it is. */
+  readonly notReady: readonly NotReady[];
+}
 
 /** A running pipeline. */
-export interface Pusher {
-  /** Where adapters post events. */
-  readonly tapUrl: string;
-  /** Where health and metrics are. */
-  readonly adminUrl: string;
-  /** Why it is not ready; empty when it is. */
-  notReady(): readonly NotReady[];
+export interface Pusher extends AsyncDisposable {
   /**
-   * Takes over what a new configuration says of topics, plugins, credentials, rates, the tap's certificate and the log
-   * level; what needs a restart is named in the log. Reloads have to be asked for one after the other.
-   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
+   * Takes events in process, with the receipt that a tap would give: resolves when what came of them is safe.
+   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
    */
-  reload(config: PusherConfig): Promise<void>;
-  /** Requests to SNS that are under way. */
+  receive(batch: GivenBatch): Promise<Receipt>;
+  on<Name extends keyof PusherEvents>(name: Name, listener: (...values: PusherEvents[Name]) => void): void;
+  off<Name extends keyof PusherEvents>(name: Name, listener: (...values: PusherEvents[Name]) => void): void;
+  readonly deadLetters: DeadLetterStore;
+  /** Publishes dead letters again; answers how many were not marked for it yet. */
+  replay(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
+  state(): PusherState;
+  /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
+  tryTopic(topic: string): boolean;
+  /** Requests to sinks that are under way. */
   underWay(): number;
+  /**
+   * Publishes in another way from now on. Reloads have to be asked for one after the other.
+   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
+   */
+  reload(routing: Routing): Promise<void>;
   /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
-/** A run that sends nothing. */
-export interface DryRun {
-  /** An empty folder for its outbox: what waits in the configured one is none of its business. */
-  readonly folder: string;
-  /** Told of each notification when SNS would have got it. */
-  readonly show: (notification: Notification) => void;
-}
-
 /**
- * Builds and starts everything that a configuration asks for; resolves when the taps listen.
- * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
+ * Builds and starts a pipeline; resolves when its taps take events.
+ * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing is left running, and the outbox is closed
  */
-export async function startPusher(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Pusher> {
-  const stops: (() => Promise<void> | void)[] = [];
-  let stopped = false;
-  const stop = async () => {
-    stopped = true;
-    // What was started last is stopped first.
-    for (const step of stops.splice(0).reverse()) await step();
+export async function createPusher(options: PusherOptions): Promise<Pusher> {
+  const { outbox, log = SILENT, taps = [] } = options;
+  const own = inProcessTap();
+  const emitter = new EventEmitter<PusherEvents>();
+  const stops: (() => Promise<void> | void)[] = [() => outbox.close()];
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= stopAll(stops);
+    return stopping;
   };
   try {
-    announce(config, log);
-    const folder = path.dirname(config.file);
-    const metrics = createMetrics();
-
-    const file = dryRun ? path.join(dryRun.folder, 'outbox.db') : path.resolve(folder, config.outbox.path);
-    const outbox = openSqliteOutbox({ file, maxBytes: config.outbox.max_bytes });
-    stops.push(() => outbox.close());
-    reportBacklog(outbox, config, log);
-
-    const flow = createFlow();
-    const setup = { outbox, log, metrics, onDelivered: flow.delivered, insteadOfSns: dryRun?.show };
-    let delivery = await openDelivery(config, setup);
-    /** The end of a delivery that a reload replaced. */
-    let replaced = Promise.resolve();
-    stops.push(async () => {
-      await Promise.all([delivery.stop(), replaced]);
-    });
-    const topics = () => delivery.topics();
-
-    const intake = createIntake({ outbox, routeOf: (host) => delivery.route(host), log, metrics });
-    const replays = createReplays({ outbox, replay: intake.replay, log });
-    let listening = false;
-    const notReady = () => reasons(listening, outbox.state(), delivery, logHealth(log).fault);
-    metrics.observe({ outbox: () => outbox.state(), topics, notReady, logLost: () => logHealth(log).lost });
-    const admin = createAdminServer({
-      options: config.admin,
-      notReady,
-      registry: metrics.registry,
-      flow,
-      state: () => stateOf({ outbox: outbox.state(), topics: topics(), notReady: notReady(), flow, now: Date.now() }),
-      outboxFile: file,
-      deadLetters: outbox.deadLetters,
-      replay: replays.wake,
-      tryTopic: (arn) => delivery.tryTopic(arn),
-      log,
-    });
-    stops.push(() => admin.close());
-    const adminUrl = await admin.listen();
+    const metrics = options.metrics && createMetrics(options.metrics);
+    stops.push(() => metrics?.remove());
+    const report = reportTo(...[metrics?.report, options.report, emitting(emitter, log)].filter((each) => !!each));
+    const open = async (routing: Routing) =>
+      createDelivery({ ...(await openRouting(routing, options.dryRun)), outbox, log, report });
+    /** How events are translated, and what publishes: two for as long as a reload lets the old one end. */
+    let routed = await open(options);
+    let delivery = routed;
+    let reloading = Promise.resolve();
+    const intake = createIntake({ outbox, routeOf: (host) => routed.route(host), log, report });
+    const replays: Replays = createReplays({ deadLetters: outbox.deadLetters, replay: intake.replay, log });
+    const state = () => stateOf(outbox, delivery, taps, options.notReady);
+    metrics?.observe(state);
 
     delivery.start();
+    stops.push(() => delivery.stop());
+    stops.push(() => reloading);
     stops.push(() => replays.stop());
     replays.wake();
+    for (const tap of [own, ...taps]) {
+      stops.push(() => tap.stop());
+      await tap.start(intake.receive);
+    }
 
-    const receive = counted(intake.receive, flow);
-    stops.push(startSampling(flow, outbox, log));
-    const tap = createHttpTap({ options: config.tap.http, folder, receive, log });
-    stops.push(() => {
-      listening = false;
-      return tap.close();
-    });
-    const tapUrl = await tap.listen();
-    listening = true;
-    log.info(
-      { version, config: config.file, tap: tapUrl, admin: adminUrl, topics: topics().map(({ arn }) => arn) },
-      'running',
-    );
-    const reload = async (next: PusherConfig) => {
-      const certificate = readCertificate(next.tap.http, folder);
-      const fresh = await openDelivery(next, setup);
-      // A stop does not wait for a reload.
-      if (stopped) return fresh.stop();
-      tap.renew(certificate);
-      log.level = next.log.level;
-      const before = delivery;
-      delivery = fresh;
-      replaced = before.stop();
-      await replaced;
-      if (stopped) return;
-      outbox.rewind();
-      delivery.start();
-      announce(next, log);
-      reportReload(config, next, log);
+    return {
+      receive: own.receive,
+      on: (name, listener) => void emitter.on(name, listener as never),
+      off: (name, listener) => void emitter.off(name, listener as never),
+      deadLetters: outbox.deadLetters,
+      replay: (filter, onProgress) => outbox.deadLetters.requestReplay(filter, onProgress).finally(replays.wake),
+      state,
+      tryTopic: (topic) => delivery.tryTopic(topic),
+      underWay: () => delivery.topics().reduce((sum, { inFlight }) => sum + inFlight, 0),
+      async reload(routing) {
+        const fresh = await open(routing);
+        if (stopping) return fresh.stop();
+        routed = fresh;
+        const before = delivery;
+        // Only one consumer of a topic's backlog may be active.
+        reloading = before.stop().then(() => {
+          delivery = fresh;
+          fresh.start();
+        });
+        await reloading;
+      },
+      stop,
+      [Symbol.asyncDispose]: stop,
     };
-    const underWay = () => topics().reduce((sum, { inFlight }) => sum + inFlight, 0);
-    return { tapUrl, adminUrl, notReady, reload, underWay, stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-function announce(config: PusherConfig, log: Logger): void {
-  if (config.ignored.length > 0)
-    log.info({ sections: config.ignored }, 'sections of the configuration that are not ours, left alone');
-  if (config.tap.http.secret === undefined)
-    log.warn({ option: 'tap.http.secret' }, 'the tap has no secret: every process on this machine may post events');
-  if (config.admin.token === undefined)
-    log.warn({ option: 'admin.token' }, 'the console has no token: every process on this machine may use it');
-  for (const [host, options] of sectionsOf(config)) {
-    if (options && Object.keys(topicsOf(options)).length === 0)
-      log.warn({ host: host || 'all' }, 'no topic is configured, so nothing is published');
-    if (!options && host !== '')
-      log.warn({ host }, 'host_config.modules of this host has no mod_event_pusher.sns, so nothing of it is published');
-  }
-}
-
-function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void {
-  const sections = [...sectionsOf(config).values()];
-  for (const { arn, depth } of outbox.state().topics) {
-    if (depth === 0) continue;
-    if (sections.some((options) => options && owns(options, arn)))
-      log.info({ topic: arn, notifications: depth }, 'left from the last run');
-    else
-      log.error(
-        { topic: arn, notifications: depth },
-        'left from the last run for an account or region that is not configured any more: they wait in the outbox',
-      );
-  }
-}
-
-/** Names what a reload can't change, where it was changed or, of the environment, may have been. */
-function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
-  if (next.variables.length > 0)
-    log.info(
-      { variables: next.variables },
-      'the environment of a process does not change: these have the values of its start',
-    );
-  const options = ({ tap, outbox, admin }: PusherConfig) => {
-    // Certificates are renewed; whether there is HTTPS at all is not.
-    const { tls_cert, tls_key: _, ...http } = tap.http;
-    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, admin };
-  };
-  const [before, after] = [options(running), options(next)];
-  const changed = Object.keys(before) as (keyof typeof before)[];
-  const needRestart = changed.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
-  if (needRestart.length > 0)
-    atAnyLevel(log).warn({ sections: needRestart }, 'reloaded; changes in these sections need a restart');
-  else log.info('reloaded');
-}
-
-function reasons(
-  listening: boolean,
-  outbox: OutboxState,
-  delivery: Delivery,
-  logFault: string | undefined,
-): NotReady[] {
-  const found: NotReady[] = [];
-  if (logFault !== undefined)
-    found.push({
-      what: 'log',
-      reason: `can't be written: ${logFault}`,
-      advice: 'mend where standard output goes: free space on its disk, or start again with a reader that reads',
-    });
-  if (!listening) found.push({ what: 'tap http', reason: 'does not listen' });
-  const { fault, bytes, maxBytes } = outbox;
-  if (fault) found.push({ what: 'outbox', reason: fault });
-  if (bytes >= maxBytes)
-    found.push({
-      what: 'outbox',
-      reason: `is full: ${bytes} of ${maxBytes} bytes`,
-      advice: 'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
-    });
-  for (const { arn, pause } of delivery.topics())
-    if (pause)
-      found.push({ what: `topic ${arn}`, reason: `paused: ${pause.reason}: ${pause.detail}`, advice: pause.advice });
-  for (const { arn, depth } of outbox.topics)
-    if (depth > 0 && !delivery.owns(arn))
-      found.push({
-        what: `topic ${arn}`,
-        reason: 'has notifications that nobody sends: no section is of its account and region',
-        advice: 'configure a section with its region and account_id again, and reload',
-      });
-  return found;
-}
-
-/** Tells the flow what came in and was new. */
-function counted(receive: Receive, flow: Flow): Receive {
-  return async (batch) => {
-    const receipt = await receive(batch);
-    flow.received(receipt.accepted + receipt.rejected.length);
-    return receipt;
-  };
-}
-
-/** Takes samples of the flow; answers what ends that. */
-export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, 'state'>, log: Logger): () => void {
-  let failed = false;
-  const sample = () => {
+/** What was started last is stopped first; one that fails keeps none of the others running. */
+async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const stop of stops.toReversed())
     try {
-      const backlog = outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
-      flow.sample(backlog, Date.now());
-      failed = false;
+      await stop();
     } catch (error) {
-      if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');
-      failed = true;
+      failures.push(error);
     }
+  if (failures.length > 0) throw failures[0];
+}
+
+/** Where events go, as the settings say: destinations, and how each virtual host publishes through them. */
+async function openRouting(
+  { sns, sink, hosts = {}, plugin, resolveFrom = path.resolve('pusher') }: Routing,
+  dryRun: PusherOptions['dryRun'],
+): Promise<{ destinations: Destination[]; routes: Map<string, Route | undefined> }> {
+  const destinations: Destination[] = [];
+  const routes = new Map<string, Route | undefined>();
+  const sections = new Map<string, SnsSettings | SinkSettings | null>([['', sink ?? sns ?? null]]);
+  for (const [host, section] of Object.entries(hosts)) sections.set(host.toLowerCase(), section);
+  const starting: Promise<void>[] = [];
+  try {
+    for (const [host, section] of sections) {
+      if (!section) {
+        routes.set(host, undefined);
+        continue;
+      }
+      const chosen = section.plugin ?? plugin ?? {};
+      const functions = typeof chosen === 'string' ? await loadPlugin(chosen, resolveFrom) : chosen;
+      if ('sink' in section) {
+        destinations.push(destinationOf(section, `sink of ${host || 'all'}`));
+        routes.set(host, routeOf(section, functions));
+      } else {
+        const account = openAccount(snsOptionsOf(section), {
+          folder: path.dirname(resolveFrom),
+          configFile: resolveFrom,
+          credentials: credentialSourceOf(section),
+        });
+        destinations.push(dryRun ? { ...account, sink: dryRunSink(dryRun) } : account);
+        routes.set(host, account.route(functions));
+        starting.push(account.readLimits());
+      }
+    }
+    await Promise.all(starting);
+    return { destinations, routes };
+  } catch (error) {
+    for (const destination of destinations) destination.close();
+    throw error;
+  }
+}
+
+const destinationOf = ({ topics, sink, ...pace }: SinkSettings, quota: string): Destination => ({
+  topics,
+  sink,
+  quota,
+  pace: {
+    poolSize: pace.poolSize ?? 100,
+    retryCount: pace.retryCount ?? 2,
+    retryBaseMs: pace.retryBaseMs ?? 50,
+    exhausted: pace.exhausted ?? 'wait',
+    maxMessagesPerSecond: pace.maxMessagesPerSecond,
+  },
+  owns: (topic) => Object.values(topics).includes(topic),
+  close: () => {},
+});
+
+const routeOf = ({ topics, sink, presence = 'user', attributes = [] }: SinkSettings, plugin: SnsPlugin): Route => ({
+  topics,
+  plugin,
+  presence,
+  attributes,
+  maxBytes: (topic) => sink.limits(topic).maxBytes,
+});
+
+/** Tells a host program's listeners; one that throws disturbs neither the pipeline nor the others. */
+function emitting(emitter: EventEmitter<PusherEvents>, log: Log): Partial<Report> {
+  const emit = <Name extends keyof PusherEvents>(name: Name, ...values: PusherEvents[Name]) => {
+    for (const listener of emitter.listeners(name) as ((...values: PusherEvents[Name]) => void)[])
+      try {
+        listener(...values);
+      } catch (error) {
+        log.error({ event: name, problem: messageOf(error) }, 'a listener of the pusher failed');
+      }
   };
-  const timer = setInterval(sample, SAMPLE_MS).unref();
-  return () => clearInterval(timer);
+  return {
+    request({ entries, verdicts, at }) {
+      if (verdicts === 'split' || emitter.listenerCount('delivered') === 0) return;
+      for (const [index, notification] of entries.entries())
+        if (!verdicts[index]) emit('delivered', { notification, at });
+    },
+    deadLetter: (letter) => emit('deadLetter', letter),
+    paused: (topic, pause) => emit('paused', { topic, pause }),
+    resumed: (topic, pausedMs) => emit('resumed', { topic, pausedMs }),
+  };
+}
+
+function stateOf(
+  outbox: Outbox,
+  delivery: Delivery,
+  taps: readonly Tap[],
+  more: PusherOptions['notReady'] = () => [],
+): PusherState {
+  const health = outbox.health();
+  const parts = {
+    topics: delivery.topics(),
+    outbox: health,
+    taps: taps.map((tap) => ({ name: tap.name, ...tap.state() })),
+    orphaned: health.topics.filter(({ topic, depth }) => depth > 0 && !delivery.owns(topic)).map(({ topic }) => topic),
+  };
+  return { ...parts, notReady: [...reasonsNotReady(parts), ...more()] };
 }

@@ -12,7 +12,7 @@ import { parseConfig } from '../src/config/load.ts';
 import { createFlow } from '../src/ops/flow.ts';
 import { createLogger } from '../src/ops/log.ts';
 import { createAdminServer } from '../src/ops/server.ts';
-import { createHttpTap } from '../src/taps/http/http.ts';
+import { httpTap } from '../src/taps/http/http.ts';
 import { createDaemon, type Daemon, SECRET } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type StubSns, startStubSns } from './support/stub-sns.ts';
@@ -105,7 +105,6 @@ describe('access', () => {
       state: () => assert.fail('nobody asks'),
       outboxFile: '/nowhere/outbox.db',
       deadLetters: {} as never,
-      replay: () => {},
       tryTopic: () => false,
       log: createLogger('silent'),
     });
@@ -351,12 +350,7 @@ describe('access', () => {
       (await ask(base, route, headers, { body, ...(agent && { agent }) })).status;
 
     it('is known here for every route that it has', () => {
-      const { routes } = createHttpTap({
-        options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, secret: SECRET },
-        folder: '/',
-        receive: () => assert.fail('nobody posts'),
-        log: createLogger('silent'),
-      });
+      const { routes } = httpTap({ listen: { host: '127.0.0.1', port: 0 }, secret: SECRET });
       assert.deepEqual(routes, Object.keys(TAP));
     });
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
-import type { NotReady } from '../src/ops/state.ts';
+import type { NotReady } from '../src/readiness.ts';
 import { makeCertificate } from './support/certificate.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
 import { until } from './support/process.ts';

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import type { NewDeadLetter } from '../src/outbox/outbox.ts';
-import { openSqliteOutbox } from '../src/outbox/sqlite/sqlite.ts';
+import type { NewDeadLetter } from '../src/outbox/dead-letters.ts';
+import { sqliteOutbox } from '../src/outbox/sqlite/sqlite.ts';
 import { BIN, createDaemon, type Daemon } from './support/daemon.ts';
 import { launch, type Process, until } from './support/process.ts';
 import { type Fault, type StubSns, startStubSns } from './support/stub-sns.ts';
@@ -47,7 +47,7 @@ describe('on a terminal', () => {
 
   /** Dead letters of an outbox that no daemon has open. */
   async function fill(): Promise<void> {
-    const outbox = openSqliteOutbox({ file: path.join(daemon.folder, 'outbox.db'), maxBytes: 1e9 });
+    const outbox = sqliteOutbox({ file: path.join(daemon.folder, 'outbox.db'), maxBytes: 1e9 });
     const deadLetters = Array.from({ length: LETTERS }, (_, n): NewDeadLetter => {
       const message = `{"message":"m${n}"}`;
       const fields = { eventId: `s/e/${n}`, topic: TOPIC, orderKey: `u${n}`, at: 1, bytes: message.length };
@@ -55,7 +55,7 @@ describe('on a terminal', () => {
       const content = { kind: 'notification' as const, notification };
       return { eventId: `s/e/${n}`, topic: TOPIC, reason: 'InvalidParameter', detail: 'no', attempts: 1, content };
     });
-    await outbox.commit({ position: undefined, notifications: [], deadLetters });
+    await outbox.commit({ notifications: [], deadLetters });
     await outbox.close();
   }
 

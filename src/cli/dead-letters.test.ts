@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
-import type { NewDeadLetter } from '../outbox/outbox.ts';
-import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import type { NewDeadLetter } from '../outbox/dead-letters.ts';
+import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 
@@ -53,8 +53,8 @@ describe('dead-letters', () => {
   const dead = (t: TestContext, ...args: string[]) => commandLine(t, 'dead-letters', ...args, '--config', config);
 
   async function fill(letters: readonly NewDeadLetter[] = LETTERS): Promise<void> {
-    const outbox = openSqliteOutbox({ file: outboxFile, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
-    await outbox.commit({ position: undefined, notifications: [], deadLetters: letters });
+    const outbox = sqliteOutbox({ file: outboxFile, maxBytes: 1e9, now: () => Date.UTC(2026, 10, 22, 12) });
+    await outbox.commit({ notifications: [], deadLetters: letters });
     await outbox.close();
   }
 

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
-import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/outbox.ts';
+import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
 import { type Letters, withDeadLetters } from './letters.ts';
 import { configOption, positiveNumber } from './options.ts';
 import { createProgress } from './progress.ts';

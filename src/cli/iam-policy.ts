@@ -1,7 +1,6 @@
 /** `iam-policy`: the least that the access key must be allowed, as a policy to paste into IAM. */
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
-import { sectionsOf } from '../delivery.ts';
+import { loadConfig, type PusherConfig, sectionsOf } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
 import { topicsOf } from '../sns/account.ts';
 import { configOption } from './options.ts';

@@ -7,14 +7,14 @@ import type {
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
+  DeadLetterStore,
   DeadLetterSummary,
-  DeadLetters,
-} from '../outbox/outbox.ts';
+} from '../outbox/dead-letters.ts';
 import { deadLettersOn } from '../outbox/sqlite/dead-letters.ts';
 import { lockOutbox, openDatabase } from '../outbox/sqlite/schema.ts';
 import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
 
-export interface Letters extends Pick<DeadLetters, 'read' | 'counts' | 'requestReplay' | 'purge'> {
+export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requestReplay' | 'purge'> {
   /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
   find(filter: DeadLetterFilter, limit: number, content: boolean): AsyncIterable<DeadLetterSummary | DeadLetter>;
   /** Whether a daemon runs that replays what is marked. */
@@ -70,9 +70,10 @@ async function findDaemon(config: PusherConfig): Promise<DaemonClient | undefine
   if (!locked) return undefined;
   try {
     const daemon = await connectByAddress(config);
-    if (realPath(daemon.identity.outbox) === realPath(file)) return daemon;
+    const { outbox } = daemon.identity;
+    if (outbox !== undefined && realPath(outbox) === realPath(file)) return daemon;
     await daemon.close();
-    throw new Error(`the daemon at ${daemon.where} has another outbox, ${daemon.identity.outbox}`);
+    throw new Error(`the daemon at ${daemon.where} has another outbox, ${outbox ?? 'in memory'}`);
   } catch (error) {
     const why = `${messageOf(bySocket)}; ${messageOf(error)}`;
     const message =
@@ -98,7 +99,7 @@ function lockedBy(file: string): PusherError | undefined {
 
 const realPath = (file: string): string => (existsSync(file) ? realpathSync(file) : file);
 
-const lettersIn = (letters: DeadLetters): Letters => ({
+const lettersIn = (letters: Omit<DeadLetterStore, 'put'>): Letters => ({
   served: false,
   read: letters.read,
   counts: letters.counts,

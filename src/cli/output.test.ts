@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { BIN } from '../../test/support/daemon.ts';
-import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 const sh = promisify(execFile);
 const LETTERS = 30;
@@ -26,14 +26,14 @@ describe('the output of a command', () => {
        secret_access_key = "b"
        account_id = "123456789012"`,
     );
-    const outbox = openSqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
+    const outbox = sqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
     const letter = { topic: undefined, reason: 'malformed', detail: 'd', attempts: 0 };
     const deadLetters = Array.from({ length: LETTERS }, (_, n) => ({
       ...letter,
       eventId: String(n),
       content: { kind: 'raw' as const, event: BODY },
     }));
-    await outbox.commit({ position: undefined, notifications: [], deadLetters });
+    await outbox.commit({ notifications: [], deadLetters });
     await outbox.close();
   });
   after(() => rm(folder, { recursive: true, force: true }));

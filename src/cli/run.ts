@@ -1,14 +1,11 @@
 /** `run`: the daemon. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
+import { type Daemon, type DryRun, startDaemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { createLogger, type Logger } from '../ops/log.ts';
 import { createNotifier, type ServiceNotifier } from '../ops/systemd.ts';
-import { type DryRun, type Pusher, startPusher } from '../pusher.ts';
 import { catchFaults } from './faults.ts';
 import { configOption } from './options.ts';
 import { listenToSignals, type Signals } from './signals.ts';
@@ -31,11 +28,11 @@ export function runCommand(): Command {
 async function run(config: PusherConfig, file: string, log: Logger, dryRun?: DryRun): Promise<void> {
   const signals = listenToSignals();
   catchFaults(log, signals);
-  let pusher: Pusher | undefined;
-  const service = createNotifier({ environment: process.env, status: () => statusOf(pusher), log });
-  const starting = startPusher(config, log, dryRun);
-  pusher = await Promise.race([starting, signals.stop.then(() => undefined)]);
-  if (!pusher) {
+  let daemon: Daemon | undefined;
+  const service = createNotifier({ environment: process.env, status: () => statusOf(daemon), log });
+  const starting = startDaemon(config, log, dryRun);
+  daemon = await Promise.race([starting, signals.stop.then(() => undefined)]);
+  if (!daemon) {
     // What hangs there, such as a plugin that waits for a database, would keep the stop waiting. It goes with the process.
     starting.catch(() => {});
     log.info({ signal: await signals.stop }, 'stopped before the start was done');
@@ -43,7 +40,7 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
     return;
   }
   tellReady(service, log);
-  const started = pusher;
+  const started = daemon;
   let reloads = Promise.resolve();
   signals.onReload(() => {
     reloads = reloads.then(() => (signals.stopAsked() ? undefined : reload(started, file, { log, service, signals })));
@@ -75,15 +72,9 @@ async function runDry(config: PusherConfig, file: string): Promise<void> {
   log.warn('dry run: nothing is sent; events that come meanwhile are acknowledged, printed and not kept');
   process.stdout.on('error', (error) => {
     log.error({ problem: messageOf(error) }, 'the notifications of the dry run go nowhere: the end');
-    rmSync(folder, { recursive: true, force: true });
     process.exit(1);
   });
-  const folder = mkdtempSync(path.join(tmpdir(), 'xmpp-event-pusher-'));
-  try {
-    await run(config, file, log, { folder, show });
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  await run(config, file, log, show);
 }
 
 /** One line: the topic, the message, and the attributes if there are any. */
@@ -100,10 +91,10 @@ interface ReloadSetup {
   readonly signals: Signals;
 }
 
-async function reload(pusher: Pusher, file: string, { log, service, signals }: ReloadSetup): Promise<void> {
+async function reload(daemon: Daemon, file: string, { log, service, signals }: ReloadSetup): Promise<void> {
   void service.reloading();
   try {
-    await pusher.reload(loadConfig(file));
+    await daemon.reload(loadConfig(file));
   } catch (error) {
     if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }
@@ -112,8 +103,8 @@ async function reload(pusher: Pusher, file: string, { log, service, signals }: R
 }
 
 /** One line for `systemctl status`. */
-function statusOf(pusher: Pusher | undefined): string {
-  const reasons = pusher?.notReady() ?? [];
+function statusOf(daemon: Daemon | undefined): string {
+  const reasons = daemon?.notReady() ?? [];
   if (reasons.length === 0) return 'ready';
   return `not ready: ${reasons.map(({ what, reason }) => `${what} ${reason}`).join('; ')}`;
 }

@@ -2,8 +2,7 @@
 import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
-import { loadConfig } from '../config/load.ts';
-import { sectionsOf } from '../delivery.ts';
+import { loadConfig, sectionsOf } from '../config/load.ts';
 import { type Account, openAccount } from '../sns/account.ts';
 import { explain } from '../sns/explain.ts';
 import type { Failure } from '../sns/failure.ts';
@@ -37,7 +36,7 @@ async function create({ config: file, yes }: CreateOptions, command: Command): P
   const seen = new Set<string>();
   for (const options of sectionsOf(config).values()) {
     if (!options) continue;
-    const account = openAccount(options, path.dirname(config.file), config.file);
+    const account = openAccount(options, { folder: path.dirname(config.file), configFile: config.file });
     try {
       for (const arn of Object.values(account.topics)) {
         if (seen.has(arn)) continue;

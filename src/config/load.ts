@@ -40,6 +40,11 @@ export interface PusherConfig {
   readonly variables: readonly string[];
 }
 
+/** The `sns` sections by virtual host, the general one under `''`; `null`: the host publishes nothing. */
+export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions | null> {
+  return new Map([['', sns ?? null], ...hosts]);
+}
+
 type Table = Record<string, unknown>;
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -11,7 +11,7 @@ import { createFlow } from '../ops/flow.ts';
 import { createLogger } from '../ops/log.ts';
 import { createAdminServer } from '../ops/server.ts';
 import { socketBeside } from '../ops/socket.ts';
-import { createHttpTap } from '../taps/http/http.ts';
+import { httpTap } from '../taps/http/http.ts';
 import { REQUEST_LIMITS } from './limits.ts';
 
 const LISTEN = { host: '127.0.0.1', port: 0, loopback: true };
@@ -24,15 +24,10 @@ describe('a client that takes too long', () => {
   before(async () => {
     folder = mkdtempSync(path.join(tmpdir(), 'limits-'));
     const log = createLogger('silent');
-    const tap = createHttpTap({
-      options: { listen: LISTEN, secret: undefined },
-      folder,
-      receive: () => assert.fail('nothing arrives whole'),
-      log,
-      limits: SHORT,
-    });
-    closes.push(tap.close);
-    addresses.set('the tap', { host: '127.0.0.1', port: Number(new URL(await tap.listen()).port) });
+    const tap = httpTap({ listen: LISTEN, log, limits: SHORT });
+    closes.push(tap.stop);
+    await tap.start(() => assert.fail('nothing arrives whole'));
+    addresses.set('the tap', { host: '127.0.0.1', port: Number(new URL(String(tap.url)).port) });
     const outboxFile = path.join(folder, 'outbox.db');
     const admin = createAdminServer({
       options: { listen: LISTEN, token: undefined },
@@ -42,7 +37,6 @@ describe('a client that takes too long', () => {
       state: () => assert.fail('nobody asks'),
       outboxFile,
       deadLetters: {} as never,
-      replay: () => {},
       tryTopic: () => false,
       log,
       limits: SHORT,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { attributeBytes, attributeProblem, forbiddenCharacter, type MessageAttribute, sizeProblem } from './lint.ts';
+import { forbiddenCharacter } from '../xml.ts';
+import { attributeBytes, attributeProblem, type MessageAttribute, sizeProblem } from './lint.ts';
 
 const attribute = (fields: Partial<MessageAttribute>): MessageAttribute => ({
   name: 'name',

@@ -4,6 +4,8 @@
  * https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
  */
 
+import { forbiddenCharacter } from '../xml.ts';
+
 /** The data types of a message attribute that SNS documents. */
 type AttributeType = 'String' | 'String.Array' | 'Number' | 'Binary';
 
@@ -19,15 +21,6 @@ export const DEFAULT_MAX_BYTES = 262_144;
 
 const NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 const RESERVED = /^(aws|amazon)\./i;
-// Everything outside the Char production of XML 1.0, lone surrogates included (https://www.w3.org/TR/xml/#charsets).
-const NOT_XML = /[^\t\n\r\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
-
-/** The first character that XML 1.0, and so SNS and XMPP, does not allow, as `U+0000`; undefined when there is none. */
-export function forbiddenCharacter(text: string): string | undefined {
-  const code = NOT_XML.exec(text)?.[0].codePointAt(0);
-  return code === undefined ? undefined : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
-}
-
 /** Why SNS would refuse this attribute; undefined when it would take it. */
 export function attributeProblem({ name, type, value }: MessageAttribute): string | undefined {
   if (name.length > 256) return `its name has ${name.length} characters, at most 256 are allowed`;

@@ -8,8 +8,9 @@
 import { type JID, parse as parseJid } from '@xmpp/jid';
 import { messageOf } from '../errors.ts';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
+import { forbiddenCharacter } from '../xml.ts';
 import { bareJid, kindOf } from './kind.ts';
-import { attributeBytes, forbiddenCharacter, type MessageAttribute, sizeProblem } from './lint.ts';
+import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
 

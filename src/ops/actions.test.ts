@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import fastify from 'fastify';
 import pino from 'pino';
-import type { DeadLetters } from '../outbox/outbox.ts';
+import type { DeadLetterStore } from '../outbox/dead-letters.ts';
 import { guard } from './access.ts';
 import { serveActions } from './actions.ts';
 
@@ -13,7 +13,7 @@ it('a change of dead letters that fails part-way is in the log: that it began, a
     lines.push(rest);
   };
   const log = pino({ level: 'error', base: undefined }, { write });
-  const purge: DeadLetters['purge'] = async (_, onProgress) => {
+  const purge: DeadLetterStore['purge'] = async (_, onProgress) => {
     assert.equal(lines.length, 1, 'logged before anything was changed');
     onProgress?.(1_000);
     throw new Error('the disk is full');
@@ -21,8 +21,7 @@ it('a change of dead letters that fails part-way is in the log: that it began, a
   const server = fastify();
   const access = guard(server, { token: undefined, log });
   serveActions(server, {
-    deadLetters: { purge } as DeadLetters,
-    replay: () => {},
+    deadLetters: { purge } as DeadLetterStore,
     tryTopic: () => false,
     access,
     log,

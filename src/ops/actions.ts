@@ -6,14 +6,12 @@ import { PassThrough } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../errors.ts';
-import type { DeadLetterFilter, DeadLetters } from '../outbox/outbox.ts';
+import type { DeadLetterFilter, DeadLetterStore } from '../outbox/dead-letters.ts';
 import { type Access, refuse } from './access.ts';
 import { atAnyLevel, type Logger } from './log.ts';
 
 interface ActionsSetup {
-  readonly deadLetters: DeadLetters;
-  /** Replays the dead letters that are marked for it. */
-  readonly replay: () => void;
+  readonly deadLetters: DeadLetterStore;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly access: Access;
@@ -55,10 +53,7 @@ const selection = z
   })
   .refine(({ ids, reason, topic, all }) => ids || reason || topic || all);
 
-export function serveActions(
-  server: FastifyInstance,
-  { deadLetters, replay, tryTopic, access, log }: ActionsSetup,
-): void {
+export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, access, log }: ActionsSetup): void {
   server.get('/api/dead-letters', async (request, reply) => {
     const parsed = listQuery.safeParse(request.query);
     if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
@@ -124,7 +119,7 @@ export function serveActions(
     '/api/dead-letters/replay',
     'admin: replay of dead letters begins',
     'admin: replay of dead letters asked for',
-    (filter, onProgress) => deadLetters.requestReplay(filter, onProgress).finally(replay),
+    deadLetters.requestReplay,
   );
   change(
     '/api/dead-letters/delete',

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { deliver } from '../../test/support/reports.ts';
 import type { Notification } from '../notification/notification.ts';
+import type { BatchReport } from '../pipeline/report.ts';
 import { createFlow, SAMPLE_MS } from './flow.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
@@ -15,11 +17,20 @@ const notification = (at: number, topic = TOPIC): Notification => ({
   bytes: 2,
 });
 
+const received = (count: number): BatchReport => ({
+  tap: 'http',
+  source: 's',
+  kinds: new Map([['presence', count]]),
+  duplicates: 5,
+  rejected: 0,
+  missing: 0,
+});
+
 describe('flow', () => {
   it('gives rates per second since the sample before', () => {
     const flow = createFlow(1_000);
-    flow.received(30);
-    flow.delivered(notification(900), 1_000);
+    flow.batch(received(30));
+    deliver(flow, notification(900), 1_000);
     flow.sample(7, 3_000);
     flow.sample(0, 5_000);
     assert.deepEqual(
@@ -33,7 +44,7 @@ describe('flow', () => {
 
   it('gives latencies within 5 %, and none where nothing was delivered', () => {
     const flow = createFlow(0);
-    for (let ms = 1; ms <= 1_000; ms++) flow.delivered(notification(0), ms);
+    for (let ms = 1; ms <= 1_000; ms++) deliver(flow, notification(0), ms);
     flow.sample(0, 2_000);
     flow.sample(0, 4_000);
     const [first, second] = flow.samples();
@@ -44,9 +55,9 @@ describe('flow', () => {
 
   it('takes any latency: less than none, and a year', () => {
     const flow = createFlow(0);
-    flow.delivered(notification(5_000), 1_000);
+    deliver(flow, notification(5_000), 1_000);
     flow.sample(0, 2_000);
-    flow.delivered(notification(0), 365 * 86_400_000);
+    deliver(flow, notification(0), 365 * 86_400_000);
     flow.sample(0, 4_000);
     const [first, second] = flow.samples();
     assert.ok(Number(first?.p50) < 0.2);
@@ -58,15 +69,15 @@ describe('flow', () => {
     for (let n = 1; n <= 2_000; n++) flow.sample(n, n * SAMPLE_MS);
     assert.equal(flow.samples().length, 3_600_000 / SAMPLE_MS);
     assert.equal(flow.samples().at(-1)?.backlog, 2_000);
-    for (let n = 1; n <= 60; n++) flow.delivered(notification(n), n);
+    for (let n = 1; n <= 60; n++) deliver(flow, notification(n), n);
     assert.deepEqual([flow.recent().length, flow.recent()[0]?.at, flow.recent().at(-1)?.at], [50, 11, 60]);
   });
 
   it('tells how each topic does', () => {
     const flow = createFlow(0);
     assert.equal(flow.topic(TOPIC), undefined);
-    for (let n = 0; n < 4; n++) flow.delivered(notification(0), 100 + n);
-    flow.delivered(notification(0, `${TOPIC}b`), 50);
+    for (let n = 0; n < 4; n++) deliver(flow, notification(0), 100 + n);
+    deliver(flow, notification(0, `${TOPIC}b`), 50);
     flow.sample(0, 2_000);
     assert.deepEqual([flow.topic(TOPIC)?.rate, flow.topic(TOPIC)?.lastAt], [2, 103]);
     assert.deepEqual([flow.topic(`${TOPIC}b`)?.rate, flow.topic(`${TOPIC}b`)?.lastAt], [0.5, 50]);
@@ -81,10 +92,10 @@ describe('flow', () => {
       flow.onSample(({ at }) => seen.push(`sample ${at}`)),
       flow.onDelivered(({ at }) => seen.push(`sent ${at}`)),
     ];
-    flow.delivered(notification(0), 1);
+    deliver(flow, notification(0), 1);
     flow.sample(0, 2);
     for (const stop of stops) stop();
-    flow.delivered(notification(0), 3);
+    deliver(flow, notification(0), 3);
     flow.sample(0, 4);
     assert.deepEqual(seen, ['sent 1', 'sample 2']);
   });

@@ -7,6 +7,7 @@
  * - What is told here costs no I/O, for it is told on the way of every event.
  */
 import type { Notification } from '../notification/notification.ts';
+import type { BatchReport, Report, RequestReport } from '../pipeline/report.ts';
 
 /** How often a sample is taken, in milliseconds, and how many are kept: an hour. */
 export const SAMPLE_MS = 2_000;
@@ -42,11 +43,7 @@ interface TopicFlow {
   readonly lastAt: number;
 }
 
-export interface Flow {
-  /** New events came in. */
-  received(count: number): void;
-  /** SNS took a notification. */
-  delivered(notification: Notification, at: number): void;
+export interface Flow extends Pick<Report, 'batch' | 'request'> {
   /** Takes a sample, and tells those who watch. */
   sample(backlog: number, now: number): void;
   /** Those of the last hour, oldest first. */
@@ -74,23 +71,31 @@ export function createFlow(startedAt: number = Date.now()): Flow {
   let delivered = 0;
 
   return {
-    received(count) {
-      received += count;
+    batch({ kinds, rejected }: BatchReport) {
+      for (const count of kinds.values()) received += count;
+      received += rejected;
     },
-    delivered(notification, at) {
-      delivered += 1;
-      latency.add(at - notification.at);
-      const topic = topics.get(notification.topic);
+    request({ topic: name, entries, verdicts, at }: RequestReport) {
+      if (verdicts === 'split') return;
+      let taken = 0;
+      for (const [index, notification] of entries.entries()) {
+        if (verdicts[index]) continue;
+        taken += 1;
+        latency.add(at - notification.at);
+        const entry = { notification, at };
+        recent[place] = entry;
+        place = (place + 1) % RECENT;
+        for (const listener of told) listener(entry);
+      }
+      if (taken === 0) return;
+      delivered += taken;
+      const topic = topics.get(name);
       if (topic) {
-        topic.count += 1;
+        topic.count += taken;
         topic.lastAt = at;
       } else {
-        topics.set(notification.topic, { count: 1, rate: 0, lastAt: at });
+        topics.set(name, { count: taken, rate: 0, lastAt: at });
       }
-      const entry = { notification, at };
-      recent[place] = entry;
-      place = (place + 1) % RECENT;
-      for (const listener of told) listener(entry);
     },
     sample(backlog, now) {
       const seconds = Math.max(now - lastSampleAt, 1) / 1_000;

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fastify, { type FastifyInstance } from 'fastify';
 import { until } from '../../test/support/process.ts';
+import { deliver } from '../../test/support/reports.ts';
 import type { Notification } from '../notification/notification.ts';
 import { guard } from './access.ts';
 import { createFlow, type Flow } from './flow.ts';
@@ -68,8 +69,8 @@ describe('the live feed', () => {
     await server.close();
   });
 
-  const deliver = (count: number) => {
-    for (let n = 0; n < count; n++) flow.delivered(notification(++delivered), 2_000);
+  const deliverMany = (count: number) => {
+    for (let n = 0; n < count; n++) deliver(flow, notification(++delivered), 2_000);
   };
 
   const read = async (query: string): Promise<Reader> => {
@@ -103,12 +104,12 @@ describe('the live feed', () => {
     assert.deepEqual(hello?.state.outbox, { bytes: 0, maxBytes: 1, deadLetters: 0 });
     flow.sample(4, 4_000);
     await until('the tick', () => reader.events('tick').length === 1);
-    deliver(1);
+    deliverMany(1);
     assert.deepEqual(tailOf(reader), [], 'nobody asked for notifications');
   });
 
   it('tells notifications, the last ones first, with bodies only where they are asked for', async () => {
-    deliver(2);
+    deliverMany(2);
     const lines = await read('?tail=lines');
     const bodies = await read('?tail=bodies');
     await until('both to be told', () => [lines, bodies].every((reader) => tailOf(reader).length === 1));
@@ -120,7 +121,7 @@ describe('the live feed', () => {
 
   it('leaves out what is more than a reader asked for, and says how much', async () => {
     const reader = await read('?tail=lines&most=5');
-    deliver(20);
+    deliverMany(20);
     await until('some', () => tailOf(reader).length === 1);
     assert.deepEqual([tailOf(reader)[0]?.list.length, tailOf(reader)[0]?.missed], [5, 15]);
   });
@@ -130,7 +131,7 @@ describe('the live feed', () => {
     reader.socket.pause();
     // Far more than sockets and buffers take: 400 MB of lines.
     for (let n = 0; n < 200; n++) {
-      deliver(10_000);
+      deliverMany(10_000);
       await nextTurn();
     }
     flow.sample(0, 4_000);
@@ -147,7 +148,7 @@ describe('the live feed', () => {
     reader.socket.pause();
     const closed = once(reader.socket, 'close');
     await until('it to be cut off', () => {
-      for (let n = 0; n < 20; n++) flow.delivered(large, 2_000);
+      for (let n = 0; n < 20; n++) deliver(flow, large, 2_000);
       flow.sample(0, 4_000);
       return watching.size === 0;
     });
@@ -177,7 +178,7 @@ describe('the live feed', () => {
     const reader = await read('?tail=bodies');
     const lines = await read('?tail=lines');
     const large = { ...notification(0), message: 'x'.repeat(200_000) };
-    for (let n = 0; n < 100; n++) flow.delivered(large, 2_000);
+    for (let n = 0; n < 100; n++) deliver(flow, large, 2_000);
     const total = (of: Reader) => tailOf(of).reduce((sum, { list, missed }) => sum + list.length + missed, 0);
     await until('all to be told or counted', () => total(reader) === 100 && total(lines) === 100);
     const sizes = tailOf(reader).map((event) => JSON.stringify(event).length);
@@ -198,7 +199,7 @@ describe('the live feed', () => {
   it('tells nothing more to a reader whose session ended, though it has not read what it was told before', async () => {
     const large = { ...notification(0), message: 'x'.repeat(200_000) };
     const deliverMuch = () => {
-      for (let n = 0; n < 20; n++) flow.delivered(large, 2_000);
+      for (let n = 0; n < 20; n++) deliver(flow, large, 2_000);
     };
     deliverMuch();
     const reader = await read('?tail=bodies');

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { OutboxState } from '../outbox/outbox.ts';
+import { Registry } from 'prom-client';
+import type { Notification } from '../notification/notification.ts';
+import type { Health } from '../outbox/outbox.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
+import { type BatchReport, reportTo } from '../pipeline/report.ts';
+import type { Verdict } from '../pipeline/sink.ts';
 import { version } from '../version.ts';
-import { createMetrics, type Metrics } from './metrics.ts';
+import { addProcessMetrics, createMetrics, type Observed } from './metrics.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 
-const emptyOutbox: OutboxState = {
+const emptyOutbox: Health = {
   topics: [],
   sources: [],
   deadLetters: 0,
@@ -18,23 +22,49 @@ const emptyOutbox: OutboxState = {
 };
 
 interface Shown {
-  outbox?: Partial<OutboxState>;
+  outbox?: Partial<Health>;
   topics?: TopicState[];
   notReady?: unknown[];
 }
 
-function showing(shown: Shown): Metrics {
-  const metrics = createMetrics();
-  metrics.observe({
-    outbox: () => ({ ...emptyOutbox, ...shown.outbox }),
-    topics: () => shown.topics ?? [],
-    notReady: () => shown.notReady ?? [],
-  });
-  return metrics;
+function showing(shown: Shown): Registry {
+  const registry = new Registry();
+  createMetrics(registry).observe(() => ({
+    outbox: { ...emptyOutbox, ...shown.outbox },
+    topics: shown.topics ?? [],
+    notReady: shown.notReady ?? [],
+  }));
+  return registry;
 }
 
+/** A registry, and what is reported to the metrics in it. */
+function reporting() {
+  const registry = new Registry();
+  return { registry, report: reportTo(createMetrics(registry).report) };
+}
+
+const batch = (fields: Partial<BatchReport>): BatchReport => ({
+  tap: 'http',
+  source: 's',
+  kinds: new Map(),
+  duplicates: 0,
+  rejected: 0,
+  missing: 0,
+  ...fields,
+});
+
+const notification = (at: number): Notification => ({
+  eventId: 's/e/1',
+  topic: TOPIC,
+  orderKey: 'alice@localhost',
+  at,
+  message: '{}',
+  attributes: [],
+  bytes: 2,
+});
+
 /** The lines of the exposition that start with a name of ours, without the prefix. */
-async function lines({ registry }: Metrics, name: string): Promise<string[]> {
+async function lines(registry: Registry, name: string): Promise<string[]> {
   const text = await registry.metrics();
   const prefix = 'xmpp_event_pusher_';
   return text
@@ -45,66 +75,78 @@ async function lines({ registry }: Metrics, name: string): Promise<string[]> {
 
 describe('metrics', () => {
   it('counts events by tap, source and kind, duplicates and malformed ones', async () => {
-    const metrics = createMetrics();
+    const { registry, report } = reporting();
     const kinds = new Map([
       ['presence', 3],
       ['muc', 1],
     ] as const);
-    metrics.received('http', 's', { kinds, duplicates: 2, rejected: 1 });
-    metrics.received('http', 's', { kinds: new Map([['presence', 1]]), duplicates: 0, rejected: 0 });
-    assert.deepEqual(await lines(metrics, 'events_received_total'), [
+    report.batch(batch({ kinds, duplicates: 2, rejected: 1 }));
+    report.batch(batch({ kinds: new Map([['presence', 1]]) }));
+    assert.deepEqual(await lines(registry, 'events_received_total'), [
       'events_received_total{tap="http",source="s",kind="presence"} 4',
       'events_received_total{tap="http",source="s",kind="muc"} 1',
     ]);
-    assert.deepEqual(await lines(metrics, 'events_duplicate_total'), [
+    assert.deepEqual(await lines(registry, 'events_duplicate_total'), [
       'events_duplicate_total{tap="http",source="s"} 2',
     ]);
-    assert.deepEqual(await lines(metrics, 'events_rejected_total'), ['events_rejected_total{tap="http",source="s"} 1']);
+    assert.deepEqual(await lines(registry, 'events_rejected_total'), [
+      'events_rejected_total{tap="http",source="s"} 1',
+    ]);
   });
 
   it('shows the holes of a source from zero on, so that the first one is an increase', async () => {
-    const metrics = createMetrics();
-    metrics.received('http', 's', { kinds: new Map(), duplicates: 0, rejected: 0 });
-    assert.deepEqual(await lines(metrics, 'source_holes_total'), ['source_holes_total{source="s"} 0']);
-    metrics.hole('s', 12);
-    metrics.hole('s', 3);
-    assert.deepEqual(await lines(metrics, 'source_holes_total'), ['source_holes_total{source="s"} 2']);
-    assert.deepEqual(await lines(metrics, 'source_events_missing_total'), [
+    const { registry, report } = reporting();
+    report.batch(batch({}));
+    assert.deepEqual(await lines(registry, 'source_holes_total'), ['source_holes_total{source="s"} 0']);
+    report.batch(batch({ missing: 12 }));
+    report.batch(batch({ missing: 3 }));
+    assert.deepEqual(await lines(registry, 'source_holes_total'), ['source_holes_total{source="s"} 2']);
+    assert.deepEqual(await lines(registry, 'source_events_missing_total'), [
       'source_events_missing_total{source="s"} 15',
     ]);
   });
 
   it('introduces the sources that the outbox knows from before', async () => {
     const source = { source: 'old', epoch: 'e', last: 9, holes: 4, missing: 5, heardAt: 1_000 };
-    const metrics = showing({ outbox: { sources: [source] } });
-    assert.deepEqual(await lines(metrics, 'source_holes_total'), ['source_holes_total{source="old"} 0']);
+    const registry = showing({ outbox: { sources: [source] } });
+    assert.deepEqual(await lines(registry, 'source_holes_total'), ['source_holes_total{source="old"} 0']);
   });
 
   it('counts outcomes with their reasons and puts latencies into buckets', async () => {
-    const metrics = createMetrics();
-    metrics.request(TOPIC, 10, 30);
-    metrics.outcome(TOPIC, 'delivered', '', 9);
-    metrics.outcome(TOPIC, 'retry', 'Throttled', 1);
-    metrics.delivered(TOPIC, 40);
-    metrics.delivered(TOPIC, -5);
-    assert.deepEqual(await lines(metrics, 'notifications_total'), [
+    const { registry, report } = reporting();
+    const throttled: Verdict = {
+      kind: 'retry',
+      reason: 'Throttled',
+      throttled: true,
+      detail: 'd',
+      shown: 's',
+      advice: 'a',
+    };
+    // One happened before the answer, the others after it, by the clock of another machine.
+    const entries = [notification(960), ...Array(9).fill(notification(1_005))];
+    const verdicts = entries.map((_, index) => (index === 9 ? throttled : undefined));
+    report.request({ topic: TOPIC, entries, verdicts, ms: 30, at: 1_000 });
+    assert.deepEqual(await lines(registry, 'notifications_total'), [
       `notifications_total{topic="${TOPIC}",outcome="delivered",reason=""} 9`,
       `notifications_total{topic="${TOPIC}",outcome="retry",reason="Throttled"} 1`,
     ]);
-    assert.deepEqual(await lines(metrics, 'event_to_sns_seconds_sum'), [
+    assert.deepEqual(await lines(registry, 'event_to_sns_seconds_sum'), [
       `event_to_sns_seconds_sum{topic="${TOPIC}"} 0.04`,
     ]);
-    assert.deepEqual(await lines(metrics, 'event_to_sns_seconds_count'), [
-      `event_to_sns_seconds_count{topic="${TOPIC}"} 2`,
+    assert.deepEqual(await lines(registry, 'event_to_sns_seconds_count'), [
+      `event_to_sns_seconds_count{topic="${TOPIC}"} 9`,
     ]);
-    assert.deepEqual(await lines(metrics, 'publish_batch_size_sum'), [`publish_batch_size_sum{topic="${TOPIC}"} 10`]);
+    assert.deepEqual(await lines(registry, 'publish_request_duration_seconds_sum'), [
+      `publish_request_duration_seconds_sum{topic="${TOPIC}"} 0.03`,
+    ]);
+    assert.deepEqual(await lines(registry, 'publish_batch_size_sum'), [`publish_batch_size_sum{topic="${TOPIC}"} 10`]);
   });
 
   it('shows the outbox, the topics and the sources as they are when it is read', async () => {
     const source = { source: 's', epoch: 'new', last: 9, holes: 0, missing: 0, heardAt: 2_000 };
     const shown: Shown = {
       outbox: {
-        topics: [{ arn: TOPIC, depth: 7 }],
+        topics: [{ topic: TOPIC, depth: 7 }],
         sources: [source, { ...source, epoch: 'old', heardAt: 1_000 }],
         deadLetters: 2,
         bytes: 500,
@@ -113,14 +155,14 @@ describe('metrics', () => {
       },
       topics: [
         {
-          arn: TOPIC,
+          topic: TOPIC,
           inFlight: 1,
           pause: { reason: 'NotFound', detail: '', advice: '', since: 0, began: 0, until: 0 },
         },
       ],
       notReady: ['paused'],
     };
-    const metrics = showing(shown);
+    const registry = showing(shown);
     for (const [name, expected] of [
       ['ready', '0'],
       ['outbox_bytes', '500'],
@@ -129,38 +171,40 @@ describe('metrics', () => {
       ['outbox_writable', '0'],
       ['dead_letters_kept', '2'],
     ] as const)
-      assert.deepEqual(await lines(metrics, name), [`${name} ${expected}`]);
-    assert.deepEqual(await lines(metrics, 'outbox_notifications'), [`outbox_notifications{topic="${TOPIC}"} 7`]);
-    assert.deepEqual(await lines(metrics, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason="NotFound"} 1`]);
-    assert.deepEqual(await lines(metrics, 'publish_requests_in_flight'), [
+      assert.deepEqual(await lines(registry, name), [`${name} ${expected}`]);
+    assert.deepEqual(await lines(registry, 'outbox_notifications'), [`outbox_notifications{topic="${TOPIC}"} 7`]);
+    assert.deepEqual(await lines(registry, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason="NotFound"} 1`]);
+    assert.deepEqual(await lines(registry, 'publish_requests_in_flight'), [
       `publish_requests_in_flight{topic="${TOPIC}"} 1`,
     ]);
-    assert.deepEqual(await lines(metrics, 'source_last_heard_timestamp_seconds'), [
+    assert.deepEqual(await lines(registry, 'source_last_heard_timestamp_seconds'), [
       'source_last_heard_timestamp_seconds{source="s"} 2',
     ]);
 
     // The pause is over, and its reason is gone with it.
-    shown.topics = [{ arn: TOPIC, inFlight: 0, pause: undefined }];
+    shown.topics = [{ topic: TOPIC, inFlight: 0, pause: undefined }];
     shown.notReady = [];
-    assert.deepEqual(await lines(metrics, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason=""} 0`]);
-    assert.deepEqual(await lines(metrics, 'ready'), ['ready 1']);
+    assert.deepEqual(await lines(registry, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason=""} 0`]);
+    assert.deepEqual(await lines(registry, 'ready'), ['ready 1']);
   });
 
   it('asks the outbox once a reading', async () => {
-    const metrics = createMetrics();
+    const registry = new Registry();
     let asked = 0;
-    const outbox = () => {
+    const observed = (): Observed => {
       asked += 1;
-      return emptyOutbox;
+      return { outbox: emptyOutbox, topics: [], notReady: [] };
     };
-    metrics.observe({ outbox, topics: () => [], notReady: () => [] });
+    createMetrics(registry).observe(observed);
     asked = 0;
-    await metrics.registry.metrics();
+    await registry.metrics();
     assert.equal(asked, 1);
   });
 
   it('says which release runs on which Node.js', async () => {
-    assert.deepEqual(await lines(createMetrics(), 'build_info'), [
+    const registry = new Registry();
+    addProcessMetrics(registry, () => 0);
+    assert.deepEqual(await lines(registry, 'build_info'), [
       `build_info{version="${version}",node="${process.versions.node}"} 1`,
     ]);
   });

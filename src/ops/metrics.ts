@@ -4,9 +4,11 @@
  * Counting costs 0.1 to 0.2 µs a call, labels and all. What passes by the thousand is counted once a batch where that is
  * as simple; the latency of a notification is counted one by one.
  */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { EventKind } from '../notification/kind.ts';
-import type { OutboxState } from '../outbox/outbox.ts';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
+import { kindOf } from '../notification/kind.ts';
+import type { Health } from '../outbox/outbox.ts';
+import type { TopicState } from '../pipeline/publisher.ts';
+import type { Report, RequestReport } from '../pipeline/report.ts';
 import { version } from '../version.ts';
 
 const PREFIX = 'xmpp_event_pusher_';
@@ -14,41 +16,53 @@ const PREFIX = 'xmpp_event_pusher_';
 /** Gauges of prom-client that call themselves totals, which Prometheus' own checker refuses; others tell the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
-/** What the gauges show of a topic. */
-interface TopicGauges {
-  readonly arn: string;
-  readonly pause: { readonly reason: string } | undefined;
-  /** Requests under way. */
-  readonly inFlight: number;
-}
-
 /** What the gauges show; asked for when someone reads the metrics. */
 export interface Observed {
-  readonly outbox: () => OutboxState;
-  readonly topics: () => readonly TopicGauges[];
-  /** Why the daemon is not ready; empty when it is. */
-  readonly notReady: () => readonly unknown[];
-  /** Lines that the log lost; left out where the log is somebody else's. */
-  readonly logLost?: () => number;
+  readonly outbox: Health;
+  readonly topics: readonly TopicState[];
+  /** Why the pusher is not ready; empty when it is. */
+  readonly notReady: readonly unknown[];
 }
 
-/** What a batch of events of one source came to. */
-export interface BatchCounts {
-  /** Events that were new and well-formed, by kind. */
-  readonly kinds: ReadonlyMap<EventKind, number>;
-  readonly duplicates: number;
-  readonly rejected: number;
+export interface Metrics {
+  readonly report: Partial<Report>;
+  /** Adds the gauges. */
+  observe(observed: () => Observed): void;
+  /** Takes all of them out of the registry. */
+  remove(): void;
 }
 
-export type Metrics = ReturnType<typeof createMetrics>;
+/**
+ * The metrics of the process itself, which a host program has its own of.
+ * @param logLost how many lines the log has lost
+ */
+export function addProcessMetrics(registry: Registry, logLost: () => number): void {
+  describeBuild(registry);
+  new Counter({
+    name: `${PREFIX}log_lines_lost_total`,
+    help: 'Lines of the log that could not be written.',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(logLost());
+    },
+  });
+  collectDefaultMetrics({ register: registry });
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
+}
 
-export function createMetrics() {
-  const registry = new Registry();
+/** Adds the metrics of a pipeline to a registry. */
+export function createMetrics(registry: Registry): Metrics {
   const registers = [registry];
+  const own: string[] = [];
+  const named = (name: string) => {
+    own.push(PREFIX + name);
+    return PREFIX + name;
+  };
   const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) =>
-    new Counter({ name: PREFIX + name, help, labelNames, registers });
+    new Counter({ name: named(name), help, labelNames, registers });
   const histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram({ name: PREFIX + name, help, labelNames: ['topic'], buckets, registers });
+    new Histogram({ name: named(name), help, labelNames: ['topic'], buckets, registers });
 
   const events = counter('events_received_total', 'Events that came in and were new.', ['tap', 'source', 'kind']);
   const duplicates = counter('events_duplicate_total', 'Events that came in again, and were not kept again.', [
@@ -86,10 +100,6 @@ export function createMetrics() {
     'From when an event happened to when SNS had it.',
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600],
   );
-  describeBuild(registry);
-  collectDefaultMetrics({ register: registry });
-  for (const name of MISNAMED) registry.removeSingleMetric(name);
-
   const known = new Set<string>();
   /** A counter that is born above zero is no increase to Prometheus, so a source's counters are there before its first loss. */
   const introduce = (source: string) => {
@@ -99,36 +109,57 @@ export function createMetrics() {
     missing.inc({ source }, 0);
   };
 
+  /** What came of one request, notification by notification. */
+  const count = ({ topic, entries, verdicts, at }: RequestReport) => {
+    if (verdicts === 'split') return;
+    let delivered = 0;
+    const failed = new Map<string, number>();
+    for (const [index, { at: happened }] of entries.entries()) {
+      const verdict = verdicts[index];
+      if (verdict) {
+        const key = `${verdict.kind}\n${verdict.reason}`;
+        failed.set(key, (failed.get(key) ?? 0) + 1);
+      } else {
+        delivered += 1;
+        // Below zero when the clocks of the machines differ.
+        latency.observe({ topic }, Math.max(at - happened, 0) / 1_000);
+      }
+    }
+    if (delivered > 0) outcomes.inc({ topic, outcome: 'delivered', reason: '' }, delivered);
+    for (const [key, count] of failed) {
+      const [outcome = '', reason = ''] = key.split('\n');
+      outcomes.inc({ topic, outcome, reason }, count);
+    }
+  };
+
   return {
-    registry,
-    /** What came of a batch of a tap; called when it is committed. */
-    received(tap: string, source: string, counts: BatchCounts) {
-      introduce(source);
-      for (const [kind, count] of counts.kinds) events.inc({ tap, source, kind }, count);
-      if (counts.duplicates > 0) duplicates.inc({ tap, source }, counts.duplicates);
-      if (counts.rejected > 0) rejected.inc({ tap, source }, counts.rejected);
+    report: {
+      batch({ tap, source, kinds, duplicates: again, rejected: refused, missing: lost }) {
+        introduce(source);
+        for (const [kind, count] of kinds) events.inc({ tap, source, kind }, count);
+        if (again > 0) duplicates.inc({ tap, source }, again);
+        if (refused > 0) rejected.inc({ tap, source }, refused);
+        if (lost > 0) {
+          holes.inc({ source });
+          missing.inc({ source }, lost);
+        }
+      },
+      skipped: (event, reason) => skipped.inc({ kind: kindOf(event), reason }),
+      // What died before it had a topic has an empty label.
+      deadLetter: ({ topic = '', reason }) => deadLetters.inc({ topic, reason }),
+      request(report) {
+        const { topic, entries, ms } = report;
+        requests.observe({ topic }, ms / 1_000);
+        batches.observe({ topic }, entries.length);
+        count(report);
+      },
     },
-    /** @param count how many events are missing in the hole */
-    hole(source: string, count: number) {
-      introduce(source);
-      holes.inc({ source });
-      missing.inc({ source }, count);
+    observe(observed) {
+      for (const { source } of observed().outbox.sources) introduce(source);
+      own.push(...observe(registry, observed));
     },
-    skipped: (kind: EventKind, reason: string) => skipped.inc({ kind, reason }),
-    /** @param topic its ARN; undefined for what died before it had one */
-    deadLetter: (topic: string | undefined, reason: string) => deadLetters.inc({ topic: topic ?? '', reason }),
-    /** @param ms duration in milliseconds */
-    request(topic: string, entries: number, ms: number) {
-      requests.observe({ topic }, ms / 1_000);
-      batches.observe({ topic }, entries);
-    },
-    outcome: (topic: string, outcome: string, reason: string, count: number) =>
-      outcomes.inc({ topic, outcome, reason }, count),
-    /** @param ms from the event to SNS, in milliseconds; below zero when the clocks of the machines differ */
-    delivered: (topic: string, ms: number) => latency.observe({ topic }, Math.max(ms, 0) / 1_000),
-    observe(observed: Observed) {
-      for (const { source } of observed.outbox().sources) introduce(source);
-      observe(registry, observed);
+    remove() {
+      for (const name of own) registry.removeSingleMetric(name);
     },
   };
 }
@@ -146,17 +177,9 @@ function describeBuild(registry: Registry): void {
  * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a reading shows one moment;
  * prom-client collects in the order of registration, as its own default metrics rely on too.
  */
-function observe(registry: Registry, { outbox, topics, notReady, logLost = () => 0 }: Observed): void {
-  new Counter({
-    name: `${PREFIX}log_lines_lost_total`,
-    help: 'Lines of the log that could not be written.',
-    registers: [registry],
-    collect() {
-      this.reset();
-      this.inc(logLost());
-    },
-  });
+function observe(registry: Registry, observed: () => Observed): string[] {
   const all: Gauge[] = [];
+  const names: string[] = [];
   const gauge = <Label extends string>(
     name: string,
     help: string,
@@ -171,6 +194,7 @@ function observe(registry: Registry, { outbox, topics, notReady, logLost = () =>
       ...(collect && { collect }),
     });
     all.push(made as Gauge);
+    names.push(PREFIX + name);
     return made;
   };
   const ready = gauge('ready', '1 while /readyz answers that the daemon is ready.', [], () => fill());
@@ -193,25 +217,26 @@ function observe(registry: Registry, { outbox, topics, notReady, logLost = () =>
   );
 
   const fill = () => {
-    const state = outbox();
+    const { outbox: state, topics, notReady } = observed();
     for (const each of all) each.reset();
-    ready.set(notReady().length === 0 ? 1 : 0);
-    for (const topic of state.topics) depth.set({ topic: topic.arn }, topic.depth);
+    ready.set(notReady.length === 0 ? 1 : 0);
+    for (const { topic, depth: waiting } of state.topics) depth.set({ topic }, waiting);
     bytes.set(state.bytes);
     maxBytes.set(state.maxBytes);
     oldest.set(state.oldestAt === undefined ? 0 : Math.max(Date.now() - state.oldestAt, 0) / 1_000);
     writable.set(state.fault === undefined ? 1 : 0);
     deadLetters.set(state.deadLetters);
-    for (const { arn, pause, inFlight: requests } of topics()) {
-      paused.set({ topic: arn, reason: pause?.reason ?? '' }, pause ? 1 : 0);
-      inFlight.set({ topic: arn }, requests);
+    for (const { topic, pause, inFlight: requests } of topics) {
+      paused.set({ topic, reason: pause?.reason ?? '' }, pause ? 1 : 0);
+      inFlight.set({ topic }, requests);
     }
     for (const [source, at] of lastHeard(state)) heard.set({ source }, at / 1_000);
   };
+  return names;
 }
 
 /** When each source was last heard, in whichever of its epochs; milliseconds since the Unix epoch. */
-function lastHeard({ sources }: OutboxState): Map<string, number> {
+function lastHeard({ sources }: Health): Map<string, number> {
   const latest = new Map<string, number>();
   for (const { source, heardAt } of sources) latest.set(source, Math.max(heardAt, latest.get(source) ?? 0));
   return latest;

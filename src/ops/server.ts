@@ -4,7 +4,8 @@ import type { Registry } from 'prom-client';
 import type { AdminOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
-import type { DeadLetters } from '../outbox/outbox.ts';
+import type { DeadLetterStore } from '../outbox/dead-letters.ts';
+import type { NotReady } from '../readiness.ts';
 import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
@@ -13,7 +14,7 @@ import type { Flow } from './flow.ts';
 import { serveLive } from './live.ts';
 import type { Logger } from './log.ts';
 import { type LocalListener, listenLocally, socketBeside } from './socket.ts';
-import type { NotReady, State } from './state.ts';
+import type { State } from './state.ts';
 
 export interface AdminServer {
   /** Every route that it has, such as `GET /healthz`. */
@@ -27,8 +28,8 @@ export interface AdminServer {
 export interface DaemonIdentity {
   readonly version: string;
   readonly pid: number;
-  /** The outbox's file. */
-  readonly outbox: string;
+  /** The outbox's file; none where it is in memory. */
+  readonly outbox: string | undefined;
 }
 
 interface AdminSetup {
@@ -37,11 +38,9 @@ interface AdminSetup {
   readonly registry: Registry;
   readonly flow: Flow;
   readonly state: () => State;
-  /** The outbox's file, beside which the socket for the command line is. */
-  readonly outboxFile: string;
-  readonly deadLetters: DeadLetters;
-  /** Replays the dead letters that are marked for it. */
-  readonly replay: () => void;
+  /** The outbox's file, beside which the socket for the command line is; undefined: no socket. */
+  readonly outboxFile: string | undefined;
+  readonly deadLetters: DeadLetterStore;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
@@ -85,12 +84,13 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   serveProbes(server, setup);
   serveAssets(server);
   serveLive(server, { flow, state, access, log });
-  const { deadLetters, replay, tryTopic } = setup;
-  serveActions(server, { deadLetters, replay, tryTopic, access, log });
+  const { deadLetters, tryTopic } = setup;
+  serveActions(server, { deadLetters, tryTopic, access, log });
   server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
 
   /** Without it the daemon works all the same: the command line then goes by the configured address. */
   const openSocket = async () => {
+    if (outboxFile === undefined) return;
     try {
       local = await listenLocally(socketBeside(outboxFile), server.routing, limits);
     } catch (error) {

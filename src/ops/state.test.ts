@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { OutboxState, SourceState } from '../outbox/outbox.ts';
+import { deliver } from '../../test/support/reports.ts';
+import type { Health, SourceState } from '../outbox/outbox.ts';
+import type { TopicState } from '../pipeline/publisher.ts';
 import { createFlow } from './flow.ts';
 import { stateOf } from './state.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012';
 const pause = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 1, began: 2, until: 3 };
 
-const outbox = (fields: Partial<OutboxState>): OutboxState => ({
+const outbox = (fields: Partial<Health>): Health => ({
   topics: [],
   sources: [],
   deadLetters: 0,
@@ -17,23 +19,21 @@ const outbox = (fields: Partial<OutboxState>): OutboxState => ({
   fault: undefined,
   ...fields,
 });
-const of = (
-  fields: Partial<OutboxState>,
-  topics: { arn: string; pause: typeof pause | undefined; inFlight: number }[] = [],
-) => stateOf({ outbox: outbox(fields), topics, notReady: [], flow: createFlow(0), now: 100 });
+const of = (fields: Partial<Health>, topics: TopicState[] = []) =>
+  stateOf({ pusher: { outbox: outbox(fields), topics, notReady: [] }, flow: createFlow(0), now: 100 });
 
 describe('state', () => {
   it('joins what publisher, outbox and flow know of a topic', () => {
     const flow = createFlow(0);
     const message = { eventId: 'e', topic: `${ARN}:a`, orderKey: 'k', at: 0, message: '', attributes: [], bytes: 0 };
-    flow.delivered(message, 90);
+    deliver(flow, message, 90);
     flow.sample(0, 1_000);
     const topics = [
-      { arn: `${ARN}:a`, pause: undefined, inFlight: 2 },
-      { arn: `${ARN}:b`, pause, inFlight: 0 },
+      { topic: `${ARN}:a`, pause: undefined, inFlight: 2 },
+      { topic: `${ARN}:b`, pause, inFlight: 0 },
     ];
-    const seen = { outbox: outbox({ topics: [{ arn: `${ARN}:b`, depth: 5 }] }), topics, notReady: [], flow, now: 100 };
-    assert.deepEqual(stateOf(seen).topics, [
+    const pusher = { outbox: outbox({ topics: [{ topic: `${ARN}:b`, depth: 5 }] }), topics, notReady: [] };
+    assert.deepEqual(stateOf({ pusher, flow, now: 100 }).topics, [
       { arn: `${ARN}:a`, state: 'open', pause: undefined, depth: 0, inFlight: 2, rate: 1, lastAt: 90 },
       { arn: `${ARN}:b`, state: 'paused', pause, depth: 5, inFlight: 0, rate: 0, lastAt: undefined },
     ]);
@@ -41,8 +41,8 @@ describe('state', () => {
 
   it('shows a topic that nobody sends to any more, while something waits for it', () => {
     const topics = [
-      { arn: `${ARN}:gone`, depth: 3 },
-      { arn: `${ARN}:done`, depth: 0 },
+      { topic: `${ARN}:gone`, depth: 3 },
+      { topic: `${ARN}:done`, depth: 0 },
     ];
     assert.deepEqual(
       of({ topics }).topics.map(({ arn, state, depth }) => [arn, state, depth]),

@@ -1,15 +1,9 @@
 /** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
-import type { OutboxState, SourceState } from '../outbox/outbox.ts';
-import type { Pause } from '../pipeline/pause.ts';
+import type { Health, SourceState } from '../outbox/outbox.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
+import type { Pause } from '../pipeline/report.ts';
+import type { NotReady } from '../readiness.ts';
 import type { Flow } from './flow.ts';
-
-/** Why the daemon is not ready: what, and what to do about it. */
-export interface NotReady {
-  readonly what: string;
-  readonly reason: string;
-  readonly advice?: string;
-}
 
 /** All times are milliseconds since the Unix epoch. */
 export interface State {
@@ -17,7 +11,7 @@ export interface State {
   readonly notReady: readonly NotReady[];
   readonly topics: readonly TopicView[];
   readonly sources: readonly SourceView[];
-  readonly outbox: Pick<OutboxState, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
+  readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
 }
 
 interface TopicView {
@@ -41,14 +35,17 @@ interface SourceView extends SourceState {
 }
 
 export interface Seen {
-  readonly outbox: OutboxState;
-  readonly topics: readonly TopicState[];
-  readonly notReady: readonly NotReady[];
+  readonly pusher: {
+    readonly outbox: Health;
+    readonly topics: readonly TopicState[];
+    readonly notReady: readonly NotReady[];
+  };
   readonly flow: Flow;
   readonly now: number;
 }
 
-export function stateOf({ outbox, topics, notReady, flow, now }: Seen): State {
+export function stateOf({ pusher, flow, now }: Seen): State {
+  const { outbox, topics, notReady } = pusher;
   const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
   return {
     at: now,
@@ -59,13 +56,13 @@ export function stateOf({ outbox, topics, notReady, flow, now }: Seen): State {
   };
 }
 
-function topicViews(outbox: OutboxState, topics: readonly TopicState[], flow: Flow): TopicView[] {
-  const depths = new Map(outbox.topics.map(({ arn, depth }) => [arn, depth]));
-  const views = topics.map(({ arn, pause, inFlight }): TopicView => {
+function topicViews(outbox: Health, topics: readonly TopicState[], flow: Flow): TopicView[] {
+  const depths = new Map(outbox.topics.map(({ topic, depth }) => [topic, depth]));
+  const views = topics.map(({ topic: arn, pause, inFlight }): TopicView => {
     const { rate = 0, lastAt } = flow.topic(arn) ?? {};
     return { arn, state: pause ? 'paused' : 'open', pause, depth: depths.get(arn) ?? 0, inFlight, rate, lastAt };
   });
-  const served = new Set(topics.map(({ arn }) => arn));
+  const served = new Set(topics.map(({ topic }) => topic));
   for (const [arn, depth] of depths)
     if (depth > 0 && !served.has(arn))
       views.push({ arn, state: 'orphaned', pause: undefined, depth, inFlight: 0, rate: 0, lastAt: undefined });

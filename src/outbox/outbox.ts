@@ -1,72 +1,90 @@
 /**
- * The outbox: where notifications are from the moment a tap acknowledges them until SNS has them, and where dead letters
- * stay. This is its contract; {@link file://./sqlite/sqlite.ts} is the embedded one.
+ * The outbox: where notifications are from the moment a tap acknowledges them until the sink has them. This is its port,
+ * declared by the pipeline; every implementation passes the suite in `contract.ts`.
  *
- * Maintained invariants:
- * - What `commit` has resolved for survives a kill of the process and a loss of power.
- * - A source's position and what came of its events are one commit, so a batch that is handed over again changes nothing.
+ * What any implementation promises:
+ * - What `commit` has resolved for survives a kill of the process and a loss of power. (The one in memory promises that
+ *   of nothing, and says so.)
+ * - A source's position is never kept without what came of its events. A batch that is handed over again therefore
+ *   changes nothing, or, where an implementation can't write both at once, repeats what was under way.
  * - A notification leaves the outbox only by `settle`.
+ * - A topic's notifications of one order key are handed out in the order of their commits.
  */
 import type { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
+import type { DeadLetterStore, NewDeadLetter } from './dead-letters.ts';
 
-/** A notification in the outbox. */
+/** A notification as the outbox hands it out. */
 export interface Stored extends Notification {
-  /** The outbox's own number: ascending in the order of commits. */
+  /** The outbox's own number of it, ascending in the order in which a backlog hands out. */
   readonly seq: number;
 }
 
-/** How far a source has been heard: all events of this epoch up to and including `last`. */
-export interface Position {
-  readonly source: string;
-  readonly epoch: string;
-  readonly last: number;
-  /** How many numbers were left out just before this batch: events that the source lost. */
-  readonly missing: number;
-}
-
-/**
- * What is kept of a dead letter so that it can be replayed:
- * - `raw`: what a tap refused as malformed, as it came;
- * - `event`: a valid event that could not be translated;
- * - `notification`: what SNS refused.
- */
-export type DeadContent =
-  | { readonly kind: 'raw'; readonly event: unknown }
-  | { readonly kind: 'event'; readonly event: unknown }
-  | { readonly kind: 'notification'; readonly notification: Notification };
-
-export interface NewDeadLetter {
-  readonly eventId: string;
-  readonly topic: string | undefined;
-  /** A word to group by: `malformed`, `plugin`, `too-large`, or SNS's error code. */
-  readonly reason: string;
-  /** What exactly was wrong, for a person. */
-  readonly detail: string;
-  /** How often SNS was asked. */
-  readonly attempts: number;
-  readonly content: DeadContent;
-}
-
-/** What came of one batch of events. */
-export interface Intake {
-  /** Absent where the source does not number its events. */
-  readonly position: Position | undefined;
+/** What came of a batch of events, or of a replay. */
+export interface Admission {
   readonly notifications: readonly Notification[];
   readonly deadLetters: readonly NewDeadLetter[];
-  /** Dead letters that this intake replaces: a replay. */
+  /** Numbers of dead letters that this replaces: a replay. */
   readonly replaces?: readonly number[];
 }
 
-/** What became of one notification: SNS has it, or never will. */
+/** How far a source is heard with a commit. */
+export interface Progress {
+  /** The number of the last event of the batch. */
+  readonly last: number;
+  /** How many numbers were left out just before the batch: events that the source lost. */
+  readonly missing: number;
+}
+
+/** The position of one source's epoch, held by one user at a time. */
+export interface Cursor {
+  /** The number up to which the epoch was heard; undefined when it never was. */
+  readonly last: number | undefined;
+  /**
+   * Keeps what came of a batch together with the position; resolves when it is safe.
+   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE or OUTBOX_CLOSED; then nothing was kept, but for a close on a disk
+   *   that failed: what was being synced may be there at the next start
+   */
+  commit(admission: Admission, progress: Progress): Promise<void>;
+  /** Lets the next user have it. */
+  release(): void;
+}
+
+/** What became of one notification: the sink has it, or never will. */
 export interface Settlement {
   readonly notification: Stored;
   readonly dead?: { readonly reason: string; readonly detail: string; readonly attempts: number };
 }
 
+/**
+ * What waits for one topic, handed out in order to one consumer.
+ *
+ * Credit bounds what the consumer holds in memory: a notification costs `costOf(bytes)`, and while credit is above zero
+ * the backlog hands out. What is committed then reaches the consumer from memory; past it, the backlog reads from where
+ * it is kept once there is credit again.
+ */
+export interface Backlog {
+  /** Adds credit. */
+  request(credit: number): void;
+  /**
+   * Notifications that were handed out and not settled, again, by their numbers; in order. A consumer that lets go of
+   * bodies fetches them so. Rejects when they can't be read now.
+   */
+  load(seqs: readonly number[]): Promise<Stored[]>;
+  /** Removes what the sink has, and moves what it never will take to the dead letters. Waits while the disk fails. */
+  settle(settlements: readonly Settlement[]): Promise<void>;
+  /** Hands out nothing more. What is not settled is handed out again, in its order, to whoever opens the backlog next. */
+  close(): Promise<void>;
+}
+
+/** One notification for every 4 KiB that it has, or has begun. */
+export const CREDIT_BYTES = 4_096;
+/** What a notification costs of a backlog's credit. */
+export const costOf = (bytes: number): number => Math.max(1, Math.ceil(bytes / CREDIT_BYTES));
+
 interface TopicDepth {
-  readonly arn: string;
-  /** Notifications that SNS does not have yet. */
+  readonly topic: string;
+  /** Notifications that the sink does not have yet. */
   readonly depth: number;
 }
 
@@ -81,7 +99,8 @@ export interface SourceState {
   readonly heardAt: number;
 }
 
-export interface OutboxState {
+/** What is known of an outbox now, or was last known where it has to be asked for elsewhere. */
+export interface Health {
   readonly topics: readonly TopicDepth[];
   readonly sources: readonly SourceState[];
   readonly deadLetters: number;
@@ -90,81 +109,28 @@ export interface OutboxState {
   readonly maxBytes: number;
   /** When the oldest notification was committed, in milliseconds since the Unix epoch; undefined when there is none. */
   readonly oldestAt: number | undefined;
-  /** Why it can't be written at the moment; undefined when it can. */
+  /** Why it can't be used fully at the moment; undefined when it can. */
   readonly fault: string | undefined;
 }
 
 export interface Outbox {
-  /** The number up to which this source's epoch was heard; 0 when it never was. */
-  positionOf(source: string, epoch: string): number;
+  readonly deadLetters: DeadLetterStore;
+  /** Why nothing new can be kept at the moment; undefined when it can. */
+  readonly fault: PusherError | undefined;
+  /** The position of a source's epoch, when nobody else holds it any more. */
+  source(name: string, epoch: string): Promise<Cursor>;
+  /** Keeps what came of a batch without numbers, or of a replay; as {@link Cursor.commit}. */
+  commit(admission: Admission): Promise<void>;
   /**
-   * Keeps what came of a batch; resolves when it is on disk.
-   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE (the disk is full or failed) or OUTBOX_CLOSED; then nothing was kept,
-   *   but for a close on a disk that failed: what was being synced may be there at the next start
+   * Opens what waits for a topic, which has no other backlog open.
+   * @param take called with notifications as they come, at least one at a time, in order
    */
-  commit(intake: Intake): Promise<void>;
-  /** The next notifications of a topic, in order, at most `limit`, each once per run of the process. */
-  take(topic: string, limit: number): Promise<Stored[]>;
-  /** Notifications that were taken and not settled, again, by their numbers; in order. */
-  fetch(seqs: readonly number[]): Promise<Stored[]>;
+  backlog(topic: string, take: (notifications: readonly Stored[]) => void): Backlog;
   /** The topics that it has, or had, notifications of. */
   topics(): Iterable<string>;
-  /** Lets everything that was not settled be taken once more. Whoever took before must have stopped. */
-  rewind(): void;
-  /** Removes what SNS has and moves what it never will take to the dead letters. Waits while the disk fails. */
-  settle(settlements: readonly Settlement[]): Promise<void>;
-  /** Dead letters that someone asked to replay, oldest first, at most `limit`. */
-  replayRequests(limit: number): Promise<DeadLetter[]>;
-  readonly deadLetters: DeadLetters;
-  /** Why nothing new can be written at the moment; undefined when it can. */
-  readonly fault: PusherError | undefined;
-  state(): OutboxState;
-  /** Calls `listener` after every commit that brought notifications, until the function that it answers is called. */
-  onCommitted(listener: () => void): () => void;
+  /** Calls `listener` when notifications come for a topic that has no backlog open; until the answered function is called. */
+  onTopic(listener: (topic: string) => void): () => void;
+  health(): Health;
   /** Writes what is pending and closes. */
   close(): Promise<void>;
-}
-
-export interface DeadLetter extends NewDeadLetter {
-  readonly id: number;
-  /** When it became one, in milliseconds since the Unix epoch. */
-  readonly diedAt: number;
-  readonly replayRequested: boolean;
-}
-
-/** A dead letter without its content, which may be long and private: for lists. */
-export type DeadLetterSummary = Omit<DeadLetter, 'content'>;
-
-/** Which dead letters are meant; without any condition all of them. */
-export interface DeadLetterFilter {
-  readonly ids?: readonly number[] | undefined;
-  readonly reason?: string | undefined;
-  readonly topic?: string | undefined;
-  /** Only those up to this number: what a person saw, and not what came since. */
-  readonly upToId?: number | undefined;
-}
-
-export interface DeadLetterCount {
-  readonly reason: string;
-  readonly topic: string | undefined;
-  readonly count: number;
-  /** How many of them wait for their replay. */
-  readonly replaying: number;
-  /** The highest number among them. */
-  readonly newestId: number;
-}
-
-/** What people do with dead letters while the daemon runs. `onProgress` is told now and then how many a change has reached so far. */
-export interface DeadLetters {
-  /** Newest first, those with a number below `beforeId`, at most `limit`. */
-  list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
-  /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
-  find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
-  read(id: number): Promise<DeadLetter | undefined>;
-  /** How many there are by reason and topic. */
-  counts(): Promise<DeadLetterCount[]>;
-  /** Marks for replay; answers how many were not marked yet. */
-  requestReplay(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
-  /** Deletes for good; answers how many. */
-  purge(filter: DeadLetterFilter, onProgress?: (count: number) => void): Promise<number>;
 }

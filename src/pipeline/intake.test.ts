@@ -5,16 +5,22 @@ import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
+import { Registry } from 'prom-client';
+import { type Consumer, consume } from '../../test/support/consumer.ts';
 import { PusherError } from '../errors.ts';
+import { parseEvent } from '../event.ts';
 import type { Route } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
-import { createMetrics, type Metrics } from '../ops/metrics.ts';
-import type { DeadLetter, Outbox, Stored } from '../outbox/outbox.ts';
+import { createMetrics } from '../ops/metrics.ts';
+import { lastOf } from '../outbox/contract.ts';
+import type { DeadLetter } from '../outbox/dead-letters.ts';
+import type { Outbox, Stored } from '../outbox/outbox.ts';
 import { listDeadLetters, requestReplay } from '../outbox/sqlite/dead-letters.ts';
 import { openDatabase } from '../outbox/sqlite/schema.ts';
-import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
-import type { TapBatch } from '../taps/tap.ts';
+import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import type { Batch } from '../taps/tap.ts';
 import { createIntake, type Intake } from './intake.ts';
+import { reportTo } from './report.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:pm';
 
@@ -30,11 +36,17 @@ const message = (body: unknown, fields: Record<string, unknown> = {}) => ({
 });
 
 /** Events `from` to `to` of a queue, whose bodies are their numbers. */
-const batch = (from: number, to: number, fields: Partial<TapBatch> = {}): TapBatch => ({
+const batch = (
+  from: number,
+  to: number,
+  { events, ...fields }: Partial<Omit<Batch, 'events'>> & { events?: readonly unknown[] } = {},
+): Batch => ({
   tap: 'http',
   source: 's',
   numbering: { epoch: 'x', first: from },
-  events: Array.from({ length: to - from + 1 }, (_, index) => message(String(from + index))),
+  events: (events ?? Array.from({ length: to - from + 1 }, (_, index) => message(String(from + index)))).map(
+    parseEvent,
+  ),
   ...fields,
 });
 
@@ -43,7 +55,8 @@ describe('intake', () => {
   let files = 0;
   let file: string;
   let outbox: Outbox;
-  let metrics: Metrics;
+  let consumer: Consumer;
+  let registry: Registry;
   let logged: Record<string, unknown>[];
   let plugin: SnsPlugin;
   let topics: Route['topics'];
@@ -59,8 +72,9 @@ describe('intake', () => {
 
   function open(maxBytes = 1e9): void {
     file = path.join(folder, `${++files}.db`);
-    outbox = openSqliteOutbox({ file, maxBytes });
-    metrics = createMetrics();
+    outbox = sqliteOutbox({ file, maxBytes });
+    consumer = consume(outbox, TOPIC);
+    registry = new Registry();
     logged = [];
     plugin = {};
     topics = { pm: TOPIC };
@@ -69,16 +83,16 @@ describe('intake', () => {
     intake = createIntake({
       outbox,
       log,
-      metrics,
+      report: reportTo(createMetrics(registry).report),
       routeOf: (name): Route | undefined =>
         name === host ? { topics, plugin, presence: 'user', attributes: [], maxBytes: () => 262_144 } : undefined,
     });
   }
 
-  const taken = async (): Promise<Stored[]> => outbox.take(TOPIC, 10_000);
+  const taken = async (): Promise<Stored[]> => consumer.rest();
   const bodies = async (): Promise<string[]> => (await taken()).map(({ message }) => JSON.parse(message).message);
   const counted = async (name: string): Promise<string[]> =>
-    (await metrics.registry.getSingleMetricAsString(`xmpp_event_pusher_${name}`))
+    (await registry.getSingleMetricAsString(`xmpp_event_pusher_${name}`))
       .split('\n')
       .filter((line) => line !== '' && !line.startsWith('#'))
       .map((line) => line.replace(/^\w+/, ''));
@@ -96,7 +110,7 @@ describe('intake', () => {
 
   it('puts a batch off at once while the disk fails, though an earlier one of its source still waits', async (t) => {
     const { promise, resolve } = Promise.withResolvers<void>();
-    t.mock.method(outbox, 'commit', () => promise);
+    t.mock.method(outbox, 'source', async () => ({ last: undefined, commit: () => promise, release() {} }));
     const first = intake.receive(batch(1, 2));
     const fault = new PusherError('OUTBOX_UNUSABLE', 'the disk failed');
     t.mock.getter(outbox, 'fault', () => fault);
@@ -113,7 +127,7 @@ describe('intake', () => {
         rows.map(({ eventId, orderKey, at }) => [eventId, orderKey, at]),
         [1, 2, 3].map((n) => [`s/x/${n}`, 'alice@localhost', 1_763_820_191_340]),
       );
-      assert.equal(outbox.positionOf('s', 'x'), 3);
+      assert.equal(await lastOf(outbox, 's', 'x'), 3);
       assert.deepEqual(await counted('events_received_total'), ['{tap="http",source="s",kind="pm"} 3']);
       assert.deepEqual(warnings(), []);
     });
@@ -125,7 +139,7 @@ describe('intake', () => {
       assert.deepEqual(await intake.receive(batch(4, 8)), { accepted: 3, duplicates: 2, rejected: [] });
       assert.deepEqual(await intake.receive(batch(6, 9)), { accepted: 1, duplicates: 3, rejected: [] });
       assert.deepEqual(await bodies(), numbers(1, 9));
-      assert.equal(outbox.positionOf('s', 'x'), 9);
+      assert.equal(await lastOf(outbox, 's', 'x'), 9);
       assert.deepEqual(await counted('events_duplicate_total'), ['{tap="http",source="s"} 12']);
       assert.deepEqual(await counted('events_received_total'), ['{tap="http",source="s",kind="pm"} 9']);
       assert.deepEqual(warnings(), []);
@@ -134,10 +148,10 @@ describe('intake', () => {
     it('knows what it has seen after a restart', async () => {
       await intake.receive(batch(1, 5));
       await outbox.close();
-      outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      outbox = sqliteOutbox({ file });
       const again = createIntake({
         outbox,
-        metrics,
+        report: reportTo(),
         log: pino({ level: 'silent' }),
         routeOf: () => undefined,
       });
@@ -184,7 +198,13 @@ describe('intake', () => {
     });
 
     it('goes on with a source after a batch of it failed', async (t) => {
-      t.mock.method(outbox, 'commit').mock.mockImplementationOnce(() => Promise.reject(new Error('once')));
+      const real = await outbox.source('s', 'x');
+      real.release();
+      t.mock.method(outbox, 'source').mock.mockImplementationOnce(async () => ({
+        last: real.last,
+        commit: () => Promise.reject(new Error('once')),
+        release: () => undefined,
+      }));
       const failing = intake.receive(batch(1, 1));
       const next = intake.receive(batch(1, 2));
       await assert.rejects(failing, { message: 'once' });
@@ -200,7 +220,7 @@ describe('intake', () => {
       assert.deepEqual(await bodies(), ['1', '2', '10', '11', '13']);
       assert.deepEqual(await counted('source_holes_total'), ['{source="s"} 2']);
       assert.deepEqual(await counted('source_events_missing_total'), ['{source="s"} 8']);
-      const [source] = outbox.state().sources;
+      const [source] = outbox.health().sources;
       assert.deepEqual([source?.last, source?.holes, source?.missing], [13, 2, 8]);
       assert.deepEqual(
         warnings().map(({ source, epoch, from, to, missing }) => ({ source, epoch, from, to, missing })),
@@ -213,9 +233,17 @@ describe('intake', () => {
       assert.deepEqual(await intake.receive(batch(3, 9)), { accepted: 0, duplicates: 7, rejected: [] });
     });
 
+    it('takes the first contact with an epoch for where it begins, wherever that is', async () => {
+      assert.deepEqual(await intake.receive(batch(100, 101)), { accepted: 2, duplicates: 0, rejected: [] });
+      assert.deepEqual(await intake.receive(batch(100, 102)), { accepted: 1, duplicates: 2, rejected: [] });
+      assert.equal(await lastOf(outbox, 's', 'x'), 102);
+      assert.deepEqual(await counted('source_events_missing_total'), ['{source="s"} 0']);
+      assert.deepEqual(warnings(), []);
+    });
+
     it('sees no hole in a batch without events', async () => {
       assert.deepEqual(await intake.receive(batch(50, 49)), { accepted: 0, duplicates: 0, rejected: [] });
-      assert.equal(outbox.positionOf('s', 'x'), 0);
+      assert.equal(await lastOf(outbox, 's', 'x'), undefined);
       assert.deepEqual(warnings(), []);
     });
   });
@@ -227,7 +255,7 @@ describe('intake', () => {
     const ids = (await taken()).map(({ eventId }) => eventId);
     assert.equal(new Set(ids).size, 4);
     for (const id of ids) assert.match(id, /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
-    assert.deepEqual(outbox.state().sources, []);
+    assert.deepEqual(outbox.health().sources, []);
   });
 
   it('refuses what is malformed alone, and keeps it as it came', async () => {
@@ -240,7 +268,7 @@ describe('intake', () => {
     ];
     assert.deepEqual(await intake.receive(batch(1, 5, { events })), { accepted: 2, duplicates: 0, rejected });
     assert.deepEqual(await bodies(), ['1', '2']);
-    assert.equal(outbox.positionOf('s', 'x'), 5);
+    assert.equal(await lastOf(outbox, 's', 'x'), 5);
     assert.deepEqual(
       deadLetters().map(({ id: _, diedAt: __, ...letter }) => letter),
       rejected.map(({ index, reason }) => ({
@@ -268,7 +296,7 @@ describe('intake', () => {
     ];
     assert.deepEqual(await intake.receive(batch(1, 3, { events })), { accepted: 3, duplicates: 0, rejected: [] });
     assert.deepEqual(await taken(), []);
-    assert.equal(outbox.positionOf('s', 'x'), 3);
+    assert.equal(await lastOf(outbox, 's', 'x'), 3);
     assert.deepEqual(await counted('events_skipped_total'), [
       '{kind="pm",reason="host-has-no-sns"} 1',
       '{kind="muc",reason="no-topic"} 1',
@@ -326,7 +354,7 @@ describe('intake', () => {
     await outbox.close();
     open(1);
     await assert.rejects(intake.receive(batch(1, 2)), { code: 'OUTBOX_FULL' });
-    assert.equal(outbox.positionOf('s', 'x'), 0);
+    assert.equal(await lastOf(outbox, 's', 'x'), undefined);
     assert.deepEqual(await taken(), []);
     assert.deepEqual(await counted('events_received_total'), []);
   });
@@ -336,7 +364,7 @@ describe('intake', () => {
       const database = openDatabase(file, { create: false });
       await requestReplay(database, {});
       database.close();
-      await intake.replay(await outbox.replayRequests(100));
+      await intake.replay(await outbox.deadLetters.toReplay(100));
     }
 
     it('an event that a plugin failed for, under its own id', async () => {
@@ -395,7 +423,9 @@ describe('intake', () => {
     it('what SNS refused, as it was', async () => {
       await intake.receive(batch(1, 1));
       const [row] = (await taken()) as [Stored];
-      await outbox.settle([{ notification: row, dead: { reason: 'InvalidParameter', detail: 'no', attempts: 1 } }]);
+      await consumer.backlog.settle([
+        { notification: row, dead: { reason: 'InvalidParameter', detail: 'no', attempts: 1 } },
+      ]);
       await replayAll();
       assert.deepEqual(deadLetters(), []);
       const [again] = (await taken()) as [Stored];
@@ -408,7 +438,7 @@ describe('intake', () => {
       const database = openDatabase(file, { create: false });
       await requestReplay(database, {});
       database.close();
-      const requested = await outbox.replayRequests(100);
+      const requested = await outbox.deadLetters.toReplay(100);
       await outbox.close();
       await assert.rejects(intake.replay(requested), { code: 'OUTBOX_CLOSED' });
       assert.equal(deadLetters()[0]?.replayRequested, true);

@@ -1,22 +1,23 @@
 /**
- * The waiting notifications of one topic, in lanes: one lane for each order key.
+ * The waiting notifications of one topic, in lanes: one lane for each order key. It is the one place where they wait in
+ * memory.
  *
  * Maintained invariants:
  * - A lane's notifications leave in the order they came in, and at most one of them is out at a time. Two of one lane in
- *   one batch would not do either: SNS may take the second and refuse the first.
+ *   one batch would not do either: the sink may take the second and refuse the first.
  * - A lane is in `#ready` exactly when it has something to send and nothing out.
  * - A lane keeps at most LOADED notifications in memory; of those behind it keeps only the numbers. So a room with a
  *   hundred thousand messages to send, one after the other, takes neither memory nor the places of all others.
  */
-import type { Stored } from '../outbox/outbox.ts';
+import { costOf, type Stored } from '../outbox/outbox.ts';
 import { Fifo } from './fifo.ts';
 
 /** A notification on its way. */
 export interface Entry {
   readonly notification: Stored;
-  /** How often SNS was asked and did not take it, for reasons worth another try. */
+  /** How often the sink was asked and did not take it, for reasons worth another try. */
   attempts: number;
-  /** The request with which SNS began to fail for it; undefined while it does not. */
+  /** The request with which the sink began to fail for it; undefined while it does not. */
   failingSince?: number | undefined;
 }
 
@@ -38,18 +39,12 @@ export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Lane>();
   readonly #spare: Lane[] = [];
-  #loaded = 0;
+  #held = 0;
   #parked = 0;
-  #bytes = 0;
 
-  /** How many notifications it holds in memory, those that are out included. */
-  get loaded(): number {
-    return this.#loaded;
-  }
-
-  /** Their size in bytes. */
-  get bytes(): number {
-    return this.#bytes;
+  /** What it holds in memory, those that are out included, in the credit of a backlog. */
+  get held(): number {
+    return this.#held;
   }
 
   /** How many it holds only the numbers of. */
@@ -99,7 +94,7 @@ export class Lanes {
 
   /**
    * Entries that were out are done with: their lanes may send the next ones.
-   * @returns numbers of notifications to fetch for these lanes and to hand to `fetched`; mostly none
+   * @returns numbers of notifications to load for these lanes and to hand to `loaded`; mostly none
    */
   settled(entries: readonly Entry[]): number[] {
     const wanted: number[] = [];
@@ -107,8 +102,7 @@ export class Lanes {
       const lane = this.#laneOf(notification.orderKey);
       lane.entries.shift();
       lane.out = false;
-      this.#loaded -= 1;
-      this.#bytes -= notification.bytes;
+      this.#held -= costOf(notification.bytes);
       if (lane.entries.length > 0) this.#ready.push(lane);
       else if (lane.parked.length === 0) this.#close(lane);
       if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) continue;
@@ -119,7 +113,7 @@ export class Lanes {
   }
 
   /** The notifications whose numbers `settled` answered, in order. */
-  fetched(notifications: readonly Stored[]): void {
+  loaded(notifications: readonly Stored[]): void {
     for (const notification of notifications) {
       const lane = this.#laneOf(notification.orderKey);
       lane.parked.shift();
@@ -150,8 +144,7 @@ export class Lanes {
 
   #load(lane: Lane, notification: Stored): void {
     lane.entries.push({ notification, attempts: 0 });
-    this.#loaded += 1;
-    this.#bytes += notification.bytes;
+    this.#held += costOf(notification.bytes);
     if (lane.entries.length === 1 && !lane.out) this.#ready.push(lane);
   }
 

@@ -1,30 +1,22 @@
 /**
- * Why and until when one topic sends nothing: SNS, or the way to it, fails for all of its notifications.
+ * Why and until when one topic sends nothing: the sink, or the way to it, fails for all of its notifications.
  *
  * Maintained invariants:
  * - What was sent before a pause began says nothing new when its answer comes: it neither begins nor ends one.
- * - When a pause is over, a single request goes out to see; the pause ends for good when SNS takes something of it.
+ * - When a pause is over, a single request goes out to see; the pause ends for good when the sink
+ *   takes something of it.
  */
-import type { Logger } from '../ops/log.ts';
-import { pauseLength } from '../sns/verdict.ts';
-
-/** Why a topic waits, and until when it does so at least. */
-export interface Pause {
-  readonly reason: string;
-  readonly detail: string;
-  readonly advice: string;
-  /** When it stopped taking, when this pause began and when it ends; milliseconds since the Unix epoch. */
-  readonly since: number;
-  readonly began: number;
-  readonly until: number;
-}
+import type { Log } from '../log.ts';
+import type { Pause, Report } from './report.ts';
+import { pauseLength } from './retry.ts';
 
 interface TopicPauseOptions {
   readonly topic: string;
-  readonly log: Logger;
+  readonly log: Log;
+  readonly report: Report;
   /** Milliseconds since the Unix epoch. */
   readonly now: () => number;
-  /** Told when a pause is over. */
+  /** Called when a pause is over. */
   readonly onOver: () => void;
 }
 
@@ -37,6 +29,7 @@ export class TopicPause {
   #pause: (Pause & { over: boolean; readonly firstRequest: number }) | undefined;
   /** Pauses in a row without anything taken in between. */
   #inARow = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: TopicPauseOptions) {
     this.#options = options;
@@ -62,7 +55,7 @@ export class TopicPause {
    */
   begin(request: number, next: number, why: Pick<Pause, 'reason' | 'detail' | 'advice'>): void {
     if (this.#isOlder(request)) return;
-    const { topic, log, now, onOver } = this.#options;
+    const { topic, log, report, now, onOver } = this.#options;
     const began = now();
     this.#inARow += 1;
     const length = pauseLength(this.#inARow);
@@ -70,11 +63,18 @@ export class TopicPause {
     const pause = { ...why, ...times, over: false, firstRequest: next };
     this.#pause = pause;
     log.warn({ topic, ...why, pauseMs: length }, 'topic paused: nothing is lost, it is tried again after the pause');
+    report.paused(topic, pause);
     const end = () => {
       pause.over = true;
       onOver();
     };
-    setTimeout(end, length).unref();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(end, length).unref();
+  }
+
+  /** Nothing happens by itself any more. */
+  stop(): void {
+    clearTimeout(this.#timer);
   }
 
   /** Lets a request out before the time is over; false when there is no pause. */
@@ -84,11 +84,13 @@ export class TopicPause {
     return true;
   }
 
-  /** SNS took something of a request. */
+  /** The sink took something of a request. */
   taken(request: number): void {
     if (!this.#pause || this.#isOlder(request)) return;
-    const { topic, log, now } = this.#options;
-    log.info({ topic, pausedMs: now() - this.#pause.since }, 'topic resumed');
+    const { topic, log, report, now } = this.#options;
+    const pausedMs = now() - this.#pause.since;
+    log.info({ topic, pausedMs }, 'topic resumed');
+    report.resumed(topic, pausedMs);
     this.#pause = undefined;
     this.#inARow = 0;
   }

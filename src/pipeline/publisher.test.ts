@@ -5,18 +5,21 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { pino } from 'pino';
+import { consume } from '../../test/support/consumer.ts';
 import { until } from '../../test/support/process.ts';
+import { SILENT } from '../log.ts';
 import type { Notification } from '../notification/notification.ts';
-import { createMetrics } from '../ops/metrics.ts';
 import type { Outbox } from '../outbox/outbox.ts';
 import { listDeadLetters } from '../outbox/sqlite/dead-letters.ts';
 import { openDatabase } from '../outbox/sqlite/schema.ts';
-import { openSqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 import type { BatchOutcome, SnsClient } from '../sns/client.ts';
+import { snsSink } from '../sns/sink.ts';
 import type { Failure } from '../sns/verdict.ts';
 import { createPublisher, type Publisher, type PublisherOptions } from './publisher.ts';
 import { createRateLimit } from './rate.ts';
+import { reportTo } from './report.ts';
+import type { Sink } from './sink.ts';
 
 const A = 'arn:aws:sns:eu-west-1:123456789012:a';
 const B = 'arn:aws:sns:eu-west-1:123456789012:b';
@@ -65,7 +68,7 @@ describe('the publisher', () => {
 
   beforeEach(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'publisher-'));
-    outbox = openSqliteOutbox({ file: path.join(folder, 'outbox.db'), maxBytes: 1e9 });
+    outbox = sqliteOutbox({ file: path.join(folder, 'outbox.db') });
     requests = [];
     accepted = [];
     underWay = mostUnderWay = 0;
@@ -78,8 +81,8 @@ describe('the publisher', () => {
     mock.timers.reset();
   });
 
-  function scripted(script: Script): SnsClient {
-    return {
+  function scripted(script: Script, maxBytes = 262_144): Sink {
+    const client: Pick<SnsClient, 'publishBatch'> = {
       async publishBatch(topic, entries): Promise<BatchOutcome> {
         const ids = entries.map(({ eventId }) => eventId);
         requests.push(ids);
@@ -92,14 +95,13 @@ describe('the publisher', () => {
         });
         return { entries: ids.map((_, index) => answer[index]) };
       },
-      call: async () => ({ failure: DOWN }),
-      destroy: () => {},
     };
+    return snsSink({ client, maxBytes: () => maxBytes });
   }
 
   function start(script: Script, options: Partial<PublisherOptions> = {}): Publisher {
     publisher = createPublisher({
-      client: scripted(script),
+      sink: scripted(script),
       outbox,
       topics: [A, B],
       poolSize: 100,
@@ -107,18 +109,15 @@ describe('the publisher', () => {
       retryBaseMs: 1,
       exhausted: 'wait',
       rate: createRateLimit(),
-      maxBytes: () => 262_144,
-      log: pino({ level: 'silent' }),
-      metrics: createMetrics(),
+      log: SILENT,
+      report: reportTo(),
       ...options,
     });
-    publisher.start();
     return publisher;
   }
 
-  const commit = (...notifications: Notification[]) =>
-    outbox.commit({ position: undefined, notifications, deadLetters: [] });
-  const depth = () => outbox.state().topics.reduce((sum, { depth }) => sum + depth, 0);
+  const commit = (...notifications: Notification[]) => outbox.commit({ notifications, deadLetters: [] });
+  const depth = () => outbox.health().topics.reduce((sum, { depth }) => sum + depth, 0);
   const empty = () => until('the outbox to be empty', () => depth() === 0);
   const deadLetters = () => {
     const database = openDatabase(path.join(folder, 'outbox.db'), { create: false });
@@ -172,7 +171,7 @@ describe('the publisher', () => {
   });
 
   it('packs by bytes too', async () => {
-    start(() => [], { maxBytes: () => 100 });
+    start(() => [], { sink: scripted(() => [], 100) });
     await commit(...['a', 'b', 'c', 'd', 'e'].map((id) => notification(id, id, A, 40)));
     await empty();
     assert.deepEqual(requests, [['a', 'b'], ['c', 'd'], ['e']]);
@@ -405,30 +404,28 @@ describe('the publisher', () => {
     assert.equal(depth(), 15);
   });
 
-  it('reads again when the disk fails to be read, and takes nothing any more once it has stopped', async () => {
-    let failures = 2;
-    const flaky: Outbox = Object.create(outbox, {
-      take: {
-        value: async (topic: string, limit: number) => {
-          if (failures-- > 0) throw new Error('disk I/O error');
-          await turn();
-          return outbox.take(topic, limit);
-        },
-      },
-      onCommitted: { value: outbox.onCommitted.bind(outbox) },
-      settle: { value: outbox.settle.bind(outbox) },
-    });
-    const running = start(() => [], { outbox: flaky });
+  it('hands nothing on any more once it has stopped', async () => {
+    const running = start(() => []);
     await commit(notification('1'));
     await empty();
-    assert.deepEqual(accepted, ['1']);
-    await commit(notification('2'));
     await running.stop(1_000);
-    outbox.rewind();
-    const left = await outbox.take(A, 10);
+    await commit(notification('2'));
+    await using left = consume(outbox, A);
     assert.deepEqual(
-      left.map(({ eventId }) => eventId),
-      accepted.includes('2') ? [] : ['2'],
+      (await left.next(1)).map(({ eventId }) => eventId),
+      ['2'],
+    );
+    assert.deepEqual(accepted, ['1']);
+  });
+
+  it('leaves no timer behind when it stops in the middle of pauses, retries and waits', async () => {
+    const running = start((ids) => (ids.includes('denied') ? DENIED : ids.map(() => BUSY)), { retryBaseMs: 60_000 });
+    await commit(notification('busy'), notification('denied', 'x', B));
+    await until('both to be asked', () => requests.length === 2);
+    await running.stop(1_000);
+    assert.deepEqual(
+      process.getActiveResourcesInfo().filter((name) => name === 'Timeout'),
+      [],
     );
   });
 
@@ -511,9 +508,8 @@ describe('the publisher', () => {
       };
       accepted = [];
       const running = start(() => [], {
-        client: { publishBatch },
+        sink: snsSink({ client: { publishBatch }, maxBytes: () => MAX_BYTES }),
         poolSize: POOL,
-        maxBytes: () => MAX_BYTES,
         retryBaseMs: 0,
         rate: createRateLimit({ now: () => time }),
       });

@@ -1,78 +1,78 @@
 /**
- * The loop from the outbox to SNS for one account: takes what waits, packs batches, sends them, and turns every outcome
- * into what happens next.
+ * The loop from the outbox to a sink: has each topic's backlog handed out into lanes, packs batches, sends them, and
+ * turns every verdict into what happens next.
  *
  * Maintained invariants:
  * - At most `poolSize` requests are under way, and a request's slot is free again only when the outbox has settled what
- *   came of it. So what a kill makes SNS see twice is never more than what was under way.
+ *   came of it. So what a kill makes the sink see twice is never more than what was under way.
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A topic that is paused does not hold up the others.
+ * - What a topic holds in memory is bounded by the credit that its backlog was given.
  */
-
-import type { Notification } from '../notification/notification.ts';
-import type { Logger } from '../ops/log.ts';
-import type { Metrics } from '../ops/metrics.ts';
-import { publishing } from '../ops/tracing.ts';
-import type { Outbox, Settlement } from '../outbox/outbox.ts';
-import type { SnsClient } from '../sns/client.ts';
-import { pauseLength, retryDelay, type Verdict, verdictOf } from '../sns/verdict.ts';
-import { MAX_ENTRIES } from '../sns/wire.ts';
+import { codeOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { NewDeadLetter } from '../outbox/dead-letters.ts';
+import { type Backlog, costOf, type Outbox, type Settlement, type Stored } from '../outbox/outbox.ts';
 import { type Entry, Lanes } from './lanes.ts';
-import { type Pause, TopicPause } from './pause.ts';
+import { TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
-import { Reader } from './reader.ts';
+import type { Pause, Report } from './report.ts';
+import { pauseLength, retryDelay } from './retry.ts';
+import type { Sink, Verdict } from './sink.ts';
 
 export interface PublisherOptions {
-  readonly client: Pick<SnsClient, 'publishBatch'>;
+  readonly sink: Sink;
   readonly outbox: Outbox;
-  /** ARNs of the topics it publishes to. */
+  /** The topics that it publishes to. */
   readonly topics: readonly string[];
   /** Most requests under way at once. */
   readonly poolSize: number;
+  /** How often a notification is tried again before `exhausted` applies. */
   readonly retryCount: number;
+  /** Base of the waits between tries, in milliseconds. */
   readonly retryBaseMs: number;
+  /** What happens to a notification when its retries are used up. */
   readonly exhausted: 'wait' | 'dead-letter';
-  /** The rate of messages; shared by all publishers of one account and region. */
+  /** The rate of messages; shared by all publishers of one quota. */
   readonly rate: RateLimit;
-  /** What a topic takes for a batch together, in bytes. */
-  readonly maxBytes: (topic: string) => number;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  /** Told of each notification that SNS took, and when. */
-  readonly onDelivered?: (notification: Notification, at: number) => void;
+  readonly log: Log;
+  readonly report: Report;
+  /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
+  /** Uniform in [0, 1). */
   readonly random?: () => number;
 }
 
 export interface TopicState {
-  readonly arn: string;
+  readonly topic: string;
   readonly pause: Pause | undefined;
   /** Requests under way. */
   readonly inFlight: number;
 }
 
 export interface Publisher {
-  start(): void;
   topics(): TopicState[];
   /** Ends a topic's pause before its time; false when it is none of its topics or not paused. */
-  tryNow(arn: string): boolean;
+  tryNow(topic: string): boolean;
   /** Publishes to another topic too. */
-  serve(arn: string): void;
-  /** Takes nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
+  serve(topic: string): void;
+  /** Sends nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
   stop(graceMs: number): Promise<void>;
 }
 
 type Retry = Extract<Verdict, { kind: 'retry' }>;
 
 interface Topic {
-  readonly arn: string;
+  readonly name: string;
+  readonly backlog: Backlog;
   readonly lanes: Lanes;
-  readonly reader: Reader;
   readonly pause: TopicPause;
-  /** Halves of batches that SNS refused as a whole. */
+  /** Halves of batches that the sink refused as a whole. */
   readonly halves: (readonly Entry[])[];
+  /** What the backlog may still hand out. */
+  credit: number;
   inFlight: number;
-  /** The last request of which SNS took anything. */
+  /** The last request of which the sink took anything. */
   lastTaken: number;
   /** While it waits for what would fill a batch. */
   gathering: NodeJS.Timeout | undefined;
@@ -80,95 +80,130 @@ interface Topic {
   gathered: boolean;
 }
 
+/** What one topic holds in memory at most, in credit: 4,000 notifications or 16 MiB, enough to fill every slot from many lanes. */
+const WINDOW = 4_000;
+/** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
+const MOST_PARKED = 1_000_000;
+/** Credit is given in such portions, so that what is read from disk is read in bulk. */
+const PORTION = 1_000;
 /**
- * With so many requests of a topic under way, a batch that is not full waits a moment for more: a request costs SNS's
- * user and this process the same whether it holds one notification or ten. At low load nothing waits.
+ * With so many requests of a topic under way, a batch that is not full waits a moment for more: a request costs the same
+ * whether it holds one notification or ten. At low load nothing waits.
  */
 const BUSY_REQUESTS = 4;
 const GATHER_MS = 2;
 
+/** Of a sink that throws instead of answering. */
+const THREW: Verdict = {
+  kind: 'retry',
+  throttled: false,
+  reason: 'SinkThrew',
+  detail: 'the sink threw an error',
+  shown: 'the sink threw an error',
+  advice: 'mend the sink: what goes wrong there should be a verdict',
+};
+
+/** Makes a publisher and starts it. */
 export function createPublisher(options: PublisherOptions): Publisher {
-  return new SnsPublisher(options);
+  return new TopicPublisher(options);
 }
 
-class SnsPublisher implements Publisher {
+class TopicPublisher implements Publisher {
   readonly #options: PublisherOptions;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #topics: Topic[];
+  readonly #timers = new Set<NodeJS.Timeout>();
   #next = 0;
   #requests = 0;
   #inFlight = 0;
-  #running = false;
-  #pumping = false;
+  #running = true;
+  #pumping: NodeJS.Immediate | undefined;
   #idle: (() => void) | undefined;
   #paced: NodeJS.Timeout | undefined;
-  #unlisten: (() => void) | undefined;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#random = options.random ?? Math.random;
-    this.#topics = options.topics.map((arn) => this.#newTopic(arn));
-  }
-
-  start(): void {
-    this.#running = true;
-    this.#unlisten = this.#options.outbox.onCommitted(() => {
-      for (const { reader } of this.#topics) reader.more();
-      this.#pump();
-    });
+    this.#topics = options.topics.map((name) => this.#open(name));
     this.#pump();
   }
 
   topics(): TopicState[] {
-    return this.#topics.map(({ arn, pause, inFlight }) => ({ arn, pause: pause.current, inFlight }));
+    return this.#topics.map(({ name, pause, inFlight }) => ({ topic: name, pause: pause.current, inFlight }));
   }
 
-  tryNow(arn: string): boolean {
-    const topic = this.#topics.find((topic) => topic.arn === arn);
+  tryNow(name: string): boolean {
+    const topic = this.#topics.find((topic) => topic.name === name);
     if (!topic?.pause.cutShort()) return false;
     this.#pump();
     return true;
   }
 
-  serve(arn: string): void {
-    this.#topics.push(this.#newTopic(arn));
+  serve(name: string): void {
+    this.#topics.push(this.#open(name));
     this.#pump();
   }
 
   async stop(graceMs: number): Promise<void> {
     this.#running = false;
-    this.#unlisten?.();
-    // Whoever takes next from the outbox must find nobody else taking.
-    await Promise.all(this.#topics.map(({ reader }) => reader.stop()));
-    if (this.#inFlight === 0) return;
+    for (const timer of [...this.#timers, this.#paced]) clearTimeout(timer);
+    clearImmediate(this.#pumping);
+    for (const { pause, gathering } of this.#topics) {
+      pause.stop();
+      clearTimeout(gathering);
+    }
+    if (this.#inFlight > 0) await this.#untilIdle(graceMs);
+    // Only one consumer of a topic's backlog may be active: the next one begins after this.
+    await Promise.all(this.#topics.map(({ backlog }) => backlog.close()));
+  }
+
+  async #untilIdle(graceMs: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      }),
-      new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, graceMs);
-      }),
-    ]);
+    const idle = new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([idle, late]);
     clearTimeout(timer);
   }
 
-  #newTopic(arn: string): Topic {
-    const { outbox, log } = this.#options;
+  #open(name: string): Topic {
+    const { outbox, log, report } = this.#options;
     const lanes = new Lanes();
-    return {
-      arn,
+    const topic: Topic = {
+      name,
+      backlog: outbox.backlog(name, (notifications) => this.#take(topic, notifications)),
       lanes,
-      reader: new Reader({ topic: arn, outbox, lanes, log, onRead: () => this.#pump() }),
-      pause: new TopicPause({ topic: arn, log, now: this.#now, onOver: () => this.#pump() }),
+      pause: new TopicPause({ topic: name, log, report, now: this.#now, onOver: () => this.#pump() }),
       halves: [],
+      credit: 0,
       inFlight: 0,
       lastTaken: -1,
       gathering: undefined,
       gathered: false,
     };
+    return topic;
+  }
+
+  #take(topic: Topic, notifications: readonly Stored[]): void {
+    for (const notification of notifications) {
+      topic.credit -= costOf(notification.bytes);
+      topic.lanes.add(notification);
+    }
+    this.#pumpSoon();
+  }
+
+  /** Lets the backlog hand out more, when enough of what it gave has gone. */
+  #refill(topic: Topic): void {
+    const { lanes, backlog } = topic;
+    const free = WINDOW - lanes.held - topic.credit;
+    if (free < PORTION || lanes.parked > MOST_PARKED) return;
+    topic.credit += free;
+    backlog.request(free);
   }
 
   /**
@@ -176,10 +211,8 @@ class SnsPublisher implements Publisher {
    * send next is packed together, and the same code at work for many requests in a row takes a tenth less of the processor.
    */
   #pumpSoon(): void {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    setImmediate(() => {
-      this.#pumping = false;
+    this.#pumping ??= setImmediate(() => {
+      this.#pumping = undefined;
       this.#pump();
     });
   }
@@ -187,19 +220,20 @@ class SnsPublisher implements Publisher {
   /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
   #pump(): void {
     if (!this.#running) return;
-    for (const { reader } of this.#topics) reader.readAhead();
-    const { poolSize, rate, maxBytes } = this.#options;
+    for (const topic of this.#topics) this.#refill(topic);
+    const { poolSize, rate, sink } = this.#options;
     while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
       if (!topic) return;
-      const { halves, lanes } = topic;
-      const wanted = Math.min(MAX_ENTRIES, halves[0]?.length ?? lanes.readyCount);
+      const { halves, lanes, name } = topic;
+      const { maxEntries, maxBytes } = sink.limits(name);
+      const wanted = Math.min(maxEntries, halves[0]?.length ?? lanes.readyCount);
       const may = rate.available(wanted);
       if (may < 1) {
         this.#pumpIn(rate.wait(wanted));
         return;
       }
-      void this.#send(topic, halves.shift() ?? lanes.take(Math.min(MAX_ENTRIES, may), maxBytes(topic.arn)));
+      void this.#send(topic, halves.shift() ?? lanes.take(Math.min(maxEntries, may), maxBytes));
     }
   }
 
@@ -223,8 +257,9 @@ class SnsPublisher implements Publisher {
 
   /** Whether a topic waits for more, so that its next batch is full. */
   #gathers(topic: Topic): boolean {
-    const { halves, lanes, inFlight, gathered } = topic;
-    if (gathered || inFlight < BUSY_REQUESTS || halves.length > 0 || lanes.readyCount >= MAX_ENTRIES) return false;
+    const { halves, lanes, inFlight, gathered, name } = topic;
+    if (gathered || inFlight < BUSY_REQUESTS || halves.length > 0) return false;
+    if (lanes.readyCount >= this.#options.sink.limits(name).maxEntries) return false;
     topic.gathering ??= setTimeout(() => {
       topic.gathered = true;
       this.#pump();
@@ -241,17 +276,33 @@ class SnsPublisher implements Publisher {
     topic.gathered = false;
     const request = this.#requests++;
     const verdicts = await this.#ask(topic, batch);
-    if (verdicts) {
-      await this.#settle(topic, batch, request, verdicts);
-    } else {
+    if (verdicts === 'split') {
       // One of them is at fault. They are of different lanes, so the order of the halves doesn't matter.
       const middle = Math.ceil(batch.length / 2);
       topic.halves.push(batch.slice(0, middle), batch.slice(middle));
+    } else {
+      await this.#settle(topic, batch, request, verdicts);
     }
     this.#inFlight -= 1;
     topic.inFlight -= 1;
-    this.#pumpSoon();
+    if (this.#running) this.#pumpSoon();
     if (this.#inFlight === 0) this.#idle?.();
+  }
+
+  /** Asks the sink to take a batch, and reports what it said. */
+  async #ask(topic: Topic, batch: readonly Entry[]): Promise<readonly (Verdict | undefined)[] | 'split'> {
+    const { sink, report, rate, log } = this.#options;
+    rate.spend(batch.length);
+    const started = this.#now();
+    const entries = batch.map(({ notification }) => notification);
+    const verdicts = await sink.publish(topic.name, entries).catch((error: unknown) => {
+      // A sink answers what went wrong as a verdict. One that rejects has a fault of its own: nothing is known.
+      log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw; what it was given is tried again');
+      return entries.map(() => THREW);
+    });
+    const at = this.#now();
+    report.request({ topic: topic.name, entries, verdicts, ms: at - started, at });
+    return verdicts;
   }
 
   /** Turns the verdict on each of a request's entries into what happens next, and waits until the outbox has it. */
@@ -261,11 +312,13 @@ class SnsPublisher implements Publisher {
     request: number,
     verdicts: readonly (Verdict | undefined)[],
   ): Promise<void> {
+    const { backlog, lanes } = topic;
     const settlements: Settlement[] = [];
     const settled: Entry[] = [];
     const settle = (entry: Entry, dead?: Settlement['dead']) => {
       settled.push(entry);
       settlements.push(dead ? { notification: entry.notification, dead } : { notification: entry.notification });
+      if (dead) this.#died(topic, entry, dead);
     };
     const anyTaken = verdicts.includes(undefined);
     if (anyTaken) topic.lastTaken = Math.max(topic.lastTaken, request);
@@ -274,64 +327,27 @@ class SnsPublisher implements Publisher {
       if (!verdict) {
         settle(entry);
       } else if (verdict.kind === 'dead') {
-        this.#died(topic, entry, verdict.reason);
         settle(entry, { reason: verdict.reason, detail: verdict.detail, attempts: entry.attempts + 1 });
       } else if (verdict.kind === 'pause') {
-        this.#pause(topic, request, verdict, verdict.advice);
-        topic.lanes.release(entry);
+        this.#pause(topic, request, verdict);
+        lanes.release(entry);
       } else {
-        const after = this.#again(topic, entry, request, verdict);
+        const next = this.#again(topic, entry, request, verdict);
         const { reason, detail } = verdict;
-        if (after === 'dead') settle(entry, { reason, detail, attempts: entry.attempts });
-        if (after === 'wait') this.#exhausted(topic, entry, request, verdict);
+        if (next === 'dead') settle(entry, { reason, detail, attempts: entry.attempts });
+        if (next === 'wait') this.#exhausted(topic, entry, request, verdict);
       }
     }
     if (anyTaken) topic.pause.taken(request);
     // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
-    const wanted = topic.lanes.settled(settled);
-    this.#pumpSoon();
-    if (settlements.length > 0) await this.#options.outbox.settle(settlements);
-    if (wanted.length > 0) await topic.reader.fetch(wanted);
-  }
-
-  /**
-   * Asks SNS to take a batch.
-   * @returns for each entry, in order, what the answer means: `undefined` when SNS has it; nothing at all when SNS refused
-   *   the request as a whole for what is in it, which says of none of several whether it is the culprit
-   */
-  async #ask(topic: Topic, batch: readonly Entry[]): Promise<(Verdict | undefined)[] | undefined> {
-    const { client, metrics, onDelivered, rate } = this.#options;
-    rate.spend(batch.length);
-    const started = this.#now();
-    const entries = batch.map(({ notification }) => notification);
-    const outcome = await publishing(topic.arn, entries, () => client.publishBatch(topic.arn, entries));
-    const finished = this.#now();
-    metrics.request(topic.arn, batch.length, finished - started);
-    if ('failure' in outcome) {
-      const verdict = verdictOf(outcome.failure);
-      if (verdict.kind === 'dead' && batch.length > 1) return undefined;
-      metrics.outcome(topic.arn, verdict.kind, verdict.reason, batch.length);
-      return batch.map(() => verdict);
-    }
-    let delivered = 0;
-    const verdicts = entries.map((notification, index) => {
-      const failure = outcome.entries[index];
-      const verdict = failure && verdictOf(failure);
-      if (verdict) {
-        metrics.outcome(topic.arn, verdict.kind, verdict.reason, 1);
-      } else {
-        delivered += 1;
-        metrics.delivered(topic.arn, finished - notification.at);
-        onDelivered?.(notification, finished);
-      }
-      return verdict;
-    });
-    if (delivered > 0) metrics.outcome(topic.arn, 'delivered', '', delivered);
-    return verdicts;
+    const wanted = lanes.settled(settled);
+    if (this.#running) this.#pumpSoon();
+    if (settlements.length > 0) await backlog.settle(settlements);
+    if (wanted.length > 0) lanes.loaded(await backlog.load(wanted));
   }
 
   /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */
-  #again(topic: Topic, entry: Entry, request: number, { throttled, reason }: Retry): 'soon' | 'wait' | 'dead' {
+  #again(topic: Topic, entry: Entry, request: number, { throttled }: Retry): 'soon' | 'wait' | 'dead' {
     const { retryCount, retryBaseMs, exhausted, rate } = this.#options;
     // Throttling says nothing about this notification: the rate falls instead, for all of them.
     if (throttled) rate.throttled(1);
@@ -342,47 +358,51 @@ class SnsPublisher implements Publisher {
       return 'soon';
     }
     // Once stopped it says nothing either: the request may have been cut off by that.
-    if (exhausted === 'wait' || !this.#running) return 'wait';
-    this.#died(topic, entry, reason);
-    return 'dead';
+    return exhausted === 'wait' || !this.#running ? 'wait' : 'dead';
   }
 
-  /** SNS took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */
+  /** The sink took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */
   #exhausted(topic: Topic, entry: Entry, request: number, verdict: Retry): void {
     const othersPass = topic.lastTaken >= (entry.failingSince ?? request);
     entry.failingSince = undefined;
-    if (othersPass) {
-      const waits = entry.attempts - this.#options.retryCount;
-      this.#releaseIn(topic, entry, pauseLength(waits));
-      const line = {
-        topic: topic.arn,
-        event: entry.notification.eventId,
-        reason: verdict.reason,
-        attempts: entry.attempts,
-      };
-      this.#options.log.warn(line, 'SNS fails for this notification and takes others: it waits, and those behind it');
-    } else {
-      this.#pause(topic, request, verdict, verdict.advice);
+    if (!othersPass) {
+      this.#pause(topic, request, verdict);
       topic.lanes.release(entry);
+      return;
     }
+    this.#releaseIn(topic, entry, pauseLength(entry.attempts - this.#options.retryCount));
+    const { eventId: event } = entry.notification;
+    const line = { topic: topic.name, event, reason: verdict.reason, attempts: entry.attempts };
+    this.#options.log.warn(line, 'only this notification keeps failing; holding it and those behind it');
   }
 
   #releaseIn(topic: Topic, entry: Entry, ms: number): void {
-    const release = () => {
+    if (!this.#running) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
       topic.lanes.release(entry);
       this.#pump();
-    };
-    setTimeout(release, ms).unref();
+    }, ms).unref();
+    this.#timers.add(timer);
   }
 
-  #pause(topic: Topic, request: number, { reason, shown }: Pick<Retry, 'reason' | 'shown'>, advice: string): void {
-    topic.pause.begin(request, this.#requests, { reason, detail: shown, advice });
+  #pause(topic: Topic, request: number, { reason, shown, advice }: Verdict): void {
+    // Once stopped, a failure says only that the request was cut off.
+    if (this.#running) topic.pause.begin(request, this.#requests, { reason, detail: shown, advice });
   }
 
-  #died(topic: Topic, { notification }: Entry, reason: string): void {
-    this.#options.metrics.deadLetter(topic.arn, reason);
-    // Not the detail: SNS may quote what it refused, and that stays out of the log.
-    const line = { topic: topic.arn, event: notification.eventId, reason };
-    this.#options.log.error(line, 'notification became a dead letter; see `dead-letters show`');
+  #died(topic: Topic, { notification }: Entry, dead: Pick<NewDeadLetter, 'reason' | 'detail' | 'attempts'>): void {
+    const { log, report } = this.#options;
+    const { seq: _, ...content } = notification;
+    const { eventId } = notification;
+    report.deadLetter({
+      eventId,
+      topic: topic.name,
+      ...dead,
+      content: { kind: 'notification', notification: content },
+    });
+    // Not the detail: the sink may quote what it refused, and that stays out of the log.
+    const line = { topic: topic.name, event: eventId, reason: dead.reason };
+    log.error(line, 'notification became a dead letter; see `dead-letters show`');
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The rate of messages to one account in one region, which is what SNS's quota counts
- * (https://docs.aws.amazon.com/general/latest/gr/sns.html): a token bucket whose rate falls when SNS throttles and
+ * The rate of messages under one quota (SNS counts them by account and region,
+ * https://docs.aws.amazon.com/general/latest/gr/sns.html): a token bucket whose rate falls when the sink throttles and
  * recovers by itself (additive increase, multiplicative decrease).
  */
 export interface RateLimit {
@@ -8,7 +8,7 @@ export interface RateLimit {
   available(wanted?: number): number;
   /** Counts messages that are being sent. */
   spend(messages: number): void;
-  /** SNS throttled a request of so many messages: they were not taken. */
+  /** The sink throttled a request of so many messages: they were not taken. */
   throttled(messages: number): void;
   /** How long until `available` answers some, in milliseconds. */
   wait(wanted?: number): number;
@@ -29,7 +29,7 @@ const DECREASE = 0.7;
 /** Each second without throttling brings back this share of the rate at which it began. */
 const INCREASE = 0.05;
 const LEAST_RATE = 10;
-/** What may be sent at once, as a share of a second: smooth enough for SNS, coarse enough for whole batches. */
+/** What may be sent at once, as a share of a second: smooth enough for a quota, coarse enough for whole batches. */
 const BURST_S = 0.1;
 const WHOLE_BATCH = 10;
 
@@ -38,7 +38,7 @@ export function createRateLimit({
   now = () => performance.now(),
 }: RateOptions = {}): RateLimit {
   let rate = cap;
-  /** What SNS took, a second, when it last throttled; recovery is measured against it. */
+  /** What the sink took, a second, when it last throttled; recovery is measured against it. */
   let reference = 0;
   let decreasedAt = Number.NEGATIVE_INFINITY;
   let recoveredAt = 0;
@@ -51,7 +51,7 @@ export function createRateLimit({
     if (rate >= cap || seconds < 1) return;
     recoveredAt += seconds * 1_000;
     rate += seconds * Math.max(reference * INCREASE, 1);
-    // Twice what SNS once took, and it takes it: the limit has served its turn.
+    // Twice what it once took, and it takes it: the limit has served its turn.
     if (rate >= Math.min(cap, 2 * reference)) rate = cap;
   };
 

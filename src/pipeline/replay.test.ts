@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import pino from 'pino';
 import { until } from '../../test/support/process.ts';
-import type { DeadLetter } from '../outbox/outbox.ts';
+import type { DeadLetter } from '../outbox/dead-letters.ts';
 import { createReplays } from './replay.ts';
 
 const letter = (id: number): DeadLetter => ({
@@ -25,8 +25,8 @@ function scene() {
   let fails = 0;
   let reads = 0;
   const replays = createReplays({
-    outbox: {
-      replayRequests: async (limit) => {
+    deadLetters: {
+      toReplay: async (limit) => {
         reads += 1;
         return marked.slice(0, limit);
       },

@@ -6,8 +6,8 @@
  * - A mark stays in the outbox until its dead letter is replaced, so a failure or a kill only puts the replay off.
  */
 import { messageOf } from '../errors.ts';
-import type { Logger } from '../ops/log.ts';
-import type { DeadLetter, Outbox } from '../outbox/outbox.ts';
+import type { Log } from '../log.ts';
+import type { DeadLetter, DeadLetterStore } from '../outbox/dead-letters.ts';
 
 export interface Replays {
   /** Replays whatever is marked; returns at once. */
@@ -17,10 +17,10 @@ export interface Replays {
 }
 
 interface ReplaySetup {
-  readonly outbox: Pick<Outbox, 'replayRequests'>;
+  readonly deadLetters: Pick<DeadLetterStore, 'toReplay'>;
   /** Puts dead letters through the pipeline again. */
   readonly replay: (letters: readonly DeadLetter[]) => Promise<void>;
-  readonly log: Logger;
+  readonly log: Log;
   readonly batch?: number;
   /** How long to wait after a failure, in milliseconds. */
   readonly retryMs?: number;
@@ -29,7 +29,7 @@ interface ReplaySetup {
 const BATCH = 100;
 const RETRY_MS = 1_000;
 
-export function createReplays({ outbox, replay, log, batch = BATCH, retryMs = RETRY_MS }: ReplaySetup): Replays {
+export function createReplays({ deadLetters, replay, log, batch = BATCH, retryMs = RETRY_MS }: ReplaySetup): Replays {
   let running: Promise<void> | undefined;
   let again = false;
   let stopped = false;
@@ -39,7 +39,7 @@ export function createReplays({ outbox, replay, log, batch = BATCH, retryMs = RE
     try {
       for (let more = true; more && !stopped; ) {
         again = false;
-        const letters = await outbox.replayRequests(batch);
+        const letters = await deadLetters.toReplay(batch);
         if (letters.length > 0) await replay(letters);
         more = letters.length > 0 || again;
       }

@@ -72,7 +72,7 @@ describe('what a topic takes', () => {
     }).listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));
     const host = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    account = openAccount(options('eu-west-1', 'pm_messages_topic = "pm"', host), '/');
+    account = openAccount(options('eu-west-1', 'pm_messages_topic = "pm"', host), { folder: '/' });
   });
   afterEach(() => {
     account.close();
@@ -81,7 +81,7 @@ describe('what a topic takes', () => {
   });
 
   /** Of a batch, and of a message before it is given up. */
-  const limits = () => [account.maxBytes(ARN), account.route({}).maxBytes(ARN)];
+  const limits = () => [account.sink.limits(ARN).maxBytes, account.route({}).maxBytes(ARN)];
 
   for (const [what, status, body, bytes] of [
     ['is its MaximumMessageSize', 200, attribute('MaximumMessageSize', '1048576'), 1_048_576],
@@ -103,7 +103,7 @@ describe('what a topic takes', () => {
     assert.deepEqual(limits(), [262_144, 1_048_576]);
     answer = { status: 200, body: attribute('MaximumMessageSize', '1024') };
     mock.timers.tick(30_000);
-    await until('the second answer', () => account.maxBytes(ARN) === 1_024);
+    await until('the second answer', () => account.sink.limits(ARN).maxBytes === 1_024);
     assert.deepEqual(limits(), [1_024, 1_024]);
   });
 });

@@ -8,10 +8,12 @@ import { messageOf, PusherError } from '../errors.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
 import type { Route } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
+import type { Destination } from '../pipeline/delivery.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
-import { credentialsOf } from './credentials.ts';
+import { type CredentialSource, credentialsOf } from './credentials.ts';
 import type { Circumstances, Failure } from './failure.ts';
 import { proxyFor } from './proxy.ts';
+import { snsSink } from './sink.ts';
 import { readTopicAttributes } from './wire.ts';
 
 /** `arn:aws:sns:{region}:{account_id}:{topic}`, as MongooseIM builds it, with the region's partition. */
@@ -36,14 +38,11 @@ const LIMITS_AGAIN_MS = 30_000;
 const MOST_BYTES = 1_048_576;
 
 /** One `sns` section, ready to publish. */
-export interface Account {
+export interface Account extends Destination {
   readonly options: SnsOptions;
-  readonly topics: Route['topics'];
   readonly client: SnsClient;
   /** What is known of the account, and of one of its topics. */
   circumstances(topicArn?: string): Circumstances;
-  /** What a topic takes for a batch together, in bytes. */
-  maxBytes(topicArn: string): number;
   /**
    * Asks SNS what each topic takes, again and again until it answers. Where this key may not ask, it is what SNS gives
    * by default.
@@ -51,15 +50,26 @@ export interface Account {
   readLimits(): Promise<void>;
   /** How a virtual host with this section publishes. */
   route(plugin: SnsPlugin): Route;
-  close(): void;
 }
 
-/**
- * @param folder what relative paths are relative to
- * @param configFile the configuration file, for what is advised
- * @throws PusherError CONFIG_INVALID when `ca_file` can't be read, or the environment names a proxy that is none
- */
-export function openAccount(options: SnsOptions, folder: string, configFile?: string): Account {
+/** Whether this section's account and region own a topic. */
+export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =>
+  arn.includes(`:sns:${region}:${account_id}:`);
+
+interface AccountSetup {
+  /** What relative paths are relative to. */
+  readonly folder: string;
+  /** The configuration file, for what is advised. */
+  readonly configFile?: string | undefined;
+  /** Where its credentials come from, if not from where the section says. */
+  readonly credentials?: CredentialSource | undefined;
+}
+
+/** @throws PusherError CONFIG_INVALID when `ca_file` can't be read, or the environment names a proxy that is none */
+export function openAccount(
+  options: SnsOptions,
+  { folder, configFile, credentials = credentialsOf(options) }: AccountSetup,
+): Account {
   const topics = topicsOf(options);
   const proxy = proxyFor(options.sns_host, options.proxy, process.env);
   const facts = new Map<string, TopicFacts>();
@@ -76,14 +86,14 @@ export function openAccount(options: SnsOptions, folder: string, configFile?: st
   };
   const circumstances = (topicArn?: string): Circumstances =>
     topicArn === undefined ? inGeneral : { ...inGeneral, topicArn, kmsKey: facts.get(topicArn)?.kmsKey };
-  const credentials = credentialsOf(options);
-  const client = createSnsClient({
+  const bare = createSnsClient({
     endpoint: options.sns_host,
     region: options.region,
     credentials,
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
     proxy,
   });
+  const client = inCircumstances(bare, circumstances);
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
   const maxMessageBytes = (arn: string) => facts.get(arn)?.maxBytes ?? MOST_BYTES;
@@ -93,9 +103,19 @@ export function openAccount(options: SnsOptions, folder: string, configFile?: st
   const account: Account = {
     options,
     topics,
-    client: inCircumstances(client, circumstances),
+    client,
     circumstances,
-    maxBytes,
+    sink: snsSink({ client, maxBytes }),
+    pace: {
+      poolSize: options.pool_size,
+      retryCount: options.publish_retry_count,
+      retryBaseMs: options.publish_retry_time_ms,
+      exhausted: options.publish_exhausted,
+      maxMessagesPerSecond: options.max_messages_per_second,
+    },
+    // SNS's quota is for an account in a region, whichever sections and topics share it.
+    quota: `${options.region}/${options.account_id}`,
+    owns: (arn) => owns(options, arn),
     route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes: maxMessageBytes }),
     async readLimits() {
       const asked = Promise.all(Object.values(topics).map((arn) => factsOf(client, arn, facts)));

@@ -1,14 +1,19 @@
-/** What a tap is: where events come in. It acknowledges a batch only after the outbox has committed what came of it. */
+/**
+ * The tap: where events come in. Declared by the intake; the HTTP tap is one, a host program's own code may be another.
+ * Every tap passes the suite in `contract.ts`.
+ */
+import type { MalformedEvent, NewEvent } from '../event.ts';
 
-/** A batch of events as a source handed it over; the events are not checked yet. */
-export interface TapBatch {
+/** A batch of events as a source handed it over. */
+export interface Batch {
   /** The tap's name, for metrics. */
   readonly tap: string;
   /** Stable name of the sending server node. */
   readonly source: string;
-  /** The source's queue and the number of `events[0]` in it; absent where the source does not number its events. */
-  readonly numbering: { readonly epoch: string; readonly first: number } | undefined;
-  readonly events: readonly unknown[];
+  /** The source's run and the number of `events[0]` in it; absent where the source does not number its events. */
+  readonly numbering?: { readonly epoch: string; readonly first: number } | undefined;
+  /** Checked: each is an event, or says what is wrong with it. */
+  readonly events: readonly (NewEvent | MalformedEvent)[];
   /** The trace that the batch belongs to, as a W3C `traceparent`. */
   readonly traceparent?: string | undefined;
 }
@@ -24,7 +29,24 @@ export interface Receipt {
 }
 
 /**
- * Takes a batch; resolves when it is committed.
+ * Takes a batch; resolves when what came of it is safe, and only then may a tap acknowledge it.
  * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, the source should try again later
  */
-export type Receive = (batch: TapBatch) => Promise<Receipt>;
+export type Receive = (batch: Batch) => Promise<Receipt>;
+
+/** How a tap is. */
+export interface TapState {
+  /** Where events come in, for people: a URL, a queue. */
+  readonly at: string | undefined;
+  /** Why it takes nothing at the moment, and what to do about it; undefined when it does. */
+  readonly problem?: { readonly reason: string; readonly advice?: string } | undefined;
+}
+
+export interface Tap {
+  readonly name: string;
+  /** Begins to take events; resolves when it does. @throws PusherError LISTEN_FAILED */
+  start(receive: Receive): Promise<void>;
+  /** Acknowledges what was taken, and takes nothing more. It may be started again. */
+  stop(): Promise<void>;
+  state(): TapState;
+}

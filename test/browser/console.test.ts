@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { State } from '../../src/ops/state.ts';
-import type { Pause } from '../../src/pipeline/pause.ts';
+import type { Pause } from '../../src/pipeline/report.ts';
 import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
 import { until } from '../support/process.ts';
 

@@ -83,8 +83,9 @@ export async function createDaemon(
       const started = child;
       await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {
         if (!started.running) return true;
-        const { ok, status } = await fetch(`${adminUrl}/readyz`);
-        return ok || (!ready && status === 503);
+        const response = await fetch(`${adminUrl}/readyz`);
+        // The admin address comes first: until the tap listens too, it says that the daemon is starting.
+        return response.ok || (!ready && response.status === 503 && !/is starting/.test(await response.text()));
       }).catch((error: Error) => {
         throw new Error(`${error.message}\n${started.output()}`);
       });

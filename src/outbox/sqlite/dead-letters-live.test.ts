@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import type { DeadLetters } from '../outbox.ts';
+import type { DeadLetterStore } from '../dead-letters.ts';
 import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
 import { openDatabase } from './schema.ts';
 
@@ -13,7 +13,7 @@ const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 describe('dead letters of a running daemon', () => {
   let folder: string;
   let database: DatabaseSync;
-  let letters: DeadLetters;
+  let letters: Omit<DeadLetterStore, 'put'>;
   let files = 0;
   before(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'dead-letters-live-'));
@@ -32,7 +32,7 @@ describe('dead letters of a running daemon', () => {
     }
     database.exec('COMMIT');
   };
-  const ids = async (...parameters: Parameters<DeadLetters['list']>) =>
+  const ids = async (...parameters: Parameters<DeadLetterStore['list']>) =>
     (await letters.list(...parameters)).map(({ id }) => id);
 
   it('are listed newest first, page by page, without what they contain', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import type { DeadContent, NewDeadLetter } from '../outbox.ts';
+import type { DeadContent, NewDeadLetter } from '../dead-letters.ts';
 import { insertDeadLetter, listDeadLetters, purgeDeadLetters, replayRequested, requestReplay } from './dead-letters.ts';
 import { openDatabase } from './schema.ts';
 

@@ -6,10 +6,11 @@ import type {
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
+  DeadLetterStore,
   DeadLetterSummary,
-  DeadLetters,
   NewDeadLetter,
-} from '../outbox.ts';
+  OnProgress,
+} from '../dead-letters.ts';
 
 /** How many dead letters the daemon changes in one turn of its event loop, which events share. */
 const CHUNK = 1_000;
@@ -48,9 +49,6 @@ export function listDeadLetters(
     .all(afterId, ...values, limit);
   return rows.map((row) => toDeadLetter(row as unknown as Row));
 }
-
-/** Told now and then how many a change has reached so far. */
-type OnProgress = (count: number) => void;
 
 /** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
 export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
@@ -94,11 +92,12 @@ export function replayRequested(database: DatabaseSync, limit: number): DeadLett
 }
 
 /** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
-export const deadLettersOn = (database: DatabaseSync): DeadLetters => ({
+export const deadLettersOn = (database: DatabaseSync): Omit<DeadLetterStore, 'put'> => ({
   list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
   find: async (filter, limit, afterId) => listDeadLetters(database, filter, limit, afterId),
   read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
   counts: async () => countByReasonAndTopic(database),
+  toReplay: async (limit) => replayRequested(database, limit),
   requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
   purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
 });

@@ -18,33 +18,22 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
+import { consume } from '../../../test/support/consumer.ts';
 import { launch, until } from '../../../test/support/process.ts';
 import { mountSmallDisk } from '../../../test/support/tmpfs.ts';
 import { PusherError } from '../../errors.ts';
-import type { Notification } from '../../notification/notification.ts';
-import type { Intake, Outbox, Stored } from '../outbox.ts';
+import { admission, notification as anyNotification, commitAs, ids, lastOf, TOPIC } from '../contract.ts';
+import type { Outbox, Stored } from '../outbox.ts';
 import { openDatabase } from './schema.ts';
-import { openSqliteOutbox } from './sqlite.ts';
+import { sqliteOutbox } from './sqlite.ts';
 
-const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
-
-const notification = (eventId: string, message = '{}'): Notification => ({
-  eventId,
-  topic: TOPIC,
-  orderKey: 'alice@localhost',
-  at: 1,
-  message,
-  attributes: [],
-  bytes: message.length,
-});
-
-const intake = (...notifications: Notification[]): Intake => ({ position: undefined, notifications, deadLetters: [] });
+const notification = (eventId: string, message = '{}') => anyNotification(eventId, { message, bytes: message.length });
 
 /** The fault with which an outbox refuses to open; closes it and fails where it opens. */
 async function faultOf(file: string): Promise<PusherError> {
   let outbox: Outbox;
   try {
-    outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+    outbox = sqliteOutbox({ file });
   } catch (error) {
     assert.ok(error instanceof PusherError, `a fault of our own, not ${error}`);
     assert.doesNotMatch(error.message, /\n/, 'one line');
@@ -75,8 +64,8 @@ describe('SQLite outbox, when something is wrong', () => {
   });
 
   it('names a file that is damaged behind an intact header, and leaves it as it is', async () => {
-    const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
-    for (let n = 0; n < 50; n++) await outbox.commit(intake(notification(`e${n}`, 'x'.repeat(2_000))));
+    const outbox = sqliteOutbox({ file });
+    for (let n = 0; n < 50; n++) await outbox.commit(admission(notification(`e${n}`, 'x'.repeat(2_000))));
     await outbox.close();
     const handle = await openFile(file, 'r+');
     const { size } = await handle.stat();
@@ -99,7 +88,7 @@ describe('SQLite outbox, when something is wrong', () => {
   });
 
   it('names a file that a newer release wrote', async () => {
-    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file }).close();
     const database = new DatabaseSync(file);
     database.exec('PRAGMA user_version = 99');
     database.close();
@@ -110,7 +99,7 @@ describe('SQLite outbox, when something is wrong', () => {
 
   it('takes an empty file for a new one, and closes what was open too far', async () => {
     await writeFile(file, '', { mode: 0o666 });
-    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file }).close();
     assert.equal((await stat(file)).mode & 0o777, 0o600);
   });
 
@@ -136,7 +125,7 @@ describe('SQLite outbox, when something is wrong', () => {
   it('names a disk that is read-only', async () => {
     await using disk = await mountSmallDisk('4m');
     const onDisk = path.join(disk.folder, 'outbox.db');
-    await openSqliteOutbox({ file: onDisk, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file: onDisk }).close();
     await disk.makeReadOnly();
     const fault = await faultOf(onDisk);
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
@@ -145,8 +134,8 @@ describe('SQLite outbox, when something is wrong', () => {
 
   it('keeps a second daemon out, names the first, and is free again however that ends', async () => {
     const script = `
-      import { openSqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
-      openSqliteOutbox({ file: process.argv[1], maxBytes: 1e9 });
+      import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
+      sqliteOutbox({ file: process.argv[1] });
       process.stdout.write('open\\n');
       setInterval(() => {}, 1_000);`;
     const first = await launch(process.execPath, ['--input-type=module', '-e', script, file]);
@@ -160,108 +149,106 @@ describe('SQLite outbox, when something is wrong', () => {
     // The command line works beside a running daemon all the same.
     openDatabase(file, { create: false }).close();
     await first.end('SIGKILL');
-    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file }).close();
   });
 
   it('frees its lock when it could not open the file', async () => {
     await writeFile(file, 'no database, but long enough to be taken for one: '.repeat(50));
     await faultOf(file);
     await unlink(file);
-    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file }).close();
   });
 
   it('refuses what does not fit on a full disk, keeps what it had, and goes on by itself when there is room', async () => {
     await using disk = await mountSmallDisk('2m');
     const onDisk = path.join(disk.folder, 'outbox.db');
-    const outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    const outbox = sqliteOutbox({ file: onDisk });
     const ballast = path.join(disk.folder, 'ballast');
-    await outbox.commit(intake(notification('kept')));
+    await outbox.commit(admission(notification('kept')));
     await writeFile(ballast, Buffer.alloc(2_000_000)).catch(() => undefined);
 
-    const big = () => outbox.commit({ ...intake(notification('refused', 'x'.repeat(500_000))), position: POSITION });
+    const big = () => commitAs(outbox, 's', 'x', 5, admission(notification('refused', 'x'.repeat(500_000))));
     const fault = (await big().catch((error: unknown) => error)) as PusherError;
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
     assert.equal(fault.message, `outbox ${onDisk} can't grow: the disk is full`);
-    assert.equal(outbox.state().fault, fault.message);
-    assert.equal(outbox.positionOf('s', 'x'), 0, 'the position is part of what was refused');
-    assert.equal(outbox.state().topics[0]?.depth, 1);
+    assert.equal(outbox.health().fault, fault.message);
+    assert.equal(await lastOf(outbox, 's', 'x'), undefined, 'the position is part of what was refused');
+    assert.equal(outbox.health().topics[0]?.depth, 1);
 
     // A verdict waits for the disk instead of being lost.
-    const [kept] = (await outbox.take(TOPIC, 10)) as [Stored];
+    const topic = consume(outbox, TOPIC);
+    const [kept] = (await topic.next(1)) as [Stored];
     assert.equal(kept.eventId, 'kept');
-    const settled = outbox.settle([{ notification: kept }]);
+    const settled = topic.settle(kept);
     await unlink(ballast);
     await settled;
-    await until('the disk to be usable again', () => outbox.state().fault === undefined);
-    await outbox.commit({ ...intake(notification('now')), position: POSITION });
-    assert.equal(outbox.state().fault, undefined);
-    assert.equal(outbox.positionOf('s', 'x'), 5);
+    await until('the disk to be usable again', () => outbox.health().fault === undefined);
+    await commitAs(outbox, 's', 'x', 5, admission(notification('now')));
+    assert.equal(outbox.health().fault, undefined);
+    assert.equal(await lastOf(outbox, 's', 'x'), 5);
     await outbox.close();
 
-    const again = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
-    assert.deepEqual(
-      (await again.take(TOPIC, 10)).map(({ eventId }) => eventId),
-      ['now'],
-    );
+    const again = sqliteOutbox({ file: onDisk });
+    assert.deepEqual(ids(await consume(again, TOPIC).rest()), ['now']);
     await again.close();
   });
 
   it('strikes out what SNS has on a disk that its own notifications filled, also after a kill, and goes on', async () => {
     await using disk = await mountSmallDisk('6m');
     const onDisk = path.join(disk.folder, 'outbox.db');
-    let outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+    let outbox = sqliteOutbox({ file: onDisk });
     let committed = 0;
     const fill = async () => {
       for (;;) {
         const batch = Array.from({ length: 20 }, (_, n) => notification(`e${committed + n}`, 'x'.repeat(1_000)));
-        await outbox.commit(intake(...batch));
+        await outbox.commit(admission(...batch));
         committed += batch.length;
       }
     };
     await assert.rejects(fill, { code: 'OUTBOX_UNUSABLE', message: /the disk is full/ });
     assert.ok(committed > 1_000, `${committed} fitted`);
-    const depth = () => outbox.state().topics[0]?.depth;
+    const depth = () => outbox.health().topics[0]?.depth ?? 0;
 
+    let topic = consume(outbox, TOPIC);
     for (let round = 0; depth() !== 0; round++) {
-      const taken = await outbox.take(TOPIC, 100);
-      await outbox.settle(taken.map((notification) => ({ notification })));
+      await topic.settle(...(await topic.next(Math.min(100, depth()))));
       if (round !== 3) continue;
       // As after a kill: what was not settled is still there, and a start needs room too.
+      await topic.close();
       await outbox.close();
-      outbox = openSqliteOutbox({ file: onDisk, maxBytes: 1e9 });
+      outbox = sqliteOutbox({ file: onDisk });
+      topic = consume(outbox, TOPIC);
     }
-    await until('the disk to be usable again', () => outbox.state().fault === undefined);
-    await outbox.commit(intake(notification('again')));
-    assert.deepEqual(
-      (await outbox.take(TOPIC, 10)).map(({ eventId }) => eventId),
-      ['again'],
-    );
+    await until('the disk to be usable again', () => outbox.health().fault === undefined);
+    await outbox.commit(admission(notification('again')));
+    assert.deepEqual(ids(await topic.next(1)), ['again']);
     await outbox.close();
   });
 
   it('keeps a verdict until the disk takes it, and takes nothing new meanwhile', async (t) => {
-    const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
-    await outbox.commit(intake(notification('delivered')));
-    const [row] = (await outbox.take(TOPIC, 1)) as [Stored];
+    const outbox = sqliteOutbox({ file });
+    await outbox.commit(admission(notification('delivered')));
+    const topic = consume(outbox, TOPIC);
+    const [row] = (await topic.next(1)) as [Stored];
     const exec = t.mock.method(DatabaseSync.prototype, 'exec', () => {
       throw Object.assign(new Error('disk I/O error'), { errcode: 10 });
     });
     let settled = false;
-    const settling = outbox.settle([{ notification: row }]).then(() => {
+    const settling = topic.settle(row).then(() => {
       settled = true;
     });
-    await until('the fault to show', () => outbox.state().fault !== undefined);
-    assert.equal(outbox.state().fault, `outbox ${file} can't be used: disk I/O error`);
-    await assert.rejects(outbox.commit(intake(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
+    await until('the fault to show', () => outbox.health().fault !== undefined);
+    assert.equal(outbox.health().fault, `outbox ${file} can't be used: disk I/O error`);
+    await assert.rejects(outbox.commit(admission(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
     assert.equal(settled, false);
     exec.mock.restore();
     await settling;
-    await until('the fault to be over', () => outbox.state().fault === undefined);
-    await outbox.commit(intake(notification('after it')));
+    await until('the fault to be over', () => outbox.health().fault === undefined);
+    await outbox.commit(admission(notification('after it')));
     await outbox.close();
-    const again = openSqliteOutbox({ file, maxBytes: 1e9 });
+    const again = sqliteOutbox({ file });
     assert.deepEqual(
-      (await again.take(TOPIC, 10)).map(({ seq, eventId }) => [seq, eventId]),
+      (await consume(again, TOPIC).rest()).map(({ seq, eventId }) => [seq, eventId]),
       [[2, 'after it']],
       'no number is given twice',
     );
@@ -278,77 +265,81 @@ describe('SQLite outbox, when something is wrong', () => {
         syncBuiltinESMExports();
       });
     }
-    const ids = (list: readonly Stored[]) => list.map(({ eventId }) => eventId);
 
     /** Commits `kept`, whose sync fails; answers the fault then, and what another commit got in that moment. */
     async function failOneSync(t: TestContext, outbox: Outbox, onKept = () => {}): Promise<[string, PusherError]> {
       const failed = Promise.withResolvers<[string, PusherError]>();
       interceptSyncs(t, (done) => {
         done(Object.assign(new Error('i/o error, fdatasync'), { code: 'EIO' }));
-        const fault = String(outbox.state().fault);
-        const refused = outbox.commit(intake(notification('refused')));
+        const fault = String(outbox.health().fault);
+        const refused = outbox.commit(admission(notification('refused')));
         refused.catch((error: PusherError) => failed.resolve([fault, error]));
         t.mock.restoreAll();
         syncBuiltinESMExports();
       });
-      void outbox.commit(intake(notification('kept'))).then(onKept);
+      void outbox.commit(admission(notification('kept'))).then(onKept);
       return failed.promise;
     }
 
     it('neither acknowledges nor publishes what a loss of power could undo, and loses no order', async (t) => {
       const syncs: ((error: Error | null) => void)[] = [];
       interceptSyncs(t, (done) => syncs.push(done));
-      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const outbox = sqliteOutbox({ file });
       const done: string[] = [];
+      const cursor = await outbox.source('s', 'x');
       const commit = async (id: string) => {
-        await outbox.commit({ ...intake(notification(id)), position: POSITION });
+        await outbox.commit(admission(notification(id)));
         done.push(id);
       };
-      const first = commit('first');
+      let topic = consume(outbox, TOPIC);
+      const first = cursor
+        .commit(admission(notification('first')), { last: 5, missing: 0 })
+        .then(() => done.push('first'));
       await until('the first sync', () => syncs.length === 1);
       const rest = [commit('second'), commit('third')];
-      await until('all to be committed', () => outbox.state().topics[0]?.depth === 3);
-      assert.deepEqual(await outbox.take(TOPIC, 10), []);
-      outbox.rewind();
-      assert.deepEqual(await outbox.take(TOPIC, 10), [], 'nor is it read from the file');
-      assert.equal(outbox.positionOf('s', 'x'), 0);
+      await until('all to be committed', () => outbox.health().topics[0]?.depth === 3);
+      assert.deepEqual(await topic.rest(), []);
+      await topic.close();
+      topic = consume(outbox, TOPIC);
+      assert.deepEqual(await topic.rest(), [], 'nor is it read from the file');
+      assert.equal(cursor.last, undefined);
       assert.deepEqual(done, []);
       syncs[0]?.(null);
       await first;
-      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['first']);
+      assert.deepEqual(ids(await topic.next(1)), ['first']);
+      assert.equal(cursor.last, 5);
       assert.deepEqual(done, ['first']);
       // What was committed meanwhile shares one.
       assert.equal(syncs.length, 2);
       syncs[1]?.(null);
       await Promise.all(rest);
-      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['second', 'third']);
-      assert.equal(outbox.positionOf('s', 'x'), 5);
+      assert.deepEqual(ids(await topic.next(2)), ['second', 'third']);
       await outbox.close();
     });
 
     it('strikes out what SNS has without waiting for it', async (t) => {
-      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
-      await outbox.commit(intake(notification('delivered')));
+      const outbox = sqliteOutbox({ file });
+      await outbox.commit(admission(notification('delivered')));
       interceptSyncs(t, () => undefined);
-      const [row] = (await outbox.take(TOPIC, 1)) as [Stored];
-      await outbox.settle([{ notification: row }]);
-      assert.equal(outbox.state().topics[0]?.depth, 0);
+      const topic = consume(outbox, TOPIC);
+      await topic.settle(...(await topic.next(1)));
+      assert.equal(outbox.health().topics[0]?.depth, 0);
       await outbox.close();
     });
 
     it('acknowledges after a sync that failed only what another way has brought to the disk', async (t) => {
-      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const outbox = sqliteOutbox({ file });
       const [fault, refused] = await failOneSync(t, outbox);
       assert.equal(fault, `outbox ${file} can't be used: i/o error, fdatasync`);
       assert.equal(refused.code, 'OUTBOX_UNUSABLE');
-      await until('the fault to be over', () => outbox.state().fault === undefined);
-      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['kept']);
+      await until('the fault to be over', () => outbox.health().fault === undefined);
+      assert.deepEqual(ids(await consume(outbox, TOPIC).next(1)), ['kept']);
       await outbox.close();
     });
 
     it('takes no later sync for the one that failed, while its log can not be emptied', async (t) => {
-      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
-      await outbox.commit(intake(notification('before')));
+      const outbox = sqliteOutbox({ file });
+      await outbox.commit(admission(notification('before')));
       // Who reads the log keeps it from being emptied.
       const reader = new DatabaseSync(file);
       reader.exec('BEGIN; SELECT * FROM notification');
@@ -356,17 +347,17 @@ describe('SQLite outbox, when something is wrong', () => {
       await failOneSync(t, outbox, () => {
         kept = true;
       });
-      const [before] = (await outbox.take(TOPIC, 1)) as [Stored];
-      void outbox.settle([{ notification: before }]);
+      const topic = consume(outbox, TOPIC);
+      void topic.settle(...(await topic.next(1)));
       await until('the recovery to say why it fails', () =>
-        /another process reads it/.test(outbox.state().fault ?? ''),
+        /another process reads it/.test(outbox.health().fault ?? ''),
       );
       assert.equal(kept, false);
-      assert.deepEqual(await outbox.take(TOPIC, 10), []);
+      assert.deepEqual(await topic.rest(), []);
       reader.close();
-      await until('the fault to be over', () => outbox.state().fault === undefined);
+      await until('the fault to be over', () => outbox.health().fault === undefined);
       assert.equal(kept, true);
-      assert.deepEqual(ids(await outbox.take(TOPIC, 10)), ['kept']);
+      assert.deepEqual(ids(await topic.next(1)), ['kept']);
       await outbox.close();
     });
 
@@ -389,12 +380,14 @@ describe('SQLite outbox, when something is wrong', () => {
         t.mock.restoreAll();
         syncBuiltinESMExports();
       });
-      const outbox = openSqliteOutbox({ file, maxBytes: 1e9 });
+      const outbox = sqliteOutbox({ file });
       const acknowledged = new Map<string, number>();
       const commits: Promise<void>[] = [];
       // Whatever the disk takes for a sync.
       for (let n = 0; n < 300 || synced <= 5; n++) {
-        commits.push(outbox.commit(intake(notification(`e${n}`))).then(() => void acknowledged.set(`e${n}`, synced)));
+        commits.push(
+          outbox.commit(admission(notification(`e${n}`))).then(() => void acknowledged.set(`e${n}`, synced)),
+        );
         if (n % 3 === 0) await new Promise((resolve) => setImmediate(resolve));
       }
       await Promise.all(commits);
@@ -417,28 +410,29 @@ describe('SQLite outbox, when something is wrong', () => {
   it('finds its log where a link points to', async () => {
     const elsewhere = path.join(folder, 'elsewhere');
     await mkdir(elsewhere);
-    await openSqliteOutbox({ file, maxBytes: 1e9 }).close();
+    await sqliteOutbox({ file }).close();
     const link = path.join(elsewhere, 'link.db');
     await symlink(file, link);
-    const outbox = openSqliteOutbox({ file: link, maxBytes: 1e9 });
-    await outbox.commit(intake(notification('linked')));
-    assert.throws(() => openSqliteOutbox({ file, maxBytes: 1e9 }), { code: 'OUTBOX_LOCKED' });
+    const outbox = sqliteOutbox({ file: link });
+    await outbox.commit(admission(notification('linked')));
+    assert.throws(() => sqliteOutbox({ file }), { code: 'OUTBOX_LOCKED' });
     await outbox.close();
     assert.deepEqual(await readdir(elsewhere), ['link.db']);
   });
 
   it('fails a whole group and keeps nothing of it when the disk fails it', async () => {
     await using disk = await mountSmallDisk('2m');
-    const outbox = openSqliteOutbox({ file: path.join(disk.folder, 'outbox.db'), maxBytes: 1e9 });
-    const group = ['a', 'b', 'c'].map((id) => outbox.commit(intake(notification(id, 'x'.repeat(1_000_000)))));
+    const outbox = sqliteOutbox({ file: path.join(disk.folder, 'outbox.db') });
+    const group = ['a', 'b', 'c'].map((id) => outbox.commit(admission(notification(id, 'x'.repeat(1_000_000)))));
     for (const result of await Promise.allSettled(group)) {
       assert.equal(result.status, 'rejected');
       assert.equal((result.reason as PusherError).code, 'OUTBOX_UNUSABLE');
     }
-    assert.deepEqual(await outbox.take(TOPIC, 10), []);
-    await until('the disk to be usable again', () => outbox.state().fault === undefined);
-    await outbox.commit(intake(notification('small')));
-    const taken = await outbox.take(TOPIC, 10);
+    const topic = consume(outbox, TOPIC);
+    assert.deepEqual(await topic.rest(), []);
+    await until('the disk to be usable again', () => outbox.health().fault === undefined);
+    await outbox.commit(admission(notification('small')));
+    const taken = await topic.next(1);
     assert.deepEqual(
       taken.map(({ seq, eventId }) => [seq, eventId]),
       [[1, 'small']],
@@ -446,5 +440,3 @@ describe('SQLite outbox, when something is wrong', () => {
     await outbox.close();
   });
 });
-
-const POSITION = { source: 's', epoch: 'x', last: 5, missing: 0 };

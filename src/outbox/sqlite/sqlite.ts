@@ -2,49 +2,65 @@
  * The embedded outbox: one SQLite file.
  *
  * Maintained invariants:
- * - `#depth` changes with the transaction that it mirrors; `#positions` and `#queues` only when that is on disk, so that
- *   nothing is published or taken for a duplicate which a loss of power could undo.
+ * - `#depth` changes with the transaction that it mirrors; `#positions` and the backlogs only when that is on disk, so
+ *   that nothing is published or taken for a duplicate which a loss of power could undo.
+ * - A commit's notifications, dead letters and position are one transaction.
  */
 import { existsSync, lstatSync, realpathSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
-import { PusherError } from '../../errors.ts';
+import { messageOf, PusherError } from '../../errors.ts';
+import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
+import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import type {
-  DeadLetter,
-  DeadLetters,
-  Intake,
+  Admission,
+  Backlog,
+  Cursor,
+  Health,
   Outbox,
-  OutboxState,
-  Position,
+  Progress,
   Settlement,
   SourceState,
   Stored,
 } from '../outbox.ts';
-import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
+import { createTurns } from '../turns.ts';
+import { type Shelf, SqliteBacklog } from './backlog.ts';
+import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
 import { createReserve } from './reserve.ts';
 import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
 import { prepare, type Row, type Statements, toStored } from './statements.ts';
-import { type Shelf, TopicQueue } from './topic-queue.ts';
 
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
 const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
 
-interface SqliteOutboxOptions {
+/** How large the content of the file may grow unless it is said otherwise, in bytes: 1 GiB. */
+const MAX_BYTES = 1_073_741_824;
+
+export interface SqliteOutboxOptions {
+  /** Path of the file; made (mode 0600) if there is none. */
   readonly file: string;
-  /** How large the content of the file may grow, in bytes. */
-  readonly maxBytes: number;
+  /** How large the content of the file may grow, in bytes; past it `commit` rejects. Default: 1 GiB. */
+  readonly maxBytes?: number;
+  /** Where a disk that fails is reported. Default: nowhere. */
+  readonly log?: Log;
+  /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
 }
 
 /**
- * Opens the embedded outbox.
+ * Opens the embedded outbox: one SQLite file, for one process at a time.
  * @throws PusherError OUTBOX_UNUSABLE or OUTBOX_LOCKED
  */
-export function openSqliteOutbox({ file, ...others }: SqliteOutboxOptions): Outbox {
+export function sqliteOutbox({
+  file,
+  maxBytes = MAX_BYTES,
+  log = SILENT,
+  now = Date.now,
+}: SqliteOutboxOptions): Outbox {
   // What lies beside the file lies beside the real one, where SQLite has its log too.
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink();
-  const options = { ...others, file: isLink && existsSync(file) ? realpathSync(file) : file };
+  const options = { maxBytes, log, now, file: isLink && existsSync(file) ? realpathSync(file) : file };
   try {
     return open(options);
   } catch (error) {
@@ -55,7 +71,7 @@ export function openSqliteOutbox({ file, ...others }: SqliteOutboxOptions): Outb
   }
 }
 
-function open(options: SqliteOutboxOptions): Outbox {
+function open(options: Required<SqliteOutboxOptions>): Outbox {
   const lock = lockOutbox(options.file);
   let database: DatabaseSync | undefined;
   try {
@@ -70,17 +86,19 @@ function open(options: SqliteOutboxOptions): Outbox {
 }
 
 class SqliteOutbox implements Outbox {
-  readonly deadLetters: DeadLetters;
-  readonly #options: SqliteOutboxOptions;
+  readonly deadLetters: DeadLetterStore;
+  readonly #options: Required<SqliteOutboxOptions>;
   readonly #database: DatabaseSync;
   readonly #lock: { release(): void };
-  readonly #now: () => number;
   readonly #sql: Statements;
-  readonly #queues = new Map<string, TopicQueue>();
   readonly #shelf: Shelf;
+  readonly #turns = createTurns();
+  /** Numbers of the topics in the database. */
+  readonly #topicIds = new Map<string, number>();
+  readonly #backlogs = new Map<string, SqliteBacklog>();
   readonly #depth = new Map<string, number>();
   readonly #positions = new Map<string, SourceState>();
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(topic: string) => void>();
   readonly #writer: GroupCommit;
   #lastSeq: number;
   /** The last number that is on disk. */
@@ -89,32 +107,41 @@ class SqliteOutbox implements Outbox {
   #seqBefore = 0;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
-  /** Whether what came to the disk just now brought notifications. */
-  #brought = false;
+  /** What came to the disk just now, by topic. */
+  readonly #came = new Map<string, Stored[]>();
+  /** Why the file could not be read the last time. */
+  #readFault: string | undefined;
   #bytes = 0;
   #pageSize: number;
   #closed = false;
 
-  constructor(options: SqliteOutboxOptions, database: DatabaseSync, lock: { release(): void }) {
+  constructor(options: Required<SqliteOutboxOptions>, database: DatabaseSync, lock: { release(): void }) {
     this.#options = options;
     this.#database = database;
     this.#lock = lock;
-    this.#now = options.now ?? Date.now;
     this.#sql = prepare(database);
-    this.deadLetters = deadLettersOn(database);
+    this.deadLetters = {
+      put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
+      ...deadLettersOn(database),
+    };
     this.#pageSize = pragma(database, 'page_size');
     this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
     this.#syncedSeq = this.#lastSeq;
     this.#forgetOldEpochs();
     this.#shelf = {
-      read: (topic, after, upTo, limit) =>
-        (this.#sql.read.all(after, upTo, topic, limit) as unknown as Row[]).map(toStored),
+      read: (topic, after, upTo, limit) => {
+        const id = this.#topicIds.get(topic);
+        return id === undefined ? [] : (this.#sql.read.all(after, upTo, id, limit) as unknown as Row[]).map(toStored);
+      },
+      load: (seqs) => (this.#sql.load.all(JSON.stringify(seqs)) as unknown as Row[]).map(toStored),
       next: (after) => this.#sql.next.get(after)?.seq as number | undefined,
       last: () => this.#syncedSeq,
+      settle: (settlements) => this.#settle(settlements),
+      readFailed: (error) => this.#noteRead(error),
       closed: () => this.#closed,
     };
     for (const { id, arn, depth } of database.prepare('SELECT id, arn, depth FROM topic').all()) {
-      this.#queues.set(String(arn), new TopicQueue(Number(id), this.#shelf, true));
+      this.#topicIds.set(String(arn), Number(id));
       this.#depth.set(String(arn), Number(depth));
     }
     const sources = database
@@ -129,7 +156,7 @@ class SqliteOutbox implements Outbox {
       database,
       file: options.file,
       reserve,
-      now: this.#now,
+      now: options.now,
       begin: () => {
         this.#depthChange.clear();
         this.#seqBefore = this.#lastSeq;
@@ -144,15 +171,28 @@ class SqliteOutbox implements Outbox {
       undone: () => {
         this.#lastSeq = this.#seqBefore;
       },
-      finished: () => this.#announce(),
+      finished: () => this.#handOver(),
     });
   }
 
-  positionOf(source: string, epoch: string): number {
-    return this.#positions.get(positionKey(source, epoch))?.last ?? 0;
+  async source(name: string, epoch: string): Promise<Cursor> {
+    const key = positionKey(name, epoch);
+    const release = await this.#turns(key);
+    const positions = this.#positions;
+    return {
+      get last() {
+        return positions.get(key)?.last;
+      },
+      commit: (admission, progress) => this.#commit(admission, { source: name, epoch, ...progress }),
+      release,
+    };
   }
 
-  commit(intake: Intake): Promise<void> {
+  commit(admission: Admission): Promise<void> {
+    return this.#commit(admission);
+  }
+
+  #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Position): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
     if (this.#isFull()) return Promise.reject(this.#fullError());
     const stored: Stored[] = [];
@@ -161,16 +201,15 @@ class SqliteOutbox implements Outbox {
     this.#writer.add({
       apply: (now) => {
         stored.length = 0;
-        for (const notification of intake.notifications) stored.push(this.#insert(notification, now));
-        for (const letter of intake.deadLetters) insertDeadLetter(this.#database, letter, now);
-        for (const id of intake.replaces ?? []) this.#sql.deleteDeadLetter.run(id);
-        if (intake.position) position = this.#savePosition(intake.position, now);
+        for (const notification of notifications) stored.push(this.#insert(notification, now));
+        for (const letter of deadLetters) insertDeadLetter(this.#database, letter, now);
+        for (const id of replaces) this.#sql.deleteDeadLetter.run(id);
+        if (reached) position = this.#savePosition(reached, now);
       },
       done: () => {
         if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
         this.#syncedSeq = stored.at(-1)?.seq ?? this.#syncedSeq;
-        for (const notification of stored) this.#enqueue(notification);
-        this.#brought ||= stored.length > 0;
+        for (const notification of stored) this.#gather(notification);
         resolve();
       },
       failed: reject,
@@ -178,25 +217,18 @@ class SqliteOutbox implements Outbox {
     return promise;
   }
 
-  async take(topic: string, limit: number): Promise<Stored[]> {
-    const queue = this.#queues.get(topic);
-    return queue && !this.#closed ? queue.take(limit) : [];
-  }
-
-  async fetch(seqs: readonly number[]): Promise<Stored[]> {
-    if (this.#closed) return [];
-    return (this.#sql.fetch.all(JSON.stringify(seqs)) as unknown as Row[]).map(toStored);
+  backlog(topic: string, take: (notifications: readonly Stored[]) => void): Backlog {
+    if (this.#backlogs.has(topic)) throw new Error(`the backlog of ${topic} is open already`);
+    const backlog = new SqliteBacklog(topic, this.#shelf, take, () => this.#backlogs.delete(topic));
+    this.#backlogs.set(topic, backlog);
+    return backlog;
   }
 
   topics(): Iterable<string> {
-    return this.#queues.keys();
+    return this.#depth.keys();
   }
 
-  rewind(): void {
-    for (const queue of this.#queues.values()) queue.rewind();
-  }
-
-  settle(settlements: readonly Settlement[]): Promise<void> {
+  #settle(settlements: readonly Settlement[]): Promise<void> {
     // Too late to write it down: the notification stays, and goes out once more at the next start.
     if (this.#closed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -208,33 +240,29 @@ class SqliteOutbox implements Outbox {
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
     };
-    // What SNS has must not be sent again: this may wait for the disk, but never fail.
+    // What the sink has must not be sent again: this may wait for the disk, but never fail.
     this.#writer.add({ apply, done: resolve }, true);
     return promise;
-  }
-
-  async replayRequests(limit: number): Promise<DeadLetter[]> {
-    return this.#closed ? [] : replayRequested(this.#database, limit);
   }
 
   get fault(): PusherError | undefined {
     return this.#writer.fault;
   }
 
-  state(): OutboxState {
+  health(): Health {
     if (!this.#closed) this.#measure();
     return {
-      topics: [...this.#depth].map(([arn, depth]) => ({ arn, depth })),
+      topics: [...this.#depth].map(([topic, depth]) => ({ topic, depth })),
       sources: [...this.#positions.values()],
       deadLetters: this.#closed ? 0 : Number(this.#sql.countDeadLetters.get()?.n),
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
       oldestAt: this.#closed ? undefined : (this.#sql.oldest.get()?.committed_at as number | undefined),
-      fault: this.fault?.message,
+      fault: this.fault?.message ?? this.#readFault,
     };
   }
 
-  onCommitted(listener: () => void): () => void {
+  onTopic(listener: (topic: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -257,9 +285,9 @@ class SqliteOutbox implements Outbox {
   }
 
   #topicId(arn: string): number {
-    const known = this.#queues.get(arn);
-    if (known) return known.topic;
-    // Not before the commit, for a rollback would leave a queue without its topic: ask the table meanwhile.
+    const known = this.#topicIds.get(arn);
+    if (known !== undefined) return known;
+    // Not kept before the commit, for a rollback would leave a number without its topic: ask the table meanwhile.
     this.#sql.insertTopic.run(arn);
     return Number(this.#sql.topicId.get(arn)?.id);
   }
@@ -284,28 +312,39 @@ class SqliteOutbox implements Outbox {
         `DELETE FROM source WHERE heard_at < ? AND EXISTS
            (SELECT 1 FROM source AS newer WHERE newer.source = source.source AND newer.heard_at > source.heard_at)`,
       )
-      .run(this.#now() - EPOCH_KEPT_MS);
+      .run(this.#options.now() - EPOCH_KEPT_MS);
   }
 
   #changeDepth(arn: string, by: number): void {
     this.#depthChange.set(arn, (this.#depthChange.get(arn) ?? 0) + by);
   }
 
-  #enqueue(notification: Stored): void {
+  /** Notes what came to the disk, to be handed over when all of its group is noted. */
+  #gather(notification: Stored): void {
     const { topic } = notification;
-    let queue = this.#queues.get(topic);
-    if (!queue) {
-      queue = new TopicQueue(Number(this.#sql.topicId.get(topic)?.id), this.#shelf, false);
-      this.#queues.set(topic, queue);
-    }
-    queue.push(notification);
+    if (!this.#topicIds.has(topic)) this.#topicIds.set(topic, Number(this.#sql.topicId.get(topic)?.id));
+    const came = this.#came.get(topic);
+    if (came) came.push(notification);
+    else this.#came.set(topic, [notification]);
   }
 
-  /** Not before all of a group is queued: a listener that takes at once may read from disk, where all of it is. */
-  #announce(): void {
-    if (!this.#brought) return;
-    this.#brought = false;
-    for (const listener of this.#listeners) listener();
+  #handOver(): void {
+    for (const [topic, notifications] of this.#came) {
+      this.#came.delete(topic);
+      const backlog = this.#backlogs.get(topic);
+      if (backlog) backlog.came(notifications);
+      else for (const listener of this.#listeners) listener(topic);
+    }
+  }
+
+  #noteRead(error: unknown): void {
+    if (error === undefined) {
+      this.#readFault = undefined;
+      return;
+    }
+    const { file, log } = this.#options;
+    this.#readFault = `outbox ${file} can't be read: ${messageOf(error)}`;
+    log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
   }
 
   /** Looks again before it says yes, since dead letters can be deleted on another connection. */
@@ -333,9 +372,15 @@ class SqliteOutbox implements Outbox {
   }
 }
 
+/** How far a source's epoch is heard with a commit. */
+interface Position extends Progress {
+  readonly source: string;
+  readonly epoch: string;
+}
+
 const positionKey = (source: string, epoch: string) => `${source}\n${epoch}`;
 
-const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>) => {
+const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>): NewDeadLetter => {
   const { seq: _, ...content } = notification;
   return {
     eventId: notification.eventId,

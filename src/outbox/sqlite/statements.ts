@@ -2,7 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Stored } from '../outbox.ts';
 
-/** A row of `read` and `fetch`. */
+/** A row of `read` and `load`. */
 export interface Row {
   seq: number;
   arn: string;
@@ -29,7 +29,7 @@ export type Statements = Record<
   | 'insert'
   | 'deleteNotification'
   | 'read'
-  | 'fetch'
+  | 'load'
   | 'next'
   | 'oldest'
   | 'insertTopic'
@@ -52,7 +52,7 @@ export function prepare(database: DatabaseSync): Statements {
     insert: sql('INSERT INTO notification VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)'),
     deleteNotification: sql('DELETE FROM notification WHERE seq = ?'),
     read: sql(`${SELECT} WHERE seq > ? AND seq <= ? AND topic = ? ORDER BY seq LIMIT ?`),
-    fetch: sql(`${SELECT} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`),
+    load: sql(`${SELECT} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq`),
     next: sql('SELECT seq FROM notification WHERE seq > ? ORDER BY seq LIMIT 1'),
     oldest: sql('SELECT committed_at FROM notification ORDER BY seq LIMIT 1'),
     insertTopic: sql('INSERT OR IGNORE INTO topic (arn) VALUES (?)'),

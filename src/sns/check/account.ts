@@ -29,7 +29,7 @@ export async function* examineAccount(
   const what = 'SNS';
   let account: Account;
   try {
-    account = openAccount(options, path.dirname(configFile), configFile);
+    account = openAccount(options, { folder: path.dirname(configFile), configFile });
   } catch (error) {
     yield failed(what, messageOf(error), 'the daemon would not start', 'correct that');
     return;

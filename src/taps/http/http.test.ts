@@ -13,9 +13,11 @@ import { makeCertificate } from '../../../test/support/certificate.ts';
 import { until } from '../../../test/support/process.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { PusherError } from '../../errors.ts';
+import { isMalformed, parseEvent } from '../../event.ts';
 import type { Brake } from '../../http/brake.ts';
-import type { Receipt, TapBatch } from '../tap.ts';
-import { createHttpTap, type HttpTap } from './http.ts';
+import type { Batch, Receipt, Receive } from '../tap.ts';
+import { readCertificate } from './certificate.ts';
+import { type HttpTap, httpTap } from './http.ts';
 import { MAX_BATCH_BYTES } from './payload.ts';
 
 const SECRET = 'a-secret-of-some-length';
@@ -31,9 +33,9 @@ describe('HTTP tap', () => {
   let folder: string;
   let tap: HttpTap | undefined;
   let url: string;
-  let batches: TapBatch[];
+  let batches: Batch[];
   let logged: string[];
-  let receive: (batch: TapBatch) => Promise<Receipt>;
+  let receive: Receive;
   let brake: Brake;
 
   before(async () => {
@@ -43,24 +45,26 @@ describe('HTTP tap', () => {
   beforeEach(() => {
     brake = { failed: async () => {} };
   });
-  afterEach(() => tap?.close());
+  afterEach(() => tap?.stop());
 
   const start = async (options: Partial<HttpTapOptions> = {}, closeGraceMs?: number): Promise<void> => {
     batches = [];
     logged = [];
     receive = async ({ events }) => ({ accepted: events.length, duplicates: 0, rejected: [] });
-    tap = createHttpTap({
-      options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, ...options },
-      folder,
-      receive: (batch) => {
-        batches.push(batch);
-        return receive(batch);
-      },
+    const listen = { host: '127.0.0.1', port: 0, loopback: true };
+    tap = httpTap({
+      listen,
+      secret: options.secret,
+      certificate: readCertificate({ listen, ...options }, folder),
       log: pino({ level: 'debug' }, { write: (line: string) => logged.push(line) }),
       brake,
-      ...(closeGraceMs !== undefined && { closeGraceMs }),
+      closeGraceMs,
     });
-    url = await tap.listen();
+    await tap.start((batch) => {
+      batches.push(batch);
+      return receive(batch);
+    });
+    url = String(tap.url);
   };
 
   const post = async (body: unknown, headers: Record<string, string> = {}, to = url): Promise<Answer> => {
@@ -72,6 +76,9 @@ describe('HTTP tap', () => {
     const json = (await response.json()) as Answer['json'];
     return { status: response.status, retryAfter: response.headers.get('retry-after'), json };
   };
+  /** The events of a batch as they came, of which each is malformed. */
+  const rawEvents = (batch: Batch | undefined) =>
+    batch?.events.map((event) => (isMalformed(event) ? event.raw : assert.fail('taken for an event')));
   const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
 
   it('serves the right secret at once, and wrong ones only when the brake lets them', async () => {
@@ -94,7 +101,7 @@ describe('HTTP tap', () => {
   it('writes one line for many refused requests of an address, and then how many there were', async () => {
     await start({ secret: 'the secret of this tap' });
     for (let n = 0; n < 20; n++) await post(BATCH, bearer('wrong'));
-    await tap?.close();
+    await tap?.stop();
     const lines = logged.map((line) => JSON.parse(line)).map(({ level, count, msg }) => ({ level, count, msg }));
     const msg = 'tap request refused: no or a wrong secret';
     assert.deepEqual(lines, [
@@ -112,8 +119,10 @@ describe('HTTP tap', () => {
       json: { accepted: 1, duplicates: 0, rejected: [{ index: 1, reason: 'should be an object' }] },
     });
     await post({ source: 't', events: [] });
+    assert.deepEqual(rawEvents(batches[0]), BATCH.events);
+    const events = BATCH.events.map(parseEvent);
     assert.deepEqual(batches, [
-      { tap: 'http', source: 's', numbering: { epoch: 'x', first: 1 }, events: BATCH.events, traceparent: undefined },
+      { tap: 'http', source: 's', numbering: { epoch: 'x', first: 1 }, events, traceparent: undefined },
       { tap: 'http', source: 't', numbering: undefined, events: [], traceparent: undefined },
     ]);
   });
@@ -227,7 +236,7 @@ describe('HTTP tap', () => {
         await start();
         const { status } = await post(JSON.stringify(BATCH).replace('presence', written));
         assert.equal(status, 200);
-        assert.deepEqual(batches[0]?.events[0], { kind: read });
+        assert.deepEqual(rawEvents(batches[0])?.[0], { kind: read });
       });
 
     it('a key __proto__, which does nothing', async () => {
@@ -306,7 +315,7 @@ describe('HTTP tap', () => {
       };
       next(0);
     });
-    assert.deepEqual(batches[0]?.events, [{ body: 'Grüße 👩‍👩‍👧‍👦' }]);
+    assert.deepEqual(rawEvents(batches[0]), [{ body: 'Grüße 👩‍👩‍👧‍👦' }]);
   });
 
   describe('answers 503 with Retry-After', () => {
@@ -334,7 +343,7 @@ describe('HTTP tap', () => {
       });
       socket.write(request);
       await until('the first request', () => batches.length === 1);
-      const closed = tap?.close();
+      const closed = tap?.stop();
       // Behind the one that is under way, so on a connection that can't be closed yet.
       socket.write(request);
       const ended = once(socket, 'close');
@@ -362,7 +371,7 @@ describe('HTTP tap', () => {
     socket.write(`${head}\r\nContent-Length: 100\r\n\r\n{"so`);
     // "100 Continue": the request is in hand.
     await once(socket, 'data');
-    await tap?.close();
+    await tap?.stop();
     await ended;
     assert.deepEqual(batches, []);
   });
@@ -439,17 +448,15 @@ describe('HTTP tap', () => {
   it('says which address it can not listen on', async () => {
     await start();
     const port = Number(new URL(url).port);
-    const second = createHttpTap({
-      options: { listen: { host: '127.0.0.1', port, loopback: true } },
-      folder,
-      receive: () => assert.fail(),
-      log: pino({ level: 'silent' }),
-    });
-    await assert.rejects(second.listen(), {
-      code: 'LISTEN_FAILED',
-      message: new RegExp(`^tap\\.http\\.listen: can't listen on 127\\.0\\.0\\.1:${port}: .*EADDRINUSE`),
-    });
-    await second.close();
+    const second = httpTap({ listen: { host: '127.0.0.1', port } });
+    await assert.rejects(
+      second.start(() => assert.fail()),
+      {
+        code: 'LISTEN_FAILED',
+        message: new RegExp(`^tap\\.http\\.listen: can't listen on 127\\.0\\.0\\.1:${port}: .*EADDRINUSE`),
+      },
+    );
+    await second.stop();
   });
 
   describe('with TLS', () => {

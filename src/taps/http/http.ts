@@ -2,62 +2,100 @@
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { type HttpTapOptions, isLoopback } from '../../config/options.ts';
+import { isLoopback } from '../../config/options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
+import { parseEvent, problemOf } from '../../event.ts';
 import { type Brake, createBrake } from '../../http/brake.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../../http/limits.ts';
 import { bytesOf, isSameSecret } from '../../http/secret.ts';
 import { createTally } from '../../http/tally.ts';
-import type { Logger } from '../../ops/log.ts';
-import { receiving } from '../../ops/tracing.ts';
-import type { Receive } from '../tap.ts';
-import { type Certificate, readCertificate } from './certificate.ts';
-import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS, problemOf } from './payload.ts';
+import { type Log, SILENT } from '../../log.ts';
+import { receiving } from '../../tracing.ts';
+import type { Receive, Tap } from '../tap.ts';
+import type { Certificate } from './certificate.ts';
+import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS } from './payload.ts';
 
-export interface HttpTap {
+export interface HttpTap extends Tap {
   /** Every route that it has, such as `POST /v1/events`. */
   readonly routes: readonly string[];
-  /** Starts to listen; answers the URL that adapters post to. @throws PusherError LISTEN_FAILED */
-  listen(): Promise<string>;
+  /** The URL that adapters post to; undefined while it does not listen. */
+  readonly url: string | undefined;
   /** Serves HTTPS with another certificate from now on; where it speaks plain HTTP it goes on to. */
   renew(certificate: Certificate | undefined): void;
-  /** Answers what was received, and refuses what comes. */
-  close(): Promise<void>;
 }
 
-interface HttpTapSetup {
-  readonly options: HttpTapOptions;
-  /** What relative paths are relative to. */
-  readonly folder: string;
-  readonly receive: Receive;
-  readonly log: Logger;
-  /** How long requests in hand may take at a close, in milliseconds. */
-  readonly closeGraceMs?: number;
-  readonly limits?: RequestLimits;
-  readonly brake?: Brake;
+export interface HttpTapSettings {
+  /** Where it listens; port 0 takes a free one. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** What adapters must send as `Authorization: Bearer …`. Without one only this machine's own processes are served. */
+  readonly secret?: string | undefined;
+  /** For HTTPS. */
+  readonly certificate?: Certificate | undefined;
+  /** Default: no log. */
+  readonly log?: Log | undefined;
+  /** How long requests in hand may take at a stop, in milliseconds. Default: 5,000. */
+  readonly closeGraceMs?: number | undefined;
+  /** How long a request may take, for tests. */
+  readonly limits?: RequestLimits | undefined;
+  /** What slows wrong secrets down, for tests. */
+  readonly brake?: Brake | undefined;
 }
 
 /** How long an adapter should wait after a 503, in seconds. */
 const RETRY_AFTER_S = 2;
 const CLOSE_GRACE_MS = 5_000;
 
-export function createHttpTap({
-  options,
-  folder,
-  receive,
-  log,
-  closeGraceMs = CLOSE_GRACE_MS,
-  limits = REQUEST_LIMITS,
-  brake = createBrake(),
-}: HttpTapSetup): HttpTap {
-  const server = createServer(options, folder, limits);
+/** The tap that adapters post to. It listens when the pusher that it is given to starts. */
+export function httpTap(settings: HttpTapSettings): HttpTap {
+  let { certificate } = settings;
+  let running: { readonly server: FastifyInstance<Server>; close(): Promise<void>; readonly url: string } | undefined;
+  return {
+    name: 'http',
+    routes: ['POST /v1/events'],
+    get url() {
+      return running?.url;
+    },
+    async start(receive) {
+      const { host, port } = settings.listen;
+      const { server, close } = createServer({ ...settings, certificate }, receive);
+      try {
+        running = { server, close, url: `${await server.listen({ host, port })}/v1/events` };
+      } catch (error) {
+        await close();
+        const problem = `tap.http.listen: can't listen on ${host}:${port}: ${messageOf(error)}`;
+        throw new PusherError('LISTEN_FAILED', problem, error);
+      }
+    },
+    renew(next) {
+      certificate = next;
+      // For `localhost`, where nobody needs HTTPS, fastify has a second server for IPv6, which keeps the old one.
+      if (next && running?.server.server instanceof TlsServer) running.server.server.setSecureContext(next);
+    },
+    async stop() {
+      const { close } = running ?? {};
+      running = undefined;
+      await close?.();
+    },
+    state: () => ({ at: running?.url, problem: running ? undefined : { reason: 'does not listen' } }),
+  };
+}
+
+function createServer(
+  {
+    secret,
+    certificate,
+    log = SILENT,
+    closeGraceMs = CLOSE_GRACE_MS,
+    limits = REQUEST_LIMITS,
+    brake = createBrake(),
+  }: HttpTapSettings,
+  receive: Receive,
+): { server: FastifyInstance<Server>; close(): Promise<void> } {
+  const server = openServer(certificate, limits);
   const refused = createTally();
   server.addHook('onClose', async () => refused.close());
   const refuse = (reply: FastifyReply, status: number, code: string, message: string) =>
     reply.code(status).send({ error: { code, message } });
-
-  const routes: string[] = [];
-  server.addHook('onRoute', ({ method, url }) => void routes.push(`${String(method)} ${url}`));
 
   let closing = false;
   const putOff = (reply: FastifyReply, code: string, message: string) =>
@@ -65,7 +103,7 @@ export function createHttpTap({
 
   server.addHook('onRequest', async (request, reply) => {
     if (closing) return putOff(reply, 'stopping', 'the daemon is stopping');
-    if (options.secret === undefined) {
+    if (secret === undefined) {
       if (!fromPage(request)) return;
       refused.add('foreign', request.ip, (fields) =>
         log.error(fields, 'tap request refused: without tap.http.secret no web page may be behind it'),
@@ -77,7 +115,7 @@ export function createHttpTap({
         'without tap.http.secret only requests to localhost, 127.0.0.1 and [::1] without Origin are served',
       );
     }
-    if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${options.secret}`)) return;
+    if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${secret}`)) return;
     refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: no or a wrong secret'));
     await brake.failed(request.ip);
     // Whoever has no secret keeps no connection either.
@@ -120,7 +158,7 @@ export function createHttpTap({
     const numbering = epoch !== undefined && first_seq !== undefined ? { epoch, first: first_seq } : undefined;
     try {
       return await receiving(request.headers, source, events.length, (traceparent) =>
-        receive({ tap: 'http', source, numbering, events, traceparent }),
+        receive({ tap: 'http', source, numbering, events: events.map(parseEvent), traceparent }),
       );
     } catch (error) {
       if (!(error instanceof PusherError)) throw error;
@@ -133,23 +171,7 @@ export function createHttpTap({
   });
 
   return {
-    routes,
-    async listen() {
-      const { host, port } = options.listen;
-      try {
-        return `${await server.listen({ host, port })}/v1/events`;
-      } catch (error) {
-        throw new PusherError(
-          'LISTEN_FAILED',
-          `tap.http.listen: can't listen on ${host}:${port}: ${messageOf(error)}`,
-          error,
-        );
-      }
-    },
-    renew(certificate) {
-      // For `localhost`, where nobody needs HTTPS, fastify has a second server for IPv6, which keeps the old one.
-      if (certificate && server.server instanceof TlsServer) server.server.setSecureContext(certificate);
-    },
+    server,
     async close() {
       closing = true;
       // A request that never arrives whole would keep its connection, and with it the stop.
@@ -163,7 +185,7 @@ export function createHttpTap({
   };
 }
 
-function createServer(options: HttpTapOptions, folder: string, limits: RequestLimits): FastifyInstance<Server> {
+function openServer(https: Certificate | undefined, limits: RequestLimits): FastifyInstance<Server> {
   const common = {
     // What is read of a body are named fields of it, so a key "__proto__" can do no harm and need not be looked for.
     onProtoPoisoning: 'ignore' as const,
@@ -173,7 +195,6 @@ function createServer(options: HttpTapOptions, folder: string, limits: RequestLi
     return503OnClosing: false,
     requestTimeout: limits.requestTimeout,
   };
-  const https = readCertificate(options, folder);
   if (!https) return fastify({ ...common, http: limits });
   return fastify({ ...common, https: { ...https, ...limits } }) as unknown as FastifyInstance<Server>;
 }

@@ -16,9 +16,9 @@ import {
   TraceFlags,
   trace,
 } from '@opentelemetry/api';
-import { messageOf } from '../errors.ts';
-import type { Notification } from '../notification/notification.ts';
-import { version } from '../version.ts';
+import { messageOf } from './errors.ts';
+import type { Notification } from './notification/notification.ts';
+import { version } from './version.ts';
 
 const NAME = 'xmpp-event-pusher';
 const tracer = trace.getTracer(NAME, version);

@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import pino from 'pino';
+import { startSampling } from './daemon.ts';
 import { SAMPLE_MS } from './ops/flow.ts';
-import type { OutboxState } from './outbox/outbox.ts';
-import { startSampling } from './pusher.ts';
+import type { Health } from './outbox/outbox.ts';
 
 it('samples go on when the outbox could not be read for a while, which is logged once', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const logged: string[] = [];
   const samples: number[] = [];
   let damaged = false;
-  const state = (): OutboxState => {
+  const health = (): Health => {
     if (damaged) throw new Error('database disk image is malformed');
-    const topics = [{ arn: 'a', depth: 2 }];
+    const topics = [{ topic: 'a', depth: 2 }];
     return { topics, sources: [], deadLetters: 0, bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined };
   };
   const stop = startSampling(
-    { sample: (backlog) => samples.push(backlog) },
-    { state },
+    { sample: (backlog) => void samples.push(backlog) },
+    { health },
     pino({}, { write: (line: string) => logged.push(line) }),
   );
   t.mock.timers.tick(SAMPLE_MS);

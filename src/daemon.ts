@@ -1,0 +1,208 @@
+/** The daemon: a configuration made into the parts of a pusher, with an admin address beside it. */
+import path from 'node:path';
+import { Registry } from 'prom-client';
+import { type PusherConfig, sectionsOf } from './config/load.ts';
+import type { SnsOptions } from './config/options.ts';
+import { messageOf } from './errors.ts';
+import type { Notification } from './notification/notification.ts';
+import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
+import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
+import { addProcessMetrics } from './ops/metrics.ts';
+import { createAdminServer } from './ops/server.ts';
+import { stateOf } from './ops/state.ts';
+import { memoryOutbox } from './outbox/memory.ts';
+import type { Outbox } from './outbox/outbox.ts';
+import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
+import { createPusher, type Pusher, type Routing } from './pusher.ts';
+import type { NotReady } from './readiness.ts';
+import { owns, topicsOf } from './sns/account.ts';
+import { snsSettingsOf } from './sns/settings.ts';
+import { readCertificate } from './taps/http/certificate.ts';
+import { httpTap } from './taps/http/http.ts';
+import { version } from './version.ts';
+
+/** A running daemon. */
+export interface Daemon {
+  /** Where adapters post events. */
+  readonly tapUrl: string;
+  /** Where health and metrics are. */
+  readonly adminUrl: string;
+  /** Why it is not ready; empty when it is. */
+  notReady(): readonly NotReady[];
+  /**
+   * Takes over what a new configuration says of topics, plugins, credentials, rates, the tap's certificate and the log
+   * level; what needs a restart is named in the log. Reloads have to be asked for one after the other.
+   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
+   */
+  reload(config: PusherConfig): Promise<void>;
+  /** Requests to SNS that are under way. */
+  underWay(): number;
+  /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
+  stop(): Promise<void>;
+}
+
+/** A run that sends nothing, and keeps nothing: called with each notification when SNS would have got it. */
+export type DryRun = (notification: Notification) => void;
+
+/**
+ * Builds and starts everything that a configuration asks for; resolves when the taps listen.
+ * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
+ */
+export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Daemon> {
+  const stops: (() => Promise<void> | void)[] = [];
+  const stop = async () => {
+    // What was started last is stopped first: the admin address shows how the rest gets on.
+    for (const step of stops.splice(0).reverse()) await step();
+  };
+  try {
+    announce(config, log);
+    const folder = path.dirname(config.file);
+    const { max_bytes: maxBytes } = config.outbox;
+    const file = dryRun ? undefined : path.resolve(folder, config.outbox.path);
+    const { listen, secret } = config.tap.http;
+    const tap = httpTap({ listen, secret, certificate: readCertificate(config.tap.http, folder), log });
+    const registry = new Registry();
+    addProcessMetrics(registry, () => logHealth(log).lost);
+    const flow = createFlow();
+    const outbox = file === undefined ? memoryOutbox({ maxBytes }) : sqliteOutbox({ file, maxBytes, log });
+    stops.push(() => outbox.close());
+    reportBacklog(outbox, config, log);
+
+    let pusher: Pusher | undefined;
+    const state = () =>
+      pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
+    const admin = createAdminServer({
+      options: config.admin,
+      registry,
+      flow,
+      state: () => stateOf({ pusher: state(), flow, now: Date.now() }),
+      notReady: () => state().notReady,
+      outboxFile: file,
+      deadLetters: {
+        ...outbox.deadLetters,
+        requestReplay: (filter, onProgress) => (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress),
+      },
+      tryTopic: (topic) => pusher?.tryTopic(topic) ?? false,
+      log,
+    });
+    stops.push(() => admin.close());
+    const adminUrl = await admin.listen();
+    const running = await createPusher({
+      ...routingOf(config),
+      outbox,
+      taps: [tap],
+      log,
+      metrics: registry,
+      report: flow,
+      notReady: () => logProblems(log),
+      dryRun,
+    });
+    pusher = running;
+    stops.push(() => running.stop());
+    stops.push(startSampling(flow, outbox, log));
+    const topics = running.state().topics.map(({ topic }) => topic);
+    const tapUrl = tap.url ?? '';
+    log.info({ version, config: config.file, tap: tapUrl, admin: adminUrl, topics }, 'running');
+    return {
+      tapUrl,
+      adminUrl,
+      notReady: () => running.state().notReady,
+      async reload(next) {
+        const certificate = readCertificate(next.tap.http, folder);
+        await running.reload(routingOf(next));
+        tap.renew(certificate);
+        log.level = next.log.level;
+        announce(next, log);
+        reportReload(config, next, log);
+      },
+      underWay: running.underWay,
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function logProblems(log: Logger): NotReady[] {
+  const { fault } = logHealth(log);
+  if (fault === undefined) return [];
+  const advice = 'mend where standard output goes: free space on its disk, or start again with a reader that reads';
+  return [{ what: 'log', reason: `can't be written: ${fault}`, advice }];
+}
+
+/** Where and how events are published, as the configuration says. */
+function routingOf({ file, sns, hosts }: PusherConfig): Routing {
+  const settings = (options: SnsOptions | null | undefined) => (options ? snsSettingsOf(options) : null);
+  return {
+    sns: settings(sns) ?? undefined,
+    hosts: Object.fromEntries([...hosts].map(([host, options]) => [host, settings(options)])),
+    resolveFrom: file,
+  };
+}
+
+function announce(config: PusherConfig, log: Logger): void {
+  if (config.ignored.length > 0)
+    log.info({ sections: config.ignored }, 'sections of the configuration that are not ours, left alone');
+  if (config.tap.http.secret === undefined)
+    log.warn({ option: 'tap.http.secret' }, 'the tap has no secret: every process on this machine may post events');
+  if (config.admin.token === undefined)
+    log.warn({ option: 'admin.token' }, 'the console has no token: every process on this machine may use it');
+  for (const [host, options] of sectionsOf(config)) {
+    if (options && Object.keys(topicsOf(options)).length === 0)
+      log.warn({ host: host || 'all' }, 'no topic is configured, so nothing is published');
+    if (!options && host !== '')
+      log.warn({ host }, 'host_config.modules of this host has no mod_event_pusher.sns, so nothing of it is published');
+  }
+}
+
+function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void {
+  const sections = [...sectionsOf(config).values()];
+  for (const { topic, depth: notifications } of outbox.health().topics) {
+    if (notifications === 0) continue;
+    if (sections.some((options) => options && owns(options, topic)))
+      log.info({ topic, notifications }, 'left from the last run');
+    else
+      log.error(
+        { topic, notifications },
+        'left from the last run for an account or region that is not configured any more: they wait in the outbox',
+      );
+  }
+}
+
+/** Names what a reload can't change, where it was changed or, of the environment, may have been. */
+function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
+  if (next.variables.length > 0)
+    log.info(
+      { variables: next.variables },
+      'the environment of a process does not change: these have the values of its start',
+    );
+  const options = ({ tap, outbox, admin }: PusherConfig) => {
+    // Certificates are renewed; whether there is HTTPS at all is not.
+    const { tls_cert, tls_key: _, ...http } = tap.http;
+    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, admin };
+  };
+  const [before, after] = [options(running), options(next)];
+  const changed = Object.keys(before) as (keyof typeof before)[];
+  const needRestart = changed.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+  if (needRestart.length > 0)
+    atAnyLevel(log).warn({ sections: needRestart }, 'reloaded; changes in these sections need a restart');
+  else log.info('reloaded');
+}
+
+/** Takes samples of the flow; answers what ends that. */
+export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, 'health'>, log: Logger): () => void {
+  let failed = false;
+  const sample = () => {
+    try {
+      const backlog = outbox.health().topics.reduce((sum, { depth }) => sum + depth, 0);
+      flow.sample(backlog, Date.now());
+      failed = false;
+    } catch (error) {
+      if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');
+      failed = true;
+    }
+  };
+  const timer = setInterval(sample, SAMPLE_MS).unref();
+  return () => clearInterval(timer);
+}

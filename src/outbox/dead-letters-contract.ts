@@ -1,0 +1,111 @@
+/** The suite that every store of dead letters passes. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { ids, letter, TOPIC } from './contract.ts';
+import type { DeadContent, DeadLetterFilter, DeadLetterStore } from './dead-letters.ts';
+
+export interface StoreUnderTest {
+  readonly store: DeadLetterStore;
+  dispose(): Promise<void>;
+}
+
+export function deadLettersContract(name: string, make: () => Promise<StoreUnderTest>): void {
+  describe(`${name}, as any store of dead letters`, () => {
+    let under: StoreUnderTest;
+    let store: DeadLetterStore;
+    beforeEach(async () => {
+      under = await make();
+      store = under.store;
+      await store.put([
+        letter('e1'),
+        letter('e2', { topic: TOPIC, reason: 'InvalidParameter', attempts: 3 }),
+        letter('e3', { topic: TOPIC }),
+      ]);
+      await store.put([letter('e4')]);
+    });
+    afterEach(() => under.dispose());
+
+    const found = async (filter: DeadLetterFilter = {}, limit = 100, after?: number) =>
+      ids(await store.find(filter, limit, after));
+
+    it('keeps what they hold, whatever that is', async () => {
+      const contents: DeadContent[] = [
+        { kind: 'raw', event: null },
+        { kind: 'raw', event: { nested: [1, { text: '👩‍👩‍👧‍👦 \u0001' }] } },
+        { kind: 'event', event: { kind: 'presence', jid: 'a@b/c' } },
+      ];
+      for (const content of contents) await store.put([letter('kept', { reason: 'kept', content })]);
+      const kept = await store.find({ reason: 'kept' }, 10);
+      assert.deepEqual(
+        kept.map(({ content }) => content),
+        contents,
+      );
+    });
+
+    it('finds them whole, oldest first, in portions, and lists them newest first without what they hold', async () => {
+      assert.deepEqual(await found(), ['e1', 'e2', 'e3', 'e4']);
+      const [, second] = await store.find({}, 2);
+      assert.equal(second?.topic, TOPIC);
+      assert.deepEqual(await found({}, 2, second?.id), ['e3', 'e4']);
+      const [newest, next] = await store.list({}, 2);
+      assert.deepEqual([newest?.eventId, next?.eventId], ['e4', 'e3']);
+      assert.ok(newest && !('content' in newest));
+      assert.deepEqual(ids(await store.list({}, 10, next?.id)), ['e2', 'e1']);
+    });
+
+    it('chooses them by number, reason, topic, and what was there when somebody looked', async () => {
+      const [first, , third] = await store.find({}, 10);
+      assert.deepEqual(await found({ ids: [first?.id ?? 0, third?.id ?? 0] }), ['e1', 'e3']);
+      assert.deepEqual(await found({ reason: 'malformed' }), ['e1', 'e3', 'e4']);
+      assert.deepEqual(await found({ topic: TOPIC }), ['e2', 'e3']);
+      assert.deepEqual(await found({ topic: TOPIC, reason: 'malformed' }), ['e3']);
+      assert.deepEqual(await found({ upToId: third?.id ?? 0 }), ['e1', 'e2', 'e3']);
+      assert.deepEqual(await found({ ids: [] }), []);
+    });
+
+    it('reads one by its number, and none that is not there', async () => {
+      const [first] = await store.find({}, 1);
+      assert.deepEqual(await store.read(first?.id ?? 0), first);
+      assert.equal(await store.read(1e9), undefined);
+    });
+
+    it('counts them by reason and topic', async () => {
+      const counts = await store.counts();
+      assert.deepEqual(
+        counts.map(({ reason, topic, count, replaying }) => [reason, topic, count, replaying]),
+        [
+          ['InvalidParameter', TOPIC, 1, 0],
+          ['malformed', undefined, 2, 0],
+          ['malformed', TOPIC, 1, 0],
+        ],
+      );
+    });
+
+    it('marks them for replay once, and hands those on that are marked', async () => {
+      assert.deepEqual(await store.toReplay(10), []);
+      let reached = 0;
+      const onProgress = (count: number) => {
+        reached = count;
+      };
+      assert.equal(await store.requestReplay({ topic: TOPIC }, onProgress), 2);
+      assert.equal(reached, 2);
+      assert.equal(await store.requestReplay({}), 2);
+      assert.deepEqual(ids(await store.toReplay(3)), ['e1', 'e2', 'e3']);
+      assert.ok((await store.find({}, 10)).every(({ replayRequested }) => replayRequested));
+      assert.deepEqual(
+        (await store.counts()).map(({ replaying }) => replaying),
+        [1, 2, 1],
+      );
+    });
+
+    it('deletes them for good, and no number comes back', async () => {
+      const last = (await store.list({}, 1))[0]?.id ?? 0;
+      assert.equal(await store.purge({ topic: TOPIC }), 2);
+      assert.deepEqual(await found(), ['e1', 'e4']);
+      assert.equal(await store.purge({}), 2);
+      assert.equal(await store.purge({}), 0);
+      await store.put([letter('new')]);
+      assert.ok(((await store.find({}, 1))[0]?.id ?? 0) > last);
+    });
+  });
+}

@@ -1,0 +1,79 @@
+/**
+ * The port for dead letters: what can't be published, kept until a person replays or deletes it. It stands beside the
+ * outbox, for people look at dead letters, and a queue can't be looked at.
+ */
+import type { Notification } from '../notification/notification.ts';
+
+/**
+ * What is kept of a dead letter so that it can be replayed:
+ * - `raw`: what a tap refused as malformed, as it came;
+ * - `event`: a valid event that could not be translated;
+ * - `notification`: what the sink refused.
+ */
+export type DeadContent =
+  | { readonly kind: 'raw'; readonly event: unknown }
+  | { readonly kind: 'event'; readonly event: unknown }
+  | { readonly kind: 'notification'; readonly notification: Notification };
+
+export interface NewDeadLetter {
+  readonly eventId: string;
+  readonly topic: string | undefined;
+  /** A word to group by: `malformed`, `plugin`, `too-large`, `skipped`, or the sink's error code. */
+  readonly reason: string;
+  /** What exactly was wrong, for a person. */
+  readonly detail: string;
+  /** How often the sink was asked. */
+  readonly attempts: number;
+  readonly content: DeadContent;
+}
+
+export interface DeadLetter extends NewDeadLetter {
+  /** Ascending, and never used twice. */
+  readonly id: number;
+  /** When it became one, in milliseconds since the Unix epoch. */
+  readonly diedAt: number;
+  readonly replayRequested: boolean;
+}
+
+/** A dead letter without its content, which may be long and private: for lists. */
+export type DeadLetterSummary = Omit<DeadLetter, 'content'>;
+
+/** Which dead letters are meant; without any condition all of them. */
+export interface DeadLetterFilter {
+  readonly ids?: readonly number[] | undefined;
+  readonly reason?: string | undefined;
+  readonly topic?: string | undefined;
+  /** Only those up to this number: what a person saw, and not what came since. */
+  readonly upToId?: number | undefined;
+}
+
+export interface DeadLetterCount {
+  readonly reason: string;
+  readonly topic: string | undefined;
+  readonly count: number;
+  /** How many of them wait for their replay. */
+  readonly replaying: number;
+  /** The highest number among them. */
+  readonly newestId: number;
+}
+
+/** Called now and then with how many dead letters a change has reached so far. */
+export type OnProgress = (count: number) => void;
+
+export interface DeadLetterStore {
+  /** Keeps dead letters; resolves when they are safe. @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED */
+  put(letters: readonly NewDeadLetter[]): Promise<void>;
+  /** Newest first, those with a number below `beforeId`, at most `limit`. */
+  list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
+  /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
+  find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
+  read(id: number): Promise<DeadLetter | undefined>;
+  /** How many there are by reason and topic. */
+  counts(): Promise<DeadLetterCount[]>;
+  /** Those marked for replay, oldest first, at most `limit`. */
+  toReplay(limit: number): Promise<DeadLetter[]>;
+  /** Marks for replay; answers how many were not marked yet. */
+  requestReplay(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
+  /** Deletes for good; answers how many. */
+  purge(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
+}

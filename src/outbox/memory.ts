@@ -1,0 +1,214 @@
+/**
+ * An outbox in memory, for tests of host programs and for dry runs. It keeps the port's promises but for the first: what
+ * it holds is gone with the process.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { PusherError } from '../errors.ts';
+import type { DeadLetterStore } from './dead-letters.ts';
+import { MemoryDeadLetters } from './memory-dead-letters.ts';
+import {
+  type Admission,
+  type Backlog,
+  type Cursor,
+  costOf,
+  type Health,
+  type Outbox,
+  type Progress,
+  type Settlement,
+  type SourceState,
+  type Stored,
+} from './outbox.ts';
+import { createTurns } from './turns.ts';
+
+export interface MemoryOutboxOptions {
+  /** How much it may hold, in bytes of notifications and dead letters; past it `commit` rejects. Default: 64 MiB. */
+  readonly maxBytes?: number;
+  /** Milliseconds since the Unix epoch. */
+  readonly now?: () => number;
+}
+
+/** How much it may hold unless it is said otherwise, in bytes: 64 MiB. */
+const MAX_BYTES = 67_108_864;
+
+/** What waits for one topic. */
+interface Waiting {
+  /** What is not settled, in order. */
+  readonly unsettled: Map<number, Stored & { readonly committedAt: number }>;
+  /** What was not handed out yet. */
+  pending: Stored[];
+  hand: (() => void) | undefined;
+}
+
+/** Opens an outbox in memory. */
+export function memoryOutbox({ maxBytes = MAX_BYTES, now = Date.now }: MemoryOutboxOptions = {}): Outbox {
+  return new MemoryOutbox(maxBytes, now);
+}
+
+class MemoryOutbox implements Outbox {
+  readonly fault = undefined;
+  readonly deadLetters: DeadLetterStore;
+  readonly #maxBytes: number;
+  readonly #now: () => number;
+  readonly #letters: MemoryDeadLetters;
+  readonly #turns = createTurns();
+  readonly #topics = new Map<string, Waiting>();
+  readonly #sources = new Map<string, SourceState>();
+  readonly #listeners = new Set<(topic: string) => void>();
+  #lastSeq = 0;
+  #bytes = 0;
+  #closed = false;
+
+  constructor(maxBytes: number, now: () => number) {
+    this.#maxBytes = maxBytes;
+    this.#now = now;
+    this.#letters = new MemoryDeadLetters(now);
+    const letters = this.#letters;
+    this.deadLetters = {
+      put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
+      list: async (filter, limit, beforeId) => letters.list(filter, limit, beforeId),
+      find: async (filter, limit, afterId) => letters.find(filter, limit, afterId),
+      read: async (id) => letters.find({ ids: [id] }, 1)[0],
+      counts: async () => letters.counts(),
+      toReplay: async (limit) => letters.toReplay(limit),
+      requestReplay: async (filter, onProgress) => letters.requestReplay(filter, onProgress),
+      purge: async (filter, onProgress) => letters.purge(filter, onProgress),
+    };
+  }
+
+  async source(name: string, epoch: string): Promise<Cursor> {
+    const key = `${name}\n${epoch}`;
+    const release = await this.#turns(key);
+    const sources = this.#sources;
+    return {
+      get last() {
+        return sources.get(key)?.last;
+      },
+      commit: async (admission, progress) => {
+        await this.commit(admission);
+        this.#advance(key, name, epoch, progress);
+      },
+      release,
+    };
+  }
+
+  async commit({ notifications, deadLetters, replaces = [] }: Admission): Promise<void> {
+    if (this.#closed) throw new PusherError('OUTBOX_CLOSED', 'the outbox is closed');
+    if (this.#used() >= this.#maxBytes)
+      throw new PusherError('OUTBOX_FULL', `the outbox is full: it holds ${this.#used()} of ${this.#maxBytes} bytes`);
+    const committedAt = this.#now();
+    for (const id of replaces) this.#letters.remove(id);
+    for (const letter of deadLetters) this.#letters.add(letter);
+    const topics = new Set<string>();
+    for (const notification of notifications) {
+      const { unsettled, pending } = this.#waitingFor(notification.topic);
+      const stored = { ...notification, seq: ++this.#lastSeq };
+      this.#bytes += notification.bytes;
+      unsettled.set(stored.seq, { ...stored, committedAt });
+      pending.push(stored);
+      topics.add(notification.topic);
+    }
+    for (const topic of topics) {
+      const { hand } = this.#waitingFor(topic);
+      if (hand) hand();
+      else for (const listener of this.#listeners) listener(topic);
+    }
+  }
+
+  backlog(topic: string, take: (notifications: readonly Stored[]) => void): Backlog {
+    const waiting = this.#waitingFor(topic);
+    if (waiting.hand) throw new Error(`the backlog of ${topic} is open already`);
+    let credit = 0;
+    waiting.pending = [...waiting.unsettled.values()].map(({ committedAt: _, ...stored }) => stored);
+    waiting.hand = () => {
+      const handed: Stored[] = [];
+      for (const next of waiting.pending) {
+        if (credit <= 0) break;
+        credit -= costOf(next.bytes);
+        handed.push(next);
+      }
+      waiting.pending = waiting.pending.slice(handed.length);
+      if (handed.length > 0) take(handed);
+    };
+    return {
+      request: (more) => {
+        credit += more;
+        void nextTurn().then(() => waiting.hand?.());
+      },
+      load: async (seqs) => {
+        const found = seqs.toSorted((a, b) => a - b).map((seq) => waiting.unsettled.get(seq));
+        return found.flatMap((entry) => (entry ? [withoutTime(entry)] : []));
+      },
+      settle: async (settlements) => {
+        if (!this.#closed) for (const settlement of settlements) this.#settle(waiting, settlement);
+      },
+      close: async () => {
+        waiting.hand = undefined;
+      },
+    };
+  }
+
+  topics(): Iterable<string> {
+    return this.#topics.keys();
+  }
+
+  onTopic(listener: (topic: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  health(): Health {
+    const topics = [...this.#topics].map(([topic, { unsettled }]) => ({ topic, depth: unsettled.size }));
+    const oldest = [...this.#topics.values()].flatMap(({ unsettled }) => {
+      const [first] = unsettled.values();
+      return first ? [first.committedAt] : [];
+    });
+    return {
+      topics,
+      sources: [...this.#sources.values()],
+      deadLetters: this.#letters.size,
+      bytes: this.#used(),
+      maxBytes: this.#maxBytes,
+      oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
+      fault: undefined,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #used(): number {
+    return this.#bytes + this.#letters.bytes;
+  }
+
+  #waitingFor(topic: string): Waiting {
+    const known = this.#topics.get(topic);
+    if (known) return known;
+    const waiting: Waiting = { unsettled: new Map(), pending: [], hand: undefined };
+    this.#topics.set(topic, waiting);
+    return waiting;
+  }
+
+  #settle({ unsettled }: Waiting, { notification, dead }: Settlement): void {
+    const { seq, ...content } = notification;
+    // Settled twice when a reload did not wait for a request that hung: it counts once.
+    if (!unsettled.delete(seq)) return;
+    this.#bytes -= content.bytes;
+    const { eventId, topic } = content;
+    if (dead) this.#letters.add({ eventId, topic, ...dead, content: { kind: 'notification', notification: content } });
+  }
+
+  #advance(key: string, source: string, epoch: string, { last, missing }: Progress): void {
+    const before = this.#sources.get(key);
+    this.#sources.set(key, {
+      source,
+      epoch,
+      last,
+      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
+      missing: (before?.missing ?? 0) + missing,
+      heardAt: this.#now(),
+    });
+  }
+}
+
+const withoutTime = ({ committedAt: _, ...stored }: Stored & { readonly committedAt: number }): Stored => stored;

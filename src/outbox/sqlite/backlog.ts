@@ -1,0 +1,159 @@
+/**
+ * What waits for one topic in the SQLite file, handed out to its consumer.
+ *
+ * It is in one of three states:
+ * - `live`: everything on disk was handed out; what comes to the disk is handed out from memory;
+ * - `behind`: there may be more on disk after `#cursor`; it reads on as far as the credit goes, and is live when it has
+ *   read up to the last number on disk;
+ * - `closed`.
+ *
+ * Maintained invariant: what is handed out has ascending numbers, and none of the topic's between them is left out.
+ */
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { type Backlog, costOf, type Settlement, type Stored } from '../outbox.ts';
+
+/** The notifications on disk. */
+export interface Shelf {
+  /** Those of a topic with numbers above `after` and up to `upTo`, in order, at most `limit`. */
+  read(topic: string, after: number, upTo: number, limit: number): Stored[];
+  /** Those with these numbers, in order. */
+  load(seqs: readonly number[]): Stored[];
+  /** The lowest number above `after`, of any topic; undefined when there is none. */
+  next(after: number): number | undefined;
+  /** The highest number that is on disk. */
+  last(): number;
+  settle(settlements: readonly Settlement[]): Promise<void>;
+  /** Notes that the file could not be read, or, without an error, that it could. */
+  readFailed(error?: unknown): void;
+  closed(): boolean;
+}
+
+/** How many rows one read looks at, so that another topic's backlog can't hold the event loop up. */
+const READ_WINDOW = 20_000;
+/** How many notifications are read at a time. */
+const READ_LIMIT = 1_000;
+/** How long a file that could not be read is left alone, in milliseconds. */
+const READ_PAUSE_MS = 1_000;
+
+export class SqliteBacklog implements Backlog {
+  readonly #topic: string;
+  readonly #shelf: Shelf;
+  readonly #take: (notifications: readonly Stored[]) => void;
+  readonly #onClose: () => void;
+  #state: 'live' | 'behind' | 'closed' = 'behind';
+  #credit = 0;
+  /** The last number that was handed out, or passed by. */
+  #cursor = 0;
+  #reading: Promise<void> | undefined;
+  readonly #closing = new AbortController();
+
+  constructor(topic: string, shelf: Shelf, take: (notifications: readonly Stored[]) => void, onClose: () => void) {
+    this.#topic = topic;
+    this.#shelf = shelf;
+    this.#take = take;
+    this.#onClose = onClose;
+  }
+
+  request(credit: number): void {
+    this.#credit += credit;
+    this.#readOn();
+  }
+
+  /** Notifications of the topic came to the disk, in this order. */
+  came(notifications: readonly Stored[]): void {
+    if (this.#state !== 'live') return;
+    const handed = this.#credit > 0 ? this.#hand(notifications) : 0;
+    if (handed === notifications.length) return;
+    this.#cursor = (notifications[handed] as Stored).seq - 1;
+    this.#state = 'behind';
+  }
+
+  async load(seqs: readonly number[]): Promise<Stored[]> {
+    while (this.#mayRead()) {
+      const found = this.#attempt(() => this.#shelf.load(seqs));
+      if (found) return found;
+      await this.#pause();
+    }
+    return [];
+  }
+
+  settle(settlements: readonly Settlement[]): Promise<void> {
+    return this.#shelf.settle(settlements);
+  }
+
+  async close(): Promise<void> {
+    this.#state = 'closed';
+    this.#closing.abort();
+    await this.#reading;
+    this.#onClose();
+  }
+
+  /** Hands out as many as the credit allows; answers how many. */
+  #hand(notifications: readonly Stored[]): number {
+    let count = 0;
+    while (count < notifications.length && this.#credit > 0)
+      this.#credit -= costOf((notifications[count++] as Stored).bytes);
+    this.#take(count === notifications.length ? notifications : notifications.slice(0, count));
+    return count;
+  }
+
+  #readOn(): void {
+    if (this.#reading || this.#state !== 'behind' || this.#credit <= 0) return;
+    this.#reading = this.#catchUp().finally(() => {
+      this.#reading = undefined;
+      // What it read used the credit up, and more was given meanwhile.
+      this.#readOn();
+    });
+  }
+
+  async #catchUp(): Promise<void> {
+    while (this.#state === 'behind' && this.#credit > 0) {
+      // Each read has a turn of its own: a million rows are looked through in many.
+      await nextTurn();
+      if (!this.#mayRead()) return;
+      const found = this.#attempt(() => this.#readWindow());
+      if (!found) await this.#pause();
+      else if (found.length > 0) {
+        const handed = this.#hand(found);
+        if (handed === found.length) continue;
+        this.#cursor = (found[handed] as Stored).seq - 1;
+        this.#state = 'behind';
+      }
+    }
+  }
+
+  /** Reads one window, and moves the cursor and, at the end of the file, the state. */
+  #readWindow(): Stored[] {
+    const last = this.#shelf.last();
+    const end = Math.min(this.#cursor + READ_WINDOW, last);
+    const limit = Math.min(READ_LIMIT, this.#credit);
+    const found = this.#shelf.read(this.#topic, this.#cursor, end, limit);
+    let cursor = found.length === limit ? (found.at(-1)?.seq ?? end) : end;
+    if (found.length === 0 && cursor < last) cursor = (this.#shelf.next(cursor) ?? last + 1) - 1;
+    this.#cursor = cursor;
+    // Nothing can come to the disk before what was found is handed out: all of it runs in one turn.
+    if (cursor >= last) this.#state = 'live';
+    return found;
+  }
+
+  #mayRead(): boolean {
+    return this.#state !== 'closed' && !this.#shelf.closed();
+  }
+
+  /** Reads; undefined when the disk failed. */
+  #attempt<T>(read: () => T): T | undefined {
+    try {
+      const found = read();
+      this.#shelf.readFailed(undefined);
+      return found;
+    } catch (error) {
+      this.#shelf.readFailed(error);
+      return undefined;
+    }
+  }
+
+  /** Leaves a disk that failed alone for a while, or until the close. */
+  async #pause(): Promise<void> {
+    await sleep(READ_PAUSE_MS, undefined, { ref: false, signal: this.#closing.signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * From the outbox to where notifications go: a publisher for each destination. It is the part of the pipeline that a
+ * reload replaces as a whole.
+ */
+import type { Log } from '../log.ts';
+import type { Route } from '../notification/notification.ts';
+import type { Outbox } from '../outbox/outbox.ts';
+import { createPublisher, type Publisher, type TopicState } from './publisher.ts';
+import { createRateLimit, type RateLimit } from './rate.ts';
+import type { Report } from './report.ts';
+import type { Sink } from './sink.ts';
+
+/** How notifications of one destination are sent. */
+export interface Pace {
+  /** Most requests under way at once. */
+  readonly poolSize: number;
+  /** How often a notification is tried again before `exhausted` applies. */
+  readonly retryCount: number;
+  /** Base of the waits between tries, in milliseconds. */
+  readonly retryBaseMs: number;
+  readonly exhausted: 'wait' | 'dead-letter';
+  /** A cap on the rate, in messages a second; undefined: none. */
+  readonly maxMessagesPerSecond: number | undefined;
+}
+
+/** One place that notifications are published to, with the topics that are its own. */
+export interface Destination {
+  readonly topics: Route['topics'];
+  readonly sink: Sink;
+  readonly pace: Pace;
+  /** What shares a rate has the same name here. */
+  readonly quota: string;
+  /** Whether a topic is one of its own, configured or not: what the outbox still has for it goes out here. */
+  owns(topic: string): boolean;
+  /** Ends its connections, requests under way included. */
+  close(): void;
+}
+
+export interface Delivery {
+  /** How a virtual host publishes; undefined: not at all. */
+  route(host: string): Route | undefined;
+  topics(): TopicState[];
+  /** Whether a topic is of one of its destinations: what the outbox has for any other waits. */
+  owns(topic: string): boolean;
+  /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
+  tryTopic(topic: string): boolean;
+  start(): void;
+  /** Takes nothing more, lets requests under way end, and leaves the rest in the outbox. */
+  stop(): Promise<void>;
+}
+
+export interface DeliveryOptions {
+  readonly destinations: readonly Destination[];
+  /** How each virtual host publishes, by name in lower case; `''` stands for all others. */
+  readonly routes: ReadonlyMap<string, Route | undefined>;
+  readonly outbox: Outbox;
+  readonly log: Log;
+  readonly report: Report;
+}
+
+/** How long requests under way may take at a stop, in milliseconds. */
+const STOP_GRACE_MS = 10_000;
+
+export function createDelivery({ destinations, routes, outbox, log, report }: DeliveryOptions): Delivery {
+  let publishers: readonly Publisher[] = [];
+  let unlisten = () => {};
+  const served = new Set<string>();
+
+  /**
+   * Lets what the outbox has for other topics go out too, by the destination that owns them: what was committed before
+   * they left the configuration, and what is replayed.
+   */
+  const adopt = (topic: string) => {
+    if (served.has(topic)) return;
+    served.add(topic);
+    const owner = destinations.findIndex((destination) => destination.owns(topic));
+    if (owner >= 0) publishers[owner]?.serve(topic);
+    else
+      log.error({ topic }, 'no section is of the account and region of this topic: what the outbox has for it waits');
+  };
+
+  return {
+    route(host) {
+      const name = host.toLowerCase();
+      return routes.get(routes.has(name) ? name : '');
+    },
+    topics: () => publishers.flatMap((publisher) => publisher.topics()),
+    owns: (topic) => destinations.some((destination) => destination.owns(topic)),
+    tryTopic: (topic) => publishers.some((publisher) => publisher.tryNow(topic)),
+    start() {
+      const rates = ratesOf(destinations);
+      publishers = destinations.map(({ topics, sink, pace, quota }) => {
+        // A topic that several destinations name belongs to the first.
+        const own = [...new Set(Object.values(topics))].filter((topic) => !served.has(topic));
+        for (const topic of own) served.add(topic);
+        return createPublisher({
+          sink,
+          outbox,
+          topics: own,
+          ...pace,
+          rate: rates.get(quota) ?? createRateLimit(),
+          log,
+          report,
+        });
+      });
+      unlisten = outbox.onTopic(adopt);
+      for (const topic of outbox.topics()) adopt(topic);
+    },
+    async stop() {
+      unlisten();
+      await Promise.all(publishers.map((publisher) => publisher.stop(STOP_GRACE_MS)));
+      // What is still under way has had its time.
+      for (const destination of destinations) destination.close();
+    },
+  };
+}
+
+/** A rate for each quota; of several caps the lowest counts. */
+function ratesOf(destinations: readonly Destination[]): Map<string, RateLimit> {
+  const caps = new Map<string, number>();
+  for (const { quota, pace } of destinations) {
+    const { maxMessagesPerSecond = Number.POSITIVE_INFINITY } = pace;
+    caps.set(quota, Math.min(caps.get(quota) ?? Number.POSITIVE_INFINITY, maxMessagesPerSecond));
+  }
+  return new Map([...caps].map(([quota, cap]) => [quota, createRateLimit({ cap })]));
+}

@@ -1,0 +1,69 @@
+/** What the pipeline reports as it happens: metrics, the console and a host program's listeners are made from it. */
+import type { XmppEvent } from '../event.ts';
+import type { EventKind } from '../notification/kind.ts';
+import type { Notification, SkipReason } from '../notification/notification.ts';
+import type { NewDeadLetter } from '../outbox/dead-letters.ts';
+import type { Verdict } from './sink.ts';
+
+/** Why a topic waits, and until when it does so at least. */
+export interface Pause {
+  readonly reason: string;
+  readonly detail: string;
+  readonly advice: string;
+  /** When it stopped taking, when this pause began and when it ends; milliseconds since the Unix epoch. */
+  readonly since: number;
+  readonly began: number;
+  readonly until: number;
+}
+
+/** What a batch of events of one source came to; reported when it is committed. */
+export interface BatchReport {
+  readonly tap: string;
+  readonly source: string;
+  /** New, well-formed events by kind. */
+  readonly kinds: ReadonlyMap<EventKind, number>;
+  readonly duplicates: number;
+  readonly rejected: number;
+  /** How many events are missing between this batch and the one before it. */
+  readonly missing: number;
+}
+
+/** What became of one request to the sink. */
+export interface RequestReport {
+  readonly topic: string;
+  readonly entries: readonly Notification[];
+  /** For each entry, in order, `undefined` when the sink has it; `'split'` when it refused them all for one of them. */
+  readonly verdicts: readonly (Verdict | undefined)[] | 'split';
+  /** How long it took, in milliseconds. */
+  readonly ms: number;
+  /** When the answer came, in milliseconds since the Unix epoch. */
+  readonly at: number;
+}
+
+export interface Report {
+  batch(report: BatchReport): void;
+  skipped(event: XmppEvent, reason: SkipReason): void;
+  request(report: RequestReport): void;
+  deadLetter(letter: NewDeadLetter): void;
+  paused(topic: string, pause: Pause): void;
+  /** @param pausedMs how long the topic took nothing, in milliseconds */
+  resumed(topic: string, pausedMs: number): void;
+}
+
+/** Reports to several, in order; each may leave out what it does not care for. */
+export function reportTo(...reports: readonly Partial<Report>[]): Report {
+  const each = <Name extends keyof Report>(name: Name): Report[Name] => {
+    const handlers = reports.flatMap((report) => (report[name] ? [report[name].bind(report)] : []));
+    return ((...values: Parameters<Report[Name]>) => {
+      for (const handle of handlers) (handle as (...values: Parameters<Report[Name]>) => void)(...values);
+    }) as Report[Name];
+  };
+  return {
+    batch: each('batch'),
+    skipped: each('skipped'),
+    request: each('request'),
+    deadLetter: each('deadLetter'),
+    paused: each('paused'),
+    resumed: each('resumed'),
+  };
+}

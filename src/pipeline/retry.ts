@@ -1,0 +1,22 @@
+/** How long to wait before something is tried again. */
+
+/**
+ * How long to wait before the n-th retry, in milliseconds: MongooseIM's schedule,
+ * `2^(n-1) · publish_retry_time_ms − random(1..publish_retry_time_ms)`; no wait when that option is 0, and none longer
+ * than 30 s, or than the option if that is longer.
+ * @param retry 1 for the first
+ * @param random uniform in [0, 1)
+ */
+export function retryDelay(retry: number, baseMs: number, random: number): number {
+  if (baseMs === 0) return 0;
+  const longest = Math.max(LONGEST_PAUSE_MS, baseMs);
+  return Math.min(2 ** Math.min(retry - 1, 30) * baseMs - (1 + Math.floor(random * baseMs)), longest);
+}
+
+const FIRST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 30_000;
+
+/** How long a topic waits, in milliseconds: 1 s, then twice as long each time that it failed again, up to 30 s. */
+export function pauseLength(consecutive: number): number {
+  return Math.min(FIRST_PAUSE_MS * 2 ** (consecutive - 1), LONGEST_PAUSE_MS);
+}

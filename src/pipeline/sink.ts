@@ -1,0 +1,50 @@
+/**
+ * The sink: where notifications go. Declared by the publisher, which is its only user; Amazon SNS and the dry run are
+ * sinks, and tests and host programs bring their own. Every sink passes the suite in `sink-contract.ts`.
+ */
+import type { Notification } from '../notification/notification.ts';
+
+/** What a topic takes in one request. */
+export interface Limits {
+  /** Most notifications. */
+  readonly maxEntries: number;
+  /** Most bytes of all its notifications together, as `Notification.bytes` counts them. */
+  readonly maxBytes: number;
+}
+
+/** Why something was not taken. `reason` is a word to group by; `shown` is fit for logs, which `detail` need not be. */
+interface Cause {
+  readonly reason: string;
+  /** All that is known, for a person who looks at the dead letter; may quote the message. */
+  readonly detail: string;
+  readonly shown: string;
+  /** What a person can do about it. */
+  readonly advice: string;
+}
+
+/** Why the sink did not take a notification, and what should happen to it. */
+export type Verdict = Cause &
+  (
+    | {
+        /** Worth another try soon. */
+        readonly kind: 'retry';
+        /** The sink asks for a lower rate; it says nothing about this notification. */
+        readonly throttled: boolean;
+      }
+    /** A person has to act; until then the topic waits. */
+    | { readonly kind: 'pause' }
+    /** The sink will never take it. */
+    | { readonly kind: 'dead' }
+  );
+
+export interface Sink {
+  /** What a topic takes in one request; asked before each, and answered at once. */
+  limits(topic: string): Limits;
+  /**
+   * Asks the sink to take notifications of one topic; never rejects for what the sink or the network does.
+   * @param entries at least one, within `limits`, each with another order key
+   * @returns for each entry, in order, `undefined` when the sink has it, else why not; `'split'` when it refused the
+   *   request as a whole for what one of several entries holds, and does not say which
+   */
+  publish(topic: string, entries: readonly Notification[]): Promise<readonly (Verdict | undefined)[] | 'split'>;
+}

@@ -1,0 +1,43 @@
+/** Why a pusher is not ready: one function, from which `/readyz`, the metrics, systemd's status and the console all read. */
+import type { Health } from './outbox/outbox.ts';
+import type { TopicState } from './pipeline/publisher.ts';
+import type { TapState } from './taps/tap.ts';
+
+/** Why it is not ready: what, and what to do about it. */
+export interface NotReady {
+  readonly what: string;
+  readonly reason: string;
+  readonly advice?: string;
+}
+
+interface Parts {
+  readonly taps: readonly (TapState & { readonly name: string })[];
+  readonly outbox: Health;
+  readonly topics: readonly TopicState[];
+  /** Topics that notifications wait for and no section owns. */
+  readonly orphaned: readonly string[];
+}
+
+/** All reasons; none when it is ready. */
+export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotReady[] {
+  const found: NotReady[] = [];
+  for (const { name, problem } of taps) if (problem) found.push({ what: `tap ${name}`, ...problem });
+  const { fault, bytes, maxBytes } = outbox;
+  if (fault) found.push({ what: 'outbox', reason: fault });
+  if (bytes >= maxBytes)
+    found.push({
+      what: 'outbox',
+      reason: `is full: ${bytes} of ${maxBytes} bytes`,
+      advice: 'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
+    });
+  for (const { topic, pause } of topics)
+    if (pause)
+      found.push({ what: `topic ${topic}`, reason: `paused: ${pause.reason}: ${pause.detail}`, advice: pause.advice });
+  for (const topic of orphaned)
+    found.push({
+      what: `topic ${topic}`,
+      reason: 'has notifications that nobody sends: no section is of its account and region',
+      advice: 'configure a section with its region and account_id again, and reload',
+    });
+  return found;
+}

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseConfig } from '../config/load.ts';
+import { type SnsSettings, snsOptionsOf, snsSettingsOf } from './settings.ts';
+
+const SETTINGS: SnsSettings = {
+  region: 'eu-west-1',
+  accountId: '123456789012',
+  topics: { presence: 'presence', pm: 'pm' },
+  credentials: { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' },
+};
+
+const problem = (settings: object): string => {
+  try {
+    snsOptionsOf({ ...SETTINGS, ...settings });
+    return '';
+  } catch (error) {
+    return (error as Error).message;
+  }
+};
+
+describe('the settings of a host program', () => {
+  it('are what a section of a configuration file is, and back, whatever it says', () => {
+    const section = `
+presence_updates_topic = "a"
+muc_messages_topic = "b.fifo"
+sns_host = "http://localhost:4566/x"
+region = "eu-west-1"
+account_id = "123456789012"
+access_key_id = "AKIAIOSFODNN7EXAMPLE"
+secret_access_key = "wJalrXUtnFEMI"
+pool_size = 7
+max_messages_per_second = 9
+ca_file = "ca.pem"
+publish_retry_count = 0
+publish_retry_time_ms = 0
+publish_exhausted = "dead-letter"
+presence = "session"
+attributes = ["event_id"]`;
+    const { sns } = parseConfig(`[modules.mod_event_pusher.sns]${section}`, '/pusher.toml', {});
+    assert.ok(sns);
+    assert.deepEqual(snsOptionsOf(snsSettingsOf(sns)), sns);
+  });
+
+  it('have the defaults of a section, the endpoint of the region and AWS credentials unless keys are given', () => {
+    const { sns_host, pool_size, credentials } = snsOptionsOf({ ...SETTINGS, credentials: undefined });
+    assert.deepEqual([sns_host.href, pool_size, credentials], ['https://sns.eu-west-1.amazonaws.com/', 100, 'aws']);
+    assert.equal(
+      snsOptionsOf({ ...SETTINGS, region: 'cn-north-1' }).sns_host.hostname,
+      'sns.cn-north-1.amazonaws.com.cn',
+    );
+    assert.equal(snsOptionsOf(SETTINGS).credentials, 'static');
+  });
+
+  it('are refused with every mistake in them, by the names of a host program', () => {
+    assert.match(problem({ accountId: '5' }), /^sns\.accountId should be an AWS account number/);
+    assert.match(problem({ poolSize: 0 }), /^sns\.poolSize should be a whole number from 1 to 10,000$/);
+    assert.match(problem({ topics: { pm: 'a b' } }), /^sns\.topics\.pm should be an SNS topic name/);
+    assert.match(problem({ topics: { chat: 'a' } }), /^sns\.topics\.chat is no setting; there are region, /);
+    assert.match(problem({ poolsize: 5 }), /^sns\.poolsize is no setting/);
+    const two = problem({ region: 'Ireland', exhausted: 'drop' });
+    assert.match(two, /sns\.region should be/);
+    assert.match(two, /sns\.exhausted should be/);
+  });
+
+  it('never show a secret', () => {
+    assert.doesNotMatch(
+      problem({ region: 'X', credentials: { accessKeyId: '', secretAccessKey: 'hidden' } }),
+      /hidden/,
+    );
+  });
+});

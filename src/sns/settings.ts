@@ -1,0 +1,122 @@
+/** How a host program says where and how to publish: the options of an `sns` section, in the words of JavaScript. */
+import { shapeOf } from '../config/load.ts';
+import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
+import { snsHostOf } from '../config/regions.ts';
+import { PusherError } from '../errors.ts';
+import { DEFAULT_PLUGIN, type SnsPlugin } from '../notification/plugin.ts';
+import type { CredentialSource } from './credentials.ts';
+import type { AwsCredentials } from './signature.ts';
+
+/** Where and how to publish to Amazon SNS. Defaults, limits and meaning are those of docs/configuration.md. */
+export interface SnsSettings {
+  /** AWS region, such as `eu-west-1`. */
+  readonly region: string;
+  /** The AWS account that owns the topics: 12 digits. */
+  readonly accountId: string;
+  /** Names of the topics; a kind without one is not published. */
+  readonly topics: { readonly presence?: string; readonly pm?: string; readonly muc?: string };
+  /** Fixed keys, a function that answers some that have not expired, or `'aws'` (default): AWS's own provider chain. */
+  readonly credentials?: AwsCredentials | (() => Promise<AwsCredentials>) | 'aws' | undefined;
+  /** Host name or http(s) URL of SNS. Default: the region's. */
+  readonly endpoint?: string | URL | undefined;
+  /** Path of a PEM file with certificate authorities to trust instead of the public ones. */
+  readonly caFile?: string | undefined;
+  /** Most requests under way at once. Default: 100. */
+  readonly poolSize?: number | undefined;
+  /** A cap on the rate, in messages a second. Default: none. */
+  readonly maxMessagesPerSecond?: number | undefined;
+  /** How many more times a publish is tried. Default: 2. */
+  readonly retryCount?: number | undefined;
+  /** Base of the waits between tries, in milliseconds. Default: 50. */
+  readonly retryTimeMs?: number | undefined;
+  /** What happens when the retries are used up. Default: `'wait'`. */
+  readonly exhausted?: 'wait' | 'dead-letter' | undefined;
+  /** Whether presence means the user's status or each session's. Default: `'user'`. */
+  readonly presence?: 'user' | 'session' | undefined;
+  /** Built-in message attributes. Default: none. */
+  readonly attributes?: SnsOptions['attributes'] | undefined;
+  /** A plugin, or the path or package of one. Default: bare JIDs, no attributes, nothing filtered. */
+  readonly plugin?: SnsPlugin | string | undefined;
+}
+
+/** The option of an `sns` section that a setting is; `topics.…` and `credentials` are more than one. */
+const OPTIONS = {
+  region: 'region',
+  accountId: 'account_id',
+  'topics.presence': 'presence_updates_topic',
+  'topics.pm': 'pm_messages_topic',
+  'topics.muc': 'muc_messages_topic',
+  endpoint: 'sns_host',
+  caFile: 'ca_file',
+  poolSize: 'pool_size',
+  maxMessagesPerSecond: 'max_messages_per_second',
+  retryCount: 'publish_retry_count',
+  retryTimeMs: 'publish_retry_time_ms',
+  exhausted: 'publish_exhausted',
+  presence: 'presence',
+  attributes: 'attributes',
+} as const;
+
+/**
+ * The options of a section that say the same.
+ * @throws PusherError CONFIG_INVALID that names every setting which is not as it should be
+ */
+export function snsOptionsOf(settings: SnsSettings): SnsOptions {
+  const { topics, credentials, plugin: _, endpoint = snsHostOf(settings.region), ...rest } = settings;
+  const flat: Record<string, unknown> = { ...rest, endpoint: String(endpoint) };
+  for (const [kind, topic] of Object.entries(topics ?? {})) flat[`topics.${kind}`] = topic;
+  const names = new Map<string, string>(Object.entries(OPTIONS));
+  const section: Record<string, unknown> =
+    typeof credentials === 'object'
+      ? { access_key_id: credentials.accessKeyId, secret_access_key: credentials.secretAccessKey }
+      : { credentials: 'aws' };
+  const problems: string[] = [];
+  for (const [setting, value] of Object.entries(flat)) {
+    const option = names.get(setting);
+    if (!option) problems.push(`sns.${setting} is no setting; there are ${[...names.keys()].join(', ')}`);
+    else if (value !== undefined) section[option] = value;
+  }
+  const parsed = snsOptions.safeParse(section);
+  const settingOf = new Map([...names].map(([setting, option]) => [option, setting]));
+  const wrong = new Set(parsed.success ? [] : parsed.error.issues.map(({ path }) => String(path[0])));
+  for (const option of wrong) {
+    const expects = optionTexts.get(shapeOf(snsOptions)[option] as (typeof snsOptions.shape)['region'])?.expects;
+    problems.push(`sns.${settingOf.get(option) ?? option} should be ${expects}`);
+  }
+  if (problems.length > 0 || !parsed.success) throw new PusherError('CONFIG_INVALID', problems.join('; '));
+  return parsed.data;
+}
+
+/** The settings that say the same as a section of a configuration file. */
+export function snsSettingsOf(section: SnsOptions): SnsSettings {
+  const { access_key_id: accessKeyId, secret_access_key: secretAccessKey, plugin_module: plugin } = section;
+  const keys = accessKeyId !== undefined && secretAccessKey !== undefined && { accessKeyId, secretAccessKey };
+  return {
+    region: section.region,
+    accountId: section.account_id,
+    topics: {
+      ...(section.presence_updates_topic !== undefined && { presence: section.presence_updates_topic }),
+      ...(section.pm_messages_topic !== undefined && { pm: section.pm_messages_topic }),
+      ...(section.muc_messages_topic !== undefined && { muc: section.muc_messages_topic }),
+    },
+    credentials: keys || 'aws',
+    endpoint: section.sns_host,
+    caFile: section.ca_file,
+    poolSize: section.pool_size,
+    maxMessagesPerSecond: section.max_messages_per_second,
+    retryCount: section.publish_retry_count,
+    retryTimeMs: section.publish_retry_time_ms,
+    exhausted: section.publish_exhausted,
+    presence: section.presence,
+    attributes: section.attributes,
+    plugin: plugin === DEFAULT_PLUGIN ? undefined : plugin,
+  };
+}
+
+/** Where the credentials of these settings come from; undefined: AWS's own provider chain. */
+export function credentialSourceOf({ credentials }: SnsSettings): CredentialSource | undefined {
+  if (credentials === undefined || credentials === 'aws') return undefined;
+  const get = typeof credentials === 'function' ? credentials : () => credentials;
+  // A function answers fresh ones by itself; fixed keys stay what they are.
+  return { get, expired: () => {} };
+}

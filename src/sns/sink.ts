@@ -1,0 +1,26 @@
+/** Amazon SNS as the pipeline's sink: what its client answers, as verdicts. */
+import type { Sink } from '../pipeline/sink.ts';
+import { publishing } from '../tracing.ts';
+import type { SnsClient } from './client.ts';
+import { verdictOf } from './verdict.ts';
+import { MAX_ENTRIES } from './wire.ts';
+
+interface SnsSinkOptions {
+  readonly client: Pick<SnsClient, 'publishBatch'>;
+  /** What a topic takes for a batch together, in bytes. */
+  readonly maxBytes: (topicArn: string) => number;
+}
+
+export function snsSink({ client, maxBytes }: SnsSinkOptions): Sink {
+  return {
+    limits: (topic) => ({ maxEntries: MAX_ENTRIES, maxBytes: maxBytes(topic) }),
+    async publish(topic, entries) {
+      const outcome = await publishing(topic, entries, () => client.publishBatch(topic, entries));
+      if ('entries' in outcome) return outcome.entries.map((failure) => failure && verdictOf(failure));
+      const verdict = verdictOf(outcome.failure);
+      // SNS refused the request for what it holds, and does not say which entry it is.
+      if (verdict.kind === 'dead' && entries.length > 1) return 'split';
+      return entries.map(() => verdict);
+    },
+  };
+}

@@ -1,0 +1,127 @@
+/** The suite that every tap passes. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { PusherError } from '../errors.ts';
+import type { Batch, Receipt, Tap } from './tap.ts';
+
+/** A tap under test, and a source that hands it batches. */
+export interface TapUnderTest {
+  readonly tap: Tap;
+  /** Hands a batch over; rejects, or answers undefined, when the tap does not acknowledge it. */
+  hand(batch: {
+    source: string;
+    epoch?: string;
+    first?: number;
+    events: readonly unknown[];
+  }): Promise<Receipt | undefined>;
+  dispose(): Promise<void>;
+}
+
+const EVENT = { kind: 'presence', at: 1, host: 'localhost', jid: 'alice@localhost/phone', present: true };
+const RECEIPT: Receipt = { accepted: 1, duplicates: 2, rejected: [{ index: 1, reason: 'should be an object' }] };
+
+export function tapContract(name: string, make: () => Promise<TapUnderTest>): void {
+  describe(`${name}, as any tap`, () => {
+    let under: TapUnderTest;
+    let batches: Batch[];
+    let answer: () => Promise<Receipt>;
+    const receive = (batch: Batch) => {
+      batches.push(batch);
+      return answer();
+    };
+    beforeEach(async () => {
+      under = await make();
+      batches = [];
+      answer = async () => RECEIPT;
+    });
+    afterEach(async () => {
+      await under.tap.stop();
+      await under.dispose();
+    });
+
+    it('hands a batch on as its source gave it, with each event checked, and answers with the receipt', async () => {
+      await under.tap.start(receive);
+      const given = { source: 'chat1', epoch: 'x', first: 5, events: [EVENT, 5, { ...EVENT, jid: '@' }] };
+      assert.deepEqual(await under.hand(given), RECEIPT);
+      const [batch] = batches as [Batch];
+      assert.deepEqual(
+        { ...batch, traceparent: undefined },
+        {
+          tap: under.tap.name,
+          source: 'chat1',
+          numbering: { epoch: 'x', first: 5 },
+          events: [
+            EVENT,
+            { problem: 'should be an object', raw: 5 },
+            { problem: 'jid: should be a JID', raw: { ...EVENT, jid: '@' } },
+          ],
+          traceparent: undefined,
+        },
+      );
+    });
+
+    it('takes a batch whose events have no numbers', async () => {
+      await under.tap.start(receive);
+      await under.hand({ source: 'chat1', events: [EVENT] });
+      assert.equal(batches[0]?.numbering, undefined);
+    });
+
+    it('acknowledges nothing before it is safe', async () => {
+      const { promise, resolve } = Promise.withResolvers<Receipt>();
+      answer = () => promise;
+      await under.tap.start(receive);
+      let acknowledged = false;
+      const handing = under.hand({ source: 's', events: [EVENT] }).then(() => {
+        acknowledged = true;
+      });
+      while (batches.length === 0) await turn();
+      for (let n = 0; n < 20; n++) await turn();
+      assert.equal(acknowledged, false);
+      resolve(RECEIPT);
+      await handing;
+      assert.equal(acknowledged, true);
+    });
+
+    it('does not acknowledge what could not be kept, and takes it when it comes again', async () => {
+      answer = async () => {
+        throw new PusherError('OUTBOX_FULL', 'the outbox is full');
+      };
+      await under.tap.start(receive);
+      const batch = { source: 's', epoch: 'x', first: 1, events: [EVENT] };
+      assert.equal(await under.hand(batch).catch(() => undefined), undefined);
+      answer = async () => RECEIPT;
+      assert.deepEqual(await under.hand(batch), RECEIPT);
+    });
+
+    it('takes nothing before its start nor after its stop, and says so, and may be started again', async () => {
+      const batch = { source: 's', events: [EVENT] };
+      const refuses = async () => assert.equal(await under.hand(batch).catch(() => undefined), undefined);
+      await refuses();
+      assert.ok(under.tap.state().problem);
+      assert.equal(under.tap.state().at, undefined);
+      for (let round = 0; round < 2; round++) {
+        await under.tap.start(receive);
+        assert.equal(under.tap.state().problem, undefined);
+        assert.ok(under.tap.state().at);
+        assert.deepEqual(await under.hand(batch), RECEIPT);
+        await under.tap.stop();
+        await refuses();
+        assert.ok(under.tap.state().problem);
+      }
+      assert.equal(batches.length, 2);
+    });
+
+    it('waits at its stop for what it is taking', async () => {
+      const { promise, resolve } = Promise.withResolvers<Receipt>();
+      answer = () => promise;
+      await under.tap.start(receive);
+      const handing = under.hand({ source: 's', events: [EVENT] });
+      while (batches.length === 0) await turn();
+      const stopping = under.tap.stop();
+      resolve(RECEIPT);
+      await stopping;
+      assert.deepEqual(await handing, RECEIPT);
+    });
+  });
+}

@@ -1,0 +1,55 @@
+/** The tap of a host program: it hands events over in process. */
+
+import { z } from 'zod';
+import { PusherError } from '../errors.ts';
+import { parseEvent, problemOf } from '../event.ts';
+import { epochName, firstSeq, sourceName } from './batch.ts';
+import type { Batch, Receipt, Receive, Tap } from './tap.ts';
+
+/** A batch of events as a host program hands it over; docs/tap-protocol.md has the form of an event. */
+export interface GivenBatch extends Pick<Batch, 'source' | 'numbering' | 'traceparent'> {
+  /** Checked here: what is malformed is refused alone, with its reason in the receipt. */
+  readonly events: readonly unknown[];
+}
+
+export interface InProcessTap extends Tap {
+  /**
+   * Takes events; resolves when what came of them is safe.
+   * @throws PusherError BATCH_INVALID when source or numbering are not of the tap protocol's form; OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
+   */
+  receive(batch: GivenBatch): Promise<Receipt>;
+}
+
+const head = z.object({
+  source: sourceName,
+  numbering: z.object({ epoch: epochName, first: firstSeq }).optional(),
+});
+
+export function inProcessTap(): InProcessTap {
+  let receive: Receive | undefined;
+  /** What is being taken. */
+  const underWay = new Set<Promise<Receipt>>();
+  return {
+    name: 'in-process',
+    async start(given) {
+      receive = given;
+    },
+    async stop() {
+      receive = undefined;
+      await Promise.allSettled(underWay);
+    },
+    async receive({ events, ...batch }) {
+      const checked = head.safeParse(batch);
+      if (!checked.success) throw new PusherError('BATCH_INVALID', problemOf(checked.error));
+      if (!receive) throw new PusherError('OUTBOX_CLOSED', 'the pusher is not running');
+      const taking = receive({ tap: 'in-process', ...batch, events: events.map(parseEvent) });
+      underWay.add(taking);
+      try {
+        return await taking;
+      } finally {
+        underWay.delete(taking);
+      }
+    },
+    state: () => ({ at: receive && 'in process', problem: receive ? undefined : { reason: 'is not running' } }),
+  };
+}

@@ -1,0 +1,45 @@
+/** A consumer of one topic's backlog, for tests of outboxes. */
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Backlog, Outbox, Stored } from '../../src/outbox/outbox.ts';
+import { until } from './process.ts';
+
+export interface Consumer extends AsyncDisposable {
+  readonly backlog: Backlog;
+  /** What it was handed and nobody asked for yet, in order. */
+  readonly held: readonly Stored[];
+  /** Waits for as many, and takes them. */
+  next(count: number): Promise<Stored[]>;
+  /** Waits for a while, and takes what it has then. */
+  rest(): Promise<Stored[]>;
+  settle(...notifications: readonly Stored[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+const PLENTY = 1_000_000;
+
+/** @param credit what it gives at once */
+export function consume(outbox: Outbox, topic: string, credit = PLENTY): Consumer {
+  const held: Stored[] = [];
+  const backlog = outbox.backlog(topic, (notifications) => void held.push(...notifications));
+  if (credit > 0) backlog.request(credit);
+  return {
+    backlog,
+    held,
+    async next(count) {
+      await until(`${count} notifications of ${topic}`, () => held.length >= count);
+      return held.splice(0, count);
+    },
+    async rest() {
+      await turns();
+      return held.splice(0);
+    },
+    settle: (...notifications) => backlog.settle(notifications.map((notification) => ({ notification }))),
+    close: () => backlog.close(),
+    [Symbol.asyncDispose]: () => backlog.close(),
+  };
+}
+
+/** Lets what is due happen. */
+export async function turns(count = 50): Promise<void> {
+  for (let n = 0; n < count; n++) await turn();
+}
