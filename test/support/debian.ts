@@ -103,16 +103,17 @@ export async function debianEjabberd(): Promise<DebianEjabberd> {
   const folder = await mkdtemp(path.join(tmpdir(), 'debian-ejabberd-'));
   const [configFile, serverConfig] = [path.join(folder, 'ejabberd.yml'), path.join(folder, 'ejabberdctl.cfg')];
   const [modules, options] = [path.join(folder, 'ejabberd-modules'), path.join(folder, 'modules.d')];
-  const ports = new Map((await freePorts(7)).map((port, index) => [String(STOCK_PORTS[index]), port]));
-  const portOf = (stock: number) => ports.get(String(stock)) as number;
-  const [c2sPort, apiPort] = [portOf(5222), portOf(5443)];
   await mkdir(path.join(folder, 'mnesia'));
   await mkdir(options);
   const { cert, key } = await makeCertificate(folder, 'DNS:localhost');
   await writeFile(path.join(folder, 'ejabberd.pem'), Buffer.concat([cert, key]));
   const stock = await readFile('/usr/share/ejabberd/ejabberd.yml.example', 'utf8');
+  const stockPorts = [...new Set([...stock.matchAll(/\bport: (\d+)/g)].map(([, port]) => port as string))];
+  const free = await freePorts(stockPorts.length);
+  const ports = new Map(stockPorts.map((port, index) => [port, free[index] as number]));
+  const [c2sPort, apiPort] = ['5222', '5443'].map((port) => ports.get(port)) as [number, number];
   const changed = stock
-    .replace(/port: (\d+)/g, (_, port: string) => `port: ${ports.get(port)}`)
+    .replace(/\bport: (\d+)/g, (_, port: string) => `port: ${ports.get(port)}`)
     .replaceAll('ip: "::"', 'ip: "127.0.0.1"')
     .replace(
       'api_permissions:\n',
@@ -196,9 +197,6 @@ export async function debianEjabberd(): Promise<DebianEjabberd> {
     },
   };
 }
-
-/** The ports in Debian's `ejabberd.yml`. */
-const STOCK_PORTS = [5222, 5223, 5269, 5443, 5280, 3478, 1883];
 
 /** Lets other users read a folder: started by root, `prosodyctl` becomes Prosody's user. */
 function readable(folder: string): void {
