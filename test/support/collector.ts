@@ -192,7 +192,15 @@ export async function startCollector({ secret = 'secret', tls }: CollectorOption
       setTimeout(() => response.end(`"duplicates":${counts.duplicates},"rejected":[]}`), 100);
       return;
     }
-    reply(200, { ...counts, rejected: fault?.kind === 'reject' ? [{ index: fault.index, reason: fault.reason }] : [] });
+    if (fault?.kind === 'reject') {
+      reply(200, {
+        ...counts,
+        accepted: counts.accepted - 1,
+        rejected: [{ index: fault.index, reason: fault.reason }],
+      });
+      return;
+    }
+    reply(200, { ...counts, rejected: [] });
   }
 
   async function take(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {

@@ -1,0 +1,232 @@
+-- Delivers the queue to the tap, one batch at a time.
+--
+-- What stays true:
+--  * A batch leaves the queue only by the daemon's own answer: because it took the batch, or because it says that this
+--    one event is too large. Whatever else answers, a proxy or a stranger, costs time and no event.
+--  * Duplicates are no news among numbers that the daemon may have already. Among numbers that were never sent they
+--    mean that another run used this epoch, as after a virtual machine's snapshot: then these events get a new epoch.
+
+local json_decode = require "util.json".decode;
+local monotonic = require "util.time".monotonic;
+
+local once_a_minute = module:require "report";
+local post = module:require "post";
+
+local batch_events = 1000;
+local gather_each, gather_max = 0.001, 0.1; -- seconds that the next batch waits for each event of the last, or is full
+local backoff_first, backoff_max = 0.25, 5;
+local retry_after_max = 300;
+
+local function is_count(value, max)
+	return type(value) == "number" and value >= 0 and value <= max and value % 1 == 0;
+end
+
+-- The daemon's own answer to a batch of so many events, { accepted, duplicates, rejected }; nil when it is not one.
+local function receipt_of(answer, events)
+	local rejected = answer.rejected;
+	if not is_count(answer.accepted, events) or not is_count(answer.duplicates, events) then return; end
+	if type(rejected) ~= "table" or answer.accepted + answer.duplicates + #rejected ~= events then return; end
+	for _, refusal in ipairs(rejected) do
+		if type(refusal) ~= "table" or not is_count(refusal.index, events - 1) then return; end
+	end
+	return answer;
+end
+
+-- The daemon's own error, { code, message }, or nil.
+local function error_of(answer)
+	local err = answer.error;
+	return type(err) == "table" and type(err.code) == "string" and err or nil;
+end
+
+-- What an answer means: "taken", "halve" the batch, "too_large" for the one event in it, or "keep". For keep also why;
+-- how long to wait: false as after any failure, else so many seconds; and at which level to log it.
+local function verdict(result, answer, batch, slow_retry)
+	local status, err = result.status, error_of(answer);
+	if status == 200 then
+		if receipt_of(answer, batch.count) then return "taken"; end
+		return "keep", "status 200, but not the daemon's answer", slow_retry, "error";
+	elseif status == 413 and batch.count > 1 then
+		return "halve";
+	elseif status == 413 and err and err.code == "too_large" then
+		return "too_large";
+	elseif status == 400 or status == 401 or status == 413 then
+		local message = err and tostring(err.message) or "";
+		return "keep", ("status %d %s"):format(status, message:sub(1, 200)), slow_retry, "error";
+	elseif status == 503 then
+		local seconds = tonumber(result.headers["retry-after"]);
+		return "keep", "status 503", seconds and math.min(math.max(seconds, backoff_first), retry_after_max), "warn";
+	end
+	return "keep", ("status %d"):format(status), false, "warn";
+end
+
+-- Returns delivery of this queue. settings has url, secret, answer_timeout and slow_retry; count.sent(n) is told of
+-- events that were delivered.
+return function (queue, settings, count)
+	local report_too_large = once_a_minute("error",
+		"%d event(s) are too large for the daemon, and missing from the numbers; the last is %s");
+
+	local request; -- the batch under way: { guard, cancel }
+	local retry_timer;
+	local not_before, pace_timer = 0, nil; -- when the next batch may be sent that is not full
+	local limit, failures, failing = batch_events, 0, nil;
+	local doubtful_epoch, doubtful_seq = nil, 0; -- up to where the daemon may have this epoch, although it didn't say so
+	local stopping = false;
+
+	-- delivery.on_idle, where set, is called when nothing is left to deliver, or when delivery fails.
+	local delivery = {};
+	local deliver;
+
+	local function shown_url()
+		return (settings.url:gsub("//[^/@]*@", "//"));
+	end
+
+	local function retry(delay)
+		retry_timer = module:add_timer(delay, function ()
+			retry_timer = nil;
+			deliver();
+		end);
+	end
+
+	local function backoff()
+		local delay = math.min(backoff_max, backoff_first * 2 ^ math.min(failures - 1, 10));
+		return delay * (0.75 + math.random() / 2);
+	end
+
+	-- Logs the beginning of a failure, not each attempt, and again only when it became one that an operator has to mend.
+	local function failed(reason, delay, level)
+		failures = failures + 1;
+		if not failing or (level == "error" and failing ~= reason) then
+			module:log(level, "Cannot deliver to %s: %s; %d event(s) wait", shown_url(), reason, queue.waiting());
+			failing = reason;
+		end
+		if delivery.on_idle then delivery.on_idle(); end
+		retry(delay or backoff());
+	end
+
+	local function works_again(batch)
+		if failing then
+			module:log("info", "Delivery to %s works again; %d event(s) wait", shown_url(), queue.waiting() - batch.count);
+		end
+		failing, failures = nil, 0;
+	end
+
+	local function log_rejected(batch, rejected)
+		for _, refusal in ipairs(rejected) do
+			local reason = tostring(refusal.reason):sub(1, 200);
+			module:log("warn", "The daemon refused event %s/%d: %s", batch.segment.epoch, batch.first + refusal.index, reason);
+		end
+	end
+
+	-- How many events of a batch the daemon may have already. What an earlier run sent is unknown.
+	local function known(batch)
+		if batch.segment.epoch ~= queue.epoch() then return batch.count; end
+		if batch.segment.epoch ~= doubtful_epoch then return 0; end
+		return math.max(0, math.min(batch.count, doubtful_seq - batch.first + 1));
+	end
+
+	local function taken(batch, receipt)
+		if receipt.duplicates > known(batch) then
+			module:log("error", "The daemon has had other events under the numbers from %s/%d on, as if this server had been "..
+				"restored from a snapshot; they are sent again under a new epoch", batch.segment.epoch, batch.first);
+			queue.begin_epoch();
+			failures = failures + 1;
+			return retry(backoff());
+		end
+		works_again(batch);
+		limit = math.min(batch_events, limit * 2);
+		log_rejected(batch, receipt.rejected);
+		count.sent(batch.count);
+		queue.forget(batch);
+		if queue.waiting() == 0 and delivery.on_idle then delivery.on_idle(); end
+		deliver();
+	end
+
+	local function answered(batch, result)
+		local decoded, answer = pcall(json_decode, result.body or "");
+		if not decoded or type(answer) ~= "table" then answer = {}; end
+		local own = result.status == 200 and receipt_of(answer, batch.count) or error_of(answer);
+		if not own and (result.status or result.sent) then
+			doubtful_epoch, doubtful_seq = batch.segment.epoch, batch.first + batch.count - 1;
+		end
+		if result.problem then
+			return failed(result.problem, result.odd and settings.slow_retry, result.odd and "error" or "warn");
+		end
+		local decision, reason, delay, level = verdict(result, answer, batch, settings.slow_retry);
+		if decision == "taken" then
+			taken(batch, answer);
+		elseif decision == "halve" then
+			limit = math.floor(batch.count / 2);
+			deliver();
+		elseif decision == "too_large" then
+			works_again(batch);
+			report_too_large(("%s/%d"):format(batch.segment.epoch, batch.first));
+			count.dropped(1);
+			queue.forget(batch);
+			deliver();
+		else
+			failed(reason, delay, level);
+		end
+	end
+
+	local function send(batch)
+		local this = {};
+		request = this;
+		this.guard = module:add_timer(settings.answer_timeout, function ()
+			request = nil;
+			local sent = this.cancel();
+			answered(batch, { problem = ("no answer within %g s"):format(settings.answer_timeout), sent = sent });
+		end);
+		local function ended(result)
+			request = nil;
+			this.guard:stop();
+			answered(batch, result);
+		end
+		local posted, cancel = pcall(post, batch, settings.url, settings.secret, ended);
+		if posted then
+			this.cancel = cancel;
+		elseif request == this then
+			ended({ problem = cancel });
+		end
+	end
+
+	-- Sends the next batch, when it may.
+	function deliver()
+		if request or retry_timer then return; end
+		local early = not_before - monotonic();
+		if early > 0 and queue.waiting() < limit and not stopping then
+			pace_timer = pace_timer or module:add_timer(early, function ()
+				pace_timer = nil;
+				deliver();
+			end);
+			return;
+		end
+		local batch, unreadable = queue.next_batch(limit);
+		if unreadable then return retry(backoff_max); end
+		if not batch then return; end
+		not_before = monotonic() + math.min(gather_max, gather_each * batch.count);
+		send(batch);
+	end
+	delivery.deliver = deliver;
+
+	-- Tries at once: what was waited for may just have been mended.
+	function delivery.try_again()
+		if not retry_timer then return; end
+		retry_timer:stop();
+		retry_timer = nil;
+		deliver();
+	end
+
+	-- Delivers without waiting for full batches from now on. Returns whether something is being delivered.
+	function delivery.hurry()
+		stopping = true;
+		deliver();
+		return queue.waiting() > 0 and not failing;
+	end
+
+	-- Ends the request under way, if any, without an answer.
+	function delivery.stop()
+		if request then request.cancel(); end
+	end
+
+	return delivery;
+end

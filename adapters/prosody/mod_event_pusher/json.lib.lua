@@ -1,0 +1,167 @@
+-- Events as JSON, gathered to texts of one or more lines of the queue, each ready to stand in a batch.
+--
+-- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time. So an event's
+-- pieces are joined once only, together with those of its neighbours.
+
+local is_utf8 = require "util.encodings".utf8.valid;
+local now = require "util.time".now;
+
+local concat, find, floor, next, type = table.concat, string.find, math.floor, next, type;
+
+local max_bytes_with_stanza = 3 * 1024 * 1024; -- of an event; a larger one has no stanza
+local max_bytes = 4 * 1024 * 1024 - 4096; -- of an event, for the tap takes 4 MiB
+local max_depth = 500; -- of the elements in a stanza, itself included
+local max_pieces = 5000; -- that stay in memory
+
+local escapes = {
+	['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t";
+};
+for code = 0, 31 do
+	local char = string.char(code);
+	escapes[char] = escapes[char] or ("\\u%04x"):format(code);
+end
+
+local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
+
+local special = '[%z\1-\31"\\]';
+-- Text that needs no escapes in JSON, and as XML in JSON. Most text is such, and to ask this way costs a fraction of
+-- looking for what does need one: it is a single attempt, and a set is searched from its left.
+local plain = "^[]-~ #-[!\127-\255]*$";
+local plain_xml = "^[]-~ (-;?-[=!#$%%\127-\255]*$";
+
+-- Streams let only UTF-8 in; what a module made up must not cost a batch.
+local function valid(text)
+	if is_utf8(text) then return text; end
+	return (text:gsub("[\128-\255]+", function (run) return is_utf8(run) and run or "\239\191\189"; end));
+end
+
+local function escape(text)
+	if find(text, plain) then return text; end
+	return (text:gsub(special, escapes));
+end
+
+local function escape_xml(text)
+	if find(text, plain_xml) then return text; end
+	return (text:gsub("[&<>'\"]", xml_escapes):gsub(special, escapes));
+end
+
+-- A text as a JSON string.
+local function quote(text)
+	return '"'..escape(valid(text))..'"';
+end
+
+-- The text directly in an element, without that of the elements in it.
+local function text_of(element)
+	if #element == 1 and type(element[1]) == "string" then return element[1]; end
+	local texts = {};
+	for _, child in ipairs(element) do
+		if type(child) == "string" then texts[#texts + 1] = child; end
+	end
+	return concat(texts);
+end
+
+local pieces, count, events, bytes = {}, 0, 0, 0; -- of what gathers; count is of pieces, bytes of their lengths
+
+-- What puts pieces takes and returns how many there are.
+local function put_attribute(n, key, value)
+	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4], pieces[n + 5] = " ", key, "='", escape_xml(value), "'";
+	return n + 5;
+end
+
+-- Puts an element as tostring gives it, but in a JSON string's escapes. Returns nil when elements are nested
+-- deeper than that.
+local function put_element(n, element, parent_xmlns, depth)
+	if depth == 0 then return; end
+	local name, attr, size = element.name, element.attr, #element;
+	pieces[n + 1], pieces[n + 2] = "<", name;
+	n = n + 2;
+	local prefixes = 0;
+	for key, value in next, attr do
+		if find(key, "\1", 1, true) then
+			local xmlns, local_name = key:match("^([^\1]*)\1(.*)$");
+			prefixes = prefixes + 1;
+			n = put_attribute(n, "xmlns:ns"..prefixes, xmlns);
+			n = put_attribute(n, "ns"..prefixes..":"..local_name, value);
+		elseif key ~= "xmlns" or value ~= parent_xmlns then
+			n = put_attribute(n, key, value);
+		end
+	end
+	n = n + 1;
+	if size == 0 then
+		pieces[n] = "/>";
+		return n;
+	end
+	pieces[n] = ">";
+	for i = 1, size do
+		local child = element[i];
+		if type(child) == "string" then
+			n = n + 1;
+			pieces[n] = escape_xml(child);
+		else
+			n = put_element(n, child, attr.xmlns, depth - 1);
+			if not n then return; end
+		end
+	end
+	pieces[n + 1], pieces[n + 2], pieces[n + 3] = "</", name, ">";
+	return n + 3;
+end
+
+local function milliseconds()
+	return floor(now() * 1000);
+end
+
+-- Counts the pieces up to this one as one more event. Returns false when it would have more bytes than that.
+local function put_event(last, max)
+	local size = 0;
+	for i = count + 1, last do size = size + #pieces[i]; end
+	if size > max then return false; end
+	count, events, bytes = last, events + 1, bytes + size;
+	return true;
+end
+
+local host = quote(module.host);
+local json = { quote = quote };
+
+-- A session became available, or ended being so; with how many of them its user has now.
+function json.presence(jid, present, sessions)
+	pieces[count + 1] = ('{"kind":"presence","at":%d,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
+		milliseconds(), host, quote(jid), tostring(present), sessions);
+	put_event(count + 1, max_bytes);
+end
+
+-- A session sent this stanza, with this body. Returns false when it is too large for any tap, and no event then.
+function json.message(from, to, stanza, body)
+	local attr, n = stanza.attr, count;
+	pieces[n + 1] = ('{"kind":"message","at":%d,"host":%s,"type":"%s","from":"'):format(milliseconds(), host, attr.type);
+	pieces[n + 2], pieces[n + 3], pieces[n + 4] = escape(from), '","to":"', escape(to);
+	pieces[n + 5], pieces[n + 6] = '","body":"', escape(text_of(body));
+	n = n + 6;
+	if attr.id then
+		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', escape(attr.id);
+		n = n + 2;
+	end
+	pieces[n + 1] = '","stanza":"';
+	local last = put_element(n + 1, stanza, nil, max_depth);
+	if last then
+		pieces[last + 1] = '"},\n';
+		if put_event(last + 1, max_bytes_with_stanza) then return true; end
+	end
+	pieces[n + 1] = '"},\n';
+	return put_event(n + 1, max_bytes);
+end
+
+-- How many bytes have gathered.
+function json.bytes()
+	return bytes;
+end
+
+-- Joins what has gathered. Returns it, and how many events that is.
+function json.join()
+	local text, joined = valid(concat(pieces, "", 1, count)), events;
+	-- What a large stanza left must not stay in memory.
+	if #pieces > max_pieces then pieces = {}; end
+	count, events, bytes = 0, 0, 0;
+	return text, joined;
+end
+
+return json;

@@ -1,0 +1,402 @@
+-- The queue of events on the server's disk: takes them, numbers them, writes them, and hands them out in batches.
+--
+-- What stays true:
+--  * An epoch is one run of the adapter, with numbers from 1 on. What an earlier run left is handed out first, under
+--    its own epoch and numbers.
+--  * An event is handed out only once its line is in a file. So no number ever means two events, not even after a
+--    kill.
+--  * The ledger is derived from the events' own lines: after a kill both the event and its change are there, or
+--    neither is.
+--  * Each segment begins with the ledger as it was then. So a segment is deleted as soon as all its events are
+--    delivered, and the newest one, which always stays, knows the open sessions.
+--  * An idle queue writes an event at once. After events were written, the next ones gather a moment for each of
+--    these.
+
+local lfs = require "lfs";
+local new_id = require "util.id".medium;
+local monotonic = require "util.time".monotonic;
+
+local new_ledger = module:require "ledger";
+local new_position = module:require "position";
+local new_reader = module:require "reader";
+local read_leftovers = module:require "leftovers";
+local once_a_minute = module:require "report";
+local segment_files = module:require "segment";
+
+local gather_each, gather_max = 0.001, 0.045; -- seconds that events gather for each event written just before
+local timer_delay = 0.005; -- how late a timer may come before the next event is not left to it
+local unit_bytes = 16 * 1024; -- of events that become one string
+local fresh_bytes = 1024 * 1024; -- of events on disk that are kept in memory to be sent
+local group_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
+local disk_retry = 1; -- seconds
+local segment_bytes = 4 * 1024 * 1024;
+
+-- Opens the queue in a folder, of the events that gather in json. settings.queue_max limits how many events wait;
+-- count.dropped(n) is told of lost events.
+return function (source, folder, settings, count, json)
+	local report_drop = once_a_minute("error", "The queue is full (event_pusher_queue_max): %d event(s) dropped%s");
+	local report_disk = once_a_minute("error", "Cannot write to the queue (%d attempt(s)), events wait in memory: %s");
+	local report_unreadable = once_a_minute("error", "Cannot read the queue (%d attempt(s)), events wait: %s");
+	local report_lost = once_a_minute("error",
+		"A file of the queue is gone or cut short, its events are lost (%d time(s)): %s");
+
+	local epoch = new_id();
+	local last_seq, disk_seq = 0, 0; -- of this epoch: the last number given, and the last one on disk
+	local segments = {}; -- in order: { path, source, epoch, first, last, head, head_seq, size, count }, see segment.read
+	local writer; -- { file, limit } of the last segment, once this run has begun one
+	local file_number = 0;
+	-- Units that are not on disk yet, before what gathers: { text, numbers, events }; text is missing where events were
+	-- dropped.
+	local pending, pending_first, pending_last = {}, 1, 0;
+	local changes = {}; -- of the ledger, by these lines: { seq, change }
+	local waiting = 0; -- events that are not delivered
+	local fresh = { bytes = 0 }; -- the units that were written last: { segment, first, text, events }
+	local position = new_position(folder.."/position");
+	local reader = new_reader();
+	local flush_timer, flush_due; -- and when it has to come
+	local gather_until = 0;
+	local write_bytes = group_bytes;
+
+	-- queue.on_written is called when something new is on disk, or may be.
+	local queue = { ledger = new_ledger(), on_written = function () end };
+	local ledger = queue.ledger;
+
+	---- Writing
+
+	local function close_writer()
+		if writer then writer.file:close(); end
+		writer = nil;
+	end
+
+	-- Segments without events to deliver go, wherever they are; the last one stays for what it knows. A file of several
+	-- parts goes when none of them is needed.
+	local function delete_done()
+		local needed, keep = {}, {};
+		for i, segment in ipairs(segments) do
+			if segment.count > 0 or i == #segments then needed[segment.path] = true; end
+		end
+		for _, segment in ipairs(segments) do
+			if needed[segment.path] then
+				keep[#keep + 1] = segment;
+			else
+				os.remove(segment.path);
+			end
+		end
+		segments = keep;
+	end
+
+	local function begin_segment()
+		local not_on_disk = {};
+		for _, entry in ipairs(changes) do not_on_disk[#not_on_disk + 1] = entry.change; end
+		lfs.mkdir((folder:gsub("/[^/]*$", "")));
+		lfs.mkdir(folder);
+		local path, first = ("%s/%012d.log"):format(folder, file_number + 1), disk_seq + 1;
+		local file, head = segment_files.create(path, source, epoch, first, ledger.sessions_before(not_on_disk));
+		if not file then return nil, head; end
+		file_number = file_number + 1;
+		writer = { file = file, limit = math.max(segment_bytes, 4 * head) };
+		segments[#segments + 1] = {
+			path = path, source = source, epoch = epoch, first = first, last = disk_seq,
+			head = head, head_seq = first, size = head, count = 0;
+		};
+		return true;
+	end
+
+	-- Writes to the last segment. When that fails a part of the text may be in the file, so the next attempt begins a new
+	-- one; a file that this attempt began goes at once, for the space it takes.
+	local function append(units)
+		local last = segments[#segments];
+		-- What is written to a file that somebody deleted or cut short would be lost.
+		if writer and (last.size >= writer.limit or lfs.attributes(last.path, "size") ~= last.size) then close_writer(); end
+		local begin = not writer;
+		if begin then
+			local ok, err = begin_segment();
+			if not ok then return nil, err; end
+		end
+		local ok, err;
+		for _, unit in ipairs(units) do
+			ok, err = writer.file:write(unit.text);
+			if not ok then break; end
+		end
+		if ok then ok, err = writer.file:flush(); end
+		if not ok then
+			close_writer();
+			if begin then os.remove(table.remove(segments).path); end
+			return nil, err;
+		end
+		if begin then delete_done(); end
+		return true;
+	end
+
+	local function push(unit)
+		pending_last = pending_last + 1;
+		pending[pending_last] = unit;
+	end
+
+	-- Makes a unit of what has gathered.
+	local function join()
+		if json.bytes() == 0 then return; end
+		local text, events = json.join();
+		push({ text = text, numbers = events, events = events });
+	end
+
+	local function is_pending()
+		return pending_first <= pending_last or json.bytes() > 0;
+	end
+
+	-- The first pending units, as many as are written at once.
+	local function next_group()
+		join();
+		local group = { units = {}, bytes = 0, next = pending_first };
+		while pending[group.next] and group.bytes < write_bytes do
+			local unit = pending[group.next];
+			unit.text = unit.text or ("!+%d%s\n"):format(unit.numbers, unit.change and " "..unit.change or "");
+			group.units[#group.units + 1], group.bytes = unit, group.bytes + #unit.text;
+			group.next = group.next + 1;
+		end
+		return group;
+	end
+
+	-- Keeps a unit that is on disk now to be sent, unless delivery lags behind.
+	local function keep_fresh(segment, unit)
+		if unit.events == 0 or fresh.bytes > fresh_bytes then fresh = { bytes = 0 }; end
+		if unit.events == 0 then return; end
+		unit.segment, unit.first = segment, disk_seq + 1;
+		fresh[#fresh + 1], fresh.bytes = unit, fresh.bytes + #unit.text;
+	end
+
+	local function forget_pending(group)
+		if not pending[group.next] then
+			pending, pending_first, pending_last, changes = {}, 1, 0, {};
+			return;
+		end
+		for i = pending_first, group.next - 1 do pending[i] = nil; end
+		pending_first = group.next;
+		local left = {};
+		for _, entry in ipairs(changes) do
+			if entry.seq > disk_seq then left[#left + 1] = entry; end
+		end
+		changes = left;
+	end
+
+	local function write_pending()
+		local group = next_group();
+		local ok, err = append(group.units);
+		if not ok then
+			report_disk(err);
+			write_bytes = group_bytes / 16; -- maybe so much fits
+			return false;
+		end
+		write_bytes = math.min(group_bytes, write_bytes * 2);
+		local segment, before = segments[#segments], disk_seq;
+		for _, unit in ipairs(group.units) do
+			keep_fresh(segment, unit);
+			disk_seq, segment.count = disk_seq + unit.numbers, segment.count + unit.events;
+		end
+		segment.size, segment.last = segment.size + group.bytes, disk_seq;
+		gather_until = monotonic() + math.min(gather_max, gather_each * (disk_seq - before));
+		forget_pending(group);
+		return true;
+	end
+
+	local schedule_flush;
+
+	local function flush()
+		if flush_timer then flush_timer:stop(); end
+		flush_timer = nil;
+		if is_pending() then
+			local written = write_pending();
+			if is_pending() then schedule_flush(written and 0 or disk_retry); end
+		end
+		queue.on_written();
+	end
+
+	function schedule_flush(delay)
+		flush_due = monotonic() + delay + timer_delay;
+		flush_timer = module:add_timer(delay, function ()
+			flush_timer = nil;
+			flush();
+		end);
+	end
+
+	-- Prosody runs no timer as long as any connection has something to read. So a server at its limit writes here.
+	local function flush_soon()
+		local time = monotonic();
+		if flush_timer then
+			if time > flush_due then flush(); end
+		elseif time >= gather_until then
+			flush();
+		else
+			schedule_flush(gather_until - time);
+		end
+	end
+
+	-- Writes all that is pending, as far as the disk takes it. Returns how many numbers are left.
+	function queue.flush_all()
+		while is_pending() do
+			if not write_pending() then break; end
+		end
+		return last_seq - disk_seq;
+	end
+
+	---- Taking in
+
+	-- Whether no more events may wait.
+	function queue.is_full()
+		return waiting >= settings.queue_max;
+	end
+
+	local function change_ledger(change)
+		changes[#changes + 1] = { seq = last_seq, change = change };
+		ledger.change(change);
+	end
+
+	-- Takes the event that was just put into json, with the change of the ledger that it makes, if any.
+	function queue.add(change)
+		last_seq, waiting = last_seq + 1, waiting + 1;
+		if change then change_ledger(change); end
+		if json.bytes() > unit_bytes then join(); end
+		flush_soon();
+	end
+
+	-- Uses up the number of an event that can't be kept. The ledger keeps to the truth all the same, so that no offline
+	-- comes twice or for nothing.
+	function queue.drop(change)
+		last_seq = last_seq + 1;
+		count.dropped(1);
+		join();
+		local last = pending[pending_last];
+		-- A run of dropped messages is one line, whatever its length.
+		if last and not last.text and not last.change and not change then
+			last.numbers = last.numbers + 1;
+		else
+			push({ numbers = 1, events = 0, change = change });
+			if change then change_ledger(change); end
+		end
+		flush_soon();
+	end
+
+	-- The same, for an event that finds the queue full.
+	function queue.drop_as_full(change)
+		report_drop();
+		queue.drop(change);
+	end
+
+	---- Handing out
+
+	-- The segment's events are gone. Their numbers are missing from then on, and so the loss is seen.
+	local function give_up(segment)
+		report_lost(segment.path);
+		count.dropped(segment.count);
+		waiting = waiting - segment.count;
+		segment.count, segment.head, segment.head_seq = 0, segment.size, segment.last + 1;
+		reader.close();
+		if segment == segments[#segments] then close_writer(); end
+		delete_done();
+	end
+
+	-- The segment's next batch out of memory; nil when its first event isn't the first of a unit there.
+	local function fresh_batch(segment, limit)
+		while fresh[1] and fresh[1].first < fresh[1].segment.head_seq do
+			fresh.bytes = fresh.bytes - #table.remove(fresh, 1).text;
+		end
+		local events, bytes, parts = 0, 0, {};
+		for _, unit in ipairs(fresh) do
+			if unit.segment ~= segment or unit.first ~= segment.head_seq + events then break; end
+			if events + unit.events > limit or bytes + #unit.text > fresh_bytes then break; end
+			events, bytes = events + unit.events, bytes + #unit.text;
+			parts[#parts + 1] = unit.text;
+		end
+		if events == 0 then return; end
+		return { segment = segment, first = segment.head_seq, count = events, bytes = bytes, parts = parts };
+	end
+
+	-- How many numbers there are before the segment's first event in memory.
+	local function before_fresh(segment)
+		local unit = fresh[1];
+		local between = unit and unit.segment == segment and unit.first - segment.head_seq or 0;
+		return between > 0 and between or math.huge;
+	end
+
+	-- The next batch of so many events at most: { segment = { source, epoch }, first, count, bytes, parts }. Returns nil
+	-- when nothing waits on disk, and nil and true when the disk can't be read now.
+	function queue.next_batch(limit)
+		for _, segment in ipairs(segments) do
+			if segment.count > 0 then
+				local batch, err = fresh_batch(segment, limit), nil;
+				if not batch then batch, err = reader.read(segment, math.min(limit, before_fresh(segment))); end
+				if batch then return batch; end
+				reader.close();
+				-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
+				if err and (lfs.attributes(segment.path, "size") or 0) >= segment.size then
+					report_unreadable(err);
+					return nil, true;
+				end
+				give_up(segment);
+				return queue.next_batch(limit);
+			end
+		end
+	end
+
+	-- The batch is dealt with.
+	function queue.forget(batch)
+		local segment, events = batch.segment, batch.count;
+		segment.head, segment.head_seq = segment.head + batch.bytes, segment.head_seq + events;
+		segment.count, waiting = segment.count - events, waiting - events;
+		position.write(segment);
+		if segment.count == 0 then
+			delete_done();
+			if segment ~= segments[#segments] then reader.close(); end
+		end
+	end
+
+	-- Gives all events of this run that are not delivered a new epoch, and numbers from 1 on.
+	function queue.begin_epoch()
+		local old, shift = epoch, nil;
+		epoch = new_id();
+		for _, segment in ipairs(segments) do
+			if segment.epoch == old then
+				shift = shift or segment.head_seq - 1;
+				segment.epoch, segment.first, segment.last = epoch, segment.first - shift, segment.last - shift;
+				segment.head_seq = segment.head_seq - shift;
+				local ok, err = segment_files.renumber(segment.path, source, epoch, segment.first);
+				if not ok then module:log("error", "Cannot write the new epoch to %s: %s", segment.path, err); end
+			end
+		end
+		fresh = { bytes = 0 };
+		last_seq, disk_seq = last_seq - (shift or 0), disk_seq - (shift or 0);
+		for _, entry in ipairs(changes) do entry.seq = entry.seq - (shift or 0); end
+	end
+
+	-- The epoch of this run.
+	function queue.epoch()
+		return epoch;
+	end
+
+	-- How many events are not delivered.
+	function queue.waiting()
+		return waiting;
+	end
+
+	---- Beginning and end
+
+	-- Reads what an earlier run left.
+	function queue.load()
+		local damages;
+		segments, file_number, damages = read_leftovers(folder, source, position.read(), ledger);
+		for _, segment in ipairs(segments) do waiting = waiting + segment.count; end
+		count.dropped(damages);
+		delete_done();
+		if waiting > 0 then module:log("info", "%d event(s) of an earlier run are to be delivered", waiting); end
+	end
+
+	-- Closes all files. The queue must not be used any more.
+	function queue.close()
+		if flush_timer then flush_timer:stop(); end
+		reader.close();
+		close_writer();
+		position.close();
+	end
+
+	return queue;
+end

@@ -1,0 +1,163 @@
+-- The files of the queue, called segments: how they are written and read.
+--
+-- A segment begins with a header line and the sessions that were open when it was begun, one "+jid" a line, and "=".
+-- Then there is one line for each number: an event, ready to stand in a batch, as "{...},"; or "!+count change" for
+-- numbers whose events were dropped, with the change of the ledger that the last of them would have made, if any.
+-- Version 0.1.0 wrote "!number change", up to which number they were dropped.
+--
+-- What stays true:
+--  * Only the run that began a file appends to it, so a torn last line stays torn, and counts as not written.
+--  * A damaged line costs itself only. How many numbers it had is unknown, so what follows has an epoch of its own: a
+--    hash of the next line, so that it is the same whenever the file is read. There number 1 is the damage, a hole.
+
+local json_decode = require "util.json".decode;
+local is_utf8 = require "util.encodings".utf8.valid;
+local sha256 = require "util.hashes".sha256;
+
+local signature = "event-pusher 1\t";
+local segment = {};
+
+-- The epoch and the number have a fixed length, for they may be written anew in place. The empty field was version
+-- 0.1.0's identity of the machine's boot, which that version still expects.
+local function header(source, epoch, first)
+	return signature..("%s\t%s\t\t%016d\n"):format(source, epoch, first);
+end
+
+-- Begins a file. Returns it and how many bytes it has; or nil and why not, and then there is no such file.
+function segment.create(path, source, epoch, first, sessions)
+	local lines = { header(source, epoch, first) };
+	for _, jid in ipairs(sessions) do lines[#lines + 1] = "+"..jid.."\n"; end
+	lines[#lines + 1] = "=\n";
+	local head = table.concat(lines);
+	local file, err = io.open(path, "wb");
+	if not file then return nil, err; end
+	file:setvbuf("full", 64 * 1024);
+	local ok, write_err = file:write(head);
+	if ok then ok, write_err = file:flush(); end
+	if ok then return file, #head; end
+	file:close();
+	os.remove(path);
+	return nil, write_err;
+end
+
+-- Gives the lines of a segment another epoch and first number, on disk. Returns nil and why not when that fails.
+function segment.renumber(path, source, epoch, first)
+	local file, err = io.open(path, "r+b");
+	if not file then return nil, err; end
+	local ok, write_err = file:write(header(source, epoch, first));
+	file:close();
+	return ok, write_err;
+end
+
+-- The next whole line; nil at the end.
+local function read_line(reading)
+	local line = reading.file:read("*l");
+	if not line or reading.offset + #line + 1 > reading.bytes then return nil; end
+	reading.offset = reading.offset + #line + 1;
+	return line;
+end
+
+-- Reads how a file begins. Returns { path, file, source, epoch, first, sessions, … }, to be given to segment.read;
+-- source is missing where the beginning is damaged. Returns nil and an error when the file can't be opened. The second
+-- value is true for a file that ended there: whoever wrote it was killed meanwhile.
+function segment.open(path)
+	local file, err = io.open(path, "rb");
+	if not file then return nil, err; end
+	local reading = { path = path, file = file, bytes = file:seek("end"), offset = 0, sessions = {} };
+	file:seek("set", 0);
+	local line = read_line(reading);
+	local source, epoch, first = (line or ""):match("^event%-pusher 1\t([^\t]+)\t([^\t]+)\t[^\t]*\t(%-?%d+)$");
+	while line do
+		line = read_line(reading);
+		if line == "=" and first then
+			reading.source, reading.epoch, reading.first = source, epoch, tonumber(first);
+			return reading, false;
+		end
+		if not line or line:sub(1, 1) ~= "+" then break; end
+		table.insert(reading.sessions, line);
+	end
+	file:seek("set", 0);
+	local beginning = file:read(#signature) or "";
+	local is_ours = beginning == signature:sub(1, #beginning);
+	local cut_short = line == nil and is_ours and (first ~= nil or reading.offset == 0);
+	file:seek("set", 0);
+	reading.sessions, reading.offset = {}, 0;
+	return reading, cut_short;
+end
+
+-- The number that a line brings a segment to, and the change of the ledger that it makes. Returns nil when it is
+-- broken.
+local function read_record(line, last)
+	if line:find("[%z\1-\31]") or not is_utf8(line) then return nil; end
+	if line:match('^{"kind":"message".*},$') then return last + 1; end
+	if line:match('^{"kind":"presence".*},$') then
+		local decoded, event = pcall(json_decode, line:sub(1, -2));
+		if not decoded or type(event) ~= "table" or type(event.jid) ~= "string" then return nil; end
+		return last + 1, (event.present and "+" or "-")..event.jid;
+	end
+	local plus, number, change = line:match("^!(%+?)(%d+) ?(.*)$");
+	local seq = tonumber(number);
+	if seq and plus == "+" then seq = last + seq; end
+	if not seq or seq <= last then return nil; end
+	return seq, change ~= "" and change or nil;
+end
+
+-- Whether a line of the queue is an event.
+function segment.is_event(line)
+	return line:byte(1) == 123; -- {
+end
+
+-- Reads the events of a file that segment.open has opened, and closes it. Those from the number `before` on, if any,
+-- are in the next file too; those up to the position `delivered` are delivered. Calls changed(change) for each change
+-- of the ledger. Returns the parts between damages, { path, source, epoch, first, last, head, head_seq, size, count }:
+-- head is where the first line to be delivered begins, head_seq its number, count how many events follow. And how many
+-- damages there are in what is not delivered.
+function segment.read(reading, own_source, before, delivered, changed)
+	local parts, part, broken, damages = {}, nil, false, 0;
+
+	local function begin(epoch, first, offset)
+		part = {
+			path = reading.path, source = reading.source or own_source, epoch = epoch, first = first, last = first - 1,
+			head = offset, head_seq = first, size = offset, count = 0;
+		};
+		parts[#parts + 1] = part;
+	end
+
+	if reading.path:match("[^/]*$") == delivered.name then
+		while reading.offset < delivered.head do
+			local line = read_line(reading);
+			if not line then break; end
+			local _, change = read_record(line, -1);
+			if change then changed(change); end
+		end
+		begin(delivered.epoch, delivered.seq + 1, reading.offset);
+	elseif reading.source then
+		begin(reading.epoch, reading.first, reading.offset);
+	else
+		broken, damages = true, 1;
+	end
+	while true do
+		local offset = reading.offset;
+		local line = read_line(reading);
+		if not line then break; end
+		local seq, change = read_record(line, broken and 1 or part.last);
+		if not seq then
+			if not broken then broken, damages = true, damages + 1; end
+		else
+			if broken then begin(sha256(line, true):sub(1, 24), 2, offset); end
+			broken = false;
+			if before and part.epoch == reading.epoch and seq >= before then break; end
+			if change then changed(change); end
+			part.last, part.size = seq, reading.offset;
+			if seq < 1 or part.epoch == delivered.epoch and seq <= delivered.seq then
+				part.head, part.head_seq = reading.offset, seq + 1;
+			elseif segment.is_event(line) then
+				part.count = part.count + 1;
+			end
+		end
+	end
+	reading.file:close();
+	return parts, damages;
+end
+
+return segment;
