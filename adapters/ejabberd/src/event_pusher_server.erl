@@ -38,7 +38,8 @@
 %% Adds or deletes the hooks, where the server does not do it by itself.
 -callback hooks(add | delete, Host :: binary()) -> ok.
 %% Starts, linked, what answers {count, Id, [question()]} with {counted, Id, [count()]} to `Owner`, and sends it {claimed,
-%% [{usr(), Left}]} for sessions of a node that died.
+%% [{usr(), Left}]} for sessions of a node that died; and perhaps {reclaimed, [ref()]} for sessions of this node whose end
+%% another one has reported, because it believed this one dead.
 -callback start_census(Owner :: pid(), Host :: binary(), Run :: binary()) -> pid().
 
 -record(state, {config :: config(),
@@ -161,6 +162,8 @@ handle({count_late, Id}, #state{waiting = {Id, Items}} = S) ->
 handle({claimed, Left}, S) ->
     %% Sessions of a node that died: nobody else reports their end.
     advance(add([{gone, now_ms(), USR, Count} || {USR, Count} <- Left], S));
+handle({reclaimed, Refs}, S) ->
+    advance(changed(fun(Sessions) -> event_pusher_sessions:reclaimed(now_ms(), Refs, Sessions) end, S));
 handle({'DOWN', _, process, Pid, _}, S) ->
     advance(changed(fun(Sessions) -> event_pusher_sessions:seen({ended, now_ms(), Pid}, Sessions) end, look(S)));
 handle({handover_over, Ref, USR, At}, S) ->
@@ -183,7 +186,7 @@ handle({'EXIT', Census, Reason}, #state{census = Census, config = #{host := Host
         _ -> S1
     end;
 handle(restart_census, S) ->
-    start_census(S);
+    advance(changed(fun event_pusher_sessions:revive/1, start_census(S)));
 handle(Message, #state{delivery = Delivery} = S) ->
     case event_pusher_delivery:handle(Message, Delivery) of
         {Outcome, Batch, Delivery1} -> advance(outcome(Outcome, Batch, S#state{delivery = Delivery1}));
@@ -396,8 +399,9 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
     Written = fun(#state{items = Items, waiting = Waiting}) -> Items =:= [] andalso Waiting =:= none end,
     S3 = pump(Written, ?COUNT_MS, advance(flush(S2))),
     S4 = flush(wait_no_more(S3)),
-    Delivered = fun(#state{delivery = D}) ->
-                        not event_pusher_delivery:is_sending(D) orelse event_pusher_delivery:in_trouble(D)
+    Delivered = fun(#state{delivery = D, paced = Paced}) ->
+                        (Paced =:= none andalso not event_pusher_delivery:is_sending(D))
+                            orelse event_pusher_delivery:in_trouble(D)
                 end,
     S5 = pump(Delivered, ?FAREWELL_MS, send(S4)),
     #state{queue = Queue, delivery = Delivery} = S6 = flush(wait_no_more(S5)),

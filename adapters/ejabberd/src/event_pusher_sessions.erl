@@ -11,7 +11,7 @@
 %%% processes are monitored: a process that is killed runs no hook.
 -module(event_pusher_sessions).
 
--export([new/1, seen/2, handover_over/4, end_all/2, reconcile/4]).
+-export([new/1, seen/2, handover_over/4, end_all/2, reconcile/4, revive/1, reclaimed/3]).
 -export_type([sessions/0, usr/0, key/0, ref/0, seen/0]).
 
 -type usr() :: {User :: binary(), Host :: binary(), Resource :: binary()}.
@@ -20,7 +20,9 @@
 -type ref() :: {node(), Run :: binary(), integer()}.
 -type at() :: integer().
 %% What the hooks put into the inbox.
--type seen() :: {available | unavailable | handed_over | resumed, at(), key(), usr()} | {ended, at(), key()}.
+-type seen() :: {available | unavailable | handed_over | resumed, at(), key(), usr()} | {ended, at(), key()}
+              %% Where keys say which session is resumed: it was another node's; nobody resumed it in time.
+              | {taken_over, at(), key(), usr()} | {expired, at(), key()}.
 
 -record(sessions, {run :: binary(),
                    keys = #{} :: #{key() => {ref(), usr(), reference() | none}},
@@ -44,7 +46,9 @@ seen({available, At, Key, USR}, S) -> changes(available(At, Key, USR, S));
 seen({unavailable, At, Key, _}, S) -> changes(unavailable(At, Key, S));
 seen({ended, At, Key}, S) -> changes(unavailable(At, Key, S));
 seen({handed_over, At, Key, USR}, S) -> changes(handed_over(At, Key, USR, S));
-seen({resumed, At, Key, USR}, S) -> changes(resumed(At, Key, USR, S)).
+seen({resumed, At, Key, USR}, S) -> changes(resumed(At, Key, USR, S));
+seen({taken_over, At, Key, USR}, S) -> changes(taken_over(At, Key, USR, S));
+seen({expired, At, Key}, S) -> changes(expired(At, Key, S)).
 
 %% Nobody took the session over in time: the message {handover_over, Ref, USR, At} to this process says so.
 -spec handover_over(ref(), usr(), at(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
@@ -69,12 +73,22 @@ reconcile(At, Ledger, Present, S) ->
     {Ours, Former} = lists:partition(fun({Ref, _}) -> is_of_this_run(Ref, S) end, maps:to_list(Ledger)),
     Known = [Key || {_, {_, Key, _}} <- Ours],
     Newcomers = maps:from_list([{USR, Key} || {Key, USR} <- maps:to_list(maps:without(Known, Present))]),
-    S1 = lists:foldl(fun(Entry, Acc) -> live_on(At, Entry, Present, Newcomers, Acc) end, S, Ours),
     %% First of all of them that they were there: so the users' counts go down one by one.
-    Revived = [{revive, Ref, USR} || {Ref, {USR, _, _}} <- Former],
+    S0 = lists:foldl(fun add/2, S, [{revive, Ref, USR} || {Ref, {USR, _, _}} <- maps:to_list(Ledger)]),
+    S1 = lists:foldl(fun(Entry, Acc) -> live_on(At, Entry, Present, Newcomers, Acc) end, S0, Ours),
     Dead = [{dead, At, Ref, USR, Position} || {Ref, {USR, _, Position}} <- Former],
-    S2 = lists:foldl(fun add/2, S1, Revived ++ Dead),
+    S2 = lists:foldl(fun add/2, S1, Dead),
     changes(maps:fold(fun(Key, USR, Acc) -> available(At, Key, USR, Acc) end, S2, Present)).
+
+%% For a census that has lost what it knew: all of them.
+-spec revive(sessions()) -> {[event_pusher_changes:change()], sessions()}.
+revive(#sessions{keys = Keys} = S) ->
+    {[{revive, Ref, USR} || {Ref, USR, _} <- maps:values(Keys)], S}.
+
+%% Another node believed this one dead, and reported their end: they begin anew.
+-spec reclaimed(at(), [ref()], sessions()) -> {[event_pusher_changes:change()], sessions()}.
+reclaimed(At, Refs, #sessions{keys = Keys} = S) ->
+    {[{up, At, Ref, USR, Key} || {Key, {Ref, USR, _}} <- maps:to_list(Keys), lists:member(Ref, Refs)], S}.
 
 is_of_this_run({Node, Run, _}, #sessions{run = Run}) -> Node =:= node();
 is_of_this_run(_, _) -> false.
@@ -93,14 +107,24 @@ available(At, Key, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
         false ->
             %% A session that this one replaces may take its time to end, but ends first.
             Replaced = maps:get(USR, Addresses, []),
-            S1 = lists:foldl(fun(Former, Acc) -> unavailable(At, Former, Acc) end, S, Replaced),
+            S1 = lists:foldl(fun(Former, Acc) -> replaced(At, Former, Acc) end, S, Replaced),
             Ref = new_ref(S),
             add({up, At, Ref, USR, Key}, bind(Key, Ref, USR, S1))
     end.
 
+%% One that is known by more than its process may have been resumed on another node, whose it is then.
+replaced(At, Key, S) when is_pid(Key) -> unavailable(At, Key, S);
+replaced(At, Key, S) -> expired(At, Key, S).
+
 unavailable(At, Key, S) ->
     case unbind(Key, S) of
         {{Ref, USR}, S1} -> add({down, At, Ref, USR}, S1);
+        none -> S
+    end.
+
+expired(At, Key, S) ->
+    case unbind(Key, S) of
+        {{Ref, USR}, S1} -> add({expire, At, Ref, USR}, S1);
         none -> S
     end.
 
@@ -123,10 +147,12 @@ resumed(At, Key, USR, #sessions{handover = Handover, addresses = Addresses} = S)
         {_, [Former | _]} ->
             {{Ref, _}, S1} = unbind(Former, S),
             add({move, Ref, Key}, bind(Key, Ref, USR, S1));
-        {_, []} ->
-            Ref = new_ref(S),
-            add({take, At, Ref, USR, Key}, bind(Key, Ref, USR, S))
+        {_, []} -> taken_over(At, Key, USR, S)
     end.
+
+taken_over(At, Key, USR, S) ->
+    Ref = new_ref(S),
+    add({take, At, Ref, USR, Key}, bind(Key, Ref, USR, S)).
 
 bind(Key, Ref, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
     Monitor = case is_pid(Key) of

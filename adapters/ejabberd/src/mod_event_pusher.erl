@@ -15,9 +15,6 @@
 -export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
 -export([user_send_packet/1, c2s_self_presence/1, unset_presence/4, c2s_session_resumed/1, c2s_terminated/2]).
 
-%% A stanza that makes an event larger than this is left out of it: the daemon takes 4 MiB.
--define(EVENT_BYTES, 3145728).
-
 -type state() :: map().
 -type stanza() :: tuple().
 
@@ -169,16 +166,26 @@ user_send_packet(Acc) ->
     Acc.
 
 report_message(Type, Packet, JID) ->
-    From = address(event_pusher_from, JID, fun sender_json/1),
-    To = address(event_pusher_to, xmpp:get_to(Packet), fun recipient_json/1),
+    From = address(event_pusher_from, JID, fun sender/1),
+    To = address(event_pusher_to, xmpp:get_to(Packet), fun recipient/1),
     Xml = encode(Packet, From, To),
     case fxml:get_subtag(Xml, <<"body">>) of
         false -> ok;
         Body ->
             {_, Host, _} = jid:tolower(JID),
-            Make = fun() -> message_json(Type, From, To, xmpp:get_id(Packet), fxml:get_tag_cdata(Body), Xml) end,
+            Make = fun() -> json(Type, From, To, xmpp:get_id(Packet), fxml:get_tag_cdata(Body), Xml) end,
             event_pusher_inbox:message({?MODULE, Host}, Make)
     end.
+
+json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
+    Stanza = case event_pusher_message:is_deep(Xml) of
+                 true -> none;
+                 false -> fxml:element_to_binary(Xml)
+             end,
+    event_pusher_message:json(Type, From, To, id(Id), Body, Stanza).
+
+id(<<>>) -> none;
+id(Id) -> Id.
 
 %% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
 %% often those of the message before; so they are kept in the session's process until it is another address.
@@ -186,41 +193,22 @@ address(Key, JID, Json) ->
     case get(Key) of
         {JID, Kept} -> Kept;
         _ ->
-            New = {jid:encode(JID), iolist_to_binary(Json(jid:tolower(JID)))},
+            New = {jid:encode(JID), Json(jid:tolower(JID))},
             put(Key, {JID, New}),
             New
     end.
 
-sender_json({_, Host, _} = From) ->
-    [<<",\"host\":">>, event_pusher_json:text(Host), <<",\"from\":">>, event_pusher_json:text(jid:encode(From))].
+sender({_, Host, _} = From) ->
+    event_pusher_message:sender(jid:encode(From), Host).
 
-recipient_json(To) ->
-    [<<",\"to\":">>, event_pusher_json:text(jid:encode(To))].
+recipient(To) ->
+    event_pusher_message:recipient(jid:encode(To)).
 
 %% Making the addresses' text anew is half of what encoding a message costs. ejabberd has put the session's own address
 %% there (RFC 6120, 8.1.2.1).
 encode(Packet, {From, _}, {To, _}) ->
     Xml = xmpp:encode(xmpp:set_from_to(Packet, undefined, undefined)),
     fxml:replace_tag_attr(<<"from">>, From, fxml:replace_tag_attr(<<"to">>, To, Xml)).
-
-%% The JSON is made here, where many processes share the work, and not in the one process of the queue. At once, not piece
-%% by piece: these processes have a lot on their heaps, and each piece brings the next garbage collection nearer.
-message_json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
-    Known = {integer_to_binary(now_ms()), From, type_json(Type), To, id_json(Id), event_pusher_json:escape(Body)},
-    case message_json(Known, <<"\",\"stanza\":\"">>, event_pusher_json:escape(fxml:element_to_binary(Xml))) of
-        Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
-        _ -> message_json(Known, <<>>, <<>>)
-    end.
-
-message_json({At, From, Type, To, Id, Body}, Open, Stanza) ->
-    <<"{\"kind\":\"message\",\"at\":", At/binary, From/binary, Type/binary, To/binary, Id/binary,
-      ",\"body\":\"", Body/binary, Open/binary, Stanza/binary, "\"}">>.
-
-type_json(chat) -> <<",\"type\":\"chat\"">>;
-type_json(groupchat) -> <<",\"type\":\"groupchat\"">>.
-
-id_json(<<>>) -> <<>>;
-id_json(Id) -> <<",\"stanza_id\":\"", (event_pusher_json:escape(Id))/binary, $">>.
 
 %% The state still holds the presence before this one, if there was any: only the first one makes available.
 -spec c2s_self_presence({stanza(), state()}) -> {stanza(), state()}.

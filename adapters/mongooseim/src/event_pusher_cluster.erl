@@ -1,0 +1,313 @@
+%%% How many available sessions has a user, on all nodes of the cluster together? Without Mnesia, which MongooseIM may
+%%% run without.
+%%%
+%%% Each node has one such process for each host type. The one that has run longest leads: it alone counts, so of two
+%%% sessions that begin at once on two nodes one is told 1 and the other 2, and of two that end one is told 0. All others
+%%% follow its changes. When it dies, the longest-running of the rest tells everybody so by asking for their sessions:
+%%% each node knows its own best.
+%%%
+%%% Maintained invariants:
+%%%  - A count is answered only by a leader that has heard from every other process that it knows (or waited a second).
+%%%  - A question stays in `pending` until it is answered, and is asked again after each change of the leader. Each one
+%%%    may be asked twice without harm.
+%%%  - The sessions of a node that died are taken out by the leader, which reports their end. `claims`, kept on disk by
+%%%    every node, tell the dead node so when it returns with its ledger.
+%%%
+%%% What is counted, and how, is in event_pusher_rows; the claims' file in event_pusher_claims.
+-module(event_pusher_cluster).
+-behaviour(gen_server).
+
+-export([start_link/3]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+%% How long a new leader waits for the others' sessions.
+-define(GATHER_MS, 1000).
+%% How long the first process of a node waits for the others to say who they are.
+-define(JOIN_MS, 2000).
+-define(TICK_MS, 300).
+%% How often to look for nodes that nobody has heard of.
+-define(LOOK_OUT_MS, 5000).
+%% Claims are published when their events are surely on disk: an end may be reported twice, but never by nobody.
+-define(PUBLISH_MS, 500).
+-define(MOVED_MS, 60000).
+
+%% The messages that it takes from its owner and sends it are those of event_pusher_server's callback `start_census`, and
+%% {reclaimed, [Ref]} for sessions of this node that another one believed dead.
+-spec start_link(Owner :: pid(), Name :: atom(), File :: file:filename()) -> {ok, pid()}.
+start_link(Owner, Name, File) ->
+    gen_server:start_link({local, Name}, ?MODULE, [Owner, Name, File], []).
+
+init([Owner, Name, File]) ->
+    ok = net_kernel:monitor_nodes(true),
+    %% Of two that begin in the same microsecond the node's name decides.
+    Me = {erlang:system_time(microsecond), node()},
+    Joining = maps:from_list([{Node, monitor(process, {Name, Node})} || Node <- nodes()]),
+    Claims = event_pusher_claims:read(File),
+    S = #{owner => Owner, name => Name, file => File, me => Me, members => #{}, joining => Joining, leader => none,
+          waiting => #{}, synced => #{}, rows => #{}, claims => Claims, on_disk => Claims, moved => #{}, knows => false,
+          pending => queue:new()},
+    erlang:send_after(?TICK_MS, self(), tick),
+    erlang:send_after(?LOOK_OUT_MS, self(), look_out),
+    erlang:send_after(?JOIN_MS, self(), join_over),
+    tell(maps:keys(Joining), {hello, Me, self(), true}, S),
+    {ok, elect(S)}.
+
+handle_call(state, _From, S) ->
+    {reply, S, S}.
+
+handle_cast(_, S) ->
+    {noreply, S}.
+
+handle_info({count, Id, Questions}, #{pending := Pending} = S) ->
+    {noreply, ask({Id, Questions}, S#{pending := queue:in({Id, Questions}, Pending)})};
+handle_info({hello, {_, Node} = Key, Pid, WantsReply}, #{members := Members, joining := Joining, me := Me} = S) ->
+    WantsReply andalso (Pid ! {hello, Me, self(), false}),
+    case Members of
+        #{Node := {Key, Pid, _}} -> {noreply, S};
+        _ ->
+            S1 = forget(Node, S),
+            S2 = S1#{members := Members#{Node => {Key, Pid, monitor(process, Pid)}}},
+            {noreply, elect(joined(Node, S2#{joining := Joining}))}
+    end;
+handle_info({'DOWN', Ref, process, {_, Node}, _}, #{joining := Joining} = S) ->
+    case Joining of
+        #{Node := Ref} -> {noreply, elect(joined(Node, S))};
+        _ -> {noreply, S}
+    end;
+%% Its module was stopped, or its node died: only nodedown says so.
+handle_info({'DOWN', Ref, process, Pid, _}, #{members := Members} = S) ->
+    case [Node || {Node, {_, P, R}} <- maps:to_list(Members), P =:= Pid, R =:= Ref] of
+        [Node] -> {noreply, elect(forget(Node, S))};
+        [] -> {noreply, S}
+    end;
+handle_info({nodedown, Node}, S) ->
+    S1 = elect(forget(Node, joined(Node, S))),
+    {noreply, case is_leading(S1) of
+                  true -> claim(Node, S1);
+                  false -> S1
+              end};
+handle_info({nodeup, Node}, #{me := Me} = S) ->
+    tell([Node], {hello, Me, self(), true}, S),
+    {noreply, S};
+handle_info(join_over, S) ->
+    {noreply, elect(S#{joining := #{}})};
+handle_info({gather_over, Me}, #{leader := Me, waiting := Waiting} = S) when map_size(Waiting) > 0 ->
+    {noreply, lead(S#{waiting := #{}})};
+handle_info({sync, Node, Pid, Mine, Claims}, #{leader := Leader, me := Leader} = S) ->
+    {noreply, synced(Node, Pid, Mine, Claims, S)};
+handle_info({sync, _, Pid, _, _}, #{leader := Leader} = S) ->
+    Leader =/= none andalso (Pid ! {meet, element(2, Leader)}),
+    {noreply, S};
+handle_info({meet, Node}, #{me := Me} = S) ->
+    tell([Node], {hello, Me, self(), true}, S),
+    {noreply, S};
+handle_info({state, Leader, Rows, Claims}, #{leader := Leader} = S) ->
+    S1 = keep_claims(Claims, S#{rows := Rows, knows := true, synced := #{Leader => true}}),
+    {noreply, ask_all(S1)};
+handle_info({ask, Pid, Id, Questions}, S) ->
+    case is_leading(S) of
+        true ->
+            {Answers, Changed, Moved, S1} = answer(Questions, S),
+            Pid ! {answered, map_get(me, S), Id, Answers, Changed, Moved},
+            publish(Changed, Moved, Pid, S1),
+            {noreply, S1};
+        false -> {noreply, S}
+    end;
+handle_info({answered, Leader, Id, Answers, Changed, Moved}, #{leader := Leader} = S) ->
+    {noreply, answered(Id, Answers, follow(Changed, Moved, S))};
+handle_info({changed, Leader, Changed, Moved}, #{leader := Leader} = S) ->
+    {noreply, follow(Changed, Moved, S)};
+handle_info({claims, Leader, Claims}, #{leader := Leader} = S) ->
+    {noreply, keep_claims(Claims, S)};
+handle_info(publish_claims, #{claims := Claims, members := Members, me := Me} = S) ->
+    [Pid ! {claims, Me, Claims} || is_leading(S), {_, Pid, _} <- maps:values(Members)],
+    {noreply, keep_claims(Claims, S)};
+handle_info({reclaimed, Refs}, #{owner := Owner} = S) ->
+    Owner ! {reclaimed, Refs},
+    {noreply, S};
+handle_info(tick, S) ->
+    erlang:send_after(?TICK_MS, self(), tick),
+    {noreply, remind(S)};
+handle_info(look_out, #{moved := Moved, members := Members, me := Me} = S) ->
+    erlang:send_after(?LOOK_OUT_MS, self(), look_out),
+    tell([Node || Node <- nodes(), not is_map_key(Node, Members)], {hello, Me, self(), true}, S),
+    Since = os:system_time(millisecond) - ?MOVED_MS,
+    {noreply, S#{moved := maps:filter(fun(_, At) -> At > Since end, Moved)}};
+handle_info(_, S) ->
+    {noreply, S}.
+
+%%%------------------------------------------------------------------------------------------------ who leads
+
+joined(Node, #{joining := Joining} = S) ->
+    case maps:take(Node, Joining) of
+        {Ref, Rest} ->
+            demonitor(Ref, [flush]),
+            S#{joining := Rest};
+        error -> S
+    end.
+
+forget(Node, #{members := Members, waiting := Waiting} = S) ->
+    case maps:take(Node, Members) of
+        {{_, _, Ref}, Rest} ->
+            demonitor(Ref, [flush]),
+            S#{members := Rest, waiting := maps:remove(Node, Waiting)};
+        error -> S
+    end.
+
+%% No process that was here before is passed over: until all have said who they are, nobody leads.
+elect(#{joining := Joining} = S) when map_size(Joining) > 0 ->
+    S;
+elect(#{members := Members, me := Me, leader := Former} = S) ->
+    case lists:min([Me | [Key || {Key, _, _} <- maps:values(Members)]]) of
+        Former when Former =:= Me -> gathered(S);
+        Former -> S;
+        Me when map_size(Members) =:= 0 -> lead(S#{leader := Me, waiting := #{}, synced := #{}});
+        Me ->
+            erlang:send_after(?GATHER_MS, self(), {gather_over, Me}),
+            S#{leader := Me, waiting := maps:map(fun(_, _) -> none end, Members), synced := #{}};
+        Leader -> remind(S#{leader := Leader, synced := #{}, waiting := #{}})
+    end.
+
+%% One that has just joined is given the state when it asks; only those that were there when this one began to lead
+%% are waited for.
+gathered(#{waiting := Waiting, synced := Synced} = S) when map_size(Waiting) =:= 0, not is_map_key(lead, Synced) ->
+    lead(S);
+gathered(S) ->
+    S.
+
+is_leading(#{leader := Leader, me := Leader, synced := #{lead := true}}) -> true;
+is_leading(_) -> false.
+
+%% All are there: gives them the state, reports what died while nobody led, and answers.
+lead(#{rows := Rows, synced := Synced} = S) ->
+    S1 = S#{knows := true, synced := Synced#{lead => true}},
+    [Pid ! state_message(S1) || {member, Pid} <- maps:values(Synced)],
+    Alive = [node() | nodes()],
+    Holders = lists:usort([Node || Sessions <- maps:values(Rows), {{Node, _, _}, _} <- Sessions]),
+    S2 = lists:foldl(fun claim/2, S1, Holders -- Alive),
+    ask_all(S2).
+
+state_message(#{me := Me, rows := Rows, claims := Claims}) ->
+    {state, Me, Rows, Claims}.
+
+%% A member hands over its own sessions. Those that somebody believed dead, while the network was cut, are not counted
+%% until their node says anew that they begin.
+synced(Node, Pid, Mine, Claims, #{rows := Rows, claims := Known, waiting := Waiting, synced := Synced} = S) ->
+    All = maps:merge(Claims, Known),
+    S1 = S#{rows := event_pusher_rows:with_sessions(Node, Mine, Rows), waiting := maps:remove(Node, Waiting),
+            synced := Synced#{Node => {member, Pid}}},
+    #{rows := Rows2} = S2 = revive_believed_dead(keep_claims(All, S1)),
+    case is_leading(S2) of
+        true ->
+            publish(event_pusher_rows:difference(Rows, Rows2), #{}, Pid, S2),
+            Pid ! state_message(S2),
+            S2;
+        false -> gathered(S2)
+    end.
+
+revive_believed_dead(#{rows := Rows, claims := Claims} = S) ->
+    case [{User, Ref} || {User, Sessions} <- maps:to_list(Rows), {Ref, _} <- Sessions, is_map_key(Ref, Claims)] of
+        [] -> S;
+        Found ->
+            Refs = [Ref || {_, Ref} <- Found],
+            [tell_reclaimed(Node, [Ref || {N, _, _} = Ref <- Refs, N =:= Node], S)
+             || Node <- lists:usort([Node || {Node, _, _} <- Refs])],
+            publish_claims_soon(),
+            S#{rows := event_pusher_rows:without(Found, Rows), claims := maps:without(Refs, Claims)}
+    end.
+
+tell_reclaimed(Node, Refs, #{owner := Owner}) when Node =:= node() ->
+    Owner ! {reclaimed, Refs};
+tell_reclaimed(Node, Refs, S) ->
+    tell([Node], {reclaimed, Refs}, S).
+
+publish_claims_soon() ->
+    erlang:send_after(?PUBLISH_MS, self(), publish_claims).
+
+%% Says again who it is, and asks again for the state, until the leader answers: it may not know yet that it leads.
+remind(#{leader := {_, Leading} = Leader, me := Me, synced := Synced, members := Members} = S)
+  when Leader =/= Me, not is_map_key(Leader, Synced) ->
+    tell([Leading], {hello, Me, self(), true}, S),
+    #{Leading := {_, Pid, _}} = Members,
+    Pid ! {sync, node(), self(), own_sessions(S), map_get(claims, S)},
+    S;
+remind(S) ->
+    S.
+
+%% One that has just started does not know: its owner reads its ledger only now.
+own_sessions(#{knows := false}) ->
+    unknown;
+own_sessions(#{rows := Rows}) ->
+    [{Ref, User, Resource} || {User, Sessions} <- maps:to_list(Rows), {{Node, _, _} = Ref, Resource} <- Sessions,
+                              Node =:= node()].
+
+tell(Nodes, Message, #{name := Name}) ->
+    [{Name, Node} ! Message || Node <- Nodes],
+    ok.
+
+%%%------------------------------------------------------------------------------------------ questions and answers
+
+ask_all(#{pending := Pending} = S) ->
+    lists:foldl(fun ask/2, S, queue:to_list(Pending)).
+
+ask({Id, Questions}, #{leader := Leader, synced := Synced, members := Members} = S) ->
+    case is_leading(S) of
+        true ->
+            {Answers, Changed, Moved, S1} = answer(Questions, S),
+            publish(Changed, Moved, self(), S1),
+            answered(Id, Answers, S1);
+        false when is_map_key(Leader, Synced) ->
+            #{Leader := true} = Synced,
+            {_, Node} = Leader,
+            #{Node := {_, Pid, _}} = Members,
+            Pid ! {ask, self(), Id, Questions},
+            S;
+        false -> S
+    end.
+
+answered(Id, Answers, #{owner := Owner, pending := Pending} = S) ->
+    case queue:out(Pending) of
+        {{value, {Id, _}}, Rest} ->
+            Owner ! {counted, Id, Answers},
+            S#{pending := Rest};
+        %% Asked twice, when the leader changed.
+        _ -> S
+    end.
+
+answer(Questions, #{rows := Rows, claims := Claims, moved := Moved} = S) ->
+    {Answers, {Rows1, Claims1, Moved1}} = event_pusher_rows:answer(Questions, {Rows, Claims, Moved}),
+    Claims1 =:= Claims orelse publish_claims_soon(),
+    Users = lists:usort([event_pusher_rows:user(Question) || Question <- Questions]),
+    Changed = [{User, maps:get(User, Rows1, [])} || User <- Users,
+                                                    maps:get(User, Rows1, []) =/= maps:get(User, Rows, [])],
+    {Answers, Changed, maps:without(maps:keys(Moved), Moved1), S#{rows := Rows1, claims := Claims1, moved := Moved1}}.
+
+%% The one that asked has it in its answer.
+publish([], _, _, _) ->
+    ok;
+publish(Changed, Moved, Asker, #{synced := Synced, me := Me}) ->
+    [Pid ! {changed, Me, Changed, Moved} || {member, Pid} <- maps:values(Synced), Pid =/= Asker],
+    ok.
+
+follow(Changed, MovedNow, #{rows := Rows, moved := Moved} = S) ->
+    S#{rows := lists:foldl(fun({User, Row}, Acc) -> event_pusher_rows:put(User, Row, Acc) end, Rows, Changed),
+       moved := maps:merge(Moved, MovedNow)}.
+
+%%%------------------------------------------------------------------------------------------ nodes that died
+
+claim(Node, #{rows := Rows, owner := Owner, claims := Claims} = S) ->
+    case event_pusher_rows:of_node(Node, Rows) of
+        [] -> S;
+        Dead ->
+            Owner ! {claimed, lists:flatmap(fun event_pusher_rows:ends/1, Dead)},
+            publish_claims_soon(),
+            Changed = [{User, Sessions -- Gone} || {User, Gone, Sessions} <- Dead],
+            publish(Changed, #{}, self(), S),
+            At = os:system_time(millisecond),
+            Refs = maps:from_list([{Ref, At} || {_, Gone, _} <- Dead, {Ref, _} <- Gone]),
+            follow(Changed, #{}, S#{claims := maps:merge(Claims, Refs)})
+    end.
+
+keep_claims(Claims, #{file := File, on_disk := Former} = S) ->
+    Kept = event_pusher_claims:keep(Claims, Former, File),
+    S#{claims := Kept, on_disk := Kept}.

@@ -1,0 +1,213 @@
+/**
+ * A stand-in for MongooseIM with the adapter in it: Erlang modules in `test/support/mongooseim/` that have the part of
+ * its API that a module may use. It has no network and no clients: a test calls its functions, by a port of 127.0.0.1.
+ */
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { globSync, rmSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { erlangSources } from '../../src/cli/adapter/mongooseim/sources.ts';
+import { freePorts, launch, type Process, untilListening } from './process.ts';
+
+const run = promisify(execFile);
+const standin = join(import.meta.dirname, 'mongooseim');
+
+/** A term of Erlang's, as its parser reads it. */
+export type Term = string & { readonly term: true };
+
+export const raw = (text: string) => text as Term;
+export const binary = (text: string) => raw(`<<${[...Buffer.from(text)].join(',')}>>`);
+export const atom = (text: string) => raw(`'${text}'`);
+export const list = (terms: readonly Term[]) => raw(`[${terms.join(',')}]`);
+export const tuple = (...terms: Term[]) => raw(`{${terms.join(',')}}`);
+export const map = (fields: Readonly<Record<string, Term | undefined>>) => {
+  const known = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return raw(`#{${known.map(([key, value]) => `'${key}' => ${value}`).join(',')}}`);
+};
+
+export interface MongooseImOptions {
+  url: string;
+  secret?: string;
+  queueMax?: number;
+  slowRetrySeconds?: number;
+  /** How long a resumed session's end waits for its new process. */
+  handoverMs?: number;
+  /** Which host type each domain is of; only `localhost` when left out. */
+  domains?: Readonly<Record<string, string>>;
+  /** A node of a cluster has a name, and finds the others by an epmd of its own. */
+  node?: { name: string; epmdPort: number };
+  /** Hooks have the names that they had until 6.2, and attributes are a list. */
+  old?: boolean;
+  env?: NodeJS.ProcessEnv;
+}
+
+export interface MongooseIm extends AsyncDisposable {
+  /** Calls a function in it; settles with the term that it returned, as text. */
+  call(module: string, name: string, ...args: Term[]): Promise<string>;
+  readonly dir: string;
+  /** 0 while it does not run. */
+  readonly pid: number;
+  /** Where the adapter keeps its queues. */
+  readonly queueDir: string;
+  /** As the server's stop runs it: sessions first, then modules. */
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  startModule(hostType?: string): Promise<void>;
+  stopModule(hostType?: string): Promise<void>;
+  setOptions(options: Partial<MongooseImOptions>): void;
+  log(): string;
+}
+
+let beams: Promise<string> | undefined;
+
+/** The folder with the adapter and the stand-in, compiled. */
+export function compileStandIn(): Promise<string> {
+  beams ??= (async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'mongooseim-beams-'));
+    process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
+    await run('erlc', ['-Werror', '-pa', dir, '-o', dir, ...erlangSources(), ...globSync(join(standin, '*.erl'))]);
+    return dir;
+  })();
+  return beams;
+}
+
+const MODULE = atom('mod_xmpp_event_pusher');
+
+export async function startMongooseIm(options: MongooseImOptions): Promise<MongooseIm> {
+  const dir = await mkdtemp(join(tmpdir(), 'mongooseim-'));
+  const [port, distPort] = (await freePorts(2)) as [number, number];
+  let current = options;
+  let child: Process | undefined;
+  let socket: net.Socket | undefined;
+  let written = '';
+  let calls = 0;
+  const waiting = new Map<number, { resolve: (term: string) => void; reject: (error: Error) => void }>();
+
+  async function launchNode(): Promise<void> {
+    child = await launch('erl', args(await compileStandIn(), port, distPort, current), {
+      cwd: dir,
+      env: environment(dir, current),
+    });
+    await untilListening(child, [port]);
+    socket = net.connect(port, '127.0.0.1').setNoDelay();
+    await once(socket, 'connect');
+    // A killed node's end; what waits is rejected below.
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      for (const { reject } of waiting.values()) reject(new Error(`the node is gone:\n${child?.output()}`));
+      waiting.clear();
+    });
+    createInterface({ input: socket }).on('line', (line) => {
+      const [, id, what, term = ''] = /^(\d+) (ok|error) (.*)$/.exec(line) ?? [];
+      const call = waiting.get(Number(id));
+      waiting.delete(Number(id));
+      if (what === 'ok') call?.resolve(term);
+      else call?.reject(new Error(term || line));
+    });
+  }
+
+  function call(module: string, name: string, ...terms: Term[]): Promise<string> {
+    const id = calls++;
+    return new Promise((resolve, reject) => {
+      if (!socket || socket.destroyed) return reject(new Error(`${module}:${name}: the node is gone`));
+      waiting.set(id, { resolve, reject });
+      socket.write(`${tuple(raw(String(id)), atom(module), atom(name), list(terms))}.\n`);
+    });
+  }
+
+  const hostTypes = () => [...new Set(Object.values(current.domains ?? { localhost: 'localhost' }))];
+
+  async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    await child?.end(signal);
+    written += child?.output() ?? '';
+    socket?.destroy();
+    child = undefined;
+  }
+
+  const server: MongooseIm = {
+    call,
+    dir,
+    queueDir: join(dir, 'queue'),
+    get pid() {
+      return child?.pid ?? 0;
+    },
+    async stop() {
+      await call('mongoose_standin', 'shutdown');
+      await end('SIGTERM');
+    },
+    kill: () => end('SIGKILL'),
+    async start() {
+      await launchNode();
+      const domains = Object.entries(current.domains ?? { localhost: 'localhost' });
+      const pairs = domains.map(([domain, hostType]) => tuple(binary(domain), binary(hostType)));
+      await call('mongoose_standin', 'set_domains', list(pairs));
+      if (current.old) await call('gen_hook', 'use_old_names', atom('true'));
+      for (const hostType of hostTypes()) await server.startModule(hostType);
+    },
+    async startModule(hostType = 'localhost') {
+      await call('mongoose_modules', 'ensure_started', binary(hostType), MODULE, map({}));
+    },
+    async stopModule(hostType = 'localhost') {
+      await call('mongoose_modules', 'ensure_stopped', binary(hostType), MODULE);
+    },
+    setOptions(changes) {
+      current = { ...current, ...changes };
+    },
+    log: () => written + (child?.output() ?? ''),
+    async [Symbol.asyncDispose]() {
+      await end('SIGKILL');
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+  try {
+    await server.start();
+  } catch (error) {
+    const output = child?.output();
+    await server[Symbol.asyncDispose]();
+    throw new Error(`the stand-in did not start:\n${output}`, { cause: error });
+  }
+  return server;
+}
+
+/** As `etc/vm.args` and `etc/app.config` have them. */
+function args(beams: string, port: number, distPort: number, options: MongooseImOptions): string[] {
+  const { url, secret = 'secret', queueMax, slowRetrySeconds = 0.5, handoverMs, node } = options;
+  const fields = [
+    `{url,"${url}"}`,
+    `{secret,"${secret}"}`,
+    `{slow_retry,${slowRetrySeconds * 1000}}`,
+    ...(queueMax === undefined ? [] : [`{queue_max,${queueMax}}`]),
+    ...(handoverMs === undefined ? [] : [`{handover,${handoverMs}}`]),
+  ];
+  const names = node ? ['-name', node.name, '-setcookie', 'test'] : [];
+  const distribution = ['inet_dist_use_interface', '{127,0,0,1}', 'inet_dist_listen_min', String(distPort)];
+  return [
+    '-noinput',
+    '-pa',
+    beams,
+    ...names,
+    ...(node ? ['-kernel', ...distribution, 'inet_dist_listen_max', String(distPort)] : []),
+    '-mongooseim',
+    'xmpp_event_pusher',
+    `[${fields.join(',')}]`,
+    '-run',
+    'mongoose_standin',
+    'main',
+    String(port),
+  ];
+}
+
+const environment = (dir: string, { node, env }: MongooseImOptions): NodeJS.ProcessEnv => ({
+  PATH: process.env.PATH,
+  HOME: dir,
+  ERL_CRASH_DUMP: join(dir, 'erl_crash.dump'),
+  XMPP_EVENT_PUSHER_DIR: join(dir, 'queue'),
+  ...(node ? { ERL_EPMD_PORT: String(node.epmdPort), ERL_EPMD_ADDRESS: '127.0.0.1' } : {}),
+  ...env,
+});

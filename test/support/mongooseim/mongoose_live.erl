@@ -1,0 +1,108 @@
+%%% Sessions that live: what MongooseIM runs when one begins, is resumed, is replaced, or ends, in the order in which it was
+%%% recorded.
+-module(mongoose_live).
+-export([open/2, available/1, unavailable/1, send/4, send_by_api/4, resume/1, detach/1, stop/2, end_all/1, pids/0]).
+
+%% A session of a full JID; one that is there already is replaced, and ends a moment later.
+open(Jid, Options) ->
+    Replaced = [Pid || {session, {_, Pid}, USR, _, _, _} <- ejabberd_sm:get_full_session_list(),
+                       USR =:= jid:to_lower(jid:from_binary(Jid))],
+    Pid = session(jid:from_binary(Jid), #{}, Options),
+    [spawn(fun() -> stop(Former, {shutdown, {replaced, Pid}}) end) || Former <- Replaced],
+    Pid.
+
+session(Jid, States, Options) ->
+    {ok, HostType} = mongoose_domain_api:get_domain_host_type(jid:lserver(Jid)),
+    Pid = mongoose_c2s:start(HostType, States, at_once),
+    Info = #{auth_module => standin, ip => {{127, 0, 0, 1}, 5222}, conn => maps:get(conn, Options, c2s)},
+    mongoose_c2s:run(Pid, fun(Data) ->
+        Data1 = mongoose_c2s:set_jid(Data, Jid),
+        ejabberd_sm:open(mongoose_c2s:get_sid(Data), jid:to_lower(Jid), Info),
+        gen_hook:run_fold(sm_register_connection, HostType, ok,
+                          #{sid => mongoose_c2s:get_sid(Data), jid => Jid, info => Info}),
+        {ok, Data1}
+    end),
+    Pid.
+
+available(Pid) ->
+    mongoose_c2s:run(Pid, fun(Data) ->
+        case mod_presence:get_old_priority(mod_presence:maybe_get_handler(Data)) of
+            undefined ->
+                Data1 = hook(user_available, mod_presence:set_priority(Data, 0), #{jid => mongoose_c2s:get_jid(Data)}),
+                {ok, Data1};
+            _ -> {ok, Data}
+        end
+    end).
+
+unavailable(Pid) ->
+    mongoose_c2s:run(Pid, fun(Data) -> {ok, unset_presence(Data, <<>>)} end).
+
+unset_presence(Data, Status) ->
+    hook(unset_presence, mod_presence:set_priority(Data, undefined),
+         #{jid => mongoose_c2s:get_jid(Data), status => Status}).
+
+hook(Name, Data, Params) ->
+    mongoose_c2s:hook(Name, Data, acc(Data), Params, 1000).
+
+acc(Data) ->
+    mongoose_acc:from_session(mongoose_c2s:get_sid(Data),
+                              mongoose_acc:new(mongoose_c2s:get_host_type(Data), jid:lserver(mongoose_c2s:get_jid(Data)))).
+
+send(Pid, To, Type, Body) ->
+    mongoose_c2s:run(Pid, fun(Data) ->
+        Acc = mongoose_acc:with_stanza(mongoose_c2s:get_jid(Data), jid:from_binary(To), message(To, Type, Body), acc(Data)),
+        {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
+    end).
+
+%% A message of the server's API: no session sent it.
+send_by_api(From, To, Type, Body) ->
+    Sender = jid:from_binary(From),
+    {ok, HostType} = mongoose_domain_api:get_domain_host_type(jid:lserver(Sender)),
+    Acc = mongoose_acc:new(HostType, jid:lserver(Sender)),
+    gen_hook:run_fold(user_send_message, HostType,
+                      mongoose_acc:with_stanza(Sender, jid:from_binary(To), message(To, Type, Body), Acc), #{}),
+    ok.
+
+message(To, Type, Body) ->
+    {xmlel, <<"message">>, #{<<"to">> => To, <<"type">> => Type},
+     [{xmlel, <<"body">>, #{}, [{xmlcdata, Body}]}]}.
+
+%% The connection is lost; the session waits to be resumed. No hook of ours runs.
+detach(_Pid) ->
+    ok.
+
+%% A new process takes the session over, with the states of all modules; the former one ends.
+resume(Pid) ->
+    States = mongoose_c2s:state_mod(Pid),
+    Jid = mongoose_c2s:run(Pid, fun(Data) -> {mongoose_c2s:get_jid(Data), Data} end),
+    New = session(Jid, States, #{}),
+    spawn(fun() -> stop(Pid, {shutdown, resumed}) end),
+    New.
+
+%% `killed` runs no hook.
+stop(Pid, killed) ->
+    mongoose_c2s:stop(Pid, killed),
+    [ejabberd_sm:close(Sid) || {session, {_, P} = Sid, _, _, _, _} <- ejabberd_sm:get_full_session_list(), P =:= Pid],
+    ok;
+stop(Pid, Reason) ->
+    mongoose_c2s:run(Pid, fun(Data) ->
+        Params = #{c2s_data => Data, c2s_state => session_established, event_type => terminate, event_content => Reason,
+                   reason => Reason},
+        Data1 = hook(user_terminate, Data, Params),
+        Data2 = case mod_presence:get_old_priority(mod_presence:maybe_get_handler(Data1)) of
+                    undefined -> Data1;
+                    _ -> unset_presence(Data1, <<"Shutdown">>)
+                end,
+        ejabberd_sm:close(mongoose_c2s:get_sid(Data)),
+        {ok, Data2}
+    end),
+    mongoose_c2s:stop(Pid, Reason),
+    ok.
+
+end_all(Reason) ->
+    [stop(Pid, Reason) || Pid <- pids()],
+    ok.
+
+%% One that was killed stays in the table.
+pids() ->
+    [Pid || {session, {_, Pid}, _, _, _, _} <- ejabberd_sm:get_full_session_list(), is_process_alive(Pid)].
