@@ -41,6 +41,7 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/dead-letters/find': { expected: 200 },
   'GET /api/dead-letters/:id': { expected: 404 },
   'GET /api/daemon': { expected: 200 },
+  'GET /api/state': { expected: 200 },
   'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
   'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
   'POST /api/topics/try': { body: { arn: 'arn:aws:sns:eu-west-1:123456789012:none' }, expected: 409 },

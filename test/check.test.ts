@@ -19,6 +19,8 @@ import { type Sns, startSns } from './support/sns.ts';
 
 const SECRET = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
 const ACCOUNT = '123456789012';
+/** The default ports may be somebody's on this machine. */
+const NO_PORTS = '[tap.http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n';
 const arnOf = (topic: string, account = ACCOUNT) => `arn:aws:sns:eu-west-1:${account}:${topic}`;
 
 let folder: string;
@@ -42,7 +44,7 @@ async function configure({ host, topics, account = ACCOUNT, region = 'eu-west-1'
     : `access_key_id = "AKIAIOSFODNN7EXAMPLE"\nsecret_access_key = "${SECRET}"`;
   const file = path.join(folder, `${Math.random().toString(36).slice(2)}.toml`);
   const section = `[modules.mod_event_pusher.sns]\n${options.join('\n')}\nsns_host = "${host}"\nregion = "${region}"\naccount_id = "${account}"`;
-  await writeFile(file, `${section}\n${keys}\n${sns}\n[outbox]\npath = "none.db"\n`);
+  await writeFile(file, `${section}\n${keys}\n${sns}\n[outbox]\npath = "none.db"\n${NO_PORTS}`);
   return file;
 }
 
@@ -218,7 +220,7 @@ describe('check', () => {
     await makeCertificate(folder, 'IP:127.0.0.1');
     const finding = async (options: string) => {
       const config = await configure({ host: 'sns.us-east-1.amazonaws.com' });
-      await writeFile(config, `${readFileSync(config, 'utf8')}\n[tap.http]\n${options}\n`);
+      await writeFile(config, readFileSync(config, 'utf8').replace('[tap.http]', `[tap.http]\n${options}`));
       const { stdout } = await command(['check', '--config', config]);
       return stdout.split('\n').find((line) => line.includes('certificate: '));
     };
@@ -299,11 +301,13 @@ describe('check', () => {
       [
         ['configuration', 'ok'],
         ['outbox', 'ok'],
+        ['tap.http.listen', 'ok'],
+        ['admin.listen', 'ok'],
         ['plugin', 'ok'],
         ['SNS', 'fail'],
       ],
     );
-    assert.deepEqual(Object.keys(findings[3]), ['what', 'level', 'seen', 'means', 'advice']);
+    assert.deepEqual(Object.keys(findings[5]), ['what', 'level', 'seen', 'means', 'advice']);
   });
 });
 

@@ -1,19 +1,21 @@
 /**
- * `check`: looks at what a start needs, and says of each thing what was seen, what it means and what to do. Not at the
- * ports: where a daemon runs already, it has them.
+ * `check`: looks at what a start needs, or asks the daemon that runs already, and says of each thing what was seen, what it
+ * means and what to do. It fails where the daemon would not be ready.
  */
 import { X509Certificate } from 'node:crypto';
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
 import { loadPlugin } from '../notification/plugin.ts';
-import { openDatabase } from '../outbox/sqlite/schema.ts';
+import type { State } from '../ops/state.ts';
 import { examineAccount } from '../sns/check/account.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';
 import { readCertificate } from '../taps/http/certificate.ts';
+import { examineAddresses, examineDaemon } from './check-daemon.ts';
+import { examineOpenOutbox, examineOutbox } from './check-outbox.ts';
+import { findDaemon } from './find-daemon.ts';
 import { configOption } from './options.ts';
 
 interface CheckOptions {
@@ -25,7 +27,7 @@ interface CheckOptions {
 export function checkCommand(): Command {
   return new Command('check')
     .description(
-      "Look at the configuration, the outbox, the tap's certificate, the plugins, and each topic at SNS. Sends no notification.",
+      "Look at the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, the plugins, and each topic at SNS. Sends no notification.",
     )
     .addOption(configOption())
     .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
@@ -56,7 +58,7 @@ async function* findings({ config: file, publish = false }: CheckOptions): Async
     return;
   }
   yield { what: 'configuration', level: 'ok', seen: config.file };
-  yield outbox(config);
+  yield* daemon(config);
   yield* certificate(config);
   for (const [host, options] of [['', config.sns] as const, ...config.hosts]) {
     if (!options) continue;
@@ -67,33 +69,27 @@ async function* findings({ config: file, publish = false }: CheckOptions): Async
   }
 }
 
-function outbox({ file, outbox: { path: name } }: PusherConfig): Finding {
-  const what = 'outbox';
-  const where = path.resolve(path.dirname(file), name);
-  if (!existsSync(where)) {
-    const problem = folderProblem(path.dirname(where));
-    if (problem) return failed(what, problem, 'the daemon would not start', 'mend that, or correct outbox.path');
-    return { what, level: 'ok', seen: `${where} will be made at the first start` };
-  }
-  try {
-    const database = openDatabase(where, { create: false });
-    const verdict = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})[0];
-    // SQLite lets a transaction on a file that can't be written begin as one that reads: only a change tells.
-    database.exec('BEGIN IMMEDIATE; CREATE TABLE written (x); ROLLBACK;');
-    const missing = Number(database.prepare('SELECT sum(missing) AS n FROM source').get()?.n ?? 0);
-    database.close();
-    if (verdict !== 'ok')
-      return failed(what, `${where}: ${verdict}`, 'the file is damaged', 'restore it from a backup, or move it away');
-    if (missing === 0) return { what, level: 'ok', seen: `${where} can be written` };
-    return {
-      what,
-      level: 'warn',
-      seen: `${missing} events are missing in the numbers of its sources`,
-      means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
-      advice: "see the XMPP servers' logs for when",
-    };
-  } catch (error) {
-    return failed(what, messageOf(error), 'the daemon would not start', 'mend that, and check again');
+/** Of the daemon, its outbox and its addresses: of the running one's word, where it can be asked. */
+async function* daemon(config: PusherConfig): AsyncGenerator<Finding> {
+  const asked = await findDaemon(config);
+  if (asked.kind === 'none') {
+    yield* examineOutbox(config);
+    yield* await examineAddresses(config);
+  } else if (asked.kind === 'silent') {
+    yield failed(
+      'daemon',
+      asked.reason,
+      'it can be seen that it runs, not how it is',
+      'use the configuration it was started with, as its own user or root',
+    );
+  } else {
+    try {
+      const state = await asked.daemon.get<State>('/api/state');
+      yield* examineDaemon(asked.daemon, state);
+      yield* examineOpenOutbox(config, state);
+    } finally {
+      await asked.daemon.close();
+    }
   }
 }
 
@@ -108,19 +104,6 @@ function* certificate({ file, tap }: PusherConfig): Generator<Finding> {
     else yield failed(what, seen, "adapters that check it don't take it any more", 'renew it, and reload');
   } catch (error) {
     yield failed(what, messageOf(error), 'the daemon would not start', 'correct tls_cert and tls_key, or the files');
-  }
-}
-
-/** Why no file can be made in a folder; undefined when one can. */
-function folderProblem(folder: string): string | undefined {
-  const found = statSync(folder, { throwIfNoEntry: false });
-  if (!found) return `the folder ${folder} does not exist`;
-  if (!found.isDirectory()) return `${folder} is no folder`;
-  try {
-    accessSync(folder, constants.W_OK | constants.X_OK);
-    return undefined;
-  } catch (error) {
-    return `the folder ${folder} can't be written by this user: ${messageOf(error)}`;
   }
 }
 

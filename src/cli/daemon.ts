@@ -54,7 +54,8 @@ export async function connectBySocket(config: PusherConfig): Promise<DaemonClien
  * @throws PusherError DAEMON_UNREACHABLE with the reason
  */
 export function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
-  const origin = `http://${reachable(listen.host)}:${listen.port}`;
+  const host = connectableHost(listen.host);
+  const origin = `http://${host.includes(':') ? `[${host}]` : host}:${listen.port}`;
   // The bytes of its UTF-8, each as a character, for that is what a header is made of.
   const authorization = Buffer.from(`Bearer ${token}`).toString('latin1');
   const headers: Record<string, string> = token === undefined ? {} : { authorization };
@@ -142,13 +143,12 @@ function strange({ where }: Way, status: number): PusherError {
 }
 
 const isIdentity = (found: unknown): found is DaemonIdentity =>
-  typeof found === 'object' && found !== null && 'pid' in found && 'outbox' in found && 'version' in found;
+  typeof found === 'object' && found !== null && 'pid' in found && 'version' in found;
 
 /** Where to reach an address that a server listens on: one for all addresses is no address to connect to. */
-function reachable(host: string): string {
+export function connectableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
-  if (host === '::') return '[::1]';
-  return host.includes(':') ? `[${host}]` : host;
+  return host === '::' ? '::1' : host;
 }
 
 /** Who is at the terminal, also behind sudo. A number without a name is one too. */

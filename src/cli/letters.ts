@@ -12,7 +12,8 @@ import type {
 } from '../outbox/dead-letters.ts';
 import { deadLettersOn } from '../outbox/sqlite/dead-letters.ts';
 import { lockOutbox, openDatabase } from '../outbox/sqlite/schema.ts';
-import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
+import { type DaemonClient, outboxFileOf } from './daemon.ts';
+import { findDaemon } from './find-daemon.ts';
 
 export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requestReplay' | 'purge'> {
   /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
@@ -35,15 +36,18 @@ export async function withDeadLetters(
   { change }: { change: boolean },
   use: (letters: Letters) => Promise<void>,
 ): Promise<void> {
-  const daemon = await findDaemon(config);
-  if (daemon) {
+  const file = outboxFileOf(config);
+  const found = await findDaemon(config);
+  if (found.kind === 'silent') throw new PusherError('DAEMON_UNREACHABLE', found.reason);
+  if (found.kind === 'running') {
     try {
-      return await use(lettersOf(daemon));
+      return await use(lettersOf(found.daemon));
     } finally {
-      await daemon.close();
+      await found.daemon.close();
     }
   }
-  const file = outboxFileOf(config);
+  if (!existsSync(file))
+    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon makes it at its first start`);
   const lock = change ? lockOutbox(realpathSync(file)) : undefined;
   try {
     const database = openDatabase(file, { create: false });
@@ -56,48 +60,6 @@ export async function withDeadLetters(
     lock?.release();
   }
 }
-
-/** The daemon that has the configured outbox open; undefined when none does. */
-async function findDaemon(config: PusherConfig): Promise<DaemonClient | undefined> {
-  const file = outboxFileOf(config);
-  let bySocket: unknown;
-  try {
-    return await connectBySocket(config);
-  } catch (error) {
-    bySocket = error;
-  }
-  const locked = lockedBy(file);
-  if (!locked) return undefined;
-  try {
-    const daemon = await connectByAddress(config);
-    const { outbox } = daemon.identity;
-    if (outbox !== undefined && realPath(outbox) === realPath(file)) return daemon;
-    await daemon.close();
-    throw new Error(`the daemon at ${daemon.where} has another outbox, ${outbox ?? 'in memory'}`);
-  } catch (error) {
-    const why = `${messageOf(bySocket)}; ${messageOf(error)}`;
-    const message =
-      locked.code === 'OUTBOX_LOCKED'
-        ? `a daemon has the outbox ${file} open, and can't be asked: ${why}`
-        : `${locked.message}; nor can a daemon be asked: ${why}`;
-    throw new PusherError('DAEMON_UNREACHABLE', message, error);
-  }
-}
-
-/** Why the outbox can't be opened beside whoever has it; undefined when nobody has. */
-function lockedBy(file: string): PusherError | undefined {
-  if (!existsSync(file))
-    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon makes it at its first start`);
-  try {
-    lockOutbox(realpathSync(file)).release();
-    return undefined;
-  } catch (error) {
-    if (error instanceof PusherError) return error;
-    throw error;
-  }
-}
-
-const realPath = (file: string): string => (existsSync(file) ? realpathSync(file) : file);
 
 const lettersIn = (letters: Omit<DeadLetterStore, 'put'>): Letters => ({
   served: false,

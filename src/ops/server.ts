@@ -88,6 +88,8 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   serveActions(server, { deadLetters, tryTopic, access, log });
   server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
 
+  server.get('/api/state', async () => state());
+
   /** Without it the daemon works all the same: the command line then goes by the configured address. */
   const openSocket = async () => {
     if (outboxFile === undefined) return;

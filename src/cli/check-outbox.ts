@@ -1,0 +1,90 @@
+/** What `check` says of the outbox: by the running daemon's word, or of the file itself while none runs. */
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf } from '../errors.ts';
+import type { State } from '../ops/state.ts';
+import { openDatabase, pragma } from '../outbox/sqlite/schema.ts';
+import { type Finding, failed } from '../sns/check/diagnosis.ts';
+import { outboxFileOf } from './daemon.ts';
+
+const WHAT = 'outbox';
+
+/** Of an outbox that no daemon has open. */
+export function examineOutbox(config: PusherConfig): Finding[] {
+  const file = outboxFileOf(config);
+  if (!existsSync(file)) {
+    const problem = folderProblem(path.dirname(file));
+    if (problem) return [failed(WHAT, problem, 'the daemon would not start', 'mend that, or correct outbox.path')];
+    return [{ what: WHAT, level: 'ok', seen: `${file} will be made at the first start` }];
+  }
+  try {
+    return examineFile(file, config.outbox.max_bytes);
+  } catch (error) {
+    return [failed(WHAT, messageOf(error), 'the daemon would not start', 'mend that, and check again')];
+  }
+}
+
+function examineFile(file: string, maxBytes: number): Finding[] {
+  const database = openDatabase(file, { create: false });
+  try {
+    const verdict = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})[0];
+    if (verdict !== 'ok')
+      return [failed(WHAT, `${file}: ${verdict}`, 'the file is damaged', 'restore it from a backup, or move it away')];
+    // SQLite lets a transaction on a file that can't be written begin as one that reads: only a change tells.
+    database.exec('BEGIN IMMEDIATE; CREATE TABLE written (x); ROLLBACK;');
+    const pages = pragma(database, 'page_count') - pragma(database, 'freelist_count');
+    const bytes = pages * pragma(database, 'page_size');
+    const missing = Number(database.prepare('SELECT sum(missing) AS n FROM source').get()?.n ?? 0);
+    const found = [...fullness(bytes, maxBytes), ...losses(missing)];
+    return found.length > 0 ? found : [{ what: WHAT, level: 'ok', seen: `${file} can be written` }];
+  } finally {
+    database.close();
+  }
+}
+
+/** Of the outbox of the daemon that is in this state. What keeps it from being ready is among the daemon's reasons. */
+export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: State): Finding[] {
+  const found = losses(sources.reduce((sum, { missing }) => sum + missing, 0));
+  if (found.length > 0) return found;
+  const seen = `${outboxFileOf(config)} holds ${outbox.bytes} of ${outbox.maxBytes} bytes`;
+  return [{ what: WHAT, level: 'ok', seen }];
+}
+
+function fullness(bytes: number, maxBytes: number): Finding[] {
+  if (bytes < maxBytes) return [];
+  return [
+    failed(
+      WHAT,
+      `it is full: it holds ${bytes} bytes, outbox.max_bytes is ${maxBytes}`,
+      'the daemon would answer 503 to the adapters until SNS has taken some of it',
+      'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
+    ),
+  ];
+}
+
+function losses(missing: number): Finding[] {
+  if (missing === 0) return [];
+  return [
+    {
+      what: WHAT,
+      level: 'warn',
+      seen: `${missing} events are missing in the numbers of its sources`,
+      means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
+      advice: "see the XMPP servers' logs for when",
+    },
+  ];
+}
+
+/** Why no file can be made in a folder; undefined when one can. */
+function folderProblem(folder: string): string | undefined {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (!found) return `the folder ${folder} does not exist`;
+  if (!found.isDirectory()) return `${folder} is no folder`;
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    return undefined;
+  } catch (error) {
+    return `the folder ${folder} can't be written by this user: ${messageOf(error)}`;
+  }
+}

@@ -1,0 +1,55 @@
+/** Whether a daemon has the configured outbox open, and how to ask it. */
+import { existsSync, realpathSync } from 'node:fs';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { lockOutbox } from '../outbox/sqlite/schema.ts';
+import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
+
+export type Found =
+  | { readonly kind: 'running'; readonly daemon: DaemonClient }
+  /** None runs on this outbox. */
+  | { readonly kind: 'none' }
+  /** One seems to have the outbox open, and can't be asked. */
+  | { readonly kind: 'silent'; readonly reason: string };
+
+/** Asks by the socket, then looks whether the outbox is in use at all, and only then asks by the configured address. */
+export async function findDaemon(config: PusherConfig): Promise<Found> {
+  const file = outboxFileOf(config);
+  const bySocket = await connectBySocket(config).catch((error: unknown) => messageOf(error));
+  if (typeof bySocket !== 'string') return { kind: 'running', daemon: bySocket };
+  const locked = lockedBy(file);
+  if (!locked) return { kind: 'none' };
+  const byAddress = await connectToOwner(config, file).catch((error: unknown) => messageOf(error));
+  if (typeof byAddress !== 'string') return { kind: 'running', daemon: byAddress };
+  const inUse = locked.code === 'OUTBOX_LOCKED';
+  const what = inUse
+    ? `a daemon has the outbox ${file} open, and can't be asked`
+    : `${locked.message}; nor can a daemon be asked`;
+  return { kind: 'silent', reason: `${what}: ${bySocket}; ${byAddress}` };
+}
+
+/** Connects by the address. @throws PusherError DAEMON_UNREACHABLE where the daemon there has another outbox */
+async function connectToOwner(config: PusherConfig, file: string): Promise<DaemonClient> {
+  const daemon = await connectByAddress(config);
+  const { outbox } = daemon.identity;
+  if (outbox !== undefined && realPath(outbox) === realPath(file)) return daemon;
+  await daemon.close();
+  throw new PusherError(
+    'DAEMON_UNREACHABLE',
+    `the daemon at ${daemon.where} has another outbox, ${outbox ?? 'in memory'}`,
+  );
+}
+
+/** Why the outbox can't be opened beside whoever has it; undefined when nobody has, or there is none. */
+function lockedBy(file: string): PusherError | undefined {
+  if (!existsSync(file)) return undefined;
+  try {
+    lockOutbox(realpathSync(file)).release();
+    return undefined;
+  } catch (error) {
+    if (error instanceof PusherError) return error;
+    throw error;
+  }
+}
+
+const realPath = (file: string): string => (existsSync(file) ? realpathSync(file) : file);
