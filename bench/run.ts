@@ -12,6 +12,7 @@ import { profile } from './profile.ts';
 import { publisherAlone } from './publisher.ts';
 import { slowDisk } from './slow-disk.ts';
 import { table } from './table.ts';
+import { templates } from './templates.ts';
 
 const BENCHMARKS: Readonly<Record<string, (size: Size) => Promise<Result>>> = {
   publisher: publisherAlone,
@@ -20,6 +21,7 @@ const BENCHMARKS: Readonly<Record<string, (size: Size) => Promise<Result>>> = {
   drain,
   'slow-disk': slowDisk,
   profile,
+  templates,
 };
 
 const HELP = `npm run bench -- [benchmark…] [options]

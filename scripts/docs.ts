@@ -1,6 +1,6 @@
 /**
- * Writes what is made from the code: the reference of the configuration, the picture of the modules in the architecture, and
- * schemas/. Tests compare them with what is there.
+ * Writes what is made from the code: the reference of the configuration, the picture of the modules in the architecture, the
+ * table of the fields, and schemas/. Tests compare them with what is there.
  *
  * Usage: npm run docs
  */
@@ -8,6 +8,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describeConfig } from '../src/config/describe.ts';
+import { FIELDS } from '../src/notification/fields.ts';
 import { version } from '../src/version.ts';
 import { drawParts, readImports } from './imports.ts';
 import { schemaFiles } from './schemas.ts';
@@ -20,10 +21,21 @@ export function withPicture(text: string): string {
   return text.replace(PICTURE, (_, begin, end) => `${begin}\n\`\`\`mermaid\n${picture}\n\`\`\`\n\n${end}`);
 }
 
+const FIELD_TABLE = /(<!-- The fields[^>]*-->\n)[\s\S]*?(<!-- end of the fields -->)/;
+
+/** The text of docs/notifications.md with the table of the fields as they are. */
+export function withFields(text: string): string {
+  const rows = Object.entries(FIELDS).map(([name, { type, text }]) => `| \`${name}\` | ${type} | ${text} |`);
+  const table = `| name | type | value |\n| --- | --- | --- |\n${rows.join('\n')}\n`;
+  return text.replace(FIELD_TABLE, (_, begin, end) => `${begin}\n${table}\n${end}`);
+}
+
 if (import.meta.main) {
   const docs = fileURLToPath(new URL('../docs/', import.meta.url));
   const architecture = `${docs}architecture.md`;
   writeFileSync(architecture, withPicture(readFileSync(architecture, 'utf8')));
+  const notifications = `${docs}notifications.md`;
+  writeFileSync(notifications, withFields(readFileSync(notifications, 'utf8')));
   writeFileSync(`${docs}configuration.md`, describeConfig());
   const root = fileURLToPath(new URL('../', import.meta.url));
   const files = [...schemaFiles(version)].map(([name, text]) => {

@@ -7,6 +7,8 @@ import path from 'node:path';
 import type { Registry } from 'prom-client';
 import { messageOf } from './errors.ts';
 import { type Log, SILENT } from './log.ts';
+import { type AdditionOptions, compileAdditions } from './notification/additions.ts';
+import type { EventKind } from './notification/kind.ts';
 import type { Notification, Route } from './notification/notification.ts';
 import { loadPlugin, type SnsPlugin } from './notification/plugin.ts';
 import { createMetrics } from './ops/metrics.ts';
@@ -26,12 +28,11 @@ import { type GivenBatch, inProcessTap } from './taps/in-process.ts';
 import type { Receipt, Tap, TapState } from './taps/tap.ts';
 
 /** Publishing to a sink of the host program's own, in place of Amazon SNS. */
-export interface SinkSettings extends Partial<Pace> {
+export interface SinkSettings extends Partial<Pace>, Partial<AdditionOptions> {
   readonly sink: Sink;
   /** The sink's names of the topics; a kind without one is not published. */
-  readonly topics: Route['topics'];
+  readonly topics: Readonly<Partial<Record<EventKind, string>>>;
   readonly presence?: Route['presence'];
-  readonly attributes?: Route['attributes'];
   readonly plugin?: SnsPlugin | string | undefined;
 }
 
@@ -248,12 +249,12 @@ const destinationOf = ({ topics, sink, ...pace }: SinkSettings, quota: string): 
   close: () => {},
 });
 
-const routeOf = ({ topics, sink, presence = 'user', attributes = [] }: SinkSettings, plugin: SnsPlugin): Route => ({
-  topics,
+const routeOf = (settings: SinkSettings, plugin: SnsPlugin): Route => ({
+  topics: settings.topics,
   plugin,
-  presence,
-  attributes,
-  maxBytes: (topic) => sink.limits(topic).maxBytes,
+  presence: settings.presence ?? 'user',
+  additions: compileAdditions({ ...settings, attributes: settings.attributes ?? [] }),
+  maxBytes: (topic) => settings.sink.limits(topic).maxBytes,
 });
 
 /** Tells a host program's listeners; one that throws disturbs neither the pipeline nor the others. */

@@ -77,12 +77,20 @@ const RUNS = [
 ];
 const COUNT = 9;
 
+const OPTIONS = `
+  attributes = ["event_id", "timestamp", "stanza_id"]
+  body_fields = ["type", "seq"]
+  subject = "{type}"
+[modules.mod_event_pusher.sns.message_attributes]
+  room = "{room}"
+  size = { number = "{body.length}" }`;
+
 describe('consumers of what the daemon publishes', () => {
   let sns: Sns;
   let dynamo: Dynamo;
   let sqs: SQSClient;
   let folder: string;
-  const queues = { enveloped: '', raw: '', http: '' };
+  const queues = { enveloped: '', raw: '', http: '', added: '' };
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'consumer-'));
     sns = await startSns(Object.values(TOPICS));
@@ -100,7 +108,7 @@ describe('consumers of what the daemon publishes', () => {
       }
     }
     client.destroy();
-    await using daemon = await createDaemon(sns, { sns: 'attributes = ["event_id", "timestamp", "stanza_id"]' });
+    await using daemon = await createDaemon(sns, { sns: OPTIONS });
     await daemon.start();
     for (const { epoch, events } of RUNS)
       assert.equal((await daemon.post({ source: SOURCE, epoch, first_seq: 1, events })).status, 200);
@@ -184,6 +192,17 @@ describe('consumers of what the daemon publishes', () => {
     assert.deepEqual(await handler(batch), { batchItemFailures: [{ itemIdentifier: 'm2' }] });
     assert.deepEqual(await handler(batch), { batchItemFailures: [{ itemIdentifier: 'm2' }] });
     assert.deepEqual(handled, ['x']);
+  });
+
+  it('the additions of the configuration arrive: attributes, fields of the body and the subject', async () => {
+    const deliveries = await receive(queues.added);
+    const [{ Body = '' } = {}] = deliveries.filter(({ Body = '' }) => Body.includes('three'));
+    const [notification] = parse(Body);
+    assert.ok(notification?.kind === 'message');
+    const { event_id, timestamp, ...attributes } = notification.attributes;
+    assert.deepEqual(attributes, { stanza_id: 'three', room: ROOM, size: 5 });
+    assert.deepEqual(notification.fields, { type: 'muc', seq: 6 });
+    assert.equal(JSON.parse(Body).Subject, 'muc');
   });
 
   it('the poller handles the events of each run in their order, from a queue with raw delivery', async () => {

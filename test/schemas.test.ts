@@ -10,6 +10,7 @@ import { describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
+import { withFields } from '../scripts/docs.ts';
 import { schemaFiles } from '../scripts/schemas.ts';
 import { isMalformed, parseEvent } from '../src/event.ts';
 import { FIELDS } from '../src/notification/fields.ts';
@@ -191,6 +192,11 @@ describe('schemas/', () => {
       const found = target.split('/').reduce<unknown>((at, key) => (at as Record<string, unknown>)?.[key], ASYNC_API);
       assert.ok(found, target);
     }
+  });
+
+  it('docs/notifications.md has the table of the fields as they are: run npm run docs', () => {
+    assert.equal(read('docs/notifications.md'), withFields(read('docs/notifications.md')));
+    for (const name of Object.keys(FIELDS)) assert.ok(read('docs/notifications.md').includes(`| \`${name}\` |`), name);
   });
 
   it('notification.schema.json knows every name that body_fields may add', () => {

@@ -69,6 +69,8 @@ describe('configuration', () => {
         publish_exhausted: 'wait',
         presence: 'user',
         attributes: [],
+        cloudevents: false,
+        body_fields: [],
       },
       hosts: new Map(),
       tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } } },
@@ -224,9 +226,9 @@ describe('configuration', () => {
 
   describe('refuses', () => {
     const TOPIC =
-      'should be an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end';
+      'should be an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template that makes one of `topics`, such as `chat-{host}`';
     const HOST = 'should be a host name, or an http(s) URL without query, such as `sns.eu-west-1.amazonaws.com`';
-    const LIST = 'should be a list of any of "event_id", "timestamp", "stanza_id", "host", "traceparent"';
+    const LIST = 'should be a list of any of "event_id", "timestamp", "type", "stanza_id", "host", "traceparent"';
 
     for (const [option, value, problem] of [
       ['presence_updates_topic', '""', `is "", ${TOPIC}`],
@@ -266,10 +268,55 @@ describe('configuration', () => {
       ['attributes', '"host"', `is "host", ${LIST}`],
       ['attributes', '["host", "body"]', `is the list ["host","body"], ${LIST}`],
       ['access_key_id', '""', 'is "", should be the id of an AWS access key, not empty'],
+      ['body_fields', '["type", "event-id"]', 'names "event-id", which is not known; did you mean "event_id"?'],
+      ['body_fields', '["present"]', 'names "present", which is there already'],
+      ['body_fields', '"type"', 'is "type", should be a list of names of fields'],
+      ['cloudevents', '"yes"', 'is "yes", should be true or false'],
+      ['subject', '"a } b"', 'has a "}" alone; "}}" stands for one'],
+      ['message_group_id', '"{from.bar}"', 'names {from.bar}, which is not known; did you mean {from.bare}?'],
+      ['message_deduplication_id', '""', 'is "", should be a text, or a template'],
     ] as const)
       it(`${option} = ${value.length > 40 ? `${value.slice(0, 40)}…` : value}`, () => {
         assert.deepEqual(mistakes(sns({ [option]: value })), [`${AT}.${option} ${problem}`]);
       });
+
+    for (const [name, template, problem] of [
+      ['a', '"{type"', 'has a "{" alone; "{{" stands for one'],
+      ['a', '"{body.lenght}"', 'names {body.lenght}, which is not known; did you mean {body.length}?'],
+      ['a', '"{constructor}"', /^names \{constructor\}, which is not known/],
+      ['a', '{ number = "{type}" }', /^is no number: it may be a number, or one of \{sessions\}, \{seq\}, /],
+      ['a', '{ number = "1{seq}" }', /^is no number/],
+      ['a', '{ text = "{type}" }', 'should be a text, or { number = "…" }'],
+      ['a', '5', 'should be a text, or { number = "…" }'],
+      ['a', '""', 'is nothing that SNS takes: its value is empty'],
+      ['aws.a', '"{type}"', /^is nothing that SNS takes: names that start with "aws\."/],
+      ['a b', '"{type}"', /^is nothing that SNS takes: its name may hold/],
+    ] as const)
+      it(`the attribute ${name} = ${template}`, () => {
+        for (const option of ['message_attributes', 'presence_attributes']) {
+          const [mistake = '', ...others] = mistakes(`${sns()}[${AT}.${option}]\n"${name}" = ${template}\n`);
+          assert.deepEqual(others, []);
+          const at = `${AT}.${option}.${name} `;
+          assert.ok(mistake.startsWith(at), mistake);
+          if (typeof problem === 'string') assert.equal(mistake.slice(at.length), problem);
+          else assert.match(mistake.slice(at.length), problem);
+        }
+      });
+
+    it('a topic by template without a list to choose from, and a list without a template', () => {
+      assert.deepEqual(mistakes(sns({ pm_messages_topic: '"chat-{host}"' })), [
+        `${AT}.topics is missing, and has to be set when a topic is a template`,
+      ]);
+      assert.deepEqual(mistakes(sns({ topics: '["a"]', pm_messages_topic: '"chat-{hots}"' })), [
+        `${AT}.pm_messages_topic names {hots}, which is not known; did you mean {host}?`,
+      ]);
+      assert.deepEqual(mistakes(sns({ topics: '["a"]' })), [
+        `${AT}.topics has no effect: none of the three topics is a template`,
+      ]);
+      assert.deepEqual(mistakes(sns({ topics: '["a"]', pm_messages_topic: '"chat/{host}"' })), [
+        `${AT}.pm_messages_topic holds more than ASCII letters, digits, hyphens and underscores beside its names`,
+      ]);
+    });
 
     for (const option of ['sns_host', 'region', 'account_id'])
       it(`a section without ${option}`, () => {

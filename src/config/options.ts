@@ -6,8 +6,10 @@
  * that MongooseIM does not have say so in their text.
  */
 import { z } from 'zod';
+import { type AttributeTemplate, additionProblems, BUILT_IN_ATTRIBUTES } from '../notification/additions.ts';
 import { unusableCharacter } from './characters.ts';
 import { bareRegionOf } from './regions.ts';
+import { keyProblems, topicProblems } from './sns-rules.ts';
 
 /** What the reference page and the error messages say of an option. */
 export interface OptionText {
@@ -23,7 +25,7 @@ export interface OptionText {
 export const optionTexts = z.registry<OptionText>();
 
 /** A rule that spans several options: what is wrong with the section as it was written, by option. */
-export type SectionRule = (section: Readonly<Record<string, unknown>>) => { option: string; problem: string }[];
+type SectionRule = (section: Readonly<Record<string, unknown>>) => { option: string; problem: string }[];
 
 /** Beside the schemas and not in them, so that these mistakes are listed together with all others. */
 export const sectionRules = new Map<z.ZodType, SectionRule>();
@@ -59,8 +61,10 @@ const topicName = z
   .string()
   .regex(/^[A-Za-z0-9_-]+(\.fifo)?$/)
   .max(256);
+/** A name, or a template that chooses among `topics`; section rules check the latter. */
+const topicChoice = z.union([topicName, z.string().regex(/[{}]/)]);
 const TOPIC_EXPECTS =
-  'an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end';
+  'an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template that makes one of `topics`, such as `chat-{host}`';
 
 const snsHost = z.string().transform((value, context): URL => {
   const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `https://${value}`;
@@ -96,23 +100,31 @@ const secret = (options?: { spaces?: boolean; least?: number }) =>
 
 const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum);
 
+/** Templates of attributes by their names; section rules check them, to say what is wrong with which. */
+const attributeTemplates = z.record(z.string(), z.custom<AttributeTemplate>()).optional();
+
 const MANDATORY_IF_STATIC = '**mandatory** unless `credentials = "aws"`';
 
 export const snsOptions = z.strictObject({
-  presence_updates_topic: option(topicName.optional(), {
+  presence_updates_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
     text: 'Topic for presence notifications. Left out, presence is not published.',
     example: '"user_presence_updated"',
   }),
-  pm_messages_topic: option(topicName.optional(), {
+  pm_messages_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
     text: 'Topic for private messages (`type="chat"`). Left out, they are not published.',
     example: '"user_message_sent"',
   }),
-  muc_messages_topic: option(topicName.optional(), {
+  muc_messages_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
     text: 'Topic for group messages (`type="groupchat"`). Left out, they are not published.',
     example: '"user_messagegroup_sent"',
+  }),
+  topics: option(z.array(topicName).min(1).optional(), {
+    expects: 'a list of SNS topic names',
+    text: 'The topics that a template in one of the three options above chooses among; what it makes is read with a hyphen for each character that a name must not hold. An event whose topic is not listed is not published. Not in MongooseIM.',
+    example: '["chat-example-org", "chat-example-net"]',
   }),
   plugin_module: option(z.string().min(1).default('mod_event_pusher_sns_defaults'), {
     expects: 'the path of an ES module or the name of a package, resolved from the configuration file',
@@ -186,22 +198,52 @@ export const snsOptions = z.strictObject({
     expects: '"user" or "session"',
     text: "`user`: online when a user's first session comes, offline when the last one goes. `session`: one notification for every session, as MongooseIM sends them. Not in MongooseIM.",
   }),
-  attributes: option(z.array(z.enum(['event_id', 'timestamp', 'stanza_id', 'host', 'traceparent'])).default([]), {
-    expects: 'a list of any of "event_id", "timestamp", "stanza_id", "host", "traceparent"',
-    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), the stanza's id where it had one, the virtual host, the W3C trace context that the batch came with. Not in MongooseIM.",
-    example: '["event_id", "timestamp"]',
+  attributes: option(z.array(z.enum(BUILT_IN_ATTRIBUTES)).default([]), {
+    expects: `a list of any of ${BUILT_IN_ATTRIBUTES.map((name) => `"${name}"`).join(', ')}`,
+    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), presence, private or group message, the stanza's id where it had one, the virtual host, the W3C trace context that the batch came with. See [notifications](notifications.md#message-attributes). Not in MongooseIM.",
+    example: '["event_id", "timestamp", "type"]',
+  }),
+  message_attributes: option(attributeTemplates, {
+    expects: 'a section of names with templates',
+    text: 'More attributes of private and group messages, each a [template](notifications.md#templates), such as `room = "{room}"` and `size = { number = "{body.length}" }`. Not in MongooseIM.',
+    fallback: 'none',
+  }),
+  presence_attributes: option(attributeTemplates, {
+    expects: 'a section of names with templates',
+    text: 'The same for presence. Not in MongooseIM.',
+    fallback: 'none',
+  }),
+  cloudevents: option(z.boolean().default(false), {
+    expects: 'true or false',
+    text: 'Adds the attributes of CloudEvents 1.0: `ce_specversion`, `ce_id`, `ce_source`, `ce_type`, `ce_time`, `ce_datacontenttype`. Not in MongooseIM.',
+  }),
+  body_fields: option(z.array(z.string()).default([]), {
+    expects: 'a list of names of fields',
+    text: '[Fields](notifications.md#fields) to add to the published JSON, behind its own keys, for subscribers that get no attributes. Not in MongooseIM.',
+    example: '["type", "event_id", "timestamp"]',
+  }),
+  subject: option(z.string().min(1).optional(), {
+    expects: 'a text, or a template',
+    text: 'The subject, a [template](notifications.md#templates), which e-mail subscribers see. What SNS does not take in one becomes `?`; cut after 99 characters. Not in MongooseIM.',
+    fallback: 'none',
+  }),
+  message_group_id: option(z.string().min(1).optional(), {
+    expects: 'a text, or a template',
+    text: 'The message group in FIFO topics, a [template](notifications.md#templates). Not in MongooseIM.',
+    fallback: 'the user of a presence, the sender of a private message, the room of a group message',
+  }),
+  message_deduplication_id: option(z.string().min(1).optional(), {
+    expects: 'a text, or a template',
+    text: 'What FIFO topics recognise repetitions by, a [template](notifications.md#templates). Not in MongooseIM.',
+    fallback: 'the id of the event',
   }),
 });
 
-sectionRules.set(snsOptions, ({ credentials, ...section }) =>
-  ['access_key_id', 'secret_access_key'].flatMap((option) => {
-    if (credentials === 'aws' && section[option] !== undefined)
-      return { option, problem: 'has no effect with credentials = "aws": leave one of the two out' };
-    if (credentials !== 'aws' && section[option] === undefined)
-      return { option, problem: 'is missing, and has to be set, unless credentials = "aws"' };
-    return [];
-  }),
-);
+sectionRules.set(snsOptions, (section) => [
+  ...keyProblems(section),
+  ...topicProblems(section),
+  ...additionProblems(section),
+]);
 
 const httpTapOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5290'), {

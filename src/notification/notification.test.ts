@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import type { JID } from '@xmpp/jid';
 import type { Element } from 'ltx';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
+import { compileAdditions } from './additions.ts';
 import { bareJid, kindOf } from './kind.ts';
 import { type Notification, type Route, type Translation, translate } from './notification.ts';
 import type { SnsPlugin } from './plugin.ts';
@@ -39,7 +40,7 @@ const route = (fields: Partial<Route> = {}): Route => ({
   topics: TOPICS,
   plugin: {},
   presence: 'user',
-  attributes: [],
+  additions: compileAdditions({ attributes: [] }),
   maxBytes: () => 262_144,
   ...fields,
 });
@@ -344,7 +345,9 @@ describe('built-in attributes', () => {
   const all = ['event_id', 'timestamp', 'stanza_id', 'host'] as const;
 
   it('tell of a message what was chosen, in that order', async () => {
-    const { attributes } = await published(message({ stanza_id: 'm1' }), { attributes: all });
+    const { attributes } = await published(message({ stanza_id: 'm1' }), {
+      additions: compileAdditions({ attributes: all }),
+    });
     assert.deepEqual(attributes, [
       { name: 'event_id', type: 'String', value: 's/x/2' },
       { name: 'timestamp', type: 'Number', value: '1763820191340' },
@@ -352,7 +355,9 @@ describe('built-in attributes', () => {
       { name: 'host', type: 'String', value: 'localhost' },
     ]);
     assert.deepEqual(
-      (await published(message(), { attributes: ['host', 'event_id'] })).attributes.map(({ name }) => name),
+      (
+        await published(message(), { additions: compileAdditions({ attributes: ['host', 'event_id'] }) })
+      ).attributes.map(({ name }) => name),
       ['host', 'event_id'],
     );
   });
@@ -360,22 +365,32 @@ describe('built-in attributes', () => {
   it('leave out what there is not', async () => {
     for (const event of [presence(), message(), message({ stanza_id: '' })])
       assert.deepEqual(
-        (await published(event, { attributes: all })).attributes.map(({ name }) => name),
+        (await published(event, { additions: compileAdditions({ attributes: all }) })).attributes.map(
+          ({ name }) => name,
+        ),
         ['event_id', 'timestamp', 'host'],
       );
   });
 
   it("come after the plugin's, and yield to one of the same name", async () => {
     const plugin = { presenceAttributes: () => ({ host: 'mine', z: 1 }) };
-    assert.deepEqual((await published(presence(), { plugin, attributes: ['host', 'timestamp'] })).attributes, [
-      { name: 'host', type: 'String', value: 'mine' },
-      { name: 'z', type: 'Number', value: '1' },
-      { name: 'timestamp', type: 'Number', value: '1763820191120' },
-    ]);
+    assert.deepEqual(
+      (await published(presence(), { plugin, additions: compileAdditions({ attributes: ['host', 'timestamp'] }) }))
+        .attributes,
+      [
+        { name: 'host', type: 'String', value: 'mine' },
+        { name: 'z', type: 'Number', value: '1' },
+        { name: 'timestamp', type: 'Number', value: '1763820191120' },
+      ],
+    );
   });
 
   it('come once, also when they were chosen twice', async () => {
-    assert.equal((await published(presence(), { attributes: ['host', 'host'] })).attributes.length, 1);
+    assert.equal(
+      (await published(presence(), { additions: compileAdditions({ attributes: ['host', 'host'] }) })).attributes
+        .length,
+      1,
+    );
   });
 });
 
@@ -396,8 +411,14 @@ describe('a notification that is too large', () => {
     const attributeBytes = 'host'.length + 'String'.length + 'localhost'.length;
     const euros = message({ body: '€'.repeat(100) });
     const bytes = EMPTY + 300 + attributeBytes;
-    assert.equal((await published(euros, { attributes: ['host'], maxBytes: () => bytes })).bytes, bytes);
-    const translation = await translate(euros, route({ attributes: ['host'], maxBytes: () => bytes - 1 }));
+    assert.equal(
+      (await published(euros, { additions: compileAdditions({ attributes: ['host'] }), maxBytes: () => bytes })).bytes,
+      bytes,
+    );
+    const translation = await translate(
+      euros,
+      route({ additions: compileAdditions({ attributes: ['host'] }), maxBytes: () => bytes - 1 }),
+    );
     assert.equal(translation.kind, 'dead');
   });
 

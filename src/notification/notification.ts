@@ -9,7 +9,8 @@ import { type JID, parse as parseJid } from '@xmpp/jid';
 import { messageOf } from '../errors.ts';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
 import { forbiddenCharacter } from '../xml.ts';
-import { bareJid, kindOf } from './kind.ts';
+import type { Additions } from './additions.ts';
+import { bareJid, type EventKind, kindOf } from './kind.ts';
 import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
@@ -27,6 +28,15 @@ export interface Notification {
   readonly attributes: readonly MessageAttribute[];
   /** Message and attributes as SNS counts them, in bytes. */
   readonly bytes: number;
+  /** What the configuration makes of the request's other parameters; absent where it makes nothing of them. */
+  readonly parameters?: PublishParameters | undefined;
+}
+
+/** Parameters of the request by their names at SNS, in place of the order key and the event's id. */
+interface PublishParameters {
+  readonly Subject?: string | undefined;
+  readonly MessageGroupId?: string | undefined;
+  readonly MessageDeduplicationId?: string | undefined;
 }
 
 /** Why an event is not published though nothing is wrong. */
@@ -40,15 +50,16 @@ export type Translation =
 /** Why an event became a dead letter before SNS was asked. */
 type DeadReason = 'plugin' | 'too-large';
 
-type BuiltInAttribute = 'event_id' | 'timestamp' | 'stanza_id' | 'host' | 'traceparent';
+/** A topic, or which one it is for an event: undefined for none. */
+export type TopicOf = string | ((event: XmppEvent) => string | undefined);
 
 /** How the events of one virtual host are published. */
 export interface Route {
   /** Topic ARN by kind; a kind without one is not published. */
-  readonly topics: { readonly presence?: string; readonly pm?: string; readonly muc?: string };
+  readonly topics: { readonly [Kind in EventKind]?: TopicOf };
   readonly plugin: SnsPlugin;
   readonly presence: 'user' | 'session';
-  readonly attributes: readonly BuiltInAttribute[];
+  readonly additions: Additions;
   /** What a topic takes for one message, in bytes. */
   readonly maxBytes: (topic: string) => number;
 }
@@ -62,7 +73,8 @@ const dead = (reason: DeadReason, detail: string): Translation => ({ kind: 'dead
  */
 export function translate(event: XmppEvent, route: Route | undefined): Translation | Promise<Translation> {
   if (!route) return skip('host-has-no-sns');
-  const topic = route.topics[kindOf(event)];
+  const topicOf = route.topics[kindOf(event)];
+  const topic = typeof topicOf === 'function' ? topicOf(event) : topicOf;
   if (topic === undefined) return skip('no-topic');
   if (event.kind === 'presence' && route.presence === 'user') {
     const other = otherSessions(event);
@@ -143,8 +155,10 @@ function compose(
   guid: (jid: string) => string,
   fromPlugin: readonly MessageAttribute[],
 ): Translation {
-  const message = event.kind === 'presence' ? presenceJson(event, guid) : messageJson(event, guid);
-  const attributes = withBuiltIns(event, route.attributes, fromPlugin);
+  const { additions } = route;
+  const body = event.kind === 'presence' ? presenceJson(event, guid) : messageJson(event, guid);
+  const message = additions.members ? `${body.slice(0, -1)}${additions.members(event)}}` : body;
+  const attributes = additions.attributes ? merged(fromPlugin, additions.attributes(event)) : fromPlugin;
   const messageBytes = Buffer.byteLength(message);
   let attributesBytes = 0;
   for (const attribute of attributes) attributesBytes += attributeBytes(attribute);
@@ -160,6 +174,7 @@ function compose(
       message,
       attributes,
       bytes: messageBytes + attributesBytes,
+      ...parametersOf(event, additions),
     },
   };
 }
@@ -176,26 +191,22 @@ const presenceJson = (event: PresenceEvent, guid: (jid: string) => string): stri
 const messageJson = (event: MessageEvent, guid: (jid: string) => string): string =>
   JSON.stringify({ to_user_id: guid(event.to), message: event.body, from_user_id: guid(event.from) });
 
-/** The plugin's attributes and the chosen built-in ones; of two with one name the plugin's counts. */
-function withBuiltIns(
-  event: XmppEvent,
-  chosen: readonly BuiltInAttribute[],
+/** The plugin's attributes and the configured ones; of two with one name the plugin's counts. */
+function merged(
   fromPlugin: readonly MessageAttribute[],
+  configured: readonly MessageAttribute[],
 ): readonly MessageAttribute[] {
-  if (chosen.length === 0) return fromPlugin;
-  const attributes = [...fromPlugin];
-  for (const name of chosen) {
-    const value = builtInValue(event, name);
-    if (!value || attributes.some((attribute) => attribute.name === name)) continue;
-    attributes.push({ name, type: name === 'timestamp' ? 'Number' : 'String', value });
-  }
-  return attributes;
+  if (fromPlugin.length === 0) return configured;
+  const names = new Set(fromPlugin.map(({ name }) => name));
+  return [...fromPlugin, ...configured.filter(({ name }) => !names.has(name))];
 }
 
-function builtInValue(event: XmppEvent, name: BuiltInAttribute): string | undefined {
-  if (name === 'event_id') return event.id;
-  if (name === 'timestamp') return String(event.at);
-  if (name === 'host') return event.host;
-  if (name === 'traceparent') return event.traceparent;
-  return event.kind === 'message' ? event.stanza_id : undefined;
+function parametersOf(event: XmppEvent, { subject, groupId, deduplicationId }: Additions) {
+  if (!subject && !groupId && !deduplicationId) return undefined;
+  const parameters: PublishParameters = {
+    Subject: subject?.(event),
+    MessageGroupId: groupId?.(event),
+    MessageDeduplicationId: deduplicationId?.(event),
+  };
+  return { parameters };
 }

@@ -3,17 +3,8 @@
  * of every server is checked against it in the tests.
  */
 import { z } from 'zod';
+import { BUILT_IN_ATTRIBUTES } from './additions.ts';
 import { FIELDS, type Field } from './fields.ts';
-
-/** Attributes that `attributes = […]` chooses among. */
-const BUILT_IN_ATTRIBUTES = [
-  'event_id',
-  'timestamp',
-  'type',
-  'stanza_id',
-  'host',
-  'traceparent',
-] as const satisfies (keyof typeof FIELDS)[];
 
 const userId = (text: string) => z.string().min(1).describe(text);
 

@@ -1,6 +1,7 @@
 /** The stanza as a plugin sees it: an ltx Element that is parsed when it is first looked at, for most plugins never do. */
 import { createElement, Element, parse, unescapeXML } from 'ltx';
 import type { MessageEvent } from '../event.ts';
+import { forbiddenCharacter } from '../xml.ts';
 
 /** The event's stanza; a minimal one made from its fields where the server handed none over. */
 export function lazyStanza(event: MessageEvent): Element {
@@ -29,11 +30,21 @@ export function stanzaLang({ stanza }: MessageEvent): string | undefined {
   if (!stanza?.includes('xml:lang')) return undefined;
   const [, attributes = ''] = /^<[^\s/>]+((?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*)/.exec(stanza) ?? [];
   for (const [, name, double, single] of attributes.matchAll(/\s([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g))
-    if (name === 'xml:lang') return unescapeXML(double ?? single ?? '');
+    if (name === 'xml:lang') return legible(() => unescapeXML(double ?? single ?? ''));
   return undefined;
 }
 
 /** The text of the message's `<thread/>`, where it has one. */
 export function stanzaThread({ stanza }: MessageEvent): string | undefined {
-  return stanza?.includes('<thread') ? (parse(stanza).getChildText('thread') ?? undefined) : undefined;
+  return stanza?.includes('<thread') ? legible(() => parse(stanza).getChildText('thread') ?? '') : undefined;
+}
+
+/** Text that SNS takes, or nothing: a character reference can stand for what XML itself does not allow, and ltx throws. */
+function legible(read: () => string): string | undefined {
+  try {
+    const text = read();
+    return forbiddenCharacter(text) ? undefined : text;
+  } catch {
+    return undefined;
+  }
 }

@@ -334,7 +334,8 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
     if (promises.durable) {
       it('has again after an opening what was not settled, whole and in order, its positions and dead letters', async () => {
         const attributes = [{ name: 'n', type: 'String.Array', value: '["a"]' }] as const;
-        await commitAs(outbox, 's', 'x', 5, admission(...numbered(1, 5, { attributes })));
+        const parameters = { Subject: 'ü', MessageGroupId: 'tea' };
+        await commitAs(outbox, 's', 'x', 5, admission(...numbered(1, 5, { attributes, parameters })));
         await outbox.commit({ ...admission(), deadLetters: [letter('d1')] });
         const before = consume(outbox, TOPIC);
         const [one, , three] = (await before.next(3)) as [Stored, Stored, Stored];
@@ -347,10 +348,10 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
         await using topic = consume(outbox, TOPIC);
         assert.deepEqual(
           (await topic.next(3)).map(strip),
-          ['e2', 'e4', 'e5'].map((id) => notification(id, { attributes })),
+          ['e2', 'e4', 'e5'].map((id) => notification(id, { attributes, parameters })),
         );
-        await outbox.commit(admission(notification('e6')));
-        assert.deepEqual(ids(await topic.next(1)), ['e6']);
+        await outbox.commit(admission(notification('e6', { parameters })));
+        assert.deepEqual((await topic.next(1)).map(strip), [notification('e6', { parameters })]);
       });
 
       it('writes what is pending at a close', async () => {

@@ -25,7 +25,8 @@ export interface Pace {
 
 /** One place that notifications are published to, with the topics that are its own. */
 export interface Destination {
-  readonly topics: Route['topics'];
+  /** All its topics, by names of its own. */
+  readonly topics: Readonly<Record<string, string>>;
   readonly sink: Sink;
   readonly pace: Pace;
   /** What shares a rate has the same name here. */

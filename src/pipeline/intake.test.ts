@@ -9,6 +9,7 @@ import { Registry } from 'prom-client';
 import { type Consumer, consume } from '../../test/support/consumer.ts';
 import { PusherError } from '../errors.ts';
 import { parseEvent } from '../event.ts';
+import { compileAdditions } from '../notification/additions.ts';
 import type { Route } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { createMetrics } from '../ops/metrics.ts';
@@ -85,7 +86,15 @@ describe('intake', () => {
       log,
       report: reportTo(createMetrics(registry).report),
       routeOf: (name): Route | undefined =>
-        name === host ? { topics, plugin, presence: 'user', attributes: [], maxBytes: () => 262_144 } : undefined,
+        name === host
+          ? {
+              topics,
+              plugin,
+              presence: 'user',
+              additions: compileAdditions({ attributes: [] }),
+              maxBytes: () => 262_144,
+            }
+          : undefined,
     });
   }
 

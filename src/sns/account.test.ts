@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { until } from '../../test/support/process.ts';
 import { parseConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
-import { type Account, openAccount, topicArn, topicsOf } from './account.ts';
+import type { XmppEvent } from '../event.ts';
+import { type Account, openAccount, topicArn, topicRoutes, topicsOf } from './account.ts';
 
 const options = (region: string, topics = '', host = 'sns'): SnsOptions =>
   parseConfig(
@@ -105,5 +106,43 @@ describe('what a topic takes', () => {
     mock.timers.tick(30_000);
     await until('the second answer', () => account.sink.limits(ARN).maxBytes === 1_024);
     assert.deepEqual(limits(), [1_024, 1_024]);
+  });
+});
+
+describe('a topic by template', () => {
+  const listed = 'topics = ["chat-example-org", "chat-example-org.fifo"]';
+  const arn = (name: string) => `arn:aws:sns:eu-west-1:123456789012:${name}`;
+  const event: XmppEvent = {
+    kind: 'message',
+    id: 'a/b/1',
+    at: 1,
+    host: 'example.org',
+    type: 'chat',
+    from: 'alice@example.org/x',
+    to: 'bob@example.org',
+    body: '',
+  };
+  const chosen = (template: string, host = 'example.org') => {
+    const topic = topicRoutes(options('eu-west-1', `${listed}\npm_messages_topic = "${template}"`)).pm;
+    return typeof topic === 'function' ? topic({ ...event, host }) : topic;
+  };
+
+  it('is one of those listed, with hyphens for what a name must not hold', () => {
+    assert.equal(chosen('chat-{host}'), arn('chat-example-org'));
+    assert.equal(chosen('chat-{host}.fifo'), arn('chat-example-org.fifo'));
+    assert.equal(chosen('chat-{host}', 'example/org'), arn('chat-example-org'));
+  });
+
+  it('is none when it is not listed, or a name in it has no value', () => {
+    assert.equal(chosen('chat-{host}', 'example.net'), undefined);
+    assert.equal(chosen('chat-{host}', 'example.org.fifo'), undefined);
+    assert.equal(chosen('chat-{room}'), undefined);
+  });
+
+  it('makes all that are listed topics of the account', () => {
+    const all = topicsOf(
+      options('eu-west-1', `${listed}\nmuc_messages_topic = "muc"\npm_messages_topic = "chat-{host}"`),
+    );
+    assert.deepEqual(Object.values(all), [arn('muc'), arn('chat-example-org'), arn('chat-example-org.fifo')]);
   });
 });

@@ -5,28 +5,56 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SnsOptions } from '../config/options.ts';
 import { partitionOf } from '../config/regions.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { compileAdditions } from '../notification/additions.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
-import type { Route } from '../notification/notification.ts';
+import type { Route, TopicOf } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
+import { compileTemplate, isTemplate } from '../notification/template.ts';
 import type { Destination } from '../pipeline/delivery.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { type CredentialSource, credentialsOf } from './credentials.ts';
 import type { Circumstances, Failure } from './failure.ts';
 import { proxyFor } from './proxy.ts';
 import { snsSink } from './sink.ts';
-import { readTopicAttributes } from './wire.ts';
+import { isFifo, readTopicAttributes } from './wire.ts';
 
 /** `arn:aws:sns:{region}:{account_id}:{topic}`, as MongooseIM builds it, with the region's partition. */
 export const topicArn = ({ region, account_id }: SnsOptions, topic: string): string =>
   `arn:${partitionOf(region).name}:sns:${region}:${account_id}:${topic}`;
 
-/** ARNs of the section's topics by kind; a kind without a topic is left out. */
-export function topicsOf(options: SnsOptions): Route['topics'] {
-  const { presence_updates_topic: presence, pm_messages_topic: pm, muc_messages_topic: muc } = options;
-  return {
-    ...(presence !== undefined && { presence: topicArn(options, presence) }),
-    ...(pm !== undefined && { pm: topicArn(options, pm) }),
-    ...(muc !== undefined && { muc: topicArn(options, muc) }),
+const KINDS = { presence: 'presence_updates_topic', pm: 'pm_messages_topic', muc: 'muc_messages_topic' } as const;
+
+/**
+ * ARNs of all topics of the section: by kind, and by name those that a template chooses among. A kind without a topic is
+ * left out.
+ */
+export function topicsOf(options: SnsOptions): Readonly<Record<string, string>> {
+  const fixed = Object.entries(KINDS).flatMap(([kind, option]) => {
+    const topic = options[option];
+    return topic === undefined || isTemplate(topic) ? [] : [[kind, topicArn(options, topic)] as const];
+  });
+  const listed = (options.topics ?? []).map((topic) => [topic, topicArn(options, topic)] as const);
+  return Object.fromEntries([...fixed, ...listed]);
+}
+
+/** Which topic each kind goes to: always the same, or by a template one of those listed. */
+export function topicRoutes(options: SnsOptions): Route['topics'] {
+  const listed = new Map((options.topics ?? []).map((topic) => [topic, topicArn(options, topic)]));
+  const routes = Object.entries(KINDS).flatMap(([kind, option]): [string, TopicOf][] => {
+    const topic = options[option];
+    if (topic === undefined) return [];
+    return [[kind, isTemplate(topic) ? chosen(topic, listed) : topicArn(options, topic)]];
+  });
+  return Object.fromEntries(routes);
+}
+
+/** What a name must not hold becomes a hyphen: `chat.example.org` is `chat-example-org`. */
+function chosen(topic: string, listed: ReadonlyMap<string, string>): TopicOf {
+  const suffix = isFifo(topic) ? '.fifo' : '';
+  const template = compileTemplate(topic.slice(0, topic.length - suffix.length));
+  return (event) => {
+    const name = template(event);
+    return name === undefined ? undefined : listed.get(name.replace(/[^A-Za-z0-9_-]/g, '-') + suffix);
   };
 }
 
@@ -97,7 +125,8 @@ export function openAccount(
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
   const maxMessageBytes = (arn: string) => facts.get(arn)?.maxBytes ?? MOST_BYTES;
-  const { presence, attributes } = options;
+  const { presence } = options;
+  const additions = compileAdditions(options);
   let again: NodeJS.Timeout | undefined;
   let closed = false;
   const account: Account = {
@@ -116,7 +145,13 @@ export function openAccount(
     // SNS's quota is for an account in a region, whichever sections and topics share it.
     quota: `${options.region}/${options.account_id}`,
     owns: (arn) => owns(options, arn),
-    route: (plugin) => ({ topics, plugin, presence, attributes, maxBytes: maxMessageBytes }),
+    route: (plugin) => ({
+      topics: topicRoutes(options),
+      plugin,
+      presence,
+      additions,
+      maxBytes: maxMessageBytes,
+    }),
     async readLimits() {
       const asked = Promise.all(Object.values(topics).map((arn) => factsOf(client, arn, facts)));
       const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseConfig } from '../config/load.ts';
+import { parseConfig, shapeOf } from '../config/load.ts';
+import { snsOptions } from '../config/options.ts';
 import { type SnsSettings, snsOptionsOf, snsSettingsOf } from './settings.ts';
 
 const SETTINGS: SnsSettings = {
@@ -32,11 +33,24 @@ secret_access_key = "wJalrXUtnFEMI"
 pool_size = 7
 max_messages_per_second = 9
 ca_file = "ca.pem"
+proxy = "http://proxy:3128"
 publish_retry_count = 0
 publish_retry_time_ms = 0
 publish_exhausted = "dead-letter"
 presence = "session"
-attributes = ["event_id"]`;
+attributes = ["event_id"]
+pm_messages_topic = "chat-{host}"
+topics = ["chat-a"]
+message_attributes = { a = "{type}", n = { number = "{seq}" } }
+presence_attributes = { b = "{host}" }
+cloudevents = true
+body_fields = ["type"]
+subject = "{type}"
+message_group_id = "{room}"
+message_deduplication_id = "{event_id}"`;
+    const elsewhere = ['credentials', 'plugin_module'];
+    for (const option of Object.keys(shapeOf(snsOptions)))
+      assert.ok(elsewhere.includes(option) || section.includes(`${option} = `), option);
     const { sns } = parseConfig(`[modules.mod_event_pusher.sns]${section}`, '/pusher.toml', {});
     assert.ok(sns);
     assert.deepEqual(snsOptionsOf(snsSettingsOf(sns)), sns);
@@ -58,6 +72,15 @@ attributes = ["event_id"]`;
     assert.match(problem({ topics: { pm: 'a b' } }), /^sns\.topics\.pm should be an SNS topic name/);
     assert.match(problem({ topics: { chat: 'a' } }), /^sns\.topics\.chat is no setting; there are region, /);
     assert.match(problem({ poolsize: 5 }), /^sns\.poolsize is no setting/);
+    assert.match(
+      problem({ subject: '{tpye}' }),
+      /^sns\.subject names \{tpye\}, which is not known; did you mean \{type\}\?$/,
+    );
+    assert.match(
+      problem({ messageAttributes: { 'a b': 'x' } }),
+      /^sns\.messageAttributes\.a b is nothing that SNS takes/,
+    );
+    assert.match(problem({ topics: { pm: 'chat-{host}' } }), /^sns\.topicNames is missing/);
     const two = problem({ region: 'Ireland', exhausted: 'drop' });
     assert.match(two, /sns\.region should be/);
     assert.match(two, /sns\.exhausted should be/);

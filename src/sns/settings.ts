@@ -2,7 +2,9 @@
 import { shapeOf } from '../config/load.ts';
 import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
 import { snsHostOf } from '../config/regions.ts';
+import { topicProblems } from '../config/sns-rules.ts';
 import { PusherError } from '../errors.ts';
+import { additionProblems } from '../notification/additions.ts';
 import { DEFAULT_PLUGIN, type SnsPlugin } from '../notification/plugin.ts';
 import type { CredentialSource } from './credentials.ts';
 import type { AwsCredentials } from './signature.ts';
@@ -21,6 +23,8 @@ export interface SnsSettings {
   readonly endpoint?: string | URL | undefined;
   /** Path of a PEM file with certificate authorities to trust instead of the public ones. */
   readonly caFile?: string | undefined;
+  /** A proxy for `endpoint`, an http(s) URL, or `'none'`. Default: that of the environment. */
+  readonly proxy?: string | URL | undefined;
   /** Most requests under way at once. Default: 100. */
   readonly poolSize?: number | undefined;
   /** A cap on the rate, in messages a second. Default: none. */
@@ -35,6 +39,19 @@ export interface SnsSettings {
   readonly presence?: 'user' | 'session' | undefined;
   /** Built-in message attributes. Default: none. */
   readonly attributes?: SnsOptions['attributes'] | undefined;
+  /** More attributes, of messages and of presence, as templates. */
+  readonly messageAttributes?: SnsOptions['message_attributes'];
+  readonly presenceAttributes?: SnsOptions['presence_attributes'];
+  /** Whether to add the attributes of CloudEvents. Default: false. */
+  readonly cloudEvents?: boolean | undefined;
+  /** Fields to add to the published JSON. Default: none. */
+  readonly bodyFields?: readonly string[] | undefined;
+  /** Templates of the other parameters of a request. */
+  readonly subject?: string | undefined;
+  readonly messageGroupId?: string | undefined;
+  readonly messageDeduplicationId?: string | undefined;
+  /** The topics' names that a template in `topics` chooses among. */
+  readonly topicNames?: readonly string[] | undefined;
   /** A plugin, or the path or package of one. Default: bare JIDs, no attributes, nothing filtered. */
   readonly plugin?: SnsPlugin | string | undefined;
 }
@@ -48,6 +65,7 @@ const OPTIONS = {
   'topics.muc': 'muc_messages_topic',
   endpoint: 'sns_host',
   caFile: 'ca_file',
+  proxy: 'proxy',
   poolSize: 'pool_size',
   maxMessagesPerSecond: 'max_messages_per_second',
   retryCount: 'publish_retry_count',
@@ -55,6 +73,14 @@ const OPTIONS = {
   exhausted: 'publish_exhausted',
   presence: 'presence',
   attributes: 'attributes',
+  messageAttributes: 'message_attributes',
+  presenceAttributes: 'presence_attributes',
+  cloudEvents: 'cloudevents',
+  bodyFields: 'body_fields',
+  subject: 'subject',
+  messageGroupId: 'message_group_id',
+  messageDeduplicationId: 'message_deduplication_id',
+  topicNames: 'topics',
 } as const;
 
 /**
@@ -74,7 +100,7 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   for (const [setting, value] of Object.entries(flat)) {
     const option = names.get(setting);
     if (!option) problems.push(`sns.${setting} is no setting; there are ${[...names.keys()].join(', ')}`);
-    else if (value !== undefined) section[option] = value;
+    else if (value !== undefined) section[option] = value instanceof URL ? String(value) : value;
   }
   const parsed = snsOptions.safeParse(section);
   const settingOf = new Map([...names].map(([setting, option]) => [option, setting]));
@@ -82,6 +108,10 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   for (const option of wrong) {
     const expects = optionTexts.get(shapeOf(snsOptions)[option] as (typeof snsOptions.shape)['region'])?.expects;
     problems.push(`sns.${settingOf.get(option) ?? option} should be ${expects}`);
+  }
+  for (const { option, problem } of [...topicProblems(section), ...additionProblems(section)]) {
+    const [name = '', attribute] = option.split(/\.(.*)/s);
+    problems.push(`sns.${settingOf.get(name) ?? name}${attribute === undefined ? '' : `.${attribute}`} ${problem}`);
   }
   if (problems.length > 0 || !parsed.success) throw new PusherError('CONFIG_INVALID', problems.join('; '));
   return parsed.data;
@@ -102,6 +132,7 @@ export function snsSettingsOf(section: SnsOptions): SnsSettings {
     credentials: keys || 'aws',
     endpoint: section.sns_host,
     caFile: section.ca_file,
+    ...(section.proxy !== undefined && { proxy: section.proxy }),
     poolSize: section.pool_size,
     maxMessagesPerSecond: section.max_messages_per_second,
     retryCount: section.publish_retry_count,
@@ -109,6 +140,14 @@ export function snsSettingsOf(section: SnsOptions): SnsSettings {
     exhausted: section.publish_exhausted,
     presence: section.presence,
     attributes: section.attributes,
+    messageAttributes: section.message_attributes,
+    presenceAttributes: section.presence_attributes,
+    cloudEvents: section.cloudevents,
+    bodyFields: section.body_fields,
+    subject: section.subject,
+    messageGroupId: section.message_group_id,
+    messageDeduplicationId: section.message_deduplication_id,
+    topicNames: section.topics,
     plugin: plugin === DEFAULT_PLUGIN ? undefined : plugin,
   };
 }

@@ -40,6 +40,21 @@ describe('the PublishBatch form', () => {
     });
   });
 
+  it('holds a subject, and other FIFO ids than those of the event where they are given', () => {
+    const parameters = { Subject: 'a & b', MessageGroupId: 'tea', MessageDeduplicationId: undefined };
+    const entry = 'PublishBatchRequestEntries.member.1.';
+    const standard = fields(publishBatchForm(ARN, [notification('x', { parameters })]));
+    assert.equal(standard[`${entry}Subject`], 'a & b');
+    assert.equal(`${entry}MessageGroupId` in standard, false);
+    const fifo = fields(publishBatchForm(`${ARN}.fifo`, [notification('x', { parameters })]));
+    assert.equal(fifo[`${entry}MessageGroupId`], 'tea');
+    assert.equal(fifo[`${entry}MessageDeduplicationId`], 's/e/1');
+    const ids = { MessageGroupId: 'ä', MessageDeduplicationId: 'm1' };
+    const hashed = fields(publishBatchForm(`${ARN}.fifo`, [notification('x', { parameters: ids })]));
+    assert.equal(hashed[`${entry}MessageGroupId`], fifoId('ä'));
+    assert.equal(hashed[`${entry}MessageDeduplicationId`], 'm1');
+  });
+
   it('holds attributes with their types, a Binary as BinaryValue', () => {
     const form = publishBatchForm(ARN, [
       notification('x', {

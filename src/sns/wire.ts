@@ -21,12 +21,15 @@ const ENTRY_NAMES = Array.from(
 export function publishBatchForm(topicArn: string, entries: readonly Notification[]): string {
   const fifo = isFifo(topicArn);
   let form = `Action=PublishBatch&Version=2010-03-31&TopicArn=${encodeURIComponent(topicArn)}`;
-  entries.forEach(({ message, attributes, orderKey, eventId }, index) => {
+  entries.forEach(({ message, attributes, orderKey, eventId, parameters }, index) => {
     const at = ENTRY_NAMES[index];
     form += `${at}Id=${index}${at}Message=${encodeURIComponent(message)}`;
+    if (parameters?.Subject !== undefined) form += `${at}Subject=${encodeURIComponent(parameters.Subject)}`;
     if (fifo) {
-      form += `${at}MessageGroupId=${encodeURIComponent(fifoId(orderKey))}`;
-      form += `${at}MessageDeduplicationId=${encodeURIComponent(fifoId(eventId))}`;
+      const group = parameters?.MessageGroupId ?? orderKey;
+      const deduplication = parameters?.MessageDeduplicationId ?? eventId;
+      form += `${at}MessageGroupId=${encodeURIComponent(fifoId(group))}`;
+      form += `${at}MessageDeduplicationId=${encodeURIComponent(fifoId(deduplication))}`;
     }
     attributes.forEach(({ name, type, value }, position) => {
       const entry = `${at}MessageAttributes.entry.${position + 1}.`;

@@ -29,7 +29,7 @@ import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
 import { createReserve } from './reserve.ts';
 import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
-import { prepare, type Row, type Statements, toStored } from './statements.ts';
+import { pack, prepare, type Row, type Statements, toStored } from './statements.ts';
 
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
 const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
@@ -276,12 +276,11 @@ class SqliteOutbox implements Outbox {
   }
 
   #insert(notification: Notification, now: number): Stored {
-    const { topic, orderKey, eventId, at, message, attributes, bytes } = notification;
+    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters } = notification;
     const seq = ++this.#lastSeq;
-    const packed = attributes.length === 0 ? null : JSON.stringify(attributes);
     this.#changeDepth(topic, 1);
-    this.#sql.insert.run(seq, this.#topicId(topic), orderKey, eventId, at, now, message, packed, bytes);
-    return { seq, eventId, topic, orderKey, at, message, attributes, bytes };
+    this.#sql.insert.run(seq, this.#topicId(topic), orderKey, eventId, at, now, message, pack(notification), bytes);
+    return { seq, eventId, topic, orderKey, at, message, attributes, bytes, ...(parameters && { parameters }) };
   }
 
   #topicId(arn: string): number {

@@ -1,5 +1,7 @@
 /** What the embedded outbox asks of its file and writes to it, as prepared statements; `schema.ts` has the tables. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { MessageAttribute } from '../../notification/lint.ts';
+import type { Notification } from '../../notification/notification.ts';
 import type { Stored } from '../outbox.ts';
 
 /** A row of `read` and `load`. */
@@ -21,9 +23,23 @@ export const toStored = (row: Row): Stored => ({
   orderKey: row.order_key,
   at: row.at,
   message: row.message,
-  attributes: row.attributes === null ? [] : JSON.parse(row.attributes),
+  ...unpack(row.attributes),
   bytes: row.bytes,
 });
+
+type Packed = Pick<Notification, 'attributes' | 'parameters'>;
+
+/** What few notifications have, in one column: attributes alone as an array, with parameters as an object. */
+export function pack({ attributes, parameters }: Packed): string | null {
+  if (parameters) return JSON.stringify({ attributes, parameters });
+  return attributes.length === 0 ? null : JSON.stringify(attributes);
+}
+
+function unpack(column: string | null): Packed {
+  if (column === null) return { attributes: [] };
+  const value: MessageAttribute[] | Packed = JSON.parse(column);
+  return Array.isArray(value) ? { attributes: value } : value;
+}
 
 export type Statements = Record<
   | 'insert'

@@ -1,0 +1,42 @@
+/** What is wrong with an `sns` section as a whole: rules that span several of its options. */
+import { isTemplate, readTemplate } from '../notification/template.ts';
+
+type Section = Readonly<Record<string, unknown>>;
+type Problems = { option: string; problem: string }[];
+
+/** A key is there, unless AWS's provider chain has one. */
+export const keyProblems = ({ credentials, ...section }: Section): Problems =>
+  ['access_key_id', 'secret_access_key'].flatMap((option) => {
+    if (credentials === 'aws' && section[option] !== undefined)
+      return { option, problem: 'has no effect with credentials = "aws": leave one of the two out' };
+    if (credentials !== 'aws' && section[option] === undefined)
+      return [{ option, problem: 'is missing, and has to be set, unless credentials = "aws"' }];
+    return [];
+  });
+
+const TOPICS = ['presence_updates_topic', 'pm_messages_topic', 'muc_messages_topic'];
+
+/** A template chooses a topic only among those listed, so that nobody's address makes one up. */
+export function topicProblems(section: Section): Problems {
+  const templates = TOPICS.flatMap((option) => {
+    const topic = section[option];
+    return typeof topic === 'string' && isTemplate(topic) ? [{ option, topic }] : [];
+  });
+  const found = templates.flatMap(({ option, topic }) => {
+    const problem = templateProblem(topic);
+    return problem === undefined ? [] : [{ option, problem }];
+  });
+  if (templates.length > 0 && section.topics === undefined)
+    found.push({ option: 'topics', problem: 'is missing, and has to be set when a topic is a template' });
+  if (templates.length === 0 && section.topics !== undefined)
+    found.push({ option: 'topics', problem: 'has no effect: none of the three topics is a template' });
+  return found;
+}
+
+function templateProblem(topic: string): string | undefined {
+  const read = readTemplate(topic);
+  if ('problem' in read) return read.problem;
+  const texts = read.parts.filter((part) => typeof part === 'string').join('');
+  if (/^[A-Za-z0-9_-]*(\.fifo)?$/.test(texts)) return undefined;
+  return 'holds more than ASCII letters, digits, hyphens and underscores beside its names';
+}
