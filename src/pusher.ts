@@ -5,7 +5,7 @@
 import { EventEmitter } from 'node:events';
 import path from 'node:path';
 import type { Registry } from 'prom-client';
-import { messageOf } from './errors.ts';
+import { messageOf, PusherError } from './errors.ts';
 import { type Log, SILENT } from './log.ts';
 import { type AdditionOptions, compileAdditions } from './notification/additions.ts';
 import type { EventKind } from './notification/kind.ts';
@@ -139,7 +139,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
     let reloading = Promise.resolve();
     const intake = createIntake({ outbox, routeOf: (host) => routed.route(host), log, report });
     const replays: Replays = createReplays({ deadLetters: outbox.deadLetters, replay: intake.replay, log });
-    const state = () => stateOf(outbox, delivery, taps, options.notReady);
+    const state = () => pusherState(outbox, delivery, taps, options.notReady);
     metrics?.observe(state);
 
     delivery.start();
@@ -213,6 +213,7 @@ async function openRouting(
       const chosen = section.plugin ?? plugin ?? {};
       const functions = typeof chosen === 'string' ? await loadPlugin(chosen, resolveFrom) : chosen;
       if ('sink' in section) {
+        for (const topic of Object.values(section.topics)) refuseSecondSink(topic, section.sink, destinations);
         destinations.push(destinationOf(section, `sink of ${host || 'all'}`));
         routes.set(host, routeOf(section, functions));
       } else {
@@ -232,6 +233,11 @@ async function openRouting(
     for (const destination of destinations) destination.close();
     throw error;
   }
+}
+
+function refuseSecondSink(topic: string, sink: Sink, destinations: readonly Destination[]): void {
+  if (destinations.some((other) => other.sink !== sink && other.owns(topic)))
+    throw new PusherError('CONFIG_INVALID', `the topic "${topic}" is named by two sinks; give each its own names`);
 }
 
 const destinationOf = ({ topics, sink, ...pace }: SinkSettings, quota: string): Destination => ({
@@ -279,7 +285,7 @@ function emitting(emitter: EventEmitter<PusherEvents>, log: Log): Partial<Report
   };
 }
 
-function stateOf(
+function pusherState(
   outbox: Outbox,
   delivery: Delivery,
   taps: readonly Tap[],

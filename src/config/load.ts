@@ -209,13 +209,13 @@ function readHosts(
   const hosts = new Map<string, SnsOptions | null>();
   const list = document.host_config ?? [];
   if (!Array.isArray(list)) {
-    mistakes.push({ path: 'host_config', problem: `is ${describe(list)}, should be a list: [[host_config]]` });
+    mistakes.push({ path: 'host_config', problem: `is ${shown(list)}, should be a list: [[host_config]]` });
     return hosts;
   }
   list.forEach((entry: unknown, index) => {
     const prefix = `host_config[${index}].`;
     if (!isTable(entry)) {
-      mistakes.push({ path: `host_config[${index}]`, problem: `is ${describe(entry)}, should be a section` });
+      mistakes.push({ path: `host_config[${index}]`, problem: `is ${shown(entry)}, should be a section` });
       return;
     }
     foreignKeys(entry, prefix.slice(0, -1), PLACES.hostConfig, ignored, mistakes);
@@ -229,13 +229,13 @@ function readHosts(
       else
         mistakes.push({
           path: `${prefix}host`,
-          problem: `is ${describe(entry.host)}, should be the name of an XMPP domain`,
+          problem: `is ${shown(entry.host)}, should be the name of an XMPP domain`,
         });
       return;
     }
     const host = name.toLowerCase();
     if (hosts.has(host))
-      mistakes.push({ path: `${prefix}host`, problem: `is ${describe(entry.host)}, which has a host_config already` });
+      mistakes.push({ path: `${prefix}host`, problem: `is ${shown(entry.host)}, which has a host_config already` });
     hosts.set(host, sns);
   });
   return hosts;
@@ -244,7 +244,7 @@ function readHosts(
 function tableAt(parent: Table, key: string, mistakes: Mistake[], prefix = ''): Table | undefined {
   const value = parent[key];
   if (value === undefined || isTable(value)) return value;
-  mistakes.push({ path: `${prefix}${key}`, problem: `is ${describe(value)}, should be a section` });
+  mistakes.push({ path: `${prefix}${key}`, problem: `is ${shown(value)}, should be a section` });
   return undefined;
 }
 
@@ -328,18 +328,18 @@ function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistake
     reported.add(path);
     mistakes.push({
       path,
-      problem: (issue.code === 'custom' && issue.params?.problem) || problemOf(schema, key, input),
+      problem: (issue.code === 'custom' && issue.params?.problem) || mistakeIn(schema, key, input),
     });
   }
   return undefined;
 }
 
-function problemOf(schema: z.ZodType, key: PropertyKey | undefined, { written, meant }: Input): string {
-  if (key === undefined || !isTable(written) || !isTable(meant)) return `is ${describe(written)}, should be a section`;
+function mistakeIn(schema: z.ZodType, key: PropertyKey | undefined, { written, meant }: Input): string {
+  if (key === undefined || !isTable(written) || !isTable(meant)) return `is ${shown(written)}, should be a section`;
   const value = written[String(key)];
   const text = optionTexts.get(shapeOf(schema)[String(key)] as z.ZodType);
   const from = typeof value === 'string' && value !== meant[String(key)] ? ' from the environment' : '';
-  if (value !== undefined) return `is ${describe(value, String(key))}${from}, should be ${text?.expects}`;
+  if (value !== undefined) return `is ${shown(value, String(key))}${from}, should be ${text?.expects}`;
   return `is missing, and has to be set: ${text?.expects}`;
 }
 
@@ -354,7 +354,7 @@ export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
 }
 
 /** What a value is, for a person; never the value of a secret, nor a password in a URL. */
-function describe(value: unknown, key = ''): string {
+function shown(value: unknown, key = ''): string {
   if (value === undefined) return 'missing';
   if (/secret|token|password/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;
   if (typeof value === 'string') {

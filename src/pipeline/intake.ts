@@ -129,7 +129,7 @@ async function translateAll(
     const given = events[index] as NewEvent | MalformedEvent;
     if (isMalformed(given)) {
       translated.rejected.push({ index, reason: given.problem });
-      translated.deadLetters.push(malformed(idOf(index), given));
+      translated.deadLetters.push(letterOfMalformed(idOf(index), given));
       continue;
     }
     const event: XmppEvent = { ...given, id: idOf(index), traceparent };
@@ -166,7 +166,7 @@ function reportEach({ report, log }: IntakeOptions, { skipped, deadLetters }: Tr
   }
 }
 
-const malformed = (eventId: string, { problem, raw }: MalformedEvent): NewDeadLetter => ({
+const letterOfMalformed = (eventId: string, { problem, raw }: MalformedEvent): NewDeadLetter => ({
   eventId,
   topic: undefined,
   reason: 'malformed',

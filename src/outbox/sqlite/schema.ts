@@ -61,7 +61,8 @@ export function openDatabase(file: string, options: { create: boolean }): Databa
   try {
     prepareFile(file, options.create);
     database = new DatabaseSync(file, { timeout: 5_000 });
-    // WAL and FULL: a commit is on disk when it returns, also at a loss of power (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    // WAL and FULL: a commit is on disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous). So it is for
+    // the command line; the daemon's group commit sets NORMAL and syncs the log itself, and acknowledges only after that.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
     prepareTables(database, file);
     return database;
