@@ -5,12 +5,14 @@
  * Usage: node scripts/install-servers.ts prosody ejabberd …
  */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, globSync } from 'node:fs';
 import path from 'node:path';
 
 interface Server {
   /** A command that shows that it is installed. */
   readonly command: string;
+  /** Files that have to be there too, as patterns. */
+  readonly files?: readonly string[];
   readonly packages: readonly string[];
   readonly services: readonly string[];
 }
@@ -23,6 +25,13 @@ const SERVERS = {
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
   debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
+  // With EUnit and the headers of OTP, which its tests include.
+  'erlang-dialyzer': {
+    command: 'dialyzer',
+    files: ['/usr/lib/erlang/lib/eunit-*/ebin/eunit.beam', '/usr/lib/erlang/lib/eunit-*/include/eunit.hrl'],
+    packages: ['erlang-dialyzer', 'erlang-eunit', 'erlang-dev'],
+    services: [],
+  },
   'lua-check': { command: 'luacheck', packages: ['lua-check'], services: [] },
   jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
@@ -34,9 +43,11 @@ export type ServerName = keyof typeof SERVERS;
 const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/local/sbin'];
 
 export function isInstalled(name: ServerName): boolean {
+  const { command, files = [] }: Server = SERVERS[name];
+  if (files.some((pattern) => globSync(pattern).length === 0)) return false;
   return FOLDERS.some((folder) => {
     try {
-      accessSync(path.join(folder, SERVERS[name].command), constants.X_OK);
+      accessSync(path.join(folder, command), constants.X_OK);
       return true;
     } catch {
       return false;

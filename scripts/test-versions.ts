@@ -93,7 +93,7 @@ function prepare(name: string, fresh: boolean): string {
     const preference = `Package: *\nPin: release n=${name}\nPin-Priority: 500\n`;
     writeFileSync(path.join(partial, 'etc/apt/preferences.d/backports'), preference);
   }
-  const servers = ['node', 'scripts/install-servers.ts', 'prosody', 'ejabberd', 'openssl'];
+  const servers = ['node', 'scripts/install-servers.ts', 'prosody', 'ejabberd', 'erlang-dialyzer', 'openssl'];
   if (!inside(partial, servers, { shown: true }).ok) throw new Error(`the servers of ${name} could not be installed`);
   renameSync(partial, root);
   return root;

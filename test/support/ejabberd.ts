@@ -35,6 +35,10 @@ export interface EjabberdOptions extends ServerOptions {
   precompiled?: boolean;
   /** More for the virtual machine's environment. */
   env?: NodeJS.ProcessEnv;
+  /** More modules, each a line of the configuration. */
+  modules?: string[];
+  /** Folders of more compiled modules. */
+  beams?: string[];
   /** Lines for the module's options instead of those made from the other fields. */
   moduleOptions?: string[] | undefined;
 }
@@ -156,7 +160,8 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
 
 const starts = (log: string) => log.split(' is started in the node ').length;
 
-async function arguments_(dir: string, { node, precompiled = true }: EjabberdOptions, distPort: number) {
+async function arguments_(dir: string, options: EjabberdOptions, distPort: number) {
+  const { node, precompiled = true, beams = [] } = options;
   // Ports of 127.0.0.1 only, for the node and for the shell commands that talk to it.
   const distribution = node
     ? ['-name', node.name, '-setcookie', 'test', '-kernel', 'inet_dist_use_interface', '{127,0,0,1}'].concat([
@@ -167,7 +172,7 @@ async function arguments_(dir: string, { node, precompiled = true }: EjabberdOpt
         String(distPort),
       ])
     : [];
-  const path = precompiled ? ['-pa', await compileAdapter()] : [];
+  const path = [...(precompiled ? [await compileAdapter()] : []), ...beams].flatMap((beam) => ['-pa', beam]);
   return ['+K', 'true', '-noinput', '-pa', ejabberdEbin!, ...path, ...distribution].concat([
     '-mnesia',
     'dir',
@@ -231,6 +236,6 @@ modules:
   mod_ping: {}
   mod_roster: {}
   mod_stream_mgmt: {resume_timeout: ${resumeSeconds}, max_resume_timeout: ${resumeSeconds}}
-${adapter ? ['  mod_event_pusher:', ...adapterOptions.map((line) => `    ${line}`)].join('\n') : ''}
+${(options.modules ?? []).map((line) => `  ${line}\n`).join('')}${adapter ? ['  mod_event_pusher:', ...adapterOptions.map((line) => `    ${line}`)].join('\n') : ''}
 `;
 }

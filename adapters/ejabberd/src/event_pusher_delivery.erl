@@ -10,7 +10,7 @@
 %%% message that it does not know to `handle`.
 -module(event_pusher_delivery).
 
--export([new/2, configure/2, may_send/2, is_sending/1, in_trouble/1, post/2, handle/2, resume/1, pause/2, stop/1]).
+-export([new/2, configure/2, may_send/2, is_sending/1, in_trouble/1, report/1, post/2, handle/2, resume/1, pause/2, stop/1]).
 -export([verdict/2]).
 -export_type([delivery/0, options/0, outcome/0]).
 
@@ -20,7 +20,8 @@
                  | {duplicates, pos_integer()}       % it has, but knew the first ones although they were never sent
                  | again                             % send a smaller one at once
                  | {lost, Reason :: io_lib:chars()}  % its only event can't be taken
-                 | failed                            % a pause began
+                 | failed                            % a pause began; the daemon may have the batch or not
+                 | unsent                            % a pause began; nothing of the batch was sent
                  | ready.                            % a pause is over
 -type verdict() :: {accepted, Duplicates :: non_neg_integer()} | too_large | smaller | slow
                  | {later, non_neg_integer()} | backoff.
@@ -38,7 +39,10 @@
                    not_before :: integer(),
                    limit :: pos_integer(),
                    backoff :: pos_integer(),
-                   trouble = none :: term()}).
+                   %% What is wrong, and in words.
+                 trouble = none :: none | {term(), unicode:chardata()},
+                 %% When the daemon last took a batch, in milliseconds since 1970.
+                 contact = none :: none | integer()}).
 
 -opaque delivery() :: #delivery{}.
 
@@ -85,6 +89,11 @@ is_sending(#delivery{sending = Sending}) -> Sending =/= none.
 
 -spec in_trouble(delivery()) -> boolean().
 in_trouble(#delivery{trouble = Trouble}) -> Trouble =/= none.
+
+%% When the daemon last took a batch, and what is wrong since.
+-spec report(delivery()) -> #{contact => integer(), problem => unicode:chardata()}.
+report(#delivery{contact = Contact, trouble = Trouble}) ->
+    maps:from_list([{contact, Contact} || Contact =/= none] ++ [{problem, Text} || {_, Text} <- [Trouble]]).
 
 -spec post(event_pusher_queue:batch(), delivery()) -> delivery().
 post(#{source := Source, epoch := Epoch, first_seq := First, pieces := Pieces, count := Count} = Batch, D) ->
@@ -134,7 +143,8 @@ answered(Result, #{count := Count, known := Known} = Batch, #delivery{limit = Li
     case verdict(Result, Count) of
         {accepted, Duplicates} ->
             log_rejected(Result, D),
-            D1 = (recovered(D))#delivery{limit = min(?BATCH_EVENTS, Limit * 2), backoff = ?BACKOFF_MIN_MS},
+            D1 = (recovered(D))#delivery{contact = os:system_time(millisecond),
+                                         limit = min(?BATCH_EVENTS, Limit * 2), backoff = ?BACKOFF_MIN_MS},
             case Duplicates > Known of
                 true -> {{duplicates, Duplicates}, Batch, D1};
                 false -> {taken, Batch, D1}
@@ -143,6 +153,8 @@ answered(Result, #{count := Count, known := Known} = Batch, #delivery{limit = Li
             {{lost, "the daemon finds it too large (status 413, too_large)"}, Batch, recovered(D)};
         smaller ->
             {again, Batch, D#delivery{limit = max(1, Count div 2)}};
+        Failure when element(1, element(2, Result)) =:= connect ->
+            {unsent, Batch, failed(Failure, Result, D)};
         Failure ->
             {failed, Batch, failed(Failure, Result, D)}
     end.
@@ -218,10 +230,12 @@ stop(D) ->
 %% Once for each trouble, not for each attempt.
 log_trouble(Result, #delivery{label = Label, shown = Url, trouble = Trouble} = D) ->
     {Kind, Level, Text} = trouble(Result),
-    Kind =:= Trouble orelse
-        event_pusher_log:log(Level, "~ts: can't deliver events to ~ts: ~ts; keeping them and trying again",
-                             [Label, Url, Text]),
-    D#delivery{trouble = Kind}.
+    case Trouble of
+        {Kind, _} -> ok;
+        _ -> event_pusher_log:log(Level, "~ts: can't deliver events to ~ts: ~ts; keeping them and trying again",
+                                  [Label, Url, Text])
+    end,
+    D#delivery{trouble = {Kind, Text}}.
 
 recovered(#delivery{trouble = none} = D) ->
     D;

@@ -19,7 +19,7 @@ escape(Text) ->
     end.
 
 escape(Text, Length) when Length =:= byte_size(Text) ->
-    Text;
+    [Text];
 escape(Text, Length) ->
     <<Plain:Length/binary, C, Rest/binary>> = Text,
     [Plain, escaped(C) | escape(Rest, plain(Rest, 0))].

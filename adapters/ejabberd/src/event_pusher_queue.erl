@@ -13,7 +13,7 @@
 %%% the process that owns the queue. Nothing of an XMPP server is called.
 -module(event_pusher_queue).
 
--export([open/3, append/2, batch/2, taken/2, renumber/3, close/1]).
+-export([open/3, append/2, batch/2, unsent/2, taken/2, renumber/3, close/1]).
 -export([next/1, acked/1, ledger/1, undelivered/1, dir/1]).
 -export_type([queue/0, batch/0]).
 
@@ -377,6 +377,11 @@ following(#queue{reader = {Number, _, _}, segments = Segments}) ->
 
 %%%--------------------------------------------------------------------------------------------------- delivered
 
+%% Nothing of the batch has left this machine.
+-spec unsent(batch(), queue()) -> queue().
+unsent(#{first := First, known := Known}, #queue{sent = Sent} = Queue) ->
+    Queue#queue{sent = min(Sent, First + Known - 1)}.
+
 %% The daemon has all up to this position. The caller commits an {ack, Position} some time later.
 -spec taken(position(), queue()) -> queue().
 taken(Position, #queue{stretches = Stretches} = Queue) ->
@@ -424,8 +429,7 @@ remove(Dir, Number, true) ->
 
 -spec close(queue()) -> ok.
 close(#queue{fd = Fd, reader = {_, _, Reader}}) ->
-    [_ = file:close(File) || File <- [Reader, Fd], File =/= none],
-    ok.
+    lists:foreach(fun(File) -> _ = File =/= none andalso file:close(File) end, [Reader, Fd]).
 
 %% The position of the next event.
 -spec next(queue()) -> position().

@@ -60,8 +60,8 @@ is_ours(Dir, Name) when is_list(Name) ->
 is_ours(_, _) ->
     false.
 
-%% A damaged segment that was delivered as far as it goes.
-is_aside(Name) when is_list(Name) -> re:run(Name, "^[0-9]{10}\\.damaged$", [{capture, none}]) =:= match;
+%% A damaged segment that was delivered as far as it goes, and event_pusher_status's file.
+is_aside(Name) when is_list(Name) -> re:run(Name, "^([0-9]{10}\\.damaged|status|status\\.new)$", [{capture, none}]) =:= match;
 is_aside(_) -> false.
 
 -spec path(file:filename(), pos_integer()) -> file:filename().

@@ -16,7 +16,7 @@
 -module(event_pusher_server).
 -behaviour(gen_server).
 
--export([start_link/1, reload/1, waiting/2]).
+-export([start_link/1, reload/1, leave/2, stay/1, waiting/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 -export_type([config/0, options/0]).
 
@@ -35,6 +35,9 @@
 -callback present_sessions(Host :: binary()) -> #{event_pusher_sessions:key() => event_pusher_sessions:usr()}.
 %% Whether all sessions of the host end, or only this process.
 -callback is_stopping(Host :: binary()) -> boolean().
+%% Has the supervisor stop the process; for who uses `leave`.
+-callback stop_now(Host :: binary()) -> term().
+-optional_callbacks([stop_now/1]).
 %% Adds or deletes the hooks, where the server does not do it by itself.
 -callback hooks(add | delete, Host :: binary()) -> ok.
 %% Starts, linked, what answers {count, Id, [question()]} with {counted, Id, [count()]} to `Owner`, and sends it {claimed,
@@ -65,6 +68,8 @@
                 paced = none :: none | reference(),
                 dropped = 0 :: non_neg_integer(),
                 logged = #{} :: event_pusher_log:seen(),
+                status = none :: event_pusher_status:status() | none,
+                leaving = none :: none | reference(),
                 stopping = false :: boolean()}).
 
 %% How long events gather at most before they are committed together.
@@ -88,6 +93,18 @@ start_link(#{name := Name} = Config) ->
 -spec reload(Name :: atom()) -> ok.
 reload(Name) ->
     gen_server:cast(Name, reload).
+
+%% Stops the process after a while, by the callback `stop_now`, unless it is told to stay.
+-spec leave(Name :: atom(), Ms :: pos_integer()) -> ok.
+leave(Name, Ms) ->
+    gen_server:cast(Name, {leave, Ms}).
+
+%% Goes on with new options; `none` where no such process is left.
+-spec stay(Name :: atom()) -> {ok, pid()} | none.
+stay(Name) ->
+    try {ok, gen_server:call(Name, stay)}
+    catch exit:_ -> none
+    end.
 
 %% How many events are not delivered yet; `none` where no such process was started.
 -spec waiting(Server :: module(), Host :: binary()) -> integer() | none.
@@ -125,15 +142,15 @@ configure(#state{config = #{host := Host, server := Server}, inbox = Inbox, deli
 start_census(#state{config = #{host := Host, server := Server}} = S) ->
     S#state{census = Server:start_census(self(), Host, run_id())}.
 
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, unknown, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, pid() | unknown, #state{}}.
+handle_call(stay, _From, S) ->
+    {reply, self(), handle(reload, S#state{leaving = none})};
 handle_call(_Request, _From, S) ->
     {reply, unknown, S}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
-handle_cast(reload, S) ->
-    {noreply, handle(reload, S)};
-handle_cast(_, S) ->
-    {noreply, S}.
+handle_cast(Request, S) ->
+    {noreply, handle(Request, S)}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info(Message, S) ->
@@ -147,8 +164,16 @@ handle({inbox, At}, S) ->
     advance(arm(At + ?GROUP_MS, S#state{urgent = true}));
 handle(flush, S) ->
     advance(flush(S));
-handle({'$gen_cast', reload}, S) ->
-    handle(reload, S);
+handle({'$gen_cast', Request}, S) ->
+    handle(Request, S);
+handle({leave, Ms}, S) ->
+    Leaving = make_ref(),
+    _ = erlang:send_after(Ms, self(), {left, Leaving}),
+    S#state{leaving = Leaving};
+handle({left, Leaving}, #state{leaving = Leaving, config = #{host := Host, server := Server}} = S) ->
+    %% By the supervisor, so by another process.
+    _ = spawn(Server, stop_now, [Host]),
+    S;
 handle(reload, S) ->
     #state{delivery = Delivery} = S1 = configure(S),
     advance(S1#state{delivery = event_pusher_delivery:resume(Delivery)});
@@ -176,7 +201,7 @@ handle(open_again, S) ->
     advance(open_queue(S));
 handle(tick, S) ->
     _ = erlang:send_after(?TICK_MS, self(), tick),
-    report_dropped(S);
+    write_status(report_dropped(S));
 handle({'EXIT', Census, Reason}, #state{census = Census, config = #{host := Host}} = S) ->
     event_pusher_log:log(error, "~ts: counting sessions failed: ~p", [Host, Reason]),
     _ = erlang:send_after(?DISK_RETRY_MS, self(), restart_census),
@@ -374,6 +399,8 @@ outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known :=
             seldom(disk, error, "~ts: can't write to disk (~ts)", [file:format_error(Reason)],
                    S#state{queue = Queue1, delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)})
     end;
+outcome(unsent, Batch, #state{queue = Queue} = S) ->
+    S#state{queue = event_pusher_queue:unsent(Batch, Queue)};
 outcome(_, _, S) ->
     S.
 
@@ -405,7 +432,7 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
                 end,
     S5 = pump(Delivered, ?FAREWELL_MS, send(S4)),
     #state{queue = Queue, delivery = Delivery} = S6 = flush(wait_no_more(S5)),
-    _ = report_dropped(S6#state{logged = #{}}),
+    _ = write_status(report_dropped(S6#state{logged = #{}})),
     _ = Queue =/= none andalso event_pusher_queue:close(Queue),
     event_pusher_delivery:stop(Delivery),
     event_pusher_inbox:delete({Server, Host}),
@@ -440,6 +467,12 @@ report_dropped(#state{dropped = N, logged = Logged} = S) ->
         #state{logged = Logged} -> S;
         Told -> Told#state{dropped = 0}
     end.
+
+write_status(#state{queue = none} = S) ->
+    S;
+write_status(#state{config = #{dir := Dir}, delivery = Delivery, status = Status} = S) ->
+    Now = (event_pusher_delivery:report(Delivery))#{waiting => held(S)},
+    S#state{status = event_pusher_status:write(Dir, Now, Status)}.
 
 seldom(Kind, Level, Format, Args, #state{config = #{host := Host}, logged = Logged} = S) ->
     S#state{logged = event_pusher_log:seldom(Kind, Level, Format, [Host | Args], Logged)}.

@@ -12,26 +12,57 @@
 -behaviour(event_pusher_server).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0, mod_status/0]).
+-export([pre_uninstall/0, stop_now/1]).
 -export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
--export([user_send_packet/1, c2s_self_presence/1, unset_presence/4, c2s_session_resumed/1, c2s_terminated/2]).
+-export([user_send_packet/1, filter_packet/1, c2s_self_presence/1, unset_presence/4, c2s_session_resumed/1, c2s_terminated/2]).
+
+%% How long a stopped module goes on, in case that it is being restarted.
+-define(LINGER_MS, 2000).
 
 -type state() :: map().
 -type stanza() :: tuple().
 
 %%%------------------------------------------------------------------------------------------------------- gen_mod
 
-%% Not gen_mod:start_child/3: with the option max_fsm_queue that would have the process killed for a long mailbox.
+%% Restarted, it finds its process, which never stopped: nothing that happens in between is missed.
 -spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
 start(Host, Opts) ->
-    Proc = proc(Host),
     persistent_term:put({?MODULE, Host}, Opts),
+    case event_pusher_server:stay(proc(Host)) of
+        {ok, Pid} -> {ok, Pid};
+        none ->
+            _ = stop_now(Host),
+            start_process(Host)
+    end.
+
+%% Not gen_mod:start_child/3: with the option max_fsm_queue that would have the process killed for a long mailbox.
+start_process(Host) ->
+    Proc = proc(Host),
     Config = #{name => Proc, host => Host, source => source(Host), dir => dir(Host), server => ?MODULE},
     Start = {event_pusher_server, start_link, [Config]},
     supervisor:start_child(ejabberd_gen_mod_sup, {Proc, Start, transient, 60000, worker, [event_pusher_server]}).
 
+%% ejabberd does not say whether it will start the module again in a moment.
 -spec stop(binary()) -> ok | {error, term()}.
 stop(Host) ->
+    case is_stopping(Host) of
+        true -> stop_now(Host);
+        false -> event_pusher_server:leave(proc(Host), ?LINGER_MS)
+    end.
+
+-spec stop_now(binary()) -> ok | {error, term()}.
+stop_now(Host) ->
     gen_mod:stop_child(?MODULE, Host).
+
+%% ejabberd removes this module's code only, and would go on with the old code of the others.
+-spec pre_uninstall() -> ok.
+pre_uninstall() ->
+    lists:foreach(fun stop_now/1, ejabberd_option:hosts()),
+    lists:foreach(fun(Module) ->
+                          _ = code:purge(Module),
+                          _ = code:delete(Module),
+                          code:purge(Module)
+                  end, [Module || {Module, _} <- code:all_loaded(), lists:prefix("event_pusher_", atom_to_list(Module))]).
 
 -spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
 reload(Host, NewOpts, _OldOpts) ->
@@ -139,8 +170,8 @@ is_stopping(Host) ->
 start_census(Owner, Host, Run) ->
     event_pusher_census:start_link(Owner, Host, Run).
 
-%% Messages after the filters of other modules, so that what these drop was not sent. c2s_terminated before
-%% mod_stream_mgmt (50), which stops the hook for a resumed session's former process.
+%% c2s_terminated before mod_stream_mgmt (50), which stops the hook for a resumed session's former process. filter_packet is
+%% one hook for all hosts.
 -spec hooks(add | delete, binary()) -> ok.
 hooks(AddOrDelete, Host) ->
     lists:foreach(fun({Hook, Function, Priority}) ->
@@ -149,32 +180,77 @@ hooks(AddOrDelete, Host) ->
                         {c2s_self_presence, c2s_self_presence, 20},
                         {unset_presence_hook, unset_presence, 20},
                         {c2s_session_resumed, c2s_session_resumed, 20},
-                        {c2s_terminated, c2s_terminated, 20}]).
+                        {c2s_terminated, c2s_terminated, 20}]),
+    Others = [Other || Other <- ejabberd_option:hosts(), Other =/= Host,
+                       event_pusher_server:waiting(?MODULE, Other) =/= none],
+    case AddOrDelete of
+        delete when Others =/= [] -> ok;
+        _ -> ejabberd_hooks:AddOrDelete(filter_packet, ?MODULE, filter_packet, 900)
+    end.
 
 %%%--------------------------------------------------------------------------- hooks, run by the session's process
+%%%
+%%% A message passes two hooks, one after the other in one process. The first sees who sends it: a session, or the server
+%%% in a user's name. Between them the server refuses what it does not let its own user send: filters that drop it, privacy
+%%% and block lists. What passes the second is routed. So the first one leaves a note, and the second one reports.
 
-%% A session's state has a `sid`. mod_privilege and the admin commands also run this hook, for messages that they
-%% send in a user's name: no session sent these, and there is no full JID to tell.
 -spec user_send_packet({stanza() | drop, state()}) -> {stanza() | drop, state()}.
-user_send_packet({Packet, #{sid := _, jid := JID}} = Acc) when element(1, Packet) =:= message ->
-    case xmpp:get_type(Packet) of
-        Type when Type =:= chat; Type =:= groupchat -> report_message(Type, Packet, JID);
-        _ -> ok
-    end,
+user_send_packet({Packet, #{jid := JID} = State} = Acc) when element(1, Packet) =:= message ->
+    put(event_pusher_sent, {JID, is_map_key(sid, State)}),
     Acc;
 user_send_packet(Acc) ->
+    erase(event_pusher_sent),
     Acc.
 
-report_message(Type, Packet, JID) ->
-    From = address(event_pusher_from, JID, fun sender/1),
-    To = address(event_pusher_to, xmpp:get_to(Packet), fun recipient/1),
+-spec filter_packet(stanza() | drop) -> stanza() | drop.
+filter_packet(Packet) when element(1, Packet) =:= message ->
+    case get(event_pusher_sent) of
+        undefined -> ok;
+        {JID, HasSession} ->
+            case xmpp:get_from(Packet) of
+                JID ->
+                    erase(event_pusher_sent),
+                    sent(xmpp:get_type(Packet), Packet, JID, HasSession);
+                _ -> ok
+            end
+    end,
+    Packet;
+filter_packet(Packet) ->
+    Packet.
+
+%% What no session sent is reported with the user's bare address. What has no user is the server's own.
+sent(Type, Packet, JID, HasSession) when Type =:= chat; Type =:= groupchat ->
+    case jid:tolower(JID) of
+        {<<>>, _, _} -> ok;
+        {User, Host, _} when not HasSession -> report(Type, Packet, Host, {JID, {User, Host, <<>>}});
+        {_, Host, _} = Full -> report(Type, Packet, Host, {JID, Full})
+    end;
+sent(_, _, _, _) ->
+    ok.
+
+report(Type, Packet, Host, {JID, Sender}) ->
+    From = address(event_pusher_from, JID, Sender, fun sender/1),
+    Recipient = xmpp:get_to(Packet),
+    To = address(event_pusher_to, Recipient, jid:tolower(Recipient), fun recipient/1),
     Xml = encode(Packet, From, To),
-    case fxml:get_subtag(Xml, <<"body">>) of
-        false -> ok;
+    case body(Xml) of
+        none -> ok;
         Body ->
-            {_, Host, _} = jid:tolower(JID),
-            Make = fun() -> json(Type, From, To, xmpp:get_id(Packet), fxml:get_tag_cdata(Body), Xml) end,
+            Make = fun() -> json(Type, From, To, xmpp:get_id(Packet), Body, Xml) end,
             event_pusher_inbox:message({?MODULE, Host}, Make)
+    end.
+
+%% The direct text of the first body in the stream's namespace.
+body({xmlel, _, _, Children}) ->
+    case [Texts || {xmlel, <<"body">>, Attributes, Texts} <- Children, is_of_stream(Attributes)] of
+        [Texts | _] -> iolist_to_binary([Text || {xmlcdata, Text} <- Texts]);
+        [] -> none
+    end.
+
+is_of_stream(Attributes) ->
+    case lists:keyfind(<<"xmlns">>, 1, Attributes) of
+        false -> true;
+        {_, Namespace} -> Namespace =:= <<"jabber:client">>
     end.
 
 json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
@@ -189,12 +265,12 @@ id(Id) -> Id.
 
 %% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
 %% often those of the message before; so they are kept in the session's process until it is another address.
-address(Key, JID, Json) ->
+address(Key, JID, USR, Json) ->
     case get(Key) of
-        {JID, Kept} -> Kept;
+        {JID, USR, Kept} -> Kept;
         _ ->
-            New = {jid:encode(JID), Json(jid:tolower(JID))},
-            put(Key, {JID, New}),
+            New = {jid:encode(JID), Json(USR)},
+            put(Key, {JID, USR, New}),
             New
     end.
 

@@ -1,0 +1,21 @@
+%%% The file `status` in the queue's folder: one line of JSON for `xmpp-event-pusher adapter status`, which runs beside the
+%%% server and can ask nothing else.
+-module(event_pusher_status).
+
+-export([write/3]).
+-export_type([status/0]).
+
+-type status() :: #{waiting := non_neg_integer(), contact => integer(), problem => unicode:chardata()}.
+
+%% Writes it where it is another one than the last. What can't be written is no harm: the queue says what matters.
+-spec write(file:filename(), status(), status() | none) -> status().
+write(_, Status, Status) ->
+    Status;
+write(Dir, #{waiting := Waiting} = Status, _) ->
+    Contact = [[<<",\"contact\":">>, integer_to_binary(At)] || #{contact := At} <- [Status]],
+    Problem = [[<<",\"problem\":">>, event_pusher_json:text(unicode:characters_to_binary(Text))]
+               || #{problem := Text} <- [Status]],
+    New = filename:join(Dir, "status.new"),
+    _ = file:write_file(New, [<<"{\"waiting\":">>, integer_to_binary(Waiting), Contact, Problem, <<"}\n">>]),
+    _ = file:rename(New, filename:join(Dir, "status")),
+    Status.

@@ -1,0 +1,214 @@
+/**
+ * The contract's part on runs of the adapter: what a restored backup, a restart, a stop under load and an older version's
+ * queue must not lose or repeat, and what a queue's folder may hold that is not the adapter's.
+ */
+import assert from 'node:assert/strict';
+import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import type { ServerOptions, XmppServer } from '../support/server.ts';
+import { type Client, connect, message, post, settle } from '../support/xmpp.ts';
+import { eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
+
+/** What a server's own tests know of it that the contract needs. */
+export interface Own<Server extends XmppServer> {
+  /** The folder of the adapter's queue for `localhost`. */
+  queueDir(server: Server): string;
+  /** Restarts the adapter alone, as an operator does. */
+  restartAdapter(server: Server): Promise<void>;
+  /** Has the server take its configuration anew, with the same options. */
+  reload(server: Server): Promise<void>;
+}
+
+const FIXTURES = path.join(import.meta.dirname, '../fixtures');
+
+/** Sends numbered messages all the time, from one user to another, until it is stopped. */
+interface Flood {
+  stop(): Promise<void>;
+  /** The bodies that the recipient got. */
+  received(): string[];
+  readonly sender: Client;
+}
+
+async function flood(server: XmppServer, tag: string): Promise<Flood> {
+  const sender = await connect(server, someone('sender'), 'phone', { available: false });
+  const recipient = await connect(server, someone('recipient'), 'phone');
+  let going = true;
+  const sending = (async () => {
+    for (let number = 0; going; number++) {
+      // The server may be stopping.
+      const sent = await post(sender, { to: recipient.jid, body: `${tag} ${number}.` }).then(
+        () => true,
+        () => false,
+      );
+      if (!sent) return;
+      if (number % 5 === 4) await sleep(2);
+    }
+  })();
+  return {
+    sender,
+    async stop() {
+      going = false;
+      await sending;
+    },
+    received: () =>
+      recipient.received.flatMap((stanza) => (stanza.is('message') ? [stanza.getChildText('body') ?? ''] : [])),
+  };
+}
+
+const bodiesOf = (tap: Collector, bare: string) =>
+  eventsOf(tap, bare).flatMap((event) => (event.kind === 'message' ? [event.body] : []));
+
+export function runsContract<Server extends XmppServer>(
+  name: string,
+  startServer: (options: ServerOptions) => Promise<Server>,
+  own: Own<Server>,
+): void {
+  describe(`${name}: runs of the adapter`, () => {
+    let tap: Collector;
+    let server: Server;
+    before(async () => {
+      tap = await startCollector({ anyTime: true });
+      server = await startServer({ url: tap.url });
+    });
+    after(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await tap[Symbol.asyncDispose]();
+    });
+
+    test('a queue that version 0.1.0 left at a SIGKILL is delivered once, and the offline of whom it knew online', async () => {
+      await server.stop();
+      const dir = own.queueDir(server);
+      await rm(dir, { recursive: true, force: true });
+      await cp(path.join(FIXTURES, '0.1.0', server.name, left[server.name]), dir, { recursive: true });
+      await server.start();
+      const told = () => eventsOf(tap, 'alice@localhost', 'bob@localhost').map(inShort);
+      await tap.wait('all of it', () => told().length >= 28);
+      await fence(server, tap);
+      const messages = told().filter((line) => line.startsWith('chat '));
+      assert.equal(new Set(messages).size, 24);
+      assert.equal(messages.length, 24);
+      assert.deepEqual(
+        told().filter((line) => !line.startsWith('chat ')),
+        ['+alice@localhost/phone 1', '+bob@localhost/phone 1', '-bob@localhost/phone 0', '-alice@localhost/phone 0'],
+      );
+      expectSound(tap);
+      await server.kill();
+      await server.start();
+      await fence(server, tap);
+      assert.equal(told().length, 28, 'nothing comes again');
+    });
+
+    test('a restored backup of the server: no number is used twice, so all messages come', async () => {
+      const user = someone('alice');
+      const to = 'bob@localhost';
+      const send = async (what: string, count: number) => {
+        const alice = await connect(server, user, 'phone', { available: false });
+        for (let number = 0; number < count; number++) await message(alice, { to, body: `${what} ${number}` });
+        await alice.closeStream();
+      };
+      const backup = path.join(server.dir, '..', `${path.basename(server.dir)}-backup`);
+      try {
+        await send('before', 5);
+        await server.stop();
+        await cp(own.queueDir(server), backup, { recursive: true });
+        await server.start();
+        await send('lost', 20);
+        await server.stop();
+        await rm(own.queueDir(server), { recursive: true });
+        await cp(backup, own.queueDir(server), { recursive: true });
+        await server.start();
+        await send('after', 10);
+        const numbered = (what: string, count: number) => Array.from({ length: count }, (_, n) => `${what} ${n}`);
+        const all = [...numbered('before', 5), ...numbered('lost', 20), ...numbered('after', 10)];
+        await tap.wait('all of it', () => bodiesOf(tap, `${user}@localhost`).length >= all.length);
+        await fence(server, tap);
+        assert.deepEqual(bodiesOf(tap, `${user}@localhost`), all);
+      } finally {
+        await rm(backup, { recursive: true, force: true });
+      }
+    });
+
+    for (const [what, count] of [
+      ['all of a batch', undefined],
+      ['the first two of a batch', 2],
+    ] as const) {
+      test(`a restored snapshot: the daemon knows ${what} that was never sent; a new epoch, an error in the log, and all comes once`, async () => {
+        const alice = await connect(server, someone('alice'), 'phone', { available: false });
+        await message(alice, { to: 'bob@localhost', body: 'before' });
+        await tap.wait('the first', () => bodiesOf(tap, alice.bare).length === 1);
+        await tap.refuse();
+        const bodies = Array.from({ length: 5 }, (_, number) => `message ${number}`);
+        for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+        await settle(alice);
+        const answered = tap.requests.length;
+        tap.fault = { kind: 'known', ...(count === undefined ? {} : { count }), times: 1 };
+        await tap.listen();
+        await tap.wait('the answer', () => tap.requests.length > answered);
+        await expectEvents(
+          server,
+          tap,
+          [alice.bare],
+          [
+            `chat ${alice.jid} > bob@localhost: before`,
+            ...[...bodies.slice(count ?? 0), ...bodies.slice(0, count)]
+              .slice(0, 5)
+              .map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
+          ].slice(0, 6),
+        );
+        const epochs = eventsOf(tap, alice.bare).map(({ epoch }) => epoch);
+        assert.notEqual(epochs[0], epochs.at(-1));
+        await until('the log to say so', () => /backup or snapshot/.test(server.log()));
+        await alice.closeStream();
+      });
+    }
+
+    test('restarted, reloaded and stopped under load: what a recipient got is published, once', async () => {
+      const one = await flood(server, 'restarted');
+      for (let round = 0; round < 2; round++) {
+        const before = one.received().length;
+        await until('some messages', () => one.received().length > before + 50);
+        await (round % 2 === 0 ? own.restartAdapter(server) : own.reload(server));
+      }
+      const more = one.received().length;
+      await until('some messages', () => one.received().length > more + 50);
+      await server.stop();
+      await one.stop();
+      await server.start();
+      await fence(server, tap);
+      const published = bodiesOf(tap, one.sender.bare);
+      assert.deepEqual(published, [...new Set(published)], 'nothing twice');
+      const missing = one.received().filter((body) => !published.includes(body));
+      assert.deepEqual(missing, []);
+    });
+
+    test('what lies in the queue’s folder and is not its own is named once and left alone', async () => {
+      await server.stop();
+      const dir = own.queueDir(server);
+      const strangers = ['backup.seg', '0000000099.seg.bak', 'notes.txt', 'µ.log', '000000000001.log.old'];
+      for (const file of strangers) await writeFile(path.join(dir, file), 'not yours');
+      await mkdir(path.join(dir, '0000009999.seg'), { recursive: true });
+      await mkdir(path.join(dir, '000000009999.log'), { recursive: true });
+      const before = server.log().length;
+      await server.start();
+      const alice = await connect(server, someone('alice'), 'phone');
+      await alice.logout();
+      await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+      const log = server.log().slice(before);
+      assert.equal(log.split('backup.seg').length - 1, 1, log);
+      const there = await readdir(dir);
+      for (const file of strangers) assert.ok(there.includes(file), file);
+      await server.stop();
+      for (const file of [...strangers, '0000009999.seg', '000000009999.log']) {
+        await rm(path.join(dir, file), { recursive: true });
+      }
+      await server.start();
+    });
+  });
+}
+
+/** Where a server's fixture has the folder of the queue. */
+const left = { ejabberd: 'event_pusher/localhost', prosody: 'event_pusher' } as const;

@@ -1,0 +1,116 @@
+/** Which messages ejabberd's adapter publishes: what the server lets its own user send, by whatever way, and nothing else. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { type EjabberdServer, ejabberdEbin, startEjabberd } from '../support/ejabberd.ts';
+import { until } from '../support/process.ts';
+import { type Client, connect, message, xml } from '../support/xmpp.ts';
+import { eventsOf, expectEvents, someone } from './contract.ts';
+
+let ids = 0;
+
+/** Sends a request, and waits for its result. */
+async function request(client: Client, ...children: ReturnType<typeof xml>[]): Promise<void> {
+  const id = `request${++ids}`;
+  await client.send(xml('iq', { type: 'set', id }, ...children));
+  const answer = () => client.received.find((stanza) => stanza.is('iq') && stanza.attrs.id === id);
+  await until('the result', () => answer() !== undefined);
+  assert.equal(answer()?.attrs.type, 'result', String(answer()));
+}
+
+describe('ejabberd: which messages are published', () => {
+  let beams: string;
+  let tap: Collector;
+  let server: EjabberdServer;
+  before(async () => {
+    beams = await mkdtemp(join(tmpdir(), 'test-filter-'));
+    const source = join(import.meta.dirname, 'erlang/mod_test_filter.erl');
+    execFileSync('erlc', ['-pa', ejabberdEbin!, '-o', beams, source]);
+    tap = await startCollector();
+    const modules = ['mod_blocking: {}', 'mod_privacy: {}', 'mod_test_filter: {}'];
+    server = await startEjabberd({ url: tap.url, beams: [beams], modules });
+  });
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+    await rm(beams, { recursive: true, force: true });
+  });
+
+  const expect = (client: Client, expected: string[]) => expectEvents(server, tap, [client.bare], expected);
+
+  test('what the sender’s own block list refuses is not published', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const item = xml('item', { jid: 'blocked@localhost' });
+    await request(alice, xml('block', { xmlns: 'urn:xmpp:blocking' }, item));
+    await message(alice, { to: 'blocked@localhost', body: 'refused' });
+    await message(alice, { to: 'bob@localhost', body: 'let through' });
+    await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
+  });
+
+  test('what the sender’s own privacy list refuses is not published', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const rule = xml('item', { type: 'jid', value: 'blocked@localhost', action: 'deny', order: '1' }, xml('message'));
+    const xmlns = 'jabber:iq:privacy';
+    // A list without a kind of stanza is for all of them.
+    rule.children = [];
+    await request(alice, xml('query', { xmlns }, xml('list', { name: 'mine' }, rule)));
+    await request(alice, xml('query', { xmlns }, xml('active', { name: 'mine' })));
+    await message(alice, { to: 'blocked@localhost', body: 'refused' });
+    await message(alice, { to: 'bob@localhost', body: 'let through' });
+    await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
+  });
+
+  test('what another module refuses before routing is not published, wherever it does so', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    for (const body of ['dropped when sent', 'denied', 'dropped when routed', 'let through']) {
+      await message(alice, { to: 'bob@localhost', body });
+    }
+    await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
+  });
+
+  test('what the recipient’s block list refuses is published: the sender’s server let it through', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const bob = await connect(server, someone('bob'), 'phone', { available: false });
+    await request(bob, xml('block', { xmlns: 'urn:xmpp:blocking' }, xml('item', { jid: alice.bare })));
+    await message(alice, { to: bob.bare, body: 'not wanted' });
+    await expect(alice, [`chat ${alice.jid} > ${bob.bare}: not wanted`]);
+  });
+
+  test('what the server’s API sends in a user’s name is published, with the bare address', async () => {
+    const alice = await connect(server, someone('alice'), 'phone');
+    const to = 'bob@localhost';
+    await server.api('send_message', { type: 'chat', from: alice.bare, to, subject: '', body: 'one' });
+    await server.api('send_message', { type: 'chat', from: alice.jid, to, subject: '', body: 'two' });
+    const stanza = `<message type='chat' to='${to}'><body>three</body></message>`;
+    await server.api('send_stanza', { from: alice.jid, to, stanza });
+    await server.api('send_message', { type: 'headline', from: alice.bare, to, subject: '', body: 'no chat' });
+    await server.api('send_message', { type: 'chat', from: 'localhost', to, subject: '', body: 'the server' });
+    await alice.logout();
+    await expect(alice, [
+      `+${alice.jid} 1`,
+      ...['one', 'two', 'three'].map((body) => `chat ${alice.bare} > ${to}: ${body}`),
+      `-${alice.jid} 0`,
+    ]);
+    assert.deepEqual(eventsOf(tap, 'localhost'), []);
+  });
+
+  test('a message from the session after one from the API has the full address, and the other way round', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const to = 'bob@localhost';
+    for (const body of ['one', 'two']) {
+      await message(alice, { to, body });
+      await server.api('send_message', { type: 'chat', from: alice.bare, to, subject: '', body: `${body} by the API` });
+    }
+    await expect(
+      alice,
+      ['one', 'two'].flatMap((body) => [
+        `chat ${alice.jid} > ${to}: ${body}`,
+        `chat ${alice.bare} > ${to}: ${body} by the API`,
+      ]),
+    );
+  });
+});

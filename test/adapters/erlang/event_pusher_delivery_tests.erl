@@ -1,0 +1,55 @@
+%% What the Erlang adapters make of answers, and of URLs.
+-module(event_pusher_delivery_tests).
+-include_lib("eunit/include/eunit.hrl").
+
+verdict(Status, Headers, Body) ->
+    event_pusher_delivery:verdict({ok, Status, maps:from_list(Headers), Body}, 10).
+
+verdict(Status, Body) ->
+    verdict(Status, [], Body).
+
+accepted_test_() ->
+    [?_assertEqual({accepted, 0}, verdict(200, <<"{\"accepted\":10,\"duplicates\":0,\"rejected\":[]}">>)),
+     ?_assertEqual({accepted, 3}, verdict(200, <<" { \"duplicates\" : 3, \"accepted\" : 7, \"rejected\" : [] }">>)),
+     %% A list of refused events that is longer than what is read.
+     ?_assertEqual({accepted, 1}, verdict(200, <<"{\"accepted\":2,\"duplicates\":1,\"rejected\":[{\"index\":0,\"reas">>))].
+
+answers_of_something_else_test_() ->
+    [?_assertEqual(slow, verdict(200, Body))
+     || Body <- [<<>>, <<"<html>It works!</html>">>, <<"null">>, <<"[]">>, <<"{}">>, <<"{\"accepted\":10}">>,
+                 <<"{\"accepted\":\"10\",\"duplicates\":0}">>, <<"{\"accepted\":11,\"duplicates\":0}">>,
+                 <<"{\"accepted\":-1,\"duplicates\":0}">>, <<"{\"accepted\":10,\"duplicates\":99999999999}">>,
+                 <<"{\"rejected\":[{\"reason\":\"\\\"accepted\\\":1,\\\"duplicates\\\":1,\"}]}">>, <<255, 254, 0>>]].
+
+too_large_test_() ->
+    Ours = <<"{\"error\":{\"code\":\"too_large\",\"message\":\"over 4 MiB\"}}">>,
+    One = fun(Body) -> event_pusher_delivery:verdict({ok, 413, #{}, Body}, 1) end,
+    [?_assertEqual(smaller, verdict(413, Ours)),
+     ?_assertEqual(smaller, verdict(413, <<"<html>413 Request Entity Too Large</html>">>)),
+     ?_assertEqual(too_large, One(Ours)),
+     ?_assertEqual(slow, One(<<"<html>413 Request Entity Too Large</html>">>)),
+     ?_assertEqual(slow, One(<<"{\"code\":\"too_large\"}">>))].
+
+later_test_() ->
+    [?_assertEqual({later, 7000}, verdict(503, [{<<"retry-after">>, <<"7">>}], <<>>)),
+     ?_assertEqual({later, 600000}, verdict(503, [{<<"retry-after">>, <<"99999">>}], <<>>)),
+     ?_assertEqual(backoff, verdict(503, [{<<"retry-after">>, <<"wed, 21 oct 2026 07:28:00 gmt">>}], <<>>)),
+     ?_assertEqual(backoff, verdict(503, [{<<"retry-after">>, <<"-1">>}], <<>>)),
+     ?_assertEqual(backoff, verdict(503, <<>>)),
+     ?_assertEqual(backoff, verdict(502, <<>>)),
+     ?_assertEqual(backoff, verdict(301, <<>>)),
+     ?_assertEqual(slow, verdict(401, <<>>)),
+     ?_assertEqual(slow, verdict(400, <<>>))].
+
+url_test_() ->
+    Parts = fun(Text) ->
+                    #{scheme := Scheme, host := Host, port := Port, path := Path, authority := Authority} =
+                        event_pusher_http:parse_url(Text),
+                    {Scheme, Host, Port, lists:flatten(Path), lists:flatten(Authority)}
+            end,
+    [?_assertEqual({http, "tap", 5290, "/v1/events", "tap:5290"}, Parts(<<"http://tap:5290/v1/events">>)),
+     ?_assertEqual({https, "tap", 443, "/?a=b", "tap:443"}, Parts(<<"HTTPS://tap?a=b">>)),
+     ?_assertEqual({http, {192, 0, 2, 9}, 80, "/", "192.0.2.9:80"}, Parts(<<"http://192.0.2.9">>)),
+     ?_assertEqual({http, {0, 0, 0, 0, 0, 0, 0, 1}, 81, "/x", "[::1]:81"}, Parts(<<"http://[::1]:81/x">>)),
+     ?_assertEqual(error, event_pusher_http:parse_url(<<"ftp://tap">>)),
+     ?_assertEqual(error, event_pusher_http:parse_url(<<"nonsense">>))].

@@ -1,0 +1,259 @@
+%% What the queue of the Erlang adapters makes of files that are torn, damaged or not its own.
+-module(event_pusher_queue_tests).
+-include_lib("eunit/include/eunit.hrl").
+
+-define(SOURCE, <<"test/localhost/node">>).
+
+%% Runs a test in a folder of its own. The log is not what is tested here.
+in_folder(Test) ->
+    logger:set_primary_config(level, none),
+    Dir = string:trim(os:cmd("mktemp -d")),
+    try Test(Dir)
+    after
+        file:del_dir_r(Dir)
+    end.
+
+open(Dir) ->
+    {ok, Queue} = event_pusher_queue:open(Dir, ?SOURCE, "test"),
+    Queue.
+
+%% One event in a group of its own.
+write(Body, Queue) ->
+    Position = event_pusher_queue:next(Queue),
+    {ok, Queue1} = event_pusher_queue:append([{events, event_pusher_pieces:one(Position, Body)}], Queue),
+    Queue1.
+
+write_all(Bodies, Queue) ->
+    lists:foldl(fun write/2, Queue, Bodies).
+
+%% All that can be sent, as {Epoch, First, Bodies} for each batch.
+drain(Queue) ->
+    case event_pusher_queue:batch(1000, Queue) of
+        {none, _} -> [];
+        {ok, #{epoch := Epoch, first_seq := First, pieces := Pieces, last := Last}, Queue1} ->
+            [{Epoch, First, bodies(Pieces)} | drain(event_pusher_queue:taken(Last, Queue1))]
+    end.
+
+bodies(Pieces) ->
+    lists:append([binary:split(Json, <<",">>, [global]) || {_, _, Json} <- Pieces]).
+
+left(Dir) ->
+    lists:append([Bodies || {_, _, Bodies} <- drain(open(Dir))]).
+
+segments(Dir) ->
+    lists:sort(filelib:wildcard(filename:join(Dir, "*.seg"))).
+
+%% Where each group of a file begins.
+offsets(Bytes, Offset) when Offset >= byte_size(Bytes) ->
+    [];
+offsets(Bytes, Offset) ->
+    <<_:Offset/binary, Size:32, _/binary>> = Bytes,
+    [Offset | offsets(Bytes, Offset + 8 + Size)].
+
+%% A file as a run leaves it: its head, and a group for each body.
+file_with(Dir, Bodies) ->
+    ok = event_pusher_queue:close(write_all(Bodies, open(Dir))),
+    [Path] = segments(Dir),
+    {ok, Bytes} = file:read_file(Path),
+    {Path, Bytes}.
+
+bodies_in_order_test() ->
+    in_folder(fun(Dir) ->
+        Queue = write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir)),
+        ?assertMatch([{_, 1, [<<"a">>, <<"b">>, <<"c">>]}], drain(Queue))
+    end).
+
+a_run_has_an_epoch_of_its_own_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(write_all([<<"a">>, <<"b">>], open(Dir))),
+        ok = event_pusher_queue:close(write_all([<<"c">>], open(Dir))),
+        Queue = write_all([<<"d">>], open(Dir)),
+        ?assertMatch([{A, 1, [<<"a">>, <<"b">>]}, {B, 1, [<<"c">>]}, {C, 1, [<<"d">>]}]
+                       when A =/= B andalso B =/= C andalso A =/= C, drain(Queue))
+    end).
+
+delivered_events_do_not_come_again_test() ->
+    in_folder(fun(Dir) ->
+        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(2, write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir))),
+        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
+        ok = event_pusher_queue:close(Queue1),
+        Again = open(Dir),
+        ?assertEqual(1, event_pusher_queue:undelivered(Again)),
+        ?assertMatch([{_, 3, [<<"c">>]}], drain(Again))
+    end).
+
+a_copied_folder_uses_no_number_twice_test() ->
+    in_folder(fun(Dir) ->
+        Copy = Dir ++ "/copy",
+        ok = event_pusher_queue:close(write_all([<<"a">>], open(Dir ++ "/queue"))),
+        os:cmd("cp -r " ++ Dir ++ "/queue " ++ Copy),
+        Sent = [{Epoch, First} || {Epoch, First, [<<"b">>]} <- drain(write(<<"b">>, open(Dir ++ "/queue")))],
+        SentAgain = [{Epoch, First} || {Epoch, First, [<<"c">>]} <- drain(write(<<"c">>, open(Copy)))],
+        ?assertEqual(1, length(Sent)),
+        ?assertEqual(1, length(SentAgain)),
+        ?assertNotEqual(Sent, SentAgain)
+    end).
+
+torn_anywhere_in_the_last_group_test() ->
+    in_folder(fun(Dir) ->
+        {Path, Bytes} = file_with(Dir, [<<"a">>, <<"b">>, <<"last">>]),
+        Last = lists:last(offsets(Bytes, 0)),
+        [begin
+             clear(Dir),
+             ok = file:write_file(Path, binary:part(Bytes, 0, Length)),
+             ?assertEqual({Length, [<<"a">>, <<"b">>]}, {Length, left(Dir)})
+         end || Length <- lists:seq(Last, byte_size(Bytes) - 1)]
+    end).
+
+clear(Dir) ->
+    [ok = file:delete(Path) || Path <- filelib:wildcard(filename:join(Dir, "*"))].
+
+torn_anywhere_in_its_head_test() ->
+    in_folder(fun(Dir) ->
+        {_, Bytes} = file_with(Dir, [<<"a">>]),
+        Next = event_pusher_segment:path(Dir, 2),
+        [begin
+             ok = file:write_file(Next, binary:part(Bytes, 0, Length)),
+             ?assertEqual([<<"a">>], left_in_copy(Dir))
+         end || Length <- lists:seq(0, 40)]
+    end).
+
+left_in_copy(Dir) ->
+    in_folder(fun(Copy) ->
+        os:cmd("cp -r " ++ Dir ++ "/. " ++ Copy),
+        left(Copy)
+    end).
+
+zeros_at_the_end_test() ->
+    in_folder(fun(Dir) ->
+        {Path, Bytes} = file_with(Dir, [<<"a">>]),
+        ok = file:write_file(Path, [Bytes, binary:copy(<<0>>, 5000)]),
+        ?assertEqual([<<"a">>], left(Dir))
+    end).
+
+%% Each byte in turn is another one: no more is lost than the group that it is in, and numbers stay what they are.
+damaged_anywhere_test_() ->
+    {timeout, 120, fun() ->
+        in_folder(fun(Dir) ->
+            {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>, <<"three">>]),
+            [_ | Groups] = offsets(Bytes, 0),
+            [begin
+                 <<Before:At/binary, Byte, After/binary>> = Bytes,
+                 ok = file:write_file(Path, <<Before/binary, (Byte bxor 16#55), After/binary>>),
+                 Lost = length([G || G <- Groups, G =< At]),
+                 Expected = case Lost of
+                                0 -> [<<"one">>, <<"two">>, <<"three">>];
+                                N -> lists:delete(lists:nth(N, [<<"one">>, <<"two">>, <<"three">>]),
+                                                  [<<"one">>, <<"two">>, <<"three">>])
+                            end,
+                 ?assertEqual({At, Expected}, {At, left_in_copy(Dir)})
+             end || At <- lists:seq(0, byte_size(Bytes) - 1, 7)]
+        end)
+    end}.
+
+a_hole_is_left_where_a_group_is_damaged_test() ->
+    in_folder(fun(Dir) ->
+        {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>, <<"three">>]),
+        {At, _} = binary:match(Bytes, <<"two">>),
+        <<Before:At/binary, _, After/binary>> = Bytes,
+        ok = file:write_file(Path, <<Before/binary, $T, After/binary>>),
+        ?assertMatch([{Epoch, 1, [<<"one">>]}, {Epoch, 3, [<<"three">>]}], drain(open(Dir))),
+        ?assertEqual(["0000000001.damaged"], [Name || Name <- names(Dir), filename:extension(Name) =:= ".damaged"])
+    end).
+
+names(Dir) ->
+    {ok, Names} = file:list_dir(Dir),
+    lists:sort(Names).
+
+%% A size of 4 GB must not be believed.
+a_damaged_size_test() ->
+    in_folder(fun(Dir) ->
+        {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>]),
+        At = lists:nth(2, offsets(Bytes, 0)),
+        <<Before:At/binary, _:4/binary, After/binary>> = Bytes,
+        ok = file:write_file(Path, <<Before/binary, 255, 255, 255, 255, After/binary>>),
+        ?assertEqual([<<"two">>], left(Dir))
+    end).
+
+files_of_others_test() ->
+    in_folder(fun(Dir) ->
+        {_, Bytes} = file_with(Dir, [<<"a">>]),
+        Strangers = ["backup.seg", "1.seg", "0000000003.seg.bak", "x", "00000000001.seg"],
+        [ok = file:write_file(filename:join(Dir, Name), Bytes) || Name <- Strangers],
+        ok = file:make_dir(filename:join(Dir, "0000000002.seg")),
+        ?assertEqual([<<"a">>], left(Dir)),
+        ?assertEqual([], ["0000000002.seg" | Strangers] -- names(Dir))
+    end).
+
+content_of_others_test() ->
+    Foreign = [crypto:strong_rand_bytes(3000), <<>>, <<"just text, and not a queue">>, binary:copy(<<131, 108>>, 500),
+               iolist_to_binary(event_pusher_segment:group([{head, 99, something, <<"new">>}])),
+               iolist_to_binary(event_pusher_segment:group([unknown])),
+               <<8:32, (erlang:crc32(<<"no terms">>)):32, "no terms">>],
+    [in_folder(fun(Dir) ->
+         _ = file_with(Dir, [<<"a">>]),
+         ok = file:write_file(event_pusher_segment:path(Dir, 2), Bytes),
+         ok = event_pusher_queue:close(write(<<"b">>, open(Dir))),
+         ?assertEqual([<<"a">>, <<"b">>], left(Dir))
+     end) || Bytes <- Foreign].
+
+the_only_file_is_not_a_queue_test() ->
+    in_folder(fun(Dir) ->
+        ok = file:write_file(event_pusher_segment:path(Dir, 1), <<"just text, and not a queue">>),
+        ?assertMatch([{_, 1, [<<"a">>]}], drain(write(<<"a">>, open(Dir))))
+    end).
+
+a_head_is_damaged_test() ->
+    in_folder(fun(Dir) ->
+        {Path, Bytes} = file_with(Dir, [<<"a">>, <<"b">>]),
+        <<_:4/binary, Rest/binary>> = Bytes,
+        ok = file:write_file(Path, <<1, 1, 1, 1, Rest/binary>>),
+        ?assertMatch([{_, 1, [<<"a">>, <<"b">>]}], drain(open(Dir)))
+    end).
+
+%% One epoch for all runs, and each event's number is its position.
+a_queue_of_version_0_1_0_test() ->
+    in_folder(fun(Dir) ->
+        Ref = {node(), <<"run">>, 1},
+        Groups = [[{head, 1, <<"old">>, <<"e">>, 5, 4, [{Ref, {{<<"u">>, <<"h">>, <<"r">>}, self(), 2}}]}],
+                  [{event, 5, <<"x">>}, {events, {6, <<1:32, 1:32>>, <<"y,z">>}}, {next, 8}]],
+        ok = file:write_file(event_pusher_segment:path(Dir, 1), [event_pusher_segment:group(Ops) || Ops <- Groups]),
+        Queue = open(Dir),
+        ?assertEqual([Ref], maps:keys(event_pusher_queue:ledger(Queue))),
+        ?assertMatch([{<<"e">>, 5, [<<"x">>, <<"y">>, <<"z">>]}, {New, 1, [<<"n">>]}] when New =/= <<"e">>,
+                     drain(write(<<"n">>, Queue)))
+    end).
+
+renumbered_events_come_once_under_a_new_epoch_test() ->
+    in_folder(fun(Dir) ->
+        Queue = write_all([<<"a">>, <<"b">>, <<"c">>, <<"d">>], open(Dir)),
+        {ok, #{epoch := Epoch, known := 0} = Batch, Queue1} = event_pusher_queue:batch(3, Queue),
+        %% The daemon knew a and b, and took c.
+        {ok, 1, Queue2} = event_pusher_queue:renumber(Batch, 2, Queue1),
+        Expected = [<<"a">>, <<"b">>, <<"d">>],
+        Sent = drain(Queue2),
+        ?assertEqual(Expected, lists:append([Bodies || {_, _, Bodies} <- Sent])),
+        ?assertMatch([{New, 1, _}, {New, 3, _}] when New =/= Epoch, Sent),
+        %% And after a kill.
+        Again = open(Dir),
+        ?assertEqual(3, event_pusher_queue:undelivered(Again)),
+        ?assertEqual(Sent, drain(Again))
+    end).
+
+what_was_sent_before_is_known_test() ->
+    in_folder(fun(Dir) ->
+        {ok, #{known := 0}, Queue} = event_pusher_queue:batch(1, write_all([<<"a">>, <<"b">>], open(Dir))),
+        {ok, #{known := 1, count := 2} = Batch, Queue1} = event_pusher_queue:batch(2, Queue),
+        {ok, #{known := 1}, _} = event_pusher_queue:batch(2, event_pusher_queue:unsent(Batch, Queue1)),
+        %% Of an older run nobody knows what was sent.
+        {ok, #{known := 2}, _} = event_pusher_queue:batch(2, open(Dir))
+    end).
+
+segments_go_when_they_are_delivered_test() ->
+    in_folder(fun(Dir) ->
+        Body = binary:copy(<<"x">>, 1000000),
+        Queue = write_all(lists:duplicate(20, Body), open(Dir)),
+        ?assert(length(segments(Dir)) > 2),
+        ?assertEqual(20, length(lists:append([Bodies || {_, _, Bodies} <- drain(Queue)]))),
+        ?assertEqual(1, length(segments(Dir)))
+    end).
