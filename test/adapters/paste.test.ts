@@ -6,9 +6,16 @@ import assert from 'node:assert/strict';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { queueStatus } from '../../src/cli/adapter/queue.ts';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { BIN } from '../support/daemon.ts';
-import { type DebianEjabberd, type DebianProsody, debianEjabberd, debianProsody } from '../support/debian.ts';
+import {
+  type DebianEjabberd,
+  type DebianProsody,
+  type DebianServer,
+  debianEjabberd,
+  debianProsody,
+} from '../support/debian.ts';
 import { launch, until } from '../support/process.ts';
 import { connect } from '../support/xmpp.ts';
 
@@ -29,6 +36,20 @@ function printed(output: string, title: RegExp): string {
   assert.notEqual(at, -1, output);
   const rest = lines.slice(at + 2);
   return rest.slice(0, rest.indexOf('')).join('\n');
+}
+
+/** What the adapter says of its queue in a folder, while the daemon takes events and while it is away. */
+async function assertStatus(server: DebianServer, tap: Collector, folder: string): Promise<void> {
+  const status = () => queueStatus(path.join(server.folder, folder));
+  const alice = await connect(server, 'alice', 'desk');
+  await until('what was delivered', () => status()?.waiting === 0 && status()?.contact !== undefined);
+  assert.equal(status()?.problem, undefined);
+  await tap.refuse();
+  await alice.logout();
+  await until('what waits, and why', () => status()?.waiting === 1 && status()?.problem !== undefined);
+  await tap.listen();
+  await until('that all is well again', () => status()?.waiting === 0 && status()?.problem === undefined);
+  assert.doesNotMatch(await server.log(), /status\b.*left alone/);
 }
 
 describe("Debian's Prosody", () => {
@@ -106,6 +127,7 @@ describe("Debian's Prosody", () => {
     await alice.logout();
     await tap.wait('online and offline', () => tap.events.length === before + 2);
     assert.match(await modulesOf('example.org'), /\bevent_pusher\b/);
+    await assertStatus(server, tap, 'data/localhost/event_pusher');
     await server.stop();
   });
 });

@@ -7,7 +7,7 @@
 --    mean that another run used this epoch, as after a virtual machine's snapshot: then these events get a new epoch.
 
 local json_decode = require "util.json".decode;
-local monotonic = require "util.time".monotonic;
+local monotonic, now = require "util.time".monotonic, require "util.time".now;
 
 local once_a_minute = module:require "report";
 local post = module:require "post";
@@ -71,6 +71,7 @@ return function (queue, settings, count)
 	local limit, failures, failing = batch_events, 0, nil;
 	local doubtful_epoch, doubtful_seq = nil, 0; -- up to where the daemon may have this epoch, although it didn't say so
 	local stopping = false;
+	local contact; -- when the daemon last took a batch, in milliseconds since the Unix epoch
 
 	-- delivery.on_idle, where set, is called when nothing is left to deliver, or when delivery fails.
 	local delivery = {};
@@ -133,6 +134,7 @@ return function (queue, settings, count)
 			return retry(backoff());
 		end
 		works_again(batch);
+		contact = math.floor(now() * 1000);
 		limit = math.min(batch_events, limit * 2);
 		log_rejected(batch, receipt.rejected);
 		count.sent(batch.count);
@@ -221,6 +223,11 @@ return function (queue, settings, count)
 		stopping = true;
 		deliver();
 		return queue.waiting() > 0 and not failing;
+	end
+
+	-- When the daemon last took a batch, if it did, and what is wrong since.
+	function delivery.report()
+		return contact, failing;
 	end
 
 	-- Ends the request under way, if any, without an answer.

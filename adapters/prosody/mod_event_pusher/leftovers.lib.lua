@@ -4,6 +4,8 @@ local lfs = require "lfs";
 
 local segment_files = module:require "segment";
 
+local ours = { position = true, status = true, ["status.new"] = true };
+
 -- The segments' files in order, and the highest number of one. What is not the queue's is left alone.
 local function find_files(folder)
 	local paths, highest = {}, 0;
@@ -13,7 +15,7 @@ local function find_files(folder)
 		if number then highest = math.max(highest, tonumber(number)); end
 		if number and lfs.attributes(folder.."/"..name, "mode") == "file" then
 			paths[#paths + 1] = folder.."/"..name;
-		elseif not name:match("^%.%.?$") and name ~= "position" and not name:match("%.damaged$") then
+		elseif not name:match("^%.%.?$") and not ours[name] and not name:match("%.damaged$") then
 			module:log("warn", "%s/%s is not a file of the queue, and left alone", folder, name);
 		end
 	end

@@ -14,11 +14,13 @@ local parse_url = require "socket.url".parse;
 local json = module:require "json";
 local new_delivery = module:require "delivery";
 local new_queue = module:require "queue";
+local new_status = module:require "status";
 local once_a_minute = module:require "report";
 
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
 
 local shutdown_wait = 2; -- seconds to deliver what the shutdown itself caused
+local status_interval = 1; -- seconds, for the operator's eyes
 
 assert(module:get_host_type() == "local", "mod_event_pusher belongs on a VirtualHost, not on a component");
 
@@ -52,6 +54,7 @@ local measure_waiting = module:measure("waiting", "amount");
 local folder = prosody.paths.data.."/"..datamanager.path_encode(module.host).."/event_pusher";
 local queue = new_queue(source_name(), folder, settings, count, json);
 local delivery = new_delivery(queue, settings, count);
+local write_status = new_status(folder, queue, delivery);
 
 module:hook_global("stats-update", function () measure_waiting(queue.waiting()); end);
 
@@ -144,6 +147,10 @@ function module.load()
 		queue.on_written = delivery.deliver;
 		delivery.deliver();
 	end);
+	module:add_timer(status_interval, function ()
+		write_status();
+		return status_interval;
+	end);
 end
 
 -- After mod_c2s has closed its sessions (-100). BOSH sessions are left, and end with the server.
@@ -161,12 +168,16 @@ module:hook_global("server-stopping", function ()
 	delivery.on_idle = nil;
 end, -200);
 
-module:hook_global("server-stopped", queue.flush_all);
+module:hook_global("server-stopped", function ()
+	queue.flush_all();
+	write_status();
+end);
 
 function module.unload()
 	local lost = queue.flush_all();
 	if lost > 0 then module:log("error", "%d event(s) are lost, the disk did not take them", lost); end
 	delivery.stop();
+	write_status();
 	queue.close();
 end
 
