@@ -16,9 +16,11 @@ const ROBOTS = new Set(['monitor', 'backup']);
 
 /**
  * How a user, or a room, is named in `user_id`, `from_user_id` and `to_user_id`. A JID has `local`, `domain` and
- * `resource`; local part and domain are in lower case. The bare JID would be the default.
+ * `resource`; local part and domain are in lower case. The bare JID would be the default. A message may go to a domain by
+ * itself, which has no local part, and a name must not be empty.
  */
-export const userGuid: SnsPlugin['userGuid'] = (jid) => (jid.domain === HOME ? jid.local : jid.bare().toString());
+export const userGuid: SnsPlugin['userGuid'] = (jid) =>
+  jid.domain === HOME && jid.local !== '' ? jid.local : jid.bare().toString();
 
 /**
  * Attributes of a presence notification. Subscriptions filter by attributes without a look at the message: with the

@@ -6,6 +6,7 @@ import { adapterCommand } from './adapter/command.ts';
 import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
+import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
 import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
@@ -29,6 +30,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
     .addCommand(tailCommand())
+    .addCommand(pluginCommand())
     .addCommand(adapterCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) command.exitOverride();

@@ -34,20 +34,21 @@ describe('examples/plugin.ts', () => {
   const attributes = async (stanza?: string) => {
     const element = lazyStanza({ ...MESSAGE, stanza });
     const [from, to] = [jid(MESSAGE.from), jid(MESSAGE.to)];
-    return toMessageAttributes(await plugin.messageAttributes('arn', from, to, 'pm', element)).map(
+    return toMessageAttributes(await plugin.messageAttributes('arn', from, to, 'pm', element, MESSAGE)).map(
       ({ name, type, value }) => `${name} ${type} ${value}`,
     );
   };
 
   it('names users', async () => {
-    assert.equal(await plugin.userGuid(jid('alice@example.org/phone')), 'alice');
-    assert.equal(await plugin.userGuid(jid('bob@example.net/x')), 'bob@example.net');
+    assert.equal(await plugin.userGuid(jid('alice@example.org/phone'), MESSAGE), 'alice');
+    assert.equal(await plugin.userGuid(jid('bob@example.net/x'), MESSAGE), 'bob@example.net');
+    assert.equal(await plugin.userGuid(jid('example.org'), MESSAGE), 'example.org');
   });
 
   it('gives attributes that SNS takes', async () => {
-    const online = await plugin.presenceAttributes('arn', jid('alice@example.org/phone'), true);
+    const online = await plugin.presenceAttributes('arn', jid('alice@example.org/phone'), true, MESSAGE);
     assert.deepEqual(online, { online: 'true', resource: 'phone' });
-    assert.deepEqual(toMessageAttributes(await plugin.presenceAttributes('arn', jid('a@b'), false)).length, 2);
+    assert.deepEqual(toMessageAttributes(await plugin.presenceAttributes('arn', jid('a@b'), false, MESSAGE)).length, 2);
     assert.deepEqual(await attributes(), ['kind String pm', 'domain String example.net']);
     const stanza = `<message><body>Hello</body><thread>t1</thread>
       <x xmlns="jabber:x:oob"><url>https://example.org/1</url></x></message>`;
@@ -84,10 +85,13 @@ describe('examples/plugin-with-lookup.js', () => {
   it('asks once for each user, and again after a failure', async () => {
     const plugin = (await loadPlugin('./plugin-with-lookup.js', CONFIG)) as Required<SnsPlugin>;
     const alice = jid('Alice@example.org/phone');
-    await assert.rejects(async () => plugin.userGuid(alice), { message: /answered 500/ });
-    const answers = await Promise.all([plugin.userGuid(alice), plugin.userGuid(jid('alice@example.org/laptop'))]);
+    await assert.rejects(async () => plugin.userGuid(alice, MESSAGE), { message: /answered 500/ });
+    const answers = await Promise.all([
+      plugin.userGuid(alice, MESSAGE),
+      plugin.userGuid(jid('alice@example.org/laptop'), MESSAGE),
+    ]);
     assert.deepEqual(answers, ['account of alice@example.org', 'account of alice@example.org']);
-    await plugin.userGuid(alice);
+    await plugin.userGuid(alice, MESSAGE);
     assert.deepEqual(requests, ['alice@example.org', 'alice@example.org']);
   });
 });

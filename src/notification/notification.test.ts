@@ -218,6 +218,31 @@ describe('a plugin', () => {
     ]);
   });
 
+  it('sees the event as the last argument of each function, with the parts of its id, frozen', async () => {
+    const seen: [string, unknown][] = [];
+    const see =
+      (name: string) =>
+      (...parameters: unknown[]) => {
+        seen.push([name, parameters.at(-1)]);
+        return name === 'userGuid' ? 'x' : undefined;
+      };
+    const names = ['filter', 'userGuid', 'presenceAttributes', 'messageAttributes'];
+    const plugin = Object.fromEntries(names.map((name) => [name, see(name)])) as unknown as SnsPlugin;
+    const id = 'prosody/a@b/e1/7';
+    const online = presence({ id, sessions: 1 });
+    await published(online, { plugin });
+    await published(message({ id }), { plugin });
+    const parts = { source: 'prosody/a@b', epoch: 'e1', seq: 7 };
+    const called = ['filter', 'userGuid', 'presenceAttributes', 'filter', 'userGuid', 'userGuid', 'messageAttributes'];
+    assert.deepEqual(
+      seen,
+      called.map((name, index) => [name, { ...(index < 3 ? online : message({ id })), ...parts }]),
+    );
+    assert.ok(seen.every(([, event]) => Object.isFrozen(event)));
+    const changing: SnsPlugin = { filter: (event) => Boolean(Object.assign(event, { host: 'x' })) };
+    assert.equal((await translate(online, route({ plugin: changing }))).kind, 'dead');
+  });
+
   it('may answer later, and may answer nothing', async () => {
     const plugin: SnsPlugin = {
       userGuid: async (jid) => `later ${jid.local}`,

@@ -12,7 +12,7 @@ import { forbiddenCharacter } from '../xml.ts';
 import type { Additions } from './additions.ts';
 import { bareJid, type EventKind, kindOf } from './kind.ts';
 import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
-import { type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
+import { type PluginEvent, type SnsPlugin, toMessageAttributes, toPluginEvent, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
 
 /** What SNS is to be told, and what it takes to tell it in the right order. */
@@ -99,20 +99,21 @@ const hasFunctions = (plugin: SnsPlugin): boolean =>
 
 async function translateWithPlugin(event: XmppEvent, route: Route, topic: string): Promise<Translation> {
   try {
-    if ((await call(route.plugin, 'filter', event)) === false) return skip('filtered');
+    const seen = toPluginEvent(event);
+    if ((await call(route.plugin, 'filter', seen)) === false) return skip('filtered');
     const guids = new Map<string, string>();
     for (const jid of event.kind === 'presence' ? [event.jid] : [event.to, event.from])
-      guids.set(jid, await guidOf(jid, route.plugin));
-    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topic)) ?? {});
+      guids.set(jid, await guidOf(jid, route.plugin, seen));
+    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topic, seen)) ?? {});
     return compose(event, route, topic, (jid) => guids.get(jid) as string, attributes);
   } catch (error) {
     return dead('plugin', messageOf(error));
   }
 }
 
-async function guidOf(jid: string, plugin: SnsPlugin): Promise<string> {
+async function guidOf(jid: string, plugin: SnsPlugin, seen: PluginEvent): Promise<string> {
   if (!plugin.userGuid) return bareJid(jid);
-  const guid: unknown = await call(plugin, 'userGuid', toJid(jid));
+  const guid: unknown = await call(plugin, 'userGuid', toJid(jid), seen);
   if (typeof guid !== 'string' || guid === '')
     throw new Error(`userGuid should return a string that is not empty, and returned ${JSON.stringify(guid)}`);
   // In its JSON form: there most of these characters are escaped, and so harmless.
@@ -121,10 +122,11 @@ async function guidOf(jid: string, plugin: SnsPlugin): Promise<string> {
   return guid;
 }
 
-function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topic: string): unknown {
-  if (event.kind === 'presence') return call(plugin, 'presenceAttributes', topic, toJid(event.jid), event.present);
-  const type = event.type === 'chat' ? 'pm' : 'muc';
-  return call(plugin, 'messageAttributes', topic, toJid(event.from), toJid(event.to), type, lazyStanza(event));
+function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topic: string, seen: PluginEvent): unknown {
+  if (event.kind === 'presence')
+    return call(plugin, 'presenceAttributes', topic, toJid(event.jid), event.present, seen);
+  const [from, to, type] = [toJid(event.from), toJid(event.to), event.type === 'chat' ? 'pm' : 'muc'] as const;
+  return call(plugin, 'messageAttributes', topic, from, to, type, lazyStanza(event), seen);
 }
 
 const toJid = (jid: string): JID => parseJid(jid);

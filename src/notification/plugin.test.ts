@@ -7,6 +7,15 @@ import { jid } from '@xmpp/jid';
 import type { PusherError } from '../errors.ts';
 import { DEFAULT_PLUGIN, loadPlugin, type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
 
+const EVENT = {
+  kind: 'presence',
+  id: 'x',
+  at: 1,
+  host: 'localhost',
+  jid: 'alice@localhost/phone',
+  present: true,
+} as const;
+
 describe('loading a plugin', () => {
   let folder: string;
   let config: string;
@@ -21,7 +30,7 @@ describe('loading a plugin', () => {
     await mkdir(path.dirname(file), { recursive: true });
     await writeFile(file, text);
   };
-  const guid = (plugin: SnsPlugin) => plugin.userGuid?.(jid('alice@localhost/phone'));
+  const guid = (plugin: SnsPlugin) => plugin.userGuid?.(jid('alice@localhost/phone'), EVENT);
 
   it('takes the default for no plugin', async () => {
     assert.deepEqual(await loadPlugin(DEFAULT_PLUGIN, config), {});

@@ -10,11 +10,15 @@ import type { JID } from '@xmpp/jid';
 import type { Element } from 'ltx';
 import { messageOf, PusherError } from '../errors.ts';
 import type { XmppEvent } from '../event.ts';
+import { type EventId, parseEventId } from '../event-id.ts';
 import { attributeProblem, type MessageAttribute } from './lint.ts';
 
 /** What a plugin may return for an attribute: String, Number, Binary and String.Array in SNS's terms. */
 export type AttributeValue = string | number | Uint8Array | readonly string[];
 export type Attributes = Readonly<Record<string, AttributeValue>>;
+
+/** The event as a plugin sees it: frozen, with the parts of its id where its source numbers its events. */
+export type PluginEvent = Readonly<XmppEvent & Partial<EventId>>;
 
 /**
  * What a `plugin_module` may export; all of it is optional, and every function may be async. One that throws, takes more
@@ -24,9 +28,14 @@ export type Attributes = Readonly<Record<string, AttributeValue>>;
  */
 export interface SnsPlugin {
   /** How a user, or a room, is named in notifications. Default: the bare JID in lower case. */
-  userGuid?(jid: JID): string | Promise<string>;
+  userGuid?(jid: JID, event: PluginEvent): string | Promise<string>;
   /** Attributes of a presence notification; `online` is what it says. Default: none. */
-  presenceAttributes?(topicArn: string, jid: JID, online: boolean): Attributes | Promise<Attributes>;
+  presenceAttributes?(
+    topicArn: string,
+    jid: JID,
+    online: boolean,
+    event: PluginEvent,
+  ): Attributes | Promise<Attributes>;
   /**
    * Attributes of a message notification. `stanza` is the whole stanza, or a minimal one where the server handed none
    * over; it is parsed when one of its properties is first used. Default: none.
@@ -37,10 +46,14 @@ export interface SnsPlugin {
     to: JID,
     type: 'pm' | 'muc',
     stanza: Element,
+    event: PluginEvent,
   ): Attributes | Promise<Attributes>;
   /** Whether an event is published. `false`: it is not, and it is counted. Default: true. */
-  filter?(event: XmppEvent): boolean | Promise<boolean>;
+  filter?(event: PluginEvent): boolean | Promise<boolean>;
 }
+
+/** Makes an event what plugins see. */
+export const toPluginEvent = (event: XmppEvent): PluginEvent => Object.freeze({ ...event, ...parseEventId(event.id) });
 
 /** MongooseIM's name for "no plugin". */
 export const DEFAULT_PLUGIN = 'mod_event_pusher_sns_defaults';

@@ -14,10 +14,12 @@ export async function commandLine(t: TestContext, ...args: string[]): Promise<{ 
       return true;
     });
   });
+  process.exitCode = undefined;
   try {
     const code = await main([process.execPath, 'xmpp-event-pusher', ...args]);
     return { code, output };
   } finally {
+    process.exitCode = undefined;
     for (const { mock } of spies) mock.restore();
   }
 }

@@ -1,0 +1,147 @@
+/** `plugin test`: what a plugin makes of events, beside what would be published without it. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Command } from 'commander';
+import { loadConfig, sectionsOf } from '../config/load.ts';
+import type { SnsOptions } from '../config/options.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { isMalformed, parseEvent, type XmppEvent } from '../event.ts';
+import { compileAdditions } from '../notification/additions.ts';
+import { type Notification, type Route, type Translation, translate } from '../notification/notification.ts';
+import { loadPlugin, type SnsPlugin } from '../notification/plugin.ts';
+import { topicRoutes } from '../sns/account.ts';
+import { SAMPLE_EVENTS } from './plugin-samples.ts';
+
+interface TestOptions {
+  config?: string;
+  events?: string;
+  json?: boolean;
+}
+
+export function pluginCommand(): Command {
+  const test = new Command('test')
+    .description('Run a plugin over events and show topic, JSON and attributes with it and without it.')
+    .argument('[module]', 'the plugin: a path or a package; by default the one of the configuration')
+    .option('-c, --config <file>', 'take topics, templates and the plugin from a configuration file')
+    .option('-e, --events <file>', 'events to run it over: a batch of the tap protocol, a list, or one JSON a line')
+    .option('--json', 'one JSON object for each event')
+    .action(testPlugin);
+  return new Command('plugin').description('Try out a plugin.').addCommand(test);
+}
+
+async function testPlugin(module: string | undefined, { config, events, json }: TestOptions, command: Command) {
+  if (module === undefined && config === undefined)
+    command.error('error: name a plugin, or a configuration with --config');
+  const routeOf = await routes(module, config);
+  let failed = false;
+  for (const event of events === undefined ? SAMPLE_EVENTS : readEvents(events)) {
+    const route = routeOf(event.host);
+    const plain = await translate(event, route && { ...route, plugin: {} });
+    const made = await translate(event, route);
+    failed ||= made.kind === 'dead';
+    process.stdout.write(
+      json ? `${JSON.stringify({ event, without: plain, with: made })}\n` : sideBySide(event, plain, made),
+    );
+  }
+  if (failed) process.exitCode = 1;
+}
+
+/** How a virtual host publishes with the plugin: as configured, or to topics with the names of the documentation. */
+async function routes(
+  module: string | undefined,
+  config: string | undefined,
+): Promise<(host: string) => Route | undefined> {
+  if (config === undefined) {
+    const plugin = await loadPlugin(module ?? '', path.resolve('pusher.toml'));
+    return () => routeWith(plugin);
+  }
+  const loaded = loadConfig(config);
+  const sections = new Map<string, Route | undefined>();
+  for (const [host, options] of sectionsOf(loaded)) {
+    if (!options) sections.set(host, undefined);
+    // A path on the command line is looked up from here, one in the configuration from there.
+    else if (module !== undefined)
+      sections.set(host, routeWith(await loadPlugin(module, path.resolve('pusher.toml')), options));
+    else sections.set(host, routeWith(await loadPlugin(options.plugin_module, loaded.file), options));
+  }
+  return (host) => sections.get(sections.has(host.toLowerCase()) ? host.toLowerCase() : '');
+}
+
+const TOPICS = { presence: 'user_presence_updated', pm: 'user_message_sent', muc: 'user_messagegroup_sent' };
+
+const routeWith = (plugin: SnsPlugin, options?: SnsOptions): Route => ({
+  topics: options ? topicRoutes(options) : TOPICS,
+  plugin,
+  presence: options?.presence ?? 'user',
+  additions: compileAdditions(options ?? { attributes: [] }),
+  maxBytes: () => 262_144,
+});
+
+/** @throws PusherError BATCH_INVALID */
+function readEvents(file: string): XmppEvent[] {
+  const fault = (why: string) => new PusherError('BATCH_INVALID', `can't read events from ${file}: ${why}`);
+  let list: unknown[];
+  try {
+    list = eventsIn(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw fault(messageOf(error));
+  }
+  return list.map((raw, index) => {
+    const event = parseEvent(raw);
+    if (isMalformed(event)) throw fault(`event ${index + 1} ${event.problem}`);
+    const { id } = raw as { id?: unknown };
+    return { ...event, id: typeof id === 'string' ? id : `test/test/${index + 1}` };
+  });
+}
+
+/** A batch, a list, or lines. */
+function eventsIn(text: string): unknown[] {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  const whole: unknown =
+    lines.length > 1 && lines.every(isJson) ? lines.map((line) => JSON.parse(line)) : JSON.parse(text);
+  const list = Array.isArray(whole) ? whole : [whole];
+  return list.flatMap((item) => (Array.isArray(item?.events) ? item.events : [item]));
+}
+
+function isJson(line: string): boolean {
+  try {
+    JSON.parse(line);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const ROWS: readonly [string, (notification: Notification) => string][] = [
+  ['topic', ({ topic }) => topic],
+  ['message', ({ message }) => message],
+  [
+    'attributes',
+    ({ attributes }) => attributes.map(({ name, type, value }) => `${name}: ${type} = ${value}`).join('\n'),
+  ],
+];
+
+/** One event: what is published without the plugin, and where it differs what with it. */
+function sideBySide(event: XmppEvent, plain: Translation, made: Translation): string {
+  const rows =
+    plain.kind === 'publish' && made.kind === 'publish'
+      ? ROWS.map(([what, of]) => pair(what, of(plain.notification), of(made.notification)))
+      : [pair('outcome', outcome(plain), outcome(made))];
+  return `${inShort(event)}\n${rows.join('')}\n`;
+}
+
+const pair = (what: string, before: string, after: string): string =>
+  before === after ? line(what, '   both', after) : line(what, 'without', before) + line('', '   with', after);
+
+const line = (what: string, side: string, value: string): string =>
+  `  ${what.padEnd(10)}  ${side}  ${value.replaceAll('\n', `\n${' '.repeat(23)}`) || '–'}\n`;
+
+function outcome(translation: Translation): string {
+  if (translation.kind === 'publish') return 'published';
+  return translation.kind === 'skip' ? `not published: ${translation.reason}` : `dead letter: ${translation.detail}`;
+}
+
+function inShort(event: XmppEvent): string {
+  if (event.kind === 'presence') return `${event.jid} ${event.present ? 'comes online' : 'goes offline'}`;
+  return `${event.type} from ${event.from} to ${event.to}`;
+}
