@@ -162,6 +162,8 @@ describe("Debian's ejabberd", () => {
     await comesAndGoes('phone');
   });
 
+  it('says in a file what waits', () => assertStatus(server, tap, 'mnesia/event_pusher/localhost'));
+
   it('keeps a changed option through an upgrade and a restart', async () => {
     await writeFile(optionsFile(), `${await readFile(optionsFile(), 'utf8')}    queue_max: 4321\n`);
     const { code, output } = await run('install', '--url', tap.url);
@@ -173,6 +175,26 @@ describe("Debian's ejabberd", () => {
     await comesAndGoes('laptop');
     await server.api('dump_config', { out: path.join(server.folder, 'dump.yml') });
     assert.match(await readFile(path.join(server.folder, 'dump.yml'), 'utf8'), /queue_max: 4321/);
+  });
+
+  it('runs the new version of every module after an upgrade', async () => {
+    const file = path.join(server.modules, 'sources/mod_event_pusher/src/event_pusher_log.erl');
+    const source = await readFile(file, 'utf8');
+    const changed = source.replace('"mod_event_pusher "', '"the new version "');
+    assert.notEqual(changed, source);
+    await writeFile(file, changed);
+    await server.api('module_upgrade', { module: 'mod_event_pusher' });
+    await tap.refuse();
+    const before = tap.events.length;
+    const alice = await connect(server, 'alice', 'watch');
+    await until(
+      'a line of the new version',
+      async () => /the new version .*can't deliver/.test(await server.log()),
+      20_000,
+    );
+    await tap.listen();
+    await alice.logout();
+    await tap.wait('online and offline', () => tap.events.length === before + 2);
   });
 
   it('is rid of it after uninstall, and starts again', async () => {
