@@ -86,6 +86,14 @@ describe('what a topic takes', () => {
 
   for (const [what, status, body, bytes] of [
     ['is its MaximumMessageSize', 200, attribute('MaximumMessageSize', '1048576'), 1_048_576],
+    [
+      'is what SNS gives by default for a size that SNS can not have',
+      200,
+      attribute('MaximumMessageSize', '9e9'),
+      262_144,
+    ],
+    ['is what SNS gives by default for a size that is too small', 200, attribute('MaximumMessageSize', '0'), 262_144],
+    ['is what SNS gives by default for a size that is no number', 200, attribute('MaximumMessageSize', 'x'), 262_144],
     ['is 262,144 bytes where it was given none', 200, attribute('DisplayName', ''), 262_144],
     ['is 262,144 bytes where this key may not ask', 403, error('AuthorizationError'), 262_144],
     ['is 262,144 bytes where there is no such topic', 404, error('NotFound'), 262_144],

@@ -11,6 +11,7 @@ import type { Route, TopicOf } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { compileTemplate, isTemplate } from '../notification/template.ts';
 import type { Destination } from '../pipeline/delivery.ts';
+import { cleanText } from './clean.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { type CredentialSource, credentialsOf } from './credentials.ts';
 import type { Circumstances, Failure } from './failure.ts';
@@ -199,7 +200,7 @@ async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicF
     const attributes = readTopicAttributes(outcome.xml);
     facts.set(arn, {
       maxBytes: sizeOf(attributes.get('MaximumMessageSize')),
-      kmsKey: attributes.get('KmsMasterKeyId'),
+      kmsKey: cleaned(attributes.get('KmsMasterKeyId')),
     });
     return true;
   }
@@ -208,6 +209,8 @@ async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicF
   facts.set(arn, { maxBytes: DEFAULT_MAX_BYTES });
   return true;
 }
+
+const cleaned = (value: string | undefined) => (value === undefined ? undefined : cleanText(value));
 
 /** SNS's range for MaximumMessageSize, in bytes: who answers anything else is not to be believed. */
 const LEAST_BYTES = 1_024;

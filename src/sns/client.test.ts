@@ -183,6 +183,108 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(hanging), 'NoCredentials');
   });
 
+  const refused = (code: string, message = 'why') =>
+    `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
+
+  for (const code of ['ExpiredToken', 'InvalidClientTokenId', 'SignatureDoesNotMatch'])
+    it(`renews credentials that AWS refuses with ${code} once, and sends the same again`, async () => {
+      const given = ['OLD', 'NEW', 'NEWER'].map((accessKeyId) => ({ ...KEYS, accessKeyId }));
+      let current = 0;
+      const source = { get: () => given[current] ?? KEYS, expired: () => void current++ };
+      const seen: string[] = [];
+      const accepts =
+        (key: string): Parameters<typeof createServer>[1] =>
+        (request, response) => {
+          seen.push(/Credential=(\w+)/.exec(String(request.headers.authorization))?.[1] ?? '');
+          if (seen.at(-1) === key) response.end(ANSWER);
+          else response.writeHead(403).end(refused(code));
+        };
+      assert.deepEqual(await codeOf(await serve(accepts('NEW'), { credentials: source })), ['taken']);
+      assert.deepEqual(seen.splice(0), ['OLD', 'NEW']);
+      current = 0;
+      assert.equal(await codeOf(await serve(accepts('NOBODY'), { credentials: source })), code);
+      assert.deepEqual(seen.splice(0), ['OLD', 'NEW'], 'once, and not again and again');
+      const same = { get: () => KEYS, expired: () => {} };
+      assert.equal(await codeOf(await serve(accepts('NOBODY'), { credentials: same })), code);
+      assert.equal(seen.length, 1, 'not where there are no others');
+    });
+
+  it("signs with AWS's time once AWS refused this machine's, and again with this machine's when that is right", async () => {
+    const HOUR = 3_600_000;
+    let ahead = HOUR;
+    const signed: number[] = [];
+    const client = await serve(
+      (request, response) => {
+        const [, ...parts] =
+          /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(String(request.headers['x-amz-date'])) ?? [];
+        const [year = 0, month = 1, ...rest] = parts.map(Number);
+        const off = Date.UTC(year, month - 1, ...(rest as [number])) - Date.now();
+        signed.push(Math.round(off / HOUR) + 0);
+        if (Math.abs(off) < 300_000) response.end(ANSWER);
+        else response.writeHead(403).end(refused('SignatureDoesNotMatch', 'Signature not yet current: …'));
+      },
+      { now: () => Date.now() + ahead },
+    );
+    assert.deepEqual(await codeOf(client), ['taken']);
+    assert.deepEqual(await codeOf(client), ['taken']);
+    assert.deepEqual(signed.splice(0), [1, 0, 0]);
+    ahead = 0;
+    assert.deepEqual(await codeOf(client), ['taken']);
+    assert.deepEqual(await codeOf(client), ['taken']);
+    assert.deepEqual(signed, [-1, 0, 0]);
+  });
+
+  it('says how far the clock is off when correcting it does not help', async () => {
+    const client = await serve((_, response) => response.writeHead(400).end(refused('RequestExpired')), {
+      now: () => Date.now() + 600_000,
+    });
+    const outcome = await client.publishBatch(ARN, [one]);
+    assert.ok('failure' in outcome && outcome.failure.kind === 'request');
+    assert.ok(Math.abs((outcome.failure.skewMs ?? 0) - 600_000) < 30_000, String(outcome.failure.skewMs));
+  });
+
+  it('does not send keys that no header can carry, and does not show them', async () => {
+    for (const [keys, problem] of [
+      [{ ...KEYS, accessKeyId: 'AKIA\n' }, 'the access key id holds U+000A'],
+      [{ ...KEYS, secretAccessKey: 'sécret' }, 'the secret holds U+00E9'],
+      [{ ...KEYS, secretAccessKey: '' }, 'the secret is empty'],
+      [{ ...KEYS, sessionToken: 'to ken' }, 'the session token holds U+0020'],
+    ] as const) {
+      const client = await serve(() => assert.fail('it was sent'), {
+        credentials: { get: () => keys, expired: () => {} },
+      });
+      assert.deepEqual(await client.publishBatch(ARN, [one]), {
+        failure: { kind: 'credentials', code: 'UnusableCredentials', message: problem },
+      });
+    }
+  });
+
+  it('cleans what an endpoint answers, whatever it makes up', async () => {
+    const secret = JSON.stringify({ message: 'a secret body', from_user_id: 'alice@localhost' });
+    const entry = { ...one, message: secret };
+    let body = '';
+    const client = await serve((request, response) =>
+      response
+        .writeHead(403, { server: 'x'.repeat(500) })
+        .end(body.replace('AUTH', String(request.headers.authorization)).replace('QUOTE', secret)),
+    );
+    const failureOf = async (text: string) => {
+      body = text;
+      const outcome = await client.publishBatch(ARN, [entry]);
+      assert.ok('failure' in outcome);
+      return outcome.failure;
+    };
+    const failure = await failureOf(refused('Not a code', `no QUOTE and AUTH ${'y'.repeat(5_000)}`));
+    assert.ok(failure.kind === 'request' && failure.code === 'unknown' && failure.message.length <= 300);
+    assert.doesNotMatch(failure.message, /secret body|alice|[0-9a-f]{64}/);
+    const foreign = await failureOf('<html>QUOTE</html>');
+    assert.ok(foreign.kind === 'foreign' && foreign.server.length === 80);
+    // However many codes there are, few labels are made of them.
+    const codes = new Set<string>();
+    for (let n = 0; n < 150; n++) codes.add((await failureOf(refused(`Code${n}`))).code);
+    assert.ok(codes.size <= 101 && codes.has('unknown'), String(codes.size));
+  });
+
   it('keeps connections, and renews them without losing a request', async () => {
     const requests = new Map<net.Socket, number>();
     const client = await serve(

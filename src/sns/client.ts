@@ -4,6 +4,7 @@
  */
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
+import { cleanCode, cleanHeader, cleanText, type Sent } from './clean.ts';
 import { type Answer, Connections, type Headers, type Timeouts } from './connections.ts';
 import type { CredentialSource } from './credentials.ts';
 import { blamesClock, isExpired, isUnknownKey } from './explain/identity.ts';
@@ -48,6 +49,8 @@ export interface SnsClientOptions {
 const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
 // Connections are renewed, so that a change of the endpoint's address in the DNS is followed: each looks it up anew.
 const CONNECTION_AGE_MS = 60_000;
+/** SNS has some sixty. */
+const MOST_CODES = 100;
 
 type Posted = { readonly answer: Answer } | { readonly failure: Failure };
 
@@ -74,17 +77,27 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return given instanceof Promise ? within(timeouts.total, given) : given;
   };
 
+  /** Codes that answers had. However many a strange endpoint makes up, few reach the metrics. */
+  const codes = new Set<string>();
+  const codeOf = (written: string): string => {
+    const code = cleanCode(written);
+    if (!codes.has(code) && codes.size >= MOST_CODES) return 'unknown';
+    codes.add(code);
+    return code;
+  };
+
   /** One request, signed with these keys at what AWS takes for now. */
-  const send = async (body: Buffer, keys: AwsCredentials): Promise<Posted> => {
+  const send = async (body: Buffer, keys: AwsCredentials, texts: () => string[]): Promise<Posted> => {
     const offset = clockOffset;
     const headers = signer.sign(body, keys, now() + offset);
     try {
       const answer = await connections.post({ path, headers, body });
       if (answer.status === 200) return { answer };
-      return { failure: refusalOf(answer, now(), offset) };
+      const secrets = [keys.secretAccessKey, keys.sessionToken ?? '', headers.authorization];
+      return { failure: refusalOf(answer, { receivedAt: now(), offset, codeOf, sent: { secrets, texts: texts() } }) };
     } catch (error) {
       const { code = 'NetworkError' } = error as { code?: string };
-      return { failure: { kind: 'network', code, message: messageOf(error) } };
+      return { failure: { kind: 'network', code, message: cleanText(messageOf(error)) } };
     }
   };
 
@@ -101,7 +114,8 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return others.accessKeyId === keys.accessKeyId && others.sessionToken === keys.sessionToken ? undefined : others;
   };
 
-  const post = async (form: string): Promise<Posted> => {
+  /** @param texts what of the form must not appear in what is said of the answer */
+  const post = async (form: string, texts: () => string[]): Promise<Posted> => {
     // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
     const body = Buffer.from(form, 'latin1');
     try {
@@ -110,23 +124,26 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
       const unusable = keys === checked ? undefined : keyProblem(keys);
       if (unusable) return { failure: { kind: 'credentials', code: 'UnusableCredentials', message: unusable } };
       checked = keys;
-      const first = await send(body, keys);
+      const first = await send(body, keys, texts);
       const others = 'failure' in first ? await secondTry(first.failure, keys) : undefined;
-      return others ? await send(body, others) : first;
+      return others ? await send(body, others, texts) : first;
     } catch (error) {
-      return { failure: { kind: 'credentials', code: 'NoCredentials', message: messageOf(error) } };
+      return { failure: { kind: 'credentials', code: 'NoCredentials', message: cleanText(messageOf(error)) } };
     }
   };
 
   return {
     async publishBatch(topicArn, entries) {
-      const posted = await post(publishBatchForm(topicArn, entries));
+      const texts = () =>
+        entries.flatMap(({ message, attributes }) => [message, ...attributes.map(({ value }) => value)]);
+      const posted = await post(publishBatchForm(topicArn, entries), texts);
       if ('failure' in posted) return posted;
       const read = readPublishBatchAnswer(posted.answer.text, entries.length);
-      return read ? { entries: read.map(entryFailure) } : { failure: foreign(posted.answer, 'UnreadableAnswer') };
+      if (!read) return { failure: foreign(posted.answer, 'UnreadableAnswer') };
+      return { entries: read.map((answer) => entryFailure(answer, codeOf, texts)) };
     },
     async call(parameters) {
-      const posted = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString());
+      const posted = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString(), () => []);
       if ('failure' in posted) return posted;
       const { answer } = posted;
       if (!/<\w+Response[ >]/.test(answer.text)) return { failure: foreign(answer, 'UnreadableAnswer') };
@@ -160,21 +177,30 @@ function keyProblem({ accessKeyId, secretAccessKey, sessionToken = '' }: AwsCred
   return undefined;
 }
 
+interface Reading {
+  /** This machine's clock, and what the request's time was corrected by. */
+  readonly receivedAt: number;
+  readonly offset: number;
+  readonly codeOf: (written: string) => string;
+  readonly sent: Sent;
+}
+
 /** An answer that is no success: SNS's refusal, or what something else sent. */
-function refusalOf(answer: Answer, receivedAt: number, clockOffset: number): Failure {
+function refusalOf(answer: Answer, { receivedAt, offset, codeOf, sent }: Reading): Failure {
   const { status, headers, text } = answer;
   const error = readError(text);
   if (!error) return foreign(answer, `HTTP${status}`);
   const skewMs = skewOf(headers, error.message, receivedAt);
-  return { kind: 'request', status, ...error, skewMs, clockOffset };
+  const message = cleanText(error.message, sent);
+  return { kind: 'request', status, code: codeOf(error.code), message, skewMs, clockOffset: offset };
 }
 
 const foreign = ({ status, headers }: Answer, code: string): Failure => ({
   kind: 'foreign',
   status,
   code,
-  server: [headerOf(headers, 'server'), headerOf(headers, 'via')].filter(Boolean).join(', via '),
-  contentType: headerOf(headers, 'content-type'),
+  server: cleanHeader([headerOf(headers, 'server'), headerOf(headers, 'via')].filter(Boolean).join(', via ')),
+  contentType: cleanHeader(headerOf(headers, 'content-type')),
 });
 
 const headerOf = (headers: Headers, name: string): string => [headers[name] ?? []].flat().join(', ');
@@ -188,7 +214,11 @@ function skewOf(headers: Headers, message = '', receivedAt: number): number | un
   return receivedAt - Date.parse(`${named.slice(1, 4).join('-')}T${named.slice(4).join(':')}Z`);
 }
 
-function entryFailure(answer: EntryAnswer | undefined): Failure | undefined {
+function entryFailure(
+  answer: EntryAnswer | undefined,
+  codeOf: Reading['codeOf'],
+  texts: () => string[],
+): Failure | undefined {
   if (answer === 'successful') return undefined;
   if (!answer)
     return {
@@ -197,5 +227,7 @@ function entryFailure(answer: EntryAnswer | undefined): Failure | undefined {
       message: 'the answer does not mention this entry',
       senderFault: false,
     };
-  return { kind: 'entry', ...answer };
+  const { code, message, senderFault } = answer;
+  const said = cleanText(message, { secrets: [], texts: texts() });
+  return { kind: 'entry', code: codeOf(code), message: said, senderFault };
 }
