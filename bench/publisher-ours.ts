@@ -29,6 +29,12 @@ export function startOurs(options: OursOptions): (over: () => boolean) => Promis
     region: 'eu-west-1',
     credentials: { get: () => KEYS, expired: () => undefined },
   });
+  const circumstances = {
+    endpoint: new URL(endpoint),
+    region: 'eu-west-1',
+    accountId: '123456789012',
+    credentials: 'static',
+  } as const;
   const orderKeys = Array.from({ length: users }, (_, user) => `user${user}@example.org`);
   const notifications = messages.map((message, seq): Stored => {
     const orderKey = orderKeys[seq % users] as string;
@@ -67,7 +73,7 @@ export function startOurs(options: OursOptions): (over: () => boolean) => Promis
     },
   };
   createPublisher({
-    sink: snsSink({ client, maxBytes: () => 262_144 }),
+    sink: snsSink({ client, maxBytes: () => 262_144, circumstances: () => circumstances }),
     outbox: outbox as Outbox,
     topics: [topicArn],
     poolSize: inFlight,

@@ -192,7 +192,7 @@ export const snsOptions = z.strictObject({
   }),
   publish_exhausted: option(z.enum(['wait', 'dead-letter']).default('wait'), {
     expects: '"wait" or "dead-letter"',
-    text: 'What happens when the retries are used up: the topic waits with growing pauses up to 30 s and nothing is dropped, or the notification becomes a dead letter. Not in MongooseIM, which drops it.',
+    text: 'What happens when the retries are used up: the topic waits with growing pauses up to 30 s and nothing is dropped, or the notification becomes a dead letter, if it may be its own fault: for keys, clock, network, proxies and rights the topic waits all the same. Not in MongooseIM, which drops it.',
   }),
   presence: option(z.enum(['user', 'session']).default('user'), {
     expects: '"user" or "session"',

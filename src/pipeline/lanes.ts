@@ -17,6 +17,8 @@ export interface Entry {
   readonly notification: Stored;
   /** How often the sink was asked and did not take it, for reasons worth another try. */
   attempts: number;
+  /** How often of these the notification itself may have been the cause. */
+  blamed: number;
   /** The request with which the sink began to fail for it; undefined while it does not. */
   failingSince?: number | undefined;
 }
@@ -143,7 +145,7 @@ export class Lanes {
   }
 
   #load(lane: Lane, notification: Stored): void {
-    lane.entries.push({ notification, attempts: 0 });
+    lane.entries.push({ notification, attempts: 0, blamed: 0 });
     this.#held += costOf(notification.bytes);
     if (lane.entries.length === 1 && !lane.out) this.#ready.push(lane);
   }

@@ -14,8 +14,9 @@ import { listDeadLetters } from '../outbox/sqlite/dead-letters.ts';
 import { openDatabase } from '../outbox/sqlite/schema.ts';
 import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 import type { BatchOutcome, SnsClient } from '../sns/client.ts';
+import type { Circumstances, Failure } from '../sns/failure.ts';
 import { snsSink } from '../sns/sink.ts';
-import type { Failure } from '../sns/verdict.ts';
+
 import { createPublisher, type Publisher, type PublisherOptions } from './publisher.ts';
 import { createRateLimit } from './rate.ts';
 import { reportTo } from './report.ts';
@@ -34,9 +35,16 @@ const notification = (eventId: string, orderKey = eventId, topic = A, bytes = 10
   bytes,
 });
 
+const HERE: Circumstances = {
+  endpoint: new URL('https://sns.eu-west-1.amazonaws.com'),
+  region: 'eu-west-1',
+  accountId: '123456789012',
+  credentials: 'static',
+};
 const REFUSED: Failure = { kind: 'entry', code: 'InvalidParameter', message: 'no', senderFault: true };
 const BUSY: Failure = { kind: 'entry', code: 'InternalError', message: 'busy', senderFault: false };
 const DOWN: Failure = { kind: 'network', code: 'ECONNREFUSED', message: 'down' };
+const FAILING: Failure = { kind: 'request', status: 500, code: 'InternalError', message: 'oops' };
 const DENIED: Failure = { kind: 'request', status: 403, code: 'AuthorizationError', message: 'denied' };
 const THROTTLED: Failure = { kind: 'request', status: 400, code: 'Throttling', message: 'slow down' };
 const POISON: Failure = { kind: 'request', status: 400, code: 'InvalidParameter', message: 'poison' };
@@ -96,7 +104,7 @@ describe('the publisher', () => {
         return { entries: ids.map((_, index) => answer[index]) };
       },
     };
-    return snsSink({ client, maxBytes: () => maxBytes });
+    return snsSink({ client, maxBytes: () => maxBytes, circumstances: () => HERE });
   }
 
   function start(script: Script, options: Partial<PublisherOptions> = {}): Publisher {
@@ -325,13 +333,47 @@ describe('the publisher', () => {
   });
 
   it('gives up after the retries where it is told to', async () => {
-    start(() => DOWN, { exhausted: 'dead-letter' });
+    start(() => FAILING, { exhausted: 'dead-letter' });
     await commit(notification('1'));
     await empty();
     assert.equal(requests.length, 3);
     const [letter] = deadLetters();
-    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topic], ['ECONNREFUSED', 3, A]);
+    assert.deepEqual([letter?.reason, letter?.attempts, letter?.topic], ['InternalError', 3, A]);
   });
+
+  for (const [what, failure] of [
+    ['the network', DOWN],
+    ['a proxy', { kind: 'foreign', status: 502, code: 'HTTP502', server: '', contentType: '' }],
+    ['the credentials', { kind: 'credentials', code: 'NoCredentials', message: '' }],
+    ['the key', { kind: 'request', status: 403, code: 'ExpiredToken', message: '' }],
+    ['the clock', { kind: 'request', status: 400, code: 'RequestExpired', message: '' }],
+    ['the right to publish', DENIED],
+  ] as const)
+    it(`never gives a notification up for ${what}, even where it is told to`, async () => {
+      let mended = false;
+      // The notification has failed by itself as often as it may but once.
+      const running = start((_, __, request) => (mended ? [] : request <= 2 ? FAILING : failure), {
+        exhausted: 'dead-letter',
+      });
+      await commit(notification('1'));
+      await until('the pause', () => running.topics()[0]?.pause !== undefined);
+      assert.equal(running.topics()[0]?.pause?.reason, failure.code);
+      const trying = (done: () => boolean) => () => {
+        running.tryNow(A);
+        return done();
+      };
+      await until(
+        'more tries',
+        trying(() => requests.length >= 10),
+      );
+      mended = true;
+      await until(
+        'it to arrive',
+        trying(() => accepted.length > 0),
+      );
+      assert.deepEqual(deadLetters(), []);
+      assert.deepEqual(accepted, ['1']);
+    });
 
   it('pauses a topic that a person has to mend, and no other', async () => {
     const running = start((_, topic) => (topic === A ? DENIED : []));
@@ -508,7 +550,7 @@ describe('the publisher', () => {
       };
       accepted = [];
       const running = start(() => [], {
-        sink: snsSink({ client: { publishBatch }, maxBytes: () => MAX_BYTES }),
+        sink: snsSink({ client: { publishBatch }, maxBytes: () => MAX_BYTES, circumstances: () => HERE }),
         poolSize: POOL,
         retryBaseMs: 0,
         rate: createRateLimit({ now: () => time }),

@@ -347,18 +347,19 @@ class TopicPublisher implements Publisher {
   }
 
   /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */
-  #again(topic: Topic, entry: Entry, request: number, { throttled }: Retry): 'soon' | 'wait' | 'dead' {
+  #again(topic: Topic, entry: Entry, request: number, verdict: Retry): 'soon' | 'wait' | 'dead' {
     const { retryCount, retryBaseMs, exhausted, rate } = this.#options;
     // Throttling says nothing about this notification: the rate falls instead, for all of them.
-    if (throttled) rate.throttled(1);
+    if (verdict.throttled) rate.throttled(1);
     else entry.attempts += 1;
+    if (!verdict.throttled && !verdict.surroundings) entry.blamed += 1;
     entry.failingSince ??= request;
     if (entry.attempts <= retryCount) {
       this.#releaseIn(topic, entry, retryDelay(Math.max(entry.attempts, 1), retryBaseMs, this.#random()));
       return 'soon';
     }
     // Once stopped it says nothing either: the request may have been cut off by that.
-    return exhausted === 'wait' || !this.#running ? 'wait' : 'dead';
+    return exhausted === 'wait' || !this.#running || entry.blamed <= retryCount ? 'wait' : 'dead';
   }
 
   /** The sink took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */

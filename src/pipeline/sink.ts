@@ -30,6 +30,11 @@ export type Verdict = Cause &
         readonly kind: 'retry';
         /** The sink asks for a lower rate; it says nothing about this notification. */
         readonly throttled: boolean;
+        /**
+         * The cause is certainly not the notification, but a key, a clock, the network or the configuration: it never
+         * becomes a dead letter for that, however often it is tried.
+         */
+        readonly surroundings?: boolean | undefined;
       }
     /** A person has to act; until then the topic waits. */
     | { readonly kind: 'pause' }

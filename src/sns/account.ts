@@ -14,7 +14,7 @@ import type { Destination } from '../pipeline/delivery.ts';
 import { cleanText } from './clean.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { type CredentialSource, credentialsOf } from './credentials.ts';
-import type { Circumstances, Failure } from './failure.ts';
+import type { Circumstances } from './failure.ts';
 import { proxyFor } from './proxy.ts';
 import { snsSink } from './sink.ts';
 import { isFifo, readTopicAttributes } from './wire.ts';
@@ -115,14 +115,13 @@ export function openAccount(
   };
   const circumstances = (topicArn?: string): Circumstances =>
     topicArn === undefined ? inGeneral : { ...inGeneral, topicArn, kmsKey: facts.get(topicArn)?.kmsKey };
-  const bare = createSnsClient({
+  const client = createSnsClient({
     endpoint: options.sns_host,
     region: options.region,
     credentials,
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
     proxy,
   });
-  const client = inCircumstances(bare, circumstances);
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
   const maxMessageBytes = (arn: string) => facts.get(arn)?.maxBytes ?? MOST_BYTES;
@@ -135,7 +134,7 @@ export function openAccount(
     topics,
     client,
     circumstances,
-    sink: snsSink({ client, maxBytes }),
+    sink: snsSink({ client, maxBytes, circumstances }),
     pace: {
       poolSize: options.pool_size,
       retryCount: options.publish_retry_count,
@@ -176,20 +175,6 @@ interface TopicFacts {
   readonly maxBytes: number;
   /** The key that it is encrypted with. */
   readonly kmsKey?: string | undefined;
-}
-
-/** The client, with the circumstances of each failure. */
-function inCircumstances(client: SnsClient, circumstances: (topicArn: string) => Circumstances): SnsClient {
-  const placed = <F extends Failure>(failure: F, arn: string) => ({ ...failure, circumstances: circumstances(arn) });
-  return {
-    ...client,
-    async publishBatch(topicArn, entries) {
-      const outcome = await client.publishBatch(topicArn, entries);
-      if ('failure' in outcome) return { failure: placed(outcome.failure, topicArn) };
-      if (!outcome.entries.some(Boolean)) return outcome;
-      return { entries: outcome.entries.map((failure) => failure && placed(failure, topicArn)) };
-    },
-  };
 }
 
 /** Asks SNS for a topic's facts; false when the answer still has to come. */

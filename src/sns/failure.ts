@@ -54,6 +54,3 @@ export interface Meaning {
   /** What to do about it. */
   readonly advice: string;
 }
-
-/** A failure together with what is known beside it. */
-export type Failed = Failure & { readonly circumstances?: Circumstances };

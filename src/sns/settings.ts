@@ -23,7 +23,7 @@ export interface SnsSettings {
   readonly endpoint?: string | URL | undefined;
   /** Path of a PEM file with certificate authorities to trust instead of the public ones. */
   readonly caFile?: string | undefined;
-  /** A proxy for `endpoint`, an http(s) URL, or `'none'`. Default: that of the environment. */
+  /** URL of an HTTP proxy, or `'none'`. Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say. */
   readonly proxy?: string | URL | undefined;
   /** Most requests under way at once. Default: 100. */
   readonly poolSize?: number | undefined;

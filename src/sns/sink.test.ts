@@ -1,12 +1,20 @@
 import { type Fault, startStubSns } from '../../test/support/stub-sns.ts';
 import { sinkContract } from '../pipeline/sink-contract.ts';
 import { createSnsClient } from './client.ts';
+import type { Circumstances } from './failure.ts';
 import { snsSink } from './sink.ts';
 
 const KEYS = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };
 const FAULTS: Readonly<Record<string, Fault>> = {
   away: { kind: 'reset', accepts: false },
   denied: { kind: 'error', status: 403, code: 'AuthorizationError', message: 'not authorized' },
+};
+
+const CIRCUMSTANCES: Circumstances = {
+  endpoint: new URL('http://127.0.0.1'),
+  region: 'eu-west-1',
+  accountId: '123456789012',
+  credentials: 'static',
 };
 
 sinkContract('Amazon SNS', async () => {
@@ -26,7 +34,7 @@ sinkContract('Amazon SNS', async () => {
     credentials: { get: () => KEYS, expired: () => undefined },
   });
   return {
-    sink: snsSink({ client, maxBytes: () => 262_144 }),
+    sink: snsSink({ client, maxBytes: () => 262_144, circumstances: () => CIRCUMSTANCES }),
     topic: 'arn:aws:sns:eu-west-1:123456789012:a',
     arrived: () => arrived,
     fail: (how) => {

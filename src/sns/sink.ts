@@ -2,6 +2,7 @@
 import type { Sink } from '../pipeline/sink.ts';
 import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
+import type { Circumstances, Failure } from './failure.ts';
 import { verdictOf } from './verdict.ts';
 import { MAX_ENTRIES } from './wire.ts';
 
@@ -9,18 +10,21 @@ interface SnsSinkOptions {
   readonly client: Pick<SnsClient, 'publishBatch'>;
   /** What a topic takes for a batch together, in bytes. */
   readonly maxBytes: (topicArn: string) => number;
+  /** What is known beside a failure of a topic. */
+  readonly circumstances: (topicArn: string) => Circumstances;
 }
 
-export function snsSink({ client, maxBytes }: SnsSinkOptions): Sink {
+export function snsSink({ client, maxBytes, circumstances }: SnsSinkOptions): Sink {
   return {
     limits: (topic) => ({ maxEntries: MAX_ENTRIES, maxBytes: maxBytes(topic) }),
     async publish(topic, entries) {
       const outcome = await publishing(topic, entries, () => client.publishBatch(topic, entries));
-      if ('entries' in outcome) return outcome.entries.map((failure) => failure && verdictOf(failure));
-      const verdict = verdictOf(outcome.failure);
+      const verdict = (failure: Failure) => verdictOf(failure, circumstances(topic));
+      if ('entries' in outcome) return outcome.entries.map((failure) => failure && verdict(failure));
+      const ofAll = verdict(outcome.failure);
       // SNS refused the request for what it holds, and does not say which entry it is.
-      if (verdict.kind === 'dead' && entries.length > 1) return 'split';
-      return entries.map(() => verdict);
+      if (ofAll.kind === 'dead' && entries.length > 1) return 'split';
+      return entries.map(() => ofAll);
     },
   };
 }

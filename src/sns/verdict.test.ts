@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Failure, verdictOf } from './verdict.ts';
+import type { Circumstances, Failure } from './failure.ts';
+import { verdictOf } from './verdict.ts';
+
+const HERE: Circumstances = {
+  endpoint: new URL('https://sns.eu-west-1.amazonaws.com'),
+  region: 'eu-west-1',
+  accountId: '123456789012',
+  credentials: 'static',
+};
 
 const request = (status: number, code: string, message = 'why'): Failure => ({
   kind: 'request',
@@ -9,7 +17,7 @@ const request = (status: number, code: string, message = 'why'): Failure => ({
   message,
 });
 const entry = (code: string, senderFault: boolean): Failure => ({ kind: 'entry', code, message: 'why', senderFault });
-const kind = (failure: Failure) => verdictOf(failure).kind;
+const kind = (failure: Failure) => verdictOf(failure, HERE).kind;
 
 describe('the verdict', () => {
   it('is to retry after network errors, server errors and throttling', () => {
@@ -30,7 +38,7 @@ describe('the verdict', () => {
 
   it('knows throttling from other errors', () => {
     const throttled = (failure: Failure) => {
-      const verdict = verdictOf(failure);
+      const verdict = verdictOf(failure, HERE);
       return verdict.kind === 'retry' && verdict.throttled;
     };
     assert.equal(throttled(request(400, 'Throttling')), true);
@@ -59,7 +67,7 @@ describe('the verdict', () => {
       [400, 'RequestExpired'],
       [404, 'SomethingNew'],
     ] as const) {
-      const verdict = verdictOf(request(status, code));
+      const verdict = verdictOf(request(status, code), HERE);
       assert.equal(verdict.kind, 'pause', code);
       assert.ok(verdict.advice.length > 10, code);
     }
@@ -86,7 +94,7 @@ describe('the verdict', () => {
   });
 
   it('names reason and detail', () => {
-    assert.deepEqual(verdictOf(request(400, 'InvalidParameter', 'too long')), {
+    assert.deepEqual(verdictOf(request(400, 'InvalidParameter', 'too long'), HERE), {
       kind: 'dead',
       reason: 'InvalidParameter',
       detail: 'HTTP 400: too long',
@@ -104,7 +112,7 @@ describe('what is shown of a verdict', () => {
       message: 'can not take "secret body"',
       senderFault: false,
     };
-    const { shown, detail } = verdictOf(failure);
+    const { shown, detail } = verdictOf(failure, HERE);
     assert.match(detail, /secret body/);
     assert.doesNotMatch(shown, /secret body/);
   });

@@ -1,27 +1,14 @@
 /** What SNS's answer, or its absence, means for a notification, in the publisher's terms. Pure. */
 import type { Verdict } from '../pipeline/sink.ts';
 import { explain } from './explain.ts';
-import type { Circumstances, Failed } from './failure.ts';
-
-export type { Failure } from './failure.ts';
-
-/** Of a failure that came without them. */
-const NOWHERE: Circumstances = {
-  endpoint: new URL('https://sns.invalid'),
-  region: '',
-  accountId: '',
-  credentials: 'static',
-};
+import type { Circumstances, Failure } from './failure.ts';
 
 /**
  * What a failure means. For a whole request with several entries `dead` says that one of them is at fault, not which:
  * then they have to be tried in smaller batches.
  */
-export function verdictOf(failure: Failed): Verdict {
-  const circumstances = failure.circumstances ?? NOWHERE;
-  const { kind, throttled, reason, seen, means, detail, advice } = explain(failure, circumstances);
-  const shown = `${seen}; ${means}`;
-  return kind === 'retry'
-    ? { kind, throttled, reason, detail, shown, advice }
-    : { kind, reason, detail, shown, advice };
+export function verdictOf(failure: Failure, circumstances: Circumstances): Verdict {
+  const { kind, throttled, surroundings, reason, seen, means, detail, advice } = explain(failure, circumstances);
+  const cause = { reason, detail, shown: `${seen}; ${means}`, advice };
+  return kind === 'retry' ? { kind, throttled, surroundings, ...cause } : { kind, ...cause };
 }
