@@ -45,7 +45,7 @@ const install = (server: AdapterServer) =>
 /** Prosody's configuration with what `install` would print, for this url and secret. */
 const prosodyWith = (url: string, secret: string, more = '') =>
   bench.prosodyConfig(
-    `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "event_pusher" }\n${more}`,
+    `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "saslauth"; "event_pusher" }\n${more}`,
     `VirtualHost "localhost"\nevent_pusher_url = "${url}"\nevent_pusher_secret = "${secret}"`,
   );
 

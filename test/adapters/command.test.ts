@@ -123,7 +123,10 @@ describe('adapter install prosody', () => {
       `VirtualHost "secret.example"\n${url}\nevent_pusher_secret = "other"`,
       'VirtualHost "bare.example"',
     ];
-    await bench.prosodyConfig(`${pluginPaths('modules')}\nmodules_enabled = { "event_pusher" }`, hosts.join('\n'));
+    await bench.prosodyConfig(
+      `${pluginPaths('modules')}\nmodules_enabled = { "saslauth"; "event_pusher" }`,
+      hosts.join('\n'),
+    );
     const { code, output } = install();
     assert.equal(code, 1);
     assert.match(output, /WRONG: for secret\.example, event_pusher_secret is not the daemon's/);
@@ -131,6 +134,14 @@ describe('adapter install prosody', () => {
     assert.match(output, /Configured already: right\.example\n/);
     assert.doesNotMatch(output, /^Add /m);
     assert.doesNotMatch(output, /other/);
+  });
+
+  it('notices a list of modules that one with the adapter alone has replaced', async () => {
+    const list = 'modules_enabled = { "saslauth"; "roster" }';
+    await bench.prosodyConfig(`${pluginPaths('modules')}\n${list}\nmodules_enabled = { "event_pusher" }`);
+    const { code, output } = install();
+    assert.equal(code, 1);
+    assert.match(output, /WRONG: nobody can log in to localhost, .* second modules_enabled .* replaces the first/);
   });
 
   it('names a second copy that Prosody could load', async () => {
@@ -356,7 +367,7 @@ describe('adapter install ejabberd', () => {
     await assertCopied(EJABBERD, source(), { without: /^conf\// });
     assert.equal(await readFile(options(), 'utf8'), EXPECTED);
     assert.equal((await stat(options())).mode & 0o777, 0o640);
-    assert.match(output, new RegExp(`Its options are in ${options()}, for all domains\\.\n`));
+    assert.match(output, new RegExp(`Its live options are in ${options()}, for all domains\\.\n`));
     assert.match(output, /ejabberdctl module_install mod_event_pusher\n/);
   });
 
@@ -398,7 +409,7 @@ describe('adapter install ejabberd', () => {
       assert.equal(code, 0, output);
       assert.match(
         output,
-        new RegExp(`Its options are in ${inFolder(name.includes('included') ? 'more.yml' : 'ejabberd.yml')}\\.\n`),
+        new RegExp(`Its live options are in ${inFolder(name.includes('included') ? 'more.yml' : 'ejabberd.yml')}\\.\n`),
       );
       assert.deepEqual(await readdir(inFolder('modules.d')), []);
       assert.ok(!existsSync(path.join(source(), 'conf')));

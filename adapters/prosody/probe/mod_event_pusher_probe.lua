@@ -29,13 +29,17 @@ end
 
 local function describe(host)
 	local list = config.rawget(host, "modules_enabled");
-	local enabled = has(config.get("*", "modules_enabled"), name) or has(list, name);
+	local function listed(item)
+		return has(config.get("*", "modules_enabled"), item) or has(list, item);
+	end
+	local enabled = listed(name);
 	local disabled = has(config.get("*", "modules_disabled"), name) or has(config.rawget(host, "modules_disabled"), name);
 	return {
 		name = host;
 		own_list = list ~= nil;
 		enabled = enabled and not disabled;
 		disabled = disabled;
+		login = listed("saslauth") or listed("legacyauth");
 		url = text(config.get(host, "event_pusher_url"));
 		secret = text(config.get(host, "event_pusher_secret"));
 		queue = prosody.paths.data.."/"..datamanager.path_encode(host).."/event_pusher";

@@ -61,7 +61,7 @@ interface Options extends Printed {
 function optionsInConfig(configured: readonly Settings[], others: readonly string[]): Options {
   const [file = ''] = configured.map((each) => each.file);
   const [other] = others;
-  const lines = ['', `Its options are in ${file}.`];
+  const lines = ['', `Its live options are in ${file}.`];
   if (other !== undefined) lines.push('', `WRONG: ${duplicate(configured, other)}`);
   return { lines, ok: other === undefined, settings: configured, live: file };
 }
@@ -74,7 +74,9 @@ function optionsOfTheirOwn(places: Places, tap: Tap, former: string | undefined,
   const file = path.join(folder, `${MODULE}.yml`);
   if (former !== file || withModule) writeSecret(file, kept ?? ownFile(tap), places.gid);
   if (former !== undefined && former !== file) remove(former);
-  const lines = ['', `Its options${kept === undefined ? '' : ', kept as they were,'} are in ${file}, for all domains.`];
+  const live = withModule ? '' : 'live ';
+  const as = kept === undefined ? '' : ', kept as they were,';
+  const lines = ['', `Its ${live}options${as} are in ${file}, for all domains.`];
   lines.push(
     withModule
       ? `module_install copies them to ${path.join(installedOf(places), EXAMPLE_OPTIONS)}, from where ejabberd reads them.`

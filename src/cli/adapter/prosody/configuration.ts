@@ -29,6 +29,8 @@ const virtualHost = z.object({
   enabled: z.boolean(),
   /** Whether `modules_disabled` names the adapter. */
   disabled: z.boolean(),
+  /** Whether clients can log in at all. */
+  login: z.boolean(),
   url: z.string().optional(),
   secret: z.string().optional(),
   /** Where the adapter keeps its queue. */
@@ -97,3 +99,15 @@ function unreadable(file: string, said: string): PusherError {
     `prosodyctl can't read ${file} (--server-config names another):\n${reason}`,
   );
 }
+
+/**
+ * What is wrong with hosts whose list of modules was replaced by one of the adapter alone: release 0.1.0 printed such a
+ * list, to be written beside the one that is there.
+ */
+export const replacedLists = ({ hosts, file }: ProsodyConfiguration): string[] =>
+  hosts
+    .filter(({ enabled, login }) => enabled && !login)
+    .map(
+      ({ name }) =>
+        `nobody can log in to ${name}, which has no saslauth among its modules: a second modules_enabled in ${file} replaces the first, so write "event_pusher" into that one`,
+    );

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { luaString, shellWord } from '../quote.ts';
 import type { Printed, Tap } from '../server.ts';
-import type { ProsodyConfiguration, VirtualHost } from './configuration.ts';
+import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
 
 /**
  * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends, wherever
@@ -33,6 +33,7 @@ export function forHosts(config: ProsodyConfiguration, folder: string, tap: Tap)
     ...wrong.flatMap((host) =>
       section(`WRONG: ${difference(host, tap)}. Correct it in ${file}, or in what that includes:`, options(tap)),
     ),
+    ...replacedLists(config).flatMap((problem) => ['', `WRONG: ${problem}.`]),
     ...disabled.flatMap(({ name }) => [
       '',
       `WRONG: modules_disabled of ${name} names event_pusher. Take it out there.`,
@@ -41,7 +42,7 @@ export function forHosts(config: ProsodyConfiguration, folder: string, tap: Tap)
     ...(hosts.length === 0 ? ['', `${file} has no VirtualHost yet: run this again when it has one.`] : []),
     ...(hosts.length > 0 ? starting(without, had, searched) : []),
   ];
-  return { lines, ok: wrong.length === 0 && disabled.length === 0 && hosts.length > 0 };
+  return { lines, ok: wrong.length + disabled.length + replacedLists(config).length === 0 && hosts.length > 0 };
 }
 
 /** For a Prosody that can't be asked. */

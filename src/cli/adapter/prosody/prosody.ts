@@ -5,7 +5,7 @@ import { PusherError } from '../../../errors.ts';
 import { ADAPTERS, isPackaged, remove, replaceFolder, versionOf } from '../files.ts';
 import { shellWord } from '../quote.ts';
 import type { AdapterServer, Copy, Found, Printed, Tap, Where } from '../server.ts';
-import { type ProsodyConfiguration, readProsody } from './configuration.ts';
+import { type ProsodyConfiguration, readProsody, replacedLists } from './configuration.ts';
 import { forAnyHost, forHosts } from './printed.ts';
 
 const MODULE = 'mod_event_pusher';
@@ -26,6 +26,7 @@ function find(where: Where): Found {
     .map(({ name, url, secret }) => ({ domain: name, file, url, secret }));
   const problems = [
     ...hosts.filter(({ disabled }) => disabled).map(({ name }) => `modules_disabled of ${name} names event_pusher`),
+    ...(config ? replacedLists(config) : []),
     ...(config && settings.length === 0 ? [`no VirtualHost of ${file} has event_pusher in its modules_enabled`] : []),
   ];
   const queues = hosts.map(({ queue }) => queue).filter((queue) => existsSync(queue));
