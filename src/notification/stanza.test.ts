@@ -35,6 +35,26 @@ describe('the stanza a plugin sees', () => {
     assert.deepEqual({ ...stanza }.attrs, stanza.attrs);
   });
 
+  for (const [what, children, text] of [
+    ['after one of another namespace', "<body xmlns='urn:foo'>foreign</body><body>own</body>", 'own'],
+    ['around other elements', "<body>See <a href='x'>this link</a> now</body>", 'See  now'],
+    ['before another one', "<body>first</body><body xml:lang='de'>zweiter</body>", 'first'],
+    ['after one inside another element', "<x xmlns='urn:x'><body>inside</body></x><body>own</body>", 'own'],
+    ['with its namespace written out', "<body xmlns='jabber:client'>own</body>", 'own'],
+  ] as const)
+    for (const xmlns of ['', " xmlns='jabber:client'"])
+      it(`has the text of its own body ${what}${xmlns && ', in a stanza with its namespace written out'}`, () => {
+        const stanza = lazyStanza({ ...event, stanza: `<message${xmlns}>${children}</message>` });
+        assert.equal(stanza.getChildText('body'), text);
+      });
+
+  it('has children of other namespaces by their names too', () => {
+    const stanza = lazyStanza({ ...event, stanza: "<message><x xmlns='urn:one'/><x xmlns='urn:two'/></message>" });
+    assert.equal(stanza.getChild('x')?.attrs.xmlns, 'urn:one');
+    assert.equal(stanza.getChild('x', 'urn:two')?.attrs.xmlns, 'urn:two');
+    assert.equal(stanza.getChild('y'), undefined);
+  });
+
   it('can be written to like any element', () => {
     const stanza = lazyStanza({ ...event, stanza: STANZA });
     stanza.attr('id', 'm2');

@@ -7,7 +7,7 @@ import { forbiddenCharacter } from '../xml.ts';
 export function lazyStanza(event: MessageEvent): Element {
   let element: Element | undefined;
   const parsed = (): Element => {
-    element ??= event.stanza === undefined ? minimalStanza(event) : parse(event.stanza);
+    element ??= event.stanza === undefined ? minimalStanza(event) : parseStanza(event.stanza);
     return element;
   };
   return new Proxy(Object.create(Element.prototype) as Element, {
@@ -18,6 +18,23 @@ export function lazyStanza(event: MessageEvent): Element {
     ownKeys: () => Reflect.ownKeys(parsed()),
     getOwnPropertyDescriptor: (_, key) => Reflect.getOwnPropertyDescriptor(parsed(), key),
   });
+}
+
+/** What a stanza without a namespace is in; servers leave it out. */
+const CLIENT = 'jabber:client';
+
+/**
+ * Parses a stanza. A child that is asked for by its name alone is the first in the stanza's own namespace, if there is
+ * one: `<body xmlns='urn:other'/>` is not the message's body.
+ */
+function parseStanza(xml: string): Element {
+  const stanza = parse(xml);
+  const isOwn = (child: Element) => (child.getNS() || CLIENT) === (stanza.getNS() || CLIENT);
+  const getChild = (name: string, xmlns?: string) => {
+    const children = stanza.getChildren(name, xmlns);
+    return (xmlns ? undefined : children.find(isOwn)) ?? children[0];
+  };
+  return Object.defineProperty(stanza, 'getChild', { value: getChild, configurable: true, writable: true });
 }
 
 function minimalStanza({ from, to, type, stanza_id, body }: MessageEvent): Element {
@@ -36,7 +53,7 @@ export function stanzaLang({ stanza }: MessageEvent): string | undefined {
 
 /** The text of the message's `<thread/>`, where it has one. */
 export function stanzaThread({ stanza }: MessageEvent): string | undefined {
-  return stanza?.includes('<thread') ? legible(() => parse(stanza).getChildText('thread') ?? '') : undefined;
+  return stanza?.includes('<thread') ? legible(() => parseStanza(stanza).getChildText('thread') ?? '') : undefined;
 }
 
 /** Text that SNS takes, or nothing: a character reference can stand for what XML itself does not allow, and ltx throws. */

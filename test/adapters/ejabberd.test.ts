@@ -14,6 +14,8 @@ import { compileAdapter, type EjabberdServer, startEjabberd } from '../support/e
 import { launch, until } from '../support/process.ts';
 import { connect, message, post, settle } from '../support/xmpp.ts';
 import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
+import { answersContract } from './contract-answers.ts';
+import { messagesContract } from './contract-messages.ts';
 import { runsContract } from './contract-runs.ts';
 
 adapterContract('ejabberd', startEjabberd);
@@ -26,6 +28,10 @@ runsContract('ejabberd', startEjabberd, {
     await server.api('reload_config');
   },
 });
+answersContract('ejabberd', startEjabberd);
+messagesContract('ejabberd', (options) =>
+  startEjabberd({ ...options, modules: ['mod_blocking: {}', 'mod_privacy: {}'] }),
+);
 
 const segments = ({ queueDir }: EjabberdServer) => globSync(join(queueDir, '*.seg')).toSorted();
 

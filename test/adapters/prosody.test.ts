@@ -10,8 +10,20 @@ import { until } from '../support/process.ts';
 import { type Prosody, startProsody } from '../support/prosody.ts';
 import { type Client, connect, message, post, settle } from '../support/xmpp.ts';
 import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
+import { answersContract } from './contract-answers.ts';
+import { messagesContract } from './contract-messages.ts';
+import { runsContract } from './contract-runs.ts';
 
 adapterContract('prosody', startProsody);
+runsContract('prosody', startProsody, {
+  queueDir: (server) => server.queueDir,
+  async restartAdapter(server) {
+    await server.shell('module', 'reload', 'event_pusher', 'localhost');
+  },
+  reload: (server) => server.reconfigure({}),
+});
+answersContract('prosody', startProsody);
+messagesContract('prosody', (options) => startProsody({ ...options, modules: ['blocklist'] }));
 
 describe('prosody: the module', () => {
   let tap: Collector;

@@ -1,16 +1,45 @@
 /** A certificate that nobody signed, as a private endpoint has it. */
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-/** Makes cert.pem and key.pem in a folder. @param name whose it is, such as `DNS:localhost` or `IP:127.0.0.1` */
-export async function makeCertificate(folder: string, name: string): Promise<{ cert: Buffer; key: Buffer }> {
-  const subject = ['-subj', '/CN=test', '-addext', `subjectAltName=${name}`, '-days', '2', '-nodes'];
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-keyout', 'key.pem', '-out', 'cert.pem'];
-  await promisify(execFile)('openssl', ['req', '-x509', ...key, ...subject], { cwd: folder }).catch((error: Error) => {
+const run = async (folder: string, args: string[]) => {
+  await promisify(execFile)('openssl', args, { cwd: folder }).catch((error: Error) => {
     throw new Error(`this test needs openssl: ${error.message}`);
   });
+};
+
+/** Whoever signs certificates, and the file of its own certificate. */
+export interface Authority {
+  readonly file: string;
+  /** @param name whose the certificate is, such as `DNS:localhost` or `IP:127.0.0.1` */
+  certify(name: string): Promise<{ cert: Buffer; key: Buffer }>;
+}
+
+const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+
+/** Makes an authority, whose files are in that folder. */
+export async function makeAuthority(folder: string): Promise<Authority> {
+  const authority = ['-keyout', 'ca.key', '-out', 'ca.pem', '-days', '2', '-subj', '/CN=Test authority'];
+  await run(folder, ['req', '-x509', ...NEW_KEY, ...authority]);
+  return {
+    file: path.join(folder, 'ca.pem'),
+    async certify(name) {
+      await run(folder, ['req', ...NEW_KEY, '-keyout', 'its.key', '-out', 'its.request', '-subj', '/CN=test']);
+      await writeFile(path.join(folder, 'its.names'), `subjectAltName=${name}\n`);
+      const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'its.names', '-days', '2'];
+      await run(folder, ['x509', '-req', '-in', 'its.request', ...signed, '-out', 'its.pem']);
+      const [cert, key] = await Promise.all(['its.pem', 'its.key'].map((file) => readFile(path.join(folder, file))));
+      return { cert: cert as Buffer, key: key as Buffer };
+    },
+  };
+}
+
+/** Makes cert.pem and key.pem in a folder. @param name whose it is, such as `DNS:localhost` or `IP:127.0.0.1` */
+export async function makeCertificate(folder: string, name: string): Promise<{ cert: Buffer; key: Buffer }> {
+  const subject = ['-subj', '/CN=test', '-addext', `subjectAltName=${name}`, '-days', '2'];
+  await run(folder, ['req', '-x509', ...NEW_KEY, '-keyout', 'key.pem', '-out', 'cert.pem', ...subject]);
   const [cert, its] = await Promise.all(['cert.pem', 'key.pem'].map((file) => readFile(path.join(folder, file))));
   return { cert: cert as Buffer, key: its as Buffer };
 }

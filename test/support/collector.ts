@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import https from 'node:https';
-import { escapeXML, parse } from 'ltx';
+import { type Element, escapeXML, parse } from 'ltx';
 import { freePorts, until } from './process.ts';
 import { assertValid } from './schemas.ts';
 
@@ -54,6 +54,14 @@ export type Fault =
   | { kind: 'too-large'; above: number }
   /** Answers 503 and keeps nothing, from when it has more events than this. */
   | { kind: 'full'; above: number }
+  /** 413 with a web page for any batch, as a proxy before the daemon answers. */
+  | { kind: 'proxy-413' }
+  /** 413 for a batch with an event that has this body. */
+  | { kind: 'too-large-event'; body: string }
+  /** Keeps nothing and answers 200 with these texts, one after the other; they are taken out of the list. */
+  | { kind: 'bodies'; bodies: string[] }
+  /** Keeps nothing, and its answer never ends; it counts the bytes given, and the answers that the other side ended. */
+  | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; given: number; ended: number }
   /** Takes the request, keeps nothing, never answers. */
   | { kind: 'hang' }
   /** Accepts the batch, then closes the connection instead of answering. */
@@ -101,6 +109,8 @@ interface Queue {
 const maxEvents = 1_000;
 /** About 1 MiB: what the adapters aim at, and a single event's worth beyond it. */
 const maxBytes = 1_400_000;
+/** What the tap takes: a large event has it alone. */
+const tapBytes = 4 * 1024 * 1024;
 /** An event that would be larger with its stanza is told without it. */
 const maxEventBytes = 3 * 1024 * 1024;
 
@@ -111,12 +121,15 @@ export interface CollectorOptions {
   tls?: { key: Buffer; cert: Buffer };
   /** Takes events of long ago, such as those in a file that a test brings; false when left out. */
   anyTime?: boolean;
+  /** Takes small messages without a stanza too, such as those whose elements are nested deep; false when left out. */
+  anyStanza?: boolean;
 }
 
 export async function startCollector({
   secret = 'secret',
   tls,
   anyTime = false,
+  anyStanza = false,
 }: CollectorOptions = {}): Promise<Collector> {
   const [port] = await freePorts(1);
   const events: CollectedEvent[] = [];
@@ -179,7 +192,29 @@ export async function startCollector({
       return;
     }
     if (fault?.kind === 'too-large' && batch.events.length > fault.above) {
-      refuse(413);
+      reply(413, { error: { code: 'too_large', message: 'as the test wanted' } });
+      return;
+    }
+    if (fault?.kind === 'too-large-event' && batch.events.some(({ body }) => body === fault.body)) {
+      reply(413, { error: { code: 'too_large', message: 'as the test wanted' } });
+      return;
+    }
+    const raw = (status: number, type: string, text: string) => {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status });
+      response.writeHead(status, { 'content-type': type }).end(text);
+    };
+    if (fault?.kind === 'proxy-413') {
+      raw(413, 'text/html', '<html><body>413 Request Entity Too Large</body></html>');
+      return;
+    }
+    const odd = fault?.kind === 'bodies' ? fault.bodies.shift() : undefined;
+    if (odd !== undefined) {
+      raw(200, 'application/json', odd);
+      return;
+    }
+    if (fault?.kind === 'endless') {
+      requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
+      answerForEver(response, fault);
       return;
     }
     if (fault?.kind === 'full' && events.length > fault.above) {
@@ -235,7 +270,7 @@ export async function startCollector({
       response.end('{"error":{"code":"unauthorized","message":"no or wrong secret"}}');
       return;
     }
-    const batch = readBatch(request, payload, anyTime);
+    const batch = readBatch(request, payload, { anyTime, anyStanza });
     const queue = queueOf(batch.source, batch.epoch);
     assert.ok(!queue.busy, 'a second batch of one queue while the first is under way');
     queue.busy = true;
@@ -291,6 +326,29 @@ export async function startCollector({
   return collector;
 }
 
+const ENDLESS = {
+  head: ['HTTP/1.1 200 OK\r\n', 'x-more: and more\r\n'.repeat(3_000)],
+  body: ['HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"accepted":1,"more":"', 'x'.repeat(65_536)],
+  chunks: ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n', `10000\r\n${'x'.repeat(65_536)}\r\n`],
+} as const;
+
+/** Writes as fast as the other side takes it, until that ends it. */
+function answerForEver({ socket }: http.ServerResponse, fault: Fault & { kind: 'endless' }): void {
+  if (!socket) return;
+  const [beginning, more] = ENDLESS[fault.where];
+  socket.once('close', () => {
+    fault.ended += 1;
+  });
+  socket.on('error', () => socket.destroy());
+  const write = (text: string): void => {
+    if (socket.destroyed) return;
+    fault.given += text.length;
+    if (socket.write(text)) setImmediate(write, more);
+    else socket.once('drain', () => write(more));
+  };
+  write(beginning);
+}
+
 interface Batch {
   readonly source: string;
   readonly epoch: string;
@@ -298,12 +356,13 @@ interface Batch {
   readonly events: readonly Record<string, unknown>[];
 }
 
+type Leniency = Required<Pick<CollectorOptions, 'anyTime' | 'anyStanza'>>;
+
 /** The batch, when it is of the form that an adapter owes; throws what is wrong otherwise. */
-function readBatch(request: http.IncomingMessage, payload: Buffer, anyTime: boolean): Batch {
+function readBatch(request: http.IncomingMessage, payload: Buffer, options: Leniency): Batch {
   assert.equal(request.method, 'POST');
   assert.equal(request.url, '/v1/events');
   assert.match(request.headers['content-type'] ?? '', /^application\/json\b/);
-  assert.ok(payload.length <= maxBytes, `a batch of ${payload.length} bytes`);
   const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
   const batch = JSON.parse(text) as Batch;
   assertValid('tap-protocol', batch);
@@ -312,14 +371,16 @@ function readBatch(request: http.IncomingMessage, payload: Buffer, anyTime: bool
   assert.match(batch.epoch, /^.+$/);
   assert.ok(Number.isSafeInteger(batch.first_seq) && batch.first_seq >= 1, `first_seq ${batch.first_seq}`);
   assert.ok(Array.isArray(batch.events) && batch.events.length >= 1 && batch.events.length <= maxEvents);
-  for (const event of batch.events) checkEvent(event, anyTime);
+  const most = batch.events.length === 1 ? tapBytes : maxBytes;
+  assert.ok(payload.length <= most, `a batch of ${payload.length} bytes`);
+  for (const event of batch.events) checkEvent(event, options);
   return batch;
 }
 
 const presenceFields = ['at', 'host', 'jid', 'kind', 'present'];
 const messageFields = ['at', 'body', 'from', 'host', 'kind', 'to', 'type'];
 
-function checkEvent(event: Record<string, unknown>, anyTime: boolean): void {
+function checkEvent(event: Record<string, unknown>, { anyTime, anyStanza }: Leniency): void {
   const fields = Object.keys(event).sort();
   assert.ok(Number.isSafeInteger(event.at), `at ${event.at}`);
   if (!anyTime) assert.ok(Math.abs(Date.now() - Number(event.at)) < 600_000, `at ${event.at} is not now`);
@@ -340,13 +401,15 @@ function checkEvent(event: Record<string, unknown>, anyTime: boolean): void {
   assert.ok(typeof event.to === 'string' && event.to !== '');
   assert.equal(typeof event.body, 'string');
   if (!('stanza' in event)) {
+    if (anyStanza) return;
     const stanza = `<message><body>${escapeXML(String(event.body))}</body></message>`;
     assert.ok(Buffer.byteLength(JSON.stringify({ ...event, stanza })) > maxEventBytes, 'no stanza');
     return;
   }
   const stanza = parse(String(event.stanza));
   assert.equal(stanza.getName(), 'message');
-  assert.equal(stanza.getChildText('body') ?? '', event.body);
+  const isBody = (child: Element) => (child.getNS() || 'jabber:client') === (stanza.getNS() || 'jabber:client');
+  assert.equal(stanza.getChildren('body').find(isBody)?.getText(), event.body);
   assert.equal(stanza.attrs.id, event.stanza_id);
 }
 

@@ -197,7 +197,7 @@ function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.Proces
 
 function config(options: EjabberdOptions, { c2sPort, httpPort }: { c2sPort: number; httpPort: number }): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5 } = options;
-  const { answerSeconds = 15, adapter = true, tls, settings = '' } = options;
+  const { answerSeconds = 15, adapter = true, tls, trust, settings = '' } = options;
   const adapterOptions = options.moduleOptions ?? [
     `url: "${url}"`,
     `secret: "${secret}"`,
@@ -225,6 +225,7 @@ acl: {loopback: {ip: ["127.0.0.0/8", "::1/128"]}}
 api_permissions:
   "loopback": {from: [mod_http_api], who: {access: {allow: [{acl: loopback}]}}, what: "*"}
 ${tls ? `certfiles: ["${tls.cert}", "${tls.key}"]` : ''}
+${trust ? `ca_file: "${trust}"` : ''}
 ${settings}
 modules:
   mod_admin_extra: {}

@@ -24,6 +24,8 @@ export interface Prosody extends XmppServer {
 export interface ProsodyOptions extends ServerOptions {
   /** More lines for the global part of its configuration. */
   globalSettings?: string;
+  /** More modules. */
+  modules?: string[];
 }
 
 export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
@@ -67,6 +69,8 @@ export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
     kill: () => end('SIGKILL'),
     async start() {
       await writeConfig();
+      // A test may have put files there.
+      await giveAway(dir);
       child = await launch('prosody', ['-F', '--config', configFile], { cwd: dir, uid: owner, gid: owner });
       await untilListening(child, [c2sPort, httpPort]);
     },
@@ -111,10 +115,15 @@ async function giveAway(place: string): Promise<void> {
 
 function configuration(dir: string, c2sPort: number, httpPort: number, options: ProsodyOptions): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5, answerSeconds } = options;
-  const { tls } = options;
+  const { tls, trust } = options;
+  const ssl = [
+    ...(tls ? [`certificate = "${tls.cert}"`, `key = "${tls.key}"`] : []),
+    ...(trust ? [`cafile = "${trust}"`] : []),
+  ];
   const modules = ['roster', 'saslauth', 'disco', 'ping', 'presence', 'message', 'iq', 'offline', 'carbons', 'smacks'];
   modules.push('bosh', 'websocket', 'admin_shell', 'posix');
   if (tls) modules.push('tls');
+  modules.push(...(options.modules ?? []));
   const pusher = [
     'modules_enabled = { "event_pusher" }',
     `event_pusher_url = "${url}"`,
@@ -130,12 +139,13 @@ interfaces = { "127.0.0.1" }; c2s_ports = { ${c2sPort} }; c2s_direct_tls_ports =
 http_interfaces = { "127.0.0.1" }; http_ports = { ${httpPort} }; https_ports = {}; http_default_host = "localhost"
 modules_enabled = { ${modules.map((module) => `"${module}"`).join('; ')} }
 modules_disabled = { "s2s"; "s2s_auth_certs" }
-${tls ? `ssl = { certificate = "${tls.cert}"; key = "${tls.key}" }` : 'allow_unencrypted_plain_auth = true'}
+${ssl.length > 0 ? `ssl = { ${ssl.join('; ')} }` : ''}
+${tls ? '' : 'allow_unencrypted_plain_auth = true'}
 c2s_require_encryption = ${tls !== undefined}
 authentication = "insecure"; insecure_open_authentication = "Yes please, I know what I'm doing!"
 storage = "memory"; log = { { levels = { min = "info" }, to = "console" } }
 smacks_hibernation_time = ${resumeSeconds}
-limits = {}; c2s_close_timeout = 1
+limits = {}; c2s_stanza_size_limit = 524288; c2s_close_timeout = 1
 ${options.globalSettings ?? ''}
 VirtualHost "localhost"
 ${options.adapter === false ? '' : pusher.filter(Boolean).join('\n')}

@@ -47,6 +47,8 @@ export interface ServerOptions {
   adapter?: boolean;
   /** Files of a certificate and its key, PEM: with them, clients must use TLS; without them they can't. */
   tls?: { readonly cert: string; readonly key: string };
+  /** File of the certificates, PEM, whose taps the adapter trusts beside its server's own. */
+  trust?: string;
   /** More lines for the virtual host's part of the server's configuration, in that server's syntax. */
   settings?: string;
 }

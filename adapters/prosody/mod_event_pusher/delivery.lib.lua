@@ -70,6 +70,7 @@ return function (queue, settings, count)
 	local not_before, pace_timer = 0, nil; -- when the next batch may be sent that is not full
 	local limit, failures, failing = batch_events, 0, nil;
 	local doubtful_epoch, doubtful_seq = nil, 0; -- up to where the daemon may have this epoch, although it didn't say so
+	local again; -- { left, taken }: so many events are sent again, and the daemon has so many that follow them
 	local stopping = false;
 	local contact; -- when the daemon last took a batch, in milliseconds since the Unix epoch
 
@@ -125,20 +126,49 @@ return function (queue, settings, count)
 		return math.max(0, math.min(batch.count, doubtful_seq - batch.first + 1));
 	end
 
-	local function taken(batch, receipt)
-		if receipt.duplicates > known(batch) then
-			module:log("error", "The daemon has had other events under the numbers from %s/%d on, as if this server had been "..
-				"restored from a snapshot; they are sent again under a new epoch", batch.segment.epoch, batch.first);
-			queue.begin_epoch();
-			failures = failures + 1;
-			return retry(backoff());
+	-- Deals with the next events without sending them: the daemon has them.
+	local function skip(events)
+		while events > 0 do
+			local batch = queue.next_batch(events);
+			if not batch then return; end
+			count.sent(batch.count);
+			queue.forget(batch);
+			events = events - batch.count;
 		end
+	end
+
+	local function done(batch)
+		queue.forget(batch);
+		if not again then return; end
+		again.left = again.left - batch.count;
+		if again.left > 0 then return; end
+		if again.taken > 0 then
+			skip(again.taken);
+			queue.begin_epoch();
+		end
+		again = nil;
+	end
+
+	-- The daemon has had other events under numbers that were never sent.
+	local function send_again(batch, duplicates)
+		module:log("error", "The daemon knows numbers from %s/%d on that were never sent: this server seems to be a restored "
+			.."backup or snapshot. Their events are sent again under a new epoch", batch.segment.epoch, batch.first);
+		local known_events = known(batch);
+		skip(known_events);
+		queue.begin_epoch();
+		again = { left = duplicates - known_events, taken = batch.count - duplicates };
+		failures = failures + 1;
+		retry(backoff());
+	end
+
+	local function taken(batch, receipt)
+		if receipt.duplicates > known(batch) then return send_again(batch, receipt.duplicates); end
 		works_again(batch);
 		contact = math.floor(now() * 1000);
 		limit = math.min(batch_events, limit * 2);
 		log_rejected(batch, receipt.rejected);
 		count.sent(batch.count);
-		queue.forget(batch);
+		done(batch);
 		if queue.waiting() == 0 and delivery.on_idle then delivery.on_idle(); end
 		deliver();
 	end
@@ -163,7 +193,7 @@ return function (queue, settings, count)
 			works_again(batch);
 			report_too_large(("%s/%d"):format(batch.segment.epoch, batch.first));
 			count.dropped(1);
-			queue.forget(batch);
+			done(batch);
 			deliver();
 		else
 			failed(reason, delay, level);
@@ -202,7 +232,7 @@ return function (queue, settings, count)
 			end);
 			return;
 		end
-		local batch, unreadable = queue.next_batch(limit);
+		local batch, unreadable = queue.next_batch(again and math.min(limit, again.left) or limit);
 		if unreadable then return retry(backoff_max); end
 		if not batch then return; end
 		not_before = monotonic() + math.min(gather_max, gather_each * batch.count);

@@ -16,6 +16,7 @@ local lfs = require "lfs";
 local new_id = require "util.id".medium;
 local monotonic = require "util.time".monotonic;
 
+local new_fresh = module:require "fresh";
 local new_ledger = module:require "ledger";
 local new_position = module:require "position";
 local new_reader = module:require "reader";
@@ -26,7 +27,6 @@ local segment_files = module:require "segment";
 local gather_each, gather_max = 0.001, 0.045; -- seconds that events gather for each event written just before
 local timer_delay = 0.005; -- how late a timer may come before the next event is not left to it
 local unit_bytes = 16 * 1024; -- of events that become one string
-local fresh_bytes = 1024 * 1024; -- of events on disk that are kept in memory to be sent
 local group_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
@@ -50,7 +50,7 @@ return function (source, folder, settings, count, json)
 	local pending, pending_first, pending_last = {}, 1, 0;
 	local changes = {}; -- of the ledger, by these lines: { seq, change }
 	local waiting = 0; -- events that are not delivered
-	local fresh = { bytes = 0 }; -- the units that were written last: { segment, first, text, events }
+	local fresh = new_fresh();
 	local position = new_position(folder.."/position");
 	local reader = new_reader();
 	local flush_timer, flush_due; -- and when it has to come
@@ -157,14 +157,6 @@ return function (source, folder, settings, count, json)
 		return group;
 	end
 
-	-- Keeps a unit that is on disk now to be sent, unless delivery lags behind.
-	local function keep_fresh(segment, unit)
-		if unit.events == 0 or fresh.bytes > fresh_bytes then fresh = { bytes = 0 }; end
-		if unit.events == 0 then return; end
-		unit.segment, unit.first = segment, disk_seq + 1;
-		fresh[#fresh + 1], fresh.bytes = unit, fresh.bytes + #unit.text;
-	end
-
 	local function forget_pending(group)
 		if not pending[group.next] then
 			pending, pending_first, pending_last, changes = {}, 1, 0, {};
@@ -190,7 +182,7 @@ return function (source, folder, settings, count, json)
 		write_bytes = math.min(group_bytes, write_bytes * 2);
 		local segment, before = segments[#segments], disk_seq;
 		for _, unit in ipairs(group.units) do
-			keep_fresh(segment, unit);
+			fresh.keep(segment, disk_seq + 1, unit);
 			disk_seq, segment.count = disk_seq + unit.numbers, segment.count + unit.events;
 		end
 		segment.size, segment.last = segment.size + group.bytes, disk_seq;
@@ -295,36 +287,13 @@ return function (source, folder, settings, count, json)
 		delete_done();
 	end
 
-	-- The segment's next batch out of memory; nil when its first event isn't the first of a unit there.
-	local function fresh_batch(segment, limit)
-		while fresh[1] and fresh[1].first < fresh[1].segment.head_seq do
-			fresh.bytes = fresh.bytes - #table.remove(fresh, 1).text;
-		end
-		local events, bytes, parts = 0, 0, {};
-		for _, unit in ipairs(fresh) do
-			if unit.segment ~= segment or unit.first ~= segment.head_seq + events then break; end
-			if events + unit.events > limit or bytes + #unit.text > fresh_bytes then break; end
-			events, bytes = events + unit.events, bytes + #unit.text;
-			parts[#parts + 1] = unit.text;
-		end
-		if events == 0 then return; end
-		return { segment = segment, first = segment.head_seq, count = events, bytes = bytes, parts = parts };
-	end
-
-	-- How many numbers there are before the segment's first event in memory.
-	local function before_fresh(segment)
-		local unit = fresh[1];
-		local between = unit and unit.segment == segment and unit.first - segment.head_seq or 0;
-		return between > 0 and between or math.huge;
-	end
-
 	-- The next batch of so many events at most: { segment = { source, epoch }, first, count, bytes, parts }. Returns nil
 	-- when nothing waits on disk, and nil and true when the disk can't be read now.
 	function queue.next_batch(limit)
 		for _, segment in ipairs(segments) do
 			if segment.count > 0 then
-				local batch, err = fresh_batch(segment, limit), nil;
-				if not batch then batch, err = reader.read(segment, math.min(limit, before_fresh(segment))); end
+				local batch, err = fresh.batch(segment, limit), nil;
+				if not batch then batch, err = reader.read(segment, math.min(limit, fresh.events_before(segment))); end
 				if batch then return batch; end
 				reader.close();
 				-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
@@ -363,7 +332,7 @@ return function (source, folder, settings, count, json)
 				if not ok then module:log("error", "Cannot write the new epoch to %s: %s", segment.path, err); end
 			end
 		end
-		fresh = { bytes = 0 };
+		fresh.clear();
 		last_seq, disk_seq = last_seq - (shift or 0), disk_seq - (shift or 0);
 		for _, entry in ipairs(changes) do entry.seq = entry.seq - (shift or 0); end
 	end

@@ -1,0 +1,45 @@
+-- What was written to the queue's files last and is kept in memory, to be sent without being read again. Where delivery
+-- lags behind it is forgotten; then files are read until delivery comes to what is in memory.
+
+local max_bytes = 1024 * 1024;
+
+return function ()
+	local units, bytes = {}, 0; -- in order: { segment, first, text, events }
+	local fresh = {};
+
+	function fresh.clear()
+		units, bytes = {}, 0;
+	end
+
+	-- Keeps a unit that is in a segment now, from this number on.
+	function fresh.keep(segment, first, unit)
+		if unit.events == 0 or bytes > max_bytes then fresh.clear(); end
+		if unit.events == 0 then return; end
+		unit.segment, unit.first = segment, first;
+		units[#units + 1], bytes = unit, bytes + #unit.text;
+	end
+
+	-- The segment's next batch of so many events at most; nil when its first event isn't the first of a unit here.
+	function fresh.batch(segment, limit)
+		while units[1] and units[1].first < units[1].segment.head_seq do
+			bytes = bytes - #table.remove(units, 1).text;
+		end
+		local batch = { segment = segment, first = segment.head_seq, count = 0, bytes = 0, parts = {} };
+		for _, unit in ipairs(units) do
+			local is_next = unit.segment == segment and unit.first == batch.first + batch.count;
+			if not is_next or batch.count + unit.events > limit or batch.bytes + #unit.text > max_bytes then break; end
+			batch.count, batch.bytes = batch.count + unit.events, batch.bytes + #unit.text;
+			batch.parts[#batch.parts + 1] = unit.text;
+		end
+		return batch.count > 0 and batch or nil;
+	end
+
+	-- How many numbers there are from the segment's next event to its first one here.
+	function fresh.events_before(segment)
+		local unit = units[1];
+		local between = unit and unit.segment == segment and unit.first - segment.head_seq or 0;
+		return between > 0 and between or math.huge;
+	end
+
+	return fresh;
+end

@@ -1,0 +1,155 @@
+/**
+ * The contract's part on what answers: an adapter gives an event up only when the daemon itself says that it is too large,
+ * reads no more of an answer than it needs, and talks to nobody whose certificate is not the tap's.
+ */
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { makeAuthority } from '../support/certificate.ts';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import type { StartServer, XmppServer } from '../support/server.ts';
+import { type Client, connect, post, settle } from '../support/xmpp.ts';
+import { eventsOf, expectEvents, fence, someone } from './contract.ts';
+
+/** Answers of status 200 to a batch of any size that are not the daemon's. */
+const ODD_ANSWERS = [
+  '',
+  'null',
+  '[]',
+  '{}',
+  '"accepted"',
+  '{"accepted":"1","duplicates":0,"rejected":[]}',
+  '{"accepted":-1,"duplicates":0,"rejected":[]}',
+  '{"accepted":5000,"duplicates":0,"rejected":[]}',
+  '{"accepted":{"accepted":1},"duplicates":[],"rejected":{}}',
+  `${'['.repeat(30_000)}`,
+];
+
+const chat = (client: Client, body: string) => `chat ${client.jid} > bob@localhost: ${body}`;
+
+async function residentKiB(pid: number): Promise<number> {
+  return Number(/^VmRSS:\s+(\d+)/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
+
+export function answersContract(name: string, startServer: StartServer): void {
+  describe(`${name}: answers`, () => {
+    let tap: Collector;
+    let server: XmppServer;
+    let alice: Client;
+    before(async () => {
+      tap = await startCollector();
+      server = await startServer({ url: tap.url, slowRetrySeconds: 0.2 });
+      alice = await connect(server, someone('alice'), 'phone', { available: false });
+    });
+    after(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await tap[Symbol.asyncDispose]();
+    });
+
+    const sent: string[] = [];
+    /** Sends messages; what was sent so far has to come, and nothing else. */
+    async function send(...bodies: string[]): Promise<void> {
+      for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
+      sent.push(...bodies);
+      await settle(alice);
+    }
+    const expectAll = () =>
+      expectEvents(
+        server,
+        tap,
+        [alice.bare],
+        sent.map((body) => chat(alice, body)),
+      );
+    const single = () => tap.requests.filter(({ status, count }) => status === 413 && count === 1).length;
+
+    test('413 of a proxy, even for a single event: nothing is given up', async () => {
+      tap.fault = { kind: 'proxy-413' };
+      await send(...Array.from({ length: 30 }, (_, index) => `through a proxy ${index}`));
+      await tap.wait('two attempts with a single event', () => single() >= 2, 30_000);
+      tap.fault = undefined;
+      await expectAll();
+      assert.deepEqual(tap.holes, []);
+    });
+
+    test('413 of the daemon for a single event: this one is a hole, the log says why, and all others go on', async () => {
+      tap.fault = { kind: 'too-large-event', body: 'enormous' };
+      await send('before it', 'enormous', 'after it');
+      sent.splice(sent.indexOf('enormous'), 1);
+      await expectAll();
+      tap.fault = undefined;
+      assert.deepEqual(
+        tap.holes.map(({ from, to }) => to - from + 1),
+        [1],
+      );
+      await until('the log to say so', () => /too large/.test(server.log()));
+    });
+
+    test('answers of an unexpected shape: nothing is given up, and no error of the adapter itself', async () => {
+      const bodies = [...ODD_ANSWERS];
+      tap.fault = { kind: 'bodies', bodies };
+      await send('oddly answered');
+      await tap.wait('all these answers', () => bodies.length === 0, 30_000);
+      await expectAll();
+      assert.doesNotMatch(server.log(), /traceback|attempt to |badmatch|function_clause|case_clause|CRASH REPORT/i);
+    });
+
+    for (const where of ['head', 'body', 'chunks'] as const) {
+      test(`an answer whose ${where} never ends: read to a limit, and asked for again`, async () => {
+        const memory = await residentKiB(server.pid);
+        const fault = { kind: 'endless' as const, where, given: 0, ended: 0 };
+        tap.fault = fault;
+        await send(`with an endless ${where}`);
+        await tap.wait('the adapter to hang up twice', () => fault.ended >= 2, 30_000);
+        tap.fault = undefined;
+        await expectAll();
+        // What is written before the other side hangs up is in the system's buffers.
+        assert.ok(fault.given < 40_000_000, `${fault.given} bytes`);
+        const more = (await residentKiB(server.pid)) - memory;
+        assert.ok(more < 100_000, `${more} KiB more`);
+      });
+    }
+
+    test('what was sent while answers were odd came once', async () => {
+      await fence(server, tap);
+      assert.equal(eventsOf(tap, alice.bare).length, sent.length);
+      await alice.closeStream();
+    });
+  });
+
+  describe(`${name}: certificates for addresses`, () => {
+    let dir: string;
+    before(async () => {
+      dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
+      // The server's user has to read it.
+      await chmod(dir, 0o755);
+    });
+    after(() => rm(dir, { recursive: true, force: true }));
+
+    test('a tap by its address: taken where the certificate has it as an address, and only there', async () => {
+      const { file, certify } = await makeAuthority(dir);
+      const tapOf = async (name: string) => startCollector({ tls: await certify(name) });
+      await using good = await tapOf('IP:127.0.0.1');
+      await using bad = await tapOf('IP:127.0.0.2');
+      await using worse = await tapOf('DNS:127.0.0.1');
+      const refused = /certificate|hostname_check_failed|bad_cert/i;
+      await chmod(file, 0o644);
+      await using server = await startServer({ url: bad.url, trust: file });
+      const alice = await connect(server, someone('alice'), 'phone', { available: false });
+      await post(alice, { to: 'bob@localhost', body: 'for the right one' });
+      await until('the log to say why not', () => refused.test(server.log()));
+      await server.stop();
+      server.setTap({ url: worse.url });
+      const before = server.log().length;
+      await server.start();
+      await until('the log to say why not', () => refused.test(server.log().slice(before)));
+      await server.stop();
+      assert.deepEqual([...bad.requests, ...worse.requests], []);
+      server.setTap({ url: good.url });
+      await server.start();
+      await expectEvents(server, good, [alice.bare], [chat(alice, 'for the right one')]);
+    });
+  });
+}

@@ -1,0 +1,132 @@
+/**
+ * The contract's part on what a message says and which messages there are: the text of the right element, stanzas of any
+ * depth and size, and nothing that the server refused to its own user.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { Element } from 'ltx';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import type { StartServer, XmppServer } from '../support/server.ts';
+import { type Client, connect, message, settle, xml } from '../support/xmpp.ts';
+import { eventsOf, expectEvents, someone } from './contract.ts';
+
+const to = 'bob@localhost';
+const chat = (client: Client, body: string) => `chat ${client.jid} > ${to}: ${body}`;
+
+/** What stands in a message, and the text that it has. */
+const BODIES: readonly (readonly [text: string, ...children: Element[]])[] = [
+  ['after a foreign one', xml('body', { xmlns: 'urn:foo' }, 'foreign'), xml('body', {}, 'after a foreign one')],
+  ['See  now', xml('body', {}, 'See ', xml('a', { href: 'https://example.org' }, 'this link'), ' now')],
+  ['', xml('body', {}, xml('a', {}, 'only inside'))],
+  ['the first', xml('body', {}, 'the first'), xml('body', { 'xml:lang': 'de' }, 'der zweite')],
+  [
+    'not the one inside',
+    xml('x', { xmlns: 'urn:x' }, xml('body', { xmlns: 'jabber:client' }, 'inside')),
+    xml('body', {}, 'not the one inside'),
+  ],
+  [
+    'not the formatted one',
+    xml(
+      'html',
+      { xmlns: 'http://jabber.org/protocol/xhtml-im' },
+      xml('body', { xmlns: 'http://www.w3.org/1999/xhtml' }, xml('p', {}, 'formatted')),
+    ),
+    xml('body', {}, 'not the formatted one'),
+  ],
+  ['named', xml('body', { xmlns: 'jabber:client' }, 'named')],
+];
+
+/** Elements in each other, so many. */
+function nested(depth: number): Element {
+  let element = xml('deep');
+  for (let level = 1; level < depth; level++) element = xml('deep', {}, element);
+  element.attrs.xmlns = 'urn:deep';
+  return element;
+}
+
+let requests = 0;
+
+/** Blocks an address for a user's own messages (XEP-0191). */
+async function block(client: Client, jid: string): Promise<void> {
+  const id = `block${++requests}`;
+  const item = xml('block', { xmlns: 'urn:xmpp:blocking' }, xml('item', { jid }));
+  await client.send(xml('iq', { type: 'set', id }, item));
+  await until('the block', () =>
+    client.received.some((s) => s.is('iq') && s.attrs.id === id && s.attrs.type === 'result'),
+  );
+}
+
+/** @param startServer starts a server that has block lists */
+export function messagesContract(name: string, startServer: StartServer): void {
+  describe(`${name}: messages`, () => {
+    let tap: Collector;
+    let server: XmppServer;
+    let alice: Client;
+    before(async () => {
+      tap = await startCollector({ anyStanza: true });
+      server = await startServer({ url: tap.url });
+    });
+    after(async () => {
+      await server?.[Symbol.asyncDispose]();
+      await tap[Symbol.asyncDispose]();
+    });
+    const login = async () => {
+      alice = await connect(server, someone('alice'), 'phone', { available: false });
+    };
+    const expect = (...bodies: string[]) =>
+      expectEvents(
+        server,
+        tap,
+        [alice.bare],
+        bodies.map((body) => chat(alice, body)),
+      );
+
+    test('the text is the direct one of the first body in the namespace of the stream', async () => {
+      await login();
+      for (const [, ...children] of BODIES) await message(alice, { to, extra: children });
+      await message(alice, { to, extra: [xml('body', { xmlns: 'urn:foo' }, 'only a foreign one')] });
+      await expect(...BODIES.map(([text]) => text));
+      await alice.closeStream();
+    });
+
+    test('400,000 tabs come through', async () => {
+      await login();
+      await message(alice, { to, body: '\t'.repeat(400_000) });
+      await expect('\t'.repeat(400_000));
+      await alice.closeStream();
+    });
+
+    test('elements nested 500 deep are told, those nested deeper are left out, and the server lives', async () => {
+      await login();
+      // The message itself is the first.
+      for (const depth of [500, 501, 3_000]) {
+        await message(alice, { to: 'nobody@localhost', body: `${depth}`, extra: [nested(depth - 1)] });
+      }
+      await settle(alice);
+      const messages = () => eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
+      await tap.wait('the messages', () => messages().length === 3);
+      assert.deepEqual(
+        messages().map(({ body, stanza }) => [body, stanza?.includes('<deep')]),
+        [
+          ['500', true],
+          ['501', undefined],
+          ['3000', undefined],
+        ],
+      );
+      await alice.closeStream();
+    });
+
+    test('what the sender’s own block list refuses is not published; what the recipient’s refuses is', async () => {
+      await login();
+      const bob = await connect(server, someone('bob'), 'phone', { available: false });
+      await block(alice, 'blocked@localhost');
+      await block(bob, alice.bare);
+      await message(alice, { to: 'blocked@localhost', body: 'refused' });
+      await message(alice, { to: bob.bare, body: 'not wanted' });
+      await expectEvents(server, tap, [alice.bare], [`chat ${alice.jid} > ${bob.bare}: not wanted`]);
+      await alice.closeStream();
+      await bob.closeStream();
+    });
+  });
+}
