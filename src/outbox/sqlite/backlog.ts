@@ -98,7 +98,7 @@ export class SqliteBacklog implements Backlog {
   }
 
   #readOn(): void {
-    if (this.#reading || this.#state !== 'behind' || this.#credit <= 0) return;
+    if (this.#reading || this.#state !== 'behind' || this.#credit <= 0 || !this.#mayRead()) return;
     this.#reading = this.#catchUp().finally(() => {
       this.#reading = undefined;
       // What it read used the credit up, and more was given meanwhile.

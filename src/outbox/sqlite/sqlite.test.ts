@@ -3,7 +3,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { consume } from '../../../test/support/consumer.ts';
+import { consume, turns } from '../../../test/support/consumer.ts';
 import { launch, until } from '../../../test/support/process.ts';
 import type { PusherError } from '../../errors.ts';
 import {
@@ -215,6 +215,20 @@ describe('SQLite outbox', () => {
       await outbox.commit(admission(notification('again room')));
       await until('it', () => topic.held.at(-1)?.eventId === 'again room');
     });
+  });
+
+  it('is at rest once it is closed, though a backlog of it is still open', async () => {
+    const closed = open();
+    await closed.commit({ notifications: [notification('e1')], deadLetters: [] });
+    await closed.close();
+    const again = open();
+    const backlog = again.backlog(notification('e1').topic, () => assert.fail('it is closed'));
+    backlog.request(1);
+    await again.close();
+    await turns();
+    const due = process.getActiveResourcesInfo().filter((name) => name === 'Immediate');
+    assert.deepEqual(due, []);
+    await backlog.close();
   });
 
   it('is full of dead letters until they are deleted, by whomever', async () => {
