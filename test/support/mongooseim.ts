@@ -21,7 +21,7 @@ const standin = join(import.meta.dirname, 'mongooseim');
 export type Term = string & { readonly term: true };
 
 export const raw = (text: string) => text as Term;
-export const binary = (text: string) => raw(`<<${[...Buffer.from(text)].join(',')}>>`);
+export const binary = (text: string | Buffer) => raw(`<<${[...Buffer.from(text as string)].join(',')}>>`);
 export const atom = (text: string) => raw(`'${text}'`);
 export const list = (terms: readonly Term[]) => raw(`[${terms.join(',')}]`);
 export const tuple = (...terms: Term[]) => raw(`{${terms.join(',')}}`);
@@ -40,7 +40,7 @@ export interface MongooseImOptions {
   /** Which host type each domain is of; only `localhost` when left out. */
   domains?: Readonly<Record<string, string>>;
   /** A node of a cluster has a name, and finds the others by an epmd of its own. */
-  node?: { name: string; epmdPort: number };
+  node?: { name: string; epmdPort: number; others: readonly string[] };
   /** Hooks have the names that they had until 6.2, and attributes are a list. */
   old?: boolean;
   env?: NodeJS.ProcessEnv;
@@ -62,6 +62,31 @@ export interface MongooseIm extends AsyncDisposable {
   stopModule(hostType?: string): Promise<void>;
   setOptions(options: Partial<MongooseImOptions>): void;
   log(): string;
+}
+
+/** Nodes that form a cluster, with an epmd of their own. */
+export interface Cluster extends AsyncDisposable {
+  readonly nodes: readonly MongooseIm[];
+}
+
+/** Starts nodes `a`, `b` … of 127.0.0.1 and connects them. */
+export async function startNodes(count: number, options: MongooseImOptions): Promise<Cluster> {
+  const [epmdPort] = (await freePorts(1)) as [number];
+  const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
+  await untilListening(epmd, [epmdPort]);
+  const nodes: MongooseIm[] = [];
+  const names = [...'abcdef'].slice(0, count).map((letter) => `${letter}@127.0.0.1`);
+  for (const name of names)
+    nodes.push(
+      await startMongooseIm({ ...options, node: { name, epmdPort, others: names.filter((one) => one !== name) } }),
+    );
+  return {
+    nodes,
+    async [Symbol.asyncDispose]() {
+      for (const node of nodes) await node[Symbol.asyncDispose]();
+      await epmd.end('SIGKILL');
+    },
+  };
 }
 
 let beams: Promise<string> | undefined;
@@ -148,6 +173,7 @@ export async function startMongooseIm(options: MongooseImOptions): Promise<Mongo
       const pairs = domains.map(([domain, hostType]) => tuple(binary(domain), binary(hostType)));
       await call('mongoose_standin', 'set_domains', list(pairs));
       if (current.old) await call('gen_hook', 'use_old_names', atom('true'));
+      for (const other of current.node?.others ?? []) await call('mongoose_standin', 'join', atom(other));
       for (const hostType of hostTypes()) await server.startModule(hostType);
     },
     async startModule(hostType = 'localhost') {

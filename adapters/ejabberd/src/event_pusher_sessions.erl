@@ -17,7 +17,7 @@
 -type usr() :: {User :: binary(), Host :: binary(), Resource :: binary()}.
 -type key() :: pid() | term().
 %% Names the run of the virtual machine too: a process of another run is gone, whatever its process id says.
--type ref() :: {node(), Run :: binary(), integer()}.
+-type ref() :: {node(), Run :: binary(), integer() | key()}.
 -type at() :: integer().
 %% What the hooks put into the inbox.
 -type seen() :: {available | unavailable | handed_over | resumed, at(), key(), usr()} | {ended, at(), key()}
@@ -108,7 +108,7 @@ available(At, Key, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
             %% A session that this one replaces may take its time to end, but ends first.
             Replaced = maps:get(USR, Addresses, []),
             S1 = lists:foldl(fun(Former, Acc) -> replaced(At, Former, Acc) end, S, Replaced),
-            Ref = new_ref(S),
+            Ref = new_ref(Key, S),
             add({up, At, Ref, USR, Key}, bind(Key, Ref, USR, S1))
     end.
 
@@ -151,7 +151,7 @@ resumed(At, Key, USR, #sessions{handover = Handover, addresses = Addresses} = S)
     end.
 
 taken_over(At, Key, USR, S) ->
-    Ref = new_ref(S),
+    Ref = new_ref(Key, S),
     add({take, At, Ref, USR, Key}, bind(Key, Ref, USR, S)).
 
 bind(Key, Ref, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
@@ -174,8 +174,9 @@ unbind(Key, #sessions{keys = Keys, addresses = Addresses} = S) ->
         error -> none
     end.
 
-new_ref(#sessions{run = Run}) ->
-    {node(), Run, erlang:unique_integer([positive])}.
+%% A key that is no process is unique by itself, and says more.
+new_ref(Key, #sessions{run = Run}) when is_pid(Key) -> {node(), Run, erlang:unique_integer([positive])};
+new_ref(Key, #sessions{run = Run}) -> {node(), Run, Key}.
 
 add(Change, #sessions{changes = Changes} = S) ->
     S#sessions{changes = [Change | Changes]}.

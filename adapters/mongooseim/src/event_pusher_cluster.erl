@@ -132,7 +132,7 @@ handle_info(look_out, #{moved := Moved, members := Members, me := Me} = S) ->
     erlang:send_after(?LOOK_OUT_MS, self(), look_out),
     tell([Node || Node <- nodes(), not is_map_key(Node, Members)], {hello, Me, self(), true}, S),
     Since = os:system_time(millisecond) - ?MOVED_MS,
-    {noreply, S#{moved := maps:filter(fun(_, At) -> At > Since end, Moved)}};
+    {noreply, S#{moved := maps:filter(fun(_, {_, At}) -> At > Since end, Moved)}};
 handle_info(_, S) ->
     {noreply, S}.
 
@@ -280,7 +280,8 @@ answer(Questions, #{rows := Rows, claims := Claims, moved := Moved} = S) ->
     Users = lists:usort([event_pusher_rows:user(Question) || Question <- Questions]),
     Changed = [{User, maps:get(User, Rows1, [])} || User <- Users,
                                                     maps:get(User, Rows1, []) =/= maps:get(User, Rows, [])],
-    {Answers, Changed, maps:without(maps:keys(Moved), Moved1), S#{rows := Rows1, claims := Claims1, moved := Moved1}}.
+    MovedNow = maps:filter(fun(Origin, Move) -> maps:get(Origin, Moved, none) =/= Move end, Moved1),
+    {Answers, Changed, MovedNow, S#{rows := Rows1, claims := Claims1, moved := Moved1}}.
 
 %% The one that asked has it in its answer.
 publish([], _, _, _) ->

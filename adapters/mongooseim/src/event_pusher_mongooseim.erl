@@ -14,7 +14,7 @@
 -define(SHUTDOWN_MS, 15000).
 
 -type host_type() :: binary().
--type key() :: {node(), reference()}.
+-type key() :: event_pusher_rows:key().
 
 %% The names of a host type's processes: made once, for hooks need them all the time.
 -record(names, {main :: atom(), watch :: atom(), census :: atom()}).

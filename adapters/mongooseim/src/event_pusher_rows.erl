@@ -1,31 +1,45 @@
 %%% Which available sessions has each user? Questions and their answers, as pure functions of what is known.
 %%%
-%%% A session is {Ref, Resource}. Its Ref begins with the node that it is on and that node's run, so a session that is
-%%% resumed on another node is another one there. Each question may be asked twice without harm, except `expire`, whose
-%%% second answer is `gone`.
+%%% A session is {Ref, Resource}. Its Ref has the node that it is on, that node's run, and its key there. A key has a
+%%% lineage: which session it was at first, and how often it has been resumed on another node since. The nodes' questions
+%%% come in no common order, so the lineage, and not what came last, says where a session is. Each question may be asked
+%%% twice without harm, except `expire`, whose second answer is `gone`.
 -module(event_pusher_rows).
 
+-export([new_key/0, next_key/1]).
 -export([answer/2, user/1, put/3, without/2, of_node/2, ends/1, with_sessions/3, difference/2]).
--export_type([ref/0, user/0, row/0, rows/0, claims/0, moved/0, question/0, answer/0]).
+-export_type([key/0, ref/0, user/0, row/0, rows/0, claims/0, moved/0, question/0, answer/0]).
 
--type ref() :: {node(), Run :: binary(), integer()}.
+-type key() :: {node(), reference(), {Origin :: reference(), Moves :: non_neg_integer()}}.
+-type ref() :: {node(), Run :: binary(), key()}.
 -type user() :: {User :: binary(), Host :: binary()}.
 -type row() :: [{ref(), Resource :: binary()}].
 -type rows() :: #{user() => row()}.
 %% Sessions of dead nodes whose end another node has reported, and when.
 -type claims() :: #{ref() => Ms :: integer()}.
-%% Sessions that were taken from another node, and when: for a question that is asked twice.
--type moved() :: #{ref() => Ms :: integer()}.
+%% How often sessions have been resumed on another node, and when that was heard.
+-type moved() :: #{Origin :: reference() => {Moves :: pos_integer(), Ms :: integer()}}.
 -type question() :: {up, ref(), user(), Resource :: binary()}
                   | {down, ref(), user()}
                   %% As down, but `gone` where it is no longer there: another node took it, or reported its end.
                   | {expire, ref(), user()}
-                  %% Resumed here; on another node it was another session with this resource.
+                  %% Resumed here; it was another node's, which reports its beginning.
                   | {take, ref(), user(), Resource :: binary()}
                   %% Of the ledger: `gone` where another node has reported its end.
                   | {revive, ref(), user(), Resource :: binary()}.
 %% How many sessions the user has then.
 -type answer() :: {ok, non_neg_integer()} | {gone, non_neg_integer()} | taken.
+
+%% Of a session that begins here.
+-spec new_key() -> key().
+new_key() ->
+    Origin = make_ref(),
+    {node(), Origin, {Origin, 0}}.
+
+%% Of one that was another node's, and is resumed here.
+-spec next_key(key()) -> key().
+next_key({_, _, {Origin, Moves}}) ->
+    {node(), make_ref(), {Origin, Moves + 1}}.
 
 -spec answer([question()], {rows(), claims(), moved()}) -> {[answer()], {rows(), claims(), moved()}}.
 answer(Questions, Known) ->
@@ -40,9 +54,14 @@ answer_one(Question, {Rows, Claims, Moved}) ->
     {Answer, Row, Claims1, Moved1} = answer_for(Question, maps:get(User, Rows, []), Claims, Moved),
     {Answer, {put(User, Row, Rows), Claims1, Moved1}}.
 
+%% Its question may come after that of the node where it is by now.
 answer_for({up, Ref, _, Resource}, Row, Claims, Moved) ->
-    {Answer, Row1} = entered(Ref, Resource, Row),
-    {Answer, Row1, maps:remove(Ref, Claims), Moved};
+    case has_moved_on(Ref, Moved) of
+        true -> {{ok, max(1, length(Row))}, Row, Claims, Moved};
+        false ->
+            {Answer, Row1} = entered(Ref, Resource, Row),
+            {Answer, Row1, maps:remove(Ref, Claims), Moved}
+    end;
 answer_for({down, Ref, _}, Row, Claims, Moved) ->
     {Answer, Row1} = left(Ref, Row),
     {Answer, Row1, Claims, Moved};
@@ -52,16 +71,14 @@ answer_for({expire, Ref, _}, Row, Claims, Moved) ->
                          false -> {{gone, length(Row)}, Row}
                      end,
     {Answer, Row1, Claims, Moved};
-answer_for({take, {Node, _, _} = Ref, _, Resource}, Row, Claims, Moved) ->
-    case [Former || {{N, _, _} = Former, R} <- Row, N =/= Node, R =:= Resource] of
-        [Former | _] ->
-            {taken, lists:keyreplace(Former, 1, Row, {Ref, Resource}), Claims, Moved#{Ref => now_ms()}};
-        [] ->
-            {Answer, Row1} = entered(Ref, Resource, Row),
-            {case Moved of
-                 #{Ref := _} -> taken;
-                 _ -> Answer
-             end, Row1, Claims, Moved}
+answer_for({take, Ref, _, Resource}, Row, Claims, Moved) ->
+    {Origin, Moves} = lineage(Ref),
+    case has_moved_on(Ref, Moved) of
+        true -> {taken, Row, Claims, Moved};
+        false ->
+            Others = [One || {Other, _} = One <- Row, element(1, lineage(Other)) =/= Origin],
+            {_, Row1} = entered(Ref, Resource, Others),
+            {taken, Row1, Claims, Moved#{Origin => {Moves, os:system_time(millisecond)}}}
     end;
 answer_for({revive, Ref, _, Resource}, Row, Claims, Moved) ->
     case maps:take(Ref, Claims) of
@@ -70,6 +87,13 @@ answer_for({revive, Ref, _, Resource}, Row, Claims, Moved) ->
             {Answer, Row1} = entered(Ref, Resource, Row),
             {Answer, Row1, Claims, Moved}
     end.
+
+lineage({_, _, {_, _, Lineage}}) -> Lineage.
+
+has_moved_on(Ref, Moved) ->
+    {Origin, Moves} = lineage(Ref),
+    {Latest, _} = maps:get(Origin, Moved, {0, 0}),
+    Latest > Moves.
 
 entered(Ref, Resource, Row) ->
     Row1 = lists:keystore(Ref, 1, Row, {Ref, Resource}),
@@ -117,6 +141,3 @@ with_sessions(Node, Sessions, Rows) ->
 difference(Before, After) ->
     [{User, maps:get(User, After, [])} || User <- maps:keys(maps:merge(Before, After)),
                                           maps:get(User, Before, []) =/= maps:get(User, After, [])].
-
-now_ms() ->
-    os:system_time(millisecond).

@@ -13,7 +13,7 @@
 -export([start_link/4, watch/3, handed_over/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
--type key() :: {node(), reference()}.
+-type key() :: event_pusher_rows:key().
 -record(watch, {inbox :: term(),
                 handover_ms :: pos_integer(),
                 pids = #{} :: #{pid() => {key(), reference()}},

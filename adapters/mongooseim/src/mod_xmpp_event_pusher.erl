@@ -19,7 +19,7 @@
 -export([adopt/2, report/3]).
 
 -type host_type() :: binary().
--type key() :: {node(), reference()}.
+-type key() :: event_pusher_rows:key().
 %% What MongooseIM passes around and only its own functions look into.
 -type acc() :: term().
 -type data() :: term().
@@ -76,7 +76,7 @@ user_send_message(Acc, _Params, #{host_type := HostType}) ->
 -spec user_available(acc(), map(), map()) -> {ok, acc()}.
 user_available(Acc, #{jid := Jid}, #{host_type := HostType}) ->
     Begin = fun() ->
-                    Key = begins(available, Jid, HostType),
+                    Key = begins(available, event_pusher_rows:new_key(), Jid, HostType),
                     mongoose_c2s_acc:to_acc(Acc, state_mod, {?MODULE, Key})
             end,
     {ok, safely(Begin, Acc)}.
@@ -132,12 +132,13 @@ adopt(Data, HostType) ->
 adopt(false, _, Data, _) ->
     Data;
 adopt(true, none, Data, HostType) ->
-    with_key(begins(available, mongoose_c2s:get_jid(Data), HostType), Data);
-adopt(true, {Node, _} = Key, Data, HostType) when Node =:= node() ->
+    with_key(begins(available, event_pusher_rows:new_key(), mongoose_c2s:get_jid(Data), HostType), Data);
+adopt(true, {Node, _, _} = Key, Data, HostType) when Node =:= node() ->
     serves(Key, HostType),
     Data;
-adopt(true, _FromAnotherNode, Data, HostType) ->
-    with_key(begins(taken_over, mongoose_c2s:get_jid(Data), HostType), Data).
+adopt(true, OfAnotherNode, Data, HostType) ->
+    Key = event_pusher_rows:next_key(OfAnotherNode),
+    with_key(begins(taken_over, Key, mongoose_c2s:get_jid(Data), HostType), Data).
 
 %% Tells a process that starts whether this session is available: `{Alias, {Key, USR} | absent}`.
 -spec report(data(), host_type(), reference()) -> data().
@@ -155,9 +156,8 @@ whether_present(Data) ->
 is_available(Data) ->
     mod_presence:get_old_priority(mod_presence:maybe_get_handler(Data)) =/= undefined.
 
--spec begins(available | taken_over, Jid :: term(), host_type()) -> key().
-begins(What, Jid, HostType) ->
-    Key = {node(), make_ref()},
+-spec begins(available | taken_over, key(), Jid :: term(), host_type()) -> key().
+begins(What, Key, Jid, HostType) ->
     event_pusher_mongooseim:seen(HostType, {What, now_ms(), Key, jid:to_lower(Jid)}),
     serves(Key, HostType),
     Key.

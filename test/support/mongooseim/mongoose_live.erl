@@ -1,7 +1,8 @@
 %%% Sessions that live: what MongooseIM runs when one begins, is resumed, is replaced, or ends, in the order in which it was
 %%% recorded.
 -module(mongoose_live).
--export([open/2, available/1, unavailable/1, send/4, send_by_api/4, resume/1, detach/1, stop/2, end_all/1, pids/0]).
+-export([open/2, available/1, unavailable/1, send/4, send_by_api/4, resume/1, resume_from/2, stop/2, end_all/1, pids/0]).
+-export([hand_over/1]).
 
 %% A session of a full JID; one that is there already is replaced, and ends a moment later.
 open(Jid, Options) ->
@@ -24,8 +25,12 @@ session(Jid, States, Options) ->
     end),
     Pid.
 
-available(Pid) ->
-    mongoose_c2s:run(Pid, fun(Data) ->
+%% Tests have the text of a process id.
+pid(Text) when is_list(Text) -> list_to_pid(Text);
+pid(Pid) -> Pid.
+
+available(Text) ->
+    mongoose_c2s:run(pid(Text), fun(Data) ->
         case mod_presence:get_old_priority(mod_presence:maybe_get_handler(Data)) of
             undefined ->
                 Data1 = hook(user_available, mod_presence:set_priority(Data, 0), #{jid => mongoose_c2s:get_jid(Data)}),
@@ -34,8 +39,8 @@ available(Pid) ->
         end
     end).
 
-unavailable(Pid) ->
-    mongoose_c2s:run(Pid, fun(Data) -> {ok, unset_presence(Data, <<>>)} end).
+unavailable(Text) ->
+    mongoose_c2s:run(pid(Text), fun(Data) -> {ok, unset_presence(Data, <<>>)} end).
 
 unset_presence(Data, Status) ->
     hook(unset_presence, mod_presence:set_priority(Data, undefined),
@@ -48,8 +53,8 @@ acc(Data) ->
     mongoose_acc:from_session(mongoose_c2s:get_sid(Data),
                               mongoose_acc:new(mongoose_c2s:get_host_type(Data), jid:lserver(mongoose_c2s:get_jid(Data)))).
 
-send(Pid, To, Type, Body) ->
-    mongoose_c2s:run(Pid, fun(Data) ->
+send(Text, To, Type, Body) ->
+    mongoose_c2s:run(pid(Text), fun(Data) ->
         Acc = mongoose_acc:with_stanza(mongoose_c2s:get_jid(Data), jid:from_binary(To), message(To, Type, Body), acc(Data)),
         {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
     end).
@@ -67,19 +72,28 @@ message(To, Type, Body) ->
     {xmlel, <<"message">>, #{<<"to">> => To, <<"type">> => Type},
      [{xmlel, <<"body">>, #{}, [{xmlcdata, Body}]}]}.
 
-%% The connection is lost; the session waits to be resumed. No hook of ours runs.
-detach(_Pid) ->
-    ok.
-
 %% A new process takes the session over, with the states of all modules; the former one ends.
-resume(Pid) ->
-    States = mongoose_c2s:state_mod(Pid),
-    Jid = mongoose_c2s:run(Pid, fun(Data) -> {mongoose_c2s:get_jid(Data), Data} end),
+resume(Text) ->
+    Pid = pid(Text),
+    {Jid, States} = hand_over(Pid),
     New = session(Jid, States, #{}),
     spawn(fun() -> stop(Pid, {shutdown, resumed}) end),
     New.
 
+%% The same from another node.
+resume_from(Node, Text) ->
+    {Jid, States} = rpc:call(Node, ?MODULE, hand_over, [Text]),
+    New = session(Jid, States, #{}),
+    ok = rpc:call(Node, ?MODULE, stop, [Text, {shutdown, resumed}]),
+    New.
+
+hand_over(Text) ->
+    Pid = pid(Text),
+    {mongoose_c2s:run(Pid, fun(Data) -> {mongoose_c2s:get_jid(Data), Data} end), mongoose_c2s:state_mod(Pid)}.
+
 %% `killed` runs no hook.
+stop(Text, Reason) when is_list(Text) ->
+    stop(pid(Text), Reason);
 stop(Pid, killed) ->
     mongoose_c2s:stop(Pid, killed),
     [ejabberd_sm:close(Sid) || {session, {_, P} = Sid, _, _, _, _} <- ejabberd_sm:get_full_session_list(), P =:= Pid],

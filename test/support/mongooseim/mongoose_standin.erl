@@ -6,7 +6,7 @@
 %%% `Id ok Term` or `Id error Term`. Modules of the same name as one of MongooseIM's export what that one exports, under
 %%% "the API", and what only tests use, under "for tests".
 -module(mongoose_standin).
--export([main/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
+-export([main/1, join/1, cut/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
 
 %% Run by `erl -run mongoose_standin main PORT`. It returns: until then the virtual machine takes no signal to stop.
 main([Port]) ->
@@ -27,6 +27,15 @@ run(Port) ->
     {ok, Listening} = gen_tcp:listen(list_to_integer(Port), [binary, {packet, line}, {buffer, 1048576}, {active, false},
                                                              {ip, {127, 0, 0, 1}}, {reuseaddr, true}, {nodelay, true}]),
     accept(Listening).
+
+%% Connects to the cluster that a node is in, where it runs.
+join(Node) ->
+    _ = net_kernel:connect_node(Node),
+    nodes().
+
+%% Loses another node, as when the network is cut, until `join/1`.
+cut(Node) ->
+    erlang:disconnect_node(Node).
 
 %% Which host type a domain is of.
 set_domains(Domains) ->
