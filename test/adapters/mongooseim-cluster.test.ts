@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { atom, type Cluster, type MongooseIm, startNodes } from '../support/mongooseim.ts';
-import { openSession, type Session } from '../support/mongooseim-session.ts';
+import { openSession } from '../support/mongooseim-session.ts';
 import { until } from '../support/process.ts';
 import { someone } from './contract.ts';
 

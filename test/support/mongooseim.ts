@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { globSync, rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +44,8 @@ export interface MongooseImOptions {
   /** Hooks have the names that they had until 6.2, and attributes are a list. */
   old?: boolean;
   env?: NodeJS.ProcessEnv;
+  /** The adapter as it was installed: what `app.config` and `vm.args` say counts, and nothing else. */
+  installed?: { appConfig: string; vmArgs: string };
 }
 
 export interface MongooseIm extends AsyncDisposable {
@@ -91,12 +93,17 @@ export async function startNodes(count: number, options: MongooseImOptions): Pro
 
 let beams: Promise<string> | undefined;
 
-/** The folder with the adapter and the stand-in, compiled. */
+/** The folder with the adapter and the stand-in, compiled, each in a folder of its own. */
 export function compileStandIn(): Promise<string> {
   beams ??= (async () => {
     const dir = await mkdtemp(join(tmpdir(), 'mongooseim-beams-'));
     process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    await run('erlc', ['-Werror', '-pa', dir, '-o', dir, ...erlangSources(), ...globSync(join(standin, '*.erl'))]);
+    const [adapter, server] = [join(dir, 'adapter'), join(dir, 'standin')];
+    await Promise.all([mkdir(adapter), mkdir(server)]);
+    await Promise.all([
+      run('erlc', ['-Werror', '-pa', adapter, '-o', adapter, ...erlangSources()]),
+      run('erlc', ['-Werror', '-o', server, ...globSync(join(standin, '*.erl'))]),
+    ]);
     return dir;
   })();
   return beams;
@@ -204,6 +211,11 @@ export async function startMongooseIm(options: MongooseImOptions): Promise<Mongo
 /** As `etc/vm.args` and `etc/app.config` have them. */
 function args(beams: string, port: number, distPort: number, options: MongooseImOptions): string[] {
   const { url, secret = 'secret', queueMax, slowRetrySeconds = 0.5, handoverMs, node } = options;
+  const running = ['-run', 'mongoose_standin', 'main', String(port)];
+  if (options.installed) {
+    const { appConfig, vmArgs } = options.installed;
+    return ['-noinput', '-config', appConfig, '-args_file', vmArgs, '-pa', join(beams, 'standin'), ...running];
+  }
   const fields = [
     `{url,"${url}"}`,
     `{secret,"${secret}"}`,
@@ -216,16 +228,14 @@ function args(beams: string, port: number, distPort: number, options: MongooseIm
   return [
     '-noinput',
     '-pa',
-    beams,
+    join(beams, 'adapter'),
+    join(beams, 'standin'),
     ...names,
     ...(node ? ['-kernel', ...distribution, 'inet_dist_listen_max', String(distPort)] : []),
     '-mongooseim',
     'xmpp_event_pusher',
     `[${fields.join(',')}]`,
-    '-run',
-    'mongoose_standin',
-    'main',
-    String(port),
+    ...running,
   ];
 }
 

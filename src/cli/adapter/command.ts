@@ -5,12 +5,13 @@ import { configOption } from '../options.ts';
 import { adapterCheck } from './check.ts';
 import { ejabberd } from './ejabberd/ejabberd.ts';
 import { adapterInstall } from './install.ts';
+import { mongooseim } from './mongooseim/mongooseim.ts';
 import { prosody } from './prosody/prosody.ts';
 import type { AdapterServer, Printed, Where } from './server.ts';
 import { adapterStatus, type Line } from './status.ts';
 import { knownTap, type TapOptions } from './tap.ts';
 
-const SERVERS: readonly AdapterServer[] = [prosody, ejabberd];
+const SERVERS: readonly AdapterServer[] = [prosody, ejabberd, mongooseim];
 
 export function adapterCommand(): Command {
   return new Command('adapter')
@@ -89,7 +90,10 @@ const secretOption = () =>
 const toOption = () => new Option('--to <folder>', "the server's folder for modules; without it the server is asked");
 
 const serverConfigOption = () =>
-  new Option('--server-config <file>', 'prosody.cfg.lua, or ejabberdctl.cfg, where it is not in its usual place');
+  new Option(
+    '--server-config <file>',
+    'prosody.cfg.lua, ejabberdctl.cfg or mongooseim.toml, where it is not in its usual place',
+  );
 
 const caOption = () =>
   new Option('--ca <file>', "certificates of authorities in PEM, to trust instead of the system's");

@@ -18,6 +18,14 @@ export function tomlString(text: string): string {
   return `"${inside.replaceAll('${', '$$${')}"`;
 }
 
+/** A string of Erlang, in ASCII whatever is in it. */
+export function erlangString(text: string): string {
+  const inside = text
+    .replace(/[\\"]/g, '\\$&')
+    .replace(/[^ -~]/gu, (character) => `\\x{${(character.codePointAt(0) ?? 0).toString(16)}}`);
+  return `"${inside}"`;
+}
+
 /** A word of a POSIX shell's command line. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;

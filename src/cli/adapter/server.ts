@@ -14,7 +14,7 @@ export interface AdapterServer {
 export interface Where {
   /** The server's folder for modules. */
   readonly to?: string;
-  /** `prosody.cfg.lua`, or `ejabberdctl.cfg`. */
+  /** `prosody.cfg.lua`, `ejabberdctl.cfg` or `mongooseim.toml`. */
   readonly serverConfig?: string;
 }
 

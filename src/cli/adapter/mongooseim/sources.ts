@@ -1,15 +1,14 @@
 /** The Erlang modules of MongooseIM's adapter: its own, and those of ejabberd's that call nothing of ejabberd's. */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { ADAPTERS } from '../files.ts';
 
-const ADAPTERS = fileURLToPath(new URL('../../../../adapters', import.meta.url));
 const OWN = path.join(ADAPTERS, 'mongooseim/src');
 const SHARED = path.join(ADAPTERS, 'ejabberd/src');
 /** What is ejabberd's in its folder. */
 const EJABBERDS = new Set(['mod_event_pusher.erl', 'event_pusher_census.erl']);
 
-/** Their files. */
+/** Their files, a behaviour before the module that has it. */
 export function erlangSources(): string[] {
   const shared = readdirSync(SHARED).filter((name) => name.endsWith('.erl') && !EJABBERDS.has(name));
   const own = readdirSync(OWN).filter((name) => name.endsWith('.erl'));

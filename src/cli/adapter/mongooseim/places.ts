@@ -1,0 +1,57 @@
+/** Where a MongooseIM on this machine has its release and its configuration. */
+import { existsSync, globSync, readFileSync, realpathSync } from 'node:fs';
+import path from 'node:path';
+import { PusherError } from '../../../errors.ts';
+import type { Where } from '../server.ts';
+
+/** What `erl` needs: a folder for `ERL_LIBS` has folders like this one, and `-pa` names the `ebin` in it. */
+export const FOLDER = 'xmpp_event_pusher';
+/** Outside of the release, which an upgrade replaces. */
+const DEFAULT_TO = '/usr/local/lib/xmpp-event-pusher/mongooseim';
+const CONFIGS = ['/etc/mongooseim/mongooseim.toml', '/usr/lib/mongooseim/etc/mongooseim.toml'];
+
+export interface Places {
+  /** What `ERL_LIBS` would name. */
+  readonly to: string;
+  readonly ebin: string;
+  /** `mongooseim.toml`, `app.config` and `vm.args`; undefined where this machine has no MongooseIM. */
+  readonly config: { readonly toml: string; readonly app: string; readonly vm: string } | undefined;
+  /** The release's folder, with its virtual machine. */
+  readonly release: string | undefined;
+  /** The adapter's queues. */
+  readonly queues: readonly string[];
+}
+
+/** @throws PusherError ADAPTER_INSTALL when a file is named that is not there, or a folder that vm.args can't name */
+export function placesOf({ to: given = DEFAULT_TO, serverConfig }: Where): Places {
+  const to = path.resolve(given);
+  if (!/^[\w@%+=:,./-]+$/.test(to))
+    throw new PusherError('ADAPTER_INSTALL', `${to}: in vm.args a folder can't have such characters in its name`);
+  if (serverConfig !== undefined && !existsSync(serverConfig))
+    throw new PusherError('ADAPTER_INSTALL', `there is no ${serverConfig}`);
+  const toml = serverConfig ?? CONFIGS.find((file) => existsSync(file));
+  const etc = toml === undefined ? undefined : path.dirname(path.resolve(toml));
+  const beside = (name: string) => path.join(etc as string, name);
+  const roots = [
+    '/usr/lib/mongooseim',
+    ...(toml === undefined ? [] : [path.resolve(path.dirname(realpathSync(toml)), '..')]),
+  ];
+  const release = roots.find((root) => existsSync(path.join(root, 'releases/start_erl.data')));
+  const config = toml === undefined ? undefined : { toml, app: beside('app.config'), vm: beside('vm.args') };
+  return {
+    to,
+    ebin: path.join(to, FOLDER, 'ebin'),
+    config,
+    release,
+    queues: [...queuesBeside(config?.app), ...globSync(`${release ?? '/usr/lib/mongooseim'}/${FOLDER}/*/`)].toSorted(),
+  };
+}
+
+/** Beside Mnesia's data, or where the options say. */
+function queuesBeside(app: string | undefined): string[] {
+  const text = app !== undefined && existsSync(app) ? readFileSync(app, 'utf8') : '';
+  const own = /xmpp_event_pusher[\s\S]*?\{\s*dir\s*,\s*"([^"]+)"/.exec(text)?.[1];
+  const mnesia = /^[^%\n]*\{\s*mnesia\s*,\s*\[\s*\{\s*dir\s*,\s*"([^"]+)"/m.exec(text)?.[1];
+  const folders = own === undefined ? [mnesia ?? '/var/lib/mongooseim'].map((one) => path.join(one, FOLDER)) : [own];
+  return folders.flatMap((folder) => globSync(`${folder}/*/`));
+}

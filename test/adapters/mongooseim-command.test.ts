@@ -1,0 +1,121 @@
+/** `adapter install`, `status` and `uninstall` for MongooseIM: what is printed is pasted, and a stand-in runs with it. */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { findBeams } from '../../src/cli/adapter/mongooseim/beams.ts';
+import { startCollector } from '../support/collector.ts';
+import { BIN } from '../support/daemon.ts';
+import { atom, startMongooseIm } from '../support/mongooseim.ts';
+import { openSession } from '../support/mongooseim-session.ts';
+import { launch } from '../support/process.ts';
+
+/** All that would end or change a string of Erlang's, or stand for something else there. */
+const SECRET = `q"u'o\\t\\\\e ~p %% [{x}] $HOME -- @z: é❤`;
+
+describe('adapter install mongooseim', () => {
+  let folder: string;
+  const at = (...names: string[]) => path.join(folder, ...names);
+  // In this order: each finds what the one before it left.
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'install-'));
+    await mkdir(at('rel/etc'), { recursive: true });
+    await writeFile(at('rel/etc/mongooseim.toml'), '[general]\n  loglevel = "warning"\n\n[modules.mod_roster]\n');
+    await writeFile(at('rel/etc/app.config'), '[\n {kernel, [{logger_level, notice}]}\n].\n');
+    await writeFile(at('rel/etc/vm.args'), '## Name of the node\n-setcookie mongooseim\n');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  async function adapter(command: string, ...args: string[]): Promise<{ code: number | null; output: string }> {
+    const places = ['--to', at('lib'), '--server-config', at('rel/etc/mongooseim.toml')];
+    const run = await launch(process.execPath, [BIN, 'adapter', command, 'mongooseim', ...places, ...args], {
+      env: { ...process.env, EVENT_PUSHER_SECRET: SECRET },
+    });
+    return { code: await run.exited, output: run.output() };
+  }
+
+  /** The line to paste below a title. */
+  function printed(output: string, title: string): string {
+    const lines = output.split('\n');
+    const start = lines.findIndex((line) => line.includes(title));
+    assert.notEqual(start, -1, output);
+    return lines[start + 2] as string;
+  }
+
+  const edit = async (name: string, change: (text: string) => string) =>
+    writeFile(at('rel/etc', name), change(await readFile(at('rel/etc', name), 'utf8')));
+
+  it('prints lines that can be pasted: the module is found, and knows its url and secret', async () => {
+    await using tap = await startCollector({ secret: SECRET });
+    const { code, output } = await adapter('install', '--url', tap.url);
+    assert.equal(code, 0, output);
+    await edit('vm.args', (text) => `${text}${printed(output, 'vm.args')}\n`);
+    await edit('app.config', (text) => text.replace('[', () => `[\n${printed(output, 'app.config')}`));
+    await edit('mongooseim.toml', (text) => `${text}${printed(output, 'mongooseim.toml')}\n`);
+
+    const installed = { appConfig: at('rel/etc/app.config'), vmArgs: at('rel/etc/vm.args') };
+    await using server = await startMongooseIm({ url: 'unused', installed });
+    const beam = await server.call('code', 'which', atom('mod_xmpp_event_pusher'));
+    assert.equal(JSON.parse(beam), at('lib/xmpp_event_pusher/ebin/mod_xmpp_event_pusher.beam'));
+    await openSession(server, 'alice@localhost/phone');
+    await tap.wait('the session', () => tap.events.length === 1);
+
+    const status = await adapter('status', '--url', tap.url);
+    // The test's tap is no daemon, and takes no empty batch.
+    assert.doesNotMatch(status.output, /FAIL +(?!http:)/);
+    assert.match(status.output, /ok +version \S+ in .*xmpp_event_pusher\n/);
+    assert.match(status.output, /posts to .* with the daemon's secret/);
+
+    const moved = await adapter('install', '--url', 'http://127.0.0.1:1/v1/events');
+    assert.equal(moved.code, 1);
+    assert.match(moved.output, /WRONG: other options are in .*app\.config/);
+  });
+
+  it('uninstalls only when no configuration needs it any more', async () => {
+    const refused = await adapter('uninstall');
+    assert.equal(refused.code, 1);
+    assert.match(refused.output, /does not start without that module/);
+    await edit('mongooseim.toml', (text) => text.replace('[modules.mod_xmpp_event_pusher]', ''));
+    const { code, output } = await adapter('uninstall');
+    assert.equal(code, 0, output);
+    assert.deepEqual(await readdir(at('lib')), []);
+    assert.match((await adapter('uninstall')).output, /nothing to remove/);
+  });
+
+  it('status says what is missing, and that keys in the section keep MongooseIM from starting', async () => {
+    await writeFile(at('rel/etc/vm.args'), '-setcookie mongooseim\n');
+    await writeFile(at('rel/etc/app.config'), '[].\n');
+    const url = ['--url', 'http://127.0.0.1:1/v1/events'];
+    const before = await adapter('status', ...url);
+    assert.match(before.output, /FAIL +not installed/);
+    assert.match(before.output, /has no \[modules\.mod_xmpp_event_pusher\]/);
+    await edit('mongooseim.toml', (text) => `${text}[modules.mod_xmpp_event_pusher]\n  url = "http://127.0.0.1"\n`);
+    const { output } = await adapter('status', ...url);
+    assert.match(output, /has keys, with which MongooseIM does not start/);
+    assert.match(output, /vm\.args does not name /);
+    assert.match(output, /app\.config has no options/);
+  });
+
+  it('takes compiled modules that the release can load: those of the package, or those of a compiler', async () => {
+    const packaged = at('packaged');
+    await mkdir(packaged);
+    await mkdir(at('rel/releases'), { recursive: true });
+    const release = async (erts: string) => writeFile(at('rel/releases/start_erl.data'), `${erts} 6.8.0`);
+    await writeFile(path.join(packaged, 'OTP'), '26\n');
+    await release('15.2.3');
+    {
+      using beams = findBeams(at('rel'), packaged);
+      assert.deepEqual([beams.folder, beams.otp], [packaged, 26]);
+    }
+    // Newer than any compiler.
+    await writeFile(path.join(packaged, 'OTP'), '99\n');
+    {
+      using beams = findBeams(at('rel'), packaged);
+      assert.notEqual(beams.folder, packaged);
+      assert.ok((await readdir(beams.folder)).includes('mod_xmpp_event_pusher.beam'));
+    }
+    await release('12.1');
+    assert.throws(() => findBeams(at('rel'), packaged), /does not run on the release's OTP 24/);
+  });
+});
