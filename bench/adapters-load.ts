@@ -1,7 +1,7 @@
 /**
  * The load of `npm run bench:adapters`, a process of its own: pairs of users, one of each writing to the other as fast as
  * the other gets it. {@link Order} comes as its argument; it says `ready` to the process that forked it when it has
- * warmed up, begins whenever it is told on which server, and answers with {@link Report}.
+ * warmed up, begins whenever it is told on which server, and answers with {@link LoadTimes}.
  *
  * One process writes to all servers that are compared: what the compiler makes of the same program differs by a tenth from
  * process to process, and would be taken for the servers' difference.
@@ -30,7 +30,7 @@ export interface Order {
   readonly messages: number;
 }
 
-export interface Report {
+export interface LoadTimes {
   /** Milliseconds since 1970: when the first message was sent, and when the last one had come. */
   readonly begin: number;
   readonly end: number;
@@ -147,6 +147,6 @@ for (const pairs of pairsOf) await writeAll(pairs);
 process.on('message', async (server: number) => {
   const begin = clock();
   await writeAll(pairsOf[server] as Pair[]);
-  process.send?.({ begin, end: clock() } satisfies Report);
+  process.send?.({ begin, end: clock() } satisfies LoadTimes);
 });
 process.send?.('ready');

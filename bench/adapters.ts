@@ -14,7 +14,7 @@ import { startEjabberd } from '../test/support/ejabberd.ts';
 import { launch, until } from '../test/support/process.ts';
 import { startProsody } from '../test/support/prosody.ts';
 import type { StartServer, XmppServer } from '../test/support/server.ts';
-import type { Kind, Order, Report } from './adapters-load.ts';
+import type { Kind, LoadTimes, Order } from './adapters-load.ts';
 import { next } from './child.ts';
 import { cpuOf, type Figure, median, type Result } from './measure.ts';
 import { table } from './table.ts';
@@ -88,13 +88,13 @@ interface Run {
   readonly cores: number;
 }
 
-interface Sink extends AsyncDisposable {
+interface CountingSink extends AsyncDisposable {
   readonly url: string;
   /** Events that it has, and numbers that are missing before its last one. */
   stats(): Promise<{ events: number; missing: number }>;
 }
 
-async function startSink(): Promise<Sink> {
+async function startSink(): Promise<CountingSink> {
   const child = await launch(process.execPath, [path.join(import.meta.dirname, 'adapters-sink.ts')]);
   await until('the sink to listen', () => /\n/.test(child.output()));
   const url = `http://127.0.0.1:${Number(child.output())}/v1/events`;
@@ -184,7 +184,7 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
     await idle(server.pid);
     const cpu = cpuOf(server.pid);
     for (const child of children) child.send(index);
-    const reports = await Promise.all(children.map(async (child) => (await next(child)) as Report));
+    const reports = await Promise.all(children.map(async (child) => (await next(child)) as LoadTimes));
     await delivered(total);
     // Events that are still to be delivered when the last message has come are part of what it costs.
     const used = cpuOf(server.pid) - cpu;

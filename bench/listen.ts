@@ -5,10 +5,10 @@
 import net, { type AddressInfo } from 'node:net';
 
 /** Answers a request: its head, which begins with the method and the path, and its body. */
-export type Answer = (head: string, body: Buffer) => { readonly type: string; readonly text: string };
+export type Responder = (head: string, body: Buffer) => { readonly type: string; readonly text: string };
 
 /** Listens on 127.0.0.1, and prints the port. */
-export function listen(port: number, answer: Answer): void {
+export function listen(port: number, answer: Responder): void {
   const server = net.createServer((socket) => {
     let parts: Buffer[] = [];
     let bytes = 0;

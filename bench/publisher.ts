@@ -103,9 +103,9 @@ async function turn(child: ChildProcess, endpoint: Endpoint, turns: Turns): Prom
 }
 
 /** Has a child publish for so long. */
-async function publish(child: ChildProcess, ms: number): Promise<Report> {
+async function publish(child: ChildProcess, ms: number): Promise<LoopReport> {
   child.send(ms);
-  return (await next(child)) as Report;
+  return (await next(child)) as LoopReport;
 }
 
 function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand | PublishCommand): Loop {
@@ -126,12 +126,12 @@ function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand
 }
 
 /** What a turn took. */
-interface Report {
+interface LoopReport {
   readonly seconds: number;
   readonly cpuUs: number;
 }
 
-async function measure(loop: Loop, ms: number): Promise<Report> {
+async function measure(loop: Loop, ms: number): Promise<LoopReport> {
   const [begin, cpu] = [clock(), process.cpuUsage()];
   await loop(() => clock() > begin + ms);
   const { user, system } = process.cpuUsage(cpu);

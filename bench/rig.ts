@@ -137,7 +137,7 @@ const configuration = (snsUrl: string, tapPort: number, adminPort: number): stri
   listen = "127.0.0.1:${adminPort}"
 `;
 
-export interface Sample {
+export interface Usage {
   /** Seconds since the first sample. */
   readonly second: number;
   readonly accepted: number;
@@ -146,7 +146,7 @@ export interface Sample {
 }
 
 export interface Watch {
-  readonly samples: readonly Sample[];
+  readonly samples: readonly Usage[];
   /** Between the first and the last sample. */
   readonly seconds: number;
   readonly accepted: number;
@@ -158,10 +158,10 @@ export interface Watch {
 export async function watch(
   daemon: BenchDaemon,
   endpoint: Endpoint,
-  over: (sample: Sample) => boolean,
+  over: (sample: Usage) => boolean,
   everyMs = 1_000,
 ): Promise<Watch> {
-  const samples: Sample[] = [];
+  const samples: Usage[] = [];
   const begin = clock();
   const cpu = cpuOf(daemon.pid);
   for (;;) {
@@ -172,7 +172,7 @@ export async function watch(
     if (over(sample)) break;
     await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
-  const [first, last] = [samples[0], samples.at(-1)] as [Sample, Sample];
+  const [first, last] = [samples[0], samples.at(-1)] as [Usage, Usage];
   return {
     samples,
     seconds: last.second - first.second,

@@ -36,7 +36,7 @@ export async function examineAddresses({ tap, admin }: PusherConfig): Promise<Fi
   ] as const;
   const found = await Promise.all(
     addresses.map(async ([what, { host, port }]): Promise<Finding> => {
-      const problem = await problemOf(host, port);
+      const problem = await addressProblem(host, port);
       if (problem === undefined) return { what, level: 'ok', seen: `${host}:${port} is free` };
       return failed(what, `${host}:${port} ${problem.seen}`, 'the daemon would not start', problem.advice);
     }),
@@ -54,10 +54,10 @@ export async function examineAddresses({ tap, admin }: PusherConfig): Promise<Fi
   return found;
 }
 
-async function problemOf(host: string, port: number): Promise<{ seen: string; advice: string } | undefined> {
+async function addressProblem(host: string, port: number): Promise<{ seen: string; advice: string } | undefined> {
   if (port === 0) return undefined;
   // Connecting first, and not only listening: two checks at once must not be in each other's way.
-  if (await accepts(connectableHost(host), port))
+  if (await isTaken(connectableHost(host), port))
     return {
       seen: 'is in use by another process',
       advice: `end that process (ss -ltnp 'sport = :${port}'), or choose another port`,
@@ -67,7 +67,7 @@ async function problemOf(host: string, port: number): Promise<{ seen: string; ad
   return { seen: `can't be listened on: ${messageOf(error)}`, advice: 'correct the address or port' };
 }
 
-function accepts(host: string, port: number): Promise<boolean> {
+function isTaken(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect({ host, port, timeout: CONNECT_MS });
     const settle = (accepted: boolean) => {

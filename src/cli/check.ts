@@ -34,13 +34,13 @@ export function checkCommand(): Command {
     .option('--json', 'JSON lines')
     .action(async (options: CheckOptions) => {
       for await (const finding of findings(options)) {
-        process.stdout.write(`${options.json ? JSON.stringify(finding) : describe(finding)}\n`);
+        process.stdout.write(`${options.json ? JSON.stringify(finding) : textOf(finding)}\n`);
         if (finding.level === 'fail') process.exitCode = 1;
       }
     });
 }
 
-function describe(finding: Finding): string {
+function textOf(finding: Finding): string {
   const { what, level, seen } = finding;
   if (level === 'ok') return `ok    ${what}: ${seen}`;
   const indent = (text: string) => text.replaceAll('\n', `\n${' '.repeat(13)}`);
@@ -58,19 +58,19 @@ async function* findings({ config: file, publish = false }: CheckOptions): Async
     return;
   }
   yield { what: 'configuration', level: 'ok', seen: config.file };
-  yield* daemon(config);
-  yield* certificate(config);
+  yield* daemonFindings(config);
+  yield* certificateFindings(config);
   for (const [host, options] of [['', config.sns] as const, ...config.hosts]) {
     if (!options) continue;
     const of = host === '' ? '' : ` (${host})`;
-    yield await plugin(options, config.file, `plugin${of}`);
+    yield await pluginFinding(options, config.file, `plugin${of}`);
     for await (const finding of examineAccount(options, { configFile: config.file, publish }))
       yield { ...finding, what: `${finding.what}${of}` };
   }
 }
 
 /** Of the daemon, its outbox and its addresses: of the running one's word, where it can be asked. */
-async function* daemon(config: PusherConfig): AsyncGenerator<Finding> {
+async function* daemonFindings(config: PusherConfig): AsyncGenerator<Finding> {
   const asked = await findDaemon(config);
   if (asked.kind === 'none') {
     yield* examineOutbox(config);
@@ -93,7 +93,7 @@ async function* daemon(config: PusherConfig): AsyncGenerator<Finding> {
   }
 }
 
-function* certificate({ file, tap }: PusherConfig): Generator<Finding> {
+function* certificateFindings({ file, tap }: PusherConfig): Generator<Finding> {
   const what = 'certificate';
   try {
     const found = readCertificate(tap.http, path.dirname(file));
@@ -107,7 +107,7 @@ function* certificate({ file, tap }: PusherConfig): Generator<Finding> {
   }
 }
 
-async function plugin({ plugin_module: name }: SnsOptions, configFile: string, what: string): Promise<Finding> {
+async function pluginFinding({ plugin_module: name }: SnsOptions, configFile: string, what: string): Promise<Finding> {
   try {
     const functions = Object.keys(await loadPlugin(name, configFile));
     return { what, level: 'ok', seen: `${name}${functions.length > 0 ? ` with ${functions.join(', ')}` : ''}` };

@@ -33,7 +33,7 @@ interface Way {
 }
 
 /** Nobody is there, or not the daemon; `message` says why. */
-const unreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
+const daemonUnreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
 /** Where the configured outbox is. */
 export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
@@ -45,7 +45,7 @@ export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.res
 export async function connectBySocket(config: PusherConfig): Promise<DaemonClient> {
   const socketPath = socketBeside(outboxFileOf(config));
   const problem = socketPathProblem(socketPath);
-  if (problem) throw unreachable(problem);
+  if (problem) throw daemonUnreachable(problem);
   return connect({ where: socketPath, origin: 'http://localhost', socketPath, headers: { [USER_HEADER]: user() } });
 }
 
@@ -70,7 +70,7 @@ export async function connectToDaemon(config: PusherConfig): Promise<DaemonClien
     try {
       return await connectByAddress(config);
     } catch (error) {
-      throw unreachable(`${messageOf(error)}; nor by its socket: ${messageOf(first)}`, error);
+      throw daemonUnreachable(`${messageOf(error)}; nor by its socket: ${messageOf(first)}`, error);
     }
   }
 }
@@ -94,7 +94,7 @@ function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonCli
     const response = await send(client, way, route, {});
     if (response.statusCode !== 200) return missing(response);
     return (await response.body.json().catch((error: unknown) => {
-      throw unreachable(`the daemon at ${way.where} closed the connection: ${messageOf(error)}`, error);
+      throw daemonUnreachable(`the daemon at ${way.where} closed the connection: ${messageOf(error)}`, error);
     })) as T;
   };
   return {
@@ -133,13 +133,14 @@ async function send(
     return await client.request({ ...asked, headers: { ...way.headers, ...headers } });
   } catch (error) {
     const by = way.socketPath === undefined ? ' (admin.listen)' : '';
-    throw unreachable(`no daemon answers at ${way.where}${by}: ${messageOf(error)}`, error);
+    throw daemonUnreachable(`no daemon answers at ${way.where}${by}: ${messageOf(error)}`, error);
   }
 }
 
 function strange({ where }: Way, status: number): PusherError {
-  if (status === 401) return unreachable(`the daemon at ${where} has another admin.token than this configuration`);
-  return unreachable(`what answers at ${where} says ${status}: is it the daemon, and of this release?`);
+  if (status === 401)
+    return daemonUnreachable(`the daemon at ${where} has another admin.token than this configuration`);
+  return daemonUnreachable(`what answers at ${where} says ${status}: is it the daemon, and of this release?`);
 }
 
 const isIdentity = (found: unknown): found is DaemonIdentity =>
@@ -153,11 +154,11 @@ export function connectableHost(host: string): string {
 
 /** Who is at the terminal, also behind sudo. A number without a name is one too. */
 function user(): string {
-  const name = process.env.SUDO_USER || nameOf();
+  const name = process.env.SUDO_USER || systemUser();
   return encodeURIComponent(name);
 }
 
-function nameOf(): string {
+function systemUser(): string {
   try {
     return userInfo().username;
   } catch {

@@ -6,7 +6,7 @@ import { PusherError } from '../errors.ts';
 import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
 import { type Letters, withDeadLetters } from './letters.ts';
 import { configOption, positiveNumber } from './options.ts';
-import { createProgress } from './progress.ts';
+import { createProgressBar } from './progress.ts';
 
 /** How often the daemon's progress is looked at, in milliseconds, and after how many looks without any it is given up. */
 const POLL_MS = 250;
@@ -108,7 +108,7 @@ async function counted(
   filter: DeadLetterFilter,
   change: Letters['purge'],
 ): Promise<number> {
-  const progress = createProgress(label, filter.ids?.length ?? (await totalOf(letters, filter)));
+  const progress = createProgressBar(label, filter.ids?.length ?? (await totalOf(letters, filter)));
   try {
     return await change(filter, progress.show);
   } finally {
@@ -131,7 +131,7 @@ const sum = (counts: readonly DeadLetterCount[], field: 'count' | 'replaying'): 
 /** On a terminal, shows how the daemon gets on with the replay; where it does not, it is soon left alone. */
 async function follow(letters: Letters): Promise<void> {
   const total = sum(await letters.counts(), 'replaying');
-  const progress = createProgress('replayed', total);
+  const progress = createProgressBar('replayed', total);
   if (!progress.visible) return;
   let left = total;
   for (let still = 0; letters.served && left > 0 && still < PATIENCE; still++) {

@@ -1,9 +1,7 @@
 /** What nobody handles must neither end the daemon for nothing nor be printed: a message or a stack may quote what people wrote. */
 import type { Logger } from '../ops/log.ts';
+import { EXIT } from './exit-codes.ts';
 import type { Signals } from './signals.ts';
-
-/** Exit code of a daemon that ends without having been asked to. */
-const FAILED = 1;
 
 /** Catches what nobody handles in this process, and sees to it that it ends with 0 only when a signal asked it to. */
 export function catchFaults(log: Logger, signals: Pick<Signals, 'stopAsked'>): void {
@@ -14,26 +12,26 @@ export function catchFaults(log: Logger, signals: Pick<Signals, 'stopAsked'>): v
   process.on('uncaughtException', (error: unknown, origin) => {
     // With --unhandled-rejections=strict each rejection comes here first.
     if (origin === 'unhandledRejection') return;
-    log.fatal(nameOf(error), 'an exception that nobody handles, probably of a plugin: the end');
+    log.fatal(kindOf(error), 'an exception that nobody handles, probably of a plugin: the end');
     // After it nothing is certain, so a new start helps.
-    process.exit(FAILED);
+    process.exit(EXIT.failed);
   });
   // Node.js prints warnings, and with --unhandled-rejections=warn the text of a rejection is one.
   process.removeAllListeners('warning');
   process.on('warning', (warning) => {
-    log.warn({ ...nameOf(warning), ...(isNodes(warning) && { problem: warning.message }) }, 'a warning of Node.js');
+    log.warn({ ...kindOf(warning), ...(isNodes(warning) && { problem: warning.message }) }, 'a warning of Node.js');
   });
   process.on('exit', (code) => {
     if (code !== 0 || signals.stopAsked()) return;
     log.fatal('the process ends without having been asked to, probably by a plugin');
-    process.exitCode = FAILED;
+    process.exitCode = EXIT.failed;
   });
 }
 
 /** Warnings whose text is Node.js's own, and never what people wrote. */
 const isNodes = ({ name }: Error): boolean => /^(Experimental|Deprecation|MaxListenersExceeded)Warning$/.test(name);
 
-function nameOf(error: unknown): { name?: string | undefined; code?: string | undefined } {
+function kindOf(error: unknown): { name?: string | undefined; code?: string | undefined } {
   const { name, code } = (error ?? {}) as { name?: unknown; code?: unknown };
   return { name: word(name), code: word(code) };
 }

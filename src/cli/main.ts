@@ -5,16 +5,12 @@ import { version } from '../version.ts';
 import { adapterCommand } from './adapter/command.ts';
 import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
+import { EXIT } from './exit-codes.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
 import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
-
-const FAILED = 1;
-const USAGE = 2;
-/** EX_CONFIG of sysexits.h: a mistake in the configuration, which another start would meet again. */
-const CONFIGURATION = 78;
 
 /**
  * @param argv as process.argv: the interpreter, the script, then what the user wrote
@@ -38,10 +34,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(argv);
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
     const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
     process.stderr.write(`xmpp-event-pusher: ${text}\n`);
-    return isConfiguration(error) ? CONFIGURATION : FAILED;
+    return isConfiguration(error) ? EXIT.configuration : EXIT.failed;
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createProgress } from './progress.ts';
+import { createProgressBar } from './progress.ts';
 
 function terminal(isTTY: boolean) {
   const written: string[] = [];
@@ -10,7 +10,7 @@ function terminal(isTTY: boolean) {
 describe('progress', () => {
   it('is one line on a terminal, and gone at the end', () => {
     const screen = terminal(true);
-    const progress = createProgress('deleted', 3_000, screen);
+    const progress = createProgressBar('deleted', 3_000, screen);
     progress.show(1_000);
     progress.show(3_000);
     progress.end();
@@ -23,7 +23,7 @@ describe('progress', () => {
 
   it('is nothing where there is no terminal', () => {
     const pipe = terminal(false);
-    const progress = createProgress('deleted', 0, pipe);
+    const progress = createProgressBar('deleted', 0, pipe);
     progress.show(0);
     progress.end();
     assert.deepEqual(pipe.written, []);

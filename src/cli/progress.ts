@@ -1,5 +1,5 @@
-/** Progress of long work: one line on a terminal, which goes when the work is done; nothing anywhere else. */
-export interface Progress {
+/** ProgressBar of long work: one line on a terminal, which goes when the work is done; nothing anywhere else. */
+export interface ProgressBar {
   /** Whether anybody sees it. */
   readonly visible: boolean;
   show(done: number): void;
@@ -9,7 +9,7 @@ export interface Progress {
 type Terminal = Pick<NodeJS.WriteStream, 'isTTY' | 'write'>;
 
 /** @param total what `show` counts up to */
-export function createProgress(label: string, total: number, terminal: Terminal = process.stderr): Progress {
+export function createProgressBar(label: string, total: number, terminal: Terminal = process.stderr): ProgressBar {
   const visible = terminal.isTTY === true;
   return {
     visible,

@@ -26,11 +26,11 @@ let signals: Signals | undefined;
 
 /** Listens to SIGTERM, SIGINT and SIGHUP from the first call on; answers the same to all who call it. */
 export function listenToSignals(): Signals {
-  signals ??= listen();
+  signals ??= createSignals();
   return signals;
 }
 
-function listen(): Signals {
+function createSignals(): Signals {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
   let askedAt: number | undefined;
   for (const signal of STOPPING)

@@ -12,7 +12,7 @@ export function tailCommand(): Command {
     .addOption(configOption())
     .option('--json', 'JSON lines, for machines')
     .option('--bodies', 'with what is published; that goes to the log of the daemon')
-    .action(({ config, ...options }: { config: string } & TailOptions) => follow(loadConfig(config), options));
+    .action(({ config, ...options }: { config: string } & TailOptions) => printUntilEnd(loadConfig(config), options));
 }
 
 interface TailOptions {
@@ -23,7 +23,7 @@ interface TailOptions {
 const gone = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
 /** Prints until the stream ends. */
-async function follow(config: PusherConfig, { json = false, bodies = false }: TailOptions): Promise<never> {
+async function printUntilEnd(config: PusherConfig, { json = false, bodies = false }: TailOptions): Promise<never> {
   const daemon = await connectToDaemon(config);
   const stream = await daemon.stream(`/api/live?tail=${bodies ? 'bodies' : 'lines'}`);
   const text = json ? JSON.stringify : readable;

@@ -9,7 +9,7 @@ import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
 import { configOption } from './options.ts';
 
-type Outcome = 'exists' | 'made' | 'left out' | { readonly failed: string };
+type Creation = 'exists' | 'made' | 'left out' | { readonly failed: string };
 
 interface CreateOptions {
   config: string;
@@ -49,7 +49,7 @@ async function create({ config: file, yes }: CreateOptions, command: Command): P
   }
 }
 
-function report(arn: string, outcome: Outcome): void {
+function report(arn: string, outcome: Creation): void {
   if (typeof outcome === 'string') {
     process.stdout.write(`${outcome.padEnd(8)}  ${arn}\n`);
   } else {
@@ -67,7 +67,7 @@ async function ask(arn: string): Promise<boolean> {
   }
 }
 
-async function createOne(account: Account, arn: string, confirm: (arn: string) => Promise<boolean>): Promise<Outcome> {
+async function createOne(account: Account, arn: string, confirm: (arn: string) => Promise<boolean>): Promise<Creation> {
   const { client, options } = account;
   // Not to make it right away: SNS refuses that for a topic that exists with other attributes.
   const known = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });

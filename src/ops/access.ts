@@ -49,7 +49,7 @@ export const USER_HEADER = 'x-pusher-user';
 /** How long a login lasts, in milliseconds: a shift. */
 const SESSION_MS = 12 * 3_600_000;
 
-const credentials = z.strictObject({ token: z.string().max(1_000) });
+const loginBody = z.strictObject({ token: z.string().max(1_000) });
 
 /** Guards every route of `server`, and adds those for logging in and out. */
 export function guard(
@@ -108,7 +108,7 @@ export function guard(
   }));
 
   server.post('/api/login', { config: { open: true }, bodyLimit: 4_096 }, async (request, reply) => {
-    const parsed = credentials.safeParse(request.body);
+    const parsed = loginBody.safeParse(request.body);
     if (token === undefined) return refuse(reply, 409, 'no_login', 'admin.token is not set, so there is no login');
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'the body should be {"token": "…"}');
     if (!isSameSecret(parsed.data.token, token)) {

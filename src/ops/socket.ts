@@ -9,7 +9,7 @@ import { messageOf } from '../errors.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
 
 /** What the system has room for in a socket's path, in bytes (unix(7); macOS and the BSDs have 104 with the final zero). */
-const MOST_BYTES = process.platform === 'linux' ? 107 : 103;
+const MOST_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 
 /** Where the socket of an outbox is: beside the file itself, also when `outboxFile` is a link to it. */
 export const socketBeside = (outboxFile: string): string =>
@@ -18,8 +18,8 @@ export const socketBeside = (outboxFile: string): string =>
 /** Why no socket can have this path; undefined when one can. */
 export function socketPathProblem(file: string): string | undefined {
   const bytes = Buffer.byteLength(file);
-  if (bytes <= MOST_BYTES) return undefined;
-  return `${file} has ${bytes} bytes, and a Unix socket's path at most ${MOST_BYTES}`;
+  if (bytes <= MOST_PATH_BYTES) return undefined;
+  return `${file} has ${bytes} bytes, and a Unix socket's path at most ${MOST_PATH_BYTES}`;
 }
 
 export interface LocalListener {

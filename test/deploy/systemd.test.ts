@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { EXIT } from '../../src/cli/exit-codes.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { BIN, createDaemon, TOPICS } from '../support/daemon.ts';
 import { ROOT, readDeployed } from '../support/deploy.ts';
@@ -46,6 +47,9 @@ describe('systemd unit', () => {
     for (const line of ['Type=notify', 'NotifyAccess=all', 'DynamicUser=yes', 'StateDirectory=xmpp-event-pusher'])
       assert.ok(unit.includes(`\n${line}\n`), line);
     assert.match(unit, /\nWatchdogSec=\d+\n/);
+    assert.match(unit, /\nRestart=always\n/);
+    const never = /\nRestartPreventExitStatus=(.*)\n/.exec(unit)?.[1]?.split(' ').map(Number);
+    assert.deepEqual(never, [EXIT.usage, EXIT.configuration], 'what another start would meet again');
   });
 
   it('comes with a configuration that needs nothing but the variables beside it', async () => {

@@ -15,7 +15,7 @@ import type {
 /** How many dead letters the daemon changes in one turn of its event loop, which events share. */
 const CHUNK = 1_000;
 
-interface Row {
+interface LetterRow {
   id: number;
   event_id: string;
   topic_arn: string | null;
@@ -47,7 +47,7 @@ export function listDeadLetters(
   const rows = database
     .prepare(`SELECT * FROM dead_letter WHERE id > ? AND ${where} ORDER BY id LIMIT ?`)
     .all(afterId, ...values, limit);
-  return rows.map((row) => toDeadLetter(row as unknown as Row));
+  return rows.map((row) => toDeadLetter(row as unknown as LetterRow));
 }
 
 /** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
@@ -88,7 +88,7 @@ async function inChunks(
 /** Those marked for replay, oldest first, at most `limit`. */
 export function replayRequested(database: DatabaseSync, limit: number): DeadLetter[] {
   const rows = database.prepare('SELECT * FROM dead_letter WHERE replay = 1 ORDER BY id LIMIT ?').all(limit);
-  return rows.map((row) => toDeadLetter(row as unknown as Row));
+  return rows.map((row) => toDeadLetter(row as unknown as LetterRow));
 }
 
 /** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
@@ -116,7 +116,7 @@ function summarize(
         WHERE id IN (SELECT id FROM dead_letter WHERE ${where} AND id < ? ORDER BY id DESC LIMIT ?) ORDER BY id DESC`,
     )
     .all(...values, beforeId, limit);
-  return rows.map((row) => toSummary(row as unknown as Row));
+  return rows.map((row) => toSummary(row as unknown as LetterRow));
 }
 
 function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
@@ -151,7 +151,7 @@ function condition({ ids, reason, topic, upToId }: DeadLetterFilter): { where: s
   return { where: parts.join(' AND '), values };
 }
 
-const toDeadLetter = (row: Row): DeadLetter => ({ ...toSummary(row), content: toContent(row.content) });
+const toDeadLetter = (row: LetterRow): DeadLetter => ({ ...toSummary(row), content: toContent(row.content) });
 
 /** Version 0.1.0 wrote a notification's topic as `topicArn`. */
 function toContent(json: string): DeadContent {
@@ -161,7 +161,7 @@ function toContent(json: string): DeadContent {
   return { kind: 'notification', notification: { ...notification, topic } };
 }
 
-const toSummary = (row: Omit<Row, 'content'>): DeadLetterSummary => ({
+const toSummary = (row: Omit<LetterRow, 'content'>): DeadLetterSummary => ({
   id: row.id,
   eventId: row.event_id,
   topic: row.topic_arn ?? undefined,
