@@ -1,6 +1,6 @@
 /** End to end: tap POSTs of 100 events → committed → published → settled, at SNS's largest quota and as fast as it goes. */
 import { until } from '../test/support/process.ts';
-import { type Figure, type Result, type Size, slope } from './measure.ts';
+import { type Figure, median, type Result, type Size, slope } from './measure.ts';
 import { createDaemon, type DaemonSetup, startEndpoint, type Watch, watch } from './rig.ts';
 
 /** What SNS's largest regional quota takes, in events a second. */
@@ -26,7 +26,7 @@ export async function endToEnd(size: Size): Promise<Result> {
 
 /** A daemon under load for `size.seconds`, after it has warmed up; the load ends and the outbox empties afterwards. */
 export async function underLoad(
-  { seconds }: Size,
+  { seconds }: Pick<Size, 'seconds'>,
   { rate, ...setup }: { rate: number } & Omit<DaemonSetup, 'snsUrl'>,
 ): Promise<Watch> {
   await using endpoint = await startEndpoint();
@@ -34,7 +34,7 @@ export async function underLoad(
   await daemon.start();
   const load = await daemon.load({ rate, seconds: WARM_UP_SECONDS + seconds + 1 });
   await watch(daemon, endpoint, ({ second }) => second >= WARM_UP_SECONDS);
-  const measured = await watch(daemon, endpoint, ({ second }) => second >= seconds);
+  const measured = await watch(daemon, endpoint, ({ second }) => second >= seconds, { load });
   const { acknowledged } = await load.done;
   await until(
     `all ${acknowledged} events to be published`,
@@ -45,11 +45,17 @@ export async function underLoad(
   return measured;
 }
 
-function figuresOf(how: string, { accepted, seconds, cpuUs, samples }: Watch): Figure[] {
+/** The median of what 99 % of the event loop's turns stayed below, second by second; the first sample is of before. */
+export const loopDelayOf = (samples: Watch['samples']): number =>
+  median(samples.slice(1).map(({ loopDelayMs }) => loopDelayMs));
+
+function figuresOf(how: string, { accepted, seconds, cpuUs, loadCpuUs, samples }: Watch): Figure[] {
   const growth = slope(samples.map(({ second, backlog }) => [second, backlog]));
   return [
     { what: `rate ${how}`, value: accepted / seconds, unit: 'events/s', target: { atLeast: QUOTA } },
     { what: `daemon CPU ${how}`, value: cpuUs / accepted, unit: 'µs/event', target: { atMost: 30 } },
+    { what: `the load's CPU ${how}`, value: loadCpuUs / accepted, unit: 'µs/event' },
+    { what: `p99 of the loop's delay ${how}`, value: loopDelayOf(samples), unit: 'ms' },
     {
       what: `largest RSS ${how}`,
       value: Math.max(...samples.map(({ residentMb }) => residentMb)),

@@ -9,6 +9,7 @@ import type { LoadOptions, LoadReport } from './load.ts';
 import { clock, cpuOf, residentOf } from './measure.ts';
 import type { Latencies, StubStats } from './stub.ts';
 
+/** This checkout's command. */
 const BIN = fileURLToPath(new URL('../bin/xmpp-event-pusher.js', import.meta.url));
 const STUB = fileURLToPath(new URL('./stub.ts', import.meta.url));
 const LOAD = fileURLToPath(new URL('./load.ts', import.meta.url));
@@ -43,10 +44,22 @@ export interface BenchDaemon extends AsyncDisposable {
   /** Starts it, again after a stop. */
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** Notifications that SNS does not have yet. */
-  backlog(): Promise<number>;
+  /** What its metrics say. */
+  gauges(): Promise<Gauges>;
   /** Starts a load on it. */
-  load(options: Partial<LoadOptions>): Promise<{ readonly done: Promise<LoadReport> }>;
+  load(options: Partial<LoadOptions>): Promise<Load>;
+}
+
+interface Gauges {
+  /** Notifications that SNS does not have yet. */
+  readonly backlog: number;
+  /** How late the event loop was since this was last asked for: 99 % of its turns stayed below, in milliseconds. */
+  readonly loopDelayMs: number;
+}
+
+interface Load {
+  readonly pid: number;
+  readonly done: Promise<LoadReport>;
 }
 
 export interface DaemonSetup {
@@ -54,19 +67,26 @@ export interface DaemonSetup {
   /** Options of Node.js before the script's name. */
   readonly nodeOptions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The command, of another checkout. */
+  readonly bin?: string;
 }
 
 /** Prepares a daemon with everything on, in a folder of its own. */
-export async function createDaemon({ snsUrl, nodeOptions = [], env = {} }: DaemonSetup): Promise<BenchDaemon> {
+export async function createDaemon({
+  snsUrl,
+  nodeOptions = [],
+  env = {},
+  bin = BIN,
+}: DaemonSetup): Promise<BenchDaemon> {
   const folder = await mkdtemp(path.join(tmpdir(), 'pusher-bench-'));
   const [tapPort, adminPort] = (await freePorts(2)) as [number, number];
   const configFile = path.join(folder, 'pusher.toml');
   await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   // With the flags that the command's first line gives to node.
-  const [firstLine = ''] = readFileSync(BIN, 'utf8').split('\n');
+  const [firstLine = ''] = readFileSync(bin, 'utf8').split('\n');
   const flags = firstLine.split(' ').filter((word) => word.startsWith('--'));
-  const args = [...flags, ...nodeOptions, BIN, 'run', '--config', configFile];
+  const args = [...flags, ...nodeOptions, bin, 'run', '--config', configFile];
   let child: Process | undefined;
   let startedMs = Number.NaN;
   let loads = 0;
@@ -89,10 +109,13 @@ export async function createDaemon({ snsUrl, nodeOptions = [], env = {} }: Daemo
       await child?.end('SIGTERM');
       child = undefined;
     },
-    async backlog() {
+    async gauges() {
       const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
       const depths = metrics.matchAll(/^xmpp_event_pusher_outbox_notifications\{[^}]*\} (\d+)$/gm);
-      return [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0);
+      return {
+        backlog: [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0),
+        loopDelayMs: Number(/^nodejs_eventloop_lag_p99_seconds (.+)$/m.exec(metrics)?.[1]) * 1_000,
+      };
     },
     async load(options) {
       const whole: LoadOptions = {
@@ -111,7 +134,7 @@ export async function createDaemon({ snsUrl, nodeOptions = [], env = {} }: Daemo
         if (code !== 0) throw new Error(`the load failed:\n${loading.output()}`);
         return JSON.parse(loading.output()) as LoadReport;
       });
-      return { done };
+      return { pid: loading.pid, done };
     },
     async [Symbol.asyncDispose]() {
       await child?.end('SIGKILL');
@@ -143,6 +166,7 @@ export interface Usage {
   readonly accepted: number;
   readonly residentMb: number;
   readonly backlog: number;
+  readonly loopDelayMs: number;
 }
 
 export interface Watch {
@@ -152,6 +176,8 @@ export interface Watch {
   readonly accepted: number;
   /** The daemon's processor time, in microseconds. */
   readonly cpuUs: number;
+  /** The load's, in the same window: how fast the machine was then. */
+  readonly loadCpuUs: number;
 }
 
 /** Looks at a daemon under load every `everyMs` until `over` says so. */
@@ -159,15 +185,16 @@ export async function watch(
   daemon: BenchDaemon,
   endpoint: Endpoint,
   over: (sample: Usage) => boolean,
-  everyMs = 1_000,
+  { everyMs = 1_000, load }: { everyMs?: number; load?: Load } = {},
 ): Promise<Watch> {
   const samples: Usage[] = [];
   const begin = clock();
   const cpu = cpuOf(daemon.pid);
+  const loadCpu = load ? cpuOf(load.pid) : 0;
   for (;;) {
     const { accepted } = await endpoint.stats();
     const second = (clock() - begin) / 1_000;
-    const sample = { second, accepted, residentMb: residentOf(daemon.pid), backlog: await daemon.backlog() };
+    const sample = { second, accepted, residentMb: residentOf(daemon.pid), ...(await daemon.gauges()) };
     samples.push(sample);
     if (over(sample)) break;
     await new Promise((resolve) => setTimeout(resolve, everyMs));
@@ -178,5 +205,6 @@ export async function watch(
     seconds: last.second - first.second,
     accepted: last.accepted - first.accepted,
     cpuUs: cpuOf(daemon.pid) - cpu,
+    loadCpuUs: load ? cpuOf(load.pid) - loadCpu : 0,
   };
 }

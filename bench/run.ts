@@ -4,6 +4,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { compare } from './compare.ts';
 import { drain } from './drain.ts';
 import { endToEnd } from './end-to-end.ts';
 import { latency } from './latency.ts';
@@ -14,7 +15,7 @@ import { slowDisk } from './slow-disk.ts';
 import { table } from './table.ts';
 import { templates } from './templates.ts';
 
-const BENCHMARKS: Readonly<Record<string, (size: Size) => Promise<Result>>> = {
+const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   publisher: publisherAlone,
   'end-to-end': endToEnd,
   latency,
@@ -30,6 +31,8 @@ Benchmarks (all without a name): ${Object.keys(BENCHMARKS).join(', ')}
 
   --seconds <n>  length of each measurement under load (60)
   --backlog <n>  events of the backlog that is drained (1000000)
+  --before <dir> for \`compare\`, which only runs when it is named: a checkout of the commit to compare this one with
+  --rounds <n>   how often \`compare\` measures each side (5)
   --quick        5 seconds and 100,000 events, written to bench/results/quick
   --help         this
 `;
@@ -39,10 +42,17 @@ const { values, positionals } = parseArgs({
   options: {
     seconds: { type: 'string' },
     backlog: { type: 'string' },
+    before: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
     quick: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
+if (values.before !== undefined) {
+  const { before } = values;
+  const rounds = Number(values.rounds);
+  BENCHMARKS.compare = ({ seconds, backlog }) => compare({ before, rounds, seconds, backlog });
+}
 const unknown = positionals.filter((name) => !BENCHMARKS[name]);
 if (values.help || unknown.length > 0) {
   if (unknown.length > 0) process.stderr.write(`no such benchmark: ${unknown.join(', ')}\n`);
@@ -58,7 +68,8 @@ const size: Size = {
   backlog: Number(values.backlog ?? (values.quick ? 100_000 : 1_000_000)),
   folder,
 };
-for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHMARKS)) {
+const whole = Object.keys(BENCHMARKS).filter((name) => name !== 'compare');
+for (const name of positionals.length > 0 ? positionals : whole) {
   process.stderr.write(`${name} …\n`);
   const result = await (BENCHMARKS[name] as (size: Size) => Promise<Result>)(size);
   const machine = {

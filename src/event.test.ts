@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isMalformed, parseEvent } from './event.ts';
+import fc from 'fast-check';
+import { eventSchema, isMalformed, parseEvent, problemOf } from './event.ts';
 
 const PRESENCE = {
   kind: 'presence',
@@ -169,6 +170,24 @@ describe('an event of the tap protocol', () => {
     assert.equal(
       problem({ ...MESSAGE, at: 'hidden', from: 'hidden hidden', body: 'hidden\u0000', stanza: ['hidden'] }),
       `at: ${WHOLE}; from: should be a JID; body: holds U+0000, which XML does not allow; stanza: should be a text`,
+    );
+  });
+
+  it('is judged by the compiled schema in the same words as by the schema itself', () => {
+    const values = fc.oneof(
+      fc.constantFrom(...Object.values(PRESENCE), ...Object.values(MESSAGE), undefined, null, -1, '', '\u0000', 1.5),
+      fc.string({ unit: 'binary', maxLength: 20 }),
+      fc.jsonValue({ maxDepth: 2 }),
+    );
+    const changes = fc.dictionary(fc.constantFrom(...Object.keys({ ...PRESENCE, ...MESSAGE }), 'more'), values);
+    fc.assert(
+      fc.property(fc.constantFrom(PRESENCE, MESSAGE), changes, (event, change) => {
+        const input = { ...event, ...change };
+        const plain = eventSchema.safeParse(input);
+        const expected = plain.success ? plain.data : { problem: problemOf(plain.error), raw: input };
+        assert.deepEqual(parseEvent(input), expected);
+      }),
+      { numRuns: 500 },
     );
   });
 });

@@ -82,6 +82,9 @@ const message = z.object({
 
 export const eventSchema = z.discriminatedUnion('kind', [presence, message], 'should be "presence" or "message"');
 
+/** The same, as a generated function: a third of the time, the same results and the same words. */
+const compiledSchema = z.compile(eventSchema);
+
 /** What an event has beside what its source reported. */
 interface Identity {
   /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
@@ -111,7 +114,7 @@ export interface MalformedEvent {
 
 /** Checks what a source reports as an event. */
 export function parseEvent(raw: unknown): NewEvent | MalformedEvent {
-  const result = eventSchema.safeParse(raw);
+  const result = compiledSchema.safeParse(raw);
   if (result.success) return result.data;
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return { problem: 'should be an object', raw };
   return { problem: problemOf(result.error), raw };

@@ -11,13 +11,14 @@
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type Backlog, costOf, type Settlement, type Stored } from '../outbox.ts';
+import { type Found, PLACES } from './parcels.ts';
 
 /** The notifications on disk. */
 export interface Shelf {
-  /** Those of a topic with numbers above `after` and up to `upTo`, in order, at most `limit`. */
-  read(topic: string, after: number, upTo: number, limit: number): Stored[];
-  /** Those with these numbers, in order. */
-  load(seqs: readonly number[]): Stored[];
+  /** Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost `credit`. */
+  read(topic: string, after: number, upTo: number, limit: number, credit: number): Pick<Found, 'notifications' | 'end'>;
+  /** Those of a topic with these numbers, in order. */
+  load(topic: string, seqs: readonly number[]): Stored[];
   /** The lowest number above `after`, of any topic; undefined when there is none. */
   next(after: number): number | undefined;
   /** The highest number that is on disk. */
@@ -28,8 +29,8 @@ export interface Shelf {
   closed(): boolean;
 }
 
-/** How many rows one read looks at, so that another topic's backlog can't hold the event loop up. */
-const READ_WINDOW = 20_000;
+/** How many numbers one read looks at, so that another topic's backlog can't hold the event loop up: 5,000 parcels. */
+const READ_WINDOW = 5_000 * PLACES;
 /** How many notifications are read at a time. */
 const READ_LIMIT = 1_000;
 /** How long a file that could not be read is left alone, in milliseconds. */
@@ -70,7 +71,7 @@ export class SqliteBacklog implements Backlog {
 
   async load(seqs: readonly number[]): Promise<Stored[]> {
     while (this.#mayRead()) {
-      const found = this.#attempt(() => this.#shelf.load(seqs));
+      const found = this.#attempt(() => this.#shelf.load(this.#topic, seqs));
       if (found) return found;
       await this.#pause();
     }
@@ -125,10 +126,9 @@ export class SqliteBacklog implements Backlog {
   /** Reads one window, and moves the cursor and, at the end of the file, the state. */
   #readWindow(): Stored[] {
     const last = this.#shelf.last();
-    const end = Math.min(this.#cursor + READ_WINDOW, last);
-    const limit = Math.min(READ_LIMIT, this.#credit);
-    const found = this.#shelf.read(this.#topic, this.#cursor, end, limit);
-    let cursor = found.length === limit ? (found.at(-1)?.seq ?? end) : end;
+    const upTo = Math.min(this.#cursor + READ_WINDOW, last);
+    const { notifications: found, end } = this.#shelf.read(this.#topic, this.#cursor, upTo, READ_LIMIT, this.#credit);
+    let cursor = end;
     if (found.length === 0 && cursor < last) cursor = (this.#shelf.next(cursor) ?? last + 1) - 1;
     this.#cursor = cursor;
     // Nothing can come to the disk before what was found is handed out: all of it runs in one turn.

@@ -35,8 +35,9 @@ interface GroupCommitOptions {
   readonly now: () => number;
   /** Runs before each transaction, after its writes, when it is committed, when it was undone, and after all `done`. */
   readonly begin: () => void;
-  readonly end: () => void;
-  readonly committed: () => void;
+  readonly end: (now: number) => void;
+  /** Answers what to run when it is on disk, if it brought anything that a tap waits for. */
+  readonly committed: () => () => void;
   readonly undone: () => void;
   readonly finished: () => void;
 }
@@ -50,6 +51,9 @@ const COMPANY_MS = 5;
 const SETTLED_SYNC_MS = 100;
 /** How long a disk that failed is left alone, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
+
+/** Stands for a transaction among its writes. */
+const NOTHING = { apply: () => {}, failed: () => {} };
 
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
@@ -103,12 +107,12 @@ export class GroupCommit {
     const writes = this.#pending;
     if (writes.length === 0) return;
     this.#pending = [];
-    const error = this.#transact(writes);
+    const { error, onDisk } = this.#transact(writes);
     this.#stuck = error !== undefined;
-    if (!error) {
+    if (onDisk) {
       this.#tell(writes.filter(({ failed }) => !failed));
       const intakes = writes.filter(({ failed }) => failed);
-      this.#unsynced.push(...intakes);
+      if (intakes.length > 0) this.#unsynced.push({ ...NOTHING, done: onDisk }, ...intakes);
       if (intakes.length > 0) this.#sync();
       else this.#lateSync ??= setTimeout(() => this.#sync(), SETTLED_SYNC_MS).unref();
       return;
@@ -174,23 +178,23 @@ export class GroupCommit {
     this.#options.finished();
   }
 
-  #transact(writes: readonly Write[]): PusherError | undefined {
+  /** Answers what to run when it is on disk, or why it was undone. */
+  #transact(writes: readonly Write[]): { onDisk: () => void; error?: never } | { onDisk?: never; error: PusherError } {
     const { database, now, begin, end, committed, undone } = this.#options;
     begin();
     try {
       database.exec('BEGIN IMMEDIATE');
       const time = now();
       for (const write of writes) write.apply(time);
-      end();
+      end(time);
       database.exec('COMMIT');
     } catch (error) {
       if (database.isTransaction) database.exec('ROLLBACK');
       undone();
-      return this.#faultOf(error);
+      return { error: this.#faultOf(error) };
     }
     // Committed: whatever happens from here on, it must not count as undone.
-    committed();
-    return undefined;
+    return { onDisk: committed() };
   }
 
   #faultOf(error: unknown): PusherError {

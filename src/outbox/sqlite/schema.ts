@@ -6,24 +6,26 @@ import { messageOf, PusherError } from '../../errors.ts';
 
 // "xevp" in ASCII: tells our file from any other SQLite database (https://www.sqlite.org/pragma.html#pragma_application_id).
 const APPLICATION_ID = 0x78657670;
-const VERSION = 1;
+/** Version of the tables; 1 was a row for each notification. */
+export const VERSION = 2;
+
+/** The tables that `parcels.ts` keeps, which files of schema 1 did not have. What is read of many rows stands before the content. */
+export const PARCELS = `
+  CREATE TABLE parcel (
+    id INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    committed_at INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    content TEXT NOT NULL
+  );
+  CREATE TABLE settled (parcel INTEGER PRIMARY KEY, places BLOB NOT NULL);
+`;
 
 // AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
 // dead_letter_reason also lets them be counted without reading what they contain.
 // `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
-const TABLES = `
+const TABLES = `${PARCELS}
   CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
-  CREATE TABLE notification (
-    seq INTEGER PRIMARY KEY,
-    topic INTEGER NOT NULL,
-    order_key TEXT NOT NULL,
-    event_id TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    committed_at INTEGER NOT NULL,
-    message TEXT NOT NULL,
-    attributes TEXT,
-    bytes INTEGER NOT NULL
-  );
   CREATE TABLE source (
     source TEXT NOT NULL,
     epoch TEXT NOT NULL,
@@ -52,7 +54,8 @@ const TABLES = `
 const DROP_AUDIT = 'DROP TABLE IF EXISTS audit';
 
 /**
- * Opens the outbox file, making it (mode 0600) if there is none.
+ * Opens the outbox file, making it (mode 0600) if there is none. One that an earlier release wrote stays as it is: the
+ * command line may look into it while that release's daemon runs. `takeover.ts` brings it up to date.
  * @param options.create whether to make it when it is missing
  * @throws PusherError OUTBOX_UNUSABLE that says what is wrong with the file
  */
@@ -84,7 +87,7 @@ function prepareFile(file: string, create: boolean): void {
 function prepareTables(database: DatabaseSync, file: string): void {
   const version = pragma(database, 'user_version');
   const application = pragma(database, 'application_id');
-  if (version === VERSION && application === APPLICATION_ID) {
+  if (version > 0 && version <= VERSION && application === APPLICATION_ID) {
     database.exec(DROP_AUDIT);
     return;
   }

@@ -248,8 +248,8 @@ describe('SQLite outbox, when something is wrong', () => {
     await outbox.close();
     const again = sqliteOutbox({ file });
     assert.deepEqual(
-      (await consume(again, TOPIC).rest()).map(({ seq, eventId }) => [seq, eventId]),
-      [[2, 'after it']],
+      (await consume(again, TOPIC).rest()).map(({ seq, eventId }) => [seq > row.seq, eventId]),
+      [[true, 'after it']],
       'no number is given twice',
     );
     await again.close();
@@ -342,7 +342,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.commit(admission(notification('before')));
       // Who reads the log keeps it from being emptied.
       const reader = new DatabaseSync(file);
-      reader.exec('BEGIN; SELECT * FROM notification');
+      reader.exec('BEGIN; SELECT * FROM parcel');
       let kept = false;
       await failOneSync(t, outbox, () => {
         kept = true;
@@ -395,14 +395,14 @@ describe('SQLite outbox, when something is wrong', () => {
       assert.ok(synced > 5, `${synced} syncs`);
       for (let sync = 1; sync <= synced; sync++) {
         const copy = new DatabaseSync(copyOf(sync));
-        const has = new Set(
-          copy
-            .prepare('SELECT event_id FROM notification')
-            .all()
-            .map((row) => row.event_id),
-        );
+        const has = copy
+          .prepare('SELECT content FROM parcel')
+          .all()
+          .map((row) => String(row.content))
+          .join('');
         copy.close();
-        for (const [id, after] of acknowledged) if (after <= sync) assert.ok(has.has(id), `${id} after sync ${sync}`);
+        for (const [id, after] of acknowledged)
+          if (after <= sync) assert.ok(has.includes(`"${id}"`), `${id} after sync ${sync}`);
       }
     });
   });
@@ -432,11 +432,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.deepEqual(await topic.rest(), []);
     await until('the disk to be usable again', () => outbox.health().fault === undefined);
     await outbox.commit(admission(notification('small')));
-    const taken = await topic.next(1);
-    assert.deepEqual(
-      taken.map(({ seq, eventId }) => [seq, eventId]),
-      [[1, 'small']],
-    );
+    assert.deepEqual(ids(await topic.next(1)), ['small']);
     await outbox.close();
   });
 });

@@ -27,12 +27,18 @@ import { createTurns } from '../turns.ts';
 import { type Shelf, SqliteBacklog } from './backlog.ts';
 import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
+import { type OpenParcel, Parcels, type Unreadable } from './parcels.ts';
 import { createReserve } from './reserve.ts';
 import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
-import { pack, prepare, type Row, type Statements, toStored } from './statements.ts';
+import { prepare, type Statements } from './statements.ts';
+import { takeOver } from './takeover.ts';
+import { UNREADABLE, unreadableLetter } from './unreadable.ts';
 
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
 const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
+
+/** How often its size is measured at most while it is written, in milliseconds: that costs two PRAGMAs. */
+const MEASURE_MS = 100;
 
 /** How large the content of the file may grow unless it is said otherwise, in bytes: 1 GiB. */
 const MAX_BYTES = 1_073_741_824;
@@ -76,6 +82,7 @@ function open(options: Required<SqliteOutboxOptions>): Outbox {
   let database: DatabaseSync | undefined;
   try {
     database = openDatabase(options.file, { create: true });
+    takeOver(database, options.now(), options.log);
     return new SqliteOutbox(options, database, lock);
   } catch (error) {
     // Damage behind an intact header shows only when its tables are read.
@@ -100,11 +107,9 @@ class SqliteOutbox implements Outbox {
   readonly #positions = new Map<string, SourceState>();
   readonly #listeners = new Set<(topic: string) => void>();
   readonly #writer: GroupCommit;
-  #lastSeq: number;
+  readonly #parcels: Parcels;
   /** The last number that is on disk. */
   #syncedSeq: number;
-  /** As `#lastSeq` was before the transaction that is being written. */
-  #seqBefore = 0;
   /** What the transaction that is being written changes of each topic's depth. */
   #depthChange = new Map<string, number>();
   /** What came to the disk just now, by topic. */
@@ -112,6 +117,8 @@ class SqliteOutbox implements Outbox {
   /** Why the file could not be read the last time. */
   #readFault: string | undefined;
   #bytes = 0;
+  /** When that was measured. */
+  #measuredAt = 0;
   #pageSize: number;
   #closed = false;
 
@@ -125,16 +132,21 @@ class SqliteOutbox implements Outbox {
       ...deadLettersOn(database),
     };
     this.#pageSize = pragma(database, 'page_size');
-    this.#lastSeq = Number(database.prepare('SELECT max(seq) AS n FROM notification').get()?.n ?? 0);
-    this.#syncedSeq = this.#lastSeq;
+    this.#parcels = new Parcels(database);
+    this.#syncedSeq = this.#parcels.lastSeq;
     this.#forgetOldEpochs();
     this.#shelf = {
-      read: (topic, after, upTo, limit) => {
-        const id = this.#topicIds.get(topic);
-        return id === undefined ? [] : (this.#sql.read.all(after, upTo, id, limit) as unknown as Row[]).map(toStored);
+      read: (topic, after, upTo, limit, credit) => {
+        const found = this.#parcels.read(topic, this.#topicIds.get(topic) ?? 0, after, upTo, limit, credit);
+        this.#bury(topic, found.unreadable);
+        return found;
       },
-      load: (seqs) => (this.#sql.load.all(JSON.stringify(seqs)) as unknown as Row[]).map(toStored),
-      next: (after) => this.#sql.next.get(after)?.seq as number | undefined,
+      load: (topic, seqs) => {
+        const found = this.#parcels.load(topic, this.#topicIds.get(topic) ?? 0, seqs);
+        this.#bury(topic, found.unreadable);
+        return found.notifications;
+      },
+      next: (after) => this.#parcels.next(after),
       last: () => this.#syncedSeq,
       settle: (settlements) => this.#settle(settlements),
       readFailed: (error) => this.#noteRead(error),
@@ -158,19 +170,20 @@ class SqliteOutbox implements Outbox {
       reserve,
       now: options.now,
       begin: () => {
-        this.#depthChange.clear();
-        this.#seqBefore = this.#lastSeq;
+        this.#depthChange = new Map();
+        this.#parcels.begin();
       },
-      end: () => {
+      end: (time) => {
+        this.#bytes += this.#parcels.write(time);
         for (const [arn, change] of this.#depthChange) this.#sql.changeDepth.run(change, arn);
       },
       committed: () => {
         for (const [arn, change] of this.#depthChange) this.#depth.set(arn, (this.#depth.get(arn) ?? 0) + change);
-        this.#measure();
+        if (performance.now() - this.#measuredAt > MEASURE_MS) this.#measure();
+        const brought = this.#parcels.committed();
+        return () => this.#gather(brought);
       },
-      undone: () => {
-        this.#lastSeq = this.#seqBefore;
-      },
+      undone: () => this.#parcels.undone(),
       finished: () => this.#handOver(),
     });
   }
@@ -195,21 +208,17 @@ class SqliteOutbox implements Outbox {
   #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Position): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
     if (this.#isFull()) return Promise.reject(this.#fullError());
-    const stored: Stored[] = [];
     let position: SourceState | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#writer.add({
       apply: (now) => {
-        stored.length = 0;
-        for (const notification of notifications) stored.push(this.#insert(notification, now));
+        for (const notification of notifications) this.#add(notification);
         for (const letter of deadLetters) insertDeadLetter(this.#database, letter, now);
         for (const id of replaces) this.#sql.deleteDeadLetter.run(id);
         if (reached) position = this.#savePosition(reached, now);
       },
       done: () => {
         if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
-        this.#syncedSeq = stored.at(-1)?.seq ?? this.#syncedSeq;
-        for (const notification of stored) this.#gather(notification);
         resolve();
       },
       failed: reject,
@@ -235,7 +244,7 @@ class SqliteOutbox implements Outbox {
     const apply = (now: number) => {
       for (const { notification, dead } of settlements) {
         // Settled twice when a reload did not wait for a request that hung: it counts once.
-        if (this.#sql.deleteNotification.run(notification.seq).changes === 0) continue;
+        if (!this.#parcels.settle(notification.seq)) continue;
         this.#changeDepth(notification.topic, -1);
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
@@ -257,7 +266,7 @@ class SqliteOutbox implements Outbox {
       deadLetters: this.#closed ? 0 : Number(this.#sql.countDeadLetters.get()?.n),
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
-      oldestAt: this.#closed ? undefined : (this.#sql.oldest.get()?.committed_at as number | undefined),
+      oldestAt: this.#closed ? undefined : this.#parcels.oldestAt,
       fault: this.fault?.message ?? this.#readFault,
     };
   }
@@ -275,12 +284,9 @@ class SqliteOutbox implements Outbox {
     this.#lock.release();
   }
 
-  #insert(notification: Notification, now: number): Stored {
-    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters } = notification;
-    const seq = ++this.#lastSeq;
-    this.#changeDepth(topic, 1);
-    this.#sql.insert.run(seq, this.#topicId(topic), orderKey, eventId, at, now, message, pack(notification), bytes);
-    return { seq, eventId, topic, orderKey, at, message, attributes, bytes, ...(parameters && { parameters }) };
+  #add(notification: Notification): void {
+    this.#changeDepth(notification.topic, 1);
+    this.#parcels.add(notification, this.#topicId(notification.topic));
   }
 
   #topicId(arn: string): number {
@@ -319,12 +325,13 @@ class SqliteOutbox implements Outbox {
   }
 
   /** Notes what came to the disk, to be handed over when all of its group is noted. */
-  #gather(notification: Stored): void {
-    const { topic } = notification;
-    if (!this.#topicIds.has(topic)) this.#topicIds.set(topic, Number(this.#sql.topicId.get(topic)?.id));
-    const came = this.#came.get(topic);
-    if (came) came.push(notification);
-    else this.#came.set(topic, [notification]);
+  #gather(parcels: readonly OpenParcel[]): void {
+    for (const { topic, topicId, notifications } of parcels) {
+      this.#topicIds.set(topic, topicId);
+      this.#syncedSeq = Math.max(this.#syncedSeq, notifications.at(-1)?.seq ?? 0);
+      const came = this.#came.get(topic);
+      this.#came.set(topic, came ? [...came, ...notifications] : notifications);
+    }
   }
 
   #handOver(): void {
@@ -346,14 +353,34 @@ class SqliteOutbox implements Outbox {
     log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
   }
 
+  /** Makes dead letters of notifications that can't be read, so that they hold up nobody. */
+  #bury(topic: string, unreadable: readonly Unreadable[]): void {
+    if (unreadable.length === 0) return;
+    let buried: number[] = [];
+    const apply = (now: number) => {
+      buried = [];
+      for (const { seq, raw } of unreadable) {
+        if (!this.#parcels.settle(seq)) continue;
+        this.#changeDepth(topic, -1);
+        insertDeadLetter(this.#database, unreadableLetter(topic, `unreadable/${seq}`, raw), now);
+        buried.push(seq);
+      }
+    };
+    const done = () => {
+      if (buried.length > 0) this.#options.log.error({ topic, notifications: buried.length }, UNREADABLE);
+    };
+    this.#writer.add({ apply, done }, true);
+  }
+
   /** Looks again before it says yes, since dead letters can be deleted on another connection. */
   #isFull(): boolean {
     if (this.#bytes >= this.#options.maxBytes) this.#measure();
     return this.#bytes >= this.#options.maxBytes;
   }
 
-  /** How much of the file is in use. */
+  /** How much of the file is in use. Between two measurements what is written counts, and what is settled does not. */
   #measure(): void {
+    this.#measuredAt = performance.now();
     try {
       const free = Number(this.#sql.freePages.get()?.freelist_count);
       this.#bytes = (Number(this.#sql.pageCount.get()?.page_count) - free) * this.#pageSize;

@@ -1,0 +1,317 @@
+/**
+ * Notifications in the SQLite file, in parcels: what one transaction brings for one topic is one row.
+ *
+ * A row for each notification cost a third of the daemon's processor time. A parcel has a line of JSON for each of its
+ * notifications, so that one can be read without the others and a damaged one costs no other. Which of them are settled
+ * stands in a bitmap of its own small row; a parcel goes when all are. A notification's number holds its parcel and its
+ * place in it.
+ *
+ * Maintained invariants:
+ * - Numbers ascend in the order of the commits, and none is given twice.
+ * - What is settled is in the transaction that the settlement is part of: a kill makes nothing of it come again.
+ * - After each transaction `#states` says what the file says; it is a cache, and may forget.
+ */
+import type { DatabaseSync } from 'node:sqlite';
+import type { Notification } from '../../notification/notification.ts';
+import { costOf, type Stored } from '../outbox.ts';
+
+/** Numbers that one parcel takes up: a notification's is its parcel's times this, and its place. */
+export const PLACES = 1_024;
+/** A parcel is closed when it holds so many notifications, or so many characters: reading takes it up as a whole. */
+const MOST_NOTIFICATIONS = 256;
+const MOST_LENGTH = 262_144;
+/** Of how many parcels that are partly settled the bitmaps are kept in memory. */
+const MOST_STATES = 10_000;
+
+/** A parcel that the transaction under way fills. */
+export interface OpenParcel {
+  readonly id: number;
+  readonly topic: string;
+  readonly topicId: number;
+  readonly notifications: Stored[];
+  /** As they will stand in the file. */
+  lines: string[];
+  /** Of all lines together, in characters. */
+  length: number;
+}
+
+/** Which notifications of a parcel are settled. */
+interface State {
+  /** A bit for each place, in bytes. */
+  readonly bits: number[];
+  left: number;
+  /** Whether the file has the bitmap. */
+  kept: boolean;
+}
+
+/** What can't be read of a notification, as it stands in the file. */
+export interface Unreadable {
+  readonly seq: number;
+  readonly raw: string;
+}
+
+export interface Found {
+  readonly notifications: Stored[];
+  readonly unreadable: Unreadable[];
+  /** The number up to which all was looked at. */
+  readonly end: number;
+}
+
+interface Row {
+  id: number;
+  count: number;
+  content: string;
+  places: Uint8Array | null;
+}
+
+type Line = [
+  place: number,
+  orderKey: string,
+  eventId: string,
+  at: number,
+  message: string,
+  bytes: number,
+  attributes?: Notification['attributes'],
+  parameters?: Notification['parameters'],
+];
+
+/** The parcel that a number is of. */
+const parcelOf = (seq: number): number => Math.floor(seq / PLACES);
+
+const isSet = (bits: ArrayLike<number>, place: number): boolean => ((bits[place >> 3] ?? 0) & (1 << (place & 7))) !== 0;
+
+export class Parcels {
+  readonly #sql;
+  readonly #states = new Map<number, State>();
+  /** Parcels of which something is settled in the transaction under way. */
+  #changed = new Map<number, State>();
+  /** What it fills, by topic. */
+  #open = new Map<string, OpenParcel>();
+  #full: OpenParcel[] = [];
+  #last: number;
+  #lastBefore: number;
+
+  constructor(database: DatabaseSync) {
+    const sql = (text: string) => database.prepare(text);
+    const columns = 'id, count, content, places FROM parcel LEFT JOIN settled ON settled.parcel = parcel.id';
+    this.#sql = {
+      insert: sql('INSERT INTO parcel VALUES (?, ?, ?, ?, ?)'),
+      remove: sql('DELETE FROM parcel WHERE id = ?'),
+      keepPlaces: sql('INSERT OR REPLACE INTO settled VALUES (?, ?)'),
+      removePlaces: sql('DELETE FROM settled WHERE parcel = ?'),
+      state: sql('SELECT count, places FROM parcel LEFT JOIN settled ON settled.parcel = parcel.id WHERE id = ?'),
+      read: sql(`SELECT ${columns} WHERE id >= ? AND id <= ? AND topic = ? ORDER BY id`),
+      one: sql(`SELECT ${columns} WHERE id = ? AND topic = ?`),
+      next: sql('SELECT id FROM parcel WHERE id >= ? ORDER BY id LIMIT 1'),
+      oldest: sql('SELECT committed_at FROM parcel ORDER BY id LIMIT 1'),
+    };
+    this.#last = Number(database.prepare('SELECT max(id) AS n FROM parcel').get()?.n ?? 0);
+    this.#lastBefore = this.#last;
+  }
+
+  /** The highest number that may have been given. */
+  get lastSeq(): number {
+    return this.#last * PLACES + PLACES - 1;
+  }
+
+  /** When the oldest parcel was committed. */
+  get oldestAt(): number | undefined {
+    return this.#sql.oldest.get()?.committed_at as number | undefined;
+  }
+
+  /** Begins a transaction. */
+  begin(): void {
+    this.#lastBefore = this.#last;
+  }
+
+  /** Puts a notification into the transaction's parcel of its topic. */
+  add(notification: Notification, topicId: number): void {
+    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters } = notification;
+    let parcel = this.#open.get(topic);
+    if (parcel && (parcel.notifications.length >= MOST_NOTIFICATIONS || parcel.length >= MOST_LENGTH)) {
+      this.#full.push(parcel);
+      parcel = undefined;
+    }
+    if (!parcel) {
+      parcel = { id: ++this.#last, topic, topicId, notifications: [], lines: [], length: 0 };
+      this.#open.set(topic, parcel);
+    }
+    const place = parcel.notifications.length;
+    const line: Line = [place, orderKey, eventId, at, message, bytes];
+    if (attributes.length > 0 || parameters) line.push(attributes);
+    if (parameters) line.push(parameters);
+    const text = JSON.stringify(line);
+    parcel.lines.push(text);
+    parcel.length += text.length;
+    const seq = parcel.id * PLACES + place;
+    parcel.notifications.push(stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters));
+  }
+
+  /** Settles a notification; false when it is already. */
+  settle(seq: number): boolean {
+    const id = parcelOf(seq);
+    const state = this.#states.get(id) ?? this.#readState(id);
+    const place = seq - id * PLACES;
+    if (!state || isSet(state.bits, place)) return false;
+    state.bits[place >> 3] = (state.bits[place >> 3] ?? 0) | (1 << (place & 7));
+    state.left -= 1;
+    this.#changed.set(id, state);
+    return true;
+  }
+
+  /** Writes what the transaction brings; answers how much that is, in characters. */
+  write(now: number): number {
+    let written = 0;
+    for (const parcel of this.#open.values()) this.#full.push(parcel);
+    this.#open = new Map();
+    for (const parcel of this.#full) {
+      const { id, topicId, notifications, lines, length } = parcel;
+      this.#sql.insert.run(id, topicId, now, notifications.length, lines.join('\n'));
+      written += length;
+      parcel.lines = [];
+    }
+    for (const [id, state] of this.#changed) {
+      if (state.left > 0) this.#sql.keepPlaces.run(id, bytesOf(state.bits));
+      else {
+        this.#sql.remove.run(id);
+        if (state.kept) this.#sql.removePlaces.run(id);
+      }
+    }
+    return written;
+  }
+
+  /** The transaction is committed; answers the parcels that it brought. */
+  committed(): readonly OpenParcel[] {
+    const brought = this.#full;
+    this.#full = [];
+    for (const { id, notifications } of brought) this.#states.set(id, newState(notifications.length));
+    for (const [id, state] of this.#changed) {
+      state.kept = true;
+      if (state.left === 0) this.#states.delete(id);
+    }
+    // Not `clear`: V8's table of a cleared map points to the next one, and dead ones would keep each other until a full collection.
+    this.#changed = new Map();
+    for (const id of this.#states.keys()) {
+      if (this.#states.size <= MOST_STATES) break;
+      this.#states.delete(id);
+    }
+    return brought;
+  }
+
+  /** The transaction was undone. */
+  undone(): void {
+    this.#last = this.#lastBefore;
+    this.#open = new Map();
+    this.#full = [];
+    this.#changed = new Map();
+    this.#states.clear();
+  }
+
+  /** Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost `credit`. */
+  read(topic: string, topicId: number, after: number, upTo: number, limit: number, credit: number): Found {
+    const found: Found & { end: number } = { notifications: [], unreadable: [], end: upTo };
+    let left = credit;
+    const rows = this.#sql.read.iterate(parcelOf(after + 1), parcelOf(upTo), topicId);
+    for (const row of rows as IterableIterator<unknown>) {
+      for (const each of contentOf(row as Row, topic)) {
+        if (each.seq <= after || each.seq > upTo) continue;
+        if ('raw' in each) {
+          found.unreadable.push(each);
+          continue;
+        }
+        found.notifications.push(each);
+        left -= costOf(each.bytes);
+        if (left > 0 && found.notifications.length < limit) continue;
+        found.end = each.seq;
+        return found;
+      }
+    }
+    return found;
+  }
+
+  /** Those with these numbers, in order. */
+  load(topic: string, topicId: number, seqs: readonly number[]): Pick<Found, 'notifications' | 'unreadable'> {
+    const found: Pick<Found, 'notifications' | 'unreadable'> = { notifications: [], unreadable: [] };
+    const byParcel = Map.groupBy(
+      seqs.toSorted((a, b) => a - b),
+      parcelOf,
+    );
+    for (const [id, wanted] of byParcel) {
+      const row = this.#sql.one.get(id, topicId) as unknown as Row | undefined;
+      if (!row) continue;
+      for (const each of contentOf(row, topic, new Set(wanted.map((seq) => seq - id * PLACES)))) {
+        if ('raw' in each) found.unreadable.push(each);
+        else found.notifications.push(each);
+      }
+    }
+    return found;
+  }
+
+  /** The lowest number above `after` that a parcel of any topic may have; undefined when there is none. */
+  next(after: number): number | undefined {
+    const id = this.#sql.next.get(parcelOf(after + 1))?.id as number | undefined;
+    return id === undefined ? undefined : Math.max(id * PLACES, after + 1);
+  }
+
+  #readState(id: number): State | undefined {
+    const row = this.#sql.state.get(id) as Pick<Row, 'count' | 'places'> | undefined;
+    if (!row) return undefined;
+    const state = newState(row.count);
+    if (row.places) {
+      state.kept = true;
+      for (let byte = 0; byte < state.bits.length; byte++) state.bits[byte] = row.places[byte] ?? 0;
+      for (let place = 0; place < row.count; place++) if (isSet(state.bits, place)) state.left -= 1;
+    }
+    this.#states.set(id, state);
+    return state;
+  }
+}
+
+const newState = (count: number): State => ({ bits: new Array((count + 7) >> 3).fill(0), left: count, kept: false });
+
+/** Buffers by their length, used again and again: the garbage collector takes long over many small ones. */
+const buffers: Uint8Array[] = [];
+
+function bytesOf(bits: readonly number[]): Uint8Array {
+  const buffer = buffers[bits.length] ?? new Uint8Array(bits.length);
+  buffers[bits.length] = buffer;
+  buffer.set(bits);
+  return buffer;
+}
+
+/**
+ * What a parcel holds that is not settled, in order.
+ * @param wanted only these places
+ */
+function* contentOf(row: Row, topic: string, wanted?: ReadonlySet<number>): Generator<Stored | Unreadable> {
+  const lines = String(row.content).split('\n');
+  for (let place = 0; place < row.count; place++) {
+    if ((wanted && !wanted.has(place)) || (row.places && isSet(row.places, place))) continue;
+    const seq = row.id * PLACES + place;
+    const raw = lineAt(lines, place);
+    yield toStored(raw, seq, topic) ?? { seq, raw };
+  }
+}
+
+/** A place's line: where it should be, or, in a damaged parcel, wherever it is now. */
+function lineAt(lines: readonly string[], place: number): string {
+  const start = `[${place},`;
+  const there = lines[place] ?? '';
+  if (there.startsWith(start)) return there;
+  return lines.find((line) => line.startsWith(start)) ?? (/^\[\d+,/.test(there) ? '' : there);
+}
+
+/** Few have parameters, and the others no such key. */
+const stored = (notification: Stored, parameters: Notification['parameters']): Stored =>
+  parameters ? { ...notification, parameters } : notification;
+
+function toStored(raw: string, seq: number, topic: string): Stored | undefined {
+  try {
+    const [, orderKey, eventId, at, message, bytes, attributes = [], parameters] = JSON.parse(raw) as Line;
+    if (typeof message !== 'string' || typeof orderKey !== 'string' || typeof eventId !== 'string') return undefined;
+    if (!Array.isArray(attributes)) return undefined;
+    return stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters);
+  } catch {
+    return undefined; // Damaged: the caller makes it a dead letter.
+  }
+}

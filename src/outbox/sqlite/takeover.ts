@@ -1,0 +1,96 @@
+/**
+ * Takes over the file of an earlier release: version 0.1.0 had a row for each notification.
+ *
+ * Maintained invariants:
+ * - Only a daemon that holds the lock does this, before it hands anything out.
+ * - Each portion is one transaction that moves it from the old table to the new: a kill in between costs nothing, and the
+ *   next start goes on. What waits keeps its order, since all of it comes before what is new.
+ */
+import type { DatabaseSync } from 'node:sqlite';
+import type { Log } from '../../log.ts';
+import { insertDeadLetter } from './dead-letters.ts';
+import { Parcels } from './parcels.ts';
+import { PARCELS, pragma, VERSION } from './schema.ts';
+import { UNREADABLE, unreadableLetter } from './unreadable.ts';
+
+/** How many rows are moved at a time. */
+const PORTION = 5_000;
+
+/** A row of the old table. */
+interface OldRow {
+  seq: number;
+  topic: number;
+  arn: string | null;
+  order_key: string;
+  event_id: string;
+  at: number;
+  committed_at: number;
+  message: string;
+  attributes: string | null;
+  bytes: number;
+}
+
+/** Brings a file of an earlier release up to date; does nothing to one that is. */
+export function takeOver(database: DatabaseSync, now: number, log: Log): void {
+  if (pragma(database, 'user_version') === 1)
+    database.exec(`BEGIN IMMEDIATE; ${PARCELS} PRAGMA user_version = ${VERSION}; COMMIT;`);
+  if (!hasOldTable(database)) return;
+  const moved = moveAll(database, now, log);
+  database.exec('DROP TABLE notification');
+  if (moved > 0) log.info({ notifications: moved }, 'the outbox of an earlier release was taken over');
+}
+
+const hasOldTable = (database: DatabaseSync): boolean =>
+  database.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'notification'").get() !== undefined;
+
+function moveAll(database: DatabaseSync, now: number, log: Log): number {
+  const parcels = new Parcels(database);
+  const select = database.prepare(
+    `SELECT notification.*, arn FROM notification LEFT JOIN topic ON topic.id = notification.topic ORDER BY seq LIMIT ${PORTION}`,
+  );
+  const remove = database.prepare('DELETE FROM notification WHERE seq <= ?');
+  const died = database.prepare('UPDATE topic SET depth = depth - 1 WHERE id = ?');
+  let moved = 0;
+  let damaged = 0;
+  for (;;) {
+    const rows = select.all() as unknown as OldRow[];
+    const [first, last] = [rows[0], rows.at(-1)];
+    if (!first || !last) break;
+    database.exec('BEGIN IMMEDIATE');
+    try {
+      parcels.begin();
+      for (const row of rows) {
+        const attributes = attributesOf(row);
+        const topic = row.arn ?? undefined;
+        if (attributes && topic !== undefined) {
+          const { order_key: orderKey, event_id: eventId, at, message, bytes } = row;
+          parcels.add({ topic, orderKey, eventId, at, message, attributes, bytes }, row.topic);
+        } else {
+          died.run(row.topic);
+          insertDeadLetter(database, unreadableLetter(topic, row.event_id, JSON.stringify(row)), now);
+          damaged += 1;
+        }
+      }
+      parcels.write(first.committed_at);
+      remove.run(last.seq);
+      database.exec('COMMIT');
+      parcels.committed();
+    } catch (error) {
+      if (database.isTransaction) database.exec('ROLLBACK');
+      throw error;
+    }
+    moved += rows.length;
+  }
+  if (damaged > 0) log.error({ notifications: damaged }, UNREADABLE);
+  return moved;
+}
+
+/** Undefined where they are damaged. */
+function attributesOf({ attributes }: OldRow) {
+  try {
+    const parsed: unknown = attributes === null ? [] : JSON.parse(attributes);
+    return Array.isArray(parsed) ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
