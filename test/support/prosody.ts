@@ -26,6 +26,8 @@ export interface ProsodyOptions extends ServerOptions {
   globalSettings?: string;
   /** More modules. */
   modules?: string[];
+  /** Files to lie beside the adapter in the folder of modules: name and text. */
+  files?: Readonly<Record<string, string>>;
 }
 
 export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
@@ -37,6 +39,7 @@ export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
   let child: Process | undefined;
 
   await cp(adapter, join(dir, 'plugins'), { recursive: true });
+  for (const [name, text] of Object.entries(options.files ?? {})) await writeFile(join(dir, 'plugins', name), text);
   await giveAway(dir);
 
   async function writeConfig(): Promise<void> {
@@ -135,6 +138,7 @@ function configuration(dir: string, c2sPort: number, httpPort: number, options: 
   return `
 daemonize = false; pidfile = "${dir}/prosody.pid"; data_path = "${dir}"; certificates = "${dir}"
 plugin_paths = { "${dir}/plugins" }
+firewall_scripts = { "${dir}/plugins/firewall.pfw" }
 interfaces = { "127.0.0.1" }; c2s_ports = { ${c2sPort} }; c2s_direct_tls_ports = {}
 http_interfaces = { "127.0.0.1" }; http_ports = { ${httpPort} }; https_ports = {}; http_default_host = "localhost"
 modules_enabled = { ${modules.map((module) => `"${module}"`).join('; ')} }

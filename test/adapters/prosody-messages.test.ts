@@ -1,0 +1,166 @@
+/**
+ * Which messages Prosody's adapter publishes, what it makes of very large ones, and what Prosody's statistics say of it.
+ */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { type Collector, startCollector } from '../support/collector.ts';
+import { until } from '../support/process.ts';
+import { type Prosody, startProsody } from '../support/prosody.ts';
+import { type Client, connect, join, message, post, settle, xml } from '../support/xmpp.ts';
+import { eventsOf, expectEvents, fence, someone } from './contract.ts';
+
+const to = 'bob@localhost';
+
+const FIREWALL = `
+%RATE flood: 2 (burst 1)
+
+::preroute
+KIND: message
+INSPECT: body#~=^firewall bounces
+BOUNCE=not-allowed
+
+KIND: message
+INSPECT: body#~=^firewall drops
+DROP.
+
+KIND: message
+INSPECT: body#~=^flood
+LIMIT: flood on $<@from|bare>
+BOUNCE=policy-violation (too many)
+
+::deliver
+KIND: message
+INSPECT: body#~=^dropped on arrival
+DROP.
+`;
+
+/** A filter as people write it, which leaves its priority to the server. */
+const FILTER = `
+local st = require "util.stanza";
+for _, kind in ipairs { "bare", "full", "host" } do
+	module:hook("pre-message/"..kind, function (event)
+		local body = event.stanza:get_child_text("body");
+		if body == "filter bounces" then
+			event.origin.send(st.error_reply(event.stanza, "modify", "policy-violation"));
+			return true;
+		elseif body == "filter swallows" then
+			return true;
+		end
+	end);
+end
+`;
+
+describe('prosody: which messages are published', () => {
+  let tap: Collector;
+  let server: Prosody;
+  let alice: Client;
+  before(async () => {
+    tap = await startCollector();
+    server = await startProsody({
+      url: tap.url,
+      modules: ['firewall', 'test_filter', 'mam', 'http_openmetrics'],
+      files: { 'firewall.pfw': FIREWALL, 'mod_test_filter.lua': FILTER },
+      globalSettings:
+        'c2s_stanza_size_limit = 8 * 1024 * 1024; statistics = "internal"; statistics_interval = "manual"',
+    });
+  });
+  beforeEach(async () => {
+    alice = await connect(server, someone('alice'), 'phone', { available: false });
+  });
+  afterEach(() => alice.closeStream());
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await tap[Symbol.asyncDispose]();
+  });
+
+  const expect = (...bodies: string[]) =>
+    expectEvents(
+      server,
+      tap,
+      [alice.bare],
+      bodies.map((body) => `chat ${alice.jid} > ${to}: ${body}`),
+    );
+
+  test('what mod_firewall or another module refuses before routing is not; what passes is, without marks', async () => {
+    for (const body of [
+      'firewall bounces it',
+      'firewall drops it',
+      'filter bounces',
+      'filter swallows',
+      'let through',
+    ]) {
+      await message(alice, { to, body });
+    }
+    await expect('let through');
+    // mod_mam has marked it for the sender's own archive, which is nobody else's concern.
+    const [event] = eventsOf(tap, alice.bare);
+    assert.ok(event?.kind === 'message' && !event.stanza?.includes('stanza-id'), JSON.stringify(event));
+  });
+
+  test('of a flood that a rate limits only what it lets through is', async () => {
+    const ids = Array.from({ length: 30 }, (_, index) => `flood ${index}`);
+    for (const id of ids) await post(alice, { to, body: id, id });
+    await settle(alice);
+    const refused = alice.received.filter(({ attrs }) => attrs.type === 'error').map(({ attrs }) => attrs.id);
+    assert.ok(refused.length > 10, `${refused.length} refused`);
+    await expect(...ids.filter((id) => !refused.includes(id)));
+  });
+
+  test('what is refused later is: by a rule on arrival, for nobody, without voice', async () => {
+    await message(alice, { to, body: 'dropped on arrival' });
+    await expect('dropped on arrival');
+    const room = `${someone('room')}@${server.mucHost}`;
+    await join(alice, room, 'al');
+    const guest = await connect(server, someone('guest'), 'phone', { available: false });
+    await join(guest, room, 'guest');
+    const item = xml('item', { nick: 'guest', role: 'visitor' });
+    await alice.send(
+      xml(
+        'iq',
+        { type: 'set', to: room, id: 'v' },
+        xml('query', { xmlns: 'http://jabber.org/protocol/muc#admin' }, item),
+      ),
+    );
+    await until('the voice to be gone', () => alice.received.some((s) => s.is('iq') && s.attrs.id === 'v'));
+    await message(guest, { to: room, type: 'groupchat', body: 'without voice' });
+    await expectEvents(server, tap, [guest.bare], [`groupchat ${guest.jid} > ${room}: without voice`]);
+    await guest.closeStream();
+  });
+
+  test('above 3 MiB the stanza is left out; an event that no tap takes is a hole with its reason', async () => {
+    const large = '"'.repeat(600_000);
+    for (const body of [large, '"'.repeat(2_200_000), 'after them']) await post(alice, { to, body });
+    await settle(alice);
+    await expect(large, 'after them');
+    const event = eventsOf(tap, alice.bare).find((one) => one.kind === 'message' && one.body === large);
+    assert.ok(event?.kind === 'message' && event.stanza === undefined);
+    assert.deepEqual(
+      tap.holes.map(({ from, to }) => to - from + 1),
+      [1],
+    );
+    assert.match(server.log(), /1 event\(s\) are lost, for no tap takes so large ones/);
+  });
+
+  test('Prosody’s statistics say what waits, was sent and was dropped', async () => {
+    const { boshUrl } = server;
+    const read = async () => {
+      const text = await (await fetch(new URL('/metrics', boshUrl))).text();
+      const of = (name: string) =>
+        Number(
+          new RegExp(`^prosody_mod_event_pusher__${name}(?:_total)?\\{host="localhost"\\} (\\d+)`, 'm').exec(text)?.[1],
+        );
+      return { waiting: of('waiting'), sent: of('sent'), dropped: of('dropped') };
+    };
+    await fence(server, tap);
+    // The adapter counts when it has the answer.
+    await until('all to be counted', async () => (await read()).waiting === 0);
+    assert.deepEqual(await read(), { waiting: 0, sent: tap.events.length, dropped: tap.holes.length });
+    await tap.refuse();
+    await message(alice, { to, body: 'one' });
+    await message(alice, { to, body: 'two' });
+    assert.equal((await read()).waiting, 2);
+    await tap.listen();
+    await expect('one', 'two');
+    await until('all to be counted', async () => (await read()).waiting === 0);
+  });
+});
