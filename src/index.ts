@@ -7,7 +7,7 @@ export { type ErrorCode, PusherError } from './errors.ts';
 export type { MessageEvent, PresenceEvent, XmppEvent } from './event.ts';
 export type { Log } from './log.ts';
 export type { Notification } from './notification/notification.ts';
-export type { Attributes, AttributeValue, PluginEvent, SnsPlugin } from './notification/plugin.ts';
+export type { Attributes, AttributeValue, PluginContext, PluginEvent, SnsPlugin } from './notification/plugin.ts';
 export type * from './outbox/dead-letters.ts';
 export { type MemoryOutboxOptions, memoryOutbox } from './outbox/memory.ts';
 export type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from './outbox/outbox.ts';

@@ -10,7 +10,8 @@ import { type Log, SILENT } from './log.ts';
 import { type AdditionOptions, compileAdditions } from './notification/additions.ts';
 import type { EventKind } from './notification/kind.ts';
 import type { Notification, Route } from './notification/notification.ts';
-import { loadPlugin, type SnsPlugin } from './notification/plugin.ts';
+import type { SnsPlugin } from './notification/plugin.ts';
+import { createPlugins, type Plugins } from './notification/plugins.ts';
 import { createMetrics } from './ops/metrics.ts';
 import type { DeadLetterFilter, DeadLetterStore, NewDeadLetter, OnProgress } from './outbox/dead-letters.ts';
 import type { Health, Outbox } from './outbox/outbox.ts';
@@ -34,6 +35,7 @@ export interface SinkSettings extends Partial<Pace>, Partial<AdditionOptions> {
   readonly topics: Readonly<Partial<Record<EventKind, string>>>;
   readonly presence?: Route['presence'];
   readonly plugin?: SnsPlugin | string | undefined;
+  readonly pluginOptions?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Where and how events are published: what {@link Pusher.reload} can replace. */
@@ -131,8 +133,15 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
     const metrics = options.metrics && createMetrics(options.metrics);
     stops.push(() => metrics?.remove());
     const report = reportTo(...[metrics?.report, options.report, emitting(emitter, log)].filter((each) => !!each));
-    const open = async (routing: Routing) =>
-      createDelivery({ ...(await openRouting(routing, options.dryRun)), outbox, log, report });
+    const open = async (routing: Routing): Promise<Delivery> => {
+      const { plugins, ...opened } = await openRouting(routing, options.dryRun, log);
+      const made = createDelivery({ ...opened, outbox, log, report });
+      const stopWithPlugins = async () => {
+        await made.stop();
+        await plugins.stop();
+      };
+      return { ...made, stop: stopWithPlugins };
+    };
     /** How events are translated, and what publishes: two for as long as a reload lets the old one end. */
     let routed = await open(options);
     let delivery = routed;
@@ -198,7 +207,9 @@ async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<
 async function openRouting(
   { sns, sink, hosts = {}, plugin, resolveFrom = path.resolve('pusher') }: Routing,
   dryRun: PusherOptions['dryRun'],
-): Promise<{ destinations: Destination[]; routes: Map<string, Route | undefined> }> {
+  log: Log,
+): Promise<{ destinations: Destination[]; routes: Map<string, Route | undefined>; plugins: Plugins }> {
+  const plugins = createPlugins(resolveFrom, log);
   const destinations: Destination[] = [];
   const routes = new Map<string, Route | undefined>();
   const sections = new Map<string, SnsSettings | SinkSettings | null>([['', sink ?? sns ?? null]]);
@@ -210,8 +221,7 @@ async function openRouting(
         routes.set(host, undefined);
         continue;
       }
-      const chosen = section.plugin ?? plugin ?? {};
-      const functions = typeof chosen === 'string' ? await loadPlugin(chosen, resolveFrom) : chosen;
+      const functions = await plugins.open(section.plugin ?? plugin ?? {}, section.pluginOptions);
       if ('sink' in section) {
         for (const topic of Object.values(section.topics)) refuseSecondSink(topic, section.sink, destinations);
         destinations.push(destinationOf(section, `sink of ${host || 'all'}`));
@@ -228,9 +238,10 @@ async function openRouting(
       }
     }
     await Promise.all(starting);
-    return { destinations, routes };
+    return { destinations, routes, plugins };
   } catch (error) {
     for (const destination of destinations) destination.close();
+    await plugins.stop();
     throw error;
   }
 }

@@ -8,7 +8,7 @@ import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
-import { loadPlugin } from '../notification/plugin.ts';
+import { loadPlugin } from '../notification/plugins.ts';
 import type { State } from '../ops/state.ts';
 import { examineAccount } from '../sns/check/account.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';

@@ -8,7 +8,8 @@ import { messageOf, PusherError } from '../errors.ts';
 import { isMalformed, parseEvent, type XmppEvent } from '../event.ts';
 import { compileAdditions } from '../notification/additions.ts';
 import { type Notification, type Route, type Translation, translate } from '../notification/notification.ts';
-import { loadPlugin, type SnsPlugin } from '../notification/plugin.ts';
+import type { SnsPlugin } from '../notification/plugin.ts';
+import { loadPlugin } from '../notification/plugins.ts';
 import { topicRoutes } from '../sns/account.ts';
 import { SAMPLE_EVENTS } from './plugin-samples.ts';
 

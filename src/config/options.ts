@@ -131,6 +131,12 @@ export const snsOptions = z.strictObject({
     text: 'Makes user GUIDs and message attributes, and filters events: see [plugins](plugins.md). The default gives bare JIDs and no attributes.',
     example: '"./plugin.ts"',
   }),
+  plugin_options: option(z.record(z.string(), z.unknown()).optional(), {
+    expects: 'a section with whatever the plugin wants',
+    text: 'Handed to the `start` function of the plugin, as a section of its own: `[….sns.plugin_options]`. Not in MongooseIM.',
+    example: '{ timeout_ms = 200 }',
+    fallback: 'nothing',
+  }),
   sns_host: option(snsHost, {
     expects: 'a host name, or an http(s) URL without query, such as `sns.eu-west-1.amazonaws.com`',
     text: 'Where SNS is. Scheme, port and path are used; `https` unless the URL says otherwise. `REGION.amazonaws.com` is read as `sns.REGION.amazonaws.com`.',

@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { jid } from '@xmpp/jid';
 import { parseConfig } from '../config/load.ts';
 import type { MessageEvent } from '../event.ts';
-import { loadPlugin, type SnsPlugin, toMessageAttributes } from './plugin.ts';
+import { type SnsPlugin, toMessageAttributes } from './plugin.ts';
+import { loadPlugin } from './plugins.ts';
 import { lazyStanza } from './stanza.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));

@@ -169,13 +169,18 @@ describe('what is not published, and why', () => {
       assert.equal(await skipped(event, route({ presence: 'session' })), 'publish');
     });
 
-  it('what the filter refuses with false, and with nothing else', async () => {
-    for (const answer of [false, true, undefined, null, 0, '']) {
-      const plugin = { filter: () => answer as boolean };
-      assert.equal(await skipped(message(), route({ plugin })), answer === false ? 'filtered' : 'publish');
-      const later = { filter: async () => answer as boolean };
-      assert.equal(await skipped(message(), route({ plugin: later })), answer === false ? 'filtered' : 'publish');
-    }
+  it('what the filter refuses with false; an answer that is neither yes nor no makes a dead letter', async () => {
+    for (const answer of [false, true, undefined, null, 0, '', 'false', {}])
+      for (const filter of [() => answer as boolean, async () => answer as boolean]) {
+        const made = await translate(message(), route({ plugin: { filter } }));
+        if (answer === true) assert.equal(made.kind, 'publish');
+        else if (answer === false) assert.deepEqual(made, { kind: 'skip', reason: 'filtered' });
+        else {
+          const returned = answer === null ? 'null' : typeof answer;
+          const detail = `filter should return true or false, and returned ${returned}`;
+          assert.deepEqual(made, { kind: 'dead', reason: 'plugin', detail });
+        }
+      }
   });
 
   it('before the plugin is asked', async () => {
@@ -224,7 +229,7 @@ describe('a plugin', () => {
       (name: string) =>
       (...parameters: unknown[]) => {
         seen.push([name, parameters.at(-1)]);
-        return name === 'userGuid' ? 'x' : undefined;
+        return name === 'userGuid' ? 'x' : name === 'filter' ? true : undefined;
       };
     const names = ['filter', 'userGuid', 'presenceAttributes', 'messageAttributes'];
     const plugin = Object.fromEntries(names.map((name) => [name, see(name)])) as unknown as SnsPlugin;
@@ -253,6 +258,22 @@ describe('a plugin', () => {
     assert.equal(online.message, '{"user_id":"later alice","present":true}');
     assert.deepEqual(online.attributes, [{ name: 'n', type: 'Number', value: '5' }]);
     assert.deepEqual((await published(message(), { plugin })).attributes, []);
+  });
+
+  it('that hides JIDs hides them from the groups of FIFO topics too, and leaves the order by JID', async () => {
+    const plugin = { userGuid: (jid: { local: string }) => `guid:${jid.local}` };
+    const topics = { presence: 'p.fifo', pm: 'pm.fifo', muc: 'muc.fifo' };
+    const group = async (event: XmppEvent) => {
+      const { parameters, orderKey } = await published(event, { plugin, topics });
+      return [parameters?.MessageGroupId, orderKey];
+    };
+    assert.deepEqual(await group(presence()), ['guid:alice', 'alice@localhost']);
+    const chat = message({ from: 'alice@localhost/x', to: 'bob@localhost' });
+    assert.deepEqual(await group(chat), ['guid:alice', 'alice@localhost']);
+    const room = message({ type: 'groupchat', from: 'alice@localhost/x', to: 'tea@rooms.localhost' });
+    assert.deepEqual(await group(room), ['guid:tea', 'tea@rooms.localhost']);
+    assert.equal((await published(chat, { plugin })).parameters, undefined, 'a standard topic has no groups');
+    assert.equal((await published(chat, { plugin: {}, topics })).parameters, undefined, 'the JID is no secret');
   });
 
   it('names one user the same way in both places', async () => {
@@ -302,12 +323,12 @@ describe('a plugin', () => {
     [
       'gives an attribute that SNS does not take',
       { messageAttributes: () => ({ a: '' }) },
-      'attribute "a": its value is empty',
+      'messageAttributes: attribute "a": its value is empty',
     ],
     [
       'gives attributes that are none',
       { messageAttributes: () => 'x' as never },
-      'attributes should be an object, not string',
+      'messageAttributes: attributes should be an object, not string',
     ],
   ] as const satisfies readonly (readonly [string, SnsPlugin, string])[])
     it(`that ${what} makes that event a dead letter: ${detail}`, async () => {

@@ -100,14 +100,30 @@ const hasFunctions = (plugin: SnsPlugin): boolean =>
 async function translateWithPlugin(event: XmppEvent, route: Route, topic: string): Promise<Translation> {
   try {
     const seen = toPluginEvent(event);
-    if ((await call(route.plugin, 'filter', seen)) === false) return skip('filtered');
+    if (route.plugin.filter && !(await passes(route.plugin, seen))) return skip('filtered');
     const guids = new Map<string, string>();
     for (const jid of event.kind === 'presence' ? [event.jid] : [event.to, event.from])
       guids.set(jid, await guidOf(jid, route.plugin, seen));
-    const attributes = toMessageAttributes((await pluginAttributes(event, route.plugin, topic, seen)) ?? {});
+    const given = await pluginAttributes(event, route.plugin, topic, seen);
+    const attributes = checkedAttributes(event.kind === 'presence' ? 'presenceAttributes' : 'messageAttributes', given);
     return compose(event, route, topic, (jid) => guids.get(jid) as string, attributes);
   } catch (error) {
     return dead('plugin', messageOf(error));
+  }
+}
+
+/** A filter has to say yes or no: one that forgets to would publish what it should withhold. */
+async function passes(plugin: SnsPlugin, seen: PluginEvent): Promise<boolean> {
+  const answer = await call(plugin, 'filter', seen);
+  if (typeof answer === 'boolean') return answer;
+  throw new Error(`filter should return true or false, and returned ${answer === null ? 'null' : typeof answer}`);
+}
+
+function checkedAttributes(name: string, given: unknown): MessageAttribute[] {
+  try {
+    return toMessageAttributes(given ?? {});
+  } catch (error) {
+    throw new Error(`${name}: ${messageOf(error)}`, { cause: error });
   }
 }
 
@@ -176,15 +192,17 @@ function compose(
       message,
       attributes,
       bytes: messageBytes + attributesBytes,
-      ...parametersOf(event, additions),
+      ...parametersOf(event, groupedByName(route, topic, guid)),
     },
   };
 }
 
+const orderKeyOf = (event: XmppEvent): string => bareJid(orderJidOf(event));
+
 /** Whose order counts: the user's, for a private message its sender's, for a group message the room's. */
-function orderKeyOf(event: XmppEvent): string {
-  if (event.kind === 'presence') return bareJid(event.jid);
-  return bareJid(event.type === 'chat' ? event.from : event.to);
+function orderJidOf(event: XmppEvent): string {
+  if (event.kind === 'presence') return event.jid;
+  return event.type === 'chat' ? event.from : event.to;
 }
 
 const presenceJson = (event: PresenceEvent, guid: (jid: string) => string): string =>
@@ -201,6 +219,12 @@ function merged(
   if (fromPlugin.length === 0) return configured;
   const names = new Set(fromPlugin.map(({ name }) => name));
   return [...fromPlugin, ...configured.filter(({ name }) => !names.has(name))];
+}
+
+/** FIFO groups are by order key, a JID; where a plugin names users otherwise, they must not show what it hides. */
+function groupedByName({ additions, plugin }: Route, topic: string, guid: (jid: string) => string): Additions {
+  if (additions.groupId || !plugin.userGuid || !topic.endsWith('.fifo')) return additions;
+  return { ...additions, groupId: (event) => guid(orderJidOf(event)) };
 }
 
 function parametersOf(event: XmppEvent, { subject, groupId, deduplicationId }: Additions) {

@@ -5,7 +5,8 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { jid } from '@xmpp/jid';
 import type { PusherError } from '../errors.ts';
-import { DEFAULT_PLUGIN, loadPlugin, type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
+import { DEFAULT_PLUGIN, type SnsPlugin, toMessageAttributes, withinTime } from './plugin.ts';
+import { loadPlugin } from './plugins.ts';
 
 const EVENT = {
   kind: 'presence',
@@ -91,11 +92,6 @@ describe('loading a plugin', () => {
     assert.deepEqual([filter?.(event), filter?.(event)], [false, true]);
   });
 
-  it('leaves other exports alone', async () => {
-    await write('more.mjs', 'export const version = 1; export const filter = () => true; export default 5;');
-    assert.deepEqual(Object.keys(await loadPlugin('./more.mjs', config)), ['filter']);
-  });
-
   const unusable = async (name: string): Promise<string> => {
     const fault = (await loadPlugin(name, config).catch((error: unknown) => error)) as PusherError;
     assert.equal(fault.code, 'PLUGIN_UNUSABLE');
@@ -116,11 +112,56 @@ describe('loading a plugin', () => {
   it('names what is no function, and a module without any', async () => {
     await write('number.mjs', 'export const filter = 5;');
     assert.equal(await unusable('./number.mjs'), 'exports filter, which should be a function and is a number');
-    await write('empty.mjs', 'export const user_guid = () => "";');
-    assert.equal(
-      await unusable('./empty.mjs'),
-      'exports none of userGuid, presenceAttributes, messageAttributes, filter',
+    const none = 'exports none of userGuid, presenceAttributes, messageAttributes, filter';
+    await write('empty.mjs', 'export default 5;');
+    assert.equal(await unusable('./empty.mjs'), none);
+    await write('started.mjs', 'export const start = () => {};');
+    assert.equal(await unusable('./started.mjs'), none);
+  });
+
+  for (const [name, meant] of [
+    ['messageAtributes', 'messageAttributes'],
+    ['message_attributes', 'messageAttributes'],
+    ['user_guid', 'userGuid'],
+    ['userGUID', 'userGuid'],
+    ['filtr', 'filter'],
+    ['onStart', 'start'],
+    ['version', 'stop'],
+  ] as const)
+    it(`refuses the unknown export ${name} with the nearest name`, async () => {
+      const says = `exports ${name}, which is no function of a plugin; did you mean ${meant}?`;
+      await write(`unknown-${name}.mjs`, `export const filter = () => true; export const ${name} = () => '';`);
+      assert.equal(await unusable(`./unknown-${name}.mjs`), says);
+      await write(`unknown-${name}.cjs`, `exports.${name} = () => ''; exports.userGuid = () => '';`);
+      if (name !== 'version' && name !== 'onStart') assert.equal(await unusable(`./unknown-${name}.cjs`), says);
+    });
+
+  it('leaves the helpers of an object alone, but not what is near to a known name', async () => {
+    const helpers = 'state: 1, store() {}, restart() {}, load() {}, users() {}';
+    await write('helped.mjs', `export default { ${helpers}, filter() { return true; } };`);
+    assert.deepEqual(Object.keys(await loadPlugin('./helped.mjs', config)), ['filter']);
+    await write('near.mjs', 'export default new (class { filters() {} userGuid() { return ""; } })();');
+    assert.match(await unusable('./near.mjs'), /^exports filters, .* did you mean filter\?$/);
+  });
+
+  it('refuses functions beside an object as default, which nobody would call', async () => {
+    await write('both.mjs', 'export const filter = () => false; export default { userGuid() { return "x"; } };');
+    assert.equal(await unusable('./both.mjs'), 'exports filter beside an object as default: move it in there');
+  });
+
+  it('gives up on a module that does not load', async (t) => {
+    await write(
+      'hangs.mjs',
+      'await new Promise((resolve) => setTimeout(resolve, 1e8).unref()); export const filter = 1;',
     );
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const loading = unusable('./hangs.mjs');
+    t.mock.timers.tick(10_000);
+    assert.equal(await loading, "can't be loaded: it did not load, perhaps for an await that never ends, within 10 s");
+    // And does not remember it: once it loads, it is loaded.
+    t.mock.timers.reset();
+    await write('hangs.mjs', 'export const userGuid = () => "mended";');
+    assert.equal(guid(await loadPlugin('./hangs.mjs', config)), 'mended');
   });
 });
 
@@ -147,6 +188,7 @@ describe("a plugin's attributes", () => {
       { name: 'list', type: 'String.Array', value: '["a","\\"",""]' },
     ]);
     assert.deepEqual(toMessageAttributes({}), []);
+    assert.deepEqual(toMessageAttributes({ a: undefined, b: 'x' }), [{ name: 'b', type: 'String', value: 'x' }]);
     assert.deepEqual(toMessageAttributes(Object.create(null)), []);
   });
 
@@ -161,7 +203,6 @@ describe("a plugin's attributes", () => {
     [{ a: Number.POSITIVE_INFINITY }, `attribute "a": ${OF} Infinity`],
     [{ a: true }, `attribute "a": ${OF} boolean`],
     [{ a: 5n }, `attribute "a": ${OF} bigint`],
-    [{ a: undefined }, `attribute "a": ${OF} undefined`],
     [{ a: null }, `attribute "a": ${OF} object`],
     [{ a: { b: 1 } }, `attribute "a": ${OF} object`],
     [{ a: () => '' }, `attribute "a": ${OF} function`],

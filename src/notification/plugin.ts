@@ -1,21 +1,27 @@
 /**
- * The plugin: user code that names users, adds message attributes and filters events. This file is its contract, loads
- * it, and turns what it returns into what SNS takes.
+ * The plugin: user code that names users, adds message attributes and filters events. This file is its contract, checks
+ * that a module follows it, and turns what it returns into what SNS takes.
  */
-import { statSync } from 'node:fs';
-import { registerHooks } from 'node:module';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { JID } from '@xmpp/jid';
+import { distance } from 'fastest-levenshtein';
 import type { Element } from 'ltx';
-import { messageOf, PusherError } from '../errors.ts';
 import type { XmppEvent } from '../event.ts';
 import { type EventId, parseEventId } from '../event-id.ts';
+import type { Log } from '../log.ts';
 import { attributeProblem, type MessageAttribute } from './lint.ts';
 
 /** What a plugin may return for an attribute: String, Number, Binary and String.Array in SNS's terms. */
 export type AttributeValue = string | number | Uint8Array | readonly string[];
-export type Attributes = Readonly<Record<string, AttributeValue>>;
+/** Message attributes by name; one that is undefined is left out. */
+export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
+
+/** What a plugin gets at its start. */
+export interface PluginContext {
+  /** The daemon's log, or the host program's; no message texts and no secrets belong into it. */
+  readonly log: Log;
+  /** The section `plugin_options`, or what a host program gives; frozen. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
 
 /** The event as a plugin sees it: frozen, with the parts of its id where its source numbers its events. */
 export type PluginEvent = Readonly<XmppEvent & Partial<EventId>>;
@@ -50,6 +56,10 @@ export interface SnsPlugin {
   ): Attributes | Promise<Attributes>;
   /** Whether an event is published. `false`: it is not, and it is counted. Default: true. */
   filter?(event: PluginEvent): boolean | Promise<boolean>;
+  /** Called once before anything else, and waited for, 10 s at most. One that throws stops the start, or the reload. */
+  start?(context: PluginContext): void | Promise<void>;
+  /** Called once when nothing more is asked of it, after a reload or at the end, and waited for, 5 s at most. */
+  stop?(): void | Promise<void>;
 }
 
 /** Makes an event what plugins see. */
@@ -57,68 +67,84 @@ export const toPluginEvent = (event: XmppEvent): PluginEvent => Object.freeze({ 
 
 /** MongooseIM's name for "no plugin". */
 export const DEFAULT_PLUGIN = 'mod_event_pusher_sns_defaults';
-const FUNCTIONS = ['userGuid', 'presenceAttributes', 'messageAttributes', 'filter'] as const;
+const ASKED = ['userGuid', 'presenceAttributes', 'messageAttributes', 'filter'] as const;
+const FUNCTIONS: readonly string[] = [...ASKED, 'start', 'stop'];
+/** What Node.js and compilers add to a module. */
+const NOT_EXPORTS = new Set(['default', '__esModule', 'module.exports']);
 
 /**
- * Loads a plugin.
- * @param name `plugin_module`: a path or a package, resolved from the configuration file, or {@link DEFAULT_PLUGIN}
- * @param configFile absolute path of the configuration file
- * @throws PusherError PLUGIN_UNUSABLE when it can't be found or loaded, or exports something under a plugin's name that is no function
+ * The plugin that a module exports: its functions by name, or one object exported as default.
+ * @throws Error that names what is no function, is unknown, or is missing
  */
-export async function loadPlugin(name: string, configFile: string): Promise<SnsPlugin> {
-  if (name === DEFAULT_PLUGIN) return {};
-  const fault = (why: string, cause?: unknown) =>
-    new PusherError('PLUGIN_UNUSABLE', `plugin_module "${name}" of ${configFile}: ${why}`, cause);
-  let exports: Record<string, unknown>;
-  try {
-    exports = await importFrom(configFile, name);
-  } catch (error) {
-    throw fault(`can't be loaded: ${messageOf(error)}`, error);
-  }
-  // A plugin written as one object is exported as default; functions bound to it keep their `this`.
-  const holder = isRecord(exports.default) ? exports.default : exports;
+export function pluginOf(exports: Readonly<Record<string, unknown>>): SnsPlugin {
+  const object = isRecord(exports.default) ? exports.default : undefined;
+  const names = Object.keys(exports).filter((name) => !NOT_EXPORTS.has(name));
+  // What CommonJS exports comes by name and in one object.
+  const beside = names.find((name) => object && exports[name] !== object[name]);
+  if (object && beside !== undefined)
+    throw new Error(`exports ${beside} beside an object as default: move it in there`);
+  if (!object) for (const name of names) refuseUnknown(name);
+  return boundPlugin(object ?? exports);
+}
+
+/**
+ * A plugin's functions, bound to the object that they come from.
+ * @throws Error that names what is no function, is near to a known name, or is missing
+ */
+export function boundPlugin(holder: object): SnsPlugin {
+  for (const name of methodsOf(holder)) if (isNear(name)) refuseUnknown(name);
   const plugin: Record<string, unknown> = {};
   for (const key of FUNCTIONS) {
-    const value = holder[key];
+    const value = (holder as Record<string, unknown>)[key];
     if (value === undefined) continue;
-    if (typeof value !== 'function') throw fault(`exports ${key}, which should be a function and is a ${typeof value}`);
+    if (typeof value !== 'function')
+      throw new Error(`exports ${key}, which should be a function and is a ${typeof value}`);
     plugin[key] = value.bind(holder);
   }
-  if (Object.keys(plugin).length === 0) throw fault(`exports none of ${FUNCTIONS.join(', ')}`);
-  return plugin as SnsPlugin;
+  if (!ASKED.some((name) => plugin[name])) throw new Error(`exports none of ${ASKED.join(', ')}`);
+  return plugin;
 }
+
+/** The functions in an object, and in the classes that it is of. */
+function methodsOf(holder: object): string[] {
+  const names: string[] = [];
+  for (let each = holder; each && each !== Object.prototype; each = Object.getPrototypeOf(each))
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(each)))
+      if (typeof value === 'function') names.push(name);
+  return names;
+}
+
+/** Whether a name is meant for one of ours: an object may have helpers beside them, such as `state`. */
+function isNear(name: string): boolean {
+  if (FUNCTIONS.includes(name)) return false;
+  return ASKED.some((known) => distance(plain(name), plain(known)) <= (known.length > 6 ? 3 : 1));
+}
+
+function refuseUnknown(name: string): void {
+  if (!FUNCTIONS.includes(name))
+    throw new Error(`exports ${name}, which is no function of a plugin; did you mean ${nearest(name)}?`);
+}
+
+/** A name as it is compared: MongooseIM's are in snake case. */
+const plain = (name: string): string => name.replaceAll('_', '').toLowerCase();
+
+const nearest = (name: string): string =>
+  FUNCTIONS.toSorted((a, b) => distance(plain(name), plain(a)) - distance(plain(name), plain(b)))[0] ?? '';
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
-
-/** Imports a path or a package as a module beside the configuration file would, which `import` by itself can't. */
-async function importFrom(configFile: string, name: string): Promise<Record<string, unknown>> {
-  const isPath = /^[./]/.test(name) || /\.[cm]?[jt]s$/.test(name);
-  if (isPath) {
-    const url = pathToFileURL(path.resolve(path.dirname(configFile), name));
-    // Node keeps a module for ever under its URL; so a file that was changed gets another one, for a reload to see it.
-    url.search = String(statSync(url, { throwIfNoEntry: false })?.mtimeMs ?? '');
-    return import(url.href);
-  }
-  const parentURL = pathToFileURL(configFile).href;
-  const hooks = registerHooks({
-    resolve: (specifier, context, next) => next(specifier, specifier === name ? { ...context, parentURL } : context),
-  });
-  try {
-    return await import(name);
-  } finally {
-    hooks.deregister();
-  }
-}
 
 /** How long an async plugin function may take, in milliseconds. */
 const PLUGIN_TIMEOUT_MS = 5_000;
 
 /** Waits for what a plugin function returned, for 5 s at most. */
-export async function withinTime<T>(pending: PromiseLike<T>): Promise<T> {
+export const withinTime = <T>(pending: PromiseLike<T>): Promise<T> =>
+  within(PLUGIN_TIMEOUT_MS, 'did not answer', pending);
+
+/** Waits for so long at most. @throws Error that says what did not happen within that time */
+export async function within<T>(ms: number, what: string, pending: PromiseLike<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
-    const message = `did not answer within ${PLUGIN_TIMEOUT_MS / 1_000} s`;
-    timer = setTimeout(() => reject(new Error(message)), PLUGIN_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error(`${what} within ${ms / 1_000} s`)), ms);
   });
   try {
     return await Promise.race([pending, expired]);
@@ -134,7 +160,8 @@ export async function withinTime<T>(pending: PromiseLike<T>): Promise<T> {
 export function toMessageAttributes(attributes: unknown): MessageAttribute[] {
   if (!isRecord(attributes) || Array.isArray(attributes))
     throw new Error(`attributes should be an object, not ${nameOf(attributes)}`);
-  return Object.entries(attributes).map(([name, value]) => {
+  const given = Object.entries(attributes).filter(([, value]) => value !== undefined);
+  return given.map(([name, value]) => {
     const attribute = toMessageAttribute(name, value);
     const problem = attributeProblem(attribute);
     if (problem) throw new Error(`attribute ${JSON.stringify(name)}: ${problem}`);

@@ -34,6 +34,7 @@ pool_size = 7
 max_messages_per_second = 9
 ca_file = "ca.pem"
 proxy = "http://me:p%40ss@proxy.example.org:3128"
+plugin_options = { timeout_ms = 200, nested = { a = [1] } }
 publish_retry_count = 0
 publish_retry_time_ms = 0
 publish_exhausted = "dead-letter"

@@ -54,6 +54,8 @@ export interface SnsSettings {
   readonly topicNames?: readonly string[] | undefined;
   /** A plugin, or the path or package of one. Default: bare JIDs, no attributes, nothing filtered. */
   readonly plugin?: SnsPlugin | string | undefined;
+  /** What the plugin's `start` gets. Default: nothing. */
+  readonly pluginOptions?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** The option of an `sns` section that a setting is; `topics.…` and `credentials` are more than one. */
@@ -65,6 +67,7 @@ const OPTIONS = {
   'topics.muc': 'muc_messages_topic',
   endpoint: 'sns_host',
   caFile: 'ca_file',
+  pluginOptions: 'plugin_options',
   proxy: 'proxy',
   poolSize: 'pool_size',
   maxMessagesPerSecond: 'max_messages_per_second',
@@ -132,6 +135,7 @@ export function snsSettingsOf(section: SnsOptions): SnsSettings {
     credentials: keys || 'aws',
     endpoint: section.sns_host,
     caFile: section.ca_file,
+    ...(section.plugin_options !== undefined && { pluginOptions: section.plugin_options }),
     ...(section.proxy !== undefined && { proxy: section.proxy }),
     poolSize: section.pool_size,
     maxMessagesPerSecond: section.max_messages_per_second,

@@ -1,0 +1,169 @@
+/**
+ * The plugins of one routing: loaded, started before anything is asked of them, and stopped when nothing more is.
+ *
+ * Maintained invariants:
+ * - Sections with the same plugin and the same options share one, which is started once and stopped once.
+ * - `stop` is called after what was asked before has answered, or has had its time.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { messageOf, PusherError } from '../errors.ts';
+import { type Log, SILENT } from '../log.ts';
+import { boundPlugin, DEFAULT_PLUGIN, pluginOf, type SnsPlugin, within } from './plugin.ts';
+import { importPlugin } from './plugin-import.ts';
+
+/** How long a module may take to load, and its `start` and `stop`, in milliseconds. */
+const LOAD_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 5_000;
+
+export interface Plugins {
+  /**
+   * A plugin, started.
+   * @param plugin an object, or the path or package of a module, looked up from the configuration file
+   * @throws PusherError PLUGIN_UNUSABLE
+   */
+  open(plugin: SnsPlugin | string, options?: Readonly<Record<string, unknown>>): Promise<SnsPlugin>;
+  /** Stops all that were started. */
+  stop(): Promise<void>;
+}
+
+interface Opened {
+  readonly given: SnsPlugin | string;
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly plugin: Promise<SnsPlugin>;
+}
+
+/** @param configFile absolute path of the file that paths and packages are looked up from */
+export function createPlugins(configFile: string, log: Log): Plugins {
+  const opened: Opened[] = [];
+  const stops: (() => Promise<void>)[] = [];
+
+  const start = async (given: SnsPlugin | string, options: Opened['options']): Promise<SnsPlugin> => {
+    const name = nameOf(given);
+    const shared = opened.some((other) => other.given === given);
+    const functions =
+      typeof given === 'string' ? await load(given, configFile, log, shared) : checked(given, configFile);
+    const { counted, idle } = countCalls(functions);
+    // Also of one whose start fails: it may have begun something.
+    stops.push(async () => {
+      await idle();
+      try {
+        await within(STOP_TIMEOUT_MS, 'stop did not end', Promise.resolve(functions.stop?.()));
+      } catch (error) {
+        log.warn({ plugin: name, problem: messageOf(error) }, 'the plugin did not stop as it should');
+      }
+    });
+    try {
+      const context = { log, options: Object.freeze(structuredClone(options)) };
+      await within(LOAD_TIMEOUT_MS, 'start did not end', Promise.resolve(functions.start?.(context)));
+    } catch (error) {
+      throw fault(name, configFile, `its start failed: ${messageOf(error)}`, error);
+    }
+    return counted;
+  };
+
+  return {
+    open(given, options = {}) {
+      const same = opened.find((other) => other.given === given && isDeepStrictEqual(other.options, options));
+      if (same) return same.plugin;
+      const plugin = start(given, options);
+      opened.push({ given, options, plugin });
+      return plugin;
+    },
+    async stop() {
+      await Promise.all(stops.splice(0).map((stop) => stop()));
+    },
+  };
+}
+
+/**
+ * Loads a plugin without starting it.
+ * @param name a path or a package, looked up from the configuration file, or {@link DEFAULT_PLUGIN}
+ * @throws PusherError PLUGIN_UNUSABLE when it can't be found or loaded within 10 s, or exports what is none of a plugin's
+ */
+export const loadPlugin = (name: string, configFile: string): Promise<SnsPlugin> =>
+  load(name, configFile, SILENT, false);
+
+/** @param apart whether another one with other options uses the same module already */
+async function load(name: string, configFile: string, log: Log, apart: boolean): Promise<SnsPlugin> {
+  if (name === DEFAULT_PLUGIN) return {};
+  try {
+    const bring = (anew: boolean) =>
+      within(
+        LOAD_TIMEOUT_MS,
+        'it did not load, perhaps for an await that never ends,',
+        importPlugin(name, configFile, anew),
+      );
+    const found = await bring(apart);
+    const { start, stop } = pluginOf(found.exports);
+    // One that starts and stops has a state of its own: each that runs gets its own module.
+    const imported = (start || stop) && !found.fresh ? await bring(true) : found;
+    if (imported.stale.length > 0)
+      log.warn(
+        { plugin: name, files: imported.stale },
+        'files that plugins import have changed; they are of packages, or ES modules that CommonJS requires, so they need a restart',
+      );
+    return pluginOf(imported.exports);
+  } catch (error) {
+    throw fault(name, configFile, whyOf(error), error);
+  }
+}
+
+function checked(plugin: SnsPlugin, configFile: string): SnsPlugin {
+  if (Object.keys(plugin).length === 0) return {};
+  try {
+    return boundPlugin(plugin);
+  } catch (error) {
+    throw fault(nameOf(plugin), configFile, messageOf(error), error);
+  }
+}
+
+const nameOf = (given: SnsPlugin | string): string => (typeof given === 'string' ? given : 'object');
+
+/** What is wrong with its exports stands for itself; anything else keeps it from being loaded. */
+const whyOf = (error: unknown): string =>
+  /^exports /.test(messageOf(error)) ? messageOf(error) : `can't be loaded: ${messageOf(error)}`;
+
+const fault = (name: string, configFile: string, why: string, cause: unknown): PusherError =>
+  new PusherError('PLUGIN_UNUSABLE', `plugin_module "${name}" of ${configFile}: ${why}`, cause);
+
+/** The functions, and when none of their calls is under way; each has 5 s. */
+function countCalls(plugin: SnsPlugin): { counted: SnsPlugin; idle: () => Promise<void> } {
+  let underWay = 0;
+  let done: (() => void) | undefined;
+  const end = () => {
+    underWay -= 1;
+    if (underWay === 0) done?.();
+  };
+  const counting =
+    (run: (...parameters: unknown[]) => unknown) =>
+    (...parameters: unknown[]): unknown => {
+      underWay += 1;
+      let answer: unknown;
+      try {
+        answer = run(...parameters);
+      } catch (error) {
+        end();
+        throw error;
+      }
+      if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== 'function') {
+        end();
+        return answer;
+      }
+      return Promise.resolve(answer as PromiseLike<unknown>).finally(end);
+    };
+  // Only one that stops needs to know.
+  if (!plugin.stop) return { counted: plugin, idle: async () => {} };
+  const counted = Object.fromEntries(
+    Object.entries(plugin).map(([name, run]) => [name, counting(run as (...parameters: unknown[]) => unknown)]),
+  );
+  return {
+    counted,
+    async idle() {
+      if (underWay === 0) return;
+      const ended = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      await within(STOP_TIMEOUT_MS, 'its calls did not end', ended).catch(() => {});
+    },
+  };
+}
