@@ -231,6 +231,7 @@ async function openRouting(
           folder: path.dirname(resolveFrom),
           configFile: resolveFrom,
           credentials: credentialSourceOf(section),
+          log,
         });
         destinations.push(dryRun ? { ...account, sink: dryRunSink(dryRun) } : account);
         routes.set(host, account.route(functions));

@@ -1,6 +1,6 @@
 /**
  * Whatever fails between the daemon and SNS: `check`, `/readyz`, the log, the console and the metrics name the same cause
- * and the same remedy. One daemon has a virtual host for each failure, and all of them fail at once.
+ * and the same remedy, and no notification is given up for it. One daemon has a virtual host for each failure, and all of them fail at once.
  */
 import assert from 'node:assert/strict';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { makeCertificate } from './support/certificate.ts';
+import { startConnectProxy } from './support/connect-proxy.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
 import { freePorts, launch, until } from './support/process.ts';
 
@@ -19,7 +20,7 @@ interface Failing {
   readonly at?: (ports: Ports) => string;
   readonly answer?: (response: ServerResponse, action: string) => void;
   /** Lines of the section beside the endpoint. */
-  readonly options?: string;
+  readonly options?: (ports: Ports) => string;
   /** What is said, wherever something is said. */
   readonly reason: RegExp;
   readonly means: RegExp;
@@ -30,6 +31,8 @@ interface Ports {
   readonly http: number;
   readonly https: number;
   readonly closed: number;
+  /** A proxy that wants a login. */
+  readonly proxy: number;
 }
 
 /** SNS's error document. */
@@ -66,7 +69,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   },
   'other-name': {
     at: ({ https }) => `https://127.0.0.1:${https}`,
-    options: 'ca_file = "cert.pem"',
+    options: () => 'ca_file = "cert.pem"',
     reason: /^ERR_TLS_CERT_ALTNAME_INVALID$/,
     means: /certificate of another host/,
     advice: /correct sns_host/,
@@ -94,6 +97,27 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   'bad-gateway': { answer: page(502), reason: /^HTTP502$/, means: /can't reach it/, advice: /wait/ },
   redirect: { answer: page(302), reason: /^HTTP302$/, means: /a redirect/, advice: /check sns_host/ },
   portal: { answer: page(200), reason: /^UnreadableAnswer$/, means: /no answer of SNS/, advice: /check sns_host/ },
+  'proxy-away': {
+    at: () => 'https://sns.test',
+    options: ({ closed }) => `proxy = "http://127.0.0.1:${closed}"`,
+    reason: /^ProxyUnreachable$/,
+    means: /the proxy itself can not be reached/,
+    advice: /check proxy/,
+  },
+  'proxy-user': {
+    at: () => 'https://sns.test',
+    options: ({ proxy }) => `proxy = "http://me:wrong@127.0.0.1:${proxy}"`,
+    reason: /^ProxyLogin$/,
+    means: /wants a login/,
+    advice: /user and password into proxy/,
+  },
+  'proxy-forbids': {
+    at: () => 'https://forbidden.test',
+    options: ({ proxy }) => `proxy = "http://me:right@127.0.0.1:${proxy}"`,
+    reason: /^ProxyRefused$/,
+    means: /forbids connections to forbidden\.test/,
+    advice: /allow CONNECT/,
+  },
   'clock-behind': {
     answer: (response) =>
       refusal(
@@ -133,7 +157,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
     advice: /enable the region/,
   },
   'no-credentials': {
-    options: 'credentials = "aws"',
+    options: () => 'credentials = "aws"',
     answer: page(200),
     reason: /^NoCredentials$/,
     means: /no AWS credentials/,
@@ -228,7 +252,9 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
       return (server.address() as AddressInfo).port;
     };
     const [closed] = (await freePorts(1)) as [number];
+    const proxy = stack.use(await startConnectProxy({ hosts: {}, login: 'me:right', forbidden: ['forbidden.test'] }));
     const ports = {
+      proxy: proxy.port,
       http: await listen(createServer(handle)),
       https: await listen(createTlsServer(tls, handle)),
       closed,
@@ -267,7 +293,8 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
   async function configure(ports: Ports): Promise<void> {
     const text = await readFile(daemon.configFile, 'utf8');
     await writeFile(daemon.configFile, text.replace(/^.*_topic = .*$/gm, ''));
-    for (const [name, { at, options = '' }] of Object.entries(FAILURES)) {
+    for (const [name, { at, options: optionsOf }] of Object.entries(FAILURES)) {
+      const options = optionsOf?.(ports) ?? '';
       const keys = options.includes('credentials')
         ? ''
         : 'access_key_id = "AKIAIOSFODNN7EXAMPLE"\nsecret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"';
@@ -275,7 +302,7 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
         daemon.configFile,
         `[[host_config]]\nhost = "${name}"\n[host_config.modules.mod_event_pusher.sns]\npm_messages_topic = "${name}"
 sns_host = "${at?.(ports) ?? `http://127.0.0.1:${ports.http}/${name}`}"\nregion = "eu-west-1"\naccount_id = "${ACCOUNT}"
-publish_retry_count = 0\n${keys}\n${options}\n`,
+publish_retry_count = 0\npublish_exhausted = "${name === 'sns-fails' ? 'wait' : 'dead-letter'}"\n${keys}\n${options}\n`,
       );
     }
   }
@@ -321,6 +348,10 @@ publish_retry_count = 0\n${keys}\n${options}\n`,
   }
 
   const nameOf = (arn: string) => String(arn.split(':').at(-1));
+
+  it('makes no dead letter, though publish_exhausted asks for them', async () => {
+    assert.match((await daemon.command('dead-letters', 'list')).output, /^0 dead letters$/m);
+  });
 
   for (const [name, { reason, means, advice }] of Object.entries(FAILURES))
     it(`has one cause and one remedy wherever it is said: ${name}`, async () => {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SnsOptions } from '../config/options.ts';
 import { partitionOf } from '../config/regions.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { type Log, SILENT } from '../log.ts';
 import { compileAdditions } from '../notification/additions.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
 import type { Route, TopicOf } from '../notification/notification.ts';
@@ -14,6 +15,7 @@ import type { Destination } from '../pipeline/delivery.ts';
 import { cleanText } from './clean.ts';
 import { createSnsClient, type SnsClient } from './client.ts';
 import { type CredentialSource, credentialsOf } from './credentials.ts';
+import { CLOCK_ADVICE, skewText } from './explain/identity.ts';
 import type { Circumstances } from './failure.ts';
 import { proxyFor } from './proxy.ts';
 import { snsSink } from './sink.ts';
@@ -92,12 +94,14 @@ interface AccountSetup {
   readonly configFile?: string | undefined;
   /** Where its credentials come from, if not from where the section says. */
   readonly credentials?: CredentialSource | undefined;
+  /** Default: no log. */
+  readonly log?: Log | undefined;
 }
 
 /** @throws PusherError CONFIG_INVALID when `ca_file` can't be read, or the environment names a proxy that is none */
 export function openAccount(
   options: SnsOptions,
-  { folder, configFile, credentials = credentialsOf(options) }: AccountSetup,
+  { folder, configFile, credentials = credentialsOf(options), log = SILENT }: AccountSetup,
 ): Account {
   const topics = topicsOf(options);
   const proxy = proxyFor(options.sns_host, options.proxy, process.env);
@@ -121,6 +125,11 @@ export function openAccount(
     credentials,
     ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
     proxy,
+    onClockCorrected: (skewMs) =>
+      log.warn(
+        { endpoint: options.sns_host.host, skewMs, advice: CLOCK_ADVICE },
+        `this machine's clock is ${skewText(skewMs)}: requests are signed with SNS's time`,
+      ),
   });
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
   // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.

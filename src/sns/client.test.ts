@@ -213,6 +213,7 @@ describe('the SNS client', () => {
     const HOUR = 3_600_000;
     let ahead = HOUR;
     const signed: number[] = [];
+    const corrected: number[] = [];
     const client = await serve(
       (request, response) => {
         const [, ...parts] =
@@ -223,15 +224,17 @@ describe('the SNS client', () => {
         if (Math.abs(off) < 300_000) response.end(ANSWER);
         else response.writeHead(403).end(refused('SignatureDoesNotMatch', 'Signature not yet current: …'));
       },
-      { now: () => Date.now() + ahead },
+      { now: () => Date.now() + ahead, onClockCorrected: (skewMs) => corrected.push(Math.round(skewMs / HOUR)) },
     );
     assert.deepEqual(await codeOf(client), ['taken']);
     assert.deepEqual(await codeOf(client), ['taken']);
     assert.deepEqual(signed.splice(0), [1, 0, 0]);
+    assert.deepEqual(corrected, [1]);
     ahead = 0;
     assert.deepEqual(await codeOf(client), ['taken']);
     assert.deepEqual(await codeOf(client), ['taken']);
     assert.deepEqual(signed, [-1, 0, 0]);
+    assert.deepEqual(corrected.map(Math.abs), [1, 0], 'each change is told once');
   });
 
   it('says how far the clock is off when correcting it does not help', async () => {

@@ -43,12 +43,16 @@ export interface SnsClientOptions {
   /** How old a connection gets, in milliseconds, before another takes its place. */
   readonly connectionAgeMs?: number;
   readonly now?: () => number;
+  /** Called when signatures begin to be dated otherwise than by this machine's clock; `skewMs` is how far that is ahead. */
+  readonly onClockCorrected?: ((skewMs: number) => void) | undefined;
 }
 
 /** SNS answers within tens of milliseconds. */
 const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
 // Connections are renewed, so that a change of the endpoint's address in the DNS is followed: each looks it up anew.
 const CONNECTION_AGE_MS = 60_000;
+/** Below it two answers have seen the same difference of the clocks. */
+const NOTABLE_CHANGE_MS = 60_000;
 /** SNS has some sixty. */
 const MOST_CODES = 100;
 
@@ -105,6 +109,8 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
   const secondTry = async (failure: Failure, keys: AwsCredentials): Promise<AwsCredentials | undefined> => {
     if (failure.kind !== 'request') return undefined;
     if (blamesClock(failure) && failure.skewMs !== undefined) {
+      // Those that were under way at the same time find the same.
+      if (Math.abs(clockOffset + failure.skewMs) > NOTABLE_CHANGE_MS) options.onClockCorrected?.(failure.skewMs);
       clockOffset = -failure.skewMs;
       return keys;
     }
