@@ -61,7 +61,7 @@ for (const old of [false, true]) {
     let tap: Collector;
     let server: MongooseIm;
     before(async () => {
-      tap = await startCollector();
+      tap = await startCollector({ anyBody: true });
       server = await startMongooseIm({ url: tap.url, handoverMs: 300, old });
     });
     after(async () => {

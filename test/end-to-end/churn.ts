@@ -1,6 +1,7 @@
 /**
  * Two hundred people come, write and go in every way there is, while the daemon is killed and started again and the tap
- * answers 503 at random. Afterwards each session has come and gone exactly once, and every message has arrived, in order.
+ * answers 503 at random; where a server allows it, it is killed in turn. Afterwards each session has come and gone exactly
+ * once, and every message has arrived, in order.
  */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
@@ -8,12 +9,31 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
 import { type MoodyProxy, startMoodyProxy } from '../support/moody-proxy.ts';
 import { until } from '../support/process.ts';
-import type { StartServer, XmppServer } from '../support/server.ts';
+import type { StartServer } from '../support/server.ts';
 import { type Received, type Sns, startSns } from '../support/sns.ts';
 import { connect, message } from '../support/xmpp.ts';
 
 const PEOPLE = 200;
-const SECONDS = Number(process.env.CHURN_SECONDS ?? 60);
+
+/** Somebody's session. */
+export interface Guest {
+  /** False when the session was gone by then, and nothing was sent. */
+  message(to: string, body: string): Promise<boolean>;
+  /** It ends, in one way or another. */
+  leave(): Promise<void>;
+}
+
+/** A server, as the people see it. */
+export interface Venue extends AsyncDisposable {
+  connect(user: string, resource: string): Promise<Guest>;
+  /** Kills and starts again the server or its adapter; nothing that anybody did by then may get lost. */
+  kill?(): Promise<void>;
+}
+
+export interface ChurnOptions {
+  url: string;
+  secret: string;
+}
 
 /** What one person did, as its own client knows it. */
 interface Diary {
@@ -22,20 +42,46 @@ interface Diary {
   readonly messages: string[];
 }
 
+/** With real clients. */
 export function churn(name: string, startServer: StartServer): void {
-  it(`${name}: ${PEOPLE} people come and go for ${SECONDS} s while the daemon dies again and again`, async () => {
+  churnAt(name, 60, async (options) => {
+    const server = await startServer(options);
+    return {
+      async connect(user, resource) {
+        const client = await connect(server, user, resource);
+        return {
+          async message(to, body) {
+            await message(client, { to, body });
+            return true;
+          },
+          async leave() {
+            const end = Math.random();
+            if (end < 0.4) client.cut();
+            else if (end < 0.7) await client.closeStream();
+            else await client.logout();
+          },
+        };
+      },
+      [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    };
+  });
+}
+
+export function churnAt(name: string, usual: number, start: (options: ChurnOptions) => Promise<Venue>): void {
+  const seconds = Number(process.env.CHURN_SECONDS ?? usual);
+  it(`${name}: ${PEOPLE} people come and go for ${seconds} s while the daemon dies again and again`, async () => {
     await using sns = await startSns(Object.values(TOPICS));
     await using daemon = await createDaemon(sns, { sns: 'presence = "session"\n attributes = ["event_id"]' });
     await daemon.start();
     await using proxy = await startMoodyProxy(daemon.tapUrl, 0.2);
-    await using server = await startServer({ url: proxy.url, secret: SECRET });
+    await using venue = await start({ url: proxy.url, secret: SECRET });
 
-    const over = Date.now() + SECONDS * 1_000;
+    const over = Date.now() + seconds * 1_000;
     const running = () => Date.now() < over;
     const diaries = Array.from({ length: PEOPLE }, (_, n) => ({ user: `person${n}`, logins: 0, messages: [] }));
-    const killing = killAgainAndAgain(daemon, running);
+    const killing = killAgainAndAgain(daemon, venue, running);
     const reading = readOn(sns, running);
-    await Promise.all(diaries.map((diary) => live(diary, server, running)));
+    await Promise.all(diaries.map((diary) => live(diary, venue, running)));
     await reading;
     const kills = await killing;
     proxy.mood = 0;
@@ -62,14 +108,15 @@ export function churn(name: string, startServer: StartServer): void {
   });
 }
 
-async function killAgainAndAgain(daemon: Daemon, running: () => boolean): Promise<number> {
+async function killAgainAndAgain(daemon: Daemon, venue: Venue, running: () => boolean): Promise<number> {
   let kills = 0;
   while (running()) {
     await sleep(1_000 + Math.random() * 3_000);
     await daemon.kill();
     kills += 1;
     await sleep(Math.random() * 500);
-    await daemon.start({ ready: false });
+    // In turn with the server, and now and then at the same time.
+    await Promise.all([daemon.start({ ready: false }), venue.kill?.()]);
   }
   return kills;
 }
@@ -82,22 +129,19 @@ async function readOn(sns: Sns, running: () => boolean): Promise<void> {
 }
 
 /** Comes, writes, and goes, one way or another, until the time is over. */
-async function live(diary: Diary, server: XmppServer, running: () => boolean): Promise<void> {
+async function live(diary: Diary, venue: Venue, running: () => boolean): Promise<void> {
   await sleep(Math.random() * 3_000);
   while (running()) {
-    const client = await connect(server, diary.user, `r${diary.logins}`);
+    const guest = await venue.connect(diary.user, `r${diary.logins}`);
     diary.logins += 1;
     const texts = Math.floor(Math.random() * 4);
     for (let n = 0; n < texts; n++) {
       const text = `${diary.user} ${diary.messages.length}`;
-      await message(client, { to: `person${Math.floor(Math.random() * PEOPLE)}@localhost`, body: text });
+      if (!(await guest.message(`person${Math.floor(Math.random() * PEOPLE)}@localhost`, text))) break;
       diary.messages.push(text);
       await sleep(Math.random() * 1_500);
     }
-    const end = Math.random();
-    if (end < 0.4) client.cut();
-    else if (end < 0.7) await client.closeStream();
-    else await client.logout();
+    await guest.leave();
     await sleep(500 + Math.random() * 4_000);
   }
 }

@@ -6,7 +6,7 @@
 %%% `Id ok Term` or `Id error Term`. Modules of the same name as one of MongooseIM's export what that one exports, under
 %%% "the API", and what only tests use, under "for tests".
 -module(mongoose_standin).
--export([main/1, join/1, cut/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
+-export([main/1, join/1, cut/1, kill/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
 
 %% Run by `erl -run mongoose_standin main PORT`. It returns: until then the virtual machine takes no signal to stop.
 main([Port]) ->
@@ -36,6 +36,9 @@ join(Node) ->
 %% Loses another node, as when the network is cut, until `join/1`.
 cut(Node) ->
     erlang:disconnect_node(Node).
+
+kill(Text) ->
+    exit(list_to_pid(Text), kill).
 
 %% Which host type a domain is of.
 set_domains(Domains) ->
