@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Registry } from 'prom-client';
+import { makeCertificate } from '../../test/support/certificate.ts';
 import { until } from '../../test/support/process.ts';
 import { createFlow } from '../ops/flow.ts';
 import { createLogger } from '../ops/log.ts';
@@ -28,6 +29,15 @@ describe('a client that takes too long', () => {
     closes.push(tap.stop);
     await tap.start(() => assert.fail('nothing arrives whole'));
     addresses.set('the tap', { host: '127.0.0.1', port: Number(new URL(String(tap.url)).port) });
+    const secure = httpTap({
+      listen: LISTEN,
+      certificate: await makeCertificate(folder, 'IP:127.0.0.1'),
+      log,
+      limits: SHORT,
+    });
+    closes.push(secure.stop);
+    await secure.start(() => assert.fail('nothing arrives whole'));
+    addresses.set('the tap with TLS', { host: '127.0.0.1', port: Number(new URL(String(secure.url)).port) });
     const outboxFile = path.join(folder, 'outbox.db');
     const admin = createAdminServer({
       options: { listen: LISTEN, token: undefined },
@@ -50,25 +60,33 @@ describe('a client that takes too long', () => {
     rmSync(folder, { recursive: true });
   });
 
+  const isCutOff = async (where: string, begin: string | Buffer, more: string) => {
+    const socket = net.connect(addresses.get(where) as net.NetConnectOpts);
+    socket.on('error', () => {}).resume();
+    let closed = false;
+    socket.once('close', () => {
+      closed = true;
+    });
+    socket.write(begin);
+    await until('the end', () => {
+      if (!closed && !socket.destroyed && more) socket.write(more);
+      return closed;
+    });
+  };
+
   for (const where of ['the tap', 'the admin address', 'the Unix socket'])
     for (const [what, begin, more] of [
       ['with the head of a request', 'GET / HTTP/1.1\r\n', 'X: y\r\n'],
       ['with the body', 'POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n', 'x'],
       ['to say anything', '', ''],
     ] as const)
-      it(`${what}: is cut off by ${where}`, async () => {
-        const socket = net.connect(addresses.get(where) as net.NetConnectOpts);
-        socket.on('error', () => {}).resume();
-        let closed = false;
-        socket.once('close', () => {
-          closed = true;
-        });
-        socket.write(begin);
-        await until('the end', () => {
-          if (!closed && !socket.destroyed && more) socket.write(more);
-          return closed;
-        });
-      });
+      it(`${what}: is cut off by ${where}`, () => isCutOff(where, begin, more));
+
+  for (const [what, begin] of [
+    ['to begin a TLS handshake', ''],
+    ['to end one', Buffer.from([22, 3, 1, 2, 0, 1, 0, 1])],
+  ] as const)
+    it(`${what}: is cut off by the tap`, () => isCutOff('the tap with TLS', begin, ''));
 
   it('has 30 s, looked after each second', () => {
     assert.deepEqual(REQUEST_LIMITS, {

@@ -4,6 +4,7 @@ import type { Registry } from 'prom-client';
 import type { AdminOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
+import { createTally } from '../http/tally.ts';
 import type { DeadLetterStore } from '../outbox/dead-letters.ts';
 import type { NotReady } from '../readiness.ts';
 import { version } from '../version.ts';
@@ -63,6 +64,8 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   const server = fastify({ forceCloseConnections: true, requestTimeout: limits.requestTimeout, http: limits });
   // The one other type that fastify reads, and the one that a foreign page's form could send without being asked.
   server.removeContentTypeParser('text/plain');
+  const failures = createTally();
+  server.addHook('onClose', async () => failures.close());
   const routes: string[] = [];
   server.addHook('onRoute', ({ method, url }) => {
     if (method !== 'HEAD') routes.push(`${String(method)} ${url}`);
@@ -73,7 +76,11 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   server.setErrorHandler((error: FastifyError, request, reply) => {
     const status = error.statusCode ?? 500;
     if (status < 500) return refuse(reply, status, 'malformed', error.message);
-    log.error({ path: request.routeOptions.url, problem: messageOf(error) }, 'admin request failed');
+    // Some routes need no login, and a probe or Prometheus asks again and again.
+    const line = { path: request.routeOptions.url, problem: messageOf(error) };
+    failures.add(`failed ${line.path}`, request.ip ?? '', (fields) =>
+      log.error({ ...fields, ...line }, 'admin request failed'),
+    );
     return refuse(reply, 500, 'internal', messageOf(error));
   });
   server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'there is nothing here'));
