@@ -10,16 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { describeConfig } from '../src/config/describe.ts';
 import { FIELDS } from '../src/notification/fields.ts';
 import { version } from '../src/version.ts';
-import { drawParts, readImports } from './imports.ts';
+import { withPicture } from './imports.ts';
 import { schemaFiles } from './schemas.ts';
-
-const PICTURE = /(<!-- The modules[^>]*-->\n)[\s\S]*?(<!-- end of the modules -->)/;
-
-/** The text of docs/architecture.md with the picture of the modules as they are. */
-export function withPicture(text: string): string {
-  const picture = drawParts(readImports(['src']));
-  return text.replace(PICTURE, (_, begin, end) => `${begin}\n\`\`\`mermaid\n${picture}\n\`\`\`\n\n${end}`);
-}
 
 const FIELD_TABLE = /(<!-- The fields[^>]*-->\n)[\s\S]*?(<!-- end of the fields -->)/;
 

@@ -147,12 +147,23 @@ export function drawParts(imports: Imports): string {
   return ['flowchart TD', ...nodes.toReversed(), ...[...edges].toSorted()].join('\n    ');
 }
 
+const PICTURE = /(<!-- The modules[^>]*-->\n)[\s\S]*?(<!-- end of the modules -->)/;
+
+/** The text of docs/architecture.md with the picture of the modules as they are. */
+export function withPicture(text: string): string {
+  const picture = drawParts(readImports(['src']));
+  return text.replace(PICTURE, (_, begin, end) => `${begin}\n\`\`\`mermaid\n${picture}\n\`\`\`\n\n${end}`);
+}
+
 const id = (name: string): string => name.replace('/', '_');
 
 if (import.meta.main) {
   const imports = readImports(['src', 'bench', 'scripts']);
   const circles = circlesIn(imports).map((files) => `a circle of imports: ${files.join(', ')}`);
-  const problems = [...circles, ...misdirected(imports)];
+  const architecture = readFileSync(path.join(ROOT, 'docs/architecture.md'), 'utf8');
+  const stale =
+    architecture === withPicture(architecture) ? [] : ['the picture in docs/architecture.md is stale: npm run docs'];
+  const problems = [...circles, ...misdirected(imports), ...stale];
   for (const problem of problems) process.stderr.write(`${problem}\n`);
   for (const exception of needless(imports)) process.stderr.write(`an exception that is not needed: ${exception}\n`);
   process.exitCode = problems.length > 0 ? 1 : 0;

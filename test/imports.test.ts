@@ -2,8 +2,15 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import { withPicture } from '../scripts/docs.ts';
-import { circlesIn, drawParts, type Imports, importsOf, misdirected, readImports } from '../scripts/imports.ts';
+import {
+  circlesIn,
+  drawParts,
+  type Imports,
+  importsOf,
+  misdirected,
+  readImports,
+  withPicture,
+} from '../scripts/imports.ts';
 
 const graph = (edges: Record<string, string[]>): Imports => new Map(Object.entries(edges));
 
