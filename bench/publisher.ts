@@ -11,18 +11,18 @@ import { clock, type Figure, type Result, type Size } from './measure.ts';
 import { startOurs } from './publisher-ours.ts';
 import { type Endpoint, startEndpoint } from './rig.ts';
 
-const IN_FLIGHT = 100;
+export const IN_FLIGHT = 100;
 const SELF = fileURLToPath(import.meta.url);
-const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
+export const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 const ENTRIES = 10;
 const WARM_UP_MS = 5_000;
 const TURN_MS = 1_000;
 
 /** Publishes until the time is over, and what is under way then. */
-type Loop = (over: () => boolean) => Promise<void>;
+export type Loop = (over: () => boolean) => Promise<void>;
 
 /** Each makes a loop that publishes to an endpoint. */
-const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
+export const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
   'this publisher': (endpoint) =>
     startOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messages: MESSAGES }),
   "the SDK's PublishBatch": (endpoint) =>
@@ -35,14 +35,14 @@ const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
 };
 
 /** Notifications of private messages, made beforehand: what is measured is to publish them. */
-const MESSAGES = Array.from({ length: 10_000 }, (_, n) =>
+export const MESSAGES = Array.from({ length: 10_000 }, (_, n) =>
   JSON.stringify({
     to_user_id: `user${(n * 31) % 1_000}@example.org`,
     message: `message ${n}: the quick brown fox jumps over the lazy dog`,
     from_user_id: `user${n % 1_000}@example.org`,
   }),
 );
-const BATCHES = Array.from({ length: MESSAGES.length / ENTRIES }, (_, n) =>
+export const BATCHES = Array.from({ length: MESSAGES.length / ENTRIES }, (_, n) =>
   MESSAGES.slice(n * ENTRIES, (n + 1) * ENTRIES).map((Message, index) => ({ Id: String(index), Message })),
 );
 

@@ -9,6 +9,7 @@ import { drain } from './drain.ts';
 import { endToEnd } from './end-to-end.ts';
 import { latency } from './latency.ts';
 import type { Result, Size } from './measure.ts';
+import { peers } from './peers/peers.ts';
 import { profile } from './profile.ts';
 import { publisherAlone } from './publisher.ts';
 import { slowDisk } from './slow-disk.ts';
@@ -23,6 +24,7 @@ const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   'slow-disk': slowDisk,
   profile,
   templates,
+  peers,
 };
 
 const HELP = `npm run bench -- [benchmark…] [options]

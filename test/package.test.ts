@@ -1,7 +1,7 @@
 /** The npm package: what `npm pack` makes runs by itself, compiled, with all that it needs in it. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -24,6 +24,21 @@ describe('the npm package', () => {
     bin = path.join(folder, 'package', 'bin', 'xmpp-event-pusher.js');
   });
   after(() => rm(folder, { recursive: true, force: true }));
+
+  it("has the consumers' library, without the packages that the daemon needs, and the schemas", async () => {
+    // As it is in a Lambda's bundle: beside no node_modules.
+    const alone = path.join(folder, 'alone');
+    await cp(path.join(folder, 'package'), alone, {
+      recursive: true,
+      filter: (file) => !file.includes('node_modules'),
+    });
+    const script = `
+      import { parse } from 'xmpp-event-pusher/consumer';
+      import schema from 'xmpp-event-pusher/schemas/notification.schema.json' with { type: 'json' };
+      console.log(parse('{"user_id":"a","present":true}')[0].kind, schema.title);`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], { cwd: alone });
+    assert.equal(stdout, 'presence A notification\n');
+  });
 
   it('holds no sources and no tests', async () => {
     const files = await readdir(path.join(folder, 'package'), { recursive: true });
