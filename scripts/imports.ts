@@ -52,9 +52,6 @@ export const PARTS: readonly Part[] = [
   { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },
 ];
 
-/** Imports against the direction that are still there: `importer → imported`. To become empty. */
-export const EXCEPTIONS: readonly string[] = [];
-
 /** Reads the imports of all TypeScript files but tests and suites of tests below the given folders. */
 export function readImports(folders: readonly string[], root: string = ROOT): Imports {
   const files = folders.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: root }));
@@ -109,7 +106,7 @@ function mayImport(from: Part, to: Part): boolean {
 }
 
 /** Imports within src/ against the direction, and files of no part, as sentences. */
-export function misdirected(imports: Imports, exceptions: readonly string[] = EXCEPTIONS): string[] {
+export function misdirected(imports: Imports): string[] {
   const problems: string[] = [];
   for (const [file, targets] of imports) {
     if (!file.startsWith('src/')) continue;
@@ -117,20 +114,13 @@ export function misdirected(imports: Imports, exceptions: readonly string[] = EX
     if (!from) problems.push(`${file} is of no part: list it in scripts/imports.ts`);
     for (const target of targets) {
       const to = partOf(target);
-      if (!from || exceptions.includes(`${file} → ${target}`)) continue;
+      if (!from) continue;
       if (!to) problems.push(`${file} imports ${target}, which is of no part`);
       else if (!mayImport(from, to)) problems.push(`${file} imports ${target}: ${from.name} may not know ${to.name}`);
     }
   }
   return problems;
 }
-
-/** Exceptions that nothing needs any more. */
-export const needless = (imports: Imports): string[] =>
-  EXCEPTIONS.filter((exception) => {
-    const [file = '', target = ''] = exception.split(' → ');
-    return !imports.get(file)?.includes(target);
-  });
 
 /** The parts and what they import, as a Mermaid flowchart; `base`, which all know, is left out. */
 export function drawParts(imports: Imports): string {
@@ -165,6 +155,5 @@ if (import.meta.main) {
     architecture === withPicture(architecture) ? [] : ['the picture in docs/architecture.md is stale: npm run docs'];
   const problems = [...circles, ...misdirected(imports), ...stale];
   for (const problem of problems) process.stderr.write(`${problem}\n`);
-  for (const exception of needless(imports)) process.stderr.write(`an exception that is not needed: ${exception}\n`);
   process.exitCode = problems.length > 0 ? 1 : 0;
 }

@@ -1,4 +1,5 @@
 /** A daemon between adapters and an SNS that misbehaves: what the chaos tests have in common. */
+import { closeSync, openSync } from 'node:fs';
 import { createDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { until } from '../support/process.ts';
 import { type StubSns, startStubSns } from '../support/stub-sns.ts';
@@ -36,7 +37,7 @@ export interface Scene extends AsyncDisposable {
   /** Opens the endpoint, always at the same port. */
   openEndpoint(): Promise<void>;
   closeEndpoint(): Promise<void>;
-  /** Starts another run of the daemon. */
+  /** Starts another run of the daemon; every third one has a log that can't be written. */
   start(): Promise<void>;
   kill(): Promise<void>;
   /** Waits; a failure says how to replay it, and what the daemon said last. */
@@ -129,7 +130,13 @@ export async function setScene({ seed, events, flaws = 0, outbox = '', ...option
     async start() {
       run += 1;
       await daemon.configure(daemonOptions);
-      await daemon.start({ ready: false });
+      if (run % 3 !== 0) return daemon.start({ ready: false });
+      const full = openSync('/dev/full', 'w');
+      try {
+        await daemon.start({ ready: false, stdout: full });
+      } finally {
+        closeSync(full);
+      }
     },
     async kill() {
       await daemon.kill();

@@ -21,7 +21,7 @@ export interface Daemon extends AsyncDisposable {
   readonly bin: string;
   readonly pid: number;
   /** Starts it, again after a stop or a kill; settles when it is ready, or at least answers where `ready` is false. */
-  start(options?: { ready?: boolean; env?: NodeJS.ProcessEnv }): Promise<void>;
+  start(options?: { ready?: boolean; env?: NodeJS.ProcessEnv; stdout?: number }): Promise<void>;
   stop(): Promise<void>;
   /** SIGHUP. */
   reload(): Promise<void>;
@@ -77,8 +77,8 @@ export async function createDaemon(
     get pid() {
       return child?.pid ?? 0;
     },
-    async start({ ready = true, env = {} } = {}) {
-      const options = { env: { ...process.env, ...env } };
+    async start({ ready = true, env = {}, stdout } = {}) {
+      const options = { env: { ...process.env, ...env }, stdout };
       child = await launch(process.execPath, [BIN, 'run', '--config', configFile], options);
       const started = child;
       await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {

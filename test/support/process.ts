@@ -27,6 +27,8 @@ export interface LaunchOptions {
   uid?: number | undefined;
   gid?: number | undefined;
   stdin?: 'ignore' | 'pipe';
+  /** A file descriptor that its standard output goes to, instead of what `output` answers. */
+  stdout?: number | undefined;
 }
 
 const alive = new Set<ChildProcess>();
@@ -37,9 +39,9 @@ process.on('exit', () => {
 export async function launch(
   command: string,
   args: string[],
-  { stdin = 'ignore', ...options }: LaunchOptions = {},
+  { stdin = 'ignore', stdout, ...options }: LaunchOptions = {},
 ): Promise<Process> {
-  const child = spawn(command, args, { ...options, stdio: [stdin, 'pipe', 'pipe'] });
+  const child = spawn(command, args, { ...options, stdio: [stdin, stdout ?? 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding('utf8').on('data', (text: string) => {
