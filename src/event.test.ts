@@ -190,4 +190,20 @@ describe('an event of the tap protocol', () => {
       { numRuns: 500 },
     );
   });
+
+  it('is kept without what is nested so deep that writing it could overflow the stack', () => {
+    const nested = (depth: number) => JSON.parse(`${'['.repeat(depth)}${']'.repeat(depth)}`);
+    for (const input of [
+      { ...MESSAGE, body: nested(10_000) },
+      { ...PRESENCE, jid: JSON.parse(`${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)}`) },
+      nested(10_000),
+    ]) {
+      const found = parseEvent(input);
+      assert.ok(isMalformed(found));
+      assert.equal(found.problem, 'should not be nested deeper than 32');
+      assert.ok(JSON.stringify(found).length < 200);
+    }
+    assert.equal(problem({ ...MESSAGE, body: nested(20) }), 'body: should be a text, possibly empty');
+    assert.deepEqual(parseEvent({ ...MESSAGE, more: nested(10_000) }), MESSAGE, 'what it does not know is left out');
+  });
 });

@@ -112,12 +112,33 @@ export interface MalformedEvent {
   readonly raw: unknown;
 }
 
+/** How deep what is kept of a malformed event may be nested; events themselves are flat. Writing more as JSON could overflow the stack. */
+const MOST_DEPTH = 32;
+
 /** Checks what a source reports as an event. */
 export function parseEvent(raw: unknown): NewEvent | MalformedEvent {
   const result = compiledSchema.safeParse(raw);
   if (result.success) return result.data;
+  if (isDeeper(raw, MOST_DEPTH))
+    return {
+      problem: `should not be nested deeper than ${MOST_DEPTH}`,
+      raw: `(left out: nested deeper than ${MOST_DEPTH})`,
+    };
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return { problem: 'should be an object', raw };
   return { problem: problemOf(result.error), raw };
+}
+
+/** Level by level and not by recursion, which would overflow the stack itself. */
+function isDeeper(value: unknown, most: number): boolean {
+  let level: object[] = typeof value === 'object' && value !== null ? [value] : [];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth >= most) return true;
+    const below: object[] = [];
+    for (const each of level)
+      for (const inner of Object.values(each)) if (typeof inner === 'object' && inner !== null) below.push(inner);
+    level = below;
+  }
+  return false;
 }
 
 export const isMalformed = (event: NewEvent | MalformedEvent): event is MalformedEvent => 'problem' in event;

@@ -15,9 +15,10 @@
  */
 import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
-import { PusherError } from '../../errors.ts';
+import { messageOf, PusherError } from '../../errors.ts';
+import type { Log } from '../../log.ts';
 import type { Reserve } from './reserve.ts';
-import { describe } from './schema.ts';
+import { describe, isBusy, isOfTheFile } from './schema.ts';
 
 export interface Write {
   /** Runs inside the transaction; again in another one if that fails. */
@@ -33,6 +34,7 @@ interface GroupCommitOptions {
   readonly file: string;
   readonly reserve: Reserve;
   readonly now: () => number;
+  readonly log: Log;
   /** Runs before each transaction, after its writes, when it is committed, when it was undone, and after all `done`. */
   readonly begin: () => void;
   readonly end: (now: number) => void;
@@ -49,8 +51,19 @@ interface GroupCommitOptions {
 const COMPANY_MS = 5;
 /** After how long settlements are synced that no tap's commit took along, in milliseconds. */
 const SETTLED_SYNC_MS = 100;
+/**
+ * While another process writes, the daemon tries again in such pauses, with the event loop free, and takes it for a fault
+ * after so long, in milliseconds.
+ */
+const BUSY_PAUSE_MS = 50;
+const MOST_BUSY_MS = 2_000;
 /** How long a disk that failed is left alone, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
+
+/** What came of a transaction: what to run when it is on disk, or why it was undone, and by which write if by one. */
+type Outcome =
+  | { readonly onDisk: () => void; readonly error?: never; readonly culprit?: never }
+  | { readonly onDisk?: never; readonly error: PusherError; readonly culprit: Write | undefined };
 
 /** Stands for a transaction among its writes. */
 const NOTHING = { apply: () => {}, failed: () => {} };
@@ -58,7 +71,7 @@ const NOTHING = { apply: () => {}, failed: () => {} };
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   /** SQLite's log, to be synced. */
-  readonly #log: number;
+  readonly log: number;
   #pending: Write[] = [];
   /** Committed, and not on disk yet: those that the sync under way covers, and those after them. */
   #syncing: readonly Write[] | undefined;
@@ -68,6 +81,9 @@ export class GroupCommit {
   #timer: NodeJS.Timeout | undefined;
   #recovery: NodeJS.Timeout | undefined;
   #fault: PusherError | undefined;
+  /** Since when another process has been writing; undefined while none is met. */
+  #busySince: number | undefined;
+  #closing = false;
   /** Whether even settlements failed the last time. */
   #stuck = false;
   /** Whether a sync failed. Linux tells of that once: what it covered is lost, and the next sync succeeds all the same. */
@@ -76,9 +92,9 @@ export class GroupCommit {
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     options.database.exec('PRAGMA synchronous = NORMAL');
-    this.#log = openSync(`${options.file}-wal`, 'r');
+    this.log = openSync(`${options.file}-wal`, 'r');
     // What a killed run committed and did not sync any more counts as heard from now on.
-    fdatasyncSync(this.#log);
+    fdatasyncSync(this.log);
     if (!options.reserve.restore()) this.#failed(diskFull(options.file));
   }
 
@@ -94,7 +110,7 @@ export class GroupCommit {
       return;
     }
     this.#pending.push(write);
-    if (this.#stuck) return;
+    if (this.#stuck || this.#busySince !== undefined) return;
     if (canWait) this.#timer ??= setTimeout(() => this.flush(), COMPANY_MS);
     else this.#immediate ??= setImmediate(() => this.flush());
   }
@@ -107,7 +123,20 @@ export class GroupCommit {
     const writes = this.#pending;
     if (writes.length === 0) return;
     this.#pending = [];
-    const { error, onDisk } = this.#transact(writes);
+    const { error, onDisk, culprit } = this.#transact(writes);
+    if (culprit) {
+      // A mistake of ours in one write: no fault of the disk, and no matter of the others.
+      this.#pending = writes.filter((write) => write !== culprit);
+      this.#reject(culprit, error);
+      this.flush();
+      return;
+    }
+    if (error && this.#waitsFor(error)) {
+      this.#pending = [...writes, ...this.#pending];
+      this.#timer = setTimeout(() => this.flush(), BUSY_PAUSE_MS);
+      return;
+    }
+    this.#busySince = undefined;
     this.#stuck = error !== undefined;
     if (onDisk) {
       this.#tell(writes.filter(({ failed }) => !failed));
@@ -122,13 +151,30 @@ export class GroupCommit {
     for (const write of writes) write.failed?.(error);
   }
 
+  /** Whether an error only says that another process writes, for which it may take some time. */
+  #waitsFor(error: PusherError): boolean {
+    if (this.#closing || !isBusy(error)) return false;
+    this.#busySince ??= performance.now();
+    return performance.now() - this.#busySince < MOST_BUSY_MS;
+  }
+
+  #reject(write: Write, error: PusherError): void {
+    this.#options.log.error(
+      { problem: messageOf(error.cause) },
+      'a write to the outbox failed by a mistake in this program',
+    );
+    if (write.failed) write.failed(error);
+    else write.done();
+  }
+
   /** Writes what was gathered, if it can, and ends all that would go on by itself. */
   close(): void {
+    this.#closing = true;
     this.flush();
     const writes = this.#takeUnsynced();
     try {
       if (this.#doubtful) throw this.#fault;
-      fdatasyncSync(this.#log);
+      fdatasyncSync(this.log);
       this.#tell(writes);
     } catch (error) {
       for (const write of writes) write.failed?.(this.#faultOf(error));
@@ -138,7 +184,7 @@ export class GroupCommit {
     clearTimeout(this.#timer);
     clearImmediate(this.#immediate);
     this.#pending = [];
-    closeSync(this.#log);
+    closeSync(this.log);
   }
 
   /** Syncs the log, and tells those whose writes are on disk with that. */
@@ -149,7 +195,7 @@ export class GroupCommit {
     const writes = this.#unsynced;
     this.#unsynced = [];
     this.#syncing = writes;
-    fdatasync(this.#log, (error) => {
+    fdatasync(this.log, (error) => {
       // A recovery or the close was faster.
       if (this.#syncing !== writes) return;
       this.#syncing = undefined;
@@ -178,20 +224,25 @@ export class GroupCommit {
     this.#options.finished();
   }
 
-  /** Answers what to run when it is on disk, or why it was undone. */
-  #transact(writes: readonly Write[]): { onDisk: () => void; error?: never } | { onDisk?: never; error: PusherError } {
+  #transact(writes: readonly Write[]): Outcome {
     const { database, now, begin, end, committed, undone } = this.#options;
     begin();
+    let current: Write | undefined;
     try {
       database.exec('BEGIN IMMEDIATE');
       const time = now();
-      for (const write of writes) write.apply(time);
+      for (const write of writes) {
+        current = write;
+        write.apply(time);
+      }
+      current = undefined;
       end(time);
       database.exec('COMMIT');
-    } catch (error) {
+    } catch (thrown) {
       if (database.isTransaction) database.exec('ROLLBACK');
       undone();
-      return { error: this.#faultOf(error) };
+      const error = this.#faultOf(thrown);
+      return { error, culprit: isOfTheFile(thrown) ? undefined : current };
     }
     // Committed: whatever happens from here on, it must not count as undone.
     return { onDisk: committed() };
@@ -219,7 +270,7 @@ export class GroupCommit {
       database.exec(`PRAGMA user_version = ${userVersion(database)}`);
       this.#stuck = false;
       this.flush();
-      fdatasyncSync(this.#log);
+      fdatasyncSync(this.log);
       this.#tell(this.#takeUnsynced());
     } catch (error) {
       this.#fault = this.#faultOf(error);

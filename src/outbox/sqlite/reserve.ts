@@ -4,6 +4,7 @@
  * emptying the log into the database file can take; then the log is used again in place.
  */
 import { closeSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
+import path from 'node:path';
 
 export interface Reserve {
   /** Its size in bytes. */
@@ -51,7 +52,7 @@ export function createReserve(file: string): Reserve {
 }
 
 function freeBytes(file: string): number {
-  const { bavail, bsize } = statfsSync(file);
+  const { bavail, bsize } = statfsSync(path.dirname(file));
   return bavail * bsize;
 }
 

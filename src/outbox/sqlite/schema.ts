@@ -123,19 +123,41 @@ export function isDiskFull(error: unknown): boolean {
   );
 }
 
+/** SQLite's primary result code: the low byte (https://www.sqlite.org/rescode.html). */
+const primaryOf = ({ errcode }: { errcode?: number }): number | undefined =>
+  errcode === undefined ? undefined : errcode & 0xff;
+
+/** Whether it was raised because another process has the file locked. */
+export function isBusy(error: unknown): boolean {
+  const { cause } = error as { cause?: unknown };
+  return primaryOf(error as object) === 5 || (cause !== undefined && isBusy(cause));
+}
+
+/** What SQLite answers to what it should not have been asked: too big, a constraint, a mismatch, misuse, a wrong index. */
+const OURS = [18, 19, 20, 21, 25];
+
+/** Whether the file or the disk is at fault, and not this program. */
+export function isOfTheFile(error: unknown): boolean {
+  const primary = primaryOf(error as object);
+  const { syscall } = error as { syscall?: string };
+  return error instanceof PusherError || syscall !== undefined || (primary !== undefined && !OURS.includes(primary));
+}
+
 /** What SQLite's or the system's error means for the person who has to mend it. */
 export function describe(error: unknown): string {
-  const { errcode, code } = error as { errcode?: number; code?: string };
-  // Primary result codes are the low byte (https://www.sqlite.org/rescode.html).
-  const primary = errcode === undefined ? undefined : errcode & 0xff;
+  const { code } = error as { code?: string };
+  const primary = primaryOf(error as object);
   if (primary === 11 || primary === 26)
-    return 'is damaged, or no SQLite database: move it away to start empty, or restore it from a backup';
+    return 'is damaged, or no SQLite database: stop the daemon, and restore it from a backup, save what can be read with `sqlite3 outbox.db .recover`, or move it away to start empty (docs/operations.md has the steps)';
   if (isDiskFull(error)) return "can't grow: the disk is full";
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return "can't be written: check the owner and mode of the file and its folder";
   if (primary === 5) return 'is locked by another process';
   return `can't be used: ${messageOf(error)}`;
 }
+
+/** How long a start waits for another process to close the outbox, such as a `check` that is just looking, in milliseconds. */
+const PROBE_MS = 2_000;
 
 /**
  * Keeps a second daemon away from an outbox. The lock is SQLite's on a file of its own, held by an open transaction, so
@@ -157,6 +179,24 @@ export function lockOutbox(file: string): { release(): void } {
     if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error), error);
     const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
     throw new PusherError('OUTBOX_LOCKED', message);
+  }
+}
+
+/**
+ * Refuses a file that another process has open, by whatever name, also where the lock beside it was removed: SQLite gives
+ * the lock on the file itself to one connection only while there is no other.
+ * @throws PusherError OUTBOX_LOCKED
+ */
+export function refuseIfOpenElsewhere(file: string): void {
+  const probe = new DatabaseSync(file, { timeout: PROBE_MS });
+  try {
+    probe.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; ROLLBACK');
+  } catch (error) {
+    if (!isBusy(error)) throw error;
+    const advice = 'another daemon, perhaps by another name of the file, or a program such as sqlite3: end it';
+    throw new PusherError('OUTBOX_LOCKED', `outbox ${file} is open in another process: ${advice}`, error);
+  } finally {
+    probe.close();
   }
 }
 

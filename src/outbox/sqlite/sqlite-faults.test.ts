@@ -60,7 +60,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await writeFile(file, 'just some text, and more of it than a header has: '.repeat(50));
     const fault = await faultOf(file);
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
-    assert.match(fault.message, /is damaged, or no SQLite database: move it away to start empty/);
+    assert.match(fault.message, /is damaged, or no SQLite database: .* backup, .*\.recover.* move it away/);
   });
 
   it('names a file that is damaged behind an intact header, and leaves it as it is', async () => {

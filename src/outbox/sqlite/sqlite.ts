@@ -6,7 +6,7 @@
  *   that nothing is published or taken for a duplicate which a loss of power could undo.
  * - A commit's notifications, dead letters and position are one transaction.
  */
-import { existsSync, lstatSync, realpathSync } from 'node:fs';
+import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
 import { type Log, SILENT } from '../../log.ts';
@@ -29,13 +29,19 @@ import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
 import { type OpenParcel, Parcels, type Unreadable } from './parcels.ts';
 import { createReserve } from './reserve.ts';
-import { faultOf, isDiskFull, lockOutbox, openDatabase, pragma } from './schema.ts';
+import { describe, faultOf, isDiskFull, lockOutbox, openDatabase, pragma, refuseIfOpenElsewhere } from './schema.ts';
 import { prepare, type Statements } from './statements.ts';
+import { type Surroundings, watchSurroundings } from './surroundings.ts';
 import { takeOver } from './takeover.ts';
 import { UNREADABLE, unreadableLetter } from './unreadable.ts';
 
 /** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
 const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
+
+/** How long one statement waits for another process's lock, in milliseconds: the event loop stands still meanwhile. */
+const BUSY_MS = 20;
+/** Below this a log is not worth a word, in bytes. */
+const LEAST_LOG_BYTES = 4_194_304;
 
 /** How often its size is measured at most while it is written, in milliseconds: that costs two PRAGMAs. */
 const MEASURE_MS = 100;
@@ -81,6 +87,7 @@ function open(options: Required<SqliteOutboxOptions>): Outbox {
   const lock = lockOutbox(options.file);
   let database: DatabaseSync | undefined;
   try {
+    if (statSync(options.file, { throwIfNoEntry: false })?.isFile()) refuseIfOpenElsewhere(options.file);
     database = openDatabase(options.file, { create: true });
     takeOver(database, options.now(), options.log);
     return new SqliteOutbox(options, database, lock);
@@ -107,6 +114,7 @@ class SqliteOutbox implements Outbox {
   readonly #positions = new Map<string, SourceState>();
   readonly #listeners = new Set<(topic: string) => void>();
   readonly #writer: GroupCommit;
+  readonly #surroundings: Surroundings;
   readonly #parcels: Parcels;
   /** The last number that is on disk. */
   #syncedSeq: number;
@@ -116,6 +124,7 @@ class SqliteOutbox implements Outbox {
   readonly #came = new Map<string, Stored[]>();
   /** Why the file could not be read the last time. */
   #readFault: string | undefined;
+  #seen: Pick<Health, 'deadLetters' | 'oldestAt'> = { deadLetters: 0, oldestAt: undefined };
   #bytes = 0;
   /** When that was measured. */
   #measuredAt = 0;
@@ -163,12 +172,17 @@ class SqliteOutbox implements Outbox {
     this.#measure();
     const reserve = createReserve(options.file);
     // Most rows live for less than a second: with a long log they never reach the database file at all.
-    database.exec(`PRAGMA wal_autocheckpoint = ${Math.floor((reserve.size * 0.9) / this.#pageSize)}`);
+    const logPages = Math.floor((reserve.size * 0.9) / this.#pageSize);
+    // And whoever else has the file locked must not hold the event loop up.
+    database.exec(
+      `PRAGMA wal_autocheckpoint = ${logPages}; PRAGMA journal_size_limit = ${reserve.size}; PRAGMA busy_timeout = ${BUSY_MS}`,
+    );
     this.#writer = new GroupCommit({
       database,
       file: options.file,
       reserve,
       now: options.now,
+      log: options.log,
       begin: () => {
         this.#depthChange = new Map();
         this.#parcels.begin();
@@ -185,6 +199,19 @@ class SqliteOutbox implements Outbox {
       },
       undone: () => this.#parcels.undone(),
       finished: () => this.#handOver(),
+    });
+    this.#surroundings = watchSurroundings({
+      file: options.file,
+      log: this.#writer.log,
+      usualLogBytes: Math.max(reserve.size, LEAST_LOG_BYTES),
+      wholeBytes: () => this.#wholeBytes(),
+      checkpoint: () => this.#checkpoint(),
+      stuck: (logBytes) =>
+        options.log.warn({ logBytes }, "the outbox's log can't be emptied: another process reads it in a transaction"),
+      changed: (problem) => {
+        if (problem) options.log.error({ problem }, 'the outbox takes nothing new');
+        else options.log.info({ file: options.file }, 'the outbox is all right again');
+      },
     });
   }
 
@@ -207,6 +234,7 @@ class SqliteOutbox implements Outbox {
 
   #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Position): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
+    if (this.#surroundings.problem) return Promise.reject(this.fault);
     if (this.#isFull()) return Promise.reject(this.#fullError());
     let position: SourceState | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -255,20 +283,31 @@ class SqliteOutbox implements Outbox {
   }
 
   get fault(): PusherError | undefined {
-    return this.#writer.fault;
+    const { problem } = this.#surroundings;
+    return problem ? new PusherError('OUTBOX_UNUSABLE', `outbox: ${problem}`) : this.#writer.fault;
   }
 
   health(): Health {
-    if (!this.#closed) this.#measure();
+    if (!this.#closed) this.#look();
     return {
       topics: [...this.#depth].map(([topic, depth]) => ({ topic, depth })),
       sources: [...this.#positions.values()],
-      deadLetters: this.#closed ? 0 : Number(this.#sql.countDeadLetters.get()?.n),
+      ...this.#seen,
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
-      oldestAt: this.#closed ? undefined : this.#parcels.oldestAt,
       fault: this.fault?.message ?? this.#readFault,
     };
+  }
+
+  /** Counts what is known only to the file. Where that can't be read, what was seen last stands, and the fault says why. */
+  #look(): void {
+    this.#measure();
+    try {
+      const deadLetters = Number(this.#sql.countDeadLetters.get()?.n);
+      this.#seen = { deadLetters, oldestAt: this.#parcels.oldestAt };
+    } catch (error) {
+      this.#noteRead(error);
+    }
   }
 
   onTopic(listener: (topic: string) => void): () => void {
@@ -279,6 +318,7 @@ class SqliteOutbox implements Outbox {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#surroundings.close();
     this.#writer.close();
     this.#database.close();
     this.#lock.release();
@@ -349,8 +389,10 @@ class SqliteOutbox implements Outbox {
       return;
     }
     const { file, log } = this.#options;
-    this.#readFault = `outbox ${file} can't be read: ${messageOf(error)}`;
-    log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
+    const fault = `outbox ${file} ${describe(error)}`;
+    if (fault !== this.#readFault)
+      log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
+    this.#readFault = fault;
   }
 
   /** Makes dead letters of notifications that can't be read, so that they hold up nobody. */
@@ -383,9 +425,26 @@ class SqliteOutbox implements Outbox {
     this.#measuredAt = performance.now();
     try {
       const free = Number(this.#sql.freePages.get()?.freelist_count);
-      this.#bytes = (Number(this.#sql.pageCount.get()?.page_count) - free) * this.#pageSize;
+      const used = (Number(this.#sql.pageCount.get()?.page_count) - free) * this.#pageSize;
+      this.#bytes = used + (this.#surroundings?.excessLogBytes() ?? 0);
     } catch {
       // The disk can't be read: the last count stands, and whoever reads or writes next meets the fault itself.
+    }
+  }
+
+  #wholeBytes(): number {
+    try {
+      return Number(this.#sql.pageCount.get()?.page_count) * this.#pageSize;
+    } catch {
+      return Number.POSITIVE_INFINITY; // It can't be read: it is not whole.
+    }
+  }
+
+  #checkpoint(): void {
+    try {
+      this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    } catch {
+      // Whoever watches sees that the log is as large as before.
     }
   }
 

@@ -1,0 +1,94 @@
+/**
+ * What happens to the outbox's files behind the daemon's back: removed, moved, replaced, cut short, or a log that another
+ * process keeps from being emptied. SQLite notices nothing of the first ones: it goes on with files that no start finds.
+ */
+import { type BigIntStats, fstatSync, statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+
+/** How often the files are looked at, in milliseconds. What is acknowledged in between may be lost. */
+const WATCH_MS = 1_000;
+/** How much larger than its usual size the log may grow while it can't be emptied. */
+const LOG_LIMIT = 4;
+
+interface Watched {
+  readonly file: string;
+  /** A handle on SQLite's log. */
+  readonly log: number;
+  /** How large the log is without anybody in the way, in bytes. */
+  readonly usualLogBytes: number;
+  /** How large the file should be when all of the log is in it, in bytes. */
+  readonly wholeBytes: () => number;
+  /** Tries to empty the log. */
+  readonly checkpoint: () => void;
+  /** Called when the log can't be emptied, once until it can. */
+  readonly stuck: (logBytes: number) => void;
+  /** Called with what is wrong when that changes; undefined: nothing any more. */
+  readonly changed: (problem: string | undefined) => void;
+}
+
+export interface Surroundings {
+  /** Why nothing new may be kept; undefined when it may. */
+  readonly problem: string | undefined;
+  /** How much of the disk the log takes beyond its usual size, in bytes. */
+  excessLogBytes(): number;
+  close(): void;
+}
+
+type Identity = Pick<BigIntStats, 'dev' | 'ino'>;
+
+export function watchSurroundings(watched: Watched): Surroundings {
+  const { file, log, usualLogBytes, wholeBytes, checkpoint, stuck, changed } = watched;
+  const parts = [file, `${file}-wal`].map((name) => ({ name, identity: identityOf(statSync(name, { bigint: true })) }));
+  let problem: string | undefined;
+  let closed = false;
+  let lastSize = statSync(file).size;
+  let said = false;
+  const excess = () => Math.max(fstatSync(log).size - usualLogBytes, 0);
+
+  const look = async (): Promise<string | undefined> => {
+    for (const { name, identity } of parts) {
+      const found = await stat(name, { bigint: true }).catch((error: NodeJS.ErrnoException) => error.code ?? 'gone');
+      if (closed) return undefined;
+      if (typeof found === 'string')
+        return found === 'ENOENT' ? lost(name, 'was removed or moved') : lost(name, `can't be looked at (${found})`);
+      const { dev, ino } = identityOf(found);
+      if (dev !== identity.dev || ino !== identity.ino) return lost(name, 'was replaced by another file');
+      if (name !== file) continue;
+      const size = Number(found.size);
+      // A VACUUM makes it smaller too, and then it has all that it should have.
+      if (size < lastSize && size < wholeBytes()) return lost(name, 'was cut short');
+      lastSize = size;
+    }
+    if (excess() > 0) checkpoint();
+    if (excess() > 0 && !said) stuck(fstatSync(log).size);
+    said = excess() > 0;
+    return undefined;
+  };
+  /** Asked at each commit: a log grows by hundreds of megabytes a second. */
+  const logProblem = () => {
+    if (excess() < (LOG_LIMIT - 1) * usualLogBytes) return undefined;
+    return `its log ${file}-wal has grown to ${fstatSync(log).size} bytes: another process reads in a transaction that does not end, and keeps it from being emptied; end that process`;
+  };
+  const timer = setInterval(async () => {
+    const found = (await look()) ?? logProblem();
+    if (closed || found === problem) return;
+    problem = found;
+    changed(found);
+  }, WATCH_MS).unref();
+
+  return {
+    get problem() {
+      return problem ?? logProblem();
+    },
+    excessLogBytes: excess,
+    close() {
+      closed = true;
+      clearInterval(timer);
+    },
+  };
+}
+
+const identityOf = ({ dev, ino }: BigIntStats): Identity => ({ dev, ino });
+
+const lost = (name: string, what: string): string =>
+  `${name} ${what} while the daemon had it open: put it back where it was, or stop the daemon, for a start makes an empty one; what was acknowledged in the second before may be lost`;
