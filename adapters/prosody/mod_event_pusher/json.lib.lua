@@ -106,8 +106,13 @@ local function put_element(n, element, parent_xmlns, depth)
 	return n + 3;
 end
 
-local function milliseconds()
-	return floor(now() * 1000);
+local last_time, last_timestamp = 0, "";
+
+-- The time in milliseconds, as text.
+local function timestamp()
+	local time = floor(now() * 1000);
+	if time ~= last_time then last_time, last_timestamp = time, ("%d"):format(time); end
+	return last_timestamp;
 end
 
 -- Counts the pieces up to this one as one more event. Returns false when it would have more bytes than that.
@@ -120,22 +125,23 @@ local function put_event(last, max)
 end
 
 local host = quote(module.host);
+local begin_message = ('{"kind":"message","host":%s,"type":"'):format(host);
 local json = { quote = quote };
 
 -- A session became available, or ended being so; with how many of them its user has now.
 function json.presence(jid, present, sessions)
-	pieces[count + 1] = ('{"kind":"presence","at":%d,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
-		milliseconds(), host, quote(jid), tostring(present), sessions);
+	pieces[count + 1] = ('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
+		timestamp(), host, quote(jid), tostring(present), sessions);
 	put_event(count + 1, max_bytes);
 end
 
 -- A session sent this stanza, with this body. Returns false when it is too large for any tap, and no event then.
 function json.message(from, to, stanza, body)
 	local attr, n = stanza.attr, count;
-	pieces[n + 1] = ('{"kind":"message","at":%d,"host":%s,"type":"%s","from":"'):format(milliseconds(), host, attr.type);
-	pieces[n + 2], pieces[n + 3], pieces[n + 4] = escape(from), '","to":"', escape(to);
-	pieces[n + 5], pieces[n + 6] = '","body":"', escape(text_of(body));
-	n = n + 6;
+	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = begin_message, attr.type, '","at":', timestamp();
+	pieces[n + 5], pieces[n + 6], pieces[n + 7], pieces[n + 8] = ',"from":"', escape(from), '","to":"', escape(to);
+	pieces[n + 9], pieces[n + 10] = '","body":"', escape(text_of(body));
+	n = n + 10;
 	if attr.id then
 		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', escape(attr.id);
 		n = n + 2;
