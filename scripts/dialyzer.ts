@@ -17,7 +17,7 @@ const FOLDER = path.join(ROOT, '.cache/dialyzer');
 const APPS = ['erts', 'kernel', 'stdlib', 'crypto', 'public_key', 'ssl'];
 
 /** MongooseIM's adapter shares most of ejabberd's modules. */
-const SOURCES = ['adapters/ejabberd/src'];
+const SOURCES = ['adapters/ejabberd/src', 'adapters/mongooseim/src'];
 
 function run(command: string, args: readonly string[]): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { cwd: ROOT, encoding: 'utf8' });

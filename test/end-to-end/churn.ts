@@ -96,7 +96,11 @@ export function churnAt(name: string, usual: number, start: (options: ChurnOptio
         return distinct(sns.received).length >= wanted;
       },
       120_000,
-    );
+    ).catch((error: Error) => {
+      // What is missing, and whose.
+      for (const diary of diaries) compare(diary, distinct(aboutUser(sns.received, diary.user)), proxy.jids);
+      throw error;
+    });
     await settled(daemon);
     await sns.receive(0);
 

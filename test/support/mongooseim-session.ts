@@ -4,6 +4,8 @@ import { atom, binary, type MongooseIm, map, raw, type Term } from './mongooseim
 export interface Session {
   readonly jid: string;
   readonly bare: string;
+  /** Its process, as Erlang writes it. */
+  readonly pid: string;
   available(): Promise<void>;
   unavailable(): Promise<void>;
   /** @param body text, or the bytes of one that is no text */
@@ -30,6 +32,7 @@ function handle(server: MongooseIm, jid: string, pid: string): Session {
   const call = async (name: string, ...args: Term[]) => void (await server.call(LIVE, name, process, ...args));
   return {
     jid,
+    pid,
     bare: jid.replace(/\/.*/s, ''),
     available: () => call('available'),
     unavailable: () => call('unavailable'),

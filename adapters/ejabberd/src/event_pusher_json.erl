@@ -1,6 +1,7 @@
 %%% JSON strings, made by hand: no JSON library comes with every version of the XMPP servers and of OTP that this runs on.
 %%%
-%%% Whatever the bytes are, the result is valid UTF-8 and valid JSON: one wrong byte would make a whole batch unreadable.
+%%% Whatever the bytes are, the result is valid UTF-8 and valid JSON, of characters that XML has: one wrong byte would make a
+%%% whole batch unreadable, and the daemon takes no others. Each byte that is wrong becomes U+FFFD.
 -module(event_pusher_json).
 
 -export([text/1, escape/1]).
@@ -30,7 +31,7 @@ escape(Text, Length) ->
 plain(<<A, B, C, D, Rest/binary>>, N) when ?PLAIN(A), ?PLAIN(B), ?PLAIN(C), ?PLAIN(D) -> plain(Rest, N + 4);
 plain(<<C, Rest/binary>>, N) when ?PLAIN(C) -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
-plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800 -> plain(Rest, N + 3);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800, C =/= 16#FFFE, C =/= 16#FFFF -> plain(Rest, N + 3);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);
 plain(_, N) -> N.
 
@@ -38,6 +39,6 @@ escaped($") -> <<"\\\"">>;
 escaped($\\) -> <<"\\\\">>;
 escaped($\n) -> <<"\\n">>;
 escaped($\t) -> <<"\\t">>;
-escaped(C) when C < 32 -> io_lib:format("\\u~4.16.0b", [C]);
-%% Not UTF-8.
+escaped($\r) -> <<"\\r">>;
+%% Not UTF-8, or a character that XML does not have.
 escaped(_) -> <<16#FFFD/utf8>>.

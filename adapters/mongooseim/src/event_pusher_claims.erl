@@ -23,15 +23,15 @@ read(File) ->
 -spec keep(event_pusher_rows:claims(), event_pusher_rows:claims(), file:filename()) -> event_pusher_rows:claims().
 keep(Claims, Former, File) ->
     Kept = recent(Claims),
-    case Kept of
-        Former -> ok;
-        _ when map_size(Kept) =:= 0 -> _ = file:delete(File);
-        _ ->
-            New = File ++ ".new",
-            _ = filelib:ensure_dir(File),
-            _ = file:write_file(New, term_to_binary(Kept)) =:= ok andalso file:rename(New, File)
-    end,
+    _ = Kept =:= Former orelse write(Kept, File),
     Kept.
+
+write(Claims, File) when map_size(Claims) =:= 0 ->
+    file:delete(File);
+write(Claims, File) ->
+    New = File ++ ".new",
+    _ = filelib:ensure_dir(File),
+    file:write_file(New, term_to_binary(Claims)) =:= ok andalso file:rename(New, File).
 
 recent(Claims) ->
     Since = os:system_time(millisecond) - ?KEPT_MS,

@@ -120,7 +120,7 @@ handle_info({changed, Leader, Changed, Moved}, #{leader := Leader} = S) ->
 handle_info({claims, Leader, Claims}, #{leader := Leader} = S) ->
     {noreply, keep_claims(Claims, S)};
 handle_info(publish_claims, #{claims := Claims, members := Members, me := Me} = S) ->
-    [Pid ! {claims, Me, Claims} || is_leading(S), {_, Pid, _} <- maps:values(Members)],
+    lists:foreach(fun({_, Pid, _}) -> Pid ! {claims, Me, Claims} end, [One || is_leading(S), One <- maps:values(Members)]),
     {noreply, keep_claims(Claims, S)};
 handle_info({reclaimed, Refs}, #{owner := Owner} = S) ->
     Owner ! {reclaimed, Refs},
@@ -181,7 +181,7 @@ is_leading(_) -> false.
 %% All are there: gives them the state, reports what died while nobody led, and answers.
 lead(#{rows := Rows, synced := Synced} = S) ->
     S1 = S#{knows := true, synced := Synced#{lead => true}},
-    [Pid ! state_message(S1) || {member, Pid} <- maps:values(Synced)],
+    lists:foreach(fun(Pid) -> Pid ! state_message(S1) end, [Pid || {member, Pid} <- maps:values(Synced)]),
     Alive = [node() | nodes()],
     Holders = lists:usort([Node || Sessions <- maps:values(Rows), {{Node, _, _}, _} <- Sessions]),
     S2 = lists:foldl(fun claim/2, S1, Holders -- Alive),
@@ -210,8 +210,8 @@ revive_believed_dead(#{rows := Rows, claims := Claims} = S) ->
         [] -> S;
         Found ->
             Refs = [Ref || {_, Ref} <- Found],
-            [tell_reclaimed(Node, [Ref || {N, _, _} = Ref <- Refs, N =:= Node], S)
-             || Node <- lists:usort([Node || {Node, _, _} <- Refs])],
+            lists:foreach(fun(Node) -> tell_reclaimed(Node, [Ref || {N, _, _} = Ref <- Refs, N =:= Node], S) end,
+                          lists:usort([Node || {Node, _, _} <- Refs])),
             publish_claims_soon(),
             S#{rows := event_pusher_rows:without(Found, Rows), claims := maps:without(Refs, Claims)}
     end.
@@ -242,8 +242,7 @@ own_sessions(#{rows := Rows}) ->
                               Node =:= node()].
 
 tell(Nodes, Message, #{name := Name}) ->
-    [{Name, Node} ! Message || Node <- Nodes],
-    ok.
+    lists:foreach(fun(Node) -> {Name, Node} ! Message end, Nodes).
 
 %%%------------------------------------------------------------------------------------------ questions and answers
 
@@ -287,8 +286,8 @@ answer(Questions, #{rows := Rows, claims := Claims, moved := Moved} = S) ->
 publish([], _, _, _) ->
     ok;
 publish(Changed, Moved, Asker, #{synced := Synced, me := Me}) ->
-    [Pid ! {changed, Me, Changed, Moved} || {member, Pid} <- maps:values(Synced), Pid =/= Asker],
-    ok.
+    lists:foreach(fun(Pid) -> Pid ! {changed, Me, Changed, Moved} end,
+                  [Pid || {member, Pid} <- maps:values(Synced), Pid =/= Asker]).
 
 follow(Changed, MovedNow, #{rows := Rows, moved := Moved} = S) ->
     S#{rows := lists:foldl(fun({User, Row}, Acc) -> event_pusher_rows:put(User, Row, Acc) end, Rows, Changed),

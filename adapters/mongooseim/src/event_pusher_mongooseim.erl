@@ -9,7 +9,7 @@
 -export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
 
 %% How long a session may take to say whether it is available, when the module is loaded while it is there.
--define(PRESENT_MS, 2000).
+-define(PRESENT_MS, 5000).
 -define(LOG_EVERY_MS, 60000).
 -define(SHUTDOWN_MS, 15000).
 
@@ -127,7 +127,7 @@ tls_options() ->
     end.
 
 %% Each session is asked, in its own process: what MongooseIM's table of sessions calls a priority is no presence. One
-%% that is stuck counts when it answers, later.
+%% that is stuck is taken as gone, and begins anew when it answers.
 -spec present_sessions(host_type()) -> #{key() => event_pusher_sessions:usr()}.
 present_sessions(HostType) ->
     Asked = [begin

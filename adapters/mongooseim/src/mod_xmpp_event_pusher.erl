@@ -144,12 +144,16 @@ adopt(true, OfAnotherNode, Data, HostType) ->
 -spec report(data(), host_type(), reference()) -> data().
 report(Data, HostType, Alias) ->
     Data1 = adopt(Data, HostType),
-    Alias ! {Alias, safely(fun() -> whether_present(Data1) end, absent)},
+    Alias ! {Alias, safely(fun() -> whether_present(Data1, HostType) end, absent)},
     Data1.
 
-whether_present(Data) ->
+%% Into the inbox as well, for an answer that comes too late. One that is known changes nothing.
+whether_present(Data, HostType) ->
     case is_available(Data) of
-        true -> {key(Data), jid:to_lower(mongoose_c2s:get_jid(Data))};
+        true ->
+            {Key, USR} = Present = {key(Data), jid:to_lower(mongoose_c2s:get_jid(Data))},
+            event_pusher_mongooseim:seen(HostType, {available, now_ms(), Key, USR}),
+            Present;
         false -> absent
     end.
 

@@ -2,7 +2,7 @@
 %%% recorded.
 -module(mongoose_live).
 -export([open/2, available/1, unavailable/1, send/4, send_by_api/4, resume/1, resume_from/2, stop/2, end_all/1, pids/0]).
--export([hand_over/1]).
+-export([hand_over/1, send_deep/3, open_at_once/1]).
 
 %% A session of a full JID; one that is there already is replaced, and ends a moment later.
 open(Jid, Options) ->
@@ -16,14 +16,15 @@ session(Jid, States, Options) ->
     {ok, HostType} = mongoose_domain_api:get_domain_host_type(jid:lserver(Jid)),
     Pid = mongoose_c2s:start(HostType, States, at_once),
     Info = #{auth_module => standin, ip => {{127, 0, 0, 1}, 5222}, conn => maps:get(conn, Options, c2s)},
-    mongoose_c2s:run(Pid, fun(Data) ->
-        Data1 = mongoose_c2s:set_jid(Data, Jid),
-        ejabberd_sm:open(mongoose_c2s:get_sid(Data), jid:to_lower(Jid), Info),
-        gen_hook:run_fold(sm_register_connection, HostType, ok,
-                          #{sid => mongoose_c2s:get_sid(Data), jid => Jid, info => Info}),
-        {ok, Data1}
-    end),
+    mongoose_c2s:run(Pid, fun(Data) -> {ok, opened(mongoose_c2s:set_jid(Data, Jid), Info)} end),
     Pid.
+
+opened(Data, Info) ->
+    Jid = mongoose_c2s:get_jid(Data),
+    ejabberd_sm:open(mongoose_c2s:get_sid(Data), jid:to_lower(Jid), Info),
+    gen_hook:run_fold(sm_register_connection, mongoose_c2s:get_host_type(Data), ok,
+                      #{sid => mongoose_c2s:get_sid(Data), jid => Jid, info => Info}),
+    Data.
 
 %% Tests have the text of a process id.
 pid(Text) when is_list(Text) -> list_to_pid(Text);
@@ -59,6 +60,26 @@ send(Text, To, Type, Body) ->
         {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
     end).
 
+%% A message with an element in an element in an element, and so on.
+send_deep(Text, To, Depth) ->
+    {xmlel, Name, Attrs, Children} = message(To, <<"chat">>, <<"deep">>),
+    Deep = lists:foldl(fun(_, Inner) -> {xmlel, <<"x">>, #{}, [Inner]} end, {xmlcdata, <<"y">>}, lists:seq(1, Depth)),
+    mongoose_c2s:run(pid(Text), fun(Data) ->
+        Acc = mongoose_acc:with_stanza(mongoose_c2s:get_jid(Data), jid:from_binary(To),
+                                       {xmlel, Name, Attrs, Children ++ [Deep]}, acc(Data)),
+        {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
+    end).
+
+%% A client that sends its presence together with what opens the session: both are done in one go.
+open_at_once(Text) ->
+    Jid = jid:from_binary(Text),
+    {ok, HostType} = mongoose_domain_api:get_domain_host_type(jid:lserver(Jid)),
+    Pid = mongoose_c2s:start(HostType, #{}, at_once),
+    mongoose_c2s:run(Pid, fun(Data) ->
+        Opened = opened(mongoose_c2s:set_jid(Data, Jid), #{conn => c2s}),
+        {ok, hook(user_available, mod_presence:set_priority(Opened, 0), #{jid => Jid})}
+    end).
+
 %% A message of the server's API: no session sent it.
 send_by_api(From, To, Type, Body) ->
     Sender = jid:from_binary(From),
@@ -68,6 +89,8 @@ send_by_api(From, To, Type, Body) ->
                       mongoose_acc:with_stanza(Sender, jid:from_binary(To), message(To, Type, Body), Acc), #{}),
     ok.
 
+message(To, Type, {copies, Text, Count}) ->
+    message(To, Type, binary:copy(Text, Count));
 message(To, Type, Body) ->
     {xmlel, <<"message">>, #{<<"to">> => To, <<"type">> => Type},
      [{xmlel, <<"body">>, #{}, [{xmlcdata, Body}]}]}.
