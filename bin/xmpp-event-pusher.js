@@ -8,6 +8,18 @@ if (Number(major) < NEEDED) {
   process.stderr.write(`xmpp-event-pusher needs Node.js ${NEEDED} or newer, this is ${process.versions.node}\n`);
   process.exit(1);
 }
+const isDaemon = process.argv[2] === 'run';
+// Before anything else is loaded, which takes some tenths of a second. Until somebody listens, a SIGHUP ends the process,
+// and as process 1 of a container it never sees a SIGTERM or SIGINT.
+const early = [];
+const remember = (signal) => early.push(signal);
+if (isDaemon) for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, remember);
+else if (process.pid === 1)
+  for (const [signal, code] of [
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ])
+    process.on(signal, () => process.exit(code));
 const { existsSync } = await import('node:fs');
 // A checkout runs its TypeScript as it is; the package brings it compiled.
 const source = new URL('../src/cli/', import.meta.url);
@@ -15,11 +27,10 @@ const load = (name) =>
   import(
     existsSync(source) ? new URL(`${name}.ts`, source).href : new URL(`../dist/cli/${name}.js`, import.meta.url).href
   );
-const isDaemon = process.argv[2] === 'run';
-// Before the rest, which takes some tenths of a second to load.
-const { listenToSignals, endAtSignals } = await load('signals');
-if (isDaemon) listenToSignals();
-else endAtSignals();
+if (isDaemon) {
+  (await load('signals')).listenToSignals(early);
+  process.off('SIGTERM', remember).off('SIGINT', remember).off('SIGHUP', remember);
+}
 const { main } = await load('main');
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error) => {

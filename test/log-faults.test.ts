@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { BIN, createDaemon, type Daemon } from './support/daemon.ts';
 import { until } from './support/process.ts';
@@ -49,6 +51,17 @@ describe('a log that can not be written', () => {
       child.kill('SIGTERM');
     }
     assert.deepEqual(await ended, [0, null]);
+  });
+
+  it('on a full device: ends with 1 after an exception that nobody handles', async () => {
+    const code = 'export const filter = () => { setImmediate(() => { throw new Error(); }); return true; }';
+    await writeFile(path.join(daemon.folder, 'plugin.mjs'), code);
+    await daemon.configure({ sns: 'plugin_module = "./plugin.mjs"' });
+    const { ended } = run(openSync('/dev/full', 'w'));
+    await until('the daemon', async () => (await fetch(`${daemon.adminUrl}/healthz`)).ok);
+    const event = { kind: 'presence', at: 1, host: 'h', jid: 'a@h/x', present: true };
+    await daemon.post({ source: 's', events: [event] }).catch(() => {});
+    assert.deepEqual(await ended, [1, null]);
   });
 
   it('whose reader is gone: goes on, and is not ready', async () => {

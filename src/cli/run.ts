@@ -1,4 +1,5 @@
 /** `run`: the daemon. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import { type Daemon, type DryRun, startDaemon } from '../daemon.ts';
@@ -30,11 +31,13 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
   catchFaults(log, signals);
   let daemon: Daemon | undefined;
   const service = createNotifier({ environment: process.env, status: () => statusOf(daemon), log });
-  const starting = startDaemon(config, log, dryRun);
+  // The program is loaded in one turn of the event loop, in which no signal is seen.
+  await nextTurn();
+  const starting = signals.stopAsked() ? undefined : startDaemon(config, log, dryRun);
   daemon = await Promise.race([starting, signals.stop.then(() => undefined)]);
   if (!daemon) {
     // What hangs there, such as a plugin that waits for a database, would keep the stop waiting. It goes with the process.
-    starting.catch(() => {});
+    starting?.catch(() => {});
     log.info({ signal: await signals.stop }, 'stopped before the start was done');
     await service.stopping();
     return;

@@ -1,6 +1,5 @@
 /**
- * The signals of the daemon. They are listened to before the program itself is loaded: until somebody listens, a SIGHUP
- * ends the process, and as process 1 of a container it never sees a SIGTERM or SIGINT.
+ * The signals of the daemon. The command remembers those that come before this is loaded.
  *
  * Maintained invariants:
  * - The first signal to stop counts, whenever it comes.
@@ -24,27 +23,32 @@ const STOPPING = ['SIGTERM', 'SIGINT'] as const;
 
 let signals: Signals | undefined;
 
-/** Listens to SIGTERM, SIGINT and SIGHUP from the first call on; answers the same to all who call it. */
-export function listenToSignals(): Signals {
-  signals ??= createSignals();
+/**
+ * Listens to SIGTERM, SIGINT and SIGHUP from the first call on; answers the same to all who call it.
+ * @param earlier those that came before
+ */
+export function listenToSignals(earlier: readonly NodeJS.Signals[] = []): Signals {
+  signals ??= createSignals(earlier);
   return signals;
 }
 
-function createSignals(): Signals {
+function createSignals(earlier: readonly NodeJS.Signals[]): Signals {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
   let askedAt: number | undefined;
-  for (const signal of STOPPING)
-    process.on(signal, () => {
-      if (askedAt !== undefined && performance.now() - askedAt > TOGETHER_MS) process.exit(exitCodeOf(signal));
-      askedAt ??= performance.now();
-      resolve(signal);
-    });
   let reload: (() => void) | undefined;
   let missed = false;
-  process.on('SIGHUP', () => {
+  const stop = (signal: NodeJS.Signals) => {
+    if (askedAt !== undefined && performance.now() - askedAt > TOGETHER_MS) process.exit(exitCodeOf(signal));
+    askedAt ??= performance.now();
+    resolve(signal);
+  };
+  const hangUp = () => {
     if (reload) reload();
     else missed = true;
-  });
+  };
+  for (const signal of STOPPING) process.on(signal, stop);
+  process.on('SIGHUP', hangUp);
+  for (const signal of earlier) signal === 'SIGHUP' ? hangUp() : stop(signal);
   return {
     stop: promise,
     stopAsked: () => askedAt !== undefined,
@@ -53,15 +57,6 @@ function createSignals(): Signals {
       if (missed) reload();
     },
   };
-}
-
-/**
- * Ends the process at SIGTERM and SIGINT also as process 1, for which the system's default is to ignore them.
- * @public bin/xmpp-event-pusher.js calls it
- */
-export function endAtSignals(): void {
-  if (process.pid !== 1) return;
-  for (const signal of STOPPING) process.on(signal, () => process.exit(exitCodeOf(signal)));
 }
 
 /** As shells name it: 128 and the signal's number. */
