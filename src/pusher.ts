@@ -205,10 +205,11 @@ async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<
 
 /** Where events go, as the settings say: destinations, and how each virtual host publishes through them. */
 async function openRouting(
-  { sns, sink, hosts = {}, plugin, resolveFrom = path.resolve('pusher') }: Routing,
+  { sns, sink, hosts = {}, plugin, resolveFrom: configFile }: Routing,
   dryRun: PusherOptions['dryRun'],
   log: Log,
 ): Promise<{ destinations: Destination[]; routes: Map<string, Route | undefined>; plugins: Plugins }> {
+  const resolveFrom = configFile ?? path.resolve('pusher');
   const plugins = createPlugins(resolveFrom, log);
   const destinations: Destination[] = [];
   const routes = new Map<string, Route | undefined>();
@@ -229,7 +230,7 @@ async function openRouting(
       } else {
         const account = openAccount(snsOptionsOf(section), {
           folder: path.dirname(resolveFrom),
-          configFile: resolveFrom,
+          configFile,
           credentials: credentialSourceOf(section),
           log,
         });

@@ -97,10 +97,10 @@ function explainRefusal(failure: Refusal, circumstances: Circumstances) {
   const name = failure.code.replace(/Exception$/, '');
   const serverFault = failure.kind === 'request' ? status >= 500 : !failure.senderFault;
   if (serverFault || PASSING.test(name)) return { kind: 'retry', surroundings: false, scope, ...SNS_FAILS } as const;
-  if (status === 401 || status === 403) return { kind: 'pause', ...REFUSED_ACCESS } as const;
+  if (status === 401 || status === 403) return { kind: 'pause', scope, ...REFUSED_ACCESS } as const;
   // Only a 400 or 413 refuses a message.
   if (failure.kind === 'request' && status !== 400 && status !== 413)
-    return { kind: 'pause', ...UNEXPECTED_STATUS } as const;
+    return { kind: 'pause', scope, ...UNEXPECTED_STATUS } as const;
   return { kind: 'dead', surroundings: false, scope, ...REFUSED } as const;
 }
 
