@@ -1,6 +1,6 @@
 /**
- * `npm run bench:adapters`: what an adapter takes from its server. The same messages on a server with it and on one without
- * it, in turn; docs/adapters.md says how to read what it finds.
+ * `npm run bench:adapters`: what an adapter takes from its server, and how long a message takes through it. The same messages
+ * on a server with it and on one without it, in turn; docs/adapters.md says how to read what it finds.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,6 +14,7 @@ import { startEjabberd } from '../test/support/ejabberd.ts';
 import { launch, until } from '../test/support/process.ts';
 import { startProsody } from '../test/support/prosody.ts';
 import type { StartServer, XmppServer } from '../test/support/server.ts';
+import { latencyOf } from './adapters-latency.ts';
 import type { Kind, LoadTimes, Order } from './adapters-load.ts';
 import { next } from './child.ts';
 import { cpuOf, type Figure, median, type Result } from './measure.ts';
@@ -40,6 +41,10 @@ const LOADS: Readonly<Record<string, Load>> = {
   sockets: { how: 'server saturated', kind: 'sockets', tls: false, processes: 1, pairs: 8, times: 5 },
 };
 
+/** Beside them, no load to speak of: how long one message takes. */
+const LATENCY = 'latency';
+const KINDS = [LATENCY, ...Object.keys(LOADS)];
+
 const TARGET = 0.9;
 
 /** Of a round, on each of its two servers, in turn. */
@@ -53,7 +58,7 @@ const HELP = `npm run bench:adapters -- [options]
   --messages <n>   messages between real clients in a run; five times as many from bare sockets (20000)
   --rounds <n>     rounds, each of ${RUNS} runs on a server with the adapter and on one without, both just started (3)
   --server <name>  only this one: ${Object.keys(SERVERS).join(', ')}
-  --load <kind>    only this one: ${Object.keys(LOADS).join(', ')}
+  --load <kind>    only this one: ${KINDS.join(', ')}
   --help           this
 `;
 
@@ -62,14 +67,14 @@ const { values } = parseArgs({
     messages: { type: 'string', default: '20000' },
     rounds: { type: 'string', default: '3' },
     server: { type: 'string', multiple: true, default: Object.keys(SERVERS) },
-    load: { type: 'string', multiple: true, default: Object.keys(LOADS) },
+    load: { type: 'string', multiple: true, default: KINDS },
     help: { type: 'boolean', default: false },
   },
 });
 const [messages, rounds] = [Number(values.messages), Number(values.rounds)];
 const unknown = [
   ...values.server.filter((name) => !(name in SERVERS)),
-  ...values.load.filter((name) => !(name in LOADS)),
+  ...values.load.filter((name) => !KINDS.includes(name)),
   ...[messages, rounds].filter((number) => !(number >= 1)),
 ];
 if (values.help || unknown.length > 0) {
@@ -227,7 +232,12 @@ for (const file of [dir, certificate.key]) await chmod(file, 0o755);
 
 const results: Result[] = [];
 for (const name of values.server) {
-  for (const kind of values.load) results.push(await compare(name, SERVERS[name] as StartServer, LOADS[kind] as Load));
+  const start = SERVERS[name] as StartServer;
+  for (const kind of values.load) {
+    results.push(
+      kind === LATENCY ? await latencyOf(name, start, 200) : await compare(name, start, LOADS[kind] as Load),
+    );
+  }
 }
 const folder = path.join(import.meta.dirname, 'results');
 mkdirSync(folder, { recursive: true });

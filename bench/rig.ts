@@ -39,6 +39,8 @@ export async function startEndpoint(port = 0): Promise<Endpoint> {
 
 export interface BenchDaemon extends AsyncDisposable {
   readonly pid: number;
+  readonly tapUrl: string;
+  readonly secret: string;
   /** From starting the process to being ready, in milliseconds. */
   readonly startedMs: number;
   /** Starts it, again after a stop. */
@@ -83,6 +85,7 @@ export async function createDaemon({
   const configFile = path.join(folder, 'pusher.toml');
   await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
+  const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
   // With the flags that the command's first line gives to node.
   const [firstLine = ''] = readFileSync(bin, 'utf8').split('\n');
   const flags = firstLine.split(' ').filter((word) => word.startsWith('--'));
@@ -91,6 +94,8 @@ export async function createDaemon({
   let startedMs = Number.NaN;
   let loads = 0;
   return {
+    tapUrl,
+    secret: SECRET,
     get pid() {
       return child?.pid ?? 0;
     },
@@ -119,7 +124,7 @@ export async function createDaemon({
     },
     async load(options) {
       const whole: LoadOptions = {
-        tapUrl: `http://127.0.0.1:${tapPort}/v1/events`,
+        tapUrl,
         secret: SECRET,
         batch: 100,
         rate: 0,

@@ -148,17 +148,10 @@ export function runsContract<Server extends XmppServer>(
         tap.fault = { kind: 'known', ...(count === undefined ? {} : { count }), times: 1 };
         await tap.listen();
         await tap.wait('the answer', () => tap.requests.length > answered);
-        await expectEvents(
-          server,
-          tap,
-          [alice.bare],
-          [
-            `chat ${alice.jid} > bob@localhost: before`,
-            ...[...bodies.slice(count ?? 0), ...bodies.slice(0, count)]
-              .slice(0, 5)
-              .map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
-          ].slice(0, 6),
-        );
+        await tap.wait('all of it', () => bodiesOf(tap, alice.bare).length >= 1 + bodies.length);
+        await fence(server, tap);
+        // Those that the daemon did not know were taken before the others came again.
+        assert.deepEqual(bodiesOf(tap, alice.bare).toSorted(), ['before', ...bodies]);
         const epochs = eventsOf(tap, alice.bare).map(({ epoch }) => epoch);
         assert.notEqual(epochs[0], epochs.at(-1));
         await until('the log to say so', () => /backup or snapshot/.test(server.log()));

@@ -24,8 +24,8 @@
                   | {down | expire, ref(), {User :: binary(), Host :: binary()}}.
 %% `gone`: another node has ended that session. `taken`: it was another node's, and goes on here.
 -type count() :: {ok, non_neg_integer()} | {gone, non_neg_integer()} | taken | unknown.
--type context() :: #{next := event_pusher_pieces:position(), acked := non_neg_integer(), dropped := non_neg_integer(),
-                     inbox := event_pusher_inbox:reader(), jid_text := fun((usr()) -> binary())}.
+-type context() :: #{next := event_pusher_segment:position(), acked := non_neg_integer(), dropped := non_neg_integer(),
+                     inbox := event_pusher_inbox:inbox(), jid_text := fun((usr()) -> binary())}.
 
 %% What the census is asked for these items.
 -spec questions([item()]) -> [question()].
@@ -47,9 +47,8 @@ number(Items, Counts, Context) ->
 
 number([], _, Ops, Context) ->
     {lists:reverse(Ops), Context};
-number([Json | _] = Items, Counts, Ops, #{next := Next} = Context) when is_binary(Json) ->
-    {Piece, Rest} = event_pusher_pieces:gather(Items, Next),
-    number(Rest, Counts, [{events, Piece} | Ops], Context#{next := event_pusher_pieces:last(Piece) + 1});
+number([Json | Items], Counts, Ops, #{next := Next} = Context) when is_binary(Json) ->
+    number(Items, Counts, [{event, Next, Json} | Ops], Context#{next := Next + 1});
 number([Item | Items], Counts, Ops, Context) ->
     {Count, Rest} = case {question(Item), Counts} of
                         {[_], [First | Others]} -> {First, Others};
@@ -89,7 +88,7 @@ op({dead, At, Ref, USR, _}, Count, C) ->
 op({gone, At, USR, Count}, _, C) ->
     case presence(At, USR, false, {ok, Count}, C) of
         {0, none, C1} -> {none, C1};
-        {Position, Json, C1} -> {{events, event_pusher_pieces:one(Position, Json)}, C1}
+        {Position, Json, C1} -> {{event, Position, Json}, C1}
     end;
 %% What the hooks had to drop uses up its positions.
 op(dropped, _, #{inbox := Inbox, next := Next, dropped := Dropped} = C) ->

@@ -96,11 +96,11 @@ report(#delivery{contact = Contact, trouble = Trouble}) ->
     maps:from_list([{contact, Contact} || Contact =/= none] ++ [{problem, Text} || {_, Text} <- [Trouble]]).
 
 -spec post(event_pusher_queue:batch(), delivery()) -> delivery().
-post(#{source := Source, epoch := Epoch, first_seq := First, pieces := Pieces, count := Count} = Batch, D) ->
+post(#{source := Source, epoch := Epoch, first_seq := First, events := Events, count := Count} = Batch, D) ->
     #delivery{url = Url, headers = Headers, timeout = Timeout, tls = Tls} = D,
     Body = [<<"{\"source\":">>, event_pusher_json:text(Source), <<",\"epoch\":">>, event_pusher_json:text(Epoch),
             <<",\"first_seq\":">>, integer_to_binary(First), <<",\"events\":[">>,
-            lists:join($,, [Json || {_, _, Json} <- Pieces]), <<"]}">>],
+            lists:join($,, Events), <<"]}">>],
     Client = case D#delivery.client of
                  none -> event_pusher_http:start_link();
                  Pid -> Pid

@@ -26,10 +26,7 @@ escape(Text, Length) ->
     [Plain, escaped(C) | escape(Rest, plain(Rest, 0))].
 
 %% How many bytes at the start stand for themselves.
--define(PLAIN(C), C >= 32, C < 128, C =/= $", C =/= $\\).
-
-plain(<<A, B, C, D, Rest/binary>>, N) when ?PLAIN(A), ?PLAIN(B), ?PLAIN(C), ?PLAIN(D) -> plain(Rest, N + 4);
-plain(<<C, Rest/binary>>, N) when ?PLAIN(C) -> plain(Rest, N + 1);
+plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800, C =/= 16#FFFE, C =/= 16#FFFF -> plain(Rest, N + 3);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);

@@ -17,13 +17,13 @@
 -export([next/1, acked/1, ledger/1, undelivered/1, dir/1]).
 -export_type([queue/0, batch/0]).
 
--type position() :: event_pusher_pieces:position().
+-type position() :: event_pusher_segment:position().
 
 -record(queue, {dir :: file:filename(),
                 source :: binary(),
                 next = 1 :: position(),
                 acked = 0 :: non_neg_integer(),
-                stretches = [] :: [event_pusher_segment:stretch()],
+                stretches = [] :: event_pusher_stretches:stretches(),
                 ledger = #{} :: event_pusher_segment:ledger(),
                 %% The last position in each file, and the files with a damaged region.
                 segments = #{} :: #{pos_integer() => non_neg_integer()},
@@ -34,7 +34,8 @@
                 size = 0 :: non_neg_integer(),
                 %% What is read and not acknowledged yet, and where reading goes on.
                 reader = {1, 0, none} :: {pos_integer(), non_neg_integer(), file:io_device() | none},
-                window = [] :: [event_pusher_pieces:piece()],
+                window = [] :: [event_pusher_segment:event()],
+                window_count = 0 :: non_neg_integer(),
                 window_bytes = 0 :: non_neg_integer(),
                 %% The highest position that may have been sent.
                 sent = 0 :: non_neg_integer(),
@@ -44,7 +45,7 @@
 -opaque queue() :: #queue{}.
 %% `known`: so many of its first events may have been sent before.
 -type batch() :: #{source := binary(), epoch := binary(), first_seq := integer(),
-                   pieces := [event_pusher_pieces:piece()], count := pos_integer(),
+                   events := [binary()], count := pos_integer(),
                    first := position(), last := position(), known := non_neg_integer()}.
 
 %% Fewer bytes than the protocol allows keep the daemon's other sources moving.
@@ -80,7 +81,7 @@ must(Path, {error, Reason}) -> throw({file, Path, Reason}).
 replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
     Path = event_pusher_segment:path(Dir, Number),
     Step = fun({group, Ops}, {Queue1, Here}) ->
-                   {apply_ops(Ops, Queue1), [range(Piece) || Piece <- event_pusher_pieces:of_ops(Ops)] ++ Here};
+                   {apply_ops(Ops, Queue1), ranges(event_pusher_segment:events(Ops)) ++ Here};
               ({Kind, From, To}, {Queue1, Here}) ->
                    report(Kind, Label, Path, From, To),
                    {mark(Kind, Number, Queue1), Here}
@@ -94,8 +95,12 @@ replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
             {Queue#queue{number = Number}, Ranges}
     end.
 
-range({First, _, _} = Piece) ->
-    {First, event_pusher_pieces:last(Piece)}.
+%% Positions in a row, from the first one to the last.
+ranges([]) -> [];
+ranges([{First, _} | Events]) -> ranges(First, First, Events).
+
+ranges(First, Last, [{Next, _} | Events]) when Next =:= Last + 1 -> ranges(First, Next, Events);
+ranges(First, Last, Events) -> [{First, Last} | ranges(Events)].
 
 report(torn, Label, Path, From, To) ->
     event_pusher_log:log(notice, "~ts: the last ~B bytes of ~ts were not written to their end, and are left out",
@@ -107,57 +112,13 @@ report(damaged, Label, Path, From, To) ->
 mark(torn, _, Queue) -> Queue;
 mark(damaged, Number, #queue{damaged = Damaged} = Queue) -> Queue#queue{damaged = lists:usort([Number | Damaged])}.
 
-begin_run(#queue{next = Next, source = Source, segments = Segments, stretches = Stretches} = Found, Ranges) ->
-    Queue = new_segment_or_throw(
-              Found#queue{stretches = begin_stretch({Next, Source, random_hex(), Next - 1}, cover(Stretches, Found)),
-                          sent = Next - 1}),
+begin_run(#queue{next = Next, acked = Acked, source = Source, segments = Segments} = Found, Ranges) ->
+    Covered = event_pusher_stretches:cover(Acked + 1, Next, Source, Found#queue.stretches),
+    Stretches = event_pusher_stretches:run(Next, Source, Covered),
+    Queue = new_segment_or_throw(Found#queue{stretches = Stretches, sent = Next - 1}),
     First = lists:min([Queue#queue.number | maps:keys(Segments)]),
-    count_undelivered(Ranges, sweep(Queue#queue{reader = {First, 0, none}})).
-
-%% What no stretch says anything about, because the head of its file is damaged, gets an epoch of its own.
-cover([First | _] = Stretches, #queue{acked = Acked}) when element(1, First) =< Acked + 1 -> Stretches;
-cover([], #queue{next = Next, acked = Acked}) when Acked + 1 =:= Next -> [];
-cover(Stretches, #queue{source = Source}) -> [{1, Source, random_hex(), 0} | Stretches].
-
-count_undelivered(Ranges, #queue{acked = Acked, stretches = Stretches} = Queue) ->
-    Queue#queue{undelivered = lists:sum([sendable(max(First, Acked + 1), Last, Stretches) || {First, Last} <- Ranges])}.
-
-sendable(First, Last, _) when First > Last ->
-    0;
-sendable(First, Last, Stretches) ->
-    {Stretch, Next} = stretch_at(First, Stretches),
-    %% An atom is greater than any number.
-    Until = min(Last + 1, Next),
-    Here = case Stretch of
-               {_, skip} -> 0;
-               _ -> Until - First
-           end,
-    Here + sendable(Until, Last, Stretches).
-
-%% Names an epoch.
-random_hex() ->
-    <<N:64>> = crypto:strong_rand_bytes(8),
-    iolist_to_binary(io_lib:format("~16.16.0b", [N])).
-
-%%%----------------------------------------------------------------------------------------------------- stretches
-
-%% From this position on, all is sent in this way.
-begin_stretch(New, Stretches) ->
-    [Stretch || Stretch <- Stretches, element(1, Stretch) < element(1, New)] ++ [New].
-
-%% The stretch of a position, and where the next one begins.
-stretch_at(Position, [_, Next | Stretches]) when Position >= element(1, Next) ->
-    stretch_at(Position, [Next | Stretches]);
-stretch_at(_, [Stretch, Next | _]) ->
-    {Stretch, element(1, Next)};
-stretch_at(_, [Stretch]) ->
-    {Stretch, infinity}.
-
-%% Without those that all lie before a position.
-needed(Position, [_, Next | Stretches]) when Position >= element(1, Next) ->
-    needed(Position, [Next | Stretches]);
-needed(_, Stretches) ->
-    Stretches.
+    Undelivered = [event_pusher_stretches:sendable(max(From, Acked + 1), To, Stretches) || {From, To} <- Ranges],
+    sweep(Queue#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered)}).
 
 %%%------------------------------------------------------------------------------------------------------- writing
 
@@ -165,16 +126,15 @@ needed(_, Stretches) ->
 -spec append([event_pusher_segment:op()], queue()) -> {ok, queue()} | {error, term(), queue()}.
 append(Ops, Queue) ->
     #queue{fd = Fd, number = Number, size = Size, segments = Segments} = Queue1 = roll(Queue),
-    Pieces = event_pusher_pieces:of_ops(Ops),
-    Bytes = event_pusher_pieces:bytes(Pieces),
-    Data = [event_pusher_segment:group(Part) || Part <- parts(Ops, Bytes)],
+    Events = event_pusher_segment:events(Ops),
+    Data = [event_pusher_segment:group(Part) || Part <- parts(Ops, [], 0)],
     case event_pusher_segment:write(Fd, Size, Data) of
         ok ->
             Written = iolist_size(Data),
-            Queue2 = look_ahead(Pieces, Bytes, Written, apply_ops(Ops, Queue1)),
-            Last = case Pieces of
+            Queue2 = look_ahead(Events, Written, apply_ops(Ops, Queue1)),
+            Last = case Events of
                        [] -> map_get(Number, Segments);
-                       _ -> event_pusher_pieces:last(lists:last(Pieces))
+                       _ -> element(1, lists:last(Events))
                    end,
             {ok, Queue2#queue{size = Size + Written, segments = Segments#{Number := Last}}};
         {error, Reason} -> {error, Reason, Queue1}
@@ -201,7 +161,7 @@ new_segment_or_throw(#queue{dir = Dir} = Queue) ->
 new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments} = Queue) ->
     #queue{next = Next, acked = Acked, stretches = Stretches, ledger = Ledger} = Queue,
     Path = event_pusher_segment:path(Dir, Number + 1),
-    Needed = needed(Acked + 1, Stretches),
+    Needed = event_pusher_stretches:needed(Acked + 1, Stretches),
     Head = event_pusher_segment:group([{head, 2, Next, Acked, Needed, maps:to_list(Ledger)}]),
     case file:open(Path, [write, exclusive, raw, binary]) of
         {ok, Fd} ->
@@ -221,20 +181,15 @@ new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments}
     end.
 
 %% An event and its change to the ledger are one operation, so any cut is right.
-parts(Ops, Bytes) when Bytes =< ?GROUP_BYTES ->
-    [Ops];
-parts(Ops, _) ->
-    parts(Ops, [], 0, []).
+parts([], Part, _) ->
+    [lists:reverse(Part)];
+parts(Ops, Part, Bytes) when Bytes > ?GROUP_BYTES ->
+    [lists:reverse(Part) | parts(Ops, [], 0)];
+parts([Op | Ops], Part, Bytes) ->
+    parts(Ops, [Op | Part], Bytes + 100 + bytes(event_pusher_segment:events([Op]))).
 
-parts([], Part, _, Parts) ->
-    lists:reverse([lists:reverse(Part) | Parts]);
-parts([Op | Ops], Part, Bytes, Parts) when Bytes > ?GROUP_BYTES ->
-    parts(Ops, [Op], op_bytes(Op), [lists:reverse(Part) | Parts]);
-parts([Op | Ops], Part, Bytes, Parts) ->
-    parts(Ops, [Op | Part], Bytes + op_bytes(Op), Parts).
-
-op_bytes(Op) ->
-    100 + event_pusher_pieces:bytes(event_pusher_pieces:of_ops([Op])).
+bytes(Events) ->
+    lists:sum([byte_size(Json) || {_, Json} <- Events]).
 
 apply_ops(Ops, Queue) ->
     lists:foldl(fun apply_op/2, Queue, Ops).
@@ -245,11 +200,11 @@ apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, #queue{stretches = Stret
     Stretches1 = case Stretches of
                      [] -> [{1, Source, Epoch, 0}];
                      _ when element(3, hd(Stretches)) =:= Epoch -> Stretches;
-                     _ -> begin_stretch({Next, Source, Epoch, 0}, Stretches)
+                     _ -> Stretches ++ [{Next, Source, Epoch, 0}]
                  end,
     acknowledged(Acked, next_is(Next, Queue#queue{stretches = Stretches1, ledger = maps:from_list(Ledger)}));
-apply_op({events, Piece}, Queue) ->
-    next_is(event_pusher_pieces:last(Piece) + 1, Queue);
+apply_op({events, {First, Sizes, _}}, Queue) ->
+    next_is(First + byte_size(Sizes) div 4, Queue);
 apply_op({event, Position, _}, Queue) ->
     next_is(Position + 1, Queue);
 apply_op({up, Ref, USR, Key, Position, _}, #queue{ledger = Ledger} = Queue) ->
@@ -282,64 +237,58 @@ batch(Limit, Queue) ->
     case fill(Limit, Queue) of
         {error, Reason} -> {error, Reason};
         #queue{window = []} = Queue1 -> {none, Queue1};
-        #queue{window = [{First, _, _} | _]} = Queue1 -> batch(Limit, First, Queue1)
+        #queue{window = [{First, _} | _]} = Queue1 -> batch(Limit, First, Queue1)
     end.
 
 batch(Limit, First, #queue{window = Window, stretches = Stretches, sent = Sent} = Queue) ->
-    case stretch_at(First, Stretches) of
+    case event_pusher_stretches:at(First, Stretches) of
         {{_, skip}, Next} -> batch(Limit, narrow(Next - 1, Queue));
         {{_, Source, Epoch, Base}, Next} ->
-            Pieces = take(Window, First, min(Limit, until(First, Next)), ?BATCH_BYTES),
-            Last = event_pusher_pieces:last(lists:last(Pieces)),
-            Batch = #{source => Source, epoch => Epoch, first_seq => First - Base, pieces => Pieces,
-                      count => Last - First + 1, first => First, last => Last,
+            Events = take(Window, First, until(First, Limit, Next), ?BATCH_BYTES),
+            Last = First + length(Events) - 1,
+            Batch = #{source => Source, epoch => Epoch, first_seq => First - Base, events => Events,
+                      count => length(Events), first => First, last => Last,
                       known => max(0, min(Sent, Last) - First + 1)},
             {ok, Batch, Queue#queue{sent = max(Sent, Last)}}
     end.
 
-until(_, infinity) -> infinity;
-until(First, Next) -> Next - First.
+until(_, Limit, infinity) -> Limit;
+until(First, Limit, Next) -> min(Limit, Next - First).
 
-take([{Position, _, Json} = Piece | Window], Position, Limit, Room) ->
-    Count = event_pusher_pieces:count([Piece]),
-    %% One event that is larger than a batch goes alone.
-    Least = case Room of
-                ?BATCH_BYTES -> 1;
-                _ -> 0
-            end,
-    case max(Least, event_pusher_pieces:fitting(Piece, Limit, Room)) of
-        Count -> [Piece | take(Window, Position + Count, Limit - Count, Room - byte_size(Json) - 1)];
-        0 -> [];
-        N -> [element(1, event_pusher_pieces:split(N, Piece))]
-    end;
+%% One event that is larger than a batch goes alone.
+take([{Position, Json} | Window], Position, Limit, Room)
+  when Limit > 0, byte_size(Json) < Room; Limit > 0, Room =:= ?BATCH_BYTES ->
+    [Json | take(Window, Position + 1, Limit - 1, Room - byte_size(Json) - 1)];
 take(_, _, _, _) ->
     [].
 
 %% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
-fill(Limit, #queue{window = Window, window_bytes = Bytes} = Queue) when Bytes < ?BATCH_BYTES ->
-    case event_pusher_pieces:count(Window) < Limit andalso read_group(Queue) of
-        {ok, Ops, #queue{acked = Acked} = Queue1} ->
-            Pieces = event_pusher_pieces:beyond(Acked, event_pusher_pieces:of_ops(Ops)),
-            fill(Limit, widen(Pieces, event_pusher_pieces:bytes(Pieces), Queue1));
+fill(Limit, #queue{window_count = Count, window_bytes = Bytes} = Queue) when Count < Limit, Bytes < ?BATCH_BYTES ->
+    case read_group(Queue) of
+        {ok, Ops, Queue1} -> fill(Limit, widen(event_pusher_segment:events(Ops), Queue1));
         {error, Reason} -> {error, Reason};
-        _ -> Queue
+        eof -> Queue
     end;
 fill(_, Queue) ->
     Queue.
 
 %% What is just being written need not be read again, where the reader has come that far and the window has room.
-look_ahead(Pieces, Bytes, Size, #queue{reader = {Number, Offset, Fd}, number = Number, size = Offset} = Queue)
+look_ahead(Events, Size, #queue{reader = {Number, Offset, Fd}, number = Number, size = Offset} = Queue)
   when Size + Queue#queue.window_bytes < ?AHEAD_BYTES ->
-    widen(Pieces, Bytes, Queue#queue{reader = {Number, Offset + Size, Fd}});
-look_ahead(_, _, _, Queue) ->
+    widen(Events, Queue#queue{reader = {Number, Offset + Size, Fd}});
+look_ahead(_, _, Queue) ->
     Queue.
 
-widen(Pieces, Bytes, #queue{window = Window, window_bytes = Before} = Queue) ->
-    Queue#queue{window = Window ++ Pieces, window_bytes = Before + Bytes}.
+widen(Events, #queue{acked = Acked, window = Window, window_count = Count, window_bytes = Bytes} = Queue) ->
+    New = beyond(Acked, Events),
+    Queue#queue{window = Window ++ New, window_count = Count + length(New), window_bytes = Bytes + bytes(New)}.
 
 narrow(Position, #queue{window = Window} = Queue) ->
-    Rest = event_pusher_pieces:beyond(Position, Window),
-    Queue#queue{window = Rest, window_bytes = event_pusher_pieces:bytes(Rest)}.
+    Rest = beyond(Position, Window),
+    Queue#queue{window = Rest, window_count = length(Rest), window_bytes = bytes(Rest)}.
+
+beyond(Position, Events) ->
+    lists:dropwhile(fun({At, _}) -> At =< Position end, Events).
 
 read_group(#queue{reader = {Number, Offset, _}, number = Number, size = Offset}) ->
     eof;
@@ -385,7 +334,7 @@ unsent(#{first := First, known := Known}, #queue{sent = Sent} = Queue) ->
 %% The daemon has all up to this position. The caller commits an {ack, Position} some time later.
 -spec taken(position(), queue()) -> queue().
 taken(Position, #queue{stretches = Stretches} = Queue) ->
-    Acked = case stretch_at(Position + 1, Stretches) of
+    Acked = case event_pusher_stretches:at(Position + 1, Stretches) of
                 {{_, skip}, Next} -> Next - 1;
                 _ -> Position
             end,
@@ -398,10 +347,7 @@ taken(Position, #queue{stretches = Stretches} = Queue) ->
 renumber(#{first := First, last := Last, known := Known, source := Source}, Duplicates, Queue) ->
     From = First + Known,
     To = First + Duplicates - 1,
-    Epoch = random_hex(),
-    New = [{From, Source, Epoch, From - 1} | [Stretch || To < Last, Stretch <- [{To + 1, skip},
-                                                                               {Last + 1, Source, Epoch, From - 1 + Last - To}]]],
-    Stretches = lists:foldl(fun begin_stretch/2, Queue#queue.stretches, New),
+    Stretches = event_pusher_stretches:renumber(From, To, Last, Source, Queue#queue.stretches),
     case append([{ack, From - 1}, {stretches, Stretches}], Queue) of
         {ok, Queue1} -> {ok, Known + Last - To, sweep((narrow(From - 1, Queue1))#queue{sent = From - 1})};
         {error, Reason, Queue1} -> {error, Reason, Queue1#queue{sent = From - 1}}

@@ -8,8 +8,8 @@
 %%%
 %%%   {head, 2, Next, Acked, Stretches, Ledger}   Stretches say under which epoch and number a position is sent
 %%%   {head, 1, Source, Epoch, Next, Acked, Ledger}   version 0.1.0: one epoch, numbers are positions
-%%%   {events, {First, Sizes, Json}}      messages in a row (event_pusher_pieces)
-%%%   {event, Position, Json}             a message; before 0.1.0
+%%%   {event, Position, Json}             a message
+%%%   {events, {First, Sizes, Json}}      version 0.1.0: messages in a row, their JSON with commas between and how long each is
 %%%   {up, Ref, USR, Key, Position, Json} a session; position 0 and JSON none where there is no event to send
 %%%   {move, Ref, Key}                    its process is another one now
 %%%   {down, Ref, Position, Json}         its end; likewise
@@ -18,18 +18,16 @@
 %%%   {stretches, Stretches}              events are sent under other numbers from now on
 -module(event_pusher_segment).
 
--export([numbers/1, path/2, group/1, write/3, read/2, fold/3]).
--export_type([op/0, stretch/0, ledger/0]).
+-export([numbers/1, path/2, group/1, write/3, read/2, fold/3, events/1]).
+-export_type([op/0, event/0, position/0, ledger/0]).
 
--type position() :: event_pusher_pieces:position().
-%% Events from this position on are sent as `Source` and `Epoch`, numbered Position - Base; or not at all.
--type stretch() :: {From :: position(), Source :: binary(), Epoch :: binary(), Base :: integer()}
-                 | {From :: position(), skip}.
+-type position() :: pos_integer().
+-type event() :: {position(), Json :: binary()}.
 -type ledger() :: #{event_pusher_sessions:ref() =>
                         {event_pusher_sessions:usr(), event_pusher_sessions:key(), non_neg_integer()}}.
--type op() :: {head, 2, position(), non_neg_integer(), [stretch()], list()}
+-type op() :: {head, 2, position(), non_neg_integer(), event_pusher_stretches:stretches(), list()}
             | {head, 1, binary(), binary(), position(), non_neg_integer(), list()}
-            | {events, event_pusher_pieces:piece()}
+            | {events, {First :: position(), Sizes :: binary(), Json :: binary()}}
             | {event, position(), binary()}
             | {up, event_pusher_sessions:ref(), event_pusher_sessions:usr(), event_pusher_sessions:key(),
                non_neg_integer(), binary() | none}
@@ -37,7 +35,7 @@
             | {down, event_pusher_sessions:ref(), non_neg_integer(), binary() | none}
             | {ack, non_neg_integer()}
             | {next, position()}
-            | {stretches, [stretch()]}.
+            | {stretches, event_pusher_stretches:stretches()}.
 
 %% No group is larger: one event is at most 3 MiB, and groups are closed at a fraction of that.
 -define(MAX_BYTES, 16777216).
@@ -72,6 +70,23 @@ path(Dir, Number) ->
 group(Ops) ->
     Payload = term_to_binary(Ops),
     [<<(byte_size(Payload)):32, (erlang:crc32(Payload)):32>>, Payload].
+
+%% The events of a group, in the order of their positions.
+-spec events([op()]) -> [event()].
+events(Ops) ->
+    lists:flatmap(fun event/1, Ops).
+
+event({event, Position, Json}) -> [{Position, Json}];
+event({up, _, _, _, Position, Json}) when Position > 0 -> [{Position, Json}];
+event({down, _, Position, Json}) when Position > 0 -> [{Position, Json}];
+event({events, {First, Sizes, Json}}) -> split(First, Sizes, <<Json/binary, $,>>);
+event(_) -> [].
+
+split(_, <<>>, <<>>) ->
+    [];
+split(Position, <<Size:32, Sizes/binary>>, Jsons) ->
+    <<Json:Size/binary, $,, Rest/binary>> = Jsons,
+    [{Position, Json} | split(Position + 1, Sizes, Rest)].
 
 %% After a failure nothing of it may stay: what comes next is written to the same place.
 -spec write(file:io_device(), non_neg_integer(), iodata()) -> ok | {error, file:posix() | badarg | terminated}.

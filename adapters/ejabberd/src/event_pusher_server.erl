@@ -46,7 +46,7 @@
 -callback start_census(Owner :: pid(), Host :: binary(), Run :: binary()) -> pid().
 
 -record(state, {config :: config(),
-                inbox :: event_pusher_inbox:reader(),
+                inbox :: event_pusher_inbox:inbox(),
                 sessions :: event_pusher_sessions:sessions(),
                 delivery :: event_pusher_delivery:delivery(),
                 queue = none :: event_pusher_queue:queue() | none,
@@ -54,15 +54,12 @@
                 %% timer until when it may wait.
                 items = [] :: [event_pusher_changes:item()],
                 urgent = false :: boolean(),
+                %% When all that had come was taken.
+                taken :: integer(),
                 timer = none :: none | {reference(), integer()},
-                %% The group that the census counts.
-                waiting = none :: none | {pos_integer(), [event_pusher_changes:item()]},
-                census = none :: pid() | none,
-                asked = 0 :: non_neg_integer(),
-                late = false :: boolean(),
-                counted = false :: boolean(),
+                counting :: event_pusher_counting:counting(),
                 %% Operations that the disk did not take yet, in groups, the newest first.
-                next = 1 :: event_pusher_pieces:position(),
+                next = 1 :: event_pusher_segment:position(),
                 unwritten = [] :: [[event_pusher_segment:op()]],
                 write_again = none :: none | reference(),
                 paced = none :: none | reference(),
@@ -76,9 +73,7 @@
 -define(GROUP_MS, 50).
 %% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
 -define(ACK_MS, 200).
-%% How long a group waits for the cluster to count sessions, at the first time and later. Without an answer the events go
-%% without a count, which makes the daemon publish them.
--define(FIRST_COUNT_MS, 10000).
+%% How long a stopping server waits for the cluster to count sessions.
 -define(COUNT_MS, 1000).
 -define(DISK_RETRY_MS, 1000).
 %% How long a stopping server waits for the daemon to take the last events; the rest is delivered at the next start.
@@ -116,12 +111,13 @@ waiting(Server, Host) ->
 -spec init(config()) -> {ok, #state{}}.
 init(#{name := Name, host := Host, server := Server} = Config) ->
     process_flag(trap_exit, true),
-    S = configure(#state{config = Config, inbox = event_pusher_inbox:open({Server, Host}, Name),
+    S = configure(#state{config = Config, taken = in(0), inbox = event_pusher_inbox:open({Server, Host}, Name),
                          sessions = event_pusher_sessions:new(run_id()),
+                         counting = event_pusher_counting:start(Server, Host, run_id()),
                          delivery = event_pusher_delivery:new(Host, fun Server:tls_options/0)}),
     _ = erlang:send_after(?TICK_MS, self(), tick),
     ok = Server:hooks(add, Host),
-    {ok, advance(open_queue(start_census(S)))}.
+    {ok, advance(open_queue(S))}.
 
 %% Names this run of the virtual machine: sessions of another one are gone, whatever their process ids say.
 run_id() ->
@@ -138,9 +134,6 @@ configure(#state{config = #{host := Host, server := Server}, inbox = Inbox, deli
     #{queue_max := Max} = Options = Server:options(Host),
     event_pusher_inbox:limit(Max, Inbox),
     S#state{delivery = event_pusher_delivery:configure(Options, Delivery)}.
-
-start_census(#state{config = #{host := Host, server := Server}} = S) ->
-    S#state{census = Server:start_census(self(), Host, run_id())}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, pid() | unknown, #state{}}.
 handle_call(stay, _From, S) ->
@@ -160,8 +153,8 @@ handle_info(Message, S) ->
 code_change(_OldVersion, S, _Extra) ->
     {ok, S}.
 
-handle({inbox, At}, S) ->
-    advance(arm(At + ?GROUP_MS, S#state{urgent = true}));
+handle({seen, Item}, S) ->
+    advance(seen(Item, S));
 handle(flush, S) ->
     advance(flush(S));
 handle({'$gen_cast', Request}, S) ->
@@ -177,13 +170,6 @@ handle({left, Leaving}, #state{leaving = Leaving, config = #{host := Host, serve
 handle(reload, S) ->
     #state{delivery = Delivery} = S1 = configure(S),
     advance(S1#state{delivery = event_pusher_delivery:resume(Delivery)});
-handle({counted, Id, Counts}, #state{waiting = {Id, Items}} = S) ->
-    advance(write(Items, Counts, S#state{waiting = none, counted = true}));
-handle({counted, Id, _}, #state{asked = Id} = S) ->
-    S#state{late = false, counted = true};
-handle({count_late, Id}, #state{waiting = {Id, Items}} = S) ->
-    S1 = seldom(late, warning, "~ts: the cluster is slow; events go without the number of sessions", [], S),
-    advance(write(Items, unknown, S1#state{waiting = none, late = true}));
 handle({claimed, Left}, S) ->
     %% Sessions of a node that died: nobody else reports their end.
     advance(add([{gone, now_ms(), USR, Count} || {USR, Count} <- Left], S));
@@ -202,17 +188,19 @@ handle(open_again, S) ->
 handle(tick, S) ->
     _ = erlang:send_after(?TICK_MS, self(), tick),
     write_status(report_dropped(S));
-handle({'EXIT', Census, Reason}, #state{census = Census, config = #{host := Host}} = S) ->
-    event_pusher_log:log(error, "~ts: counting sessions failed: ~p", [Host, Reason]),
-    _ = erlang:send_after(?DISK_RETRY_MS, self(), restart_census),
-    S1 = S#state{census = none, late = true},
-    case S of
-        #state{waiting = {_, Items}} -> advance(write(Items, unknown, S1#state{waiting = none}));
-        _ -> S1
-    end;
-handle(restart_census, S) ->
-    advance(changed(fun event_pusher_sessions:revive/1, start_census(S)));
-handle(Message, #state{delivery = Delivery} = S) ->
+handle(Message, #state{counting = Counting} = S) ->
+    case event_pusher_counting:handle(Message, Counting) of
+        {counted, Items, Counts, Counting1} -> advance(write(Items, Counts, S#state{counting = Counting1}));
+        {late, Items, Counts, Counting1} ->
+            S1 = seldom(late, warning, "~ts: the cluster is slow; events go without the number of sessions", [], S),
+            advance(write(Items, Counts, S1#state{counting = Counting1}));
+        {restarted, Counting1} ->
+            advance(changed(fun event_pusher_sessions:revive/1, S#state{counting = Counting1}));
+        {ok, Counting1} -> S#state{counting = Counting1};
+        ignored -> handle_delivery(Message, S)
+    end.
+
+handle_delivery(Message, #state{delivery = Delivery} = S) ->
     case event_pusher_delivery:handle(Message, Delivery) of
         {Outcome, Batch, Delivery1} -> advance(outcome(Outcome, Batch, S#state{delivery = Delivery1}));
         ignored -> S
@@ -222,8 +210,9 @@ handle(Message, #state{delivery = Delivery} = S) ->
 
 add([], S) ->
     S;
-add(New, #state{items = Items} = S) ->
-    arm(in(?GROUP_MS), S#state{items = lists:reverse(New, Items), urgent = true}).
+add(New, #state{items = Items, taken = Taken} = S) ->
+    %% None of it has waited for longer than since then.
+    arm(Taken + ?GROUP_MS, S#state{items = lists:reverse(New, Items), urgent = true}).
 
 %% Until when what has gathered may wait. Only ever shortens the wait.
 arm(At, #state{timer = none} = S) ->
@@ -235,7 +224,7 @@ arm(_, S) ->
     S.
 
 %% Commits at once what has gathered, when it could be sent at once; and sends what is committed.
-advance(#state{urgent = true, waiting = none, write_again = none, queue = Queue, delivery = Delivery} = S)
+advance(#state{urgent = true, write_again = none, queue = Queue, delivery = Delivery} = S)
   when Queue =/= none ->
     case event_pusher_delivery:may_send(held(S), Delivery) of
         {now, _} -> send(flush(S));
@@ -244,25 +233,15 @@ advance(#state{urgent = true, waiting = none, write_again = none, queue = Queue,
 advance(S) ->
     send(S).
 
-%% Takes what the hooks have put into the inbox.
-look(#state{inbox = Inbox} = S) ->
-    {Found, Inbox1} = event_pusher_inbox:take(Inbox),
-    seen(Found, S#state{inbox = Inbox1}).
-
-%% Messages are most of it. The state is not copied for each of them.
-seen([], S) ->
-    S;
-seen(Found, #state{items = Items} = S) ->
-    case messages(Found, Items) of
-        {[dropped | Rest], Items1} -> seen(Rest, S#state{items = [dropped | Items1]});
-        {[Seen | Rest], Items1} ->
-            S1 = S#state{items = Items1},
-            seen(Rest, changed(fun(Sessions) -> event_pusher_sessions:seen(Seen, Sessions) end, S1));
-        {[], Items1} -> S#state{items = Items1}
+%% Takes what else the hooks have seen. Most of it is messages.
+look(S) ->
+    case lists:splitwith(fun is_binary/1, event_pusher_inbox:take()) of
+        {[], Others} -> lists:foldl(fun seen/2, S#state{taken = in(0)}, Others);
+        {Messages, Others} -> lists:foldl(fun seen/2, add(Messages, S#state{taken = in(0)}), Others)
     end.
 
-messages([Json | Found], Items) when is_binary(Json) -> messages(Found, [Json | Items]);
-messages(Found, Items) -> {Found, Items}.
+seen(Item, S) when is_binary(Item); Item =:= dropped -> add([Item], S);
+seen(Item, S) -> changed(fun(Sessions) -> event_pusher_sessions:seen(Item, Sessions) end, S).
 
 changed(Function, #state{sessions = Sessions} = S) ->
     {Changes, Sessions1} = Function(Sessions),
@@ -271,25 +250,17 @@ changed(Function, #state{sessions = Sessions} = S) ->
 %% One group at a time is with the census; the next gathers meanwhile.
 flush(#state{queue = none} = S) ->
     (look(S))#state{timer = none};
-flush(#state{waiting = {_, _}} = S) ->
-    disarm(S);
-flush(S0) ->
-    #state{items = Reversed, asked = Asked, late = Late, counted = Counted, census = Census} = S1 = look(S0),
-    S = disarm(S1#state{items = [], urgent = false}),
-    Items = lists:reverse(Reversed),
-    case event_pusher_changes:questions(Items) of
-        [] -> write(Items, [], S);
-        Questions when Census =:= none; Late ->
-            ask(Asked + 1, Questions, Census),
-            write(Items, unknown, S#state{asked = Asked + 1});
-        Questions ->
-            ask(Asked + 1, Questions, Census),
-            Bound = case Counted of
-                        true -> ?COUNT_MS;
-                        false -> ?FIRST_COUNT_MS
-                    end,
-            _ = erlang:send_after(Bound, self(), {count_late, Asked + 1}),
-            S#state{waiting = {Asked + 1, Items}, asked = Asked + 1}
+flush(#state{counting = Counting} = S) ->
+    case event_pusher_counting:is_waiting(Counting) of
+        true -> disarm(S);
+        false ->
+            #state{items = Reversed} = S1 = disarm(look(S)),
+            Items = lists:reverse(Reversed),
+            case event_pusher_counting:ask(Items, Counting) of
+                {counted, Counts, Counting1} ->
+                    write(Items, Counts, S1#state{items = [], urgent = false, counting = Counting1});
+                {waiting, Counting1} -> S1#state{items = [], urgent = false, counting = Counting1}
+            end
     end.
 
 disarm(#state{timer = none} = S) ->
@@ -297,12 +268,6 @@ disarm(#state{timer = none} = S) ->
 disarm(#state{timer = {Timer, _}} = S) ->
     _ = erlang:cancel_timer(Timer),
     S#state{timer = none}.
-
-ask(_, _, none) ->
-    ok;
-ask(Id, Questions, Census) ->
-    Census ! {count, Id, Questions},
-    ok.
 
 %% Gives the events their positions and commits them, unless the disk is not to be tried again yet.
 write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue = Queue} = S) ->
@@ -316,7 +281,7 @@ write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue =
     end.
 
 %% What gathered while a group was with the census goes on with the wait that it had.
-rearm(#state{items = [_ | _], timer = none} = S) -> arm(in(?GROUP_MS), S);
+rearm(#state{urgent = true, timer = none} = S) -> arm(in(?GROUP_MS), S);
 rearm(S) -> S.
 
 commit(#state{unwritten = []} = S) ->
@@ -382,9 +347,9 @@ unreadable(Reason, #state{delivery = Delivery, queue = Queue} = S) ->
 
 outcome(taken, #{last := Last, count := Count}, S) ->
     forget(Count, Last, S);
-outcome({lost, Reason}, #{last := Last, first_seq := Seq, pieces := Pieces}, #state{config = #{host := Host}} = S) ->
+outcome({lost, Reason}, #{last := Last, first_seq := Seq, events := [Json]}, #state{config = #{host := Host}} = S) ->
     event_pusher_log:log(error, "~ts: event ~B (~B bytes) is lost: ~ts",
-                         [Host, Seq, event_pusher_pieces:bytes(Pieces), Reason]),
+                         [Host, Seq, byte_size(Json), Reason]),
     forget(1, Last, S);
 outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known := Known} = Batch, S) ->
     #state{config = #{host := Host}, queue = Queue, inbox = Inbox, delivery = Delivery} = S,
@@ -423,7 +388,7 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
              true -> changed(fun(Sessions) -> event_pusher_sessions:end_all(now_ms(), Sessions) end, S1);
              false -> S1
          end,
-    Written = fun(#state{items = Items, waiting = Waiting}) -> Items =:= [] andalso Waiting =:= none end,
+    Written = fun(#state{items = Items, counting = C}) -> Items =:= [] andalso not event_pusher_counting:is_waiting(C) end,
     S3 = pump(Written, ?COUNT_MS, advance(flush(S2))),
     S4 = flush(wait_no_more(S3)),
     Delivered = fun(#state{delivery = D, paced = Paced}) ->
@@ -439,10 +404,11 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
     ok.
 
 %% What the cluster has not counted yet goes without a count.
-wait_no_more(#state{waiting = {_, Items}} = S) ->
-    write(Items, unknown, S#state{waiting = none, late = true});
-wait_no_more(S) ->
-    S#state{late = true}.
+wait_no_more(#state{counting = Counting} = S) ->
+    case event_pusher_counting:give_up(Counting) of
+        {none, Counting1} -> S#state{counting = Counting1};
+        {Items, Counting1} -> write(Items, unknown, S#state{counting = Counting1})
+    end.
 
 %% Handles messages until the condition holds or the time is over; with no time, until the mailbox is empty.
 pump(Done, Ms, S) ->

@@ -20,7 +20,7 @@ open(Dir) ->
 %% One event in a group of its own.
 write(Body, Queue) ->
     Position = event_pusher_queue:next(Queue),
-    {ok, Queue1} = event_pusher_queue:append([{events, event_pusher_pieces:one(Position, Body)}], Queue),
+    {ok, Queue1} = event_pusher_queue:append([{event, Position, Body}], Queue),
     Queue1.
 
 write_all(Bodies, Queue) ->
@@ -30,12 +30,9 @@ write_all(Bodies, Queue) ->
 drain(Queue) ->
     case event_pusher_queue:batch(1000, Queue) of
         {none, _} -> [];
-        {ok, #{epoch := Epoch, first_seq := First, pieces := Pieces, last := Last}, Queue1} ->
-            [{Epoch, First, bodies(Pieces)} | drain(event_pusher_queue:taken(Last, Queue1))]
+        {ok, #{epoch := Epoch, first_seq := First, events := Bodies, last := Last}, Queue1} ->
+            [{Epoch, First, Bodies} | drain(event_pusher_queue:taken(Last, Queue1))]
     end.
-
-bodies(Pieces) ->
-    lists:append([binary:split(Json, <<",">>, [global]) || {_, _, Json} <- Pieces]).
 
 left(Dir) ->
     lists:append([Bodies || {_, _, Bodies} <- drain(open(Dir))]).

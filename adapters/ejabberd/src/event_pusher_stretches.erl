@@ -1,0 +1,65 @@
+%%% Under which source, epoch and number a position of the queue is sent: a list of stretches, each from a position on until
+%%% the next one begins.
+-module(event_pusher_stretches).
+
+-export([run/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
+-export_type([stretches/0]).
+
+-type position() :: event_pusher_segment:position().
+%% Numbered Position - Base; or not to be sent.
+-type stretch() :: {From :: position(), Source :: binary(), Epoch :: binary(), Base :: integer()}
+                 | {From :: position(), skip}.
+-type stretches() :: [stretch()].
+
+%% A new epoch from this position on, numbered from 1.
+-spec run(position(), binary(), stretches()) -> stretches().
+run(From, Source, Stretches) ->
+    begin_at({From, Source, new_epoch(), From - 1}, Stretches).
+
+%% A new epoch for the positions `From` to `To` and those after `Last`. Those between need not be sent.
+-spec renumber(position(), position(), position(), binary(), stretches()) -> stretches().
+renumber(From, To, Last, Source, Stretches) ->
+    Epoch = new_epoch(),
+    Renumbered = begin_at({From, Source, Epoch, From - 1}, Stretches),
+    case To < Last of
+        true -> Renumbered ++ [{To + 1, skip}, {Last + 1, Source, Epoch, From - 1 + Last - To}];
+        false -> Renumbered
+    end.
+
+%% What no stretch says anything about, because the head of its file is damaged, gets an epoch of its own.
+-spec cover(position(), position(), binary(), stretches()) -> stretches().
+cover(First, _, _, [Stretch | _] = Stretches) when element(1, Stretch) =< First -> Stretches;
+cover(Next, Next, _, []) -> [];
+cover(_, _, Source, Stretches) -> [{1, Source, new_epoch(), 0} | Stretches].
+
+begin_at(New, Stretches) ->
+    [Stretch || Stretch <- Stretches, element(1, Stretch) < element(1, New)] ++ [New].
+
+new_epoch() ->
+    <<N:64>> = crypto:strong_rand_bytes(8),
+    iolist_to_binary(io_lib:format("~16.16.0b", [N])).
+
+%% The stretch of a position, and where the next one begins.
+-spec at(position(), stretches()) -> {stretch(), position() | infinity}.
+at(Position, [_, Next | Stretches]) when Position >= element(1, Next) -> at(Position, [Next | Stretches]);
+at(_, [Stretch, Next | _]) -> {Stretch, element(1, Next)};
+at(_, [Stretch]) -> {Stretch, infinity}.
+
+%% Without those that all lie before a position.
+-spec needed(position(), stretches()) -> stretches().
+needed(Position, [_, Next | Stretches]) when Position >= element(1, Next) -> needed(Position, [Next | Stretches]);
+needed(_, Stretches) -> Stretches.
+
+%% How many of these positions are to be sent.
+-spec sendable(position(), non_neg_integer(), stretches()) -> non_neg_integer().
+sendable(First, Last, _) when First > Last ->
+    0;
+sendable(First, Last, Stretches) ->
+    {Stretch, Next} = at(First, Stretches),
+    %% An atom is greater than any number.
+    Until = min(Last + 1, Next),
+    Here = case Stretch of
+               {_, skip} -> 0;
+               _ -> Until - First
+           end,
+    Here + sendable(Until, Last, Stretches).
