@@ -153,6 +153,9 @@ handle_info(Message, S) ->
 code_change(_OldVersion, S, _Extra) ->
     {ok, S}.
 
+%% While something gathers it can't be sent yet, and this is no reason to look again.
+handle({seen, Json}, #state{timer = {_, _}, urgent = true, items = Items} = S) when is_binary(Json) ->
+    S#state{items = [Json | Items]};
 handle({seen, Item}, S) ->
     advance(seen(Item, S));
 handle(flush, S) ->
