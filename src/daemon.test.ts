@@ -17,7 +17,8 @@ it('samples go on when the outbox could not be read for a while, which is logged
   };
   const stop = startSampling(
     { sample: (backlog) => void samples.push(backlog) },
-    { health },
+    { sample: () => {} },
+    { state: () => ({ outbox: health(), topics: [], taps: [], orphaned: [], notReady: [] }) },
     pino({}, { write: (line: string) => logged.push(line) }),
   );
   t.mock.timers.tick(SAMPLE_MS);

@@ -5,6 +5,7 @@ import { type PusherConfig, sectionsOf } from './config/load.ts';
 import type { SnsOptions } from './config/options.ts';
 import { messageOf } from './errors.ts';
 import type { Notification } from './notification/notification.ts';
+import { addConditionMetric, type Conditions, createConditions } from './ops/conditions.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
 import { addProcessMetrics } from './ops/metrics.ts';
@@ -64,6 +65,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const registry = new Registry();
     addProcessMetrics(registry, () => logHealth(log).lost);
     const flow = createFlow();
+    const conditions = createConditions(flow, log);
     const outbox = file === undefined ? memoryOutbox({ maxBytes }) : sqliteOutbox({ file, maxBytes, log });
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
@@ -71,11 +73,12 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     let pusher: Pusher | undefined;
     const state = () =>
       pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
+    addConditionMetric(registry, () => conditions.of(state(), Date.now()));
     const admin = createAdminServer({
       options: config.admin,
       registry,
       flow,
-      state: () => stateOf({ pusher: state(), flow, now: Date.now() }),
+      state: () => stateOf({ pusher: state(), flow, conditions, now: Date.now() }),
       notReady: () => state().notReady,
       outboxFile: file,
       deadLetters: {
@@ -99,7 +102,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     });
     pusher = running;
     stops.push(() => running.stop());
-    stops.push(startSampling(flow, outbox, log));
+    stops.push(startSampling(flow, conditions, running, log));
     const topics = running.state().topics.map(({ topic }) => topic);
     const tapUrl = tap.url ?? '';
     log.info({ version, config: config.file, tap: tapUrl, admin: adminUrl, topics }, 'running');
@@ -190,13 +193,22 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   else log.info('reloaded');
 }
 
-/** Takes samples of the flow; answers what ends that. */
-export function startSampling(flow: Pick<Flow, 'sample'>, outbox: Pick<Outbox, 'health'>, log: Logger): () => void {
+/** Takes samples of the flow and of the topics; answers what ends that. */
+export function startSampling(
+  flow: Pick<Flow, 'sample'>,
+  conditions: Pick<Conditions, 'sample'>,
+  pusher: Pick<Pusher, 'state'>,
+  log: Logger,
+): () => void {
   let failed = false;
   const sample = () => {
     try {
-      const backlog = outbox.health().topics.reduce((sum, { depth }) => sum + depth, 0);
-      flow.sample(backlog, Date.now());
+      const state = pusher.state();
+      const now = Date.now();
+      // Conditions first: those who watch the flow ask for them.
+      conditions.sample(state, now);
+      const backlog = state.outbox.topics.reduce((sum, { depth }) => sum + depth, 0);
+      flow.sample(backlog, now);
       failed = false;
     } catch (error) {
       if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');

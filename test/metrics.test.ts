@@ -11,6 +11,7 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Registry } from 'prom-client';
 import { parse as parseYaml } from 'yaml';
+import { addConditionMetric } from '../src/ops/conditions.ts';
 import { addProcessMetrics, createMetrics } from '../src/ops/metrics.ts';
 import { createDaemon, type Daemon, TOPICS } from './support/daemon.ts';
 import { until } from './support/process.ts';
@@ -58,6 +59,7 @@ const readDashboard = async (): Promise<Dashboard> => JSON.parse(await readFile(
 function everyMetric(): Registry {
   const registry = new Registry();
   addProcessMetrics(registry, () => 0);
+  addConditionMetric(registry, () => []);
   createMetrics(registry).observe(() => ({
     outbox: {
       topics: [],

@@ -12,6 +12,8 @@ import type { BatchReport, Report, RequestReport } from '../pipeline/report.ts';
 /** How often a sample is taken, in milliseconds, and how many are kept: an hour. */
 export const SAMPLE_MS = 2_000;
 const SAMPLES = 3_600_000 / SAMPLE_MS;
+/** Over how many seconds the rate of a topic is a mean. */
+const STEADY_S = 10;
 /** How many of the last notifications are kept, so that a page that opens is not empty. */
 const RECENT = 50;
 
@@ -37,8 +39,9 @@ export interface Delivered {
 
 /** What a topic did. */
 interface TopicFlow {
-  /** Notifications per second, in the last sample. */
+  /** Notifications per second, in the last sample, and as a mean of some 10 s, which can be read. */
   readonly rate: number;
+  readonly steady: number;
   /** When SNS last took one, in milliseconds since the Unix epoch. */
   readonly lastAt: number;
 }
@@ -62,7 +65,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
   /** A ring: the oldest is overwritten. */
   const recent: Delivered[] = [];
   let place = 0;
-  const topics = new Map<string, { count: number; rate: number; lastAt: number }>();
+  const topics = new Map<string, { count: number; rate: number; steady: number; lastAt: number }>();
   const sampled = new Set<(sample: Sample) => void>();
   const told = new Set<(delivered: Delivered) => void>();
   const latency = createLatency();
@@ -94,7 +97,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
         topic.count += taken;
         topic.lastAt = at;
       } else {
-        topics.set(name, { count: taken, rate: 0, lastAt: at });
+        topics.set(name, { count: taken, rate: 0, steady: 0, lastAt: at });
       }
     },
     sample(backlog, now) {
@@ -102,6 +105,8 @@ export function createFlow(startedAt: number = Date.now()): Flow {
       const sample = { at: now, in: received / seconds, out: delivered / seconds, backlog, ...latency.read() };
       for (const topic of topics.values()) {
         topic.rate = topic.count / seconds;
+        // The first sample stands for itself; later ones move the mean, by how long they took.
+        topic.steady += (topic.rate - topic.steady) * (topic.steady === 0 ? 1 : Math.min(seconds / STEADY_S, 1));
         topic.count = 0;
       }
       lastSampleAt = now;

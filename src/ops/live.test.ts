@@ -12,6 +12,7 @@ import { createFlow, type Flow } from './flow.ts';
 import { createWatch, serveLive, type TailLines } from './live.ts';
 import { createLogger } from './log.ts';
 import type { State } from './state.ts';
+import { trendOf } from './trend.ts';
 
 const STATE: State = {
   at: 0,
@@ -19,6 +20,7 @@ const STATE: State = {
   topics: [],
   sources: [],
   outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },
+  trend: trendOf([], 1),
 };
 
 const notification = (n: number): Notification => ({

@@ -157,6 +157,7 @@ describe('metrics', () => {
         {
           topic: TOPIC,
           inFlight: 1,
+          pool: { size: 1, inFlight: 1 },
           pause: { reason: 'NotFound', detail: '', advice: '', since: 0, began: 0, until: 0 },
         },
       ],
@@ -182,7 +183,7 @@ describe('metrics', () => {
     ]);
 
     // The pause is over, and its reason is gone with it.
-    shown.topics = [{ topic: TOPIC, inFlight: 0, pause: undefined }];
+    shown.topics = [{ topic: TOPIC, inFlight: 0, pool: { size: 1, inFlight: 0 }, pause: undefined }];
     shown.notReady = [];
     assert.deepEqual(await lines(registry, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason=""} 0`]);
     assert.deepEqual(await lines(registry, 'ready'), ['ready 1']);

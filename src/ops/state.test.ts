@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { deliver } from '../../test/support/reports.ts';
+import { SILENT } from '../log.ts';
 import type { Health, SourceState } from '../outbox/outbox.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
-import { createFlow } from './flow.ts';
-import { stateOf } from './state.ts';
+import { createConditions } from './conditions.ts';
+import { createFlow, type Flow } from './flow.ts';
+import { type Seen, stateOf } from './state.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012';
 const pause = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 1, began: 2, until: 3 };
@@ -20,7 +22,10 @@ const outbox = (fields: Partial<Health>): Health => ({
   ...fields,
 });
 const of = (fields: Partial<Health>, topics: TopicState[] = []) =>
-  stateOf({ pusher: { outbox: outbox(fields), topics, notReady: [] }, flow: createFlow(0), now: 100 });
+  stateFrom({ outbox: outbox(fields), topics, notReady: [] }, createFlow(0));
+const stateFrom = (pusher: Seen['pusher'], flow: Flow) =>
+  stateOf({ pusher, flow, conditions: createConditions(flow, SILENT), now: 100 });
+const pool = { size: 100, inFlight: 2 };
 
 describe('state', () => {
   it('joins what publisher, outbox and flow know of a topic', () => {
@@ -29,13 +34,21 @@ describe('state', () => {
     deliver(flow, message, 90);
     flow.sample(0, 1_000);
     const topics = [
-      { topic: `${ARN}:a`, pause: undefined, inFlight: 2 },
-      { topic: `${ARN}:b`, pause, inFlight: 0 },
+      { topic: `${ARN}:a`, pause: undefined, inFlight: 2, pool },
+      { topic: `${ARN}:b`, pause, inFlight: 0, pool },
     ];
     const pusher = { outbox: outbox({ topics: [{ topic: `${ARN}:b`, depth: 5 }] }), topics, notReady: [] };
-    assert.deepEqual(stateOf({ pusher, flow, now: 100 }).topics, [
-      { arn: `${ARN}:a`, state: 'open', pause: undefined, depth: 0, inFlight: 2, rate: 1, lastAt: 90 },
-      { arn: `${ARN}:b`, state: 'paused', pause, depth: 5, inFlight: 0, rate: 0, lastAt: undefined },
+    assert.deepEqual(stateFrom(pusher, flow).topics, [
+      {
+        arn: `${ARN}:a`,
+        ...{ state: 'open', since: 100, reason: '', advice: '' },
+        ...{ pause: undefined, depth: 0, inFlight: 2, rate: 1, lastAt: 90 },
+      },
+      {
+        arn: `${ARN}:b`,
+        ...{ state: 'paused', since: 1, reason: 'NotFound: gone', advice: 'make it' },
+        ...{ pause, depth: 5, inFlight: 0, rate: 0, lastAt: undefined },
+      },
     ]);
   });
 

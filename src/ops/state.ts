@@ -1,9 +1,12 @@
 /** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
 import type { Health, SourceState } from '../outbox/outbox.ts';
+import type { ConditionName } from '../pipeline/condition.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Pause } from '../pipeline/report.ts';
 import type { NotReady } from '../readiness.ts';
+import type { Conditions } from './conditions.ts';
 import type { Flow } from './flow.ts';
+import type { Trend } from './trend.ts';
 
 /** All times are milliseconds since the Unix epoch. */
 export interface State {
@@ -12,12 +15,18 @@ export interface State {
   readonly topics: readonly TopicView[];
   readonly sources: readonly SourceView[];
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
+  /** Where what waits is going. */
+  readonly trend: Trend;
 }
 
 interface TopicView {
   readonly arn: string;
   /** `orphaned`: notifications wait for it, and no configured account owns it. */
-  readonly state: 'open' | 'paused' | 'orphaned';
+  readonly state: ConditionName;
+  readonly since: number;
+  /** Why it is in that state, and what to do about it; empty while it is open. */
+  readonly reason: string;
+  readonly advice: string;
   readonly pause: Pause | undefined;
   /** Notifications that SNS does not have yet. */
   readonly depth: number;
@@ -40,33 +49,26 @@ export interface Seen {
     readonly topics: readonly TopicState[];
     readonly notReady: readonly NotReady[];
   };
-  readonly flow: Flow;
+  readonly flow: Pick<Flow, 'topic'>;
+  readonly conditions: Pick<Conditions, 'of' | 'trend'>;
   readonly now: number;
 }
 
-export function stateOf({ pusher, flow, now }: Seen): State {
-  const { outbox, topics, notReady } = pusher;
+export function stateOf({ pusher, flow, conditions, now }: Seen): State {
+  const { outbox, notReady } = pusher;
   const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
   return {
     at: now,
     notReady,
-    topics: topicViews(outbox, topics, flow),
+    topics: conditions.of(pusher, now).map(({ arn, name: state, depth, topic, since, reason, advice }) => {
+      const { rate = 0, lastAt } = flow.topic(arn) ?? {};
+      const inFlight = topic?.inFlight ?? 0;
+      return { arn, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };
+    }),
     sources: sourceViews(outbox.sources),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
+    trend: conditions.trend(maxBytes),
   };
-}
-
-function topicViews(outbox: Health, topics: readonly TopicState[], flow: Flow): TopicView[] {
-  const depths = new Map(outbox.topics.map(({ topic, depth }) => [topic, depth]));
-  const views = topics.map(({ topic: arn, pause, inFlight }): TopicView => {
-    const { rate = 0, lastAt } = flow.topic(arn) ?? {};
-    return { arn, state: pause ? 'paused' : 'open', pause, depth: depths.get(arn) ?? 0, inFlight, rate, lastAt };
-  });
-  const served = new Set(topics.map(({ topic }) => topic));
-  for (const [arn, depth] of depths)
-    if (depth > 0 && !served.has(arn))
-      views.push({ arn, state: 'orphaned', pause: undefined, depth, inFlight: 0, rate: 0, lastAt: undefined });
-  return views;
 }
 
 function sourceViews(sources: readonly SourceState[]): SourceView[] {

@@ -424,11 +424,15 @@ describe('the publisher', () => {
   it('lowers the rate when SNS throttles, and does not count that against a notification', async () => {
     const rate = createRateLimit();
     let throttles = 5;
-    start(() => (throttles-- > 0 ? THROTTLED : []), { rate, exhausted: 'dead-letter' });
+    const running = start(() => (throttles-- > 0 ? THROTTLED : []), { rate, exhausted: 'dead-letter', poolSize: 7 });
+    assert.deepEqual(running.topics()[0]?.pool, { size: 7, inFlight: 0 });
     await commit(notification('1'));
     await empty();
     assert.deepEqual(accepted, ['1']);
     assert.ok(rate.rate() < 100);
+    const [{ throttled } = {}, other] = running.topics();
+    assert.deepEqual([throttled?.reason, other?.throttled], ['Throttling', undefined]);
+    assert.match(String(throttled?.advice), /quota/);
   });
 
   it('lets requests under way end at a stop, and leaves the rest in the outbox', async () => {

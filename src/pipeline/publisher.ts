@@ -13,6 +13,7 @@ import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { NewDeadLetter } from '../outbox/dead-letters.ts';
 import { type Backlog, costOf, type Outbox, type Settlement, type Stored } from '../outbox/outbox.ts';
+import type { Throttling } from './condition.ts';
 import { type Entry, Lanes } from './lanes.ts';
 import { TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
@@ -48,6 +49,10 @@ export interface TopicState {
   readonly pause: Pause | undefined;
   /** Requests under way. */
   readonly inFlight: number;
+  /** The last time that the sink asked for a lower rate; undefined when it never did. */
+  readonly throttled?: Throttling | undefined;
+  /** The requests that all topics of a publisher share: how many there may be, and how many are under way. */
+  readonly pool: { readonly size: number; readonly inFlight: number };
 }
 
 export interface Publisher {
@@ -72,6 +77,7 @@ interface Topic {
   /** What the backlog may still hand out. */
   credit: number;
   inFlight: number;
+  throttled: Throttling | undefined;
   /** The last request of which the sink took anything. */
   lastTaken: number;
   /** While it waits for what would fill a batch. */
@@ -131,7 +137,14 @@ class TopicPublisher implements Publisher {
   }
 
   topics(): TopicState[] {
-    return this.#topics.map(({ name, pause, inFlight }) => ({ topic: name, pause: pause.current, inFlight }));
+    const pool = { size: this.#options.poolSize, inFlight: this.#inFlight };
+    return this.#topics.map(({ name: topic, pause, inFlight, throttled }) => ({
+      topic,
+      pause: pause.current,
+      inFlight,
+      throttled,
+      pool,
+    }));
   }
 
   tryNow(name: string): boolean {
@@ -182,6 +195,7 @@ class TopicPublisher implements Publisher {
       halves: [],
       credit: 0,
       inFlight: 0,
+      throttled: undefined,
       lastTaken: -1,
       gathering: undefined,
       gathered: false,
@@ -350,8 +364,11 @@ class TopicPublisher implements Publisher {
   #again(topic: Topic, entry: Entry, request: number, verdict: Retry): 'soon' | 'wait' | 'dead' {
     const { retryCount, retryBaseMs, exhausted, rate } = this.#options;
     // Throttling says nothing about this notification: the rate falls instead, for all of them.
-    if (verdict.throttled) rate.throttled(1);
-    else entry.attempts += 1;
+    if (verdict.throttled) {
+      rate.throttled(1);
+      const { reason, shown: detail, advice } = verdict;
+      topic.throttled = { at: this.#now(), reason, detail, advice };
+    } else entry.attempts += 1;
     if (!verdict.throttled && !verdict.surroundings) entry.blamed += 1;
     entry.failingSince ??= request;
     if (entry.attempts <= retryCount) {

@@ -65,6 +65,22 @@ describe('the console', () => {
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
   });
 
+  it('shows that SNS throttles, since when and what to do', async () => {
+    await pusher.start();
+    const page = await pusher.open();
+    pusher.fault = () => ({ kind: 'error', status: 400, code: 'Throttling' });
+    await pusher.post(...Array.from({ length: 50 }, (_, n) => says(`${n}`)));
+    const row = rows(page, '#topics').filter({ hasText: 'user_message_sent' });
+    await shows(row, /Throttled\s+Throttling: .*; it takes [\d.]+\/s\s+What to do: .*quota.*\s+For \d+ s/s);
+    await shows(page.locator('#health'), '1 topic throttled');
+    assert.equal(await page.locator('#health').getAttribute('data-state'), 'warn');
+    assert.match(await page.title(), /^1 topic throttled – /);
+    await shows(page.locator('#figures'), /Waiting\s+50\s+(steady; )?the oldest for/);
+    const metrics = await (await fetch(`${pusher.daemon.adminUrl}/metrics`)).text();
+    assert.match(metrics, /topic_state\{topic="[^"]*user_message_sent",state="throttled"\} 1/);
+    await until('the log to say so', async () => pusher.daemon.output().includes('"msg":"topic throttled"'));
+  });
+
   it('shows a hole in the numbers of a source', async () => {
     await pusher.start();
     await pusher.post(says('first'));

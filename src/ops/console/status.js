@@ -21,7 +21,7 @@ const figures = document.querySelector('#figures');
 const topics = document.querySelector('#topics');
 const sources = document.querySelector('#sources');
 
-/** @param {'ready' | 'not-ready' | 'lost' | 'closed'} state */
+/** @param {'ready' | 'warn' | 'not-ready' | 'lost' | 'closed'} state */
 export function showHealth(state, text) {
   health.dataset.state = state;
   setText(health, text);
@@ -31,12 +31,24 @@ export function showHealth(state, text) {
 /** @param state what the daemon says of itself @param samples the flow, oldest first */
 export function showState(state, samples) {
   const { notReady } = state;
-  if (notReady.length === 0) showHealth('ready', 'Ready');
-  else showHealth('not-ready', plural(notReady.length, 'problem'));
+  const slowed = slowedTopics(state.topics);
+  if (notReady.length > 0) showHealth('not-ready', plural(notReady.length, 'problem'));
+  else if (slowed) showHealth('warn', slowed);
+  else showHealth('ready', 'Ready');
   showProblems(notReady);
   showFigures(state, samples);
   showTopics(state);
   showSources(state);
+}
+
+/** How many topics are published to more slowly than they should, such as `2 topics throttled, 1 slow`; empty for none. */
+function slowedTopics(topics) {
+  const names = ['throttled', 'slow', 'behind'];
+  const counts = names.map((name) => [name, topics.filter(({ state }) => state === name).length]);
+  const parts = counts.filter(([, number]) => number > 0);
+  return parts
+    .map(([name, number], place) => `${place === 0 ? plural(number, 'topic') : count(number)} ${name}`)
+    .join(', ');
 }
 
 function showProblems(list) {
@@ -58,7 +70,7 @@ function showProblems(list) {
 /** A rate is shown as the mean of the last 10 s, so that it can be read. */
 const STEADY_SAMPLES = 5;
 
-function showFigures({ at, outbox, topics }, samples) {
+function showFigures({ at, outbox, topics, trend }, samples) {
   const last = samples.slice(-STEADY_SAMPLES);
   const mean = (of) => last.reduce((sum, sample) => sum + of(sample), 0) / Math.max(last.length, 1);
   const waiting = topics.reduce((sum, { depth }) => sum + depth, 0);
@@ -70,7 +82,8 @@ function showFigures({ at, outbox, topics }, samples) {
     {
       name: 'Waiting',
       value: count(waiting),
-      note: outbox.oldestAt === undefined ? 'nothing' : `the oldest for ${duration(Math.max(at - outbox.oldestAt, 0))}`,
+      note: waitingNote(at, outbox.oldestAt, trend.text),
+      tone: trend.perSecond > 0.5 && topics.some(({ state }) => state !== 'open') ? 'warn' : '',
     },
     {
       name: 'Event to SNS',
@@ -100,6 +113,11 @@ function showFigures({ at, outbox, topics }, samples) {
       setText(row.children[2], note);
     },
   });
+}
+
+function waitingNote(at, oldestAt, trend) {
+  if (oldestAt === undefined) return 'nothing';
+  return `${trend && `${trend}; `}the oldest for ${duration(Math.max(at - oldestAt, 0))}`;
 }
 
 const latencyNote = ({ at, p99 }, now) => `99 % within ${duration(p99)}${now - at > 10_000 ? `, ${ago(at, now)}` : ''}`;
@@ -132,40 +150,43 @@ function showTopics({ at, topics: list }) {
   });
 }
 
-function showTopicState(cell, { arn, state, pause }, at) {
+/** How each state reads, and its colour. */
+const STATES = {
+  open: ['Open', 'ready'],
+  throttled: ['Throttled', 'warn'],
+  slow: ['Slow', 'warn'],
+  behind: ['Behind', 'warn'],
+  paused: ['Paused', 'not-ready'],
+  orphaned: ['Nobody sends', 'not-ready'],
+};
+
+function showTopicState(cell, { arn, state, since, reason, advice, pause }, at) {
   if (cell.dataset.state !== state) {
     cell.dataset.state = state;
     cell.replaceChildren(...stateElements(arn, state));
   }
-  if (!pause) return;
-  setText(cell.querySelector('.reason'), `${pause.reason}: ${pause.detail}`);
-  setText(cell.querySelector('.advice'), `What to do: ${pause.advice}`);
-  const next =
-    pause.until > at
-      ? `tried again in ${duration(Math.ceil((pause.until - at) / 1_000) * 1_000)}`
-      : 'being tried again';
-  setText(cell.querySelector('.since'), `For ${duration(Math.floor((at - pause.since) / 1_000) * 1_000)}, ${next}`);
+  if (state === 'open') return;
+  setText(cell.querySelector('.reason'), reason);
+  setText(cell.querySelector('.advice'), `What to do: ${advice}`);
+  const lasted = `For ${duration(Math.floor(Math.max(at - since, 0) / 1_000) * 1_000)}`;
+  setText(cell.querySelector('.since'), pause ? `${lasted}, ${nextTry(pause, at)}` : lasted);
 }
 
-const ORPHANED =
-  'No configured account owns this topic, so what waits for it stays. Configure its region and account_id again, and reload.';
+const nextTry = ({ until }, at) =>
+  until > at ? `tried again in ${duration(Math.ceil((until - at) / 1_000) * 1_000)}` : 'being tried again';
 
 function stateElements(arn, state) {
-  if (state === 'open') return [make('span', { class: 'chip', data: { state: 'ready' } }, 'Open')];
-  if (state === 'orphaned')
-    return [
-      make('span', { class: 'chip', data: { state: 'not-ready' } }, 'Nobody sends'),
-      make('span', { class: 'advice' }, ORPHANED),
-    ];
-  const button = make('button', { type: 'button', class: 'small' }, 'Try now');
-  button.setAttribute('aria-label', `Try ${topicName(arn)} now`);
-  button.addEventListener('click', () => tryTopic(arn));
-  return [
-    make('span', { class: 'chip', data: { state: 'not-ready' } }, 'Paused'),
-    make('span', { class: 'reason' }),
-    make('span', { class: 'advice' }),
-    make('span', {}, make('span', { class: 'quiet since' }), ' ', button),
-  ];
+  const [name, tone] = STATES[state];
+  const chip = make('span', { class: 'chip', data: { state: tone } }, name);
+  if (state === 'open') return [chip];
+  const since = make('span', {}, make('span', { class: 'quiet since' }));
+  if (state === 'paused') {
+    const button = make('button', { type: 'button', class: 'small' }, 'Try now');
+    button.setAttribute('aria-label', `Try ${topicName(arn)} now`);
+    button.addEventListener('click', () => tryTopic(arn));
+    since.append(' ', button);
+  }
+  return [chip, make('span', { class: 'reason' }), make('span', { class: 'advice' }), since];
 }
 
 async function tryTopic(arn) {

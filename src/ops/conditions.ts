@@ -1,0 +1,145 @@
+/**
+ * How each topic does, and since when: takes a sample of every topic now and then, has `conditionOf` decide, and logs
+ * where a condition begins and ends.
+ *
+ * Maintained invariant: its memory is bounded by the topics that the daemon has, a minute of samples each.
+ */
+import { Gauge, type Registry } from 'prom-client';
+import type { Log } from '../log.ts';
+import type { Health } from '../outbox/outbox.ts';
+import {
+  CONDITIONS,
+  type Condition,
+  type ConditionName,
+  conditionOf,
+  type TopicSample,
+} from '../pipeline/condition.ts';
+import type { TopicState } from '../pipeline/publisher.ts';
+import type { Flow } from './flow.ts';
+import { type Trend, trendOf, type Volume } from './trend.ts';
+
+export interface TopicCondition extends Condition {
+  readonly arn: string;
+  /** Since when, in milliseconds since the Unix epoch. */
+  readonly since: number;
+  readonly depth: number;
+  /** What it publishes with; undefined when it is orphaned. */
+  readonly topic: TopicState | undefined;
+}
+
+export interface Seen {
+  readonly outbox: Pick<Health, 'topics' | 'bytes' | 'maxBytes'>;
+  readonly topics: readonly TopicState[];
+}
+
+export interface Conditions {
+  /** Takes a sample, and logs what has changed. */
+  sample(seen: Seen, now: number): void;
+  /** What holds at this moment. */
+  of(seen: Seen, now: number): TopicCondition[];
+  /** Where what waits is going. */
+  trend(maxBytes: number): Trend;
+}
+
+interface Track {
+  readonly history: TopicSample[];
+  name: ConditionName;
+  since: number;
+}
+
+/** How much of the past is kept, in milliseconds: what `conditionOf` looks at, and the sample before it. */
+const KEPT_MS = 62_000;
+
+/** @param flow what knows how much the sink takes of each topic */
+export function createConditions(flow: Pick<Flow, 'topic'>, log: Log): Conditions {
+  const tracks = new Map<string, Track>();
+  const volumes: Volume[] = [];
+
+  const decide = (seen: Seen, now: number): TopicCondition[] =>
+    topicsOf(seen).map(({ arn, depth, topic }) => {
+      const track = tracks.get(arn);
+      const condition = conditionOf({
+        at: now,
+        owned: topic !== undefined,
+        pause: topic?.pause,
+        throttled: topic?.throttled,
+        poolSize: topic?.pool.size ?? 0,
+        rate: flow.topic(arn)?.steady ?? 0,
+        history: track?.history ?? [],
+        before: track?.name ?? 'open',
+      });
+      const since = topic?.pause?.since ?? (track?.name === condition.name ? track.since : now);
+      return { arn, depth, topic, ...condition, since };
+    });
+
+  const change = (track: Track, { arn, name, reason, advice, since, depth: waiting }: TopicCondition, now: number) => {
+    // Pauses and what nobody sends are logged where they come about.
+    if (track.name !== 'open' && track.name !== 'paused')
+      log.info({ topic: arn, lastedMs: now - track.since, now: name }, `topic no longer ${track.name}`);
+    if (name !== 'open' && name !== 'paused' && name !== 'orphaned')
+      log.warn({ topic: arn, reason, advice, waiting }, `topic ${name}`);
+    track.name = name;
+    track.since = since;
+  };
+
+  return {
+    sample(seen, now) {
+      for (const { arn, depth, topic } of topicsOf(seen)) {
+        const { history } = trackOf(tracks, arn, now);
+        history.push({ at: now, depth, full: topic !== undefined && topic.pool.inFlight >= topic.pool.size });
+        forget(history, now - KEPT_MS);
+      }
+      const found = decide(seen, now);
+      for (const condition of found) {
+        const track = trackOf(tracks, condition.arn, now);
+        if (track.name !== condition.name) change(track, condition, now);
+      }
+      const known = new Set(found.map(({ arn }) => arn));
+      for (const [arn, track] of tracks) {
+        if (known.has(arn)) continue;
+        if (track.name === 'orphaned') log.info({ topic: arn }, 'nothing waits any more for a topic that nobody owned');
+        tracks.delete(arn);
+      }
+      volumes.push({ at: now, waiting: found.reduce((sum, { depth }) => sum + depth, 0), bytes: seen.outbox.bytes });
+      forget(volumes, now - KEPT_MS);
+    },
+    of: decide,
+    trend: (maxBytes) => trendOf(volumes, maxBytes),
+  };
+}
+
+/** Adds the metric of conditions: 1 for the one that a topic is in, 0 for all others. */
+export function addConditionMetric(registry: Registry, current: () => readonly TopicCondition[]): void {
+  new Gauge({
+    name: 'xmpp_event_pusher_topic_state',
+    help: '1 for the state that a topic is in: open, throttled, slow, behind, paused or orphaned; 0 for the others.',
+    labelNames: ['topic', 'state'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { arn: topic, name } of current())
+        for (const state of CONDITIONS) this.set({ topic, state }, state === name ? 1 : 0);
+    },
+  });
+}
+
+/** The topics that are published to, and those that only the outbox has something for. */
+function topicsOf({ outbox, topics }: Seen): { arn: string; depth: number; topic: TopicState | undefined }[] {
+  const depths = new Map(outbox.topics.map(({ topic, depth }) => [topic, depth]));
+  const served = topics.map((topic) => ({ arn: topic.topic, depth: depths.get(topic.topic) ?? 0, topic }));
+  for (const { arn } of served) depths.delete(arn);
+  const others = [...depths].filter(([, depth]) => depth > 0);
+  return [...served, ...others.map(([arn, depth]) => ({ arn, depth, topic: undefined }))];
+}
+
+function trackOf(tracks: Map<string, Track>, arn: string, now: number): Track {
+  const known = tracks.get(arn);
+  if (known) return known;
+  const fresh: Track = { history: [], name: 'open', since: now };
+  tracks.set(arn, fresh);
+  return fresh;
+}
+
+function forget(list: { readonly at: number }[], before: number): void {
+  while ((list[0]?.at ?? before) < before) list.shift();
+}
