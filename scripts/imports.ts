@@ -38,7 +38,7 @@ export const PARTS: readonly Part[] = [
   { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
   { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['http', 'event', 'taps', 'tracing', 'config'] },
   { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'tracing', 'pipeline', 'config'] },
-  { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['sns', 'config'] },
+  { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['notification', 'sns', 'config'] },
   { name: 'readiness', files: /^src\/readiness\.ts$/, imports: ['outbox', 'taps', 'pipeline'] },
   {
     name: 'ops',

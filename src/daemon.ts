@@ -4,6 +4,7 @@ import { Registry } from 'prom-client';
 import { type PusherConfig, sectionsOf } from './config/load.ts';
 import type { SnsOptions } from './config/options.ts';
 import { messageOf } from './errors.ts';
+import { MOST_RAW_ATTRIBUTES, mostAttributes } from './notification/additions.ts';
 import type { Notification } from './notification/notification.ts';
 import { addConditionMetric, type Conditions, createConditions } from './ops/conditions.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
@@ -154,6 +155,12 @@ function announce(config: PusherConfig, log: Logger): void {
   for (const [host, options] of sectionsOf(config)) {
     if (options && Object.keys(topicsOf(options)).length === 0)
       log.warn({ host: host || 'all' }, 'no topic is configured, so nothing is published');
+    const attributes = options ? mostAttributes(options) : 0;
+    if (attributes > MOST_RAW_ATTRIBUTES)
+      log.warn(
+        { host: host || 'all', attributes },
+        'more than ten message attributes: with raw delivery to SQS, SNS throws such messages away',
+      );
     if (!options && host !== '')
       log.warn({ host }, 'host_config.modules of this host has no mod_event_pusher.sns, so nothing of it is published');
   }

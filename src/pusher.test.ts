@@ -255,6 +255,7 @@ describe('a pusher in a host program', () => {
       return { resources: resources.toSorted(), listeners, title: process.title };
     };
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+    await until('its first connections to be gone', () => !counts().resources.includes('TCPSocketWrap'));
     const before = counts();
     for (let n = 0; n < 3; n++) await round();
     await until('its connections to be gone', () => {

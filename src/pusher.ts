@@ -7,7 +7,6 @@ import path from 'node:path';
 import type { Registry } from 'prom-client';
 import { messageOf, PusherError } from './errors.ts';
 import { type Log, SILENT } from './log.ts';
-import { type AdditionOptions, compileAdditions } from './notification/additions.ts';
 import type { EventKind } from './notification/kind.ts';
 import type { Notification, Route } from './notification/notification.ts';
 import type { SnsPlugin } from './notification/plugin.ts';
@@ -24,12 +23,18 @@ import { type Pause, type Report, reportTo } from './pipeline/report.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { type NotReady, reasonsNotReady } from './readiness.ts';
 import { openAccount } from './sns/account.ts';
-import { credentialSourceOf, type SnsSettings, snsOptionsOf } from './sns/settings.ts';
+import {
+  type AdditionSettings,
+  additionsOf,
+  credentialSourceOf,
+  type SnsSettings,
+  snsOptionsOf,
+} from './sns/settings.ts';
 import { type GivenBatch, inProcessTap } from './taps/in-process.ts';
 import type { Receipt, Tap, TapState } from './taps/tap.ts';
 
 /** Publishing to a sink of the host program's own, in place of Amazon SNS. */
-export interface SinkSettings extends Partial<Pace>, Partial<AdditionOptions> {
+export interface SinkSettings extends Partial<Pace>, AdditionSettings {
   readonly sink: Sink;
   /** The sink's names of the topics; a kind without one is not published. */
   readonly topics: Readonly<Partial<Record<EventKind, string>>>;
@@ -272,7 +277,7 @@ const routeOf = (settings: SinkSettings, plugin: SnsPlugin): Route => ({
   topics: settings.topics,
   plugin,
   presence: settings.presence ?? 'user',
-  additions: compileAdditions({ ...settings, attributes: settings.attributes ?? [] }),
+  additions: additionsOf(settings),
   maxBytes: (topic) => settings.sink.limits(topic).maxBytes,
 });
 

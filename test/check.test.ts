@@ -335,6 +335,13 @@ describe('with an SNS', () => {
     assert.ok('xmpp_event_pusher_check' in (received.at(-1)?.body ?? {}));
   });
 
+  it('check warns of more attributes than raw delivery takes', async () => {
+    const more = 'cloudevents = true\nattributes = ["event_id", "timestamp", "type", "stanza_id", "host"]';
+    const { code, stdout } = await check({ ...at({ pm_messages_topic: 'there' }), sns: more });
+    assert.equal(code, 0);
+    assert.match(stdout, /warn {2}attributes: a message has up to 11\n.*raw delivery/);
+  });
+
   it('check knows a missing topic, and a FIFO topic without its suffix', async () => {
     const { code, stdout } = await check(at({ pm_messages_topic: 'nowhere', muc_messages_topic: 'ordered' }));
     assert.equal(code, 1);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { MessageEvent, PresenceEvent, XmppEvent } from '../event.ts';
-import { type AdditionOptions, additionProblems, compileAdditions } from './additions.ts';
+import { type AdditionOptions, additionProblems, compileAdditions, mostAttributes } from './additions.ts';
 import { FIELDS } from './fields.ts';
 import { attributeProblem } from './lint.ts';
 import { type Notification, type Route, translate } from './notification.ts';
@@ -209,6 +209,15 @@ describe('other parameters', () => {
     );
     assert.equal((await subjectOf('x'.repeat(200)))?.length, 99);
     assert.equal(await subjectOf('  '), undefined);
+  });
+});
+
+describe('the number of attributes', () => {
+  it('is that of the notification with most, each name once', () => {
+    assert.equal(mostAttributes({ attributes: [] }), 0);
+    const options = { attributes: ['host', 'type', 'host'], cloudevents: true } as const;
+    assert.equal(mostAttributes(options), 8);
+    assert.equal(mostAttributes({ ...options, presence_attributes: { host: 'x', a: 'x' }, message_attributes: {} }), 9);
   });
 });
 

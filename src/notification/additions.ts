@@ -118,6 +118,16 @@ const toSubject = (text: string | undefined): string | undefined =>
     .replace(/[^ -~]/gu, '?')
     .slice(0, 99) || undefined;
 
+/** With raw delivery to SQS, SNS throws away a message that has more attributes. */
+export const MOST_RAW_ATTRIBUTES = 10;
+
+/** How many attributes the options give one notification at most, without those of a plugin. */
+export function mostAttributes(options: AdditionOptions): number {
+  const { attributes, cloudevents, message_attributes = {}, presence_attributes = {} } = options;
+  const common = [...builtIn(attributes), ...(cloudevents ? CLOUD_EVENTS : [])];
+  return Math.max(withOwn(common, presence_attributes).length, withOwn(common, message_attributes).length);
+}
+
 /** What is wrong with the options, each with the option's name. */
 export function additionProblems(section: Readonly<Record<string, unknown>>): { option: string; problem: string }[] {
   const found: { option: string; problem: string }[] = [];

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseConfig, shapeOf } from '../config/load.ts';
 import { snsOptions } from '../config/options.ts';
-import { type SnsSettings, snsOptionsOf, snsSettingsOf } from './settings.ts';
+import { additionsOf, type SnsSettings, snsOptionsOf, snsSettingsOf } from './settings.ts';
 
 const SETTINGS: SnsSettings = {
   region: 'eu-west-1',
@@ -85,6 +85,16 @@ message_deduplication_id = "{event_id}"`;
     const two = problem({ region: 'Ireland', exhausted: 'drop' });
     assert.match(two, /sns\.region should be/);
     assert.match(two, /sns\.exhausted should be/);
+  });
+
+  it('add the same to what another sink gets, and are checked for it too', () => {
+    const { members, subject, attributes } = additionsOf({ bodyFields: ['type'], subject: '{type}' });
+    assert.deepEqual([typeof members, typeof subject, attributes], ['function', 'function', undefined]);
+    assert.throws(() => additionsOf({ bodyFields: ['typ'], messageAttributes: { a: '{hots}' } }), {
+      code: 'CONFIG_INVALID',
+      message:
+        'messageAttributes.a names {hots}, which is not known; did you mean {host}?; bodyFields names "typ", which is not known; did you mean "type"?',
+    });
   });
 
   it('never show a secret', () => {

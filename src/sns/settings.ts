@@ -4,13 +4,30 @@ import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
 import { snsHostOf } from '../config/regions.ts';
 import { topicProblems } from '../config/sns-rules.ts';
 import { PusherError } from '../errors.ts';
-import { additionProblems } from '../notification/additions.ts';
+import { type Additions, additionProblems, compileAdditions } from '../notification/additions.ts';
 import { DEFAULT_PLUGIN, type SnsPlugin } from '../notification/plugin.ts';
 import type { CredentialSource } from './credentials.ts';
 import type { AwsCredentials } from './signature.ts';
 
+/** What is added to a notification: docs/notifications.md has the names that templates know. */
+export interface AdditionSettings {
+  /** Built-in message attributes. Default: none. */
+  readonly attributes?: SnsOptions['attributes'] | undefined;
+  /** More attributes, of messages and of presence, as templates. */
+  readonly messageAttributes?: SnsOptions['message_attributes'];
+  readonly presenceAttributes?: SnsOptions['presence_attributes'];
+  /** Whether to add the attributes of CloudEvents. Default: false. */
+  readonly cloudEvents?: boolean | undefined;
+  /** Fields to add to the published JSON. Default: none. */
+  readonly bodyFields?: readonly string[] | undefined;
+  /** Templates of the other parameters of a request. */
+  readonly subject?: string | undefined;
+  readonly messageGroupId?: string | undefined;
+  readonly messageDeduplicationId?: string | undefined;
+}
+
 /** Where and how to publish to Amazon SNS. Defaults, limits and meaning are those of docs/configuration.md. */
-export interface SnsSettings {
+export interface SnsSettings extends AdditionSettings {
   /** AWS region, such as `eu-west-1`. */
   readonly region: string;
   /** The AWS account that owns the topics: 12 digits. */
@@ -37,19 +54,6 @@ export interface SnsSettings {
   readonly exhausted?: 'wait' | 'dead-letter' | undefined;
   /** Whether presence means the user's status or each session's. Default: `'user'`. */
   readonly presence?: 'user' | 'session' | undefined;
-  /** Built-in message attributes. Default: none. */
-  readonly attributes?: SnsOptions['attributes'] | undefined;
-  /** More attributes, of messages and of presence, as templates. */
-  readonly messageAttributes?: SnsOptions['message_attributes'];
-  readonly presenceAttributes?: SnsOptions['presence_attributes'];
-  /** Whether to add the attributes of CloudEvents. Default: false. */
-  readonly cloudEvents?: boolean | undefined;
-  /** Fields to add to the published JSON. Default: none. */
-  readonly bodyFields?: readonly string[] | undefined;
-  /** Templates of the other parameters of a request. */
-  readonly subject?: string | undefined;
-  readonly messageGroupId?: string | undefined;
-  readonly messageDeduplicationId?: string | undefined;
   /** The topics' names that a template in `topics` chooses among. */
   readonly topicNames?: readonly string[] | undefined;
   /** A plugin, or the path or package of one. Default: bare JIDs, no attributes, nothing filtered. */
@@ -113,11 +117,39 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
     problems.push(`sns.${settingOf.get(option) ?? option} should be ${expects}`);
   }
   for (const { option, problem } of [...topicProblems(section), ...additionProblems(section)]) {
-    const [name = '', attribute] = option.split(/\.(.*)/s);
-    problems.push(`sns.${settingOf.get(name) ?? name}${attribute === undefined ? '' : `.${attribute}`} ${problem}`);
+    problems.push(`sns.${inSettings(option, settingOf)} ${problem}`);
   }
   if (problems.length > 0 || !parsed.success) throw new PusherError('CONFIG_INVALID', problems.join('; '));
   return parsed.data;
+}
+
+/**
+ * What is added to a notification, for another sink than SNS.
+ * @throws PusherError CONFIG_INVALID that names every setting which is not as it should be
+ */
+export function additionsOf(settings: AdditionSettings): Additions {
+  const options = {
+    attributes: settings.attributes ?? [],
+    message_attributes: settings.messageAttributes,
+    presence_attributes: settings.presenceAttributes,
+    cloudevents: settings.cloudEvents,
+    body_fields: settings.bodyFields,
+    subject: settings.subject,
+    message_group_id: settings.messageGroupId,
+    message_deduplication_id: settings.messageDeduplicationId,
+  };
+  const settingOf = new Map(Object.entries(OPTIONS).map(([setting, option]) => [option as string, setting]));
+  const problems = additionProblems(options).map(
+    ({ option, problem }) => `${inSettings(option, settingOf)} ${problem}`,
+  );
+  if (problems.length > 0) throw new PusherError('CONFIG_INVALID', problems.join('; '));
+  return compileAdditions(options);
+}
+
+/** The name of an option, and of an attribute in it, as a host program knows it. */
+function inSettings(option: string, settingOf: ReadonlyMap<string, string>): string {
+  const [name = '', attribute] = option.split(/\.(.*)/s);
+  return `${settingOf.get(name) ?? name}${attribute === undefined ? '' : `.${attribute}`}`;
 }
 
 /** The settings that say the same as a section of a configuration file. */

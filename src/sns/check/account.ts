@@ -5,12 +5,13 @@
 import path from 'node:path';
 import type { SnsOptions } from '../../config/options.ts';
 import { messageOf } from '../../errors.ts';
+import { MOST_RAW_ATTRIBUTES, mostAttributes } from '../../notification/additions.ts';
 import { type Account, openAccount } from '../account.ts';
 import type { CallOutcome } from '../client.ts';
 import { type Explanation, explain } from '../explain.ts';
 import { proxyText } from '../proxy.ts';
 import { isFifo } from '../wire.ts';
-import { diagnose, type Finding, failed } from './diagnosis.ts';
+import { diagnose, type Finding, failed, warn } from './diagnosis.ts';
 import { clockProblem, endpointProblem } from './endpoint.ts';
 import { isMissing, siblingOf, topicProblems } from './topic.ts';
 
@@ -49,6 +50,16 @@ async function* examineTopics(account: Account, publish: boolean): AsyncGenerato
     yield failed('topics', 'none is configured', 'nothing is published', 'set one of the three topic options');
     return;
   }
+  const attributes = mostAttributes(account.options);
+  if (attributes > MOST_RAW_ATTRIBUTES)
+    yield {
+      what: 'attributes',
+      ...warn(
+        `a message has up to ${attributes}`,
+        'with raw delivery to SQS, SNS throws a message with more than ten away',
+        'configure ten at most, or subscribe queues without raw delivery',
+      ),
+    };
   const endpoint = endpointProblem(account.circumstances());
   if (endpoint) yield { what, ...endpoint };
   if (endpoint?.level === 'fail') return;
