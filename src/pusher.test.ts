@@ -223,6 +223,33 @@ describe('a pusher in a host program', () => {
     assert.equal(await registry.metrics(), '\n');
   });
 
+  it('chooses topic and FIFO group by templates, and publishes nothing to a topic that is not listed', async () => {
+    const arrived: string[] = [];
+    await using sns = await startStubSns({
+      accepted: ({ groupId }, { topicArn }) => void arrived.push(`${topicArn.split(':').at(-1)} ${groupId}`),
+    });
+    const skipped: unknown[] = [];
+    await using pusher = await createPusher({
+      sns: {
+        region: 'eu-west-1',
+        accountId: '123456789012',
+        topics: { pm: 'chat-{host}.fifo' },
+        topicNames: ['chat-a-example.fifo', 'chat-b-example.fifo'],
+        messageGroupId: '{to.bare}',
+        endpoint: sns.url,
+        credentials: { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI' },
+      },
+      outbox: memoryOutbox(),
+      report: { skipped: (_, reason) => void skipped.push(reason) },
+    });
+    const events = ['a.example', 'b.example', 'c.example'].map((host) => message('x', host));
+    await pusher.receive({ source: 's', events });
+    await until('both to arrive', () => arrived.length === 2);
+    const groups = ['chat-a-example.fifo bob@localhost', 'chat-b-example.fifo bob@localhost'];
+    assert.deepEqual(arrived.toSorted(), groups);
+    assert.deepEqual(skipped, ['no-topic']);
+  });
+
   it('runs beside another, and starts and stops again and again, and leaves nothing behind', async () => {
     const file = newFile();
     const arrived: string[] = [];
