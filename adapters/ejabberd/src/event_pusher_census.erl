@@ -8,7 +8,7 @@
 %%% gives each session to one of them, and that one reports its end. A claim, kept on disk, says so to the dead node when
 %%% it comes back with its ledger.
 %%%
-%%% The messages that it takes and sends are those of event_pusher_server's callback `start_census`.
+%%% The messages that it takes and sends are those of event_pusher_host's callback `start_census`.
 -module(event_pusher_census).
 
 -export([start_link/3]).

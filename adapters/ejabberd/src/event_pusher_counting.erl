@@ -27,7 +27,7 @@
 -define(COUNT_MS, 1000).
 -define(RESTART_MS, 1000).
 
-%% Starts the census with the callback of event_pusher_server.
+%% Starts the census with the callback of event_pusher_host.
 -spec start(module(), binary(), binary()) -> counting().
 start(Server, Host, Run) ->
     #counting{server = Server, host = Host, run = Run, census = Server:start_census(self(), Host, Run)}.

@@ -10,42 +10,14 @@
 %%%  - Whatever fails (disk, cluster, daemon), the hooks go on and this process lives: its supervisor is the one of all
 %%%    modules, and would take the whole server down with it.
 %%%
-%%% All that it needs of an XMPP server comes as arguments (`config()`) and from a module with these callbacks. The hooks
-%%% call event_pusher_inbox:message/2 for a message and event_pusher_inbox:put/2 with an event_pusher_sessions:seen() for a
-%%% session, both with {Server, Host}.
+%%% All that it needs of an XMPP server comes from the module that event_pusher_host describes.
 -module(event_pusher_server).
 -behaviour(gen_server).
 
 -export([start_link/1, reload/1, leave/2, stay/1, waiting/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
--export_type([config/0, options/0]).
 
-%% `name` is the process's; `dir` is the queue's folder, one for each process; `source` names it to the
-%% daemon; `server` is the module with the callbacks.
--type config() :: #{name := atom(), host := binary(), source := binary(), dir := file:filename(), server := module()}.
--type options() :: #{url := binary(), secret := binary(), queue_max := pos_integer(), timeout := pos_integer(),
-                     slow_retry := pos_integer()}.
-
-%% The options as they are now.
--callback options(Host :: binary()) -> options().
--callback jid_text(event_pusher_sessions:usr()) -> binary().
-%% Whom to trust: `cacertfile` or `cacerts`.
--callback tls_options() -> [ssl:tls_client_option()].
-%% The sessions of this node that are available now.
--callback present_sessions(Host :: binary()) -> #{event_pusher_sessions:key() => event_pusher_sessions:usr()}.
-%% Whether all sessions of the host end, or only this process.
--callback is_stopping(Host :: binary()) -> boolean().
-%% Has the supervisor stop the process; for who uses `leave`.
--callback stop_now(Host :: binary()) -> term().
--optional_callbacks([stop_now/1]).
-%% Adds or deletes the hooks, where the server does not do it by itself.
--callback hooks(add | delete, Host :: binary()) -> ok.
-%% Starts, linked, what answers {count, Id, [question()]} with {counted, Id, [count()]} to `Owner`, and sends it {claimed,
-%% [{usr(), Left}]} for sessions of a node that died; and perhaps {reclaimed, [ref()]} for sessions of this node whose end
-%% another one has reported, because it believed this one dead.
--callback start_census(Owner :: pid(), Host :: binary(), Run :: binary()) -> pid().
-
--record(state, {config :: config(),
+-record(state, {config :: event_pusher_host:config(),
                 inbox :: event_pusher_inbox:inbox(),
                 sessions :: event_pusher_sessions:sessions(),
                 delivery :: event_pusher_delivery:delivery(),
@@ -80,7 +52,7 @@
 -define(FAREWELL_MS, 3000).
 -define(TICK_MS, 1000).
 
--spec start_link(config()) -> {ok, pid()} | ignore | {error, term()}.
+-spec start_link(event_pusher_host:config()) -> {ok, pid()} | ignore | {error, term()}.
 start_link(#{name := Name} = Config) ->
     gen_server:start_link({local, Name}, ?MODULE, Config, []).
 
@@ -108,7 +80,7 @@ waiting(Server, Host) ->
 
 %%%----------------------------------------------------------------------------------------------------- gen_server
 
--spec init(config()) -> {ok, #state{}}.
+-spec init(event_pusher_host:config()) -> {ok, #state{}}.
 init(#{name := Name, host := Host, server := Server} = Config) ->
     process_flag(trap_exit, true),
     S = configure(#state{config = Config, taken = in(0), inbox = event_pusher_inbox:open({Server, Host}, Name),

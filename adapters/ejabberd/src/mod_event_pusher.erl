@@ -9,7 +9,7 @@
 %%%  - No record and no header of ejabberd's is used, so that one source serves all versions from 23.01.
 -module(mod_event_pusher).
 -behaviour(gen_mod).
--behaviour(event_pusher_server).
+-behaviour(event_pusher_host).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0, mod_status/0]).
 -export([pre_uninstall/0, stop_now/1]).
@@ -127,10 +127,10 @@ source(Host) ->
         false -> <<"ejabberd/", (integer_to_binary(erlang:phash2(Source), 16))/binary>>
     end.
 
-%%%---------------------------------------------------------------------------------- what event_pusher_server asks ejabberd
+%%%---------------------------------------------------------------------------------- what event_pusher_host asks ejabberd
 
 %% As they are now: a process that is started again after a crash must not take those of its first start.
--spec options(binary()) -> event_pusher_server:options().
+-spec options(binary()) -> event_pusher_host:options().
 options(Host) ->
     Opts = persistent_term:get({?MODULE, Host}),
     maps:from_list([{Name, gen_mod:get_opt(Name, Opts)} || {Name, _} <- mod_options(Host)]).

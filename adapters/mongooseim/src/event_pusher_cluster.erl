@@ -31,7 +31,7 @@
 -define(PUBLISH_MS, 500).
 -define(MOVED_MS, 60000).
 
-%% The messages that it takes from its owner and sends it are those of event_pusher_server's callback `start_census`, and
+%% The messages that it takes from its owner and sends it are those of event_pusher_host's callback `start_census`, and
 %% {reclaimed, [Ref]} for sessions of this node that another one believed dead.
 -spec start_link(Owner :: pid(), Name :: atom(), File :: file:filename()) -> {ok, pid()}.
 start_link(Owner, Name, File) ->

@@ -1,9 +1,9 @@
-%%% What the adapter needs of MongooseIM besides its hooks: its processes, and the answers that event_pusher_server asks for.
+%%% What the adapter needs of MongooseIM besides its hooks: its processes, and the answers that event_pusher_host asks for.
 %%%
 %%% For each host type there is a process that watches sessions (event_pusher_watch) and one that queues and delivers
 %%% (event_pusher_server), which starts the one that counts (event_pusher_cluster).
 -module(event_pusher_mongooseim).
--behaviour(event_pusher_server).
+-behaviour(event_pusher_host).
 
 -export([start/1, stop/1, seen/2, message/2, watch/3, handed_over/2, raised/3, look_around/1]).
 -export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
@@ -109,9 +109,9 @@ places(Stack) ->
                             _ -> Arity
                         end, proplists:get_value(line, Location, 0)} || {Module, Function, Arity, Location} <- Stack].
 
-%%%------------------------------------------------------------------------------- what event_pusher_server asks
+%%%------------------------------------------------------------------------------- what event_pusher_host asks
 
--spec options(host_type()) -> event_pusher_server:options().
+-spec options(host_type()) -> event_pusher_host:options().
 options(_HostType) ->
     maps:with([url, secret, queue_max, timeout, slow_retry], event_pusher_options:read()).
 
