@@ -14,5 +14,13 @@ attrs(Attrs) when is_map(Attrs) -> attrs(lists:sort(maps:to_list(Attrs)));
 attrs(Attrs) -> [[" ", Key, "='", escape(Value), $'] || {Key, Value} <- Attrs].
 
 escape(Text) ->
-    Escaped = [{<<"&">>, <<"\\&amp;">>}, {<<"<">>, <<"\\&lt;">>}, {<<">">>, <<"\\&gt;">>}, {<<"'">>, <<"\\&apos;">>}],
-    lists:foldl(fun({What, With}, Acc) -> re:replace(Acc, What, With, [global, {return, binary}]) end, Text, Escaped).
+    case binary:match(Text, [<<"&">>, <<"<">>, <<">">>, <<"'">>]) of
+        nomatch -> Text;
+        _ -> << <<(escaped(C))/binary>> || <<C>> <= Text >>
+    end.
+
+escaped($&) -> <<"&amp;">>;
+escaped($<) -> <<"&lt;">>;
+escaped($>) -> <<"&gt;">>;
+escaped($') -> <<"&apos;">>;
+escaped(C) -> <<C>>.
