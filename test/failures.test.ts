@@ -104,6 +104,20 @@ const FAILURES: Readonly<Record<string, Failing>> = {
     means: /the proxy itself can not be reached/,
     advice: /check proxy/,
   },
+  'proxy-away-plain': {
+    at: () => 'http://sns.test',
+    options: ({ closed }) => `proxy = "http://127.0.0.1:${closed}"`,
+    reason: /^ProxyUnreachable$/,
+    means: /the proxy itself can not be reached/,
+    advice: /check proxy/,
+  },
+  'proxy-user-plain': {
+    at: () => 'http://sns.test',
+    options: ({ proxy }) => `proxy = "http://me:wrong@127.0.0.1:${proxy}"`,
+    reason: /^HTTP407$/,
+    means: /wants a login/,
+    advice: /user and password into proxy/,
+  },
   'proxy-user': {
     at: () => 'https://sns.test',
     options: ({ proxy }) => `proxy = "http://me:wrong@127.0.0.1:${proxy}"`,

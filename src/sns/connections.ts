@@ -11,7 +11,7 @@
  */
 import { buildConnector, Client } from 'undici';
 import type { HttpProxy } from './proxy.ts';
-import { tunnelThrough } from './tunnel.ts';
+import { connectorTo, tunnelThrough } from './tunnel.ts';
 
 export interface PostRequest {
   /** Path in its escaped form. */
@@ -82,7 +82,9 @@ export class Connections {
       allowH2: false,
       ...(options.ca !== undefined && { ca: options.ca }),
     });
-    this.#connect = tunnelled ? tunnelThrough({ proxy, timeout: timeouts.connect, toEndpoint: direct }) : direct;
+    if (!proxy) this.#connect = direct;
+    else if (tunnelled) this.#connect = tunnelThrough({ proxy, timeout: timeouts.connect, toEndpoint: direct });
+    else this.#connect = connectorTo(timeouts.connect);
   }
 
   /** A request and its whole answer. Rejects with an error that has a `code` when there is none in time. */

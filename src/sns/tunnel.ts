@@ -23,6 +23,16 @@ export function tunnelThrough({ proxy, timeout, toEndpoint }: TunnelOptions): bu
   };
 }
 
+/** A connector to the proxy itself, for what is not encrypted: its failures are the proxy's and not the endpoint's. */
+export function connectorTo(timeout: number): buildConnector.connector {
+  const connect = buildConnector({ timeout, rejectUnauthorized: true, allowH2: false });
+  return (options, callback) =>
+    connect(options, (error, socket) => {
+      if (error) callback(failure('ProxyUnreachable', messageOf(error)), null);
+      else callback(null, socket);
+    });
+}
+
 interface Opening {
   readonly proxy: HttpProxy;
   readonly timeout: number;
