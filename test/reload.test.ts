@@ -7,9 +7,10 @@ import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
+import { Agent, request } from 'undici';
 import type { NotReady } from '../src/readiness.ts';
 import { makeCertificate } from './support/certificate.ts';
-import { createDaemon, type Daemon } from './support/daemon.ts';
+import { createDaemon, type Daemon, SECRET } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type StubSns, startStubSns } from './support/stub-sns.ts';
 
@@ -91,9 +92,16 @@ describe('a reload', () => {
 
   it('takes a new log level: less, and more', async () => {
     await daemon.start();
+    let times = 0;
+    /** From another address each time: of one address such lines come once a minute. */
     const complain = async () => {
-      await daemon.post('not JSON');
-      await daemon.post({ source: 's', events: [] }, { authorization: 'Bearer wrong' });
+      const dispatcher = new Agent({ localAddress: `127.0.2.${++times}` });
+      for (const authorization of [`Bearer ${SECRET}`, 'Bearer wrong']) {
+        const headers = { 'content-type': 'application/json', authorization };
+        const { body } = await request(daemon.tapUrl, { dispatcher, method: 'POST', headers, body: 'not JSON' });
+        await body.dump();
+      }
+      await dispatcher.close();
     };
     const lines = (text: string) => daemon.output().split(text).length - 1;
     await complain();
