@@ -113,7 +113,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   },
   'proxy-user-plain': {
     at: () => 'http://sns.test',
-    options: ({ proxy }) => `proxy = "http://me:wrong@127.0.0.1:${proxy}"`,
+    options: ({ proxy }) => `proxy = "http://127.0.0.1:${proxy}"`,
     reason: /^HTTP407$/,
     means: /wants a login/,
     advice: /user and password into proxy/,
@@ -266,7 +266,9 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
       return (server.address() as AddressInfo).port;
     };
     const [closed] = (await freePorts(1)) as [number];
-    const proxy = stack.use(await startConnectProxy({ hosts: {}, login: 'me:right', forbidden: ['forbidden.test'] }));
+    const proxy = stack.use(
+      await startConnectProxy({ hosts: {}, login: 'me:right', wrongLogin: 401, forbidden: ['forbidden.test'] }),
+    );
     const ports = {
       proxy: proxy.port,
       http: await listen(createServer(handle)),

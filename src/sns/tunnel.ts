@@ -70,7 +70,8 @@ type Socket = NonNullable<buildConnector.Options['httpSocket']>;
 
 /** What a proxy's refusal is called. */
 const proxyCode = (status: number): string => {
-  if (status === 407) return 'ProxyLogin';
+  // Some proxies answer 401 to a wrong login.
+  if (status === 407 || status === 401) return 'ProxyLogin';
   return status >= 500 ? 'ProxyFailed' : 'ProxyRefused';
 };
 

@@ -14,17 +14,25 @@ interface ProxyOptions {
   readonly hosts: Readonly<Record<string, number>>;
   /** `user:password` that it wants. */
   readonly login?: string;
+  /** How it answers to a wrong one: 407, or 401 as some do. */
+  readonly wrongLogin?: 407 | 401;
   /** Hosts that it forbids. */
   readonly forbidden?: readonly string[];
 }
 
-export async function startConnectProxy({ hosts, login, forbidden = [] }: ProxyOptions): Promise<ConnectProxy> {
+export async function startConnectProxy({
+  hosts,
+  login,
+  wrongLogin = 407,
+  forbidden = [],
+}: ProxyOptions): Promise<ConnectProxy> {
   const passed: string[] = [];
   const sockets = new Set<Duplex>();
   /** Why it does not let a request through; undefined when it does. */
   const refusal = (host: string, headers: IncomingMessage['headers']): number | undefined => {
     const given = /^Basic (.*)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? '';
-    if (login !== undefined && Buffer.from(given, 'base64').toString() !== login) return 407;
+    if (login !== undefined && Buffer.from(given, 'base64').toString() !== login)
+      return given === '' ? 407 : wrongLogin;
     if (forbidden.includes(host)) return 403;
     return hosts[host] === undefined ? 502 : undefined;
   };
