@@ -248,6 +248,16 @@ describe('ejabberd: installed into a running server', () => {
       ],
     );
     expectSound(tap);
+
+    // A newer version: all of its modules are the new ones.
+    const log = join(modules, 'sources/mod_event_pusher/src/event_pusher_log.erl');
+    await writeFile(log, readFileSync(log, 'utf8').replace('"mod_event_pusher "', '"mod_event_pusher (newer) "'));
+    const upgraded = await server.api('module_upgrade', { module: 'mod_event_pusher' });
+    assert.equal(upgraded, 0, server.log());
+    await tap.refuse();
+    await (await connect(server, someone('later'), 'phone')).logout();
+    await until('the newer log line', () => server.log().includes("mod_event_pusher (newer) localhost: can't deliver"));
+    await tap.listen();
   });
 });
 

@@ -45,9 +45,11 @@ start_process(Host) ->
 %% ejabberd does not say whether it will start the module again in a moment.
 -spec stop(binary()) -> ok | {error, term()}.
 stop(Host) ->
-    case is_stopping(Host) of
-        true -> stop_now(Host);
-        false -> event_pusher_server:leave(proc(Host), ?LINGER_MS)
+    case {whereis(proc(Host)), is_stopping(Host)} of
+        %% Stopped by pre_uninstall. No function of the other modules may be called then: it would load their old code again.
+        {undefined, _} -> ok;
+        {_, true} -> stop_now(Host);
+        {_, false} -> event_pusher_server:leave(proc(Host), ?LINGER_MS)
     end.
 
 -spec stop_now(binary()) -> ok | {error, term()}.
