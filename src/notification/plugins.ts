@@ -53,7 +53,7 @@ export function createPlugins(configFile: string, log: Log): Plugins {
       }
     });
     try {
-      const context = { log, options: Object.freeze(structuredClone(options)) };
+      const context = { log, options: Object.freeze({ ...options }) };
       await within(LOAD_TIMEOUT_MS, 'start did not end', Promise.resolve(functions.start?.(context)));
     } catch (error) {
       throw fault(name, configFile, `its start failed: ${messageOf(error)}`, error);
