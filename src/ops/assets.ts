@@ -20,6 +20,7 @@ const FILES: Readonly<Record<string, URL | string>> = {
   '/console.css': own('console.css'),
   '/icon.svg': own('icon.svg'),
   '/console.js': own('console.js'),
+  '/age.js': own('age.js'),
   '/api.js': own('api.js'),
   '/confirm.js': own('confirm.js'),
   '/dead-letters.js': own('dead-letters.js'),

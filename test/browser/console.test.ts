@@ -1,6 +1,7 @@
 /** The console in a real browser, of a real daemon: what it shows of the daemon. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Page } from 'playwright-core';
 import type { State } from '../../src/ops/state.ts';
 import type { Pause } from '../../src/pipeline/report.ts';
 import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
@@ -150,16 +151,55 @@ describe('the console', () => {
     return state.topics.find(({ pause }) => pause)?.pause ?? assert.fail('no topic is paused');
   };
 
-  it('connects again after a restart of the daemon', async () => {
+  it('marks what it shows as old when the daemon is killed, until it is back', async () => {
     pusher.quietBut = /ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
     await pusher.start();
     const page = await pusher.open();
     await page.getByText('Ready', { exact: true }).waitFor();
+    assert.equal(await page.locator('#old').isVisible(), false);
     await pusher.daemon.kill();
-    await page.getByText('Connection lost').waitFor();
+    await page.getByText('Connection lost', { exact: true }).waitFor();
+    await isOld(page);
     await pusher.daemon.start();
     await page.getByText('Ready', { exact: true }).waitFor();
+    assert.deepEqual([await page.locator('#old').isVisible(), await page.evaluate(OLD)], [false, []]);
   });
+
+  it('marks what it shows as old when the daemon hangs, and while nobody looks', async () => {
+    await pusher.start();
+    const page = await pusher.open();
+    await page.getByText('Ready', { exact: true }).waitFor();
+    process.kill(pusher.daemon.pid, 'SIGSTOP');
+    try {
+      await page.getByText('No answer', { exact: true }).waitFor();
+      await isOld(page);
+    } finally {
+      process.kill(pusher.daemon.pid, 'SIGCONT');
+    }
+    await page.getByText('Ready', { exact: true }).waitFor();
+    // A page in the background follows nothing, so any number of them leave the browser's six connections free.
+    let following = 0;
+    page.on('request', (request) => {
+      if (request.url().includes('/api/live')) following += 1;
+    });
+    const ended = page.waitForEvent('requestfailed', (request) => request.url().includes('/api/live'));
+    await page.evaluate(`(${HIDE})(true)`);
+    await page.getByText('Asleep', { exact: true }).waitFor();
+    await Promise.all([ended, isOld(page)]);
+    assert.equal(following, 0);
+    await page.evaluate(`(${HIDE})(false)`);
+    await page.getByText('Ready', { exact: true }).waitFor();
+  });
+
+  const isOld = async (page: Page) => {
+    await shows(page.locator('#old'), /the daemon was last heard at \d\d:\d\d:\d\d, .* ago/);
+    const marked = (await page.evaluate(OLD)) as string[];
+    for (const title of ['Topics', 'In', 'Dead letters', 'Waiting in the outbox'])
+      assert.ok(
+        marked.some((text) => text === title),
+        `${title} is not marked: ${marked}`,
+      );
+  };
 });
 
 /** How many rows of pixels the blue line of the first plot takes: few while it is flat. */
@@ -173,3 +213,12 @@ const LINE_HEIGHT = `(() => {
     if (data[at + 3] > 200 && data[at + 2] - data[at] > 100) rows.add(Math.floor(at / 4 / canvas.width));
   return rows.size;
 })()`;
+
+/** The titles of what is marked as old. */
+const OLD = `[...document.querySelectorAll('.old [data-old]')].map((e) => e.textContent)`;
+
+/** Has the page take itself for one in the background, or not. */
+const HIDE = `(hidden) => {
+  Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
+  document.dispatchEvent(new Event('visibilitychange'));
+}`;

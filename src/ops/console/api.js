@@ -21,34 +21,65 @@ export async function ask(path, body) {
 }
 
 const RECONNECT_MS = 2_000;
+/** The daemon says something every 2 s: after so long without a word it hangs, or the way to it is dead. */
+const SILENT_MS = 6_000;
+/** The first word is an hour of samples, which a slow line takes its time for. */
+const FIRST_MS = 20_000;
 
 /**
- * Follows the live feed, and connects again when it breaks; answers what ends that.
+ * Follows the live feed, and connects again when it breaks or falls silent; answers what ends that. A hidden page follows
+ * nothing: a browser opens six connections to one address, and each page that holds one takes it from all others.
  * @param {{ bodies: boolean }} options
- * @param {Record<'opened' | 'hello' | 'tick' | 'notifications' | 'lost', (data?) => void>} on
+ * @param {Record<'opened' | 'hello' | 'tick' | 'notifications' | 'lost' | 'silent' | 'hidden', (data?) => void>} on
  */
 export function follow({ bodies }, on) {
   let source;
   let timer;
+  let watch;
+  const waitFor = (ms) => {
+    clearTimeout(watch);
+    watch = setTimeout(silent, ms);
+  };
   const connect = () => {
+    disconnect();
+    if (document.hidden) return;
     // 40 lines at a time, four times a second, is more than anyone reads.
     source = new EventSource(`api/live?tail=${bodies ? 'bodies' : 'lines'}&most=40`);
     for (const name of ['hello', 'tick', 'notifications'])
-      source.addEventListener(name, ({ data }) => on[name](JSON.parse(data)));
+      source.addEventListener(name, ({ data }) => {
+        // Notifications say nothing about the figures' age.
+        if (name !== 'notifications') waitFor(SILENT_MS);
+        on[name](JSON.parse(data));
+      });
     source.addEventListener('open', on.opened);
     source.addEventListener('error', lost);
+    waitFor(FIRST_MS);
+  };
+  const disconnect = () => {
+    clearTimeout(timer);
+    clearTimeout(watch);
+    source?.close();
+  };
+  const silent = () => {
+    on.silent();
+    connect();
   };
   const lost = async () => {
-    source.close();
+    disconnect();
     on.lost();
     timer = setTimeout(connect, RECONNECT_MS);
     // An EventSource does not say why it failed; if it was the session, asking tells.
     const session = await ask('session').catch(() => undefined);
     if (session && !session.allowed) document.dispatchEvent(new Event('logged-out'));
   };
+  const turn = () => {
+    if (document.hidden) on.hidden();
+    connect();
+  };
+  document.addEventListener('visibilitychange', turn);
   connect();
   return () => {
-    clearTimeout(timer);
-    source.close();
+    document.removeEventListener('visibilitychange', turn);
+    disconnect();
   };
 }

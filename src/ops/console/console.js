@@ -1,4 +1,5 @@
 /** The page: logs in where that is needed, follows the live feed, and hands what it tells to the parts. */
+import { forgetAge, markFresh, markOld } from './age.js';
 import { ask, follow } from './api.js';
 import { createDeadLetters } from './dead-letters.js';
 import { now, setClock, setText } from './dom.js';
@@ -40,6 +41,7 @@ function start({ bodies }) {
   const { plots, tail, letters } = parts;
   let ticks = 0;
   const show = (state) => {
+    markFresh(state.at);
     showState(state, plots.samples());
     // What it has loaded, not what the last tick said: a replay may be refused again between two ticks, and count the same.
     const changed = state.outbox.deadLetters !== letters.loaded();
@@ -64,7 +66,9 @@ function start({ bodies }) {
       notifications: (lines) => tail.add(lines),
       // The last few notifications come again with every connection.
       opened: () => tail.reset(),
-      lost: () => showHealth('lost', 'Connection lost'),
+      lost: () => markOld('Connection lost'),
+      silent: () => markOld('No answer'),
+      hidden: () => markOld('Asleep'),
     },
   );
 }
@@ -81,6 +85,7 @@ function fitRange(samples) {
 
 function close() {
   stopFollowing();
+  forgetAge();
   for (const element of [main, sections, logout]) element.hidden = true;
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
   parts?.tail.forget();
