@@ -389,7 +389,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
     test('an unknown status: kept and sent again', () =>
       through({ kind: 'status', status: 500 }, () => answers(500) > 1));
 
-    for (const status of [400, 401]) {
+    for (const status of [400, 401, 403]) {
       test(`${status}: kept, logged, sent again`, async () => {
         await through({ kind: 'status', status }, () => answers(status) > 1);
         await until('the log line', () => server.log().includes(String(status)));

@@ -135,19 +135,55 @@ function json.presence(jid, present, sessions)
 	put_event(count + 1, max_bytes);
 end
 
+local usual = { from = true, to = true, id = true, type = true, ["xml:lang"] = true };
+
+-- Whether a message is nothing but a text with the usual attributes, all of which need no escapes. Most are such; to
+-- make no difference would cost 4 % of a saturated server's CPU.
+local function is_usual(from, stanza, body)
+	local text, attr = body[1], stanza.attr;
+	if stanza[2] or body[2] or next(body.attr) or attr.from ~= from or not attr.to then return false; end
+	if type(text) ~= "string" or not find(text, plain_xml) then return false; end
+	for key, value in next, attr do
+		if not usual[key] or not find(value, plain_xml) then return false; end
+	end
+	return true;
+end
+
+-- Puts the stanza of such a message.
+local function put_usual(n, attr, text)
+	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = "<message from='", attr.from, "' to='", attr.to;
+	n = n + 4;
+	if attr.id then
+		pieces[n + 1], pieces[n + 2] = "' id='", attr.id;
+		n = n + 2;
+	end
+	if attr["xml:lang"] then
+		pieces[n + 1], pieces[n + 2] = "' xml:lang='", attr["xml:lang"];
+		n = n + 2;
+	end
+	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = "' type='", attr.type, "'><body>", text;
+	pieces[n + 5] = "</body></message>";
+	return n + 5;
+end
+
 -- A session sent this stanza, with this body. Returns false when it is too large for any tap, and no event then.
 function json.message(from, to, stanza, body)
-	local attr, n = stanza.attr, count;
+	local attr, text, n = stanza.attr, body[1], count;
+	local is_plain = is_usual(from, stanza, body);
+	local id = attr.id;
+	if not is_plain then
+		from, to, text, id = escape(from), escape(to), escape(text_of(body)), id and escape(id);
+	end
 	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = begin_message, attr.type, '","at":', timestamp();
-	pieces[n + 5], pieces[n + 6], pieces[n + 7], pieces[n + 8] = ',"from":"', escape(from), '","to":"', escape(to);
-	pieces[n + 9], pieces[n + 10] = '","body":"', escape(text_of(body));
+	pieces[n + 5], pieces[n + 6], pieces[n + 7], pieces[n + 8] = ',"from":"', from, '","to":"', to;
+	pieces[n + 9], pieces[n + 10] = '","body":"', text;
 	n = n + 10;
-	if attr.id then
-		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', escape(attr.id);
+	if id then
+		pieces[n + 1], pieces[n + 2] = '","stanza_id":"', id;
 		n = n + 2;
 	end
 	pieces[n + 1] = '","stanza":"';
-	local last = put_element(n + 1, stanza, nil, max_depth);
+	local last = is_plain and put_usual(n + 1, attr, text) or put_element(n + 1, stanza, nil, max_depth);
 	if last then
 		pieces[last + 1] = '"},\n';
 		if put_event(last + 1, max_bytes_with_stanza) then return true; end
