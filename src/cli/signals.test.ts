@@ -31,7 +31,7 @@ const PAIRS = [
   ['SIGINT', 'SIGTERM', 143],
 ] as const;
 
-describe('a signal', { timeout: 120_000 }, () => {
+describe('a signal', { timeout: 280_000 }, () => {
   let sns: StubSns;
   let daemon: Daemon;
   let processes: { child: Process; pid: number }[];
