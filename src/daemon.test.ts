@@ -13,7 +13,16 @@ it('samples go on when the outbox could not be read for a while, which is logged
   const health = (): Health => {
     if (damaged) throw new Error('database disk image is malformed');
     const topics = [{ topic: 'a', depth: 2 }];
-    return { topics, sources: [], deadLetters: 0, bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined };
+    return {
+      topics,
+      sources: [],
+      holes: [],
+      deadLetters: 0,
+      bytes: 0,
+      maxBytes: 1,
+      oldestAt: undefined,
+      fault: undefined,
+    };
   };
   const stop = startSampling(
     { sample: (backlog) => void samples.push(backlog) },

@@ -82,6 +82,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       state: () => stateOf({ pusher: state(), flow, conditions, now: Date.now() }),
       notReady: () => state().notReady,
       outboxFile: file,
+      sources: outbox.sources,
       deadLetters: {
         ...outbox.deadLetters,
         requestReplay: (filter, onProgress) => (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress),

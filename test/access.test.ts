@@ -44,6 +44,9 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/state': { expected: 200 },
   'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
   'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
+  'GET /api/sources': { expected: 200 },
+  'POST /api/sources/acknowledge': { body: { all: true }, expected: 200 },
+  'POST /api/sources/retire': { body: { source: 'none' }, expected: 404 },
   'POST /api/topics/try': { body: { arn: 'arn:aws:sns:eu-west-1:123456789012:none' }, expected: 409 },
 };
 
@@ -106,6 +109,7 @@ describe('access', () => {
       state: () => assert.fail('nobody asks'),
       outboxFile: '/nowhere/outbox.db',
       deadLetters: {} as never,
+      sources: {} as never,
       tryTopic: () => false,
       log: createLogger('silent'),
     });

@@ -64,6 +64,7 @@ function everyMetric(): Registry {
     outbox: {
       topics: [],
       sources: [],
+      holes: [],
       deadLetters: 0,
       bytes: 0,
       maxBytes: 0,
@@ -164,7 +165,7 @@ describe('Grafana dashboard', () => {
   it('shows every metric of ours that is not only for alerts', async () => {
     const { panels } = await readDashboard();
     const shown = JSON.stringify(panels);
-    const forAlerts = ['build_info', 'outbox_writable', 'log_lines_lost_total'].map(
+    const forAlerts = ['build_info', 'outbox_writable', 'log_lines_lost_total', 'sources'].map(
       (name) => `xmpp_event_pusher_${name}`,
     );
     for (const { name } of everyMetric().getMetricsAsArray())

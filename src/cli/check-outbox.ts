@@ -4,11 +4,15 @@ import path from 'node:path';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import type { State } from '../ops/state.ts';
+import type { Hole } from '../outbox/sources.ts';
 import { openDatabase, pragma } from '../outbox/sqlite/schema.ts';
+import { readHoles } from '../outbox/sqlite/sources.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';
 import { outboxFileOf } from './daemon.ts';
 
 const WHAT = 'outbox';
+/** How many holes are shown, the newest ones. */
+const MOST_SHOWN = 20;
 
 /** Of an outbox that no daemon has open. */
 export function examineOutbox(config: PusherConfig): Finding[] {
@@ -35,8 +39,8 @@ function examineFile(file: string, maxBytes: number): Finding[] {
     database.exec('BEGIN IMMEDIATE; CREATE TABLE written (x); ROLLBACK;');
     const pages = pragma(database, 'page_count') - pragma(database, 'freelist_count');
     const bytes = pages * pragma(database, 'page_size');
-    const missing = Number(database.prepare('SELECT sum(missing) AS n FROM source').get()?.n ?? 0);
-    const found = [...fullness(bytes, maxBytes), ...losses(missing)];
+    const holes = readHoles(database);
+    const found = [...fullness(bytes, maxBytes), ...losses(holes)];
     return found.length > 0 ? found : [{ what: WHAT, level: 'ok', seen: `${file} can be written` }];
   } finally {
     database.close();
@@ -45,7 +49,7 @@ function examineFile(file: string, maxBytes: number): Finding[] {
 
 /** Of the outbox of the daemon that is in this state. What keeps it from being ready is among the daemon's reasons. */
 export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: State): Finding[] {
-  const found = losses(sources.reduce((sum, { missing }) => sum + missing, 0));
+  const found = losses(sources.flatMap(({ newestHole }) => newestHole ?? []));
   if (found.length > 0) return found;
   const seen = `${outboxFileOf(config)} holds ${outbox.bytes} of ${outbox.maxBytes} bytes`;
   return [{ what: WHAT, level: 'ok', seen }];
@@ -63,17 +67,18 @@ function fullness(bytes: number, maxBytes: number): Finding[] {
   ];
 }
 
-function losses(missing: number): Finding[] {
-  if (missing === 0) return [];
-  return [
-    {
-      what: WHAT,
-      level: 'warn',
-      seen: `${missing} events are missing in the numbers of its sources`,
-      means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
-      advice: "see the XMPP servers' logs for when",
-    },
-  ];
+/** @param holes that nobody acknowledged, of each source the newest at least */
+function losses(holes: readonly Hole[]): Finding[] {
+  return holes.slice(0, MOST_SHOWN).map(({ source, epoch, first, last, missing, at }) => ({
+    what: `${WHAT}: source ${source}`,
+    level: 'warn',
+    seen:
+      first === undefined
+        ? `${missing} events are missing in its numbers, met by an earlier release`
+        : `events ${first} to ${last} of ${epoch} are missing, met at ${new Date(at).toISOString()}`,
+    means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
+    advice: "see the XMPP server's log of that time, then `xmpp-event-pusher sources acknowledge`",
+  }));
 }
 
 /** Why no file can be made in a folder; undefined when one can. */

@@ -19,6 +19,8 @@ export interface DaemonClient {
   get<T>(route: string): Promise<T>;
   /** As `get`; undefined where there is no such thing. */
   find<T>(route: string): Promise<T | undefined>;
+  /** Changes something; undefined where there is no such thing. @throws as `get` */
+  post<T>(route: string, body: unknown): Promise<T | undefined>;
   /** The answer as it comes in. @throws as `get` */
   stream(route: string, options?: { body?: unknown; accept?: string }): Promise<AsyncIterable<Uint8Array>>;
   close(): Promise<void>;
@@ -110,6 +112,18 @@ function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonCli
         void body.dump();
         return undefined;
       }),
+    post: async <T>(route: string, body: unknown) => {
+      const options = {
+        method: 'POST' as const,
+        body: JSON.stringify(body),
+        headers: { 'content-type': 'application/json' },
+      };
+      const response = await send(client, way, route, options);
+      if (response.statusCode === 200) return (await response.body.json()) as T;
+      if (response.statusCode !== 404) throw strange(way, response.statusCode);
+      await response.body.dump();
+      return undefined;
+    },
     async stream(route, { body, accept } = {}) {
       const response = await send(client, way, route, {
         ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),

@@ -1,5 +1,4 @@
 /** Where the command line finds the dead letters: in the running daemon, or in the outbox's file while none runs. */
-import { existsSync, realpathSync } from 'node:fs';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { PROGRESS_TYPE, type ProgressLine } from '../ops/actions.ts';
@@ -11,9 +10,8 @@ import type {
   DeadLetterSummary,
 } from '../outbox/dead-letters.ts';
 import { deadLettersOn } from '../outbox/sqlite/dead-letters.ts';
-import { lockOutbox, openDatabase } from '../outbox/sqlite/schema.ts';
-import { type DaemonClient, outboxFileOf } from './daemon.ts';
-import { findDaemon } from './find-daemon.ts';
+import type { DaemonClient } from './daemon.ts';
+import { withOutbox } from './with-outbox.ts';
 
 export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requestReplay' | 'purge'> {
   /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
@@ -36,29 +34,14 @@ export async function withDeadLetters(
   { change }: { change: boolean },
   use: (letters: Letters) => Promise<void>,
 ): Promise<void> {
-  const file = outboxFileOf(config);
-  const found = await findDaemon(config);
-  if (found.kind === 'silent') throw new PusherError('DAEMON_UNREACHABLE', found.reason);
-  if (found.kind === 'running') {
-    try {
-      return await use(lettersOf(found.daemon));
-    } finally {
-      await found.daemon.close();
-    }
-  }
-  if (!existsSync(file))
-    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon makes it at its first start`);
-  const lock = change ? lockOutbox(realpathSync(file)) : undefined;
-  try {
-    const database = openDatabase(file, { create: false });
-    try {
-      await use(lettersIn(deadLettersOn(database)));
-    } finally {
-      database.close();
-    }
-  } finally {
-    lock?.release();
-  }
+  await withOutbox(
+    config,
+    { change },
+    {
+      running: (daemon) => use(lettersOf(daemon)),
+      file: (database) => use(lettersIn(deadLettersOn(database))),
+    },
+  );
 }
 
 const lettersIn = (letters: Omit<DeadLetterStore, 'put'>): Letters => ({

@@ -9,6 +9,7 @@ import { EXIT } from './exit-codes.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
+import { sourcesCommand } from './sources.ts';
 import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
 
@@ -25,6 +26,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addCommand(topicsCommand())
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
+    .addCommand(sourcesCommand())
     .addCommand(tailCommand())
     .addCommand(pluginCommand())
     .addCommand(adapterCommand())

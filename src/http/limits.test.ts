@@ -47,6 +47,7 @@ describe('a client that takes too long', () => {
       state: () => assert.fail('nobody asks'),
       outboxFile,
       deadLetters: {} as never,
+      sources: {} as never,
       tryTopic: () => false,
       log,
       limits: SHORT,

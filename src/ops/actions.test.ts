@@ -22,6 +22,7 @@ it('a change of dead letters that fails part-way is in the log: that it began, a
   const access = guard(server, { token: undefined, log });
   serveActions(server, {
     deadLetters: { purge } as DeadLetterStore,
+    sources: {} as never,
     tryTopic: () => false,
     access,
     log,

@@ -7,11 +7,13 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../errors.ts';
 import type { DeadLetterFilter, DeadLetterStore } from '../outbox/dead-letters.ts';
+import { MOST_LISTED, type SourceStore } from '../outbox/sources.ts';
 import { type Access, refuse } from './access.ts';
 import { atAnyLevel, type Logger } from './log.ts';
 
 interface ActionsSetup {
   readonly deadLetters: DeadLetterStore;
+  readonly sources: SourceStore;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly access: Access;
@@ -53,7 +55,11 @@ const selection = z
   })
   .refine(({ ids, reason, topic, all }) => ids || reason || topic || all);
 
-export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, access, log }: ActionsSetup): void {
+export function serveActions(
+  server: FastifyInstance,
+  { deadLetters, sources, tryTopic, access, log }: ActionsSetup,
+): void {
+  serveSources(server, { sources, access, log });
   server.get('/api/dead-letters', async (request, reply) => {
     const parsed = listQuery.safeParse(request.query);
     if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
@@ -134,6 +140,33 @@ export function serveActions(server: FastifyInstance, { deadLetters, tryTopic, a
     const { arn } = parsed.data;
     if (!tryTopic(arn)) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
     atAnyLevel(log).info({ ...access.who(request), topic: arn }, 'admin: paused topic tried before its time');
+    return {};
+  });
+}
+
+/** Sources and the holes in their numbers. */
+function serveSources(
+  server: FastifyInstance,
+  { sources, access, log }: Omit<ActionsSetup, 'deadLetters' | 'tryTopic'>,
+) {
+  server.get('/api/sources', async () => ({ sources: await sources.list(MOST_LISTED), holes: await sources.holes() }));
+
+  server.post('/api/sources/acknowledge', async (request, reply) => {
+    const parsed = z
+      .strictObject({ source: text.optional(), all: z.literal(true).optional() })
+      .refine(({ source, all }) => (source === undefined) !== (all === undefined))
+      .safeParse(request.body);
+    if (!parsed.success) return malformed(reply, 'source, or all: true');
+    const count = await sources.acknowledge(parsed.data.source);
+    atAnyLevel(log).info({ ...access.who(request), ...parsed.data, count }, 'admin: holes of sources acknowledged');
+    return { count };
+  });
+
+  server.post('/api/sources/retire', async (request, reply) => {
+    const parsed = z.strictObject({ source: text }).safeParse(request.body);
+    if (!parsed.success) return malformed(reply, 'source');
+    if (!(await sources.retire(parsed.data.source))) return refuse(reply, 404, 'not_found', 'there is no such source');
+    atAnyLevel(log).info({ ...access.who(request), ...parsed.data }, 'admin: source retired');
     return {};
   });
 }

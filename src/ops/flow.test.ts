@@ -24,6 +24,7 @@ const received = (count: number): BatchReport => ({
   duplicates: 5,
   rejected: 0,
   missing: 0,
+  conflicts: 0,
 });
 
 describe('flow', () => {

@@ -19,6 +19,7 @@ const STATE: State = {
   notReady: [],
   topics: [],
   sources: [],
+  otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },
   trend: trendOf([], 1),
 };

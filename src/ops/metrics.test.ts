@@ -14,6 +14,7 @@ const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:user_message_sent';
 const emptyOutbox: Health = {
   topics: [],
   sources: [],
+  holes: [],
   deadLetters: 0,
   bytes: 0,
   maxBytes: 1_000,
@@ -50,6 +51,7 @@ const batch = (fields: Partial<BatchReport>): BatchReport => ({
   duplicates: 0,
   rejected: 0,
   missing: 0,
+  conflicts: 0,
   ...fields,
 });
 
@@ -208,5 +210,36 @@ describe('metrics', () => {
     assert.deepEqual(await lines(registry, 'build_info'), [
       `build_info{version="${version}",node="${process.versions.node}"} 1`,
     ]);
+  });
+
+  it('has labels for a hundred sources at most, and sums up the others', async () => {
+    const names = Array.from({ length: 150 }, (_, n) => `source${n}`);
+    const sources = names.map((source, n) => ({
+      source,
+      epoch: 'e',
+      last: 1,
+      holes: 0,
+      missing: 0,
+      heardAt: 1_000 + n,
+    }));
+    const hole = { id: 1, source: 'source0', epoch: 'e', first: 1, last: 2, missing: 2, at: 1 };
+    const registry = new Registry();
+    const metrics = createMetrics(registry);
+    metrics.observe(() => ({
+      outbox: { ...emptyOutbox, sources, holes: [hole, { ...hole, id: 2 }] },
+      topics: [],
+      notReady: [],
+    }));
+    const report = reportTo(metrics.report);
+    for (const source of names) report.batch(batch({ source, missing: 3, kinds: new Map([['pm', 1]]) }));
+    const lines = (await registry.metrics()).split('\n');
+    const labels = new Set(lines.flatMap((line) => /source="([^"]*)"/.exec(line)?.[1] ?? []));
+    assert.equal(labels.size, 101);
+    // Those that were heard last have labels of their own.
+    assert.ok(labels.has('source149') && !labels.has('source0') && labels.has('other'));
+    assert.ok(lines.includes('xmpp_event_pusher_source_events_missing_total{source="other"} 150'));
+    assert.ok(lines.includes('xmpp_event_pusher_source_holes_unacknowledged{source="other"} 2'));
+    assert.ok(lines.includes('xmpp_event_pusher_source_last_heard_timestamp_seconds{source="other"} 1.049'));
+    assert.ok(lines.includes('xmpp_event_pusher_sources 150'));
   });
 });

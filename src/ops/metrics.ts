@@ -16,6 +16,10 @@ const PREFIX = 'xmpp_event_pusher_';
 /** Gauges of prom-client that call themselves totals, which Prometheus' own checker refuses; others tell the same. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
+/** How many sources have labels of their own, and the label of all others. */
+const MOST_SOURCES = 100;
+const OTHER_SOURCES = 'other';
+
 /** What the gauges show; asked for when someone reads the metrics. */
 export interface Observed {
   readonly outbox: Health;
@@ -72,6 +76,11 @@ export function createMetrics(registry: Registry): Metrics {
   const rejected = counter('events_rejected_total', 'Malformed events, kept as dead letters.', ['tap', 'source']);
   const holes = counter('source_holes_total', 'Holes in the numbers of a source.', ['source']);
   const missing = counter('source_events_missing_total', 'Events missing in those holes.', ['source']);
+  const conflicting = counter(
+    'source_conflicts_total',
+    'Numbers that a source used twice for different events, which are lost unless it sends them again.',
+    ['source'],
+  );
   const skipped = counter('events_skipped_total', 'Events that the configuration or the plugin says not to publish.', [
     'kind',
     'reason',
@@ -101,12 +110,19 @@ export function createMetrics(registry: Registry): Metrics {
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600],
   );
   const known = new Set<string>();
+  /** A source names itself, so there may be any number: those beyond the first ones share a label. */
+  const labelOf = (source: string) => {
+    if (!known.has(source) && known.size >= MOST_SOURCES) return OTHER_SOURCES;
+    introduce(source);
+    return source;
+  };
   /** A counter that is born above zero is no increase to Prometheus, so a source's counters are there before its first loss. */
   const introduce = (source: string) => {
     if (known.has(source)) return;
     known.add(source);
     holes.inc({ source }, 0);
     missing.inc({ source }, 0);
+    conflicting.inc({ source }, 0);
   };
 
   /** What came of one request, notification by notification. */
@@ -134,8 +150,8 @@ export function createMetrics(registry: Registry): Metrics {
 
   return {
     report: {
-      batch({ tap, source, kinds, duplicates: again, rejected: refused, missing: lost }) {
-        introduce(source);
+      batch({ tap, source: name, kinds, duplicates: again, rejected: refused, missing: lost, conflicts }) {
+        const source = labelOf(name);
         for (const [kind, count] of kinds) events.inc({ tap, source, kind }, count);
         if (again > 0) duplicates.inc({ tap, source }, again);
         if (refused > 0) rejected.inc({ tap, source }, refused);
@@ -143,6 +159,7 @@ export function createMetrics(registry: Registry): Metrics {
           holes.inc({ source });
           missing.inc({ source }, lost);
         }
+        if (conflicts > 0) conflicting.inc({ source }, conflicts);
       },
       skipped: (event, reason) => skipped.inc({ kind: kindOf(event), reason }),
       // What died before it had a topic has an empty label.
@@ -155,8 +172,9 @@ export function createMetrics(registry: Registry): Metrics {
       },
     },
     observe(observed) {
-      for (const { source } of observed().outbox.sources) introduce(source);
-      own.push(...observe(registry, observed));
+      const latest = [...lastHeard(observed().outbox)].toSorted(([, a], [, b]) => b - a);
+      for (const [source] of latest) labelOf(source);
+      own.push(...observe(registry, observed, (source) => (known.has(source) ? source : OTHER_SOURCES)));
     },
     remove() {
       for (const name of own) registry.removeSingleMetric(name);
@@ -177,7 +195,7 @@ function describeBuild(registry: Registry): void {
  * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a reading shows one moment;
  * prom-client collects in the order of registration, as its own default metrics rely on too.
  */
-function observe(registry: Registry, observed: () => Observed): string[] {
+function observe(registry: Registry, observed: () => Observed, labelOf: (source: string) => string): string[] {
   const all: Gauge[] = [];
   const names: string[] = [];
   const gauge = <Label extends string>(
@@ -216,6 +234,13 @@ function observe(registry: Registry, observed: () => Observed): string[] {
     ['source'],
   );
 
+  const known = gauge('sources', 'Sources that are remembered.', []);
+  const unacknowledged = gauge(
+    'source_holes_unacknowledged',
+    'Holes in the numbers of a source that nobody has acknowledged.',
+    ['source'],
+  );
+
   const fill = () => {
     const { outbox: state, topics, notReady } = observed();
     for (const each of all) each.reset();
@@ -230,7 +255,24 @@ function observe(registry: Registry, observed: () => Observed): string[] {
       paused.set({ topic, reason: pause?.reason ?? '' }, pause ? 1 : 0);
       inFlight.set({ topic }, requests);
     }
-    for (const [source, at] of lastHeard(state)) heard.set({ source }, at / 1_000);
+    const latest = lastHeard(state);
+    known.set(latest.size);
+    const labels = new Map<string, { at: number; holes: number }>();
+    const of = (source: string) => {
+      const label = labelOf(source);
+      const found = labels.get(label) ?? { at: 0, holes: 0 };
+      labels.set(label, found);
+      return found;
+    };
+    for (const [source, at] of latest) {
+      const found = of(source);
+      found.at = Math.max(found.at, at);
+    }
+    for (const { source } of state.holes) of(source).holes += 1;
+    for (const [source, { at, holes }] of labels) {
+      if (at > 0) heard.set({ source }, at / 1_000);
+      unacknowledged.set({ source }, holes);
+    }
   };
   return names;
 }

@@ -6,6 +6,7 @@ import { messageOf, PusherError } from '../errors.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
 import { createTally } from '../http/tally.ts';
 import type { DeadLetterStore } from '../outbox/dead-letters.ts';
+import type { SourceStore } from '../outbox/sources.ts';
 import type { NotReady } from '../readiness.ts';
 import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
@@ -42,6 +43,7 @@ interface AdminSetup {
   /** The outbox's file, beside which the socket for the command line is; undefined: no socket. */
   readonly outboxFile: string | undefined;
   readonly deadLetters: DeadLetterStore;
+  readonly sources: SourceStore;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
@@ -91,8 +93,8 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   serveProbes(server, setup);
   serveAssets(server);
   serveLive(server, { flow, state, access, log });
-  const { deadLetters, tryTopic } = setup;
-  serveActions(server, { deadLetters, tryTopic, access, log });
+  const { deadLetters, sources, tryTopic } = setup;
+  serveActions(server, { deadLetters, sources, tryTopic, access, log });
   server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
 
   server.get('/api/state', async () => state());

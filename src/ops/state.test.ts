@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { deliver } from '../../test/support/reports.ts';
 import { SILENT } from '../log.ts';
-import type { Health, SourceState } from '../outbox/outbox.ts';
+import type { Health } from '../outbox/outbox.ts';
+import type { SourceState } from '../outbox/sources.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import { createConditions } from './conditions.ts';
 import { createFlow, type Flow } from './flow.ts';
@@ -14,6 +15,7 @@ const pause = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 1,
 const outbox = (fields: Partial<Health>): Health => ({
   topics: [],
   sources: [],
+  holes: [],
   deadLetters: 0,
   bytes: 1,
   maxBytes: 2,
@@ -73,9 +75,29 @@ describe('state', () => {
       heardAt,
     });
     const sources = [queue('b', 'old', 5, 1), queue('a', 'only', 7), queue('b', 'new', 9, 2)];
+    const none = { newHoles: 0, newestHole: undefined };
     assert.deepEqual(of({ sources }).sources, [
-      { source: 'a', epoch: 'only', last: 70, holes: 0, missing: 0, heardAt: 7, earlier: 0 },
-      { source: 'b', epoch: 'new', last: 90, holes: 3, missing: 6, heardAt: 9, earlier: 1 },
+      { source: 'a', epoch: 'only', last: 70, holes: 0, missing: 0, heardAt: 7, earlier: 0, ...none },
+      { source: 'b', epoch: 'new', last: 90, holes: 3, missing: 6, heardAt: 9, earlier: 1, ...none },
     ]);
+  });
+
+  it('shows a hundred sources at most, those with new holes first, and sums up the others', () => {
+    const sources = Array.from({ length: 30_000 }, (_, n) => ({
+      source: `s${n}`,
+      epoch: 'e',
+      last: 1,
+      holes: 1,
+      missing: 2,
+      heardAt: n,
+    }));
+    const hole = { id: 7, source: 's0', epoch: 'e', first: 3, last: 4, missing: 2, at: 5 };
+    const state = of({ sources, holes: [hole] });
+    assert.equal(state.sources.length, 100);
+    assert.deepEqual(state.otherSources, { count: 29_900, holes: 29_900, missing: 59_800 });
+    const found = state.sources.find(({ source }) => source === 's0');
+    assert.deepEqual([found?.newHoles, found?.newestHole], [1, hole]);
+    assert.ok(state.sources.some(({ source }) => source === 's29999'));
+    assert.ok(JSON.stringify(state).length < 50_000);
   });
 });

@@ -1,5 +1,6 @@
 /** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
-import type { Health, SourceState } from '../outbox/outbox.ts';
+import type { Health } from '../outbox/outbox.ts';
+import type { Hole, SourceState } from '../outbox/sources.ts';
 import type { ConditionName } from '../pipeline/condition.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Pause } from '../pipeline/report.ts';
@@ -13,7 +14,10 @@ export interface State {
   readonly at: number;
   readonly notReady: readonly NotReady[];
   readonly topics: readonly TopicView[];
+  /** Those with holes that nobody acknowledged first, then those that were heard last: at most a hundred. */
   readonly sources: readonly SourceView[];
+  /** What the others come to. */
+  readonly otherSources: { readonly count: number; readonly holes: number; readonly missing: number };
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
   /** Where what waits is going. */
   readonly trend: Trend;
@@ -41,7 +45,13 @@ interface TopicView {
 interface SourceView extends SourceState {
   /** Earlier queues of the same source that are remembered. */
   readonly earlier: number;
+  /** How many holes of it nobody acknowledged, and the newest of them. */
+  readonly newHoles: number;
+  readonly newestHole: Hole | undefined;
 }
+
+/** How many sources are shown: a source names itself, so there may be any number. */
+const MOST_SOURCES = 100;
 
 export interface Seen {
   readonly pusher: {
@@ -65,23 +75,35 @@ export function stateOf({ pusher, flow, conditions, now }: Seen): State {
       const inFlight = topic?.inFlight ?? 0;
       return { arn, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };
     }),
-    sources: sourceViews(outbox.sources),
+    ...sourceViews(outbox),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
     trend: conditions.trend(maxBytes),
   };
 }
 
-function sourceViews(sources: readonly SourceState[]): SourceView[] {
+function sourceViews({ sources, holes }: Health): Pick<State, 'sources' | 'otherSources'> {
+  const bySource = Map.groupBy(holes, ({ source }) => source);
   const views = new Map<string, SourceView>();
   for (const state of sources.toSorted((a, b) => b.heardAt - a.heardAt)) {
     const newest = views.get(state.source);
     if (newest) {
-      const { holes, missing } = state;
-      const sums = { holes: newest.holes + holes, missing: newest.missing + missing, earlier: newest.earlier + 1 };
+      const sums = {
+        holes: newest.holes + state.holes,
+        missing: newest.missing + state.missing,
+        earlier: newest.earlier + 1,
+      };
       views.set(state.source, { ...newest, ...sums });
     } else {
-      views.set(state.source, { ...state, earlier: 0 });
+      const of = bySource.get(state.source) ?? [];
+      views.set(state.source, { ...state, earlier: 0, newHoles: of.length, newestHole: of[0] });
     }
   }
-  return [...views.values()].toSorted((a, b) => a.source.localeCompare(b.source));
+  // Sorted by when they were heard already.
+  const all = [...views.values()].toSorted((a, b) => Number(b.newHoles > 0) - Number(a.newHoles > 0));
+  const others = all.slice(MOST_SOURCES);
+  const sum = (key: 'holes' | 'missing') => others.reduce((total, view) => total + view[key], 0);
+  return {
+    sources: all.slice(0, MOST_SOURCES).toSorted((a, b) => a.source.localeCompare(b.source)),
+    otherSources: { count: others.length, holes: sum('holes'), missing: sum('missing') },
+  };
 }

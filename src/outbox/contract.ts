@@ -230,6 +230,74 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(await lastOf(outbox, 's2', 'x'), undefined);
     });
 
+    it('keeps the holes of each source with range and time until somebody acknowledges them', async () => {
+      let now = 1_000;
+      await outbox.close();
+      outbox = await under.open({ now: () => now });
+      await commitAs(outbox, 's', 'x', 7, admission());
+      await commitAs(outbox, 's', 'x', 12, admission(), 3);
+      now = 2_000;
+      await commitAs(outbox, 't', 'y', 4, admission());
+      await commitAs(outbox, 't', 'y', 9, admission(), 1);
+      const told = () =>
+        outbox
+          .health()
+          .holes.map(({ source, epoch, first, last, missing, at }) => [source, epoch, first, last, missing, at]);
+      const [ofT, ofS] = [
+        ['t', 'y', 5, 5, 1, 2_000],
+        ['s', 'x', 8, 10, 3, 1_000],
+      ];
+      assert.deepEqual(told(), [ofT, ofS]);
+      if (promises.durable) {
+        await reopen();
+        assert.deepEqual(told(), [ofT, ofS]);
+      }
+      assert.deepEqual(await outbox.sources.holes(), outbox.health().holes);
+      assert.equal(await outbox.sources.acknowledge('s'), 1);
+      assert.deepEqual(told(), [ofT]);
+      assert.equal(await outbox.sources.acknowledge(), 1);
+      assert.deepEqual(told(), []);
+      const sums = (await outbox.sources.list(10)).map(({ source, holes, missing }) => [source, holes, missing]);
+      assert.deepEqual(sums.toSorted(), [
+        ['s', 1, 3],
+        ['t', 1, 1],
+      ]);
+    });
+
+    it('forgets a source that is retired, with its positions and holes', async () => {
+      for (const epoch of ['x', 'y']) await commitAs(outbox, 's', epoch, 7, admission());
+      await commitAs(outbox, 's', 'x', 12, admission(), 3);
+      await commitAs(outbox, 'other', 'x', 1, admission());
+      assert.equal(await outbox.sources.retire('s'), true);
+      assert.equal(await outbox.sources.retire('s'), false);
+      assert.equal(await lastOf(outbox, 's', 'x'), undefined);
+      const { sources, holes } = outbox.health();
+      assert.deepEqual([sources.map(({ source }) => source), holes], [['other'], []]);
+      if (promises.durable) await reopen();
+      assert.equal(await lastOf(outbox, 's', 'y'), undefined);
+      assert.equal(await lastOf(outbox, 'other', 'x'), 1);
+    });
+
+    it('knows when the newest event of an epoch happened', async () => {
+      const newest = async () => {
+        const cursor = await outbox.source('s', 'x');
+        cursor.release();
+        return cursor.newestAt;
+      };
+      const commit = async (last: number, newestAt?: number) => {
+        const cursor = await outbox.source('s', 'x');
+        await cursor.commit(admission(), { last, missing: 0, newestAt });
+        cursor.release();
+      };
+      assert.equal(await newest(), undefined);
+      await commit(1, 5_000);
+      await commit(2, 4_000);
+      await commit(3);
+      assert.equal(await newest(), 5_000);
+      if (promises.durable) await reopen();
+      assert.equal(await newest(), 5_000);
+    });
+
     it('lets one at a time have a position, in the order in which they asked', async () => {
       const first = await outbox.source('s', 'x');
       const order: string[] = [];

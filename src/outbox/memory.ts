@@ -15,9 +15,9 @@ import {
   type Outbox,
   type Progress,
   type Settlement,
-  type SourceState,
   type Stored,
 } from './outbox.ts';
+import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from './sources.ts';
 import { createTurns } from './turns.ts';
 
 export interface MemoryOutboxOptions {
@@ -52,7 +52,11 @@ class MemoryOutbox implements Outbox {
   readonly #letters: MemoryDeadLetters;
   readonly #turns = createTurns();
   readonly #topics = new Map<string, Waiting>();
-  readonly #sources = new Map<string, SourceState>();
+  readonly #positions = new Map<string, SourceState & { readonly newestAt: number | undefined }>();
+  /** Newest first. */
+  #holes: Hole[] = [];
+  #lastHole = 0;
+  readonly sources: SourceStore;
   readonly #listeners = new Set<(topic: string) => void>();
   #lastSeq = 0;
   #bytes = 0;
@@ -63,6 +67,12 @@ class MemoryOutbox implements Outbox {
     this.#now = now;
     this.#letters = new MemoryDeadLetters(now);
     const letters = this.#letters;
+    this.sources = {
+      list: async (limit) => latestFirst(this.#states(), limit),
+      holes: async () => this.#holes,
+      acknowledge: async (source) => this.#acknowledge(source),
+      retire: async (source) => this.#retire(source),
+    };
     this.deadLetters = {
       put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
       list: async (filter, limit, beforeId) => letters.list(filter, limit, beforeId),
@@ -76,12 +86,15 @@ class MemoryOutbox implements Outbox {
   }
 
   async source(name: string, epoch: string): Promise<Cursor> {
-    const key = `${name}\n${epoch}`;
+    const key = keyOf({ source: name, epoch });
     const release = await this.#turns(key);
-    const sources = this.#sources;
+    const positions = this.#positions;
     return {
       get last() {
-        return sources.get(key)?.last;
+        return positions.get(key)?.last;
+      },
+      get newestAt() {
+        return positions.get(key)?.newestAt;
       },
       commit: async (admission, progress) => {
         await this.commit(admission);
@@ -164,7 +177,8 @@ class MemoryOutbox implements Outbox {
     });
     return {
       topics,
-      sources: [...this.#sources.values()],
+      sources: this.#states(),
+      holes: this.#holes,
       deadLetters: this.#letters.size,
       bytes: this.#used(),
       maxBytes: this.#maxBytes,
@@ -198,17 +212,42 @@ class MemoryOutbox implements Outbox {
     if (dead) this.#letters.add({ eventId, topic, ...dead, content: { kind: 'notification', notification: content } });
   }
 
-  #advance(key: string, source: string, epoch: string, { last, missing }: Progress): void {
-    const before = this.#sources.get(key);
-    this.#sources.set(key, {
+  #advance(key: string, source: string, epoch: string, { last, missing, newestAt }: Progress): void {
+    const before = this.#positions.get(key);
+    const at = this.#now();
+    this.#positions.set(key, {
       source,
       epoch,
       last,
       holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
       missing: (before?.missing ?? 0) + missing,
-      heardAt: this.#now(),
+      heardAt: at,
+      newestAt: Math.max(newestAt ?? 0, before?.newestAt ?? 0) || undefined,
     });
+    const first = (before?.last ?? 0) + 1;
+    const hole = { id: ++this.#lastHole, source, epoch, first, last: first + missing - 1, missing, at };
+    if (missing > 0) this.#holes = [hole, ...this.#holes].slice(0, MOST_HOLES);
+    if (!before) for (const each of outdated(this.#positions.values(), at)) this.#positions.delete(keyOf(each));
+  }
+
+  #states(): SourceState[] {
+    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
+  }
+
+  #acknowledge(source?: string): number {
+    const before = this.#holes.length;
+    this.#holes = source === undefined ? [] : this.#holes.filter((hole) => hole.source !== source);
+    return before - this.#holes.length;
+  }
+
+  #retire(source: string): boolean {
+    this.#acknowledge(source);
+    const found = [...this.#positions.values()].filter((state) => state.source === source);
+    for (const each of found) this.#positions.delete(keyOf(each));
+    return found.length > 0;
   }
 }
+
+const keyOf = ({ source, epoch }: Pick<SourceState, 'source' | 'epoch'>): string => `${source}\n${epoch}`;
 
 const withoutTime = ({ committedAt: _, ...stored }: Stored & { readonly committedAt: number }): Stored => stored;

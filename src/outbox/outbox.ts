@@ -13,6 +13,7 @@
 import type { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from './dead-letters.ts';
+import type { Hole, SourceState, SourceStore } from './sources.ts';
 
 /** A notification as the outbox hands it out. */
 export interface Stored extends Notification {
@@ -34,12 +35,16 @@ export interface Progress {
   readonly last: number;
   /** How many numbers were left out just before the batch: events that the source lost. */
   readonly missing: number;
+  /** When the newest event of the batch happened, in milliseconds since the Unix epoch. */
+  readonly newestAt?: number | undefined;
 }
 
 /** The position of one source's epoch, held by one user at a time. */
 export interface Cursor {
   /** The number up to which the epoch was heard; undefined when it never was. */
   readonly last: number | undefined;
+  /** When the newest event of the epoch happened, in milliseconds since the Unix epoch; undefined where that is not known. */
+  readonly newestAt: number | undefined;
   /**
    * Keeps what came of a batch together with the position; resolves when it is safe.
    * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE or OUTBOX_CLOSED; then nothing was kept, but for a close on a disk
@@ -88,21 +93,12 @@ interface TopicDepth {
   readonly depth: number;
 }
 
-export interface SourceState {
-  readonly source: string;
-  readonly epoch: string;
-  readonly last: number;
-  /** How many holes its numbers have had, and how many events were missing in them together. */
-  readonly holes: number;
-  readonly missing: number;
-  /** When it was last heard, in milliseconds since the Unix epoch. */
-  readonly heardAt: number;
-}
-
 /** What is known of an outbox now, or was last known where it has to be asked for elsewhere. */
 export interface Health {
   readonly topics: readonly TopicDepth[];
   readonly sources: readonly SourceState[];
+  /** Holes in their numbers that nobody acknowledged, newest first. */
+  readonly holes: readonly Hole[];
   readonly deadLetters: number;
   /** What its content takes, and may take at most, in bytes. */
   readonly bytes: number;
@@ -115,6 +111,7 @@ export interface Health {
 
 export interface Outbox {
   readonly deadLetters: DeadLetterStore;
+  readonly sources: SourceStore;
   /** Why nothing new can be kept at the moment; undefined when it can. */
   readonly fault: PusherError | undefined;
   /** The position of a source's epoch, when nobody else holds it any more. */

@@ -119,7 +119,12 @@ describe('intake', () => {
 
   it('puts a batch off at once while the disk fails, though an earlier one of its source still waits', async (t) => {
     const { promise, resolve } = Promise.withResolvers<void>();
-    t.mock.method(outbox, 'source', async () => ({ last: undefined, commit: () => promise, release() {} }));
+    t.mock.method(outbox, 'source', async () => ({
+      last: undefined,
+      newestAt: undefined,
+      commit: () => promise,
+      release() {},
+    }));
     const first = intake.receive(batch(1, 2));
     const fault = new PusherError('OUTBOX_UNUSABLE', 'the disk failed');
     t.mock.getter(outbox, 'fault', () => fault);
@@ -152,6 +157,20 @@ describe('intake', () => {
       assert.deepEqual(await counted('events_duplicate_total'), ['{tap="http",source="s"} 12']);
       assert.deepEqual(await counted('events_received_total'), ['{tap="http",source="s",kind="pm"} 9']);
       assert.deepEqual(warnings(), []);
+    });
+
+    it('counts and logs numbers that were used twice for different events, and no event that only comes again', async () => {
+      const at = (ms: number) => ({ events: [message('a', { at: ms }), message('b', { at: ms + 1 })] });
+      await intake.receive(batch(1, 2, at(1_000)));
+      await intake.receive(batch(1, 2, at(1_000)));
+      assert.deepEqual(warnings(), []);
+      assert.deepEqual(await intake.receive(batch(1, 2, at(9_000))), { accepted: 0, duplicates: 2, rejected: [] });
+      const [line] = warnings();
+      assert.deepEqual([line?.level, line?.source, line?.from, line?.to, line?.conflicts], [50, 's', 1, 2, 2]);
+      assert.deepEqual(await counted('source_conflicts_total'), ['{source="s"} 2']);
+      // Also where only the beginning of a batch has numbers that were used.
+      await intake.receive(batch(2, 3, at(20_000)));
+      assert.deepEqual(await counted('source_conflicts_total'), ['{source="s"} 3']);
     });
 
     it('knows what it has seen after a restart', async () => {
@@ -211,6 +230,7 @@ describe('intake', () => {
       real.release();
       t.mock.method(outbox, 'source').mock.mockImplementationOnce(async () => ({
         last: real.last,
+        newestAt: real.newestAt,
         commit: () => Promise.reject(new Error('once')),
         release: () => undefined,
       }));

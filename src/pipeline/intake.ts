@@ -19,7 +19,7 @@ import {
 import type { DeadLetter, NewDeadLetter } from '../outbox/dead-letters.ts';
 import type { Cursor, Outbox } from '../outbox/outbox.ts';
 import type { Batch, Receipt, Receive } from '../taps/tap.ts';
-import type { Report } from './report.ts';
+import type { BatchReport, Report } from './report.ts';
 
 export interface IntakeOptions {
   readonly outbox: Outbox;
@@ -75,7 +75,7 @@ export function createIntake(options: IntakeOptions): Intake {
 async function receiveUnnumbered(options: IntakeOptions, batch: Batch): Promise<Receipt> {
   const translated = await translateAll(options, batch.events, 0, () => randomUUID(), batch.traceparent);
   await options.outbox.commit(translated);
-  return receiptOf(options, batch, translated, 0, 0);
+  return receiptOf(options, batch, translated, { duplicates: 0, missing: 0, conflicts: 0 });
 }
 
 async function receiveNumbered(
@@ -91,13 +91,36 @@ async function receiveNumbered(
   const missing = Math.max(first - known - 1, 0);
   const idOf = (index: number) => `${source}/${epoch}/${first + index}`;
   const translated = await translateAll(options, events, duplicates, idOf, traceparent);
-  if (duplicates < events.length) await cursor.commit(translated, { last: first + events.length - 1, missing });
+  const conflicts = conflictsAmong(events.slice(0, duplicates), cursor.newestAt);
+  if (duplicates < events.length)
+    await cursor.commit(translated, { last: first + events.length - 1, missing, newestAt: newestOf(events) });
+  if (conflicts > 0)
+    options.log.error(
+      { source, epoch, from: first, to: first + duplicates - 1, conflicts },
+      'a source used numbers twice for different events: two runs share an epoch, as after a restored snapshot; these events are taken for duplicates unless its adapter sends them again under a new epoch',
+    );
   if (missing > 0)
     options.log.warn(
       { source, epoch, from: known + 1, to: first - 1, missing },
       'hole in the numbers of a source: these events never came; a full queue of its adapter drops the newest',
     );
-  return receiptOf(options, batch, translated, duplicates, missing);
+  return receiptOf(options, batch, translated, { duplicates, missing, conflicts });
+}
+
+/** When the newest of some events happened; undefined where none says it. */
+function newestOf(events: readonly (NewEvent | MalformedEvent)[]): number | undefined {
+  let newest: number | undefined;
+  for (const event of events) if (!isMalformed(event) && !(event.at <= (newest ?? -1))) newest = event.at;
+  return newest;
+}
+
+/**
+ * How many of a batch's duplicates happened after everything that was seen of the epoch: they can't be what had their
+ * numbers before. Where clocks are set back some are not told apart.
+ */
+function conflictsAmong(duplicates: readonly (NewEvent | MalformedEvent)[], newestAt: number | undefined): number {
+  if (newestAt === undefined) return 0;
+  return duplicates.filter((event) => !isMalformed(event) && event.at > newestAt).length;
 }
 
 /** Reports what came of a batch that is committed. */
@@ -105,11 +128,10 @@ function receiptOf(
   options: IntakeOptions,
   { tap, source, events }: Batch,
   translated: Translated,
-  duplicates: number,
-  missing: number,
+  { duplicates, missing, conflicts }: Pick<BatchReport, 'duplicates' | 'missing' | 'conflicts'>,
 ): Receipt {
   const { kinds, rejected } = translated;
-  options.report.batch({ tap, source, kinds, duplicates, rejected: rejected.length, missing });
+  options.report.batch({ tap, source, kinds, duplicates, rejected: rejected.length, missing, conflicts });
   reportEach(options, translated);
   return { accepted: events.length - duplicates - rejected.length, duplicates, rejected };
 }

@@ -26,6 +26,8 @@ export interface BatchReport {
   readonly rejected: number;
   /** How many events are missing between this batch and the one before it. */
   readonly missing: number;
+  /** Of the duplicates, how many are other events than those that had their numbers before: the source used them twice. */
+  readonly conflicts: number;
 }
 
 /** What became of one request to the sink. */

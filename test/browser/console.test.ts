@@ -88,7 +88,10 @@ describe('the console', () => {
     pusher.seq += 3;
     await pusher.post(says('fifth'));
     const page = await pusher.open();
-    await shows(rows(page, '#sources'), /test@chat1\s.*\s5\s+1 hole: 3 events lost\s+e1/s);
+    await shows(
+      rows(page, '#sources'),
+      /test@chat1\s.*\s5\s+1 hole: 3 events lost; 1 not acknowledged, the last 2 to 4 of e1, .*\s+e1/s,
+    );
   });
 
   it('shows notifications as they go, and what people wrote only when asked', async () => {

@@ -207,9 +207,18 @@ const SOURCE_COLUMNS = [
   ['Queue'],
 ];
 
-function showSources({ at, sources: list }) {
+const holeText = ({ epoch, first, last, at }, now) =>
+  first === undefined ? 'from before' : `the last ${first} to ${last} of ${epoch}, ${ago(at, now)}`;
+
+function showSources({ at, sources: list, otherSources: others }) {
   sources.querySelector('.empty').hidden = list.length > 0;
   sources.querySelector('table').hidden = list.length === 0;
+  const more = sources.querySelector('.others');
+  more.hidden = others.count === 0;
+  setText(
+    more,
+    `and ${plural(others.count, 'other source')}, with ${plural(others.holes, 'hole')}: ${plural(others.missing, 'event')} lost`,
+  );
   keepRows(sources.querySelector('tbody'), list, {
     key: ({ source }) => source,
     create: ({ source }) => {
@@ -217,13 +226,14 @@ function showSources({ at, sources: list }) {
       row.cells[0].append(make('strong', {}, source));
       return row;
     },
-    update: (row, { heardAt, last, holes, missing, epoch, earlier }) => {
+    update: (row, { heardAt, last, holes, missing, epoch, earlier, newHoles, newestHole }) => {
       const [, heard, position, hole, queue] = row.cells;
       setText(heard, ago(heardAt, at));
       heard.title = moment(heardAt);
       setText(position, count(last));
-      setText(hole, holes === 0 ? 'none' : `${plural(holes, 'hole')}: ${plural(missing, 'event')} lost`);
-      hole.classList.toggle('bad', holes > 0);
+      const all = holes === 0 ? 'none' : `${plural(holes, 'hole')}: ${plural(missing, 'event')} lost`;
+      setText(hole, newHoles === 0 ? all : `${all}; ${newHoles} not acknowledged, ${holeText(newestHole, at)}`);
+      hole.classList.toggle('bad', newHoles > 0);
       setText(queue, earlier === 0 ? epoch : `${epoch}, after ${plural(earlier, 'earlier one')}`);
     },
   });

@@ -21,10 +21,23 @@ export const PARCELS = `
   CREATE TABLE settled (parcel INTEGER PRIMARY KEY, places BLOB NOT NULL);
 `;
 
+/** And the one for holes in the numbers of sources that nobody acknowledged. */
+export const HOLES = `
+  CREATE TABLE hole (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    first INTEGER,
+    last INTEGER,
+    missing INTEGER NOT NULL,
+    at INTEGER NOT NULL
+  );
+`;
+
 // AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
 // dead_letter_reason also lets them be counted without reading what they contain.
 // `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
-const TABLES = `${PARCELS}
+const TABLES = `${PARCELS} ${HOLES}
   CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
   CREATE TABLE source (
     source TEXT NOT NULL,
@@ -33,6 +46,7 @@ const TABLES = `${PARCELS}
     holes INTEGER NOT NULL DEFAULT 0,
     missing INTEGER NOT NULL DEFAULT 0,
     heard_at INTEGER NOT NULL,
+    newest_at INTEGER,
     PRIMARY KEY (source, epoch)
   ) WITHOUT ROWID;
   CREATE TABLE dead_letter (

@@ -101,22 +101,24 @@ describe('SQLite outbox', () => {
     ]);
   });
 
-  it('forgets at a start the epochs that were not heard for 30 days, where their source has a newer one', async () => {
+  it('forgets ended epochs that were not heard for 7 days', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
     let now = 100 * DAY_MS;
-    {
-      await using outbox = open({ now: () => now });
-      await commitAs(outbox, 'alone', 'old', 1, admission());
-      await commitAs(outbox, 'both', 'old', 2, admission());
-      now += 1;
-      await commitAs(outbox, 'both', 'edge', 3, admission());
-      now += 30 * DAY_MS;
-      await commitAs(outbox, 'both', 'new', 4, admission());
-    }
     await using outbox = open({ now: () => now });
-    assert.equal(await lastOf(outbox, 'alone', 'old'), 1);
+    await commitAs(outbox, 'alone', 'old', 1, admission());
+    await commitAs(outbox, 'both', 'old', 2, admission());
+    now += 1;
+    await commitAs(outbox, 'both', 'edge', 3, admission());
+    now += 7 * DAY_MS;
+    await commitAs(outbox, 'both', 'new', 4, admission());
+    const known = () => outbox.health().sources.map(({ source, epoch }) => `${source}/${epoch}`);
+    // It looks once an hour, and not only at a start.
+    t.mock.timers.tick(3_600_000);
+    assert.deepEqual(known(), ['alone/old', 'both/edge', 'both/new']);
     assert.equal(await lastOf(outbox, 'both', 'old'), undefined);
-    assert.equal(await lastOf(outbox, 'both', 'edge'), 3);
-    assert.equal(await lastOf(outbox, 'both', 'new'), 4);
+    await outbox.close();
+    await using again = open({ now: () => now });
+    assert.deepEqual(again.health().sources.length, 3);
   });
 
   it('makes its file readable for its owner only, also where it was more open', async () => {

@@ -12,17 +12,8 @@ import { messageOf, PusherError } from '../../errors.ts';
 import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
-import type {
-  Admission,
-  Backlog,
-  Cursor,
-  Health,
-  Outbox,
-  Progress,
-  Settlement,
-  SourceState,
-  Stored,
-} from '../outbox.ts';
+import type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from '../outbox.ts';
+import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 import { createTurns } from '../turns.ts';
 import { type Shelf, SqliteBacklog } from './backlog.ts';
 import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
@@ -30,13 +21,14 @@ import { GroupCommit } from './group-commit.ts';
 import { type OpenParcel, Parcels, type Unreadable } from './parcels.ts';
 import { createReserve } from './reserve.ts';
 import { describe, faultOf, isDiskFull, lockOutbox, openDatabase, pragma, refuseIfOpenElsewhere } from './schema.ts';
+import { deleteHoles, deleteSource, type Moved, type Position, readHoles, Sources } from './sources.ts';
 import { prepare, type Statements } from './statements.ts';
 import { type Surroundings, watchSurroundings } from './surroundings.ts';
 import { takeOver } from './takeover.ts';
 import { UNREADABLE, unreadableLetter } from './unreadable.ts';
 
-/** Epochs that were not heard for so long are forgotten at a start, when their source has a newer one: 30 days. */
-const EPOCH_KEPT_MS = 30 * 24 * 3_600_000;
+/** How often positions that nobody needs any more are looked for, in milliseconds: an hour. */
+const FORGET_MS = 3_600_000;
 
 /** How long one statement waits for another process's lock, in milliseconds: the event loop stands still meanwhile. */
 const BUSY_MS = 20;
@@ -111,7 +103,12 @@ class SqliteOutbox implements Outbox {
   readonly #topicIds = new Map<string, number>();
   readonly #backlogs = new Map<string, SqliteBacklog>();
   readonly #depth = new Map<string, number>();
-  readonly #positions = new Map<string, SourceState>();
+  readonly #sources: Sources;
+  readonly #positions = new Map<string, Position>();
+  /** Those that nobody acknowledged, newest first. */
+  #holes: readonly Hole[];
+  readonly sources: SourceStore;
+  readonly #forgetting: NodeJS.Timeout;
   readonly #listeners = new Set<(topic: string) => void>();
   readonly #writer: GroupCommit;
   readonly #surroundings: Surroundings;
@@ -143,7 +140,6 @@ class SqliteOutbox implements Outbox {
     this.#pageSize = pragma(database, 'page_size');
     this.#parcels = new Parcels(database);
     this.#syncedSeq = this.#parcels.lastSeq;
-    this.#forgetOldEpochs();
     this.#shelf = {
       read: (topic, after, upTo, limit, credit) => {
         const found = this.#parcels.read(topic, this.#topicIds.get(topic) ?? 0, after, upTo, limit, credit);
@@ -165,10 +161,25 @@ class SqliteOutbox implements Outbox {
       this.#topicIds.set(String(arn), Number(id));
       this.#depth.set(String(arn), Number(depth));
     }
-    const sources = database
-      .prepare('SELECT source, epoch, last, holes, missing, heard_at AS "heardAt" FROM source')
-      .all() as unknown as SourceState[];
-    for (const state of sources) this.#positions.set(positionKey(state.source, state.epoch), { ...state });
+    this.#sources = new Sources(database);
+    this.#holes = readHoles(database);
+    this.sources = {
+      list: async (limit) => latestFirst(this.#states(), limit),
+      holes: async () => this.#holes,
+      acknowledge: (source) =>
+        this.#change(
+          () => deleteHoles(database, source),
+          () => this.#dropHoles(source),
+        ),
+      retire: (source) =>
+        this.#change(
+          () => deleteSource(database, source),
+          () => this.#dropSource(source),
+        ),
+    };
+    for (const position of this.#sources.positions()) this.#positions.set(positionKey(position), position);
+    this.#forgetOutdated();
+    this.#forgetting = setInterval(() => this.#forgetOutdated(), FORGET_MS).unref();
     this.#measure();
     const reserve = createReserve(options.file);
     // Most rows live for less than a second: with a long log they never reach the database file at all.
@@ -216,12 +227,15 @@ class SqliteOutbox implements Outbox {
   }
 
   async source(name: string, epoch: string): Promise<Cursor> {
-    const key = positionKey(name, epoch);
+    const key = positionKey({ source: name, epoch });
     const release = await this.#turns(key);
     const positions = this.#positions;
     return {
       get last() {
         return positions.get(key)?.last;
+      },
+      get newestAt() {
+        return positions.get(key)?.newestAt;
       },
       commit: (admission, progress) => this.#commit(admission, { source: name, epoch, ...progress }),
       release,
@@ -232,21 +246,22 @@ class SqliteOutbox implements Outbox {
     return this.#commit(admission);
   }
 
-  #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Position): Promise<void> {
+  #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Reached): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
     if (this.#surroundings.problem) return Promise.reject(this.fault);
     if (this.#isFull()) return Promise.reject(this.#fullError());
-    let position: SourceState | undefined;
+    let moved: Moved | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#writer.add({
       apply: (now) => {
         for (const notification of notifications) this.#add(notification);
         for (const letter of deadLetters) insertDeadLetter(this.#database, letter, now);
         for (const id of replaces) this.#sql.deleteDeadLetter.run(id);
-        if (reached) position = this.#savePosition(reached, now);
+        if (reached) moved = this.#move(reached, now);
       },
       done: () => {
-        if (position) this.#positions.set(positionKey(position.source, position.epoch), position);
+        if (moved) this.#positions.set(positionKey(moved.position), moved.position);
+        if (moved?.hole) this.#holes = [moved.hole, ...this.#holes].slice(0, MOST_HOLES);
         resolve();
       },
       failed: reject,
@@ -291,7 +306,8 @@ class SqliteOutbox implements Outbox {
     if (!this.#closed) this.#look();
     return {
       topics: [...this.#depth].map(([topic, depth]) => ({ topic, depth })),
-      sources: [...this.#positions.values()],
+      sources: this.#states(),
+      holes: this.#holes,
       ...this.#seen,
       bytes: this.#bytes,
       maxBytes: this.#options.maxBytes,
@@ -319,6 +335,7 @@ class SqliteOutbox implements Outbox {
     if (this.#closed) return;
     this.#closed = true;
     this.#surroundings.close();
+    clearInterval(this.#forgetting);
     this.#writer.close();
     this.#database.close();
     this.#lock.release();
@@ -337,27 +354,54 @@ class SqliteOutbox implements Outbox {
     return Number(this.#sql.topicId.get(arn)?.id);
   }
 
-  #savePosition({ source, epoch, last, missing }: Position, now: number): SourceState {
-    const before = this.#positions.get(positionKey(source, epoch));
-    const state: SourceState = {
-      source,
-      epoch,
-      last,
-      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
-      missing: (before?.missing ?? 0) + missing,
-      heardAt: now,
-    };
-    this.#sql.savePosition.run(source, epoch, last, state.holes, state.missing, now);
-    return state;
+  #move({ source, epoch, ...progress }: Reached, now: number): Moved {
+    return this.#sources.move(source, epoch, progress, this.#positions.get(positionKey({ source, epoch })), now);
   }
 
-  #forgetOldEpochs(): void {
-    this.#database
-      .prepare(
-        `DELETE FROM source WHERE heard_at < ? AND EXISTS
-           (SELECT 1 FROM source AS newer WHERE newer.source = source.source AND newer.heard_at > source.heard_at)`,
-      )
-      .run(this.#options.now() - EPOCH_KEPT_MS);
+  /** Changes what is kept of sources, when it is a person who asks for it. */
+  #change<T>(change: () => T, afterwards: () => void): Promise<T> {
+    if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    let result: T;
+    const done = () => {
+      afterwards();
+      resolve(result);
+    };
+    this.#writer.add({
+      apply: () => {
+        result = change();
+      },
+      done,
+      failed: reject,
+    });
+    return promise;
+  }
+
+  #states(): SourceState[] {
+    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
+  }
+
+  #dropHoles(source?: string): void {
+    this.#holes = source === undefined ? [] : this.#holes.filter((hole) => hole.source !== source);
+  }
+
+  #dropSource(source: string): void {
+    this.#dropHoles(source);
+    for (const [key, position] of this.#positions) if (position.source === source) this.#positions.delete(key);
+  }
+
+  #forgetOutdated(): void {
+    try {
+      for (const position of outdated(this.#positions.values(), this.#options.now())) {
+        this.#sources.forget(position);
+        this.#positions.delete(positionKey(position));
+      }
+    } catch (error) {
+      this.#options.log.warn(
+        { problem: messageOf(error) },
+        'ended epochs of sources could not be forgotten; tried again later',
+      );
+    }
   }
 
   #changeDepth(arn: string, by: number): void {
@@ -458,12 +502,12 @@ class SqliteOutbox implements Outbox {
 }
 
 /** How far a source's epoch is heard with a commit. */
-interface Position extends Progress {
+interface Reached extends Progress {
   readonly source: string;
   readonly epoch: string;
 }
 
-const positionKey = (source: string, epoch: string) => `${source}\n${epoch}`;
+const positionKey = ({ source, epoch }: Pick<Position, 'source' | 'epoch'>): string => `${source}\n${epoch}`;
 
 const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>): NewDeadLetter => {
   const { seq: _, ...content } = notification;

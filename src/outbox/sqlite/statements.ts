@@ -2,14 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
 export type Statements = Record<
-  | 'insertTopic'
-  | 'topicId'
-  | 'savePosition'
-  | 'changeDepth'
-  | 'countDeadLetters'
-  | 'deleteDeadLetter'
-  | 'pageCount'
-  | 'freePages',
+  'insertTopic' | 'topicId' | 'changeDepth' | 'countDeadLetters' | 'deleteDeadLetter' | 'pageCount' | 'freePages',
   StatementSync
 >;
 
@@ -18,7 +11,6 @@ export function prepare(database: DatabaseSync): Statements {
   return {
     insertTopic: sql('INSERT OR IGNORE INTO topic (arn) VALUES (?)'),
     topicId: sql('SELECT id FROM topic WHERE arn = ?'),
-    savePosition: sql('INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?)'),
     changeDepth: sql('UPDATE topic SET depth = depth + ? WHERE arn = ?'),
     countDeadLetters: sql('SELECT count(*) AS n FROM dead_letter'),
     deleteDeadLetter: sql('DELETE FROM dead_letter WHERE id = ?'),

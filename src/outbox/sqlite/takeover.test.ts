@@ -74,6 +74,8 @@ describe('an outbox that version 0.1.0 wrote', () => {
     assert.equal(await lastOf(taken, 'fixture', 'e1'), 61);
     const [source] = sources;
     assert.deepEqual([source?.holes, source?.missing], [1, 10]);
+    const holes = taken.health().holes.map(({ source, epoch, first, missing }) => [source, epoch, first, missing]);
+    assert.deepEqual(holes, [['fixture', 'e1', undefined, 10]]);
   });
 
   it('goes on after it: what comes is handed out behind what waited, and what was settled is gone', async () => {
@@ -93,8 +95,9 @@ describe('an outbox that version 0.1.0 wrote', () => {
     const waiting = waitingIn(file);
     const untouched = new DatabaseSync(file);
     // As after the first transaction: the new tables are there, and nothing was moved.
-    const { PARCELS, VERSION } = await import('./schema.ts');
-    untouched.exec(`BEGIN; ${PARCELS} PRAGMA user_version = ${VERSION}; COMMIT`);
+    const { HOLES, PARCELS, VERSION } = await import('./schema.ts');
+    untouched.exec(`BEGIN; ${PARCELS} ${HOLES} ALTER TABLE source ADD COLUMN newest_at INTEGER;
+      PRAGMA user_version = ${VERSION}; COMMIT`);
     untouched.close();
     const taken = open();
     for (const [topic, expected] of waiting) {

@@ -10,11 +10,17 @@ import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from '../../log.ts';
 import { insertDeadLetter } from './dead-letters.ts';
 import { Parcels } from './parcels.ts';
-import { PARCELS, pragma, VERSION } from './schema.ts';
+import { HOLES, PARCELS, pragma, VERSION } from './schema.ts';
 import { UNREADABLE, unreadableLetter } from './unreadable.ts';
 
 /** How many rows are moved at a time. */
 const PORTION = 5_000;
+
+/** Of its holes that release knew how many there were, and not where. */
+const TAKE_HOLES = `
+  INSERT INTO hole (source, epoch, missing, at)
+    SELECT source, epoch, missing, heard_at FROM source WHERE missing > 0 ORDER BY heard_at;
+`;
 
 /** A row of the old table. */
 interface OldRow {
@@ -33,7 +39,8 @@ interface OldRow {
 /** Brings a file of an earlier release up to date; does nothing to one that is. */
 export function takeOver(database: DatabaseSync, now: number, log: Log): void {
   if (pragma(database, 'user_version') === 1)
-    database.exec(`BEGIN IMMEDIATE; ${PARCELS} PRAGMA user_version = ${VERSION}; COMMIT;`);
+    database.exec(`BEGIN IMMEDIATE; ${PARCELS} ${HOLES} ${TAKE_HOLES}
+      ALTER TABLE source ADD COLUMN newest_at INTEGER; PRAGMA user_version = ${VERSION}; COMMIT;`);
   if (!hasOldTable(database)) return;
   const moved = moveAll(database, now, log);
   database.exec('DROP TABLE notification');

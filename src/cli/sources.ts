@@ -1,0 +1,105 @@
+/** `sources`: what is known of each source, the holes in its numbers, and what to do with them. */
+import { Command } from 'commander';
+import { loadConfig, type PusherConfig } from '../config/load.ts';
+import { PusherError } from '../errors.ts';
+import { type Hole, MOST_LISTED, type SourceState, type SourceStore } from '../outbox/sources.ts';
+import { sourcesOn } from '../outbox/sqlite/sources.ts';
+import type { DaemonClient } from './daemon.ts';
+import { configOption } from './options.ts';
+import { withOutbox } from './with-outbox.ts';
+
+interface Options {
+  config: string;
+  json?: boolean;
+  all?: boolean;
+}
+
+export function sourcesCommand(): Command {
+  return new Command('sources')
+    .description('List the sources of events, acknowledge holes in their numbers, retire a source.')
+    .addCommand(listCommand())
+    .addCommand(acknowledgeCommand())
+    .addCommand(retireCommand());
+}
+
+function listCommand(): Command {
+  return new Command('list')
+    .description('Every source with its epochs, and the holes that nobody acknowledged.')
+    .addOption(configOption())
+    .option('--json', 'JSON lines, with everything')
+    .action(({ config, json = false }: Options) =>
+      withSources(loadConfig(config), { change: false }, async (sources) => {
+        const [states, holes] = [await sources.list(MOST_LISTED), await sources.holes()];
+        for (const state of states) print(json ? JSON.stringify(state) : lineOf(state));
+        for (const hole of holes) print(json ? JSON.stringify({ hole }) : `  hole  ${describeHole(hole)}`);
+        if (!json && states.length === 0) print('no source was heard yet');
+      }),
+    );
+}
+
+function acknowledgeCommand(): Command {
+  return new Command('acknowledge')
+    .description('Mark holes as seen: they are no reason for an alert any more.')
+    .argument('[source]', 'whose; --all for those of every source')
+    .addOption(configOption())
+    .option('--all', 'those of every source')
+    .action((source: string | undefined, { config, all = false }: Options, command: Command) => {
+      if ((source === undefined) !== all) command.error('error: name a source, or say --all');
+      return withSources(loadConfig(config), { change: true }, async (sources) => {
+        print(`${await sources.acknowledge(source)} holes acknowledged`);
+      });
+    });
+}
+
+function retireCommand(): Command {
+  return new Command('retire')
+    .description('Forget a source that does not come back: its positions and its holes.')
+    .argument('<source>', 'its name, as `sources list` shows it')
+    .addOption(configOption())
+    .action((source: string, { config }: Options) =>
+      withSources(loadConfig(config), { change: true }, async (sources) => {
+        if (!(await sources.retire(source))) throw new PusherError('NOT_FOUND', `there is no source ${source}`);
+        print(`${source} retired`);
+      }),
+    );
+}
+
+const withSources = (
+  config: PusherConfig,
+  options: { change: boolean },
+  use: (sources: SourceStore) => Promise<void>,
+): Promise<void> =>
+  withOutbox(config, options, {
+    running: (daemon) => use(sourcesOf(daemon)),
+    file: (database) => use(sourcesOn(database)),
+  });
+
+/** As the running daemon has them. */
+function sourcesOf(daemon: DaemonClient): SourceStore {
+  const all = () => daemon.get<{ sources: SourceState[]; holes: Hole[] }>('/api/sources');
+  return {
+    list: async () => (await all()).sources,
+    holes: async () => (await all()).holes,
+    acknowledge: async (source) => {
+      const answer = await daemon.post<{ count: number }>(
+        '/api/sources/acknowledge',
+        source ? { source } : { all: true },
+      );
+      return answer?.count ?? 0;
+    },
+    retire: async (source) => (await daemon.post('/api/sources/retire', { source })) !== undefined,
+  };
+}
+
+function lineOf({ source, epoch, last, holes, missing, heardAt }: SourceState): string {
+  const lost = holes === 0 ? 'no holes' : `${holes} holes, ${missing} events lost`;
+  return `${source}  epoch ${epoch}  last ${last}  heard ${new Date(heardAt).toISOString()}  ${lost}`;
+}
+
+function describeHole({ source, epoch, first, last, missing, at }: Hole): string {
+  const where =
+    first === undefined ? `${missing} events, met by an earlier release` : `${first} to ${last} of ${epoch}`;
+  return `${source}  ${where}  at ${new Date(at).toISOString()}`;
+}
+
+const print = (line: string): void => void process.stdout.write(`${line}\n`);

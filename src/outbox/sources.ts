@@ -1,0 +1,70 @@
+/**
+ * The port for what people do with sources: look at the holes in their numbers, acknowledge them, and take a source out
+ * that does not come back. It stands beside the outbox, which keeps the positions.
+ */
+
+/** How far one epoch of a source is heard. */
+export interface SourceState {
+  readonly source: string;
+  readonly epoch: string;
+  readonly last: number;
+  /** How many holes its numbers have had, and how many events were missing in them together. */
+  readonly holes: number;
+  readonly missing: number;
+  /** When it was last heard, in milliseconds since the Unix epoch. */
+  readonly heardAt: number;
+}
+
+/** How many a list has at most. */
+export const MOST_LISTED = 10_000;
+
+/** The latest heard first. */
+export const latestFirst = (states: Iterable<SourceState>, limit: number): SourceState[] =>
+  [...states].sort((a, b) => b.heardAt - a.heardAt).slice(0, limit);
+
+/** Numbers that a source left out: events that it lost. */
+export interface Hole {
+  /** Ascending, and never used twice. */
+  readonly id: number;
+  readonly source: string;
+  readonly epoch: string;
+  /** The first and the last number that is missing; of those that an earlier release met, only how many. */
+  readonly first: number | undefined;
+  readonly last: number | undefined;
+  readonly missing: number;
+  /** When it was met, in milliseconds since the Unix epoch. */
+  readonly at: number;
+}
+
+export interface SourceStore {
+  /** Every source's epochs, the latest heard first, at most `limit`. */
+  list(limit: number): Promise<readonly SourceState[]>;
+  /** The holes that nobody acknowledged, newest first. */
+  holes(): Promise<readonly Hole[]>;
+  /** Marks holes as seen: those of a source, or all; answers how many. */
+  acknowledge(source?: string): Promise<number>;
+  /**
+   * Forgets a source, its positions and its holes; false when there is none of that name. One that comes again all the
+   * same begins with a baseline: what it sends a second time is then published a second time.
+   */
+  retire(source: string): Promise<boolean>;
+}
+
+/** How many holes that nobody acknowledged are kept; past it the oldest go. */
+export const MOST_HOLES = 1_000;
+
+/** How long an ended epoch is remembered after it was last heard, in milliseconds: 7 days. */
+const EPOCH_KEPT_MS = 7 * 24 * 3_600_000;
+/** Of how many epochs the positions are remembered. */
+const MOST_POSITIONS = 50_000;
+
+/** Whose position nobody needs any more: ended epochs, and, where there are too many, what was not heard for longest. */
+export function outdated<T extends Pick<SourceState, 'source' | 'heardAt'>>(states: Iterable<T>, now: number): T[] {
+  const latest = [...states].sort((a, b) => b.heardAt - a.heardAt);
+  const newest = new Map<string, number>();
+  for (const { source, heardAt } of latest) if (!newest.has(source)) newest.set(source, heardAt);
+  return latest.filter(
+    ({ source, heardAt }, place) =>
+      place >= MOST_POSITIONS || (heardAt < now - EPOCH_KEPT_MS && heardAt < (newest.get(source) ?? 0)),
+  );
+}

@@ -1,0 +1,114 @@
+/** Sources in the SQLite file: their positions, and the holes in their numbers. */
+import type { DatabaseSync } from 'node:sqlite';
+import type { Progress } from '../outbox.ts';
+import { type Hole, MOST_HOLES, type SourceState, type SourceStore } from '../sources.ts';
+
+/** A position as it is kept: with when the newest event of the epoch happened, by which numbers used twice are known. */
+export interface Position extends SourceState {
+  readonly newestAt: number | undefined;
+}
+
+interface HoleRow extends Omit<Hole, 'first' | 'last'> {
+  first: number | null;
+  last: number | null;
+}
+
+/** What came of a commit that moved a position. */
+export interface Moved {
+  readonly position: Position;
+  readonly hole: Hole | undefined;
+}
+
+export class Sources {
+  readonly #sql;
+
+  constructor(database: DatabaseSync) {
+    const sql = (text: string) => database.prepare(text);
+    this.#sql = {
+      save: sql('INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?, ?)'),
+      all: sql(
+        'SELECT source, epoch, last, holes, missing, heard_at AS "heardAt", newest_at AS "newestAt" FROM source',
+      ),
+      forget: sql('DELETE FROM source WHERE source = ? AND epoch = ?'),
+      add: sql('INSERT INTO hole (source, epoch, first, last, missing, at) VALUES (?, ?, ?, ?, ?, ?)'),
+      prune: sql(`DELETE FROM hole WHERE id <= ? - ${MOST_HOLES}`),
+    };
+  }
+
+  positions(): Position[] {
+    const rows = this.#sql.all.all() as unknown as (SourceState & { newestAt: number | null })[];
+    return rows.map((row) => ({ ...row, newestAt: row.newestAt ?? undefined }));
+  }
+
+  /** Moves a position, and keeps the hole before it, if there is one. */
+  move(
+    source: string,
+    epoch: string,
+    { last, missing, newestAt }: Progress,
+    before: Position | undefined,
+    now: number,
+  ): Moved {
+    const position: Position = {
+      source,
+      epoch,
+      last,
+      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
+      missing: (before?.missing ?? 0) + missing,
+      heardAt: now,
+      newestAt: later(before?.newestAt, newestAt),
+    };
+    const { holes, missing: sum } = position;
+    this.#sql.save.run(source, epoch, last, holes, sum, now, position.newestAt ?? null);
+    if (missing === 0) return { position, hole: undefined };
+    const first = (before?.last ?? 0) + 1;
+    const end = first + missing - 1;
+    const id = Number(this.#sql.add.run(source, epoch, first, end, missing, now).lastInsertRowid);
+    this.#sql.prune.run(id);
+    return { position, hole: { id, source, epoch, first, last: end, missing, at: now } };
+  }
+
+  forget({ source, epoch }: SourceState): void {
+    this.#sql.forget.run(source, epoch);
+  }
+}
+
+const later = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.max(a, b);
+
+/** Holes that nobody acknowledged, newest first; none in a file of an earlier release. */
+export function readHoles(database: DatabaseSync): Hole[] {
+  if (!hasHoles(database)) return [];
+  const rows = database.prepare('SELECT id, source, epoch, first, last, missing, at FROM hole ORDER BY id DESC').all();
+  return (rows as unknown as HoleRow[]).map((row) => ({
+    ...row,
+    first: row.first ?? undefined,
+    last: row.last ?? undefined,
+  }));
+}
+
+export function deleteHoles(database: DatabaseSync, source?: string): number {
+  if (!hasHoles(database)) return 0;
+  const where = source === undefined ? '' : 'WHERE source = ?';
+  return Number(database.prepare(`DELETE FROM hole ${where}`).run(...(source === undefined ? [] : [source])).changes);
+}
+
+export function deleteSource(database: DatabaseSync, source: string): boolean {
+  deleteHoles(database, source);
+  return Number(database.prepare('DELETE FROM source WHERE source = ?').run(source).changes) > 0;
+}
+
+const hasHoles = (database: DatabaseSync): boolean =>
+  database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'hole'").get() !== undefined;
+
+/** Sources on a connection to the file: the command line's while no daemon runs. */
+export const sourcesOn = (database: DatabaseSync): SourceStore => ({
+  list: async (limit) =>
+    database
+      .prepare(
+        `SELECT source, epoch, last, holes, missing, heard_at AS "heardAt" FROM source ORDER BY heard_at DESC LIMIT ?`,
+      )
+      .all(limit) as unknown as SourceState[],
+  holes: async () => readHoles(database),
+  acknowledge: async (source) => deleteHoles(database, source),
+  retire: async (source) => deleteSource(database, source),
+});
