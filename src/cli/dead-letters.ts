@@ -168,7 +168,7 @@ function line({ id, diedAt, reason, attempts, eventId, topic, detail, replayRequ
   const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;
   const fields = [id, when, reason, topic?.split(':').at(-1) ?? '—', eventId, `attempts ${attempts}${state}`, what];
   // What others chose must neither break the line nor steer the terminal.
-  return fields.map((field) => String(field).replace(/\p{Cc}/gu, '·')).join('\t');
+  return fields.map((field) => String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\t');
 }
 
 function print(text: string): void {

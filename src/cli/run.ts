@@ -84,7 +84,9 @@ async function runDry(config: PusherConfig, file: string): Promise<void> {
 function show({ topic, message, attributes }: Notification): void {
   const named = attributes.map(({ name, value }) => `${name}=${value}`);
   // What people wrote must not steer the terminal.
-  const fields = [topic.split(':').at(-1), message, ...named].map((field) => String(field).replace(/\p{Cc}/gu, '·'));
+  const fields = [topic.split(':').at(-1), message, ...named].map((field) =>
+    String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·'),
+  );
   process.stdout.write(`${fields.join('\t')}\n`);
 }
 

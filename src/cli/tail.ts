@@ -1,37 +1,88 @@
 /** `tail`: notifications as SNS takes them, from the running daemon. */
+import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
 import { loadConfig, type PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { TailLine, TailLines } from '../ops/live.ts';
-import { connectToDaemon } from './daemon.ts';
+import { connectToDaemon, type DaemonClient } from './daemon.ts';
 import { configOption } from './options.ts';
 
 export function tailCommand(): Command {
   return new Command('tail')
     .description('Print notifications as SNS takes them, one line each, the last few first.')
     .addOption(configOption())
+    .option('--match <text>', 'only those whose user, recipient, room, topic or id contains this')
+    .option('--topic <name>', "only those of this topic: an ARN, or the name at an ARN's end")
     .option('--json', 'JSON lines, for machines')
     .option('--bodies', 'with what is published; that goes to the log of the daemon')
     .action(({ config, ...options }: { config: string } & TailOptions) => printUntilEnd(loadConfig(config), options));
 }
 
 interface TailOptions {
+  readonly match?: string;
+  readonly topic?: string;
   readonly json?: boolean;
   readonly bodies?: boolean;
 }
 
+/** How often it looks whether the daemon is back, in milliseconds. */
+const RETRY_MS = 1_000;
+/** How many of the last lines are remembered: as many as a connection begins with again. */
+const REMEMBERED = 50;
+
 const gone = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
-/** Prints until the stream ends. */
-async function printUntilEnd(config: PusherConfig, { json = false, bodies = false }: TailOptions): Promise<never> {
-  const daemon = await connectToDaemon(config);
-  const stream = await daemon.stream(`/api/live?tail=${bodies ? 'bodies' : 'lines'}`);
-  const text = json ? JSON.stringify : readable;
-  for await (const { list, missed } of notifications(stream)) {
-    process.stdout.write(list.map((line) => `${text(line)}\n`).join(''));
-    if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
+/** Prints until somebody ends it; a daemon that goes is waited for. @throws PusherError where there is none at first */
+async function printUntilEnd(config: PusherConfig, options: TailOptions): Promise<never> {
+  const print = printer(options);
+  let daemon = await connectToDaemon(config);
+  while (true) {
+    try {
+      const stream = await daemon.stream(`/api/live?${queryOf(options)}`);
+      for await (const lines of notifications(stream)) print(lines);
+      throw gone('the daemon closed the connection');
+    } catch (error) {
+      if (!isGone(error)) throw error;
+      process.stderr.write(`${messageOf(error)}; waiting for it to come back\n`);
+    }
+    await daemon.close();
+    daemon = await untilBack(config);
+    process.stderr.write('the daemon is back\n');
   }
-  throw gone('the daemon closed the connection');
+}
+
+async function untilBack(config: PusherConfig): Promise<DaemonClient> {
+  while (true) {
+    await setTimeout(RETRY_MS);
+    try {
+      return await connectToDaemon(config);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+}
+
+const isGone = (error: unknown): boolean => error instanceof PusherError && error.code === 'DAEMON_UNREACHABLE';
+
+function queryOf({ match, topic, bodies = false }: TailOptions): URLSearchParams {
+  const query = new URLSearchParams({ tail: bodies ? 'bodies' : 'lines' });
+  if (match !== undefined) query.set('match', match);
+  if (topic !== undefined) query.set('topic', topic);
+  return query;
+}
+
+/** What prints lines, each once: a connection begins with the last few again. */
+function printer({ json = false }: TailOptions): (lines: TailLines) => void {
+  const text = json ? JSON.stringify : readable;
+  let last: string[] = [];
+  return ({ list, missed }) => {
+    const known = new Set(last);
+    const keyOf = ({ eventId, at }: TailLine) => `${at} ${eventId}`;
+    const fresh = list.filter((line) => !known.has(keyOf(line)));
+    process.stdout.write(fresh.map((line) => `${text(line)}\n`).join(''));
+    last = [...last, ...fresh.map(keyOf)].slice(-REMEMBERED);
+    if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
+  };
 }
 
 /** The notifications in a stream of server-sent events, of which there are only those that our daemon writes. */
@@ -59,6 +110,6 @@ function readable({ at, eventAt, topic, about, eventId, message }: TailLine): st
     eventId,
     ...(message === undefined ? [] : [message]),
   ];
-  // What people chose for names must not steer the terminal.
-  return fields.map((field) => String(field).replace(/\p{Cc}/gu, '·')).join('\t');
+  // What people chose for names must not steer the terminal, nor turn the line around.
+  return fields.map((field) => String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\t');
 }

@@ -122,6 +122,22 @@ describe('the live feed', () => {
     assert.deepEqual(tailOf(bodies)[0]?.list[1], { ...line, eventId: 's/e/2', message });
   });
 
+  it('tells all that match of what would be too much, and of how many', async () => {
+    const reader = await read('?tail=lines&most=5&match=S/E/77');
+    deliverMany(600);
+    await until('some', () => tailOf(reader).length === 1);
+    assert.deepEqual(
+      tailOf(reader).map(({ list, ...counts }) => [list.map(({ eventId }) => eventId), counts]),
+      [[['s/e/77'], { missed: 0, passed: 600 }]],
+    );
+    deliverMany(3);
+    await until('how many passed', () => tailOf(reader).length === 2);
+    assert.deepEqual(tailOf(reader)[1], { list: [], missed: 0, passed: 3 });
+    const other = await read('?tail=lines&topic=none');
+    await until('how many passed', () => tailOf(other).length === 1);
+    assert.deepEqual(tailOf(other), [{ list: [], missed: 0, passed: 50 }]);
+  });
+
   it('leaves out what is more than a reader asked for, and says how much', async () => {
     const reader = await read('?tail=lines&most=5');
     deliverMany(20);

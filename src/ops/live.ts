@@ -17,6 +17,7 @@ import { version } from '../version.ts';
 import { type Access, refuse } from './access.ts';
 import type { Delivered, Flow, Sample } from './flow.ts';
 import { atAnyLevel, type Logger } from './log.ts';
+import { matcherOf } from './match.ts';
 import type { State } from './state.ts';
 
 /** A notification as the feed tells it. */
@@ -38,6 +39,8 @@ export interface TailLines {
   readonly list: readonly TailLine[];
   /** How many more there were that it was too slow for, or asked not to get. */
   readonly missed: number;
+  /** How many were looked at, where the reader asked for some of them only. */
+  readonly passed?: number;
 }
 
 interface LiveSetup {
@@ -62,15 +65,24 @@ const LINE_BYTES = 200;
 const query = z.object({
   tail: z.enum(['off', 'lines', 'bodies']).default('off'),
   most: z.coerce.number().int().min(1).max(MOST_LINES).default(MOST_LINES),
+  match: z.string().max(500).optional(),
+  topic: z.string().min(1).max(300).optional(),
 });
 
 export function serveLive(server: FastifyInstance, { flow, state, access, log }: LiveSetup): void {
   // No HEAD: it would wait for a stream that has no body.
   server.get('/api/live', { exposeHeadRoute: false }, (request, reply) => {
     const parsed = query.safeParse(request.query);
-    if (!parsed.success) return refuse(reply, 400, 'malformed', 'tail is off, lines or bodies; most is a number');
-    const { tail, most } = parsed.data;
-    if (tail === 'bodies') atAnyLevel(log).info(access.who(request), 'admin: live tail with message bodies opened');
+    if (!parsed.success)
+      return refuse(
+        reply,
+        400,
+        'malformed',
+        'tail is off, lines or bodies; most is a number; match and topic are texts',
+      );
+    const { tail, most, match, topic } = parsed.data;
+    const bodies = tail === 'bodies';
+    if (bodies) atAnyLevel(log).info(access.who(request), 'admin: live tail with message bodies opened');
 
     const greeting = () => ({ version, samples: flow.samples(), state: state() });
     // Before the answer begins: where the outbox does not answer, this fails as any other request does.
@@ -111,7 +123,8 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     };
     send('hello', first);
     stops.push(flow.onSample(onSample));
-    if (tail !== 'off') stops.push(followTail(flow, { bodies: tail === 'bodies', most }, raw, send));
+    if (tail !== 'off')
+      stops.push(followTail(flow, { bodies, most, wanted: matcherOf({ match, topic }, bodies) }, raw, send));
     return reply;
   });
 }
@@ -128,10 +141,17 @@ export function createWatch(reader: Pick<ServerResponse, 'writableNeedDrain' | '
   };
 }
 
+interface TailOptions {
+  readonly bodies: boolean;
+  readonly most: number;
+  /** Which notifications; undefined: all. */
+  readonly wanted: ReturnType<typeof matcherOf>;
+}
+
 /** Hands notifications on, the last few first; answers what ends that. */
 function followTail(
   flow: Flow,
-  { bodies, most }: { bodies: boolean; most: number },
+  { bodies, most, wanted }: TailOptions,
   reader: Pick<ServerResponse, 'writableNeedDrain'>,
   send: (event: string, data: TailLines) => void,
 ): () => void {
@@ -139,7 +159,10 @@ function followTail(
   let waiting: TailLine[] = [];
   let bytes = 0;
   let missed = 0;
+  let passed = 0;
   const add = (delivered: Delivered) => {
+    passed += 1;
+    if (wanted && !wanted(delivered.notification)) return;
     const line = lineOf(delivered, bodies);
     const size =
       LINE_BYTES + 2 * (line.topic.length + line.eventId.length + line.about.length + (line.message?.length ?? 0));
@@ -151,14 +174,15 @@ function followTail(
     waiting.push(line);
     bytes += size;
   };
-  for (const delivered of flow.recent().slice(-most)) add(delivered);
+  for (const delivered of wanted ? flow.recent() : flow.recent().slice(-most)) add(delivered);
   const stop = flow.onDelivered(add);
   const flush = () => {
-    if (reader.writableNeedDrain || (waiting.length === 0 && missed === 0)) return;
-    send('notifications', { list: waiting, missed });
+    if (reader.writableNeedDrain || (waiting.length === 0 && missed === 0 && !(wanted && passed > 0))) return;
+    send('notifications', { list: waiting, missed, ...(wanted && { passed }) });
     waiting = [];
     bytes = 0;
     missed = 0;
+    passed = 0;
   };
   flush();
   const timer = setInterval(flush, FLUSH_MS);

@@ -29,10 +29,10 @@ const FIRST_MS = 20_000;
 /**
  * Follows the live feed, and connects again when it breaks or falls silent; answers what ends that. A hidden page follows
  * nothing: a browser opens six connections to one address, and each page that holds one takes it from all others.
- * @param {{ bodies: boolean }} options
+ * @param {{ bodies: boolean, match: string }} options
  * @param {Record<'opened' | 'hello' | 'tick' | 'notifications' | 'lost' | 'silent' | 'hidden', (data?) => void>} on
  */
-export function follow({ bodies }, on) {
+export function follow({ bodies, match }, on) {
   let source;
   let timer;
   let watch;
@@ -44,7 +44,8 @@ export function follow({ bodies }, on) {
     disconnect();
     if (document.hidden) return;
     // 40 lines at a time, four times a second, is more than anyone reads.
-    source = new EventSource(`api/live?tail=${bodies ? 'bodies' : 'lines'}&most=40`);
+    const query = new URLSearchParams({ tail: bodies ? 'bodies' : 'lines', most: 40, ...(match && { match }) });
+    source = new EventSource(`api/live?${query}`);
     for (const name of ['hello', 'tick', 'notifications'])
       source.addEventListener(name, ({ data }) => {
         // Notifications say nothing about the figures' age.

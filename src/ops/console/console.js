@@ -27,17 +27,17 @@ function open(needsLogin) {
   logout.hidden = !needsLogin;
   // Made when they are seen: a plot needs to know how wide it is.
   parts ??= createParts();
-  start({ bodies: false });
+  start({ bodies: false, match: '' });
 }
 
 function createParts() {
   const plots = createPlots(document.querySelector('#plots'));
-  const tail = createTail((bodies) => start({ bodies }));
+  const tail = createTail(start);
   for (const input of ranges) input.addEventListener('change', () => plots.show(Number(input.value)));
   return { plots, tail, letters: createDeadLetters() };
 }
 
-function start({ bodies }) {
+function start({ bodies, match }) {
   const { plots, tail, letters } = parts;
   let ticks = 0;
   const show = (state) => {
@@ -49,7 +49,7 @@ function start({ bodies }) {
   };
   stopFollowing();
   stopFollowing = follow(
-    { bodies },
+    { bodies, match },
     {
       hello({ version, samples, state }) {
         setClock(state.at);

@@ -18,49 +18,85 @@ const { text, bodies, hold } = section.querySelector('form').elements;
 // A region that scrolls has to be reached with the keyboard; not every browser sees to that itself.
 section.querySelector('.scroll').tabIndex = 0;
 
-/** @param onBodies called with whether bodies are wanted, when that changes */
-export function createTail(onBodies) {
+/** How long a person may pause in typing before what was typed is asked for. */
+const TYPING_MS = 400;
+
+/** @param ask called with `{ bodies, match }` when other notifications are wanted */
+export function createTail(ask) {
   let held = false;
   let missed = 0;
+  /** What passed while the page stands still, the newest last. */
+  let kept = [];
+  let passed = 0;
+  let matched = 0;
+  let typing;
+  const again = () => {
+    clearTimeout(typing);
+    ask({ bodies: bodies.checked, match: text.value.trim() });
+  };
   bodies.checked = false;
-  bodies.addEventListener('change', () => onBodies(bodies.checked));
-  text.form.addEventListener('submit', (event) => event.preventDefault());
+  bodies.addEventListener('change', again);
+  text.form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    again();
+  });
   text.addEventListener('input', () => {
-    for (const row of body.rows) row.hidden = !matches(row);
+    clearTimeout(typing);
+    typing = setTimeout(again, TYPING_MS);
   });
   hold.addEventListener('click', () => {
-    held = !held;
+    setHeld(!held);
+    if (!held) showLines(kept.splice(0));
+    showCounts();
+  });
+  const setHeld = (value) => {
+    held = value;
     hold.setAttribute('aria-pressed', String(held));
     setText(hold, held ? 'Resume' : 'Pause');
-  });
+  };
+  const showLines = (list) => {
+    body.prepend(...list.map(rowOf).reverse());
+    while (body.rows.length > ROWS) body.lastElementChild.remove();
+  };
+  const showCounts = () => {
+    const parts = [];
+    if (passed > 0) parts.push(`${matched === 0 ? 'None' : count(matched)} of ${count(passed)} matched.`);
+    if (kept.length > 0) parts.push(`${count(kept.length)} more wait for Resume.`);
+    if (missed > 0) parts.push(`${count(missed)} more passed that are not shown.`);
+    setText(section.querySelector('.missed'), parts.join(' '));
+    section.querySelector('.empty').hidden = body.rows.length > 0 || passed > 0 || kept.length > 0;
+  };
   return {
     reset() {
       body.replaceChildren();
-      missed = 0;
+      missed = passed = matched = 0;
+      kept = [];
+      showCounts();
     },
     /** As it was before anyone looked: for the next person at this page. */
     forget() {
-      this.reset();
+      clearTimeout(typing);
       bodies.checked = false;
       text.value = '';
-      held = false;
-      hold.setAttribute('aria-pressed', 'false');
-      setText(hold, 'Pause');
-      setText(section.querySelector('.missed'), '');
-      section.querySelector('.empty').hidden = false;
+      setHeld(false);
+      this.reset();
     },
-    add({ list, missed: more }) {
-      missed += held ? list.length + more : more;
-      setText(section.querySelector('.missed'), missed === 0 ? '' : `${count(missed)} more passed that are not shown.`);
-      section.querySelector('.empty').hidden = true;
-      if (held) return;
-      body.prepend(...list.map(rowOf).reverse());
-      while (body.rows.length > ROWS) body.lastElementChild.remove();
+    add({ list, missed: more, passed: looked = 0 }) {
+      missed += more;
+      passed += looked;
+      matched += looked > 0 ? list.length + more : 0;
+      if (held) {
+        kept.push(...list);
+        const over = Math.max(kept.length - ROWS, 0);
+        kept.splice(0, over);
+        missed += over;
+      } else {
+        showLines(list);
+      }
+      showCounts();
     },
   };
 }
-
-const matches = (row) => row.dataset.text.includes(text.value.trim().toLowerCase());
 
 function rowOf({ at, eventAt, topic, eventId, about, bytes, message }) {
   const row = makeRow(COLUMNS);
@@ -73,7 +109,5 @@ function rowOf({ at, eventAt, topic, eventId, about, bytes, message }) {
   volume.textContent = size(bytes);
   event.textContent = eventId;
   if (message !== undefined) event.append(make('code', { class: 'body' }, message));
-  row.dataset.text = `${topic} ${about} ${eventId} ${message ?? ''}`.toLowerCase();
-  row.hidden = !matches(row);
   return row;
 }

@@ -1,0 +1,53 @@
+/**
+ * Which notifications a reader of the live feed wants: decided here, before anything is left out for lack of room, so
+ * that what is shown of a thousand a second is all that matched.
+ */
+import type { Notification } from '../notification/notification.ts';
+
+export interface Wanted {
+  /** What one of the notification's names has to contain, whatever the case. */
+  readonly match?: string | undefined;
+  /** A topic's ARN, or the name at its end. */
+  readonly topic?: string | undefined;
+}
+
+/** Names of fields and attributes that say who or which, and not what people wrote. */
+const NAMES = /(?:^|[._-])(?:id|guid|jid|user|room|from|to)$/i;
+
+/**
+ * Answers what tells whether a notification is wanted; undefined where all are.
+ *
+ * Looked at are the topic, whom it is about, the event's id, and of the body and the attributes what names somebody or
+ * something: users, recipients, rooms, ids of stanzas. What people wrote is not searched unless bodies are asked for, or
+ * one could find it out by searching, and leave no line in the log.
+ */
+export function matcherOf(
+  { match, topic }: Wanted,
+  bodies: boolean,
+): ((notification: Notification) => boolean) | undefined {
+  const text = match?.trim().toLowerCase() ?? '';
+  if (text === '' && topic === undefined) return undefined;
+  const has = (value: unknown): boolean => typeof value === 'string' && value.toLowerCase().includes(text);
+  return (notification) => {
+    const { topic: arn, orderKey, eventId, message, attributes } = notification;
+    if (topic !== undefined && arn !== topic && arn.split(':').at(-1) !== topic) return false;
+    if (text === '' || has(arn) || has(orderKey) || has(eventId)) return true;
+    if (attributes.some(({ name, value }) => NAMES.test(name) && has(value))) return true;
+    if (bodies) return has(message);
+    // Parsed only where it may be in there.
+    return has(message) && namesIn(message).some(has);
+  };
+}
+
+/** The values of a body that name somebody or something. */
+function namesIn(message: string): unknown[] {
+  let body: unknown;
+  try {
+    body = JSON.parse(message);
+  } catch {
+    // A template may make a body that is no JSON.
+    return [];
+  }
+  if (typeof body !== 'object' || body === null) return [];
+  return Object.entries(body).flatMap(([name, value]) => (NAMES.test(name) ? [value] : []));
+}
