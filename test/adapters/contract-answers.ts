@@ -105,8 +105,8 @@ export function answersContract(name: string, startServer: StartServer): void {
         await tap.wait('the adapter to hang up twice', () => fault.ended >= 2, 30_000);
         tap.fault = undefined;
         await expectAll();
-        // What is written before the other side hangs up is in the system's buffers.
-        assert.ok(fault.given < 40_000_000, `${fault.given} bytes`);
+        // What is written before the other side hangs up is in the system's buffers, some 10 MB for each answer.
+        assert.ok(fault.given < 30_000_000 * (fault.ended + 1), `${fault.given} bytes in ${fault.ended} answers`);
         const more = (await residentKiB(server.pid)) - memory;
         assert.ok(more < 100_000, `${more} KiB more`);
       });
