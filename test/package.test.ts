@@ -40,6 +40,11 @@ describe('the npm package', () => {
     assert.equal(stdout, 'presence A notification\n');
   });
 
+  it("has MongooseIM's adapter compiled, for machines without an Erlang compiler", async () => {
+    const beams = await readdir(path.join(folder, 'package/dist/mongooseim-ebin'));
+    assert.ok(beams.includes('mod_xmpp_event_pusher.beam') && beams.includes('event_pusher_server.beam'), `${beams}`);
+  });
+
   it('holds no sources and no tests', async () => {
     const files = await readdir(path.join(folder, 'package'), { recursive: true });
     const own = files.filter((file) => !file.startsWith('node_modules'));

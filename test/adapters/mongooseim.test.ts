@@ -1,8 +1,14 @@
 /** What MongooseIM's adapter owes beyond the recordings, on the stand-in: whatever fails, and whatever is sent. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { type CollectedMessage, type CollectedPresence, type Collector, startCollector } from '../support/collector.ts';
-import { atom, binary, type MongooseIm, map, raw, startMongooseIm } from '../support/mongooseim.ts';
+import {
+  type CollectedMessage,
+  type CollectedPresence,
+  type Collector,
+  type Fault,
+  startCollector,
+} from '../support/collector.ts';
+import { atom, binary, type MongooseIm, map, raw, startMongooseIm, tuple } from '../support/mongooseim.ts';
 import { openSession } from '../support/mongooseim-session.ts';
 import { until } from '../support/process.ts';
 import { someone } from './contract.ts';
@@ -154,15 +160,46 @@ describe('MongooseIM: what the queue survives', () => {
     await tap.refuse();
     const alice = await openSession(server, 'alice@localhost/phone');
     for (let n = 0; n < 50; n++) await alice.message('bob@localhost', `${n}`);
-    await until('the line in the log', () => /41 events dropped/.test(server.log()));
+    await until('the line in the log', () => /\d events dropped/.test(server.log()));
     await tap.listen();
     await tap.wait('what was kept', () => tap.events.length === 10);
+    // Until the adapter has the answer, its queue is full.
+    const inbox = tuple(atom('event_pusher_mongooseim'), binary('localhost'));
+    await until('it to be empty', async () => (await server.call('event_pusher_inbox', 'held_of', inbox)) === '0');
     await alice.end();
     await tap.wait('the end', () => tap.events.length === 11);
     assert.deepEqual(
       tap.holes.map(({ from, to }) => to - from + 1),
       [41],
     );
+  });
+
+  it('whatever the tap answers: everything comes, once and in order', async () => {
+    await using tap = await startCollector();
+    await using server = await startMongooseIm({ url: tap.url });
+    const alice = await openSession(server, 'alice@localhost/phone');
+    await tap.wait('online', () => tap.events.length === 1);
+    const faults: Fault[] = [
+      { kind: 'status', status: 401 },
+      { kind: 'page' },
+      { kind: 'lost-answer' },
+      { kind: 'too-large', above: 3 },
+    ];
+    let sent = 0;
+    for (const fault of faults) {
+      tap.fault = fault;
+      const requests = tap.requests.length;
+      for (const end = sent + 20; sent < end; sent++) await alice.message('bob@localhost', `${sent}`);
+      await tap.wait('a request that meets it', () => tap.requests.length > requests);
+      tap.fault = undefined;
+      await tap.wait('what was sent', () => tap.events.length === 1 + sent);
+    }
+    const bodies = tap.events.flatMap((event) => (event.kind === 'message' ? [event.body] : []));
+    assert.deepEqual(
+      bodies,
+      Array.from({ length: sent }, (_, n) => `${n}`),
+    );
+    assert.deepEqual(tap.holes, []);
   });
 
   it('the death of its process, again and again: sessions live on', async () => {
