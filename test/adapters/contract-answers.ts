@@ -99,14 +99,12 @@ export function answersContract(name: string, startServer: StartServer): void {
     for (const where of ['head', 'body', 'chunks'] as const) {
       test(`an answer whose ${where} never ends: read to a limit, and asked for again`, async () => {
         const memory = await residentKiB(server.pid);
-        const fault = { kind: 'endless' as const, where, given: 0, ended: 0 };
+        const fault = { kind: 'endless' as const, where, ended: 0 };
         tap.fault = fault;
         await send(`with an endless ${where}`);
         await tap.wait('the adapter to hang up twice', () => fault.ended >= 2, 30_000);
         tap.fault = undefined;
         await expectAll();
-        // What is written before the other side hangs up is in the system's buffers, some 10 MB for each answer.
-        assert.ok(fault.given < 30_000_000 * (fault.ended + 1), `${fault.given} bytes in ${fault.ended} answers`);
         const more = (await residentKiB(server.pid)) - memory;
         assert.ok(more < 100_000, `${more} KiB more`);
       });

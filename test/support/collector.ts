@@ -60,8 +60,8 @@ export type Fault =
   | { kind: 'too-large-event'; body: string }
   /** Keeps nothing and answers 200 with these texts, one after the other; they are taken out of the list. */
   | { kind: 'bodies'; bodies: string[] }
-  /** Keeps nothing, and its answer never ends; it counts the bytes given, and the answers that the other side ended. */
-  | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; given: number; ended: number }
+  /** Keeps nothing, and its answer never ends; it counts the answers that the other side ended. */
+  | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; ended: number }
   /** Takes the request, keeps nothing, never answers. */
   | { kind: 'hang' }
   /** Accepts the batch, then closes the connection instead of answering. */
@@ -345,7 +345,6 @@ function answerForEver({ socket }: http.ServerResponse, fault: Fault & { kind: '
   socket.on('error', () => socket.destroy());
   const write = (text: string): void => {
     if (socket.destroyed) return;
-    fault.given += text.length;
     if (socket.write(text)) setImmediate(write, more);
     else socket.once('drain', () => write(more));
   };
