@@ -9,7 +9,7 @@ import type { Notification } from './notification/notification.ts';
 import { addConditionMetric, type Conditions, createConditions } from './ops/conditions.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
-import { addProcessMetrics } from './ops/metrics.ts';
+import { addDiskMetrics, addProcessMetrics } from './ops/metrics.ts';
 import { createAdminServer } from './ops/server.ts';
 import { stateOf } from './ops/state.ts';
 import { memoryOutbox } from './outbox/memory.ts';
@@ -74,6 +74,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     let pusher: Pusher | undefined;
     const state = () =>
       pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
+    if (file !== undefined) addDiskMetrics(registry, path.dirname(file));
     addConditionMetric(registry, () => conditions.of(state(), Date.now()));
     const admin = createAdminServer({
       options: config.admin,

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { Registry } from 'prom-client';
 import { parse as parseYaml } from 'yaml';
 import { addConditionMetric } from '../src/ops/conditions.ts';
-import { addProcessMetrics, createMetrics } from '../src/ops/metrics.ts';
+import { addDiskMetrics, addProcessMetrics, createMetrics } from '../src/ops/metrics.ts';
 import { createDaemon, type Daemon, TOPICS } from './support/daemon.ts';
 import { until } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
@@ -60,6 +60,7 @@ function everyMetric(): Registry {
   const registry = new Registry();
   addProcessMetrics(registry, () => 0);
   addConditionMetric(registry, () => []);
+  addDiskMetrics(registry, tmpdir());
   createMetrics(registry).observe(() => ({
     outbox: {
       topics: [],
@@ -128,12 +129,17 @@ describe('alert rules', () => {
       assert.deepEqual(problems(expr, Object.values(annotations).join(' ')), [], alert);
   });
 
-  it('each have a test, and a place in docs/operations.md', async () => {
+  it('each have a test, and a runbook whose heading is in docs/operations.md', async () => {
     const tests = await readFile(file('deploy/prometheus/alerts.test.yml'), 'utf8');
     const docs = await readFile(OPERATIONS, 'utf8');
-    for (const { alert } of await alertRules()) {
+    for (const { alert, annotations } of await alertRules()) {
       assert.ok(tests.includes(alert), `${alert} is not tested`);
-      assert.ok(docs.includes(`\`${alert}\``), `${alert} is not in docs/operations.md`);
+      assert.equal(
+        annotations?.runbook_url,
+        `https://github.com/xmpp-event-pusher/xmpp-event-pusher/blob/main/docs/operations.md#${alert.toLowerCase()}`,
+      );
+      const section = new RegExp(`^### ${alert}\\n\\nMeans: .+\\n\\nWhat to do: .+$`, 'm');
+      assert.match(docs, section, `${alert} is not in docs/operations.md`);
     }
   });
 });
@@ -165,9 +171,14 @@ describe('Grafana dashboard', () => {
   it('shows every metric of ours that is not only for alerts', async () => {
     const { panels } = await readDashboard();
     const shown = JSON.stringify(panels);
-    const forAlerts = ['build_info', 'outbox_writable', 'log_lines_lost_total', 'sources'].map(
-      (name) => `xmpp_event_pusher_${name}`,
-    );
+    const forAlerts = [
+      'build_info',
+      'outbox_writable',
+      'outbox_disk_bytes',
+      'outbox_disk_free_bytes',
+      'log_lines_lost_total',
+      'sources',
+    ].map((name) => `xmpp_event_pusher_${name}`);
     for (const { name } of everyMetric().getMetricsAsArray())
       if (name.startsWith('xmpp_') && !forAlerts.includes(name))
         assert.ok(shown.includes(name), `${name} is not shown`);

@@ -4,6 +4,7 @@
  * Counting costs 0.1 to 0.2 µs a call, labels and all. What passes by the thousand is counted once a batch where that is
  * as simple; the latency of a notification is counted one by one.
  */
+import { statfs } from 'node:fs/promises';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
 import { kindOf } from '../notification/kind.ts';
 import type { Health } from '../outbox/outbox.ts';
@@ -53,6 +54,28 @@ export function addProcessMetrics(registry: Registry, logLost: () => number): vo
   });
   collectDefaultMetrics({ register: registry });
   for (const name of MISNAMED) registry.removeSingleMetric(name);
+}
+
+/**
+ * How full the disk is that a folder is on. Where that can't be read, both are absent.
+ * @param folder that of the outbox
+ */
+export function addDiskMetrics(registry: Registry, folder: string): void {
+  const registers = [registry];
+  const size = new Gauge({ name: `${PREFIX}outbox_disk_bytes`, help: "Size of the outbox's disk.", registers });
+  new Gauge({
+    name: `${PREFIX}outbox_disk_free_bytes`,
+    help: "What of the outbox's disk is free for the daemon.",
+    registers,
+    async collect() {
+      const disk = await statfs(folder).catch(() => undefined);
+      this.remove();
+      size.remove();
+      if (!disk) return;
+      size.set(disk.blocks * disk.bsize);
+      this.set(disk.bavail * disk.bsize);
+    },
+  });
 }
 
 /** Adds the metrics of a pipeline to a registry. */
