@@ -209,6 +209,10 @@ describe('configuration', () => {
       assert.deepEqual(mistakes(sns() + host('""', SNS)), [
         'host_config[0].host is "", should be the name of an XMPP domain',
       ]);
+      for (const name of [' a.org', 'a.org ', 'a b', 'user@a.org', 'a.org/x'])
+        assert.deepEqual(mistakes(sns() + host(`"${name}"`, SNS)), [
+          `host_config[0].host is "${name}", should be the name of an XMPP domain`,
+        ]);
       assert.deepEqual(mistakes(`${sns()}[[host_config]]\n${section(`host_config.${AT}`, SNS)}`), [
         'host_config[0].host is missing, should be the name of an XMPP domain',
       ]);
@@ -490,7 +494,6 @@ describe('configuration', () => {
       ['$SECRET', '$SECRET'],
       ['$$SECRET', '$$SECRET'],
       ['a$${', 'a${'],
-      ['${SECRET', '${SECRET'],
       ['${SECRET}${SECRET}', 'of-the-environmentof-the-environment'],
     ] as const)
       it(`reads ${written} as ${meant}`, () => {
@@ -512,6 +515,20 @@ describe('configuration', () => {
         const places = [`${AT}.secret_access_key`, `${AT}.ca_file`, 'admin.token'];
         assert.deepEqual(mistakes(text, { V: value }).toSorted(), places.map((place) => `${place} ${says}`).toSorted());
       }
+    });
+
+    it('refuses one without an end, which would be taken for the value itself', () => {
+      for (const text of ['${SECRET', 'a${', '${SECRET}${'])
+        assert.deepEqual(mistakes(sns({ secret_access_key: `"${text}"` }), environment), [
+          `${AT}.secret_access_key has \${ without a } after it; $\${ stands for \${ itself`,
+        ]);
+    });
+
+    it('does not take what every object has for a variable', () => {
+      for (const name of ['constructor', 'toString', '__proto__'])
+        assert.deepEqual(mistakes(sns({ secret_access_key: `"\${${name}}"` }), {}), [
+          `${AT}.secret_access_key refers to \${${name}}, which is not set in the environment`,
+        ]);
     });
 
     it('does not look into what they hold', () => {

@@ -80,7 +80,7 @@ export function loadHttpTap(file: string, environment: Environment = process.env
   const document = parseDocument(readText(file), at);
   const mistakes: Mistake[] = [];
   const written = tableAt(document, 'tap', mistakes)?.http;
-  const meant = interpolate(written, 'tap.http', (name) => environment[name], mistakes);
+  const meant = interpolate(written, 'tap.http', (name) => variableOf(environment, name), mistakes);
   const options = check(sections['tap.http'], 'tap.http', { written, meant }, mistakes);
   if (!options || mistakes.length > 0) throw invalid(at, mistakes);
   return { options, written: written !== undefined };
@@ -136,7 +136,7 @@ export function parseConfig(text: string, file: string, environment: Environment
   const variables = new Set<string>();
   const lookUp = (name: string) => {
     variables.add(name);
-    return environment[name];
+    return variableOf(environment, name);
   };
   const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
@@ -224,7 +224,7 @@ function readHosts(
     // domains; events name domains, so there is nothing to match it with.
     if (sns === undefined) return;
     const name = resolve(entry.host, `${prefix}host`);
-    if (typeof name !== 'string' || name === '') {
+    if (typeof name !== 'string' || !/^[^\s@/]+$/.test(name)) {
       if (typeof entry.host_type === 'string') ignored.push(`${prefix}modules (of host_type "${entry.host_type}")`);
       else
         mistakes.push({
@@ -275,6 +275,10 @@ function nearest(name: string, names: readonly string[]): string {
   return names.toSorted((a, b) => distance(name, a) - distance(name, b))[0] ?? '';
 }
 
+/** A variable's value; not what every object has by a name such as `constructor`. */
+const variableOf = (environment: Environment, name: string): string | undefined =>
+  Object.hasOwn(environment, name) ? environment[name] : undefined;
+
 /** Replaces `${NAME}` in every string below `value`; `$${` stands for a literal `${`. */
 function interpolate(
   value: unknown,
@@ -283,15 +287,22 @@ function interpolate(
   mistakes: Mistake[],
 ): unknown {
   if (typeof value === 'string')
-    return value.replace(/\$(\$\{)|\$\{([^}]*)\}/g, (_, literal: string | undefined, name: string) => {
-      if (literal) return literal;
-      const found = lookUp(name);
-      if (found === undefined)
-        mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
-      const odd = oddCharacter(found ?? '');
-      if (odd) mistakes.push({ path: at, problem: `refers to \${${name}}, whose value ${odd}` });
-      return found ?? `\${${name}}`;
-    });
+    return value.replace(
+      /\$(\$\{)|\$\{([^}]*)(\}?)/g,
+      (whole, literal: string | undefined, name: string, end: string) => {
+        if (literal) return literal;
+        if (!end) {
+          mistakes.push({ path: at, problem: 'has ${ without a } after it; $${ stands for ${ itself' });
+          return whole;
+        }
+        const found = lookUp(name);
+        if (found === undefined)
+          mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
+        const odd = oddCharacter(found ?? '');
+        if (odd) mistakes.push({ path: at, problem: `refers to \${${name}}, whose value ${odd}` });
+        return found ?? `\${${name}}`;
+      },
+    );
   if (Array.isArray(value)) return value.map((item, index) => interpolate(item, `${at}[${index}]`, lookUp, mistakes));
   if (isTable(value))
     return Object.fromEntries(
