@@ -191,7 +191,8 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
-    await stop();
+    // Why it could not start says more than what went wrong when its parts were stopped.
+    await stop().catch((failure: unknown) => log.error({ problem: messageOf(failure) }, 'a part did not stop'));
     throw error;
   }
 }
@@ -284,11 +285,15 @@ const routeOf = (settings: SinkSettings, plugin: SnsPlugin): Route => ({
 /** Tells a host program's listeners; one that throws disturbs neither the pipeline nor the others. */
 function emitting(emitter: EventEmitter<PusherEvents>, log: Log): Partial<Report> {
   const emit = <Name extends keyof PusherEvents>(name: Name, ...values: PusherEvents[Name]) => {
-    for (const listener of emitter.listeners(name) as ((...values: PusherEvents[Name]) => void)[])
+    const failed = (error: unknown) =>
+      log.error({ event: name, problem: messageOf(error) }, 'a listener of the pusher failed');
+    for (const listener of emitter.listeners(name) as ((...values: PusherEvents[Name]) => unknown)[])
       try {
-        listener(...values);
+        // An async one fails later; nobody else would hear of it, and Node.js would end the host program.
+        const pending = listener(...values);
+        if (pending instanceof Promise) pending.catch(failed);
       } catch (error) {
-        log.error({ event: name, problem: messageOf(error) }, 'a listener of the pusher failed');
+        failed(error);
       }
   };
   return {

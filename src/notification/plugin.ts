@@ -158,7 +158,8 @@ export async function within<T>(ms: number, what: string, pending: PromiseLike<T
  * @throws Error that names the attribute and what is wrong with it
  */
 export function toMessageAttributes(attributes: unknown): MessageAttribute[] {
-  if (!isRecord(attributes) || Array.isArray(attributes))
+  // A Map, a Set or a Uint8Array has no attributes as its properties.
+  if (!isRecord(attributes) || Symbol.iterator in attributes)
     throw new Error(`attributes should be an object, not ${nameOf(attributes)}`);
   const given = Object.entries(attributes).filter(([, value]) => value !== undefined);
   return given.map(([name, value]) => {
@@ -171,7 +172,8 @@ export function toMessageAttributes(attributes: unknown): MessageAttribute[] {
 
 function nameOf(value: unknown): string {
   if (value === null) return 'null';
-  return Array.isArray(value) ? 'an array' : typeof value;
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? `a ${value.constructor.name}` : typeof value;
 }
 
 function toMessageAttribute(name: string, value: unknown): MessageAttribute {

@@ -109,12 +109,19 @@ async function load(name: string, configFile: string, log: Log, apart: boolean):
 }
 
 function checked(plugin: SnsPlugin, configFile: string): SnsPlugin {
-  if (Object.keys(plugin).length === 0) return {};
   try {
-    return boundPlugin(plugin);
+    if ((typeof plugin !== 'object' && typeof plugin !== 'function') || Array.isArray(plugin))
+      throw new Error('should be an object with functions, or a path');
+    return isEmpty(plugin) ? {} : boundPlugin(plugin);
   } catch (error) {
     throw fault(nameOf(plugin), configFile, messageOf(error), error);
   }
+}
+
+/** Whether it is `{}`. An object of a class has no keys of its own either, and is a plugin all the same. */
+function isEmpty(plugin: SnsPlugin): boolean {
+  const prototype: unknown = Object.getPrototypeOf(plugin);
+  return (prototype === Object.prototype || prototype === null) && Object.keys(plugin).length === 0;
 }
 
 const nameOf = (given: SnsPlugin | string): string => (typeof given === 'string' ? given : 'object');

@@ -19,7 +19,7 @@ import { TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
 import type { Pause, Report } from './report.ts';
 import { pauseLength, retryDelay } from './retry.ts';
-import type { Sink, Verdict } from './sink.ts';
+import { answerProblem, limitsOf, type Sink, type Verdict } from './sink.ts';
 
 export interface PublisherOptions {
   readonly sink: Sink;
@@ -99,15 +99,15 @@ const PORTION = 1_000;
 const BUSY_REQUESTS = 4;
 const GATHER_MS = 2;
 
-/** Of a sink that throws instead of answering. */
-const THREW: Verdict = {
+/** Of a sink that has a fault of its own, so that nothing is known of what it was given. */
+const faulty = (shown: string): Verdict => ({
   kind: 'retry',
   throttled: false,
-  reason: 'SinkThrew',
-  detail: 'the sink threw an error',
-  shown: 'the sink threw an error',
-  advice: 'mend the sink: what goes wrong there should be a verdict',
-};
+  reason: 'SinkFaulty',
+  detail: shown,
+  shown,
+  advice: 'mend the sink: what goes wrong there should be a verdict, one for each notification',
+});
 
 /** Makes a publisher and starts it. */
 export function createPublisher(options: PublisherOptions): Publisher {
@@ -240,7 +240,7 @@ class TopicPublisher implements Publisher {
       const topic = this.#nextTopic();
       if (!topic) return;
       const { halves, lanes, name } = topic;
-      const { maxEntries, maxBytes } = sink.limits(name);
+      const { maxEntries, maxBytes } = limitsOf(sink, name);
       const wanted = Math.min(maxEntries, halves[0]?.length ?? lanes.readyCount);
       const may = rate.available(wanted);
       if (may < 1) {
@@ -273,7 +273,7 @@ class TopicPublisher implements Publisher {
   #gathers(topic: Topic): boolean {
     const { halves, lanes, inFlight, gathered, name } = topic;
     if (gathered || inFlight < BUSY_REQUESTS || halves.length > 0) return false;
-    if (lanes.readyCount >= this.#options.sink.limits(name).maxEntries) return false;
+    if (lanes.readyCount >= limitsOf(this.#options.sink, name).maxEntries) return false;
     topic.gathering ??= setTimeout(() => {
       topic.gathered = true;
       this.#pump();
@@ -309,11 +309,19 @@ class TopicPublisher implements Publisher {
     rate.spend(batch.length);
     const started = this.#now();
     const entries = batch.map(({ notification }) => notification);
-    const verdicts = await sink.publish(topic.name, entries).catch((error: unknown) => {
-      // A sink answers what went wrong as a verdict. One that rejects has a fault of its own: nothing is known.
+    let verdicts: readonly (Verdict | undefined)[] | 'split';
+    try {
+      verdicts = await sink.publish(topic.name, entries);
+      const problem = answerProblem(verdicts, entries.length);
+      if (problem) {
+        log.error({ topic: topic.name, problem }, 'the sink gave no usable answer; what it was given is tried again');
+        verdicts = entries.map(() => faulty(`the sink ${problem}`));
+      }
+    } catch (error) {
+      // A sink answers what went wrong as a verdict. One that throws has a fault of its own: nothing is known.
       log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw; what it was given is tried again');
-      return entries.map(() => THREW);
-    });
+      verdicts = entries.map(() => faulty('the sink threw an error'));
+    }
     const at = this.#now();
     report.request({ topic: topic.name, entries, verdicts, ms: at - started, at });
     return verdicts;

@@ -53,3 +53,29 @@ export interface Sink {
    */
   publish(topic: string, entries: readonly Notification[]): Promise<readonly (Verdict | undefined)[] | 'split'>;
 }
+
+const KINDS: readonly unknown[] = ['retry', 'pause', 'dead'] satisfies Verdict['kind'][];
+
+/**
+ * What is wrong with a sink's answer, which plain JavaScript may have given; undefined when nothing is. An entry without
+ * a verdict counts as delivered, so an answer that is too short would lose what it leaves out.
+ * @param entries how many the sink was given
+ */
+export function answerProblem(answer: unknown, entries: number): string | undefined {
+  if (answer === 'split') return entries > 1 ? undefined : 'answered "split" for a single notification';
+  if (!Array.isArray(answer)) return 'did not answer a list of verdicts';
+  if (answer.length !== entries) return `answered ${answer.length} verdicts for ${entries} notifications`;
+  for (const verdict of answer)
+    if (verdict !== undefined && !KINDS.includes(verdict?.kind))
+      return 'answered something that is neither undefined nor a verdict';
+  return undefined;
+}
+
+/**
+ * What a sink says that a topic takes in one request, or one notification where it does not say so in numbers above 0:
+ * an empty request would be sent for ever.
+ */
+export function limitsOf(sink: Sink, topic: string): Limits {
+  const { maxEntries, maxBytes } = sink.limits(topic) ?? {};
+  return { maxEntries: maxEntries >= 1 ? Math.floor(maxEntries) : 1, maxBytes: maxBytes > 0 ? maxBytes : 0 };
+}

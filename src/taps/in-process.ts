@@ -20,10 +20,15 @@ export interface InProcessTap extends Tap {
   receive(batch: GivenBatch): Promise<Receipt>;
 }
 
-const head = z.object({
-  source: sourceName,
-  numbering: z.object({ epoch: epochName, first: firstSeq }).optional(),
-});
+const head = z.object(
+  {
+    source: sourceName,
+    numbering: z.object({ epoch: epochName, first: firstSeq }).optional(),
+    // Each is checked alone, later.
+    events: z.custom<readonly unknown[]>(Array.isArray, 'should be a list of events'),
+  },
+  'should be an object',
+);
 
 export function inProcessTap(): InProcessTap {
   let receive: Receive | undefined;
@@ -38,9 +43,10 @@ export function inProcessTap(): InProcessTap {
       receive = undefined;
       await Promise.allSettled(underWay);
     },
-    async receive({ events, ...batch }) {
-      const checked = head.safeParse(batch);
+    async receive(given) {
+      const checked = head.safeParse(given);
       if (!checked.success) throw new PusherError('BATCH_INVALID', problemOf(checked.error));
+      const { events, ...batch } = given;
       if (!receive) throw new PusherError('OUTBOX_CLOSED', 'the pusher is not running');
       const taking = receive({ tap: 'in-process', ...batch, events: events.map(parseEvent) });
       underWay.add(taking);
