@@ -185,6 +185,8 @@ parts([], Part, _) ->
     [lists:reverse(Part)];
 parts(Ops, Part, Bytes) when Bytes > ?GROUP_BYTES ->
     [lists:reverse(Part) | parts(Ops, [], 0)];
+parts([{event, _, Json} = Op | Ops], Part, Bytes) ->
+    parts(Ops, [Op | Part], Bytes + byte_size(Json));
 parts([Op | Ops], Part, Bytes) ->
     parts(Ops, [Op | Part], Bytes + 100 + bytes(event_pusher_segment:events([Op]))).
 
