@@ -39,6 +39,8 @@ export async function startEndpoint(port = 0): Promise<Endpoint> {
 
 export interface BenchDaemon extends AsyncDisposable {
   readonly pid: number;
+  /** Where its configuration and its outbox are. */
+  readonly folder: string;
   readonly tapUrl: string;
   readonly secret: string;
   /** From starting the process to being ready, in milliseconds. */
@@ -94,6 +96,7 @@ export async function createDaemon({
   let startedMs = Number.NaN;
   let loads = 0;
   return {
+    folder,
     tapUrl,
     secret: SECRET,
     get pid() {
