@@ -30,7 +30,7 @@ const OPEN = [
   'POST /api/logout',
   'GET /',
   ...['console.css', 'icon.svg', 'uplot.js', 'uplot.css'].map((name) => `GET /${name}`),
-  ...['console', 'api', 'confirm', 'dead-letters', 'dom', 'letter', 'plots', 'status', 'tail'].map(
+  ...['age', 'console', 'api', 'confirm', 'dead-letters', 'dom', 'letter', 'plots', 'status', 'tail'].map(
     (n) => `GET /${n}.js`,
   ),
 ];

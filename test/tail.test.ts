@@ -123,6 +123,14 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
+  it('has a sibling that draws how the daemon does, or prints it for machines', async () => {
+    const drawn = await daemon.command('status');
+    assert.equal(drawn.code, 0, drawn.output);
+    assert.match(drawn.output, /^Ready .*\n\nIn [\s\S]*user_message_sent +open [\s\S]*tail@test /);
+    const { code, output } = await daemon.command('status', '--json');
+    assert.deepEqual([code, JSON.parse(output).topics.length], [0, 3]);
+  });
+
   it('says what is wrong: another token, and no daemon', async () => {
     const other = path.join(daemon.folder, 'other.toml');
     const text = (token: string, port: string) => `

@@ -10,6 +10,7 @@ import { iamPolicyCommand } from './iam-policy.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
 import { sourcesCommand } from './sources.ts';
+import { statusCommand } from './status.ts';
 import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
 
@@ -27,6 +28,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
     .addCommand(sourcesCommand())
+    .addCommand(statusCommand())
     .addCommand(tailCommand())
     .addCommand(pluginCommand())
     .addCommand(adapterCommand())

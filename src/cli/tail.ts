@@ -5,6 +5,7 @@ import { loadConfig, type PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { TailLine, TailLines } from '../ops/live.ts';
 import { connectToDaemon, type DaemonClient } from './daemon.ts';
+import { eventsIn } from './events.ts';
 import { configOption } from './options.ts';
 
 export function tailCommand(): Command {
@@ -30,8 +31,6 @@ const RETRY_MS = 1_000;
 /** How many of the last lines are remembered: as many as a connection begins with again. */
 const REMEMBERED = 50;
 
-const gone = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
-
 /** Prints until somebody ends it; a daemon that goes is waited for. @throws PusherError where there is none at first */
 async function printUntilEnd(config: PusherConfig, options: TailOptions): Promise<never> {
   const print = printer(options);
@@ -39,8 +38,7 @@ async function printUntilEnd(config: PusherConfig, options: TailOptions): Promis
   while (true) {
     try {
       const stream = await daemon.stream(`/api/live?${queryOf(options)}`);
-      for await (const lines of notifications(stream)) print(lines);
-      throw gone('the daemon closed the connection');
+      for await (const { name, data } of eventsIn(stream)) if (name === 'notifications') print(data as TailLines);
     } catch (error) {
       if (!isGone(error)) throw error;
       process.stderr.write(`${messageOf(error)}; waiting for it to come back\n`);
@@ -83,22 +81,6 @@ function printer({ json = false }: TailOptions): (lines: TailLines) => void {
     last = [...last, ...fresh.map(keyOf)].slice(-REMEMBERED);
     if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
   };
-}
-
-/** The notifications in a stream of server-sent events, of which there are only those that our daemon writes. */
-async function* notifications(stream: AsyncIterable<Uint8Array>): AsyncGenerator<TailLines> {
-  const START = 'event: notifications\ndata: ';
-  const decoder = new TextDecoder();
-  let text = '';
-  try {
-    for await (const chunk of stream) {
-      const events = (text + decoder.decode(chunk, { stream: true })).split('\n\n');
-      text = events.pop() as string;
-      for (const event of events) if (event.startsWith(START)) yield JSON.parse(event.slice(START.length));
-    }
-  } catch (error) {
-    throw gone(`the daemon closed the connection: ${messageOf(error)}`, error);
-  }
 }
 
 function readable({ at, eventAt, topic, about, eventId, message }: TailLine): string {

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { State } from '../ops/state.ts';
+import { drawStatus, sparkline } from './status-text.ts';
+
+const topic = (name: string, fields: Partial<State['topics'][number]> = {}): State['topics'][number] => ({
+  arn: `arn:aws:sns:eu-west-1:123456789012:${name}`,
+  ...{ state: 'open', since: 0, reason: '', advice: '', pause: undefined },
+  ...{ depth: 0, inFlight: 0, rate: 12.4, lastAt: 99_000 },
+  ...fields,
+});
+const STATE: State = {
+  at: 100_000,
+  notReady: [],
+  topics: [
+    topic('fine'),
+    topic('busy', {
+      state: 'throttled',
+      since: 40_000,
+      depth: 2_252,
+      reason: 'it takes 2/s',
+      advice: 'raise the quota',
+    }),
+  ],
+  sources: [],
+  otherSources: { count: 0, holes: 0, missing: 0 },
+  outbox: { bytes: 5, maxBytes: 100, oldestAt: 10_000, fault: undefined, deadLetters: 3 },
+  trend: { perSecond: 58, emptyInMs: undefined, fullInMs: 1, text: 'growing 58/s, full in 3 h' },
+};
+const samples = [0, 10, 20].map((n) => ({ at: n, in: n, out: n / 2, backlog: n, p50: 27, p99: 40 }));
+
+describe('status', () => {
+  it('draws the figures, what is wrong first, and what to do', () => {
+    const text = drawStatus(STATE, samples);
+    assert.match(text, /^Ready, 1 of 2 topics not open/);
+    assert.match(text, /^In +10\/s +▁▅█$/m);
+    assert.match(text, /^Waiting +2,252 +▁▅█ +growing 58\/s, full in 3 h +the oldest for 90 s$/m);
+    assert.match(text, /^Event to SNS +27 ms +███ +100 s ago$/m);
+    assert.match(text, /^busy +throttled for 60 s +2,252[\s\S]*\nfine +open +0 +12 +0 +1 s ago\n/m);
+    assert.match(text, / {2}busy: it takes 2\/s\n {4}what to do: raise the quota\n/);
+  });
+
+  it('says that it is not ready, and lets no name steer the terminal', () => {
+    const notReady = [{ what: 'topic \u001b[2J\u202ex', reason: 'paused: NotFound', advice: 'make it' }];
+    const text = drawStatus({ ...STATE, notReady }, []);
+    assert.match(text, /^NOT READY: 1 problem /);
+    assert.match(text, / {2}topic ·\[2J·x: paused: NotFound\n {4}what to do: make it\n/);
+  });
+
+  it('draws an hour in forty bars, each the most of its part', () => {
+    const line = sparkline(Array.from({ length: 1_800 }, (_, n) => (n === 900 ? 7 : 0)));
+    assert.deepEqual([line.length, line.indexOf('█')], [40, 20]);
+    assert.deepEqual([sparkline([]), sparkline([0, 0])], ['', '▁▁']);
+  });
+});

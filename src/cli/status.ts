@@ -1,0 +1,48 @@
+/** `status`: how the running daemon does, once or again and again. */
+import { Command } from 'commander';
+import { loadConfig } from '../config/load.ts';
+import type { Sample } from '../ops/flow.ts';
+import type { State } from '../ops/state.ts';
+import { connectToDaemon } from './daemon.ts';
+import { eventsIn } from './events.ts';
+import { configOption } from './options.ts';
+import { drawStatus } from './status-text.ts';
+
+interface StatusOptions {
+  readonly config: string;
+  readonly watch?: boolean;
+  readonly json?: boolean;
+}
+
+/** How many samples are kept: an hour. */
+const SAMPLES = 1_800;
+const CLEAR = '\u001b[H\u001b[2J';
+
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('Show how the running daemon does: topics, sources, rates, problems. Exit code 1: it is not ready.')
+    .addOption(configOption())
+    .option('--watch', 'draw it anew every 2 seconds')
+    .option('--json', 'a line of JSON, for machines; with --watch one every 2 seconds')
+    .action(showStatus);
+}
+
+async function showStatus({ config, watch = false, json = false }: StatusOptions): Promise<void> {
+  const daemon = await connectToDaemon(loadConfig(config));
+  try {
+    const samples: Sample[] = [];
+    for await (const { name, data } of eventsIn(await daemon.stream('/api/live?tail=off'))) {
+      const { state, ...news } = data as { state: State; samples?: Sample[]; sample?: Sample };
+      if (name === 'hello') samples.splice(0, samples.length, ...(news.samples ?? []));
+      if (news.sample) samples.push(news.sample);
+      samples.splice(0, samples.length - SAMPLES);
+      const text = json ? `${JSON.stringify(state)}\n` : drawStatus(state, samples);
+      process.stdout.write(watch && !json && process.stdout.isTTY ? CLEAR + text : text);
+      if (watch) continue;
+      process.exitCode = state.notReady.length > 0 ? 1 : 0;
+      return;
+    }
+  } finally {
+    await daemon.close();
+  }
+}
