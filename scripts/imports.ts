@@ -46,7 +46,7 @@ export const PARTS: readonly Part[] = [
     imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'readiness', 'config'],
   },
   // What puts them together.
-  { name: 'pusher', files: /^src\/(pusher|daemon|index)\.ts$/, imports: ['*'] },
+  { name: 'pusher', files: /^src\/(pusher|pusher-options|daemon|index)\.ts$/, imports: ['*'] },
   { name: 'cli', files: /^src\/cli\/(adapter\/(\w+\/)?)?[^/]+$/, imports: ['*'] },
   // The library for those who receive notifications: nothing of the daemon is in it.
   { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },

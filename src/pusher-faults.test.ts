@@ -165,3 +165,54 @@ describe('a host program', () => {
       await assert.rejects(pusher.receive(batch as unknown as GivenBatch), { code: 'BATCH_INVALID' });
     });
 });
+
+describe('options that are not as they should be', () => {
+  const { settings } = faultySink(undefined, 0);
+  for (const [what, options, problem] of [
+    ['none', undefined, /^should be an object$/],
+    ['without an outbox', {}, /^outbox: should be an outbox, with the functions source, /],
+    ['a misspelt one', { outbox: memoryOutbox(), plugins: {} }, /^there is no option plugins; there are sns, sink, /],
+    ['taps that are no list', { outbox: memoryOutbox(), taps: {} }, /^taps: should be a list of taps$/],
+    ['taps that are none', { outbox: memoryOutbox(), taps: [undefined, {}] }, /^taps\.0: .*; taps\.1: should be a tap/],
+    ['a log that is none', { outbox: memoryOutbox(), log: {} }, /^log: should be a log, with the functions info, /],
+    ['a sink without topics', { sink: { sink: settings.sink } }, /sink\.topics: should be an object/],
+    ['a sink that is none', { sink: { ...settings, sink: {} } }, /sink\.sink: should be a sink/],
+    ['a sink beside its settings', { sink: settings.sink }, /sink\.topics: .*there is no option limits, publish/],
+    [
+      'a misspelt kind',
+      { sink: { ...settings, topics: { presense: 'p' } } },
+      /sink\.topics: there is no option presense/,
+    ],
+    [
+      'an empty topic',
+      { sink: { ...settings, topics: { pm: '' } } },
+      /sink\.topics\.pm: should be the name of a topic/,
+    ],
+    ['no requests', { sink: { ...settings, poolSize: 0 } }, /sink\.poolSize: should be a whole number, 1 or more/],
+    ['NaN', { sink: { ...settings, poolSize: Number.NaN } }, /sink\.poolSize: should be a whole number, 1 or more/],
+    ['no rate', { sink: { ...settings, maxMessagesPerSecond: 0 } }, /sink\.maxMessagesPerSecond: should be above 0/],
+    ['another end', { sink: { ...settings, exhausted: 'drop' } }, /sink\.exhausted: should be "wait" or "dead-letter"/],
+    ['a host that is none', { hosts: { a: 5 } }, /hosts\.a: should be an object/],
+    ["a host's sink", { hosts: { a: { ...settings, poolSize: 0 } } }, /hosts\.a\.poolSize: should be a whole number/],
+  ] as [string, unknown, RegExp][])
+    it(`are named: ${what}`, async () => {
+      await assert.rejects(createPusher(options as PusherOptions), { code: 'CONFIG_INVALID', message: problem });
+    });
+
+  it('close the outbox', async () => {
+    let closed = 0;
+    const outbox = { ...memoryOutbox(), close: async () => void closed++ };
+    await assert.rejects(createPusher({ outbox, taps: 5 } as unknown as PusherOptions), { code: 'CONFIG_INVALID' });
+    assert.equal(closed, 1);
+  });
+
+  it('leave all as it was at a reload', async () => {
+    const { taken, settings } = faultySink(undefined, 0);
+    await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox() });
+    await assert.rejects(pusher.reload({ sink: { sink: settings.sink } } as unknown as PusherOptions), {
+      code: 'CONFIG_INVALID',
+    });
+    await pusher.receive({ source: 's', events: EVENTS });
+    await until('all of it', () => taken.length === 3);
+  });
+});

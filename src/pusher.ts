@@ -21,6 +21,7 @@ import type { TopicState } from './pipeline/publisher.ts';
 import { createReplays, type Replays } from './pipeline/replay.ts';
 import { type Pause, type Report, reportTo } from './pipeline/report.ts';
 import type { Sink } from './pipeline/sink.ts';
+import { checkOptions, checkRouting } from './pusher-options.ts';
 import { type NotReady, reasonsNotReady } from './readiness.ts';
 import { openAccount } from './sns/account.ts';
 import {
@@ -125,6 +126,12 @@ export interface Pusher extends AsyncDisposable {
  * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing is left running, and the outbox is closed
  */
 export async function createPusher(options: PusherOptions): Promise<Pusher> {
+  try {
+    checkOptions(options);
+  } catch (error) {
+    await options?.outbox?.close?.();
+    throw error;
+  }
   const { outbox, log = SILENT, taps = [] } = options;
   const own = inProcessTap();
   const emitter = new EventEmitter<PusherEvents>();
@@ -176,6 +183,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       tryTopic: (topic) => delivery.tryTopic(topic),
       underWay: () => delivery.topics().reduce((sum, { inFlight }) => sum + inFlight, 0),
       async reload(routing) {
+        checkRouting(routing);
         const fresh = await open(routing);
         if (stopping) return fresh.stop();
         routed = fresh;
