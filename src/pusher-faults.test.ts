@@ -135,6 +135,17 @@ describe('a plugin of a host program', () => {
 });
 
 describe('a host program', () => {
+  it('may reload several times at once, and stop meanwhile', async () => {
+    const [first, ...others] = [1, 2, 3, 4].map(() => faultySink(undefined, 0));
+    const pusher = await createPusher({ sink: first?.settings, outbox: memoryOutbox() });
+    await Promise.all(others.map(({ settings }) => pusher.reload({ sink: settings })));
+    await pusher.receive({ source: 's', events: EVENTS });
+    await until('all of it', () => others.some(({ taken }) => taken.length === 3));
+    assert.equal(first?.taken.length, 0);
+    const reloads = others.map(({ settings }) => pusher.reload({ sink: settings }));
+    await Promise.all([...reloads, pusher.stop()]);
+  });
+
   it('goes on when an async listener fails', async () => {
     const { settings } = faultySink(undefined, 0);
     const { errors, log } = errorsOf();

@@ -113,7 +113,7 @@ export interface Pusher extends AsyncDisposable {
   /** Requests to sinks that are under way. */
   underWay(): number;
   /**
-   * Publishes in another way from now on. Reloads have to be asked for one after the other.
+   * Publishes in another way from now on. Of several reloads at once the one whose plugins load last counts.
    * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
    */
   reload(routing: Routing): Promise<void>;
@@ -173,6 +173,15 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       await tap.start(intake.receive);
     }
 
+    const replace = async (fresh: Delivery) => {
+      if (stopping) return fresh.stop();
+      routed = fresh;
+      // Only one consumer of a topic's backlog may be active.
+      await delivery.stop();
+      delivery = fresh;
+      fresh.start();
+    };
+
     return {
       receive: own.receive,
       on: (name, listener) => void emitter.on(name, listener as never),
@@ -185,15 +194,10 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       async reload(routing) {
         checkRouting(routing);
         const fresh = await open(routing);
-        if (stopping) return fresh.stop();
-        routed = fresh;
-        const before = delivery;
-        // Only one consumer of a topic's backlog may be active.
-        reloading = before.stop().then(() => {
-          delivery = fresh;
-          fresh.start();
-        });
-        await reloading;
+        const replaced = reloading.then(() => replace(fresh));
+        // The next one, and the stop, only have to know that it is over.
+        reloading = Promise.allSettled([replaced]).then(() => {});
+        await replaced;
       },
       stop,
       [Symbol.asyncDispose]: stop,

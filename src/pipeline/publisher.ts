@@ -312,15 +312,15 @@ class TopicPublisher implements Publisher {
     let verdicts: readonly (Verdict | undefined)[] | 'split';
     try {
       verdicts = await sink.publish(topic.name, entries);
-      const problem = answerProblem(verdicts, entries.length);
+      const problem = answerProblem(verdicts, batch.length);
       if (problem) {
         log.error({ topic: topic.name, problem }, 'the sink gave no usable answer; what it was given is tried again');
-        verdicts = entries.map(() => faulty(`the sink ${problem}`));
+        verdicts = batch.map(() => faulty(`the sink ${problem}`));
       }
     } catch (error) {
       // A sink answers what went wrong as a verdict. One that throws has a fault of its own: nothing is known.
       log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw; what it was given is tried again');
-      verdicts = entries.map(() => faulty('the sink threw an error'));
+      verdicts = batch.map(() => faulty('the sink threw an error'));
     }
     const at = this.#now();
     report.request({ topic: topic.name, entries, verdicts, ms: at - started, at });
