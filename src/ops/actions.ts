@@ -135,12 +135,16 @@ export function serveActions(
   );
 
   server.post('/api/topics/try', async (request, reply) => {
-    const parsed = z.strictObject({ arn: text }).safeParse(request.body);
-    if (!parsed.success) return malformed(reply, 'arn');
-    const { arn } = parsed.data;
-    if (!tryTopic(arn)) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
-    atAnyLevel(log).info({ ...access.who(request), topic: arn }, 'admin: paused topic tried before its time');
-    return {};
+    const parsed = z
+      .union([z.strictObject({ arn: text }), z.strictObject({ arns: z.array(text).min(1).max(1_000) })])
+      .safeParse(request.body);
+    if (!parsed.success) return malformed(reply, 'arn, or arns');
+    const asked = 'arn' in parsed.data ? [parsed.data.arn] : parsed.data.arns;
+    const tried = asked.filter((topic) => tryTopic(topic));
+    if (tried.length === 0) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
+    for (const topic of tried)
+      atAnyLevel(log).info({ ...access.who(request), topic }, 'admin: paused topic tried before its time');
+    return { tried: tried.length };
   });
 }
 

@@ -66,6 +66,33 @@ describe('the console', () => {
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
   });
 
+  it('shows many topics that are paused for one cause as one problem, and tries all of them', async () => {
+    const hosts = Array.from({ length: 48 }, (_, n) => `h${n}.localhost`);
+    const section = (host: string, n: number) => `
+      [[host_config]]
+      host = "${host}"
+      [host_config.modules.mod_event_pusher.sns]
+      pm_messages_topic = "topic-${n}"
+      sns_host = "${pusher.snsUrl}"
+      region = "eu-west-1"
+      account_id = "123456789012"
+      access_key_id = "AKIAIOSFODNN7EXAMPLE"
+      secret_access_key = "x"`;
+    await pusher.start(hosts.map(section).join(''));
+    pusher.fault = () => ({ kind: 'error', status: 404, code: 'NotFound' });
+    await pusher.post(...hosts.map((host) => ({ ...says('x'), host })));
+    const page = await pusher.open();
+    await shows(page.locator('#problems li'), /48 topics: paused: NotFound.*Try all 48/s);
+    await shows(page.locator('#health'), '1 problem');
+    await shows(rows(page, '#topics').first(), 'Paused');
+    assert.ok((await page.locator('#topics').boundingBox())!.height < 900);
+    await page.getByLabel('Topic or state').fill('topic-47');
+    assert.equal(await rows(page, '#topics').filter({ visible: true }).count(), 1);
+    pusher.fault = undefined;
+    await button(page, 'Try all 48').click();
+    await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
+  });
+
   it('shows that SNS throttles, since when and what to do', async () => {
     await pusher.start();
     const page = await pusher.open();

@@ -22,6 +22,9 @@ export function useConsole() {
     // Each test's `start` sets it, before anything else can ask for it.
     daemon: undefined as unknown as Daemon,
     fault: undefined as ((topicArn: string) => Fault | undefined) | undefined,
+    get snsUrl(): string {
+      return sns.url;
+    },
     /** Messages with this in them are refused for good. */
     refused: undefined as string | undefined,
     /** What SNS took. */

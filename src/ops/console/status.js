@@ -32,10 +32,11 @@ export function showHealth(state, text) {
 export function showState(state, samples) {
   const { notReady } = state;
   const slowed = slowedTopics(state.topics);
-  if (notReady.length > 0) showHealth('not-ready', plural(notReady.length, 'problem'));
+  const causes = causesOf(notReady, state.topics);
+  if (causes.length > 0) showHealth('not-ready', plural(causes.length, 'problem'));
   else if (slowed) showHealth('warn', slowed);
   else showHealth('ready', 'Ready');
-  showProblems(notReady);
+  showProblems(causes);
   showFigures(state, samples);
   showTopics(state);
   showSources(state);
@@ -51,20 +52,74 @@ function slowedTopics(topics) {
     .join(', ');
 }
 
-function showProblems(list) {
-  problems.hidden = list.length === 0;
-  keepRows(problems.querySelector('ul'), list, {
-    key: ({ what, reason }) => `${what} ${reason}`,
-    create: ({ what, reason, advice }) =>
-      make(
+/** How many topics of one cause are named. */
+const NAMED = 3;
+
+/** Problems by their cause: topics that are paused for one reason are one problem. */
+function causesOf(notReady, topics) {
+  const paused = new Map(topics.filter(({ pause }) => pause).map((topic) => [`topic ${topic.arn}`, topic]));
+  const causes = new Map();
+  for (const problem of notReady) {
+    const topic = paused.get(problem.what);
+    const key = topic ? `paused ${topic.pause.reason}` : `${problem.what} ${problem.reason}`;
+    const cause = causes.get(key) ?? { ...problem, key, arns: [] };
+    if (topic) cause.arns.push(topic.arn);
+    causes.set(key, cause);
+  }
+  return [...causes.values()].map((cause) => {
+    const { arns } = cause;
+    if (arns.length < 2) return { ...cause, names: '' };
+    const more = arns.length - NAMED;
+    const names = arns.slice(0, NAMED).map(topicName).join(', ') + (more > 0 ? ` and ${count(more)} more` : '');
+    return { ...cause, what: plural(arns.length, 'topic'), names };
+  });
+}
+
+function showProblems(causes) {
+  problems.hidden = causes.length === 0;
+  keepRows(problems.querySelector('ul'), causes, {
+    key: ({ key }) => key,
+    create: ({ key }) => {
+      const all = make('button', { type: 'button', class: 'small', hidden: true }, 'Try all');
+      all.addEventListener('click', () => tryAll(shownCauses.get(key) ?? []));
+      return make(
         'li',
         {},
-        make('strong', {}, what),
-        `: ${reason}`,
-        ...(advice ? [make('span', { class: 'advice' }, `What to do: ${advice}`)] : []),
-      ),
-    update: () => {},
+        make('strong', {}),
+        make('span', { class: 'reason' }),
+        ' ',
+        all,
+        make('span', { class: 'quiet names' }),
+        make('span', { class: 'advice' }),
+      );
+    },
+    update: (row, { key, what, reason, advice, arns, names }) => {
+      const all = row.querySelector('button');
+      shownCauses.set(key, arns);
+      setText(row.querySelector('strong'), what);
+      setText(row.querySelector('.reason'), `: ${reason}`);
+      setText(row.querySelector('.names'), names);
+      setText(row.querySelector('.advice'), advice ? `What to do: ${advice}` : '');
+      all.hidden = arns.length < 2;
+      setText(all, `Try all ${count(arns.length)}`);
+    },
   });
+}
+
+/** The topics of each cause that was shown last. */
+const shownCauses = new Map();
+
+async function tryAll(arns) {
+  const result = topics.querySelector('.result');
+  try {
+    const { tried } = await ask('topics/try', { arns });
+    setText(
+      result,
+      `${plural(tried, 'topic is', 'topics are')} being tried. Each opens when SNS takes a notification.`,
+    );
+  } catch (error) {
+    setText(result, `They were not tried: ${error.message}`);
+  }
 }
 
 /** A rate is shown as the mean of the last 10 s, so that it can be read. */
@@ -131,7 +186,28 @@ const TOPIC_COLUMNS = [
   ['Last sent', 'short'],
 ];
 
-function showTopics({ at, topics: list }) {
+/** What is wrong comes first. */
+const ORDER = ['orphaned', 'paused', 'throttled', 'slow', 'behind', 'open'];
+/** Of so many topics, a table shows a line each, in a region that scrolls. */
+const MANY = 12;
+
+const only = topics.querySelector('input[name="only"]');
+const region = topics.querySelector('.scroll');
+only.form.addEventListener('submit', (event) => event.preventDefault());
+only.addEventListener('input', () => {
+  for (const row of topics.querySelectorAll('tbody tr')) row.hidden = !isWanted(row.dataset);
+});
+
+const isWanted = ({ key, state }) => `${key} ${state}`.toLowerCase().includes(only.value.trim().toLowerCase());
+
+function showTopics({ at, topics: all }) {
+  const list = all.toSorted((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state));
+  const many = list.length > MANY;
+  only.form.hidden = !many && only.value === '';
+  topics.classList.toggle('many', many);
+  // A region that scrolls has to be reached with the keyboard.
+  if (many) region.tabIndex = 0;
+  else region.removeAttribute('tabindex');
   keepRows(topics.querySelector('tbody'), list, {
     key: ({ arn }) => arn,
     create: ({ arn }) => {
@@ -141,6 +217,8 @@ function showTopics({ at, topics: list }) {
     },
     update: (row, topic) => {
       const [, state, depth, out, inFlight, last] = row.cells;
+      row.dataset.state = topic.state;
+      row.hidden = !isWanted(row.dataset);
       showTopicState(state, topic, at);
       setText(depth, count(topic.depth));
       setText(out, rate(topic.rate));
