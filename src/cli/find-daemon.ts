@@ -5,7 +5,7 @@ import { messageOf, PusherError } from '../errors.ts';
 import { lockOutbox } from '../outbox/sqlite/schema.ts';
 import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
 
-export type Found =
+export type FoundDaemon =
   | { readonly kind: 'running'; readonly daemon: DaemonClient }
   /** None runs on this outbox. */
   | { readonly kind: 'none' }
@@ -13,7 +13,7 @@ export type Found =
   | { readonly kind: 'silent'; readonly reason: string };
 
 /** Asks by the socket, then looks whether the outbox is in use at all, and only then asks by the configured address. */
-export async function findDaemon(config: PusherConfig): Promise<Found> {
+export async function findDaemon(config: PusherConfig): Promise<FoundDaemon> {
   const file = outboxFileOf(config);
   const bySocket = await connectBySocket(config).catch((error: unknown) => messageOf(error));
   if (typeof bySocket !== 'string') return { kind: 'running', daemon: bySocket };

@@ -10,7 +10,7 @@ export interface Place {
 
 const OVERRIDABLE = ['general', 'auth', 'outgoing_pools', 'acl', 'access', 's2s'];
 
-export const PLACES = {
+export const SECTION_NAMES = {
   file: {
     ours: ['modules', 'tap', 'outbox', 'admin', 'log', 'host_config'],
     theirs: [...OVERRIDABLE, 'listen', 'internal_databases', 'services', 'shaper', 'instrumentation'],

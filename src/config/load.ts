@@ -7,7 +7,7 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { messageOf, PusherError } from '../errors.ts';
 import { oddCharacter } from './characters.ts';
-import { misspelt, PLACES, type Place } from './foreign.ts';
+import { misspelt, type Place, SECTION_NAMES } from './foreign.ts';
 import {
   type AdminOptions,
   type HttpTapOptions,
@@ -142,7 +142,7 @@ export function parseConfig(text: string, file: string, environment: Environment
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
     check(schema, at, { written: input, meant: resolve(input, at) }, mistakes);
 
-  foreignKeys(document, '', PLACES.file, ignored, mistakes);
+  foreignKeys(document, '', SECTION_NAMES.file, ignored, mistakes);
   const sns = readModules(document, '', ignored, read, mistakes);
   const tap = tableAt(document, 'tap', mistakes) ?? {};
   unknownKeys(tap, 'tap', ['http'], mistakes);
@@ -192,10 +192,10 @@ function readModules(
   const modules = tableAt(parent, 'modules', mistakes, prefix);
   if (!modules) return undefined;
   const at = `${prefix}modules`;
-  foreignKeys(modules, at, PLACES.modules, ignored, mistakes);
+  foreignKeys(modules, at, SECTION_NAMES.modules, ignored, mistakes);
   const pusher = tableAt(modules, 'mod_event_pusher', mistakes, `${at}.`);
   if (!pusher) return null;
-  foreignKeys(pusher, `${at}.mod_event_pusher`, PLACES.mod_event_pusher, ignored, mistakes);
+  foreignKeys(pusher, `${at}.mod_event_pusher`, SECTION_NAMES.mod_event_pusher, ignored, mistakes);
   return pusher.sns === undefined ? null : read(snsOptions, `${at}.mod_event_pusher.sns`, pusher.sns);
 }
 
@@ -218,7 +218,7 @@ function readHosts(
       mistakes.push({ path: `host_config[${index}]`, problem: `is ${shown(entry)}, should be a section` });
       return;
     }
-    foreignKeys(entry, prefix.slice(0, -1), PLACES.hostConfig, ignored, mistakes);
+    foreignKeys(entry, prefix.slice(0, -1), SECTION_NAMES.hostConfig, ignored, mistakes);
     const sns = readModules(entry, prefix, ignored, read, mistakes);
     // Without modules of its own, the host has the general ones. A host type is MongooseIM's grouping of dynamic
     // domains; events name domains, so there is nothing to match it with.

@@ -4,7 +4,7 @@ import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
 import { messageOf, PusherError } from '../../errors.ts';
 import { beginning, isAdmin, speaksTls, unreachable } from './diagnosis.ts';
-import type { Tap } from './server.ts';
+import type { TapAccess } from './server.ts';
 
 export interface CheckResult {
   readonly ok: boolean;
@@ -12,7 +12,7 @@ export interface CheckResult {
 }
 
 export interface CheckOptions {
-  readonly tap: Pick<Tap, 'url'> & { readonly secret: string | undefined };
+  readonly tap: Pick<TapAccess, 'url'> & { readonly secret: string | undefined };
   /** A file of certificates in PEM to trust instead of the system's. */
   readonly ca?: string;
   /** The tap's URL by the configuration, to be named where another one was asked for. */

@@ -1,5 +1,5 @@
 /** `adapter install`: puts an adapter where its server looks for modules, and says what belongs into the configurations. */
-import type { AdapterServer, Printed, Tap, Where } from './server.ts';
+import type { AdapterServer, Printed, TapAccess, Where } from './server.ts';
 import { knownTap, newSecret, secretForDaemon, statusLine, type TapOptions } from './tap.ts';
 
 /**
@@ -10,7 +10,7 @@ export function adapterInstall(server: AdapterServer, options: TapOptions, where
   const { url, secret, from, section } = knownTap(options);
   const daemonHas = secret !== undefined && (options.url !== undefined || section?.options.secret !== undefined);
   // A daemon that has no secret gets the one that an adapter has already.
-  const tap: Tap = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
+  const tap: TapAccess = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
   const { lines, ok } = server.install(tap, where);
   const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, options.config, section);
   return {

@@ -3,9 +3,9 @@
 export interface AdapterServer {
   readonly name: string;
   /** What is there of the adapter. @throws PusherError ADAPTER_INSTALL when the server can't say where it looks */
-  find(where: Where): Found;
+  find(where: Where): FoundAdapter;
   /** Copies the adapter; answers what to print. */
-  install(tap: Tap, where: Where): Printed;
+  install(tap: TapAccess, where: Where): Printed;
   /** Removes the adapter, but neither its queue nor what people wrote into configurations; answers what to print. */
   uninstall(where: Where): Printed;
 }
@@ -19,7 +19,7 @@ export interface Where {
 }
 
 /** The tap as an adapter has to know it. */
-export interface Tap {
+export interface TapAccess {
   readonly url: string;
   readonly secret: string;
 }
@@ -30,7 +30,7 @@ export interface Printed {
   readonly ok: boolean;
 }
 
-export interface Found {
+export interface FoundAdapter {
   /** Copies of the adapter that the server could load, the one that it does load first. */
   readonly copies: readonly Copy[];
   /** What its configuration says, for each domain or for all of them. */

@@ -5,7 +5,7 @@ import { messageOf } from '../../errors.ts';
 import { connectToDaemon, type DaemonClient } from '../daemon.ts';
 import { adapterCheck } from './check.ts';
 import { queueStatus } from './queue.ts';
-import type { AdapterServer, Found, Settings, Where } from './server.ts';
+import type { AdapterServer, FoundAdapter, Settings, Where } from './server.ts';
 import type { KnownTap } from './tap.ts';
 
 export interface Line {
@@ -33,7 +33,7 @@ export async function* adapterStatus(server: AdapterServer, { where, tap, ca }: 
   if (tap?.section) yield* await heard(server.name, tap.from);
 }
 
-function* copies({ copies }: Found): Generator<Line> {
+function* copies({ copies }: FoundAdapter): Generator<Line> {
   const [first, ...others] = copies;
   if (!first) yield { level: 'fail', text: 'not installed where the server looks for modules' };
   else yield { level: 'ok', text: `version ${first.version} in ${first.path}` };
@@ -61,7 +61,7 @@ function settings({ domain, file, url, secret }: Settings, tap: KnownTap | undef
   return { level, text: `${who}: ${wrong.join(', and ')}; set in ${file}` };
 }
 
-function* queues({ queues }: Found): Generator<Line> {
+function* queues({ queues }: FoundAdapter): Generator<Line> {
   for (const folder of queues) {
     const status = queueStatus(folder);
     if (!status) {

@@ -7,7 +7,7 @@ import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import { shellWord, tomlString } from './quote.ts';
-import type { Tap, Where } from './server.ts';
+import type { TapAccess, Where } from './server.ts';
 
 export interface TapOptions {
   readonly config: string;
@@ -80,7 +80,7 @@ function sectionOf(config: string): HttpTapSection {
 export const newSecret = (): string => randomBytes(24).toString('base64url');
 
 /** What to write into a configuration, so that its daemon has a secret. */
-export function secretForDaemon({ secret }: Tap, config: string, section: HttpTapSection | undefined): string[] {
+export function secretForDaemon({ secret }: TapAccess, config: string, section: HttpTapSection | undefined): string[] {
   const line = `secret = ${tomlString(secret)}`;
   const [title, ...lines] = section?.written
     ? [`Add directly below the line [tap.http] of ${config}, so that the daemon knows the secret:`, `  ${line}`]

@@ -13,7 +13,7 @@ import { proxyText } from '../proxy.ts';
 import { isFifo } from '../wire.ts';
 import { diagnose, type Finding, failed, warn } from './diagnosis.ts';
 import { clockProblem, endpointProblem } from './endpoint.ts';
-import { isMissing, siblingOf, topicProblems } from './topic.ts';
+import { diagnoseTopic, isMissing, siblingOf } from './topic.ts';
 
 interface Examination {
   /** Absolute path of the configuration. */
@@ -104,7 +104,7 @@ async function* examineTopic(account: Account, arn: string, what: string, publis
   }
   const missing = isMissing(attributes) || isMissing(publish);
   const sibling = missing ? 'xml' in (await client.call(attributesForm(siblingOf(arn)))) : undefined;
-  const problems = topicProblems({ arn, attributes, publish, published, sibling }, account.circumstances());
+  const problems = diagnoseTopic({ arn, attributes, publish, published, sibling }, account.circumstances());
   for (const problem of problems) yield { what, ...problem };
   if (problems.length > 0) return;
   yield { what, level: 'ok', seen: `${arn} ${published ? 'took a message' : 'exists and this key may publish to it'}` };

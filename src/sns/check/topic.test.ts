@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { CallOutcome } from '../client.ts';
 import type { Circumstances } from '../failure.ts';
-import { siblingOf, type TopicObservations, topicProblems } from './topic.ts';
+import { diagnoseTopic, siblingOf, type TopicObservations } from './topic.ts';
 
 const circumstances: Circumstances = {
   endpoint: new URL('https://sns.eu-west-1.amazonaws.com'),
@@ -35,7 +35,7 @@ const USER = 'arn:aws:iam::123456789012:user/pusher';
 /** One text of all that is said of a topic. */
 function said(observed: Partial<TopicObservations>): string {
   const whole = { arn: ARN, attributes: attributes(), publish: empty, published: false, sibling: undefined };
-  return topicProblems({ ...whole, ...observed }, circumstances)
+  return diagnoseTopic({ ...whole, ...observed }, circumstances)
     .map(({ level, seen, means, advice }) => `${level}: ${seen} | ${means} | ${advice}`)
     .join('\n');
 }

@@ -26,7 +26,7 @@ export const isMissing = (outcome: CallOutcome): boolean =>
   'failure' in outcome && outcome.failure.kind === 'request' && /^NotFound(Exception)?$/.test(outcome.failure.code);
 
 /** All that is to be said of a topic; empty when it can be published to. */
-export function topicProblems(observed: TopicObservations, circumstances: Circumstances): Diagnosis[] {
+export function diagnoseTopic(observed: TopicObservations, circumstances: Circumstances): Diagnosis[] {
   const { arn, attributes, publish, published } = observed;
   const known = attributesOf(attributes);
   const about = { ...circumstances, topicArn: arn, kmsKey: known.get('KmsMasterKeyId') };

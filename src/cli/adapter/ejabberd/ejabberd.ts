@@ -3,7 +3,7 @@ import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ADAPTERS, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
 import { shellWord } from '../quote.ts';
-import type { AdapterServer, Copy, Found, Printed, Settings, Tap, Where } from '../server.ts';
+import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
 import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
 import { type Places, placesOf } from './places.ts';
 
@@ -13,7 +13,7 @@ const PACKAGED = { folder: path.join(ADAPTERS, 'ejabberd'), without: [EXAMPLE_OP
 
 export const ejabberd: AdapterServer = { name: 'ejabberd', find, install, uninstall };
 
-function find(where: Where): Found {
+function find(where: Where): FoundAdapter {
   const places = placesOf(where);
   const [live] = ownFiles(places);
   const configured = inConfig(places);
@@ -30,7 +30,7 @@ function find(where: Where): Found {
   };
 }
 
-function install(tap: Tap, where: Where): Printed {
+function install(tap: TapAccess, where: Where): Printed {
   const places = placesOf(where);
   const configured = inConfig(places);
   const [former] = formerFiles(places);
@@ -67,7 +67,12 @@ function optionsInConfig(configured: readonly Settings[], others: readonly strin
 }
 
 /** Writes the file of options, or takes it over from where the next version of the module would replace it. */
-function optionsOfTheirOwn(places: Places, tap: Tap, former: string | undefined, kept: string | undefined): Options {
+function optionsOfTheirOwn(
+  places: Places,
+  tap: TapAccess,
+  former: string | undefined,
+  kept: string | undefined,
+): Options {
   // Where ejabberd has to start before it can compile the module, `module_install` takes the options along.
   const withModule = places.unknown && !existsSync(compiledOf(places));
   const folder = withModule ? path.join(sourceOf(places), EXAMPLE_OPTIONS) : places.options;
@@ -91,7 +96,7 @@ function formerFiles(places: Places): string[] {
   return [...ownFiles(places), ...(settingsIn(beside).some(({ secret }) => secret !== undefined) ? [beside] : [])];
 }
 
-function correction({ file, domain, url, secret }: Settings, tap: Tap): string[] {
+function correction({ file, domain, url, secret }: Settings, tap: TapAccess): string[] {
   const whose = domain === undefined ? '' : ` for ${domain}`;
   const what = [
     ...(url === tap.url ? [] : [`the url${whose} is ${url ?? 'not set'}`]),

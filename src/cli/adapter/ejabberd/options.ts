@@ -4,7 +4,7 @@ import path from 'node:path';
 import { isMap, isScalar, parseDocument } from 'yaml';
 import { messageOf, PusherError } from '../../../errors.ts';
 import { yamlString } from '../quote.ts';
-import type { Settings, Tap } from '../server.ts';
+import type { Settings, TapAccess } from '../server.ts';
 import type { Places } from './places.ts';
 
 export const MODULE = 'mod_event_pusher';
@@ -40,12 +40,15 @@ export function settingsIn(file: string, seen: readonly string[] = []): Settings
 }
 
 /** A file of options for all domains. */
-export const ownFile = (tap: Tap): string => `modules:\n${entry(tap).join('\n')}\n`;
+export const ownFile = (tap: TapAccess): string => `modules:\n${entry(tap).join('\n')}\n`;
 
 /** The options as they stand below `modules:`. */
-const entry = (tap: Tap): string[] => [`  ${MODULE}:`, ...lines(tap).map((line) => `    ${line}`)];
+const entry = (tap: TapAccess): string[] => [`  ${MODULE}:`, ...lines(tap).map((line) => `    ${line}`)];
 
-export const lines = ({ url, secret }: Tap): string[] => [`url: ${yamlString(url)}`, `secret: ${yamlString(secret)}`];
+export const lines = ({ url, secret }: TapAccess): string[] => [
+  `url: ${yamlString(url)}`,
+  `secret: ${yamlString(secret)}`,
+];
 
 /** The pairs at the top of a file. ejabberd takes a key that comes twice, so this does. */
 function pairsOf(file: string): { key: string; value: unknown }[] {

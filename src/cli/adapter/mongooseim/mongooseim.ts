@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { remove, replaceFolder } from '../files.ts';
 import { erlangString, shellWord } from '../quote.ts';
-import type { AdapterServer, Found, Printed, Settings, Tap, Where } from '../server.ts';
+import type { AdapterServer, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
 import { findBeams } from './beams.ts';
 import { FOLDER, type Places, placesOf } from './places.ts';
 
@@ -15,7 +15,7 @@ const MODULE = 'mod_xmpp_event_pusher';
 
 export const mongooseim: AdapterServer = { name: 'mongooseim', find, install, uninstall };
 
-function find(where: Where): Found {
+function find(where: Where): FoundAdapter {
   const places = placesOf(where);
   const { ebin, config, queues } = places;
   const settings = settingsIn(config?.app);
@@ -45,7 +45,7 @@ function problems({ ebin, config, to }: Places, settings: readonly Settings[]): 
   ];
 }
 
-function install(tap: Tap, where: Where): Printed {
+function install(tap: TapAccess, where: Where): Printed {
   const places = placesOf(where);
   const { config, to, ebin, release } = places;
   using beams = findBeams(release);

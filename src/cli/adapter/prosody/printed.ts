@@ -1,14 +1,14 @@
 /** What to write into Prosody's configuration, in pieces that may be pasted as they are. */
 import path from 'node:path';
 import { luaString, shellWord } from '../quote.ts';
-import type { Printed, Tap } from '../server.ts';
+import type { Printed, TapAccess } from '../server.ts';
 import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
 
 /**
  * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends, wherever
  * it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
  */
-export function forHosts(config: ProsodyConfiguration, folder: string, tap: Tap): Printed {
+export function forHosts(config: ProsodyConfiguration, folder: string, tap: TapAccess): Printed {
   const { file, hosts, pluginPaths } = config;
   const isRight = ({ url, secret }: VirtualHost) => url === tap.url && secret === tap.secret;
   const had = hosts.filter(({ enabled }) => enabled);
@@ -46,7 +46,7 @@ export function forHosts(config: ProsodyConfiguration, folder: string, tap: Tap)
 }
 
 /** For a Prosody that can't be asked. */
-export function forAnyHost(folder: string, tap: Tap): Printed {
+export function forAnyHost(folder: string, tap: TapAccess): Printed {
   const host = { name: 'DOMAIN' };
   const lines = [
     ...section('Add as the first entry of plugin_paths in prosody.cfg.lua, if it is not there:', [
@@ -62,12 +62,12 @@ export function forAnyHost(folder: string, tap: Tap): Printed {
   return { lines, ok: true };
 }
 
-function block({ name }: Pick<VirtualHost, 'name'>, tap: Tap, enable: boolean): string[] {
+function block({ name }: Pick<VirtualHost, 'name'>, tap: TapAccess, enable: boolean): string[] {
   const inside = [...(enable ? ['modules_enabled = { "event_pusher" }'] : []), ...options(tap)];
   return [`VirtualHost ${luaString(name)} {`, ...inside.map((line) => `  ${line};`), '}'];
 }
 
-const options = ({ url, secret }: Tap) => [
+const options = ({ url, secret }: TapAccess) => [
   `event_pusher_url = ${luaString(url)}`,
   `event_pusher_secret = ${luaString(secret)}`,
 ];
@@ -78,7 +78,7 @@ function pluginPath({ file, pluginPaths }: ProsodyConfiguration, folder: string)
   return section(`Add above the first VirtualHost of ${file}:`, [`plugin_paths = { ${luaString(folder)} }`]);
 }
 
-function difference({ name, url, secret }: VirtualHost, tap: Tap): string {
+function difference({ name, url, secret }: VirtualHost, tap: TapAccess): string {
   const wrong = [
     ...(url === tap.url ? [] : [`event_pusher_url is ${url ?? 'not set'}`]),
     ...(secret === tap.secret

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
 import { ADAPTERS, isPackaged, remove, replaceFolder, versionOf } from '../files.ts';
 import { shellWord } from '../quote.ts';
-import type { AdapterServer, Copy, Found, Printed, Tap, Where } from '../server.ts';
+import type { AdapterServer, Copy, FoundAdapter, Printed, TapAccess, Where } from '../server.ts';
 import { type ProsodyConfiguration, readProsody, replacedLists } from './configuration.ts';
 import { forAnyHost, forHosts } from './printed.ts';
 
@@ -15,7 +15,7 @@ const LOCAL_MODULES = '/usr/local/lib/prosody/modules';
 
 export const prosody: AdapterServer = { name: 'prosody', find, install, uninstall };
 
-function find(where: Where): Found {
+function find(where: Where): FoundAdapter {
   const { to } = where;
   const config = read(where);
   const folders = [...(config ? searched(config) : []), ...(to === undefined ? [] : [path.resolve(to)])];
@@ -33,7 +33,7 @@ function find(where: Where): Found {
   return { copies: copiesIn([...new Set(folders)]), settings, queues, problems };
 }
 
-function install(tap: Tap, where: Where): Printed {
+function install(tap: TapAccess, where: Where): Printed {
   const config = read(where);
   const folder = where.to === undefined ? chooseFolder(config as ProsodyConfiguration) : path.resolve(where.to);
   const target = path.join(folder, MODULE);
