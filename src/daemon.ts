@@ -10,11 +10,13 @@ import { addConditionMetric, type Conditions, createConditions } from './ops/con
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
 import { addDiskMetrics, addProcessMetrics } from './ops/metrics.ts';
+import { createReplayCounter } from './ops/replays.ts';
 import { createAdminServer } from './ops/server.ts';
 import { stateOf } from './ops/state.ts';
 import { memoryOutbox } from './outbox/memory.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
+import { reportTo } from './pipeline/report.ts';
 import { createPusher, type Pusher, type Routing } from './pusher.ts';
 import type { NotReady } from './readiness.ts';
 import { owns, topicsOf } from './sns/account.ts';
@@ -67,6 +69,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     addProcessMetrics(registry, () => logHealth(log).lost);
     const flow = createFlow();
     const conditions = createConditions(flow, log);
+    const replays = createReplayCounter();
     const outbox = file === undefined ? memoryOutbox({ maxBytes }) : sqliteOutbox({ file, maxBytes, log });
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
@@ -80,13 +83,17 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       options: config.admin,
       registry,
       flow,
-      state: () => stateOf({ pusher: state(), flow, conditions, now: Date.now() }),
+      state: () => stateOf({ pusher: state(), flow, conditions, replays, now: Date.now() }),
       notReady: () => state().notReady,
       outboxFile: file,
       sources: outbox.sources,
       deadLetters: {
         ...outbox.deadLetters,
-        requestReplay: (filter, onProgress) => (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress),
+        async requestReplay(filter, onProgress) {
+          const count = await (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress);
+          replays.asked(count);
+          return count;
+        },
       },
       tryTopic: (topic) => pusher?.tryTopic(topic) ?? false,
       log,
@@ -99,7 +106,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       taps: [tap],
       log,
       metrics: registry,
-      report: flow,
+      report: reportTo(flow, replays.report),
       notReady: () => logProblems(log),
       dryRun,
     });

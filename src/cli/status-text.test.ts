@@ -26,6 +26,7 @@ const STATE: State = {
   otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 5, maxBytes: 100, oldestAt: 10_000, fault: undefined, deadLetters: 3 },
   trend: { perSecond: 58, emptyInMs: undefined, fullInMs: 1, text: 'growing 58/s, full in 3 h' },
+  replay: { since: 1, asked: 7_000, taken: 10, deadAgain: 6_980, waiting: 10 },
 };
 const samples = [0, 10, 20].map((n) => ({ at: n, in: n, out: n / 2, backlog: n, p50: 27, p99: 40 }));
 
@@ -36,6 +37,7 @@ describe('status', () => {
     assert.match(text, /^In +10\/s +▁▅█$/m);
     assert.match(text, /^Waiting +2,252 +▁▅█ +growing 58\/s, full in 3 h +the oldest for 90 s$/m);
     assert.match(text, /^Event to SNS +27 ms +███ +100 s ago$/m);
+    assert.match(text, /^Replay +7,000 +10 taken, 6,980 dead again, 10 waiting$/m);
     assert.match(text, /^busy +throttled for 60 s +2,252[\s\S]*\nfine +open +0 +12 +0 +1 s ago\n/m);
     assert.match(text, / {2}busy: it takes 2\/s\n {4}what to do: raise the quota\n/);
   });

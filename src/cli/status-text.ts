@@ -9,7 +9,7 @@ const STEADY = 5;
 
 /** @param samples of the last hour, oldest first */
 export function drawStatus(state: State, samples: readonly Sample[]): string {
-  const { at, notReady, outbox, trend, topics } = state;
+  const { at, notReady, outbox, trend, topics, replay } = state;
   const recent = samples.slice(-STEADY);
   const mean = (of: (sample: Sample) => number) =>
     recent.reduce((sum, sample) => sum + of(sample), 0) / Math.max(recent.length, 1);
@@ -29,6 +29,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
       timed && at - timed.at > 10_000 ? `${duration(at - timed.at)} ago` : '',
     ),
     row('Dead letters', number(outbox.deadLetters)),
+    ...(replay ? [row('Replay', number(replay.asked), replayNote(replay))] : []),
     row('Outbox', `${((outbox.bytes / outbox.maxBytes) * 100).toFixed(1)} %`, outbox.fault ?? ''),
   ];
   if (notReady.length > 0) lines.push('', 'Not ready');
@@ -42,6 +43,9 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   // What people and servers chose for names must not steer the terminal.
   return `${lines.map((line) => line.trimEnd().replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\n')}\n`;
 }
+
+const replayNote = ({ taken, deadAgain, waiting }: NonNullable<State['replay']>): string =>
+  `${number(taken)} taken, ${number(deadAgain)} dead again, ${number(waiting)} waiting`;
 
 function headline({ notReady, topics }: State): string {
   if (notReady.length > 0) return `NOT READY: ${notReady.length} ${notReady.length === 1 ? 'problem' : 'problems'}`;

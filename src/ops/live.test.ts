@@ -22,6 +22,7 @@ const STATE: State = {
   otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },
   trend: trendOf([], 1),
+  replay: undefined,
 };
 
 const notification = (n: number): Notification => ({

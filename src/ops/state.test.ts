@@ -7,6 +7,7 @@ import type { SourceState } from '../outbox/sources.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import { createConditions } from './conditions.ts';
 import { createFlow, type Flow } from './flow.ts';
+import { createReplayCounter } from './replays.ts';
 import { type Seen, stateOf } from './state.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012';
@@ -26,7 +27,7 @@ const outbox = (fields: Partial<Health>): Health => ({
 const of = (fields: Partial<Health>, topics: TopicState[] = []) =>
   stateFrom({ outbox: outbox(fields), topics, notReady: [] }, createFlow(0));
 const stateFrom = (pusher: Seen['pusher'], flow: Flow) =>
-  stateOf({ pusher, flow, conditions: createConditions(flow, SILENT), now: 100 });
+  stateOf({ pusher, flow, conditions: createConditions(flow, SILENT), replays: createReplayCounter(), now: 100 });
 const pool = { size: 100, inFlight: 2 };
 
 describe('state', () => {

@@ -7,6 +7,7 @@ import type { Pause } from '../pipeline/report.ts';
 import type { NotReady } from '../readiness.ts';
 import type { Conditions } from './conditions.ts';
 import type { Flow } from './flow.ts';
+import type { ReplayCounter, ReplayCounts } from './replays.ts';
 import type { Trend } from './trend.ts';
 
 /** All times are milliseconds since the Unix epoch. */
@@ -21,6 +22,8 @@ export interface State {
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
   /** Where what waits is going. */
   readonly trend: Trend;
+  /** How the last replay of dead letters gets on; undefined when there was none. */
+  readonly replay: ReplayCounts | undefined;
 }
 
 interface TopicView {
@@ -61,10 +64,11 @@ export interface Seen {
   };
   readonly flow: Pick<Flow, 'topic'>;
   readonly conditions: Pick<Conditions, 'of' | 'trend'>;
+  readonly replays: Pick<ReplayCounter, 'counts'>;
   readonly now: number;
 }
 
-export function stateOf({ pusher, flow, conditions, now }: Seen): State {
+export function stateOf({ pusher, flow, conditions, replays, now }: Seen): State {
   const { outbox, notReady } = pusher;
   const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
   return {
@@ -78,6 +82,7 @@ export function stateOf({ pusher, flow, conditions, now }: Seen): State {
     ...sourceViews(outbox),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
     trend: conditions.trend(maxBytes),
+    replay: replays.counts(),
   };
 }
 

@@ -204,6 +204,8 @@ async function replay(options: IntakeOptions, { id, eventId, content }: DeadLett
       : keepSkipped(await translateAll(options, [parseEvent(content.event)], 0, () => eventId));
   const notifications = content.kind === 'notification' ? [content.notification] : (translated?.notifications ?? []);
   const deadLetters = translated?.deadLetters ?? [];
+  // Before the commit: the sink may have it before that resolves.
+  options.report.replaying(eventId);
   await options.outbox.commit({ notifications, deadLetters, replaces: [id] });
   const [again] = deadLetters;
   if (again) {

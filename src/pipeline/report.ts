@@ -47,6 +47,8 @@ export interface Report {
   skipped(event: XmppEvent, reason: SkipReason): void;
   request(report: RequestReport): void;
   deadLetter(letter: NewDeadLetter): void;
+  /** A dead letter's event is about to be kept for the sink again, or to become a dead letter again. */
+  replaying(eventId: string): void;
   paused(topic: string, pause: Pause): void;
   /** @param pausedMs how long the topic took nothing, in milliseconds */
   resumed(topic: string, pausedMs: number): void;
@@ -65,6 +67,7 @@ export function reportTo(...reports: readonly Partial<Report>[]): Report {
     skipped: each('skipped'),
     request: each('request'),
     deadLetter: each('deadLetter'),
+    replaying: each('replaying'),
     paused: each('paused'),
     resumed: each('resumed'),
   };

@@ -30,7 +30,7 @@ describe('dead letters in the console', () => {
     await shows(page.locator('#confirm'), 'Replay dead letter');
     assert.deepEqual(pusher.accepted, []);
     await confirm(page, 'Replay');
-    await shows(result(page), 'Replayed 1 dead letter: on the way to SNS again.');
+    await shows(result(page), '1 dead letter taken up for replay.');
     await until('SNS to have it', () => pusher.accepted.length === 1);
     await hasRows(page, '#letters', 0);
     await page.getByLabel('Reason').selectOption('');
@@ -71,7 +71,7 @@ describe('dead letters in the console', () => {
     await boxes.nth(2).check();
     await button(page, 'Replay selected (2)').click();
     await confirm(page, 'Replay');
-    await shows(result(page), 'Replayed 2 dead letters: on the way to SNS again.');
+    await shows(result(page), '2 dead letters taken up for replay.');
     await hasRows(page, '#letters', 1);
     await page.getByLabel('Reason').selectOption('');
     await button(page, 'Replay all 1 that match').click();
@@ -92,7 +92,12 @@ describe('dead letters in the console', () => {
     await hasRows(page, '#letters', 1);
     await button(page, 'Replay all 1').click();
     await confirm(page, 'Replay');
-    await shows(result(page), 'Replayed 1 dead letter: on the way to SNS again. 1 dead letter is new since then.');
+    await shows(result(page), '1 dead letter taken up for replay.');
+    const counted = 'SNS took 0, 1 dead again, 0 waiting.';
+    await shows(page.locator('#letters .replay'), counted);
+    await page.reload();
+    await shows(page.locator('#letters .replay'), counted);
+    assert.match((await pusher.daemon.command('status')).output, /^Replay +1 +0 taken, 1 dead again, 0 waiting$/m);
     await hasRows(page, '#letters', 1);
   });
 
@@ -141,7 +146,7 @@ describe('dead letters in the console', () => {
     await button(page, 'Replay all 2 that match').click();
     await shows(page.locator('#confirm'), 'Replay all 2 dead letters of reason InvalidParameter?');
     await confirm(page, 'Replay');
-    await shows(result(page), 'Replayed 2 dead letters: on the way to SNS again.');
+    await shows(result(page), '2 dead letters taken up for replay.');
     await until('SNS to have them', () => pusher.accepted.length === 2);
     assert.deepEqual(await pusher.listed(), ['malformed']);
   });

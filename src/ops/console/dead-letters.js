@@ -34,7 +34,7 @@ export function createDeadLetters() {
   let earlier = [];
   let before;
   let selected = new Set();
-  /** The last replay that was asked for here: how many, the newest number then, and whether all were taken up. */
+  /** The last replay that was asked for here: how many, and whether all were taken up. */
   let replay;
 
   const letter = createLetter((action, id) => act(action, { ids: [id] }, 1, `dead letter ${id}`));
@@ -167,11 +167,10 @@ export function createDeadLetters() {
     if (!(await confirmed(question))) return;
     setText(result, '');
     replay = undefined;
-    const newestId = newest(counts);
     try {
       const { count: done } = await ask(`dead-letters/${action}`, selection);
       selected = new Set();
-      if (isReplay) replay = { count: done, newestId, done: false };
+      if (isReplay) replay = { count: done, done: false };
       setText(
         result,
         isReplay ? `Replay of ${plural(done, 'dead letter')} asked for …` : `Deleted ${plural(done, 'dead letter')}.`,
@@ -182,16 +181,12 @@ export function createDeadLetters() {
     await load();
   }
 
-  /** Says how far the replay is, and, since SNS may refuse again, what became a dead letter after it was asked for. */
+  /** Says whether the daemon has taken all up; what became of them it counts itself, for all tabs. */
   function followReplay() {
     if (!replay) return;
     const left = counts.reduce((sum, { replaying }) => sum + replaying, 0);
     replay.done ||= left === 0;
-    const fresh = letters.filter(({ id }) => id > replay.newestId).length;
-    const since =
-      fresh === 0 || before ? '' : ` ${plural(fresh, 'dead letter is', 'dead letters are')} new since then.`;
-    if (replay.done)
-      setText(result, `Replayed ${plural(replay.count, 'dead letter')}: on the way to SNS again.${since}`);
+    if (replay.done) setText(result, `${plural(replay.count, 'dead letter')} taken up for replay.`);
     else setText(result, `Replaying: ${count(left)} to go …`);
   }
 

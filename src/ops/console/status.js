@@ -40,6 +40,19 @@ export function showState(state, samples) {
   showFigures(state, samples);
   showTopics(state);
   showSources(state);
+  showReplay(state.replay);
+}
+
+/** What the daemon counted of the last replay: the same in every tab. */
+function showReplay(replay) {
+  const line = document.querySelector('#letters .replay');
+  line.hidden = !replay;
+  if (!replay) return;
+  const { since, asked, taken, deadAgain, waiting } = replay;
+  setText(
+    line,
+    `Replay of ${plural(asked, 'dead letter')}, ${moment(since)}: SNS took ${count(taken)}, ${count(deadAgain)} dead again, ${count(waiting)} waiting.`,
+  );
 }
 
 /** How many topics are published to more slowly than they should, such as `2 topics throttled, 1 slow`; empty for none. */
