@@ -8,6 +8,7 @@ import type { SnsPlugin } from './notification/plugin.ts';
 import { memoryOutbox } from './outbox/memory.ts';
 import type { Sink } from './pipeline/sink.ts';
 import { createPusher, type PusherOptions, type SinkSettings } from './pusher.ts';
+import { type HttpTapSettings, httpTap } from './taps/http/http.ts';
 import type { GivenBatch } from './taps/in-process.ts';
 
 const message = (body: string) => ({
@@ -208,6 +209,40 @@ describe('options that are not as they should be', () => {
   ] as [string, unknown, RegExp][])
     it(`are named: ${what}`, async () => {
       await assert.rejects(createPusher(options as PusherOptions), { code: 'CONFIG_INVALID', message: problem });
+    });
+
+  const SNS = { region: 'eu-west-1', accountId: '123456789012', topics: { pm: 'pm' } };
+  for (const [what, credentials, problem] of [
+    ['neither keys nor a function', 5, /^sns\.credentials should be keys, a function or "aws"$/],
+    ['null', null, /^sns\.credentials should be keys, a function or "aws"/],
+    ['another word', 'AWS', /^sns\.credentials should be keys, a function or "aws"$/],
+    ['without keys', {}, /^sns\.credentials should have accessKeyId and secretAccessKey$/],
+    ['with half a key', { accessKeyId: 'a' }, /^sns\.credentials should have accessKeyId and secretAccessKey/],
+    [
+      'with a newline in the token',
+      { accessKeyId: 'a', secretAccessKey: 'b', sessionToken: 'c\n' },
+      /^sns\.credentials\.sessionToken ends in U\+000A/,
+    ],
+  ] as const)
+    it(`are named: credentials ${what}`, async () => {
+      const options = { outbox: memoryOutbox(), sns: { ...SNS, credentials } } as unknown as PusherOptions;
+      await assert.rejects(createPusher(options), { code: 'CONFIG_INVALID', message: problem });
+    });
+
+  const LOCAL = { host: '127.0.0.1', port: 0 };
+  for (const [what, given, problem] of [
+    ['without an address', {}, /listen should be/],
+    ['with an address as text', { listen: '127.0.0.1:0' }, /listen should be/],
+    ['with a port that is none', { listen: { ...LOCAL, port: 70_000 } }, /listen should be/],
+    ['open to all without a secret', { listen: { host: '0.0.0.0', port: 0 } }, /secret should have 20 characters/],
+    ['open to all with a short one', { listen: { host: '::', port: 0 }, secret: 'short' }, /should have 20 characters/],
+    ['with an empty secret', { listen: LOCAL, secret: '' }, /secret should be a text that is not empty/],
+    ['with a newline in it', { listen: LOCAL, secret: 'abc\n' }, /secret ends in U\+000A \(a newline\)/],
+  ] as const)
+    it(`are named: an HTTP tap ${what}`, async () => {
+      const taps = [httpTap(given as HttpTapSettings)];
+      const rejection = { code: 'CONFIG_INVALID', message: problem };
+      await assert.rejects(createPusher({ outbox: memoryOutbox(), taps }), rejection);
     });
 
   it('close the outbox', async () => {

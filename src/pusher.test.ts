@@ -315,7 +315,7 @@ describe('a pusher in a host program', () => {
       { plugin: '/no/such/plugin.js', sink: collect().settings },
     ] as const)
       await assert.rejects(createPusher({ ...wrong, outbox: sqliteOutbox({ file }) }));
-    const tap = httpTap({ listen: { host: '192.0.2.1', port: 1 } });
+    const tap = httpTap({ listen: { host: '192.0.2.1', port: 1 }, secret: 'x'.repeat(20) });
     await assert.rejects(createPusher({ outbox: sqliteOutbox({ file }), taps: [tap] }), { code: 'LISTEN_FAILED' });
     const registry = new Registry();
     await using _ = await createPusher({ outbox: memoryOutbox(), metrics: registry });

@@ -272,7 +272,7 @@ const httpTapOptions = z.strictObject({
 });
 
 /** How many characters a secret needs at least when more than this machine can try to guess it. */
-const LEAST_BEYOND_LOOPBACK = 20;
+export const LEAST_BEYOND_LOOPBACK = 20;
 
 /** What is wrong with the secret of a server that listens there. */
 function secretProblems(section: Readonly<Record<string, unknown>>, option: string) {

@@ -1,4 +1,5 @@
 /** How a host program says where and how to publish: the options of an `sns` section, in the words of JavaScript. */
+import { unusableCharacter } from '../config/characters.ts';
 import { shapeOf } from '../config/load.ts';
 import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
 import { snsHostOf } from '../config/regions.ts';
@@ -100,10 +101,10 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   for (const [kind, topic] of Object.entries(topics ?? {})) flat[`topics.${kind}`] = topic;
   const names = new Map<string, string>(Object.entries(OPTIONS));
   const section: Record<string, unknown> =
-    typeof credentials === 'object'
+    typeof credentials === 'object' && credentials !== null
       ? { access_key_id: credentials.accessKeyId, secret_access_key: credentials.secretAccessKey }
       : { credentials: 'aws' };
-  const problems: string[] = [];
+  const problems = credentialProblems(credentials);
   for (const [setting, value] of Object.entries(flat)) {
     const option = names.get(setting);
     if (!option) problems.push(`sns.${setting} is no setting; there are ${[...names.keys()].join(', ')}`);
@@ -121,6 +122,17 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   }
   if (problems.length > 0 || !parsed.success) throw new PusherError('CONFIG_INVALID', problems.join('; '));
   return parsed.data;
+}
+
+/** What is wrong with the credentials that is no matter of the options of a section. */
+function credentialProblems(given: unknown): string[] {
+  if (given === undefined || given === 'aws' || typeof given === 'function') return [];
+  if (typeof given !== 'object' || given === null) return ['sns.credentials should be keys, a function or "aws"'];
+  const { accessKeyId, secretAccessKey, sessionToken = '' } = given as Partial<AwsCredentials>;
+  if (accessKeyId === undefined || secretAccessKey === undefined)
+    return ['sns.credentials should have accessKeyId and secretAccessKey'];
+  const odd = unusableCharacter(String(sessionToken));
+  return odd ? [`sns.credentials.sessionToken ${odd}`] : [];
 }
 
 /**

@@ -2,7 +2,8 @@
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { isLoopback } from '../../config/options.ts';
+import { unusableCharacter } from '../../config/characters.ts';
+import { isLoopback, LEAST_BEYOND_LOOPBACK } from '../../config/options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import { parseEvent, problemOf } from '../../event.ts';
 import { type Brake, createBrake } from '../../http/brake.ts';
@@ -27,7 +28,7 @@ export interface HttpTap extends Tap {
 export interface HttpTapSettings {
   /** Where it listens; port 0 takes a free one. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** What adapters must send as `Authorization: Bearer …`. Without one only this machine's own processes are served. */
+  /** What adapters must send as `Authorization: Bearer …`. Beyond loopback it has to have 20 characters or more. */
   readonly secret?: string | undefined;
   /** For HTTPS. */
   readonly certificate?: Certificate | undefined;
@@ -56,6 +57,7 @@ export function httpTap(settings: HttpTapSettings): HttpTap {
       return running?.url;
     },
     async start(receive) {
+      checkSettings(settings);
       const { host, port } = settings.listen;
       const { server, close } = createServer({ ...settings, certificate }, receive);
       try {
@@ -78,6 +80,27 @@ export function httpTap(settings: HttpTapSettings): HttpTap {
     },
     state: () => ({ at: running?.url, problem: running ? undefined : { reason: 'does not listen' } }),
   };
+}
+
+/**
+ * The rules of the configuration, for a host program.
+ * @throws PusherError CONFIG_INVALID
+ */
+function checkSettings({ listen, secret }: HttpTapSettings): void {
+  const refuse = (problem: string): never => {
+    throw new PusherError('CONFIG_INVALID', `httpTap: ${problem}`);
+  };
+  const { host, port } = listen ?? {};
+  if (typeof host !== 'string' || host === '' || !Number.isInteger(port) || port < 0 || port > 65_535)
+    refuse('listen should be { host, port }');
+  if (secret !== undefined && (typeof secret !== 'string' || secret === ''))
+    refuse('secret should be a text that is not empty');
+  const odd = unusableCharacter(secret ?? '', { spaces: true });
+  if (odd) refuse(`secret ${odd}`);
+  // Whoever reaches it from elsewhere can say in a request that it is for localhost.
+  const name = host.includes(':') ? `[${host}]` : host;
+  if (!isLoopback(name) && (secret ?? '').length < LEAST_BEYOND_LOOPBACK)
+    refuse(`secret should have ${LEAST_BEYOND_LOOPBACK} characters or more when host is not a loopback address`);
 }
 
 function createServer(
