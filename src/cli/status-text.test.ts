@@ -27,6 +27,10 @@ const STATE: State = {
   outbox: { bytes: 5, maxBytes: 100, oldestAt: 10_000, fault: undefined, deadLetters: 3 },
   trend: { perSecond: 58, emptyInMs: undefined, fullInMs: 1, text: 'growing 58/s, full in 3 h' },
   replay: { since: 1, asked: 7_000, taken: 10, deadAgain: 6_980, waiting: 10 },
+  notPublished: [
+    { reason: 'filtered', rate: 30 },
+    { reason: 'duplicate', rate: 0.52 },
+  ],
 };
 const samples = [0, 10, 20].map((n) => ({ at: n, in: n, out: n / 2, backlog: n, p50: 27, p99: 40 }));
 
@@ -34,7 +38,7 @@ describe('status', () => {
   it('draws the figures, what is wrong first, and what to do', () => {
     const text = drawStatus(STATE, samples);
     assert.match(text, /^Ready, 1 of 2 topics not open/);
-    assert.match(text, /^In +10\/s +▁▅█$/m);
+    assert.match(text, /^In +10\/s +▁▅█ +not published: 30\/s filtered, 0\.5\/s duplicate$/m);
     assert.match(text, /^Waiting +2,252 +▁▅█ +growing 58\/s, full in 3 h +the oldest for 90 s$/m);
     assert.match(text, /^Event to SNS +27 ms +███ +100 s ago$/m);
     assert.match(text, /^Replay +7,000 +10 taken, 6,980 dead again, 10 waiting$/m);

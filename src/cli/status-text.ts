@@ -19,7 +19,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   const lines = [
     `${headline(state)}   ${new Date(at).toISOString()}`,
     '',
-    row('In', `${rate(mean((sample) => sample.in))}/s`, sparkline(samples.map((sample) => sample.in))),
+    row('In', `${rate(mean((sample) => sample.in))}/s`, sparkline(samples.map((sample) => sample.in)), leftOut(state)),
     row('Out', `${rate(mean((sample) => sample.out))}/s`, sparkline(samples.map((sample) => sample.out))),
     row('Waiting', number(waiting), sparkline(samples.map(({ backlog }) => backlog)), trend.text, oldest),
     row(
@@ -43,6 +43,11 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   // What people and servers chose for names must not steer the terminal.
   return `${lines.map((line) => line.trimEnd().replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\n')}\n`;
 }
+
+const leftOut = ({ notPublished }: State): string =>
+  notPublished.length === 0
+    ? ''
+    : `not published: ${notPublished.map(({ reason, rate: each }) => `${rate(each)}/s ${reason}`).join(', ')}`;
 
 const replayNote = ({ taken, deadAgain, waiting }: NonNullable<State['replay']>): string =>
   `${number(taken)} taken, ${number(deadAgain)} dead again, ${number(waiting)} waiting`;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { deliver } from '../../test/support/reports.ts';
+import type { XmppEvent } from '../event.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { BatchReport } from '../pipeline/report.ts';
 import { createFlow, SAMPLE_MS } from './flow.ts';
@@ -99,5 +100,22 @@ describe('flow', () => {
     deliver(flow, notification(0), 3);
     flow.sample(0, 4);
     assert.deepEqual(seen, ['sent 1', 'sample 2']);
+  });
+
+  it('says what is not published and why, until that is over', () => {
+    const flow = createFlow(0);
+    const event = {} as XmppEvent;
+    for (let at = 2_000; at <= 60_000; at += 2_000) {
+      for (let n = 0; n < 6; n++) flow.skipped(event, 'filtered');
+      flow.batch({ tap: 'http', source: 's', kinds: new Map(), duplicates: 2, rejected: 0, missing: 0, conflicts: 0 });
+      flow.sample(0, at);
+    }
+    const rounded = flow.notPublished().map(({ reason, rate }) => [reason, Math.round(rate)]);
+    assert.deepEqual(rounded, [
+      ['filtered', 3],
+      ['duplicate', 1],
+    ]);
+    for (let at = 62_000; at <= 120_000; at += 2_000) flow.sample(0, at);
+    assert.deepEqual(flow.notPublished(), []);
   });
 });

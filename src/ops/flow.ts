@@ -14,6 +14,8 @@ export const SAMPLE_MS = 2_000;
 const SAMPLES = 3_600_000 / SAMPLE_MS;
 /** Over how many seconds the rate of a topic is a mean. */
 const STEADY_S = 10;
+/** A rate below this is one of long ago. */
+const LEAST_RATE = 0.05;
 /** How many of the last notifications are kept, so that a page that opens is not empty. */
 const RECENT = 50;
 
@@ -46,7 +48,16 @@ interface TopicFlow {
   readonly lastAt: number;
 }
 
-export interface Flow extends Pick<Report, 'batch' | 'request'> {
+/** Why events are not published: the reasons to skip one, `duplicate` and `rejected`. */
+interface NotPublished {
+  readonly reason: string;
+  /** Events per second, a mean of some 10 s. */
+  readonly rate: number;
+}
+
+export interface Flow extends Pick<Report, 'batch' | 'request' | 'skipped'> {
+  /** What of the events that came lately is not published, and why; most first. */
+  notPublished(): NotPublished[];
   /** Takes a sample, and tells those who watch. */
   sample(backlog: number, now: number): void;
   /** Those of the last hour, oldest first. */
@@ -73,8 +84,24 @@ export function createFlow(startedAt: number = Date.now()): Flow {
   let received = 0;
   let delivered = 0;
 
+  const left = new Map<string, { count: number; rate: number }>();
+  const leaveOut = (reason: string, count: number) => {
+    if (count === 0) return;
+    const known = left.get(reason);
+    if (known) known.count += count;
+    else left.set(reason, { count, rate: 0 });
+  };
+
   return {
-    batch({ kinds, rejected }: BatchReport) {
+    skipped: (_, reason) => leaveOut(reason, 1),
+    notPublished: () =>
+      [...left]
+        .map(([reason, { rate }]) => ({ reason, rate }))
+        .filter(({ rate }) => rate >= LEAST_RATE)
+        .sort((a, b) => b.rate - a.rate),
+    batch({ kinds, rejected, duplicates }: BatchReport) {
+      leaveOut('duplicate', duplicates);
+      leaveOut('rejected', rejected);
       for (const count of kinds.values()) received += count;
       received += rejected;
     },
@@ -108,6 +135,10 @@ export function createFlow(startedAt: number = Date.now()): Flow {
         // The first sample stands for itself; later ones move the mean, by how long they took.
         topic.steady += (topic.rate - topic.steady) * (topic.steady === 0 ? 1 : Math.min(seconds / STEADY_S, 1));
         topic.count = 0;
+      }
+      for (const reason of left.values()) {
+        reason.rate += (reason.count / seconds - reason.rate) * Math.min(seconds / STEADY_S, 1);
+        reason.count = 0;
       }
       lastSampleAt = now;
       received = 0;

@@ -24,6 +24,8 @@ export interface State {
   readonly trend: Trend;
   /** How the last replay of dead letters gets on; undefined when there was none. */
   readonly replay: ReplayCounts | undefined;
+  /** What of the events that come is not published, and why, per second. */
+  readonly notPublished: ReturnType<Flow['notPublished']>;
 }
 
 interface TopicView {
@@ -62,7 +64,7 @@ export interface Seen {
     readonly topics: readonly TopicState[];
     readonly notReady: readonly NotReady[];
   };
-  readonly flow: Pick<Flow, 'topic'>;
+  readonly flow: Pick<Flow, 'topic' | 'notPublished'>;
   readonly conditions: Pick<Conditions, 'of' | 'trend'>;
   readonly replays: Pick<ReplayCounter, 'counts'>;
   readonly now: number;
@@ -83,6 +85,7 @@ export function stateOf({ pusher, flow, conditions, replays, now }: Seen): State
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
     trend: conditions.trend(maxBytes),
     replay: replays.counts(),
+    notPublished: flow.notPublished(),
   };
 }
 

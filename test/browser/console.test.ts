@@ -21,6 +21,14 @@ describe('the console', () => {
     const label = async () => String(await plot.getAttribute('aria-label'));
     await until('the plot to tell of events', async () => peak.test(await label()), 30_000);
     await until('the line to rise', async () => Number(await page.evaluate(LINE_HEIGHT)) > flat + 20);
+    const again = {
+      source: 'test@chat1',
+      epoch: 'e1',
+      first_seq: 1,
+      events: [{ at: 1, host: 'localhost', ...says('0') }],
+    };
+    await pusher.daemon.post(again);
+    await shows(page.locator('#figures'), /not published: [\d.]+\/s came again/);
     await shows(page.locator('#figures'), /Event to SNS\s+[\d.]+ m?s/);
     await shows(page.locator('#sources'), 'test@chat1');
     assert.match(

@@ -138,14 +138,14 @@ async function tryAll(arns) {
 /** A rate is shown as the mean of the last 10 s, so that it can be read. */
 const STEADY_SAMPLES = 5;
 
-function showFigures({ at, outbox, topics, trend }, samples) {
+function showFigures({ at, outbox, topics, trend, notPublished }, samples) {
   const last = samples.slice(-STEADY_SAMPLES);
   const mean = (of) => last.reduce((sum, sample) => sum + of(sample), 0) / Math.max(last.length, 1);
   const waiting = topics.reduce((sum, { depth }) => sum + depth, 0);
   const timed = samples.findLast(({ p50 }) => p50 !== null);
   const share = outbox.bytes / outbox.maxBytes;
   const list = [
-    { name: 'In', value: `${rate(mean((sample) => sample.in))}/s`, note: 'events from XMPP servers' },
+    { name: 'In', value: `${rate(mean((sample) => sample.in))}/s`, note: inNote(notPublished) },
     { name: 'Out', value: `${rate(mean((sample) => sample.out))}/s`, note: 'notifications that SNS took' },
     {
       name: 'Waiting',
@@ -181,6 +181,22 @@ function showFigures({ at, outbox, topics, trend }, samples) {
       setText(row.children[2], note);
     },
   });
+}
+
+/** How the reasons read why an event is not published. */
+const LEFT_OUT = {
+  'no-topic': 'without a topic',
+  'host-has-no-sns': 'of hosts that publish nothing',
+  'not-first-session': 'not the first session',
+  'sessions-left': 'not the last session',
+  filtered: 'filtered by the plugin',
+  duplicate: 'came again',
+  rejected: 'malformed',
+};
+
+function inNote(notPublished) {
+  if (notPublished.length === 0) return 'events from XMPP servers';
+  return `not published: ${notPublished.map(({ reason, rate: each }) => `${rate(each)}/s ${LEFT_OUT[reason] ?? reason}`).join(', ')}`;
 }
 
 function waitingNote(at, oldestAt, trend) {
