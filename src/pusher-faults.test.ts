@@ -171,6 +171,22 @@ describe('a host program', () => {
     assert.deepEqual(errors, [{ problem: 'of the stop' }]);
   });
 
+  const throwing = () => {
+    throw new Error('of the event');
+  };
+  for (const [what, event] of [
+    ['a BigInt in it', { kind: 'x', n: 5n }],
+    ['a getter that throws', Object.defineProperty({}, 'kind', { enumerable: true, get: throwing })],
+    ['a toJSON that throws', { kind: 'x', toJSON: throwing }],
+    ['a proxy that throws', new Proxy({}, { get: throwing, ownKeys: throwing })],
+  ] as [string, unknown][])
+    it(`has only that event refused that has ${what}`, async () => {
+      await using pusher = await createPusher({ outbox: memoryOutbox() });
+      const { accepted, rejected } = await pusher.receive({ source: 's', events: [message('1'), event] });
+      assert.deepEqual([accepted, rejected.map(({ index }) => index)], [1, [1]]);
+      assert.equal((await pusher.deadLetters.list({}, 10)).length, 1);
+    });
+
   for (const batch of [undefined, 'events', { source: 's' }, { source: 's', events: 'x' }])
     it(`gets BATCH_INVALID for the batch ${JSON.stringify(batch)}`, async () => {
       await using pusher = await createPusher({ outbox: memoryOutbox() });

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { PusherError } from '../errors.ts';
-import { parseEvent, problemOf } from '../event.ts';
+import { isMalformed, type MalformedEvent, type NewEvent, parseEvent, problemOf } from '../event.ts';
 import { epochName, firstSeq, sourceName } from './batch.ts';
 import type { Batch, Receipt, Receive, Tap } from './tap.ts';
 
@@ -30,6 +30,17 @@ const head = z.object(
   'should be an object',
 );
 
+/** Checks an event. In process it can be what JSON never holds and no dead letter keeps: a BigInt, a getter that throws. */
+function parseGiven(raw: unknown): NewEvent | MalformedEvent {
+  try {
+    const event = parseEvent(raw);
+    if (isMalformed(event)) JSON.stringify(event.raw);
+    return event;
+  } catch {
+    return { problem: 'should be data that JSON can hold', raw: '(left out: JSON can not hold it)' };
+  }
+}
+
 export function inProcessTap(): InProcessTap {
   let receive: Receive | undefined;
   /** What is being taken. */
@@ -48,7 +59,7 @@ export function inProcessTap(): InProcessTap {
       if (!checked.success) throw new PusherError('BATCH_INVALID', problemOf(checked.error));
       const { events, ...batch } = given;
       if (!receive) throw new PusherError('OUTBOX_CLOSED', 'the pusher is not running');
-      const taking = receive({ tap: 'in-process', ...batch, events: events.map(parseEvent) });
+      const taking = receive({ tap: 'in-process', ...batch, events: events.map(parseGiven) });
       underWay.add(taking);
       try {
         return await taking;
