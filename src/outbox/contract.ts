@@ -397,7 +397,15 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       await assert.rejects(outbox.commit(admission(notification('late'))), { code: 'OUTBOX_CLOSED' });
       await topic.settle(one);
       await outbox.close();
+      assert.equal(typeof outbox.health().bytes, 'number');
+      assert.deepEqual(depthOf(outbox), 1);
     });
+
+    for (const maxBytes of [0, -1, Number.NaN])
+      it(`refuses to be opened for ${maxBytes} bytes`, async () => {
+        await outbox.close();
+        await assert.rejects(() => under.open({ maxBytes }), { code: 'CONFIG_INVALID' });
+      });
 
     if (promises.durable) {
       it('has again after an opening what was not settled, whole and in order, its positions and dead letters', async () => {

@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
 import type { DeadLetterStore } from './dead-letters.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
+import { refuseMaxBytes } from './options.ts';
 import {
   type Admission,
   type Backlog,
@@ -41,6 +42,7 @@ interface Waiting {
 
 /** Opens an outbox in memory. */
 export function memoryOutbox({ maxBytes = MAX_BYTES, now = Date.now }: MemoryOutboxOptions = {}): Outbox {
+  refuseMaxBytes('memoryOutbox', maxBytes);
   return new MemoryOutbox(maxBytes, now);
 }
 

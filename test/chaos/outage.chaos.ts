@@ -1,5 +1,7 @@
 /** SNS is away, as a whole or for one topic: nothing is lost, nothing else is held up, and all of it follows in order. */
 import assert from 'node:assert/strict';
+import { rename } from 'node:fs/promises';
+import path from 'node:path';
 import { test } from 'node:test';
 import { plantedLetters, type Scene, setScene, TOPICS } from './scene.ts';
 
@@ -29,6 +31,26 @@ test('a topic that is denied waits, and the others go on', async () => {
   const topicOf = async () => (await scene.depthByTopic()).filter(([, depth]) => depth > 0).map(([topic]) => topic);
   await wait('the other topics to be empty', async () => (await topicOf()).join() === TOPICS.pm);
   assert.ok((await depth()) > EVENTS / 4, 'private messages are half of all');
+  faults.allow();
+  await checkAll(scene);
+});
+
+test('an outbox that is moved away is refused until it is back, and then nothing is missing', async () => {
+  await using scene = await setScene({ seed: SEED, events: EVENTS, flaws: 3 });
+  const { adapters, daemon, faults, wait } = scene;
+  await scene.start();
+  // SNS takes nothing, so that all of it depends on the outbox.
+  faults.deny('');
+  const handing = handOver(scene);
+  await wait('a part of it', () => adapters.some(({ acknowledged }) => acknowledged > 500));
+  const files = ['outbox.db', 'outbox.db-wal'].map((name) => path.join(daemon.folder, name));
+  const refused = () => adapters.reduce((sum, { refusals }) => sum + (refusals.get('outbox_unusable') ?? 0), 0);
+  for (const file of files) await rename(file, `${file}.away`);
+  await wait('it to be refused', () => refused() > 0);
+  const ready = await fetch(`${daemon.adminUrl}/readyz`);
+  assert.match(await ready.text(), /was removed or moved/);
+  for (const file of files) await rename(`${file}.away`, file);
+  await handing;
   faults.allow();
   await checkAll(scene);
 });

@@ -1,6 +1,8 @@
 /** Dead letters in the SQLite file: what a person lists, replays and deletes. A replay is a mark that the daemon acts on. */
+
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { PusherError } from '../../errors.ts';
 import type {
   DeadContent,
   DeadLetter,
@@ -101,6 +103,17 @@ export const deadLettersOn = (database: DatabaseSync): Omit<DeadLetterStore, 'pu
   requestReplay: (filter, onProgress) => requestReplay(database, filter, onProgress),
   purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
 });
+
+/** The same store, which refuses when its file is closed. */
+export function whileOpen<Store extends object>(store: Store, closed: () => boolean): Store {
+  const guarded = Object.entries(store).map(([name, run]) => [
+    name,
+    (...values: unknown[]) => (closed() ? Promise.reject(outboxClosed()) : run(...values)),
+  ]);
+  return Object.fromEntries(guarded) as Store;
+}
+
+const outboxClosed = () => new PusherError('OUTBOX_CLOSED', 'the outbox is closed');
 
 function summarize(
   database: DatabaseSync,

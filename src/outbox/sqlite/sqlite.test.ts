@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
@@ -67,6 +67,20 @@ describe('SQLite outbox', () => {
     const outbox = sqliteOutbox({ file, ...options });
     return Object.assign(outbox, { [Symbol.asyncDispose]: () => outbox.close() });
   };
+
+  for (const name of ['', ':memory:', 'file:x.db', 'a\0b', 5 as unknown as string])
+    it(`refuses ${JSON.stringify(name)} for a file, and makes nothing`, async () => {
+      const before = await readdir('.');
+      assert.throws(() => sqliteOutbox({ file: name }), { code: 'CONFIG_INVALID' });
+      assert.deepEqual(await readdir('.'), before);
+    });
+
+  it('refuses to read dead letters when it is closed', async () => {
+    const outbox = sqliteOutbox({ file });
+    await outbox.close();
+    await assert.rejects(outbox.deadLetters.counts(), { code: 'OUTBOX_CLOSED' });
+    await assert.rejects(outbox.deadLetters.requestReplay({}), { code: 'OUTBOX_CLOSED' });
+  });
 
   it('survives a kill of the process as soon as a commit has resolved', async () => {
     const script = `

@@ -12,11 +12,12 @@ import { messageOf, PusherError } from '../../errors.ts';
 import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
+import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from '../outbox.ts';
 import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 import { createTurns } from '../turns.ts';
 import { type Shelf, SqliteBacklog } from './backlog.ts';
-import { deadLettersOn, insertDeadLetter } from './dead-letters.ts';
+import { deadLettersOn, insertDeadLetter, whileOpen } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
 import { type OpenParcel, Parcels, type Unreadable } from './parcels.ts';
 import { createReserve } from './reserve.ts';
@@ -54,7 +55,7 @@ export interface SqliteOutboxOptions {
 
 /**
  * Opens the embedded outbox: one SQLite file, for one process at a time.
- * @throws PusherError OUTBOX_UNUSABLE or OUTBOX_LOCKED
+ * @throws PusherError CONFIG_INVALID for options that are none, OUTBOX_UNUSABLE or OUTBOX_LOCKED
  */
 export function sqliteOutbox({
   file,
@@ -62,6 +63,7 @@ export function sqliteOutbox({
   log = SILENT,
   now = Date.now,
 }: SqliteOutboxOptions): Outbox {
+  refuseOptions(file, maxBytes);
   // What lies beside the file lies beside the real one, where SQLite has its log too.
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink();
   const options = { maxBytes, log, now, file: isLink && existsSync(file) ? realpathSync(file) : file };
@@ -73,6 +75,16 @@ export function sqliteOutbox({
     createReserve(options.file).release();
     return open(options);
   }
+}
+
+/** Before anything is made beside a file that is none: SQLite takes '' and ':memory:' for databases that nothing is kept of. */
+function refuseOptions(file: unknown, maxBytes: unknown): void {
+  if (typeof file !== 'string' || file === '' || file === ':memory:' || file.startsWith('file:') || file.includes('\0'))
+    throw new PusherError(
+      'CONFIG_INVALID',
+      'sqliteOutbox: file should be the path of a file; memoryOutbox() keeps nothing',
+    );
+  refuseMaxBytes('sqliteOutbox', maxBytes);
 }
 
 function open(options: Required<SqliteOutboxOptions>): Outbox {
@@ -135,7 +147,7 @@ class SqliteOutbox implements Outbox {
     this.#sql = prepare(database);
     this.deadLetters = {
       put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
-      ...deadLettersOn(database),
+      ...whileOpen(deadLettersOn(database), () => this.#closed),
     };
     this.#pageSize = pragma(database, 'page_size');
     this.#parcels = new Parcels(database);

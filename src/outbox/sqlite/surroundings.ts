@@ -43,7 +43,8 @@ export function watchSurroundings(watched: Watched): Surroundings {
   let closed = false;
   let lastSize = statSync(file).size;
   let said = false;
-  const excess = () => Math.max(fstatSync(log).size - usualLogBytes, 0);
+  // The log is closed with the outbox, also while a look is under way.
+  const excess = () => (closed ? 0 : Math.max(fstatSync(log).size - usualLogBytes, 0));
 
   const look = async (): Promise<string | undefined> => {
     for (const { name, identity } of parts) {
