@@ -73,7 +73,7 @@ describe('the console is used', () => {
     await page.keyboard.press('Enter');
     await hasRows(page, '#topics', 3);
     await pusher.daemon.stop();
-    await page.getByText('Connection lost').waitFor();
+    await page.getByText('Connection lost', { exact: true }).waitFor();
     await pusher.daemon.start();
     await page.getByLabel(/^Token/).waitFor();
   });
