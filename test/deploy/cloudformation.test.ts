@@ -70,8 +70,9 @@ describe('CloudFormation template', () => {
 
   it('makes the topics that the example configurations name', async () => {
     const { Parameters } = await template();
-    const environment = new Proxy({}, { get: () => 'a-secret-long-enough' });
-    const { sns } = parseConfig(await readDeployed('systemd/pusher.toml'), '/x/pusher.toml', environment);
+    const text = await readDeployed('systemd/pusher.toml');
+    const variables = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name, 'a-secret-long-enough']);
+    const { sns } = parseConfig(text, '/x/pusher.toml', Object.fromEntries(variables));
     assert.deepEqual(
       Object.values(Parameters).map((parameter) => parameter.Default),
       [sns?.presence_updates_topic, sns?.pm_messages_topic, sns?.muc_messages_topic],
