@@ -3,7 +3,7 @@ import { beforeEach, describe, it } from 'node:test';
 import pino from 'pino';
 import { Registry } from 'prom-client';
 import type { TopicState } from '../pipeline/publisher.ts';
-import { addConditionMetric, type Conditions, createConditions, type Seen } from './conditions.ts';
+import { addConditionMetric, type Conditions, type ConditionsSeen, createConditions } from './conditions.ts';
 
 const ARN = 'arn:aws:sns:eu-west-1:123456789012:a';
 const PAUSE = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 4_000, began: 5_000, until: 6_000 };
@@ -15,7 +15,7 @@ const topic = (fields: Partial<TopicState> = {}): TopicState => ({
   pool: { size: 10, inFlight: 0 },
   ...fields,
 });
-const seen = (depth: number, ...topics: TopicState[]): Seen => ({
+const seen = (depth: number, ...topics: TopicState[]): ConditionsSeen => ({
   outbox: { topics: [{ topic: ARN, depth }], bytes: depth * 100, maxBytes: 1_000_000 },
   topics,
 });

@@ -27,16 +27,16 @@ export interface TopicCondition extends Condition {
   readonly topic: TopicState | undefined;
 }
 
-export interface Seen {
+export interface ConditionsSeen {
   readonly outbox: Pick<Health, 'topics' | 'bytes' | 'maxBytes'>;
   readonly topics: readonly TopicState[];
 }
 
 export interface Conditions {
   /** Takes a sample, and logs what has changed. */
-  sample(seen: Seen, now: number): void;
+  sample(seen: ConditionsSeen, now: number): void;
   /** What holds at this moment. */
-  of(seen: Seen, now: number): TopicCondition[];
+  of(seen: ConditionsSeen, now: number): TopicCondition[];
   /** Where what waits is going. */
   trend(maxBytes: number): Trend;
 }
@@ -55,7 +55,7 @@ export function createConditions(flow: Pick<Flow, 'topic'>, log: Log): Condition
   const tracks = new Map<string, Track>();
   const volumes: Volume[] = [];
 
-  const decide = (seen: Seen, now: number): TopicCondition[] =>
+  const decide = (seen: ConditionsSeen, now: number): TopicCondition[] =>
     topicsOf(seen).map(({ arn, depth, topic }) => {
       const track = tracks.get(arn);
       const condition = conditionOf({
@@ -124,7 +124,7 @@ export function addConditionMetric(registry: Registry, current: () => readonly T
 }
 
 /** The topics that are published to, and those that only the outbox has something for. */
-function topicsOf({ outbox, topics }: Seen): { arn: string; depth: number; topic: TopicState | undefined }[] {
+function topicsOf({ outbox, topics }: ConditionsSeen): { arn: string; depth: number; topic: TopicState | undefined }[] {
   const depths = new Map(outbox.topics.map(({ topic, depth }) => [topic, depth]));
   const served = topics.map((topic) => ({ arn: topic.topic, depth: depths.get(topic.topic) ?? 0, topic }));
   for (const { arn } of served) depths.delete(arn);
