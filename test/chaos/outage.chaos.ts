@@ -41,14 +41,14 @@ test('an outbox that is moved away is refused until it is back, and then nothing
   await scene.start();
   // SNS takes nothing, so that all of it depends on the outbox.
   faults.deny('');
-  const handing = handOver(scene);
-  await wait('a part of it', () => adapters.some(({ acknowledged }) => acknowledged > 500));
   const files = ['outbox.db', 'outbox.db-wal'].map((name) => path.join(daemon.folder, name));
   const refused = () => adapters.reduce((sum, { refusals }) => sum + (refusals.get('outbox_unusable') ?? 0), 0);
   for (const file of files) await rename(file, `${file}.away`);
-  await wait('it to be refused', () => refused() > 0);
-  const ready = await fetch(`${daemon.adminUrl}/readyz`);
-  assert.match(await ready.text(), /was removed or moved/);
+  await wait('the daemon to notice', async () =>
+    /was removed or moved/.test(await (await fetch(`${daemon.adminUrl}/readyz`)).text()),
+  );
+  const handing = handOver(scene);
+  await wait('what is handed over to be refused', () => refused() > 0);
   for (const file of files) await rename(`${file}.away`, file);
   await handing;
   faults.allow();
