@@ -85,4 +85,4 @@ async function committed(server: MongooseIm): Promise<void> {
   }
 }
 
-churnAt('MongooseIM (a stand-in)', 15, async (options) => venue(await startMongooseIm(options)));
+churnAt('MongooseIM (a stand-in)', async (options) => venue(await startMongooseIm(options)));
