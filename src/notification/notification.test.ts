@@ -106,7 +106,15 @@ describe('a notification', () => {
       message: '{"to_user_id":"bob@localhost","message":"Hello, Bob","from_user_id":"alice@localhost"}',
       attributes: [],
       bytes: 86,
+      names: ['Alice@Localhost/Phone', 'Bob@Localhost'],
     });
+  });
+
+  it('carries what people find it by, as the event has it', async () => {
+    const namesOf = async (event: XmppEvent) => (await published(event)).names;
+    assert.deepEqual(await namesOf(presence({ jid: 'Alice@Localhost/Phone' })), ['Alice@Localhost/Phone']);
+    const sent = message({ to: 'Room@conf/nick', stanza_id: 'm"1' });
+    assert.deepEqual(await namesOf(sent), ['Alice@Localhost/Phone', 'Room@conf/nick', 'm"1']);
   });
 
   it("keeps the order of the user, for a pm of its sender, for a group message of the room's", async () => {

@@ -28,6 +28,11 @@ export interface Notification {
   readonly attributes: readonly MessageAttribute[];
   /** Message and attributes as SNS counts them, in bytes. */
   readonly bytes: number;
+  /**
+   * What people find it by, beside its id and its order key, as the event has it: the session of a presence; sender,
+   * addressee and, where there is one, the stanza's id of a message. It is not published.
+   */
+  readonly names?: readonly string[] | undefined;
   /** What the configuration makes of the request's other parameters; absent where it makes nothing of them. */
   readonly parameters?: PublishParameters | undefined;
 }
@@ -192,9 +197,17 @@ function compose(
       message,
       attributes,
       bytes: messageBytes + attributesBytes,
+      names: namesOf(event),
       ...parametersOf(event, groupedByName(route, topic, guid)),
     },
   };
+}
+
+/** What people find an event by: see {@link Notification.names}. */
+function namesOf(event: XmppEvent): readonly string[] {
+  if (event.kind === 'presence') return [event.jid];
+  const { from, to, stanza_id: stanzaId } = event;
+  return stanzaId === undefined ? [from, to] : [from, to, stanzaId];
 }
 
 const orderKeyOf = (event: XmppEvent): string => bareJid(orderJidOf(event));

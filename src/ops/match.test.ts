@@ -15,6 +15,7 @@ const NOTIFICATION = {
     { name: 'excerpt', type: 'String', value: 'a secret' },
   ],
   bytes: 1,
+  names: ['Carol@localhost/desk', 'dave@localhost', 'm-4711'],
 } as const;
 
 const matches = (wanted: Wanted, bodies = false) => matcherOf(wanted, bodies)?.(NOTIFICATION);
@@ -27,6 +28,8 @@ describe('the filter of the live feed', () => {
   for (const [what, match] of [
     ['the sender', 'ALICE@'],
     ['the recipient', 'bob@localhost'],
+    ['who sent it, where a plugin publishes another name', 'carol@localhost/desk'],
+    ["a stanza's id that is not published", 'm-4711'],
     ['the room', 'room@conference'],
     ['the topic', 'message_sent'],
     ['the id of a stanza', 'stanza-17'],
@@ -42,17 +45,17 @@ describe('the filter of the live feed', () => {
   it('takes a topic by its name or its ARN, together with what has to match', () => {
     assert.equal(matches({ topic: TOPIC }), true);
     assert.equal(matches({ topic: 'user_message_sent', match: 'alice' }), true);
-    assert.equal(matches({ topic: 'user_message_sent', match: 'carol' }), false);
+    assert.equal(matches({ topic: 'user_message_sent', match: 'erin' }), false);
     assert.equal(matches({ topic: 'message_sent', match: 'alice' }), false);
   });
 
   it('survives a body that is no JSON object', () => {
-    const other = { ...NOTIFICATION, message: '"alice"', attributes: [], orderKey: 'x' };
+    const other = { ...NOTIFICATION, message: '"alice"', attributes: [], orderKey: 'x', names: [] };
     assert.equal(matcherOf({ match: 'alice' }, false)?.(other), false);
   });
 
   it('takes a body that is no JSON for one that names nobody', () => {
-    const other = { ...NOTIFICATION, message: 'alice', attributes: [], orderKey: 'x' };
+    const other = { ...NOTIFICATION, message: 'alice', attributes: [], orderKey: 'x', names: [] };
     assert.equal(matcherOf({ match: 'alice' }, false)?.(other), false);
   });
 });

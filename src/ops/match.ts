@@ -17,7 +17,7 @@ const NAMES = /(?:^|[._-])(?:id|guid|jid|user|room|from|to)$/i;
 /**
  * Answers what tells whether a notification is wanted; undefined where all are.
  *
- * Looked at are the topic, whom it is about, the event's id, and of the body and the attributes what names somebody or
+ * Looked at are the topic, the event's id, whom it is about, from whom and to whom it went as the event has it, and of the body and the attributes what names somebody or
  * something: users, recipients, rooms, ids of stanzas. What people wrote is not searched unless bodies are asked for, or
  * one could find it out by searching, and leave no line in the log.
  */
@@ -29,9 +29,9 @@ export function matcherOf(
   if (text === '' && topic === undefined) return undefined;
   const has = (value: unknown): boolean => typeof value === 'string' && value.toLowerCase().includes(text);
   return (notification) => {
-    const { topic: arn, orderKey, eventId, message, attributes } = notification;
+    const { topic: arn, orderKey, eventId, message, attributes, names = [] } = notification;
     if (topic !== undefined && arn !== topic && arn.split(':').at(-1) !== topic) return false;
-    if (text === '' || has(arn) || has(orderKey) || has(eventId)) return true;
+    if (text === '' || has(arn) || has(orderKey) || has(eventId) || names.some(has)) return true;
     if (attributes.some(({ name, value }) => NAMES.test(name) && has(value))) return true;
     if (bodies) return has(message);
     // Parsed only where it may be in there.

@@ -411,7 +411,8 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       it('has again after an opening what was not settled, whole and in order, its positions and dead letters', async () => {
         const attributes = [{ name: 'n', type: 'String.Array', value: '["a"]' }] as const;
         const parameters = { Subject: 'ü', MessageGroupId: 'tea' };
-        await commitAs(outbox, 's', 'x', 5, admission(...numbered(1, 5, { attributes, parameters })));
+        const names = ['Alice@Localhost/Phone "1"', 'bücher@localhost', 'm\n1'];
+        await commitAs(outbox, 's', 'x', 5, admission(...numbered(1, 5, { attributes, parameters, names })));
         await outbox.commit({ ...admission(), deadLetters: [letter('d1')] });
         const before = consume(outbox, TOPIC);
         const [one, , three] = (await before.next(3)) as [Stored, Stored, Stored];
@@ -424,10 +425,11 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
         await using topic = consume(outbox, TOPIC);
         assert.deepEqual(
           (await topic.next(3)).map(strip),
-          ['e2', 'e4', 'e5'].map((id) => notification(id, { attributes, parameters })),
+          ['e2', 'e4', 'e5'].map((id) => notification(id, { attributes, parameters, names })),
         );
-        await outbox.commit(admission(notification('e6', { parameters })));
-        assert.deepEqual((await topic.next(1)).map(strip), [notification('e6', { parameters })]);
+        const others = [notification('e6', { parameters }), notification('e7', { names })];
+        await outbox.commit(admission(...others));
+        assert.deepEqual((await topic.next(2)).map(strip), others);
       });
 
       it('writes what is pending at a close', async () => {

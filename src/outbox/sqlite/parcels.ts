@@ -72,7 +72,8 @@ type Line = [
   message: string,
   bytes: number,
   attributes?: Notification['attributes'],
-  parameters?: Notification['parameters'],
+  parameters?: Notification['parameters'] | null,
+  names?: Notification['names'],
 ];
 
 /** The parcel that a number is of. */
@@ -126,7 +127,7 @@ export class Parcels {
 
   /** Puts a notification into the transaction's parcel of its topic. */
   add(notification: Notification, topicId: number): void {
-    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters } = notification;
+    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters, names } = notification;
     let parcel = this.#open.get(topic);
     if (parcel && (parcel.notifications.length >= MOST_NOTIFICATIONS || parcel.length >= MOST_LENGTH)) {
       this.#full.push(parcel);
@@ -138,13 +139,15 @@ export class Parcels {
     }
     const place = parcel.notifications.length;
     const line: Line = [place, orderKey, eventId, at, message, bytes];
-    if (attributes.length > 0 || parameters) line.push(attributes);
-    if (parameters) line.push(parameters);
+    if (names) line.push(attributes, parameters ?? null, names);
+    else if (parameters) line.push(attributes, parameters);
+    else if (attributes.length > 0) line.push(attributes);
     const text = JSON.stringify(line);
     parcel.lines.push(text);
     parcel.length += text.length;
     const seq = parcel.id * PLACES + place;
-    parcel.notifications.push(stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters));
+    const base = { seq, eventId, topic, orderKey, at, message, attributes, bytes };
+    parcel.notifications.push(stored(base, parameters, names));
   }
 
   /** Settles a notification; false when it is already. */
@@ -301,16 +304,20 @@ function lineAt(lines: readonly string[], place: number): string {
   return lines.find((line) => line.startsWith(start)) ?? (/^\[\d+,/.test(there) ? '' : there);
 }
 
-/** Few have parameters, and the others no such key. */
-const stored = (notification: Stored, parameters: Notification['parameters']): Stored =>
-  parameters ? { ...notification, parameters } : notification;
+/** What a notification doesn't have is no key of it. */
+function stored(base: Stored, parameters: Line[7], names: Line[8]): Stored {
+  const whole: { -readonly [Key in keyof Stored]: Stored[Key] } = base;
+  if (names) whole.names = names;
+  if (parameters) whole.parameters = parameters;
+  return whole;
+}
 
 function toStored(raw: string, seq: number, topic: string): Stored | undefined {
   try {
-    const [, orderKey, eventId, at, message, bytes, attributes = [], parameters] = JSON.parse(raw) as Line;
+    const [, orderKey, eventId, at, message, bytes, attributes = [], parameters, names] = JSON.parse(raw) as Line;
     if (typeof message !== 'string' || typeof orderKey !== 'string' || typeof eventId !== 'string') return undefined;
     if (!Array.isArray(attributes)) return undefined;
-    return stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters);
+    return stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters, names);
   } catch {
     return undefined; // Damaged: the caller makes it a dead letter.
   }
