@@ -13,7 +13,7 @@ export { type MemoryOutboxOptions, memoryOutbox } from './outbox/memory.ts';
 export type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from './outbox/outbox.ts';
 export { type SqliteOutboxOptions, sqliteOutbox } from './outbox/sqlite/sqlite.ts';
 export type { Pause, Report } from './pipeline/report.ts';
-export type { Limits, Sink, Verdict } from './pipeline/sink.ts';
+export type { Limits, Sink, SinkReceipt, Verdict } from './pipeline/sink.ts';
 export {
   createPusher,
   type Pusher,

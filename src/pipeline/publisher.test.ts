@@ -19,7 +19,7 @@ import { snsSink } from '../sns/sink.ts';
 
 import { createPublisher, type Publisher, type PublisherOptions } from './publisher.ts';
 import { createRateLimit } from './rate.ts';
-import { reportTo } from './report.ts';
+import { type RequestReport, reportTo } from './report.ts';
 import type { Sink } from './sink.ts';
 
 const A = 'arn:aws:sns:eu-west-1:123456789012:a';
@@ -123,6 +123,28 @@ describe('the publisher', () => {
     });
     return publisher;
   }
+
+  it('reports the receipt that the sink gives, and none of a request that it did not answer', async () => {
+    const reports: RequestReport[] = [];
+    const receipt = { requestId: 'r1', messageIds: ['m1'] };
+    let asked = 0;
+    const sink: Sink = {
+      limits: () => ({ maxEntries: 10, maxBytes: 262_144 }),
+      async publish(_, entries, onReceipt) {
+        asked += 1;
+        if (asked === 1) throw new Error('away');
+        onReceipt?.(receipt);
+        return entries.map(() => undefined);
+      },
+    };
+    await commit(notification('e1'));
+    start(async () => [], { sink, report: reportTo({ request: (report) => reports.push(report) }) });
+    await empty();
+    assert.deepEqual(
+      reports.map((report) => report.receipt),
+      [undefined, receipt],
+    );
+  });
 
   const commit = (...notifications: Notification[]) => outbox.commit({ notifications, deadLetters: [] });
   const depth = () => outbox.health().topics.reduce((sum, { depth }) => sum + depth, 0);

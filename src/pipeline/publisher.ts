@@ -19,7 +19,7 @@ import { TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
 import type { Pause, Report } from './report.ts';
 import { pauseLength, retryDelay } from './retry.ts';
-import { answerProblem, limitsOf, type Sink, type Verdict } from './sink.ts';
+import { answerProblem, limitsOf, type Sink, type SinkReceipt, type Verdict } from './sink.ts';
 
 export interface PublisherOptions {
   readonly sink: Sink;
@@ -310,8 +310,11 @@ class TopicPublisher implements Publisher {
     const started = this.#now();
     const entries = batch.map(({ notification }) => notification);
     let verdicts: readonly (Verdict | undefined)[] | 'split';
+    let receipt: SinkReceipt | undefined;
     try {
-      verdicts = await sink.publish(topic.name, entries);
+      verdicts = await sink.publish(topic.name, entries, (given) => {
+        receipt = given;
+      });
       const problem = answerProblem(verdicts, batch.length);
       if (problem) {
         log.error({ topic: topic.name, problem }, 'the sink gave no usable answer; what it was given is tried again');
@@ -323,7 +326,7 @@ class TopicPublisher implements Publisher {
       verdicts = batch.map(() => faulty('the sink threw an error'));
     }
     const at = this.#now();
-    report.request({ topic: topic.name, entries, verdicts, ms: at - started, at });
+    report.request({ topic: topic.name, entries, verdicts, receipt, ms: at - started, at });
     return verdicts;
   }
 

@@ -3,7 +3,7 @@ import type { XmppEvent } from '../event.ts';
 import type { EventKind } from '../notification/kind.ts';
 import type { Notification, SkipReason } from '../notification/notification.ts';
 import type { NewDeadLetter } from '../outbox/dead-letters.ts';
-import type { Verdict } from './sink.ts';
+import type { SinkReceipt, Verdict } from './sink.ts';
 
 /** Why a topic waits, and until when it does so at least. */
 export interface Pause {
@@ -36,6 +36,8 @@ export interface RequestReport {
   readonly entries: readonly Notification[];
   /** For each entry, in order, `undefined` when the sink has it; `'split'` when it refused them all for one of them. */
   readonly verdicts: readonly (Verdict | undefined)[] | 'split';
+  /** What the sink has to show for it; undefined where it gives nothing, or did not answer. */
+  readonly receipt?: SinkReceipt | undefined;
   /** How long it took, in milliseconds. */
   readonly ms: number;
   /** When the answer came, in milliseconds since the Unix epoch. */

@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Notification } from '../notification/notification.ts';
-import type { Sink } from './sink.ts';
+import type { Sink, SinkReceipt } from './sink.ts';
 
 /** A sink under test. */
 export interface SinkUnderTest {
   readonly sink: Sink;
   readonly topic: string;
+  /** Whether it gives receipts. */
+  readonly gives?: 'receipts';
   /** The messages that arrived there, in order. */
   arrived(): readonly string[];
   /** Makes what is sent from now on fail; absent where nothing can. */
@@ -51,6 +53,17 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
         many.map(() => undefined),
       );
       assert.deepEqual(under.arrived(), messages([one, ...many]));
+    });
+
+    it('gives a receipt, if any, for a request that it answers, with an id for each that it has', async () => {
+      const receipts: SinkReceipt[] = [];
+      const entries = notifications(Math.min(3, under.sink.limits(under.topic).maxEntries));
+      await under.sink.publish(under.topic, entries, (receipt) => receipts.push(receipt));
+      for (const { messageIds } of receipts) {
+        assert.equal(messageIds.length, entries.length);
+        for (const id of messageIds) assert.ok(typeof id === 'string' && id !== '');
+      }
+      assert.equal(receipts.length, under.gives === 'receipts' ? 1 : 0);
     });
 
     it('answers what is not taken by a verdict for each, that says why and what to do', async (t) => {

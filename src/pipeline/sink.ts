@@ -42,6 +42,14 @@ export type Verdict = Cause &
     | { readonly kind: 'dead' }
   );
 
+/** What the sink has to show for a request that it answered, for whoever asks it later what became of one. */
+export interface SinkReceipt {
+  /** The sink's name of the request; undefined where it has none. */
+  readonly requestId: string | undefined;
+  /** The sink's id of each entry, in order; undefined for one that it did not take, or has no id for. */
+  readonly messageIds: readonly (string | undefined)[];
+}
+
 export interface Sink {
   /** What a topic takes in one request; asked before each, and answered at once. */
   limits(topic: string): Limits;
@@ -50,8 +58,13 @@ export interface Sink {
    * @param entries at least one, within `limits`, each with another order key
    * @returns for each entry, in order, `undefined` when the sink has it, else why not; `'split'` when it refused the
    *   request as a whole for what one of several entries holds, and does not say which
+   * @param onReceipt to be called with the receipt, before the promise resolves, by a sink that has one
    */
-  publish(topic: string, entries: readonly Notification[]): Promise<readonly (Verdict | undefined)[] | 'split'>;
+  publish(
+    topic: string,
+    entries: readonly Notification[],
+    onReceipt?: (receipt: SinkReceipt) => void,
+  ): Promise<readonly (Verdict | undefined)[] | 'split'>;
 }
 
 const KINDS: readonly unknown[] = ['retry', 'pause', 'dead'] satisfies Verdict['kind'][];

@@ -4,6 +4,7 @@
  */
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
+import type { SinkReceipt } from '../pipeline/sink.ts';
 import { cleanCode, cleanHeader, cleanText, type Sent } from './clean.ts';
 import { type Answer, Connections, type Headers, type Timeouts } from './connections.ts';
 import type { CredentialSource } from './credentials.ts';
@@ -11,10 +12,19 @@ import { blamesClock, isExpired, isUnknownKey } from './explain/identity.ts';
 import type { Failure } from './failure.ts';
 import type { HttpProxy } from './proxy.ts';
 import { type AwsCredentials, createSigner } from './signature.ts';
-import { CONTENT_TYPE, type EntryAnswer, publishBatchForm, readError, readPublishBatchAnswer } from './wire.ts';
+import {
+  CONTENT_TYPE,
+  type EntryAnswer,
+  publishBatchForm,
+  readError,
+  readPublishBatchAnswer,
+  readRequestId,
+} from './wire.ts';
 
 /** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
-export type BatchOutcome = { readonly failure: Failure } | { readonly entries: readonly (Failure | undefined)[] };
+export type BatchOutcome =
+  | { readonly failure: Failure }
+  | { readonly entries: readonly (Failure | undefined)[]; readonly receipt?: SinkReceipt };
 
 /** What came of any other request; of an answer also how far this clock is ahead of SNS's, where it says. */
 export type CallOutcome =
@@ -144,9 +154,14 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
         entries.flatMap(({ message, attributes }) => [message, ...attributes.map(({ value }) => value)]);
       const posted = await post(publishBatchForm(topicArn, entries), texts);
       if ('failure' in posted) return posted;
-      const read = readPublishBatchAnswer(posted.answer.text, entries.length);
+      const { text } = posted.answer;
+      const read = readPublishBatchAnswer(text, entries.length);
       if (!read) return { failure: foreign(posted.answer, 'UnreadableAnswer') };
-      return { entries: read.map((answer) => entryFailure(answer, codeOf, texts)) };
+      const messageIds = read.map((answer) => (typeof answer === 'string' ? answer : undefined));
+      return {
+        entries: read.map((answer) => entryFailure(answer, codeOf, texts)),
+        receipt: { requestId: readRequestId(text), messageIds },
+      };
     },
     async call(parameters) {
       const posted = await post(new URLSearchParams({ Version: '2010-03-31', ...parameters }).toString(), () => []);
@@ -225,7 +240,7 @@ function entryFailure(
   codeOf: Reading['codeOf'],
   texts: () => string[],
 ): Failure | undefined {
-  if (answer === 'successful') return undefined;
+  if (typeof answer === 'string') return undefined;
   if (!answer)
     return {
       kind: 'entry',

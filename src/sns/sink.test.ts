@@ -36,6 +36,7 @@ sinkContract('Amazon SNS', async () => {
   return {
     sink: snsSink({ client, maxBytes: () => 262_144, circumstances: () => CIRCUMSTANCES }),
     topic: 'arn:aws:sns:eu-west-1:123456789012:a',
+    gives: 'receipts',
     arrived: () => arrived,
     fail: (how) => {
       failing = how;

@@ -17,10 +17,13 @@ interface SnsSinkOptions {
 export function snsSink({ client, maxBytes, circumstances }: SnsSinkOptions): Sink {
   return {
     limits: (topic) => ({ maxEntries: MAX_ENTRIES, maxBytes: maxBytes(topic) }),
-    async publish(topic, entries) {
+    async publish(topic, entries, onReceipt) {
       const outcome = await publishing(topic, entries, () => client.publishBatch(topic, entries));
       const verdict = (failure: Failure) => verdictOf(failure, circumstances(topic));
-      if ('entries' in outcome) return outcome.entries.map((failure) => failure && verdict(failure));
+      if ('entries' in outcome) {
+        if (outcome.receipt) onReceipt?.(outcome.receipt);
+        return outcome.entries.map((failure) => failure && verdict(failure));
+      }
       const ofAll = verdict(outcome.failure);
       // SNS refused the request for what it holds, and does not say which entry it is.
       if (ofAll.kind === 'dead' && entries.length > 1) return 'split';

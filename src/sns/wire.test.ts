@@ -6,6 +6,7 @@ import {
   publishBatchForm,
   readError,
   readPublishBatchAnswer,
+  readRequestId,
   readTopicArn,
   readTopicAttributes,
 } from './wire.ts';
@@ -102,10 +103,14 @@ const failed = (id: string, fault = 'true') =>
 describe('the PublishBatch answer', () => {
   it('says what became of each entry', () => {
     assert.deepEqual(readPublishBatchAnswer(answer(taken('0') + taken('2'), failed('1', 'false')), 3), [
-      'successful',
+      'm-0',
       { code: 'InvalidParameter', message: 'a <b> &amp; c', senderFault: false },
-      'successful',
+      'm-2',
     ]);
+  });
+
+  it('says what SNS calls the request', () => {
+    assert.deepEqual([readRequestId(answer('', '')), readRequestId('<x/>')], ['r', undefined]);
   });
 
   it('takes an entry that is named both ways for failed', () => {

@@ -5,6 +5,8 @@
 import { hash } from 'node:crypto';
 import type { Notification } from '../notification/notification.ts';
 
+/** A MessageId or RequestId has 36 characters; of whatever else answers no more than this is kept. */
+const MOST_ID = 100;
 /** Most entries in a batch. */
 export const MAX_ENTRIES = 10;
 export const CONTENT_TYPE = 'application/x-www-form-urlencoded; charset=utf-8';
@@ -52,10 +54,8 @@ export function fifoId(text: string): string {
   return /^[!-~]{1,128}$/.test(text) ? text : hash('sha256', text);
 }
 
-/** What an answer says of one entry: SNS has it, or why not. */
-export type EntryAnswer =
-  | { readonly code: string; readonly message: string; readonly senderFault: boolean }
-  | 'successful';
+/** What an answer says of one entry: SNS has it, under this MessageId, or why not. */
+export type EntryAnswer = { readonly code: string; readonly message: string; readonly senderFault: boolean } | string;
 
 /**
  * What a PublishBatch answer says of each of `count` entries; undefined for an entry that it does not mention, the whole
@@ -66,7 +66,8 @@ export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer
   const answers = new Array<EntryAnswer | undefined>(count);
   for (const member of members(xml, 'Successful')) {
     const index = entryIndex(member, count);
-    if (index !== undefined && member.includes('<MessageId>')) answers[index] = 'successful';
+    if (index === undefined || !member.includes('<MessageId>')) continue;
+    answers[index] = (element(member, 'MessageId') ?? '').slice(0, MOST_ID);
   }
   for (const member of members(xml, 'Failed')) {
     const index = entryIndex(member, count);
@@ -91,6 +92,9 @@ export function readError(xml: string): { code: string; message: string } | unde
   const [message = ''] = (element(xml, 'Message') ?? '').split(/\s*(?:The Canonical String|Authorization=)/);
   return { code, message };
 }
+
+/** What SNS calls the request that it answers; undefined where it does not say so. */
+export const readRequestId = (xml: string): string | undefined => element(xml, 'RequestId')?.slice(0, MOST_ID);
 
 /** The attributes in a GetTopicAttributes answer, by name. */
 export function readTopicAttributes(xml: string): Map<string, string> {
