@@ -1,6 +1,7 @@
 /**
- * Whatever fails between the daemon and SNS: `check`, `/readyz`, the log, the console and the metrics name the same cause
- * and the same remedy, and no notification is given up for it. One daemon has a virtual host for each failure, and all of them fail at once.
+ * Whatever fails between the daemon and SNS: `check`, `/readyz`, the log, the console and the metrics name the same
+ * cause and the same remedy, and no notification is given up for it. One daemon has a virtual host for each failure,
+ * and all of them fail at once.
  */
 import assert from 'node:assert/strict';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
@@ -64,7 +65,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   'self-signed': {
     at: ({ https }) => `https://localhost:${https}`,
     reason: /^DEPTH_ZERO_SELF_SIGNED_CERT$/,
-    means: /nobody we trust has signed.*NODE_TLS_REJECT_UNAUTHORIZED=0 .* does not turn this check off/,
+    means: /no trusted authority signed.*NODE_TLS_REJECT_UNAUTHORIZED=0 .* does not turn this check off/,
     advice: /set ca_file/,
   },
   'other-name': {

@@ -1,5 +1,5 @@
 /**
- * What the configuration adds to a notification: attributes, fields of the body, subject and FIFO ids. Made into functions
+ * What the configuration adds to a notification: attributes, body fields, subject and FIFO ids. Compiled to functions
  * once, at the start, so that an event costs only what is configured.
  */
 import type { XmppEvent } from '../event.ts';
@@ -28,7 +28,7 @@ export interface AdditionOptions {
   readonly message_deduplication_id?: string | undefined;
 }
 
-/** What is added to an event's notification. Undefined where nothing ever is. */
+/** Functions that compute the additions of an event; undefined where the configuration adds nothing. */
 export interface Additions {
   readonly attributes: ((event: XmppEvent) => MessageAttribute[]) | undefined;
   /** Members to put at the end of the body, each with a comma before it. */
@@ -118,17 +118,17 @@ const toSubject = (text: string | undefined): string | undefined =>
     .replace(/[^ -~]/gu, '?')
     .slice(0, 99) || undefined;
 
-/** With raw delivery to SQS, SNS throws away a message that has more attributes. */
+/** With raw delivery to SQS, SNS drops messages with more attributes. */
 export const MOST_RAW_ATTRIBUTES = 10;
 
-/** How many attributes the options give one notification at most, without those of a plugin. */
+/** The most attributes that the options can add to one notification, without a plugin's. */
 export function mostAttributes(options: AdditionOptions): number {
   const { attributes, cloudevents, message_attributes = {}, presence_attributes = {} } = options;
   const common = [...builtIn(attributes), ...(cloudevents ? CLOUD_EVENTS : [])];
   return Math.max(withOwn(common, presence_attributes).length, withOwn(common, message_attributes).length);
 }
 
-/** What is wrong with the options, each with the option's name. */
+/** The mistakes in the options, each with the option's name. */
 export function additionProblems(section: Readonly<Record<string, unknown>>): { option: string; problem: string }[] {
   const found: { option: string; problem: string }[] = [];
   const report = (option: string, problem: string | undefined) => problem && found.push({ option, problem });
@@ -158,7 +158,7 @@ function textProblem(text: string): string | undefined {
   return 'problem' in read ? read.problem : undefined;
 }
 
-/** The notification's own keys stay as they are. */
+/** Keys of the notification itself can't be replaced. */
 function memberProblem(name: unknown): string | undefined {
   if (name === 'present') return 'names "present", which is there already';
   if (typeof name !== 'string' || !Object.hasOwn(FIELDS, name))

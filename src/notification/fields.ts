@@ -1,6 +1,6 @@
 /**
- * What can be said of an event beside the notification itself: one table of names, for the built-in attributes, the fields
- * of the body and the templates. Documents, JSON Schema and the mistakes at the start come from it too.
+ * The fields of an event: one table of names for built-in attributes, body fields and templates. The documents, the
+ * JSON Schema and the configuration's error messages come from it too.
  */
 
 import type { MessageEvent, XmppEvent } from '../event.ts';
@@ -9,11 +9,11 @@ import { bareJid, kindOf } from './kind.ts';
 import { stanzaLang, stanzaThread } from './stanza.ts';
 
 export interface Field {
-  /** How it travels as a message attribute, and in a body: Number as a JSON number. */
+  /** Its data type as a message attribute; in a body a Number is a JSON number. */
   readonly type: 'String' | 'Number';
-  /** What it is, in Markdown. */
+  /** Its description in Markdown. */
   readonly text: string;
-  /** Empty where the event has none. */
+  /** Empty where the event lacks it. */
   readonly of: (event: XmppEvent) => string;
 }
 

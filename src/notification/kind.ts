@@ -1,10 +1,10 @@
-/** Which notification an event makes, and how MongooseIM names its users and rooms. */
+/** The kind of an event's notification, and MongooseIM's names for users and rooms. */
 import type { XmppEvent } from '../event.ts';
 
 /** The three notifications. */
 export type EventKind = 'presence' | 'pm' | 'muc';
 
-/** Which of them an event makes. */
+/** The kind of an event's notification. */
 export function kindOf(event: XmppEvent): EventKind {
   if (event.kind === 'presence') return 'presence';
   return event.type === 'chat' ? 'pm' : 'muc';

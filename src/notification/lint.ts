@@ -1,6 +1,6 @@
 /**
- * SNS's own rules for a message and its attributes, checked before anything is sent: SNS refuses a whole batch, or worse
- * drops a message on the way to a subscriber, for what is cheap to see here.
+ * SNS's rules for a message and its attributes, checked before sending: for a breach that is cheap to find here, SNS
+ * refuses a whole batch or, worse, drops the message on its way to a subscriber.
  * https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
  */
 
@@ -16,7 +16,7 @@ export interface MessageAttribute {
   readonly value: string;
 }
 
-/** What SNS takes for one message, and for one batch together, unless the topic was given more. */
+/** SNS's default size limit for a message and for a whole batch, in bytes. */
 export const DEFAULT_MAX_BYTES = 262_144;
 
 const NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
@@ -32,7 +32,7 @@ export function attributeProblem({ name, type, value }: MessageAttribute): strin
   return forbidden && `its value holds ${forbidden}, which SNS does not allow`;
 }
 
-/** How many bytes SNS counts for an attribute: name, type and value; a Binary's before base64. */
+/** An attribute's size as SNS counts it, in bytes: name, type and value; a Binary's before base64. */
 export function attributeBytes({ name, type, value }: MessageAttribute): number {
   const valueBytes = type === 'Binary' ? Buffer.byteLength(value, 'base64') : Buffer.byteLength(value);
   return Buffer.byteLength(name) + type.length + valueBytes;

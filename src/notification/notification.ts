@@ -1,6 +1,6 @@
 /**
- * An event in; a notification, or a reason why there is none, out. Nothing here does I/O: what decides is the event, the
- * options of its virtual host and the plugin.
+ * An event in; a notification, or a reason why there is none, out. Nothing here does I/O: what decides is the event,
+ * the options of its virtual host and the plugin.
  *
  * Topic, JSON body and default GUIDs are those of MongooseIM's `sns` backend
  * (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/).
@@ -15,7 +15,7 @@ import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type PluginEvent, type SnsPlugin, toMessageAttributes, toPluginEvent, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
 
-/** What SNS is to be told, and what it takes to tell it in the right order. */
+/** A notification for SNS, with what keeps it in order. */
 export interface Notification {
   readonly eventId: string;
   readonly topic: string;
@@ -33,7 +33,7 @@ export interface Notification {
    * addressee and, where there is one, the stanza's id of a message. It is not published.
    */
   readonly names?: readonly string[] | undefined;
-  /** What the configuration makes of the request's other parameters; absent where it makes nothing of them. */
+  /** Other parameters of the request, from the configuration; absent where it sets none. */
   readonly parameters?: PublishParameters | undefined;
 }
 
@@ -55,7 +55,7 @@ export type Translation =
 /** Why an event became a dead letter before SNS was asked. */
 type DeadReason = 'plugin' | 'too-large';
 
-/** A topic, or which one it is for an event: undefined for none. */
+/** A topic, or a function that chooses one for an event; undefined for none. */
 export type TopicOf = string | ((event: XmppEvent) => string | undefined);
 
 /** How the events of one virtual host are published. */
@@ -65,7 +65,7 @@ export interface Route {
   readonly plugin: SnsPlugin;
   readonly presence: 'user' | 'session';
   readonly additions: Additions;
-  /** What a topic takes for one message, in bytes. */
+  /** A topic's size limit for one message, in bytes. */
   readonly maxBytes: (topic: string) => number;
 }
 
@@ -73,7 +73,7 @@ const skip = (reason: SkipReason): Translation => ({ kind: 'skip', reason });
 const dead = (reason: DeadReason, detail: string): Translation => ({ kind: 'dead', reason, detail });
 
 /**
- * Translates one event. Answers at once unless the virtual host has a plugin, which may take its time.
+ * Translates one event. Returns at once unless the virtual host has a plugin, which may be async.
  * @param route how that virtual host publishes; undefined when it publishes nothing
  */
 export function translate(event: XmppEvent, route: Route | undefined): Translation | Promise<Translation> {
@@ -90,8 +90,8 @@ export function translate(event: XmppEvent, route: Route | undefined): Translati
 }
 
 /**
- * Whether a session's change leaves the user's status as it was, since the user has other sessions. Where the server
- * can't tell, the change is taken for the user's: a notification too many does less harm than a missing one.
+ * Whether a session's change leaves the user's status unchanged, because the user has other sessions. Where the server
+ * doesn't know, the status counts as changed: a notification too many does less harm than a missing one.
  */
 function otherSessions({ present, sessions }: PresenceEvent): SkipReason | undefined {
   if (sessions === undefined) return undefined;
@@ -117,7 +117,7 @@ async function translateWithPlugin(event: XmppEvent, route: Route, topic: string
   }
 }
 
-/** A filter has to say yes or no: one that forgets to would publish what it should withhold. */
+/** A filter must return a boolean: one that forgets to return would publish what it should withhold. */
 async function passes(plugin: SnsPlugin, seen: PluginEvent): Promise<boolean> {
   const answer = await call(plugin, 'filter', seen);
   if (typeof answer === 'boolean') return answer;
@@ -152,7 +152,7 @@ function pluginAttributes(event: XmppEvent, plugin: SnsPlugin, topic: string, se
 
 const toJid = (jid: string): JID => parseJid(jid);
 
-/** Calls a plugin function if there is one, and says in every fault which one it was. */
+/** Calls a plugin function if there is one; every error names the function. */
 async function call<Name extends keyof SnsPlugin>(
   plugin: SnsPlugin,
   name: Name,
@@ -212,7 +212,7 @@ function namesOf(event: XmppEvent): readonly string[] {
 
 const orderKeyOf = (event: XmppEvent): string => bareJid(orderJidOf(event));
 
-/** Whose order counts: the user's, for a private message its sender's, for a group message the room's. */
+/** The order key: the user, the sender of a private message, or the room of a group message. */
 function orderJidOf(event: XmppEvent): string {
   if (event.kind === 'presence') return event.jid;
   return event.type === 'chat' ? event.from : event.to;
@@ -224,7 +224,7 @@ const presenceJson = (event: PresenceEvent, guid: (jid: string) => string): stri
 const messageJson = (event: MessageEvent, guid: (jid: string) => string): string =>
   JSON.stringify({ to_user_id: guid(event.to), message: event.body, from_user_id: guid(event.from) });
 
-/** The plugin's attributes and the configured ones; of two with one name the plugin's counts. */
+/** Merges the plugin's attributes and the configured ones; the plugin's win. */
 function merged(
   fromPlugin: readonly MessageAttribute[],
   configured: readonly MessageAttribute[],
@@ -234,7 +234,7 @@ function merged(
   return [...fromPlugin, ...configured.filter(({ name }) => !names.has(name))];
 }
 
-/** FIFO groups are by order key, a JID; where a plugin names users otherwise, they must not show what it hides. */
+/** FIFO groups follow the order key, a JID; hashed where a plugin renames users, so that they don't reveal the JID. */
 function groupedByName({ additions, plugin }: Route, topic: string, guid: (jid: string) => string): Additions {
   if (additions.groupId || !plugin.userGuid || !topic.endsWith('.fifo')) return additions;
   return { ...additions, groupId: (event) => guid(orderJidOf(event)) };

@@ -1,11 +1,12 @@
 /**
- * Imports a plugin's module so that it can be imported anew: Node.js keeps a module for ever under its URL, a CommonJS
- * module under its file, and what a symbolic link led to under the link.
+ * Imports a plugin's module in a way that allows importing it again: Node.js caches a module by URL, a CommonJS module
+ * by file, and the target of a symbolic link by the link, all for ever.
  *
  * Maintained invariants:
  * - A module of a generation's own (the plugin's and what it imports that is in no package of node_modules, or in the
- *   plugin's own) has the generation in its URL, so it is evaluated once in each generation, whoever imports it there.
- * - A generation whose files are as they were is used again, for nothing of a generation is ever freed.
+ *   plugin's own) has the generation in its URL, so it is evaluated once per generation, however many modules import
+ *   it.
+ * - A generation whose files haven't changed is reused, because Node.js never frees one.
  */
 import { realpathSync, statSync } from 'node:fs';
 import { createRequire, registerHooks } from 'node:module';
@@ -16,7 +17,7 @@ export interface Imported {
   readonly exports: Record<string, unknown>;
   /** Whether it was evaluated for this call. */
   readonly fresh: boolean;
-  /** Files that plugins import, have changed and stay as they were loaded: only a restart loads them again. */
+  /** Changed files that plugins import but that only a restart can load again. */
   readonly stale: readonly string[];
 }
 
@@ -24,11 +25,11 @@ interface Generation {
   readonly number: number;
   /** The plugin's own package or folder: in node_modules only what is in there belongs to the generation. */
   readonly root: string;
-  /** What its files were like when they were loaded, by path. */
+  /** Fingerprints of its files when they were loaded, by path. */
   readonly files: Map<string, string>;
-  /** Where the paths by which they were imported led. */
+  /** The targets of the paths by which they were imported. */
   readonly links: Map<string, string>;
-  /** Whether it has been evaluated to the end: one that was not is of no use to anybody later. */
+  /** Whether its evaluation finished: an unfinished generation can't be reused. */
   complete: boolean;
 }
 
@@ -75,7 +76,7 @@ function locate(name: string, configFile: string): string {
   }
 }
 
-/** Where a path leads now; the path itself where nothing is, for Node.js to say so. */
+/** The path's target; the path itself when it doesn't exist, so that Node.js reports the error. */
 const realOf = (file: string): string => (statSync(file, { throwIfNoEntry: false }) ? realpathSync.native(file) : file);
 
 function startGeneration(file: string): Generation {
@@ -105,7 +106,7 @@ function rootOf(file: string): string {
 const isOwn = (file: string, root: string): boolean =>
   file.startsWith(root + path.sep) && !file.slice(root.length).includes(`${path.sep}node_modules${path.sep}`);
 
-/** What a file is like, for comparison. */
+/** A file's fingerprint, for comparison. */
 function look(file: string): string {
   const { ino, size, mtimeMs, ctimeMs } = statSync(file, { throwIfNoEntry: false }) ?? {};
   return `${ino}/${size}/${mtimeMs}/${ctimeMs}`;
@@ -120,7 +121,7 @@ function urlIn({ number }: Generation, file: string): string {
   return url.href;
 }
 
-/** One hook for all: what a module of a generation imports later belongs to that generation too. */
+/** One resolve hook for all plugins: what a module of a generation imports later belongs to that generation too. */
 function hook(): void {
   if (hooked) return;
   hooked = true;
@@ -130,7 +131,7 @@ function hook(): void {
       if (!generation) return next(specifier, context);
       const found = next(specifier, context);
       if (!found.url.startsWith('file:')) return found;
-      // Node.js remembers where a link led; here it may lead elsewhere by now.
+      // Node.js caches the target of a link, which may have changed.
       const named = pathOf(specifier, context.parentURL) ?? fileURLToPath(found.url);
       const file = realOf(named);
       if (!isOwn(file, generation.root) && file.includes(`${path.sep}node_modules${path.sep}`)) {

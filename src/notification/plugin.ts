@@ -27,10 +27,10 @@ export interface PluginContext {
 export type PluginEvent = Readonly<XmppEvent & Partial<EventId>>;
 
 /**
- * What a `plugin_module` may export; all of it is optional, and every function may be async. One that throws, takes more
- * than 5 s or returns what SNS would refuse turns that one event into a dead letter with the reason.
- * MongooseIM's contract is the same, in Erlang: the behaviour `mod_event_pusher_sns` with `user_guid/1`,
- * `message_attributes/3` and `message_attributes/5`.
+ * What a `plugin_module` may export; all of it is optional, and every function may be async. One that throws, takes
+ * more than 5 s or returns what SNS would refuse turns that one event into a dead letter with the reason. MongooseIM's
+ * contract is the same, in Erlang: the behaviour `mod_event_pusher_sns` with `user_guid/1`, `message_attributes/3` and
+ * `message_attributes/5`.
  */
 export interface SnsPlugin {
   /** How a user, or a room, is named in notifications. Default: the bare JID in lower case. */
@@ -56,20 +56,20 @@ export interface SnsPlugin {
   ): Attributes | Promise<Attributes>;
   /** Whether an event is published. `false`: it is not, and it is counted. Default: true. */
   filter?(event: PluginEvent): boolean | Promise<boolean>;
-  /** Called once before anything else, and waited for, 10 s at most. One that throws stops the start, or the reload. */
+  /** Called once before all others; the daemon waits up to 10 s. If it throws, the start or the reload fails. */
   start?(context: PluginContext): void | Promise<void>;
-  /** Called once when nothing more is asked of it, after a reload or at the end, and waited for, 5 s at most. */
+  /** Called once, after the last call of the other functions, at a reload or at the end; the daemon waits up to 5 s. */
   stop?(): void | Promise<void>;
 }
 
-/** Makes an event what plugins see. */
+/** Converts an event to what plugins see. */
 export const toPluginEvent = (event: XmppEvent): PluginEvent => Object.freeze({ ...event, ...parseEventId(event.id) });
 
 /** MongooseIM's name for "no plugin". */
 export const DEFAULT_PLUGIN = 'mod_event_pusher_sns_defaults';
 const ASKED = ['userGuid', 'presenceAttributes', 'messageAttributes', 'filter'] as const;
 const FUNCTIONS: readonly string[] = [...ASKED, 'start', 'stop'];
-/** What Node.js and compilers add to a module. */
+/** Exports that Node.js and compilers add to a module. */
 const NOT_EXPORTS = new Set(['default', '__esModule', 'module.exports']);
 
 /**
@@ -140,7 +140,7 @@ const PLUGIN_TIMEOUT_MS = 5_000;
 export const withinTime = <T>(pending: PromiseLike<T>): Promise<T> =>
   within(PLUGIN_TIMEOUT_MS, 'did not answer', pending);
 
-/** Waits for so long at most. @throws Error that says what did not happen within that time */
+/** Waits up to `ms` milliseconds. @throws Error that says what did not happen within that time */
 export async function within<T>(ms: number, what: string, pending: PromiseLike<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {

@@ -1,9 +1,9 @@
 /**
- * The plugins of one routing: loaded, started before anything is asked of them, and stopped when nothing more is.
+ * The plugins of one routing: loaded, started before their first call, and stopped after their last.
  *
  * Maintained invariants:
- * - Sections with the same plugin and the same options share one, which is started once and stopped once.
- * - `stop` is called after what was asked before has answered, or has had its time.
+ * - Sections with the same plugin and options share one instance, which is started and stopped once.
+ * - `stop` is called after all earlier calls have returned or timed out.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { messageOf, PusherError } from '../errors.ts';
@@ -43,7 +43,7 @@ export function createPlugins(configFile: string, log: Log): Plugins {
     const functions =
       typeof given === 'string' ? await load(given, configFile, log, shared) : checked(given, configFile);
     const { counted, idle } = countCalls(functions);
-    // Also of one whose start fails: it may have begun something.
+    // Also after a failed start, which may have left something running.
     stops.push(async () => {
       await idle();
       try {
@@ -78,7 +78,8 @@ export function createPlugins(configFile: string, log: Log): Plugins {
 /**
  * Loads a plugin without starting it.
  * @param name a path or a package, looked up from the configuration file, or {@link DEFAULT_PLUGIN}
- * @throws PusherError PLUGIN_UNUSABLE when it can't be found or loaded within 10 s, or exports what is none of a plugin's
+ * @throws PusherError PLUGIN_UNUSABLE when it can't be found or loaded within 10 s, or exports what is none of a
+ * plugin's
  */
 export const loadPlugin = (name: string, configFile: string): Promise<SnsPlugin> =>
   load(name, configFile, SILENT, false);
@@ -95,7 +96,7 @@ async function load(name: string, configFile: string, log: Log, apart: boolean):
       );
     const found = await bring(apart);
     const { start, stop } = pluginOf(found.exports);
-    // One that starts and stops has a state of its own: each that runs gets its own module.
+    // A plugin with `start` or `stop` has state: each instance gets its own copy of the module.
     const imported = (start || stop) && !found.fresh ? await bring(true) : found;
     if (imported.stale.length > 0)
       log.warn(
@@ -118,7 +119,7 @@ function checked(plugin: SnsPlugin, configFile: string): SnsPlugin {
   }
 }
 
-/** Whether it is `{}`. An object of a class has no keys of its own either, and is a plugin all the same. */
+/** Whether it is `{}`. An instance of a class has no own keys either, but may be a plugin. */
 function isEmpty(plugin: SnsPlugin): boolean {
   const prototype: unknown = Object.getPrototypeOf(plugin);
   return (prototype === Object.prototype || prototype === null) && Object.keys(plugin).length === 0;
@@ -126,7 +127,7 @@ function isEmpty(plugin: SnsPlugin): boolean {
 
 const nameOf = (given: SnsPlugin | string): string => (typeof given === 'string' ? given : 'object');
 
-/** What is wrong with its exports stands for itself; anything else keeps it from being loaded. */
+/** Keeps an error about the exports as it is; wraps any other as a failure to load. */
 const whyOf = (error: unknown): string =>
   /^exports /.test(messageOf(error)) ? messageOf(error) : `can't be loaded: ${messageOf(error)}`;
 
@@ -158,7 +159,7 @@ function countCalls(plugin: SnsPlugin): { counted: SnsPlugin; idle: () => Promis
       }
       return Promise.resolve(answer as PromiseLike<unknown>).finally(end);
     };
-  // Only one that stops needs to know.
+  // Only needed for plugins with `stop`.
   if (!plugin.stop) return { counted: plugin, idle: async () => {} };
   const counted = Object.fromEntries(
     Object.entries(plugin).map(([name, run]) => [name, counting(run as (...parameters: unknown[]) => unknown)]),

@@ -1,6 +1,6 @@
 /**
- * The published JSON as a schema: `schemas/`, the AsyncAPI document and the consumers' types are made from it. Real output
- * of every server is checked against it in the tests.
+ * The schema of the published JSON, from which `schemas/`, the AsyncAPI document and the consumers' types are
+ * generated. Tests validate the real output of every server against it.
  */
 import { z } from 'zod';
 import { BUILT_IN_ATTRIBUTES } from './additions.ts';
@@ -8,7 +8,9 @@ import { FIELDS, type Field } from './fields.ts';
 
 const userId = (text: string) => z.string().min(1).describe(text);
 
-/** What `body_fields` may add; all optional, for an event may lack them. Keys of the notification itself can't be added. */
+/**
+ * What `body_fields` may add; all optional, for an event may lack them. Keys of the notification itself can't be added.
+ */
 const fieldsBut = (...own: string[]) =>
   Object.fromEntries(
     Object.entries(FIELDS)

@@ -1,9 +1,9 @@
-/** The stanza as a plugin sees it: an ltx Element that is parsed when it is first looked at, for most plugins never do. */
+/** The stanza as a plugin sees it: an ltx Element, parsed on first use because most plugins never look at it. */
 import { createElement, Element, parse, unescapeXML } from 'ltx';
 import type { MessageEvent } from '../event.ts';
 import { forbiddenCharacter } from '../xml.ts';
 
-/** The event's stanza; a minimal one made from its fields where the server handed none over. */
+/** The event's stanza; built from the event's fields where the server sent none. */
 export function lazyStanza(event: MessageEvent): Element {
   let element: Element | undefined;
   const parsed = (): Element => {
@@ -20,7 +20,7 @@ export function lazyStanza(event: MessageEvent): Element {
   });
 }
 
-/** What a stanza without a namespace is in; servers leave it out. */
+/** The namespace of a stanza that names none; servers leave it out. */
 const CLIENT = 'jabber:client';
 
 /**
@@ -56,7 +56,9 @@ export function stanzaThread({ stanza }: MessageEvent): string | undefined {
   return stanza?.includes('<thread') ? legible(() => parseStanza(stanza).getChildText('thread') ?? '') : undefined;
 }
 
-/** Text that SNS takes, or nothing: a character reference can stand for what XML itself does not allow, and ltx throws. */
+/**
+ * Text that SNS takes, or nothing: a character reference can stand for what XML itself does not allow, and ltx throws.
+ */
 function legible(read: () => string): string | undefined {
   try {
     const text = read();

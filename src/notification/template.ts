@@ -1,6 +1,6 @@
 /**
- * Templates: text with names of fields in braces, such as `{user.domain}/{type}`. They are read once, at the start, where
- * each mistake in them is found; afterwards a template is a function of the event.
+ * Templates: text with names of fields in braces, such as `{user.domain}/{type}`. They are compiled at the start, which
+ * reports every mistake; afterwards a template is a function of the event.
  */
 import { distance } from 'fastest-levenshtein';
 import type { XmppEvent } from '../event.ts';
@@ -67,7 +67,7 @@ export function numberProblem(text: string): string | undefined {
 const fieldNamed = (name: string): Field | undefined =>
   Object.hasOwn(FIELDS, name) ? FIELDS[name as keyof typeof FIELDS] : undefined;
 
-/** The name of a field that looks most like this one. */
+/** The field's name most similar to this one. */
 export function nearestField(name: string): string {
   const names = Object.keys(FIELDS);
   return names.toSorted((a, b) => distance(name, a) - distance(name, b))[0] ?? '';

@@ -1,4 +1,4 @@
-/** What one `sns` section stands for: an endpoint, credentials, topics, and how virtual hosts publish through it. */
+/** One `sns` section at run time: its endpoint, credentials and topics, and how virtual hosts publish through it. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,8 +28,8 @@ export const topicArn = ({ region, account_id }: SnsOptions, topic: string): str
 const KINDS = { presence: 'presence_updates_topic', pm: 'pm_messages_topic', muc: 'muc_messages_topic' } as const;
 
 /**
- * ARNs of all topics of the section: by kind, and by name those that a template chooses among. A kind without a topic is
- * left out.
+ * ARNs of all topics of the section: by kind, and by name those that a template chooses among. A kind without a topic
+ * is left out.
  */
 export function topicsOf(options: SnsOptions): Readonly<Record<string, string>> {
   const fixed = Object.entries(KINDS).flatMap(([kind, option]) => {
@@ -40,7 +40,7 @@ export function topicsOf(options: SnsOptions): Readonly<Record<string, string>> 
   return Object.fromEntries([...fixed, ...listed]);
 }
 
-/** Which topic each kind goes to: always the same, or by a template one of those listed. */
+/** The topic of each kind: a fixed one, or one of those listed, chosen by a template. */
 export function topicRoutes(options: SnsOptions): Route['topics'] {
   const listed = new Map((options.topics ?? []).map((topic) => [topic, topicArn(options, topic)]));
   const routes = Object.entries(KINDS).flatMap(([kind, option]): [string, TopicOf][] => {
@@ -51,7 +51,7 @@ export function topicRoutes(options: SnsOptions): Route['topics'] {
   return Object.fromEntries(routes);
 }
 
-/** What a name must not hold becomes a hyphen: `chat.example.org` is `chat-example-org`. */
+/** Replaces characters that a topic's name can't have by hyphens: `chat.example.org` becomes `chat-example-org`. */
 function chosen(topic: string, listed: ReadonlyMap<string, string>): TopicOf {
   const suffix = isFifo(topic) ? '.fifo' : '';
   const template = compileTemplate(topic.slice(0, topic.length - suffix.length));
@@ -61,22 +61,21 @@ function chosen(topic: string, listed: ReadonlyMap<string, string>): TopicOf {
   };
 }
 
-/** How long a start waits for SNS to say what the topics take, in milliseconds; it starts without an answer too. */
+/** How long the start waits for the topics' size limits, in milliseconds; then it starts without them. */
 const LIMITS_TIMEOUT_MS = 3_000;
-/** How long until it is asked again, in milliseconds. */
+/** Delay before asking SNS again, in milliseconds. */
 const LIMITS_AGAIN_MS = 30_000;
-/** The most that any topic can be given, in bytes. */
+/** Highest MaximumMessageSize of any topic, in bytes. */
 const MOST_BYTES = 1_048_576;
 
 /** One `sns` section, ready to publish. */
 export interface Account extends Destination {
   readonly options: SnsOptions;
   readonly client: SnsClient;
-  /** What is known of the account, and of one of its topics. */
+  /** What helps to explain a failure of the account, or of one of its topics. */
   circumstances(topicArn?: string): Circumstances;
   /**
-   * Asks SNS what each topic takes, again and again until it answers. Where this key may not ask, it is what SNS gives
-   * by default.
+   * Asks SNS for each topic's size limit until it answers. Where this key may not ask, SNS's default applies.
    */
   readLimits(): Promise<void>;
   /** How a virtual host with this section publishes. */
@@ -88,11 +87,11 @@ export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =
   arn.includes(`:sns:${region}:${account_id}:`);
 
 interface AccountSetup {
-  /** What relative paths are relative to. */
+  /** The folder that relative paths start from. */
   readonly folder: string;
-  /** The configuration file, for what is advised. */
+  /** The configuration file, for the commands in advice. */
   readonly configFile?: string | undefined;
-  /** Where its credentials come from, if not from where the section says. */
+  /** Replaces the section's source of credentials. */
   readonly credentials?: CredentialSource | undefined;
   /** Default: no log. */
   readonly log?: Log | undefined;
@@ -132,7 +131,7 @@ export function openAccount(
       ),
   });
   const maxBytes = (arn: string) => facts.get(arn)?.maxBytes ?? DEFAULT_MAX_BYTES;
-  // As long as it is not known, SNS decides of a message: better than a dead letter that need not be one.
+  // Until the limit is known, let SNS decide: better than an unnecessary dead letter.
   const maxMessageBytes = (arn: string) => facts.get(arn)?.maxBytes ?? MOST_BYTES;
   const { presence } = options;
   const additions = compileAdditions(options);
@@ -151,7 +150,7 @@ export function openAccount(
       exhausted: options.publish_exhausted,
       maxMessagesPerSecond: options.max_messages_per_second,
     },
-    // SNS's quota is for an account in a region, whichever sections and topics share it.
+    // SNS's quota is per account and region, shared by all sections and topics in it.
     quota: `${options.region}/${options.account_id}`,
     owns: (arn) => owns(options, arn),
     route: (plugin) => ({
@@ -165,7 +164,7 @@ export function openAccount(
       const asked = Promise.all(Object.values(topics).map((arn) => factsOf(client, arn, facts)));
       const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
       if (closed || given?.every(Boolean)) return;
-      // SNS can't be reached now: asked again until it can, or until nobody needs to know.
+      // SNS can't be reached now: ask again until it answers or the account is closed.
       again = setTimeout(() => void account.readLimits(), LIMITS_AGAIN_MS).unref();
     },
     close() {
@@ -178,15 +177,15 @@ export function openAccount(
   return account;
 }
 
-/** What is known of a topic. */
+/** Facts about a topic. */
 interface TopicFacts {
-  /** What it takes for a message, and for a batch together. */
+  /** Its size limits for a message and for a whole batch. */
   readonly maxBytes: number;
-  /** The key that it is encrypted with. */
+  /** The KMS key that it is encrypted with. */
   readonly kmsKey?: string | undefined;
 }
 
-/** Asks SNS for a topic's facts; false when the answer still has to come. */
+/** Asks SNS for a topic's facts; false when it gave no answer yet. */
 async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicFacts>): Promise<boolean> {
   if (facts.has(arn)) return true;
   const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
@@ -199,14 +198,14 @@ async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicF
     return true;
   }
   if (!/^(AuthorizationError|AccessDenied|NotAuthorized|NotFound)/.test(outcome.failure.code)) return false;
-  // This key may not ask, or there is no such topic: what SNS gives by default.
+  // This key may not ask, or the topic doesn't exist: SNS's defaults apply.
   facts.set(arn, { maxBytes: DEFAULT_MAX_BYTES });
   return true;
 }
 
 const cleaned = (value: string | undefined) => (value === undefined ? undefined : cleanText(value));
 
-/** SNS's range for MaximumMessageSize, in bytes: who answers anything else is not to be believed. */
+/** SNS's range for MaximumMessageSize, in bytes; any other answer is ignored. */
 const LEAST_BYTES = 1_024;
 
 function sizeOf(value: string | undefined): number {

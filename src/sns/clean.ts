@@ -1,22 +1,22 @@
 /**
- * What an endpoint answers, made fit for log, metrics, `/readyz` and console: whoever answers decides what it says, and may
- * quote what it was sent. Pure.
+ * Makes an endpoint's answer fit for log, metrics, `/readyz` and console: the text is under the endpoint's control and
+ * may quote the request. Pure.
  */
 
 const MOST_CHARACTERS = 300;
-/** Read of an answer before it is cleaned: looking for quotes costs time. */
+/** How much of an answer is cleaned, in characters: finding quotes costs time. */
 const MOST_READ = 2_000;
-/** So many characters in a row that both have are a quote and no coincidence. */
+/** This many characters in common are a quote and no coincidence. */
 const QUOTE_LENGTH = 8;
 const LEFT_OUT = '…';
 
 /** An error code as SNS's are; `unknown` for anything else. */
 export const cleanCode = (code: string): string => (/^[A-Za-z0-9.]{1,80}$/.test(code) ? code : 'unknown');
 
-/** A value of a header in one short line. */
+/** A header's value in one short line. */
 export const cleanHeader = (value: string): string => printable(value).slice(0, 80);
 
-/** What was sent and must not appear in what is shown. */
+/** Parts of the request that must not be shown. */
 export interface Sent {
   /** Keys, tokens and signatures. */
   readonly secrets: readonly string[];
@@ -24,17 +24,17 @@ export interface Sent {
   readonly texts: readonly string[];
 }
 
-/** A text in one line of 300 characters at most, without what it quotes of the request. */
+/** Reduces a text to one line of at most 300 characters, without its quotes of the request. */
 export function cleanText(text: string, { secrets, texts }: Sent = { secrets: [], texts: [] }): string {
   let line = printable(text.slice(0, MOST_READ));
   for (const secret of secrets) if (secret) line = line.replaceAll(secret, LEFT_OUT);
-  // A signature or a hash of it, whosever it is.
+  // Any signature, or the hash of one.
   line = line.replace(/[0-9a-f]{64}/gi, LEFT_OUT);
   const shown = withoutQuotes(line, texts);
   return shown.length > MOST_CHARACTERS ? `${shown.slice(0, MOST_CHARACTERS - 1)}${LEFT_OUT}` : shown;
 }
 
-/** Without control characters, and without those that turn the direction of a text. */
+/** Removes control characters and those that change the direction of text. */
 const printable = (text: string): string => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
 
 function withoutQuotes(line: string, texts: readonly string[]): string {
@@ -44,7 +44,7 @@ function withoutQuotes(line: string, texts: readonly string[]): string {
   const quoted = new Uint8Array(line.length);
   for (let start = 0; start + QUOTE_LENGTH <= line.length; start++)
     if (isSent(line.slice(start, start + QUOTE_LENGTH))) quoted.fill(1, start, start + QUOTE_LENGTH);
-  // What stands between quotation marks is a quote however short it is.
+  // Text between quotation marks counts as a quote, however short.
   for (const { index, 0: whole, 1: inside = '' } of line.matchAll(/["'`‘“]([^"'`’”]+)["'`’”]/g))
     if (isSent(inside)) quoted.fill(1, index, index + whole.length);
   let shown = '';
@@ -55,7 +55,7 @@ function withoutQuotes(line: string, texts: readonly string[]): string {
   return shown;
 }
 
-/** A text as it may be quoted: as it is, in one line, and in the form that it travels in. */
+/** The forms in which a text may be quoted: unchanged, in one line, URL-encoded. */
 const formsOf = (text: string): string[] => {
   const json = JSON.stringify(text).slice(1, -1);
   return [...new Set([text, printable(text), json, encodeURIComponent(text)])];

@@ -1,6 +1,6 @@
 /**
- * The way to one SNS endpoint with one account's credentials: signs, sends, and reads every outcome into a value. The
- * daemon publishes through it, and `check` asks through it, so both meet the same endpoint.
+ * A client for one SNS endpoint and one account's credentials: signs, sends, and returns every outcome as a value. The
+ * daemon and `check` share it, so both see the same endpoint.
  */
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
@@ -21,12 +21,14 @@ import {
   readRequestId,
 } from './wire.ts';
 
-/** What came of a batch: a failure of the whole, or for each entry whether SNS has it (`undefined`) or why not. */
+/**
+ * The outcome of a batch: a failure of the whole, or for each entry `undefined` when SNS accepted it, or its failure.
+ */
 export type BatchOutcome =
   | { readonly failure: Failure }
   | { readonly entries: readonly (Failure | undefined)[]; readonly receipt?: SinkReceipt };
 
-/** What came of any other request; of an answer also how far this clock is ahead of SNS's, where it says. */
+/** The outcome of any other request; with an answer, how far this clock is ahead of SNS's, if known. */
 export type CallOutcome =
   | { readonly failure: Failure }
   | { readonly xml: string; readonly skewMs?: number | undefined };
@@ -36,7 +38,7 @@ export interface SnsClient {
   publishBatch(topicArn: string, entries: readonly Notification[]): Promise<BatchOutcome>;
   /** Sends any action of SNS's query API. Never throws for what SNS or the network does. */
   call(parameters: Readonly<Record<string, string>>): Promise<CallOutcome>;
-  /** Ends its connections, requests under way included. */
+  /** Destroys its connections, with the requests on them. */
   destroy(): void;
 }
 
@@ -50,20 +52,20 @@ export interface SnsClientOptions {
   /** The proxy to go through. */
   readonly proxy?: HttpProxy | undefined;
   readonly timeouts?: Partial<Timeouts>;
-  /** How old a connection gets, in milliseconds, before another takes its place. */
+  /** Maximum age of a connection, in milliseconds. */
   readonly connectionAgeMs?: number;
   readonly now?: () => number;
-  /** Called when signatures begin to be dated otherwise than by this machine's clock; `skewMs` is how far that is ahead. */
+  /** Called when the client starts to correct the time of signatures; `skewMs` is how far this clock is ahead. */
   readonly onClockCorrected?: ((skewMs: number) => void) | undefined;
 }
 
-/** SNS answers within tens of milliseconds. */
+/** Generous: SNS answers within tens of milliseconds. */
 const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
-// Connections are renewed, so that a change of the endpoint's address in the DNS is followed: each looks it up anew.
+// New connections look up the endpoint again, so the client follows a change in the DNS.
 const CONNECTION_AGE_MS = 60_000;
-/** Below it two answers have seen the same difference of the clocks. */
+/** Two answers whose clock differences are closer than this agree. */
 const NOTABLE_CHANGE_MS = 60_000;
-/** SNS has some sixty. */
+/** SNS has some sixty error codes. */
 const MOST_CODES = 100;
 
 type Posted = { readonly answer: Answer } | { readonly failure: Failure };
@@ -79,10 +81,10 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     timeouts,
     maxAge: options.connectionAgeMs ?? CONNECTION_AGE_MS,
   });
-  /** What AWS's clock is ahead of this machine's, once AWS has refused a signature for its time. */
+  /** How far AWS's clock is ahead of ours, once AWS has refused a signature for its time. */
   let clockOffset = 0;
 
-  /** Keys that were found fit to be sent. */
+  /** Credentials that passed the check of their characters. */
   let checked: AwsCredentials | undefined;
 
   const path = endpoint.pathname;
@@ -91,7 +93,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return given instanceof Promise ? within(timeouts.total, given) : given;
   };
 
-  /** Codes that answers had. However many a strange endpoint makes up, few reach the metrics. */
+  /** Error codes seen so far. A strange endpoint may invent any number; only so many reach the metrics. */
   const codes = new Set<string>();
   const codeOf = (written: string): string => {
     const code = cleanCode(written);
@@ -100,7 +102,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return code;
   };
 
-  /** One request, signed with these keys at what AWS takes for now. */
+  /** One request, signed with these credentials at AWS's time. */
   const send = async (body: Buffer, keys: AwsCredentials, texts: () => string[]): Promise<Posted> => {
     const offset = clockOffset;
     const headers = signer.sign(body, keys, now() + offset);
@@ -115,11 +117,11 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     }
   };
 
-  /** What makes another try with other keys, or at another time, worth it; undefined where nothing does. */
+  /** The reason to retry with fresh credentials or a corrected time; undefined when there is none. */
   const secondTry = async (failure: Failure, keys: AwsCredentials): Promise<AwsCredentials | undefined> => {
     if (failure.kind !== 'request') return undefined;
     if (blamesClock(failure) && failure.skewMs !== undefined) {
-      // Those that were under way at the same time find the same.
+      // Concurrent requests find the same correction.
       if (Math.abs(clockOffset + failure.skewMs) > NOTABLE_CHANGE_MS) options.onClockCorrected?.(failure.skewMs);
       clockOffset = -failure.skewMs;
       return keys;
@@ -130,7 +132,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return others.accessKeyId === keys.accessKeyId && others.sessionToken === keys.sessionToken ? undefined : others;
   };
 
-  /** @param texts what of the form must not appear in what is said of the answer */
+  /** @param texts parts of the form that must not appear in the failure's text */
   const post = async (form: string, texts: () => string[]): Promise<Posted> => {
     // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
     const body = Buffer.from(form, 'latin1');
@@ -174,7 +176,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
   };
 }
 
-/** What was promised, if it comes in time: a credential process or endpoint may hang too. */
+/** Waits for the promise, but not for ever: a credential process or endpoint may hang too. */
 async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -187,7 +189,7 @@ async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
   }
 }
 
-/** Why keys can't be sent, without the keys; undefined when they can. */
+/** Why credentials can't be sent, without quoting them; undefined when they can. */
 function keyProblem({ accessKeyId, secretAccessKey, sessionToken = '' }: AwsCredentials): string | undefined {
   const parts = { 'the access key id': accessKeyId, 'the secret': secretAccessKey, 'the session token': sessionToken };
   for (const [name, value] of Object.entries(parts)) {
@@ -206,7 +208,7 @@ interface Reading {
   readonly sent: Sent;
 }
 
-/** An answer that is no success: SNS's refusal, or what something else sent. */
+/** Reads an unsuccessful answer: SNS's refusal, or an answer from something else. */
 function refusalOf(answer: Answer, { receivedAt, offset, codeOf, sent }: Reading): Failure {
   const { status, headers, text } = answer;
   const error = readError(text);
@@ -226,7 +228,7 @@ const foreign = ({ status, headers }: Answer, code: string): Failure => ({
 
 const headerOf = (headers: Headers, name: string): string => [headers[name] ?? []].flat().join(', ');
 
-/** How far this clock is ahead of who answered: by its Date header, or by what AWS says of a signature's time. */
+/** How far this clock is ahead of the endpoint's: by its Date header, or by AWS's message about a signature's time. */
 function skewOf(headers: Headers, message = '', receivedAt: number): number | undefined {
   const named = /\((\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z [+-] /.exec(message);
   const date = Date.parse(headerOf(headers, 'date'));

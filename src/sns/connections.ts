@@ -1,13 +1,13 @@
 /**
- * Connections to one endpoint: each request has one to itself for as long as it takes.
+ * A pool of connections to one endpoint: each request has a connection to itself.
  *
  * Maintained invariants:
- * - A connection in `#idle` has nothing under way. The one used last is used next, so that as few as the load needs stay
- *   open; the others close by themselves.
- * - What was given up is never sent later: its connection ends with it.
+ * - A connection in `#idle` has no request. The one used last is reused first, so only as many stay open as the load
+ *   needs; the others time out.
+ * - An abandoned request is never sent later: its connection is destroyed with it.
  *
- * On undici's lowest level, for its streams and signals cost more than the rest of a request; and not on its pool, which
- * looks all of its connections through for each.
+ * Uses undici's `dispatch`, because its streams and signals cost more than the rest of a request, and not its Pool,
+ * which scans all of its connections for each request.
  */
 import { buildConnector, Client } from 'undici';
 import type { HttpProxy } from './proxy.ts';
@@ -30,11 +30,11 @@ export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** In milliseconds. */
 export interface Timeouts {
-  /** Until a connection stands. */
+  /** For connecting, TLS included. */
   readonly connect: number;
   /** Until the answer's head, and between two parts of its body. */
   readonly answer: number;
-  /** For the whole request: an endpoint that answers a byte at a time must not hold it for longer. */
+  /** For the whole request, so that an endpoint can't hold it by answering a byte at a time. */
   readonly total: number;
 }
 
@@ -46,13 +46,13 @@ export interface ConnectionsOptions {
   /** The proxy to go through. */
   readonly proxy?: HttpProxy | undefined;
   readonly timeouts: Timeouts;
-  /** After how long a connection is renewed, in milliseconds. */
+  /** Maximum age of a connection, in milliseconds. */
   readonly maxAge: number;
 }
 
-/** An answer of SNS takes two kilobytes; what goes on and on is not SNS, and must not fill the memory. */
+/** Upper bound of an answer, in bytes. SNS's take two kilobytes; an endless one must not fill the memory. */
 const LARGEST_ANSWER = 1_048_576;
-// Shorter than SNS keeps an idle connection: a request on its way at that moment would be lost.
+// Shorter than SNS's own idle timeout: a request sent while SNS closes the connection would fail.
 const KEEP_ALIVE_MS = 15_000;
 
 interface Connection {
@@ -63,7 +63,7 @@ interface Connection {
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #connect: buildConnector.connector;
-  /** Whom connections are made with: the endpoint, or the proxy that is asked for what is not encrypted. */
+  /** Where connections lead: to the endpoint, or to the proxy for plain HTTP. */
   readonly #origin: string;
   readonly #idle: Connection[] = [];
   readonly #busy = new Set<Connection>();
@@ -74,10 +74,10 @@ export class Connections {
     const { origin, proxy, timeouts } = options;
     const tunnelled = proxy !== undefined && origin.startsWith('https:');
     this.#origin = proxy && !tunnelled ? proxy.origin.origin : origin;
-    // One for all, since it remembers TLS sessions.
+    // Shared by all connections, because it caches TLS sessions.
     const direct = buildConnector({
       timeout: timeouts.connect,
-      // Said outright, for else a variable of the environment turns the checks off (NODE_TLS_REJECT_UNAUTHORIZED).
+      // Explicit, because NODE_TLS_REJECT_UNAUTHORIZED in the environment would turn the checks off otherwise.
       rejectUnauthorized: true,
       allowH2: false,
       ...(options.ca !== undefined && { ca: options.ca }),
@@ -87,7 +87,9 @@ export class Connections {
     else this.#connect = connectorTo(timeouts.connect);
   }
 
-  /** A request and its whole answer. Rejects with an error that has a `code` when there is none in time. */
+  /**
+   * Sends a request and resolves to its whole answer. Rejects with an error that has a `code` when none comes in time.
+   */
   post(request: PostRequest): Promise<Answer> {
     if (this.#destroyed) return Promise.reject(failure('Stopped', 'no more is sent after the stop'));
     const connection = this.#take();
@@ -98,7 +100,7 @@ export class Connections {
     let status = 0;
     let head: Headers = {};
     const end = (reusable: boolean) => {
-      // What was given up still fails afterwards.
+      // An abandoned request still reports its failure later; ignore it.
       if (!this.#busy.delete(connection)) return;
       clearTimeout(timer);
       if (reusable) this.#idle.push(connection);
@@ -140,14 +142,14 @@ export class Connections {
     return promise;
   }
 
-  /** Ends all of them, requests under way included. */
+  /** Destroys all connections, with the requests on them. */
   destroy(): void {
     this.#destroyed = true;
     for (const { client } of [...this.#idle, ...this.#busy]) void client.destroy();
     this.#idle.length = 0;
   }
 
-  /** A request as it is sent: a proxy without a tunnel is asked for the whole URL. */
+  /** The request as sent: a proxy without a tunnel gets the absolute URL. */
   #addressed(request: PostRequest): PostRequest {
     const { origin, proxy } = this.#options;
     if (!proxy || origin.startsWith('https:')) return request;

@@ -1,12 +1,12 @@
 /**
- * Why AWS's provider chain has no credentials. Its own error says no more than that there are none; what its links said is
- * in its log, beside much that is of no interest.
+ * Why AWS's provider chain has no credentials. Its own error says no more than that there are none; what its links said
+ * is in its log, beside much that is of no interest.
  */
 import { messageOf } from '../errors.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** What links say that have nothing to do. */
+/** Log lines of providers that are not configured. */
 const IDLE = [
   /^AWS_PROFILE is set, skipping/,
   /^Skipping SSO provider/,
@@ -17,7 +17,7 @@ const IDLE = [
   /^EC2 Instance Metadata Service access disabled/,
   /\[default\] in configuration\/credentials file/,
   /^Profile default could not be found/,
-  // The link for profiles has said it already.
+  // The profile provider has logged this already.
   /^Profile \S+ (could not be found in shared credentials file|did not contain credential_process)/,
 ];
 const NONE =
@@ -25,9 +25,9 @@ const NONE =
 const MOST_CHARACTERS = 300;
 
 /**
- * A sentence for people, without secrets.
+ * Explains the cause in a sentence, without secrets.
  * @param error what the chain threw
- * @param said the lines of its log
+ * @param said lines of its log
  */
 export async function credentialsCause(
   error: unknown,
@@ -50,7 +50,7 @@ function halfOfKeys(environment: Environment): string[] {
   return missing.length === 1 && there.length === 1 ? [`${there[0]} is set and ${missing[0]} is not`] : [];
 }
 
-/** An error of the chain itself, such as a refusal of STS, with its status. */
+/** An error of the chain itself, such as a refusal by STS, with its HTTP status. */
 function thrown(error: unknown): string {
   const { $metadata, name } = error as { $metadata?: { httpStatusCode?: number }; name?: string };
   const [line = ''] = messageOf(error).split('\n');
@@ -58,7 +58,7 @@ function thrown(error: unknown): string {
   return `${status}${name === undefined || /^(Error|CredentialsProviderError)$/.test(name) ? '' : `${name}: `}${line}`;
 }
 
-/** What the agent of a container says; the chain keeps it for itself, so it is asked once more. */
+/** The container agent's error message; the chain swallows it, so ask the agent again. */
 async function remoteCauses(environment: Environment): Promise<string[]> {
   const { AWS_CONTAINER_CREDENTIALS_FULL_URI: full, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: relative } = environment;
   if (!full && !relative) return [];

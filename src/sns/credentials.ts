@@ -2,9 +2,9 @@
  * Where an account's AWS credentials come from.
  *
  * Maintained invariants of the provider chain:
- * - One fetch is under way at a time, and all who ask meanwhile share it.
- * - The chain is asked at most once in FETCH_EVERY_MS while it has given credentials that can be used: those that are about
- *   to expire, or that expire at once, must not start a process for each request.
+ * - At most one fetch runs at a time; concurrent callers share it.
+ * - While usable credentials are at hand, the chain is asked at most once per FETCH_EVERY_MS: credentials that expire
+ *   soon, or at once, must not start a process for each request.
  */
 import type { SnsOptions } from '../config/options.ts';
 import { credentialsCause } from './credentials-cause.ts';
@@ -12,11 +12,11 @@ import { createSdkHttp, type SdkHttp } from './sdk-http.ts';
 import type { AwsCredentials } from './signature.ts';
 
 export interface CredentialSource {
-  /** Credentials that have not expired. @throws when there are none to be had, with the cause and without secrets */
+  /** Credentials that have not expired. @throws when no provider has any, with the cause and without secrets */
   get(): AwsCredentials | Promise<AwsCredentials>;
-  /** AWS does not take these any more: the next `get` brings new ones, if there are. */
+  /** AWS rejected these credentials; the next `get` fetches fresh ones. */
   expired(credentials: AwsCredentials): void;
-  /** Ends what it keeps open. */
+  /** Closes its connections. */
   close?(): void;
 }
 
@@ -24,7 +24,7 @@ export interface CredentialSource {
  * Static keys, or AWS's own provider chain: environment, shared profile (assumed roles, SSO, processes), web identity,
  * container and instance metadata. The chain renews what has less than five minutes left.
  * https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
- * @param fetchEveryMs how often the chain is asked at most
+ * @param fetchEveryMs shortest time between two fetches, in milliseconds
  */
 export function credentialsOf(options: SnsOptions, fetchEveryMs = FETCH_EVERY_MS): CredentialSource {
   const { credentials, access_key_id: accessKeyId, secret_access_key: secretAccessKey } = options;
@@ -37,7 +37,7 @@ export function credentialsOf(options: SnsOptions, fetchEveryMs = FETCH_EVERY_MS
 
 /** Credentials with less left than this are renewed, in milliseconds. */
 const RENEW_BEFORE_MS = 5 * 60_000;
-/** How often the chain is asked at most while it has given some, and after it had none, in milliseconds. */
+/** Shortest time between two fetches while the chain has credentials, and while it has none, in milliseconds. */
 const FETCH_EVERY_MS = 5_000;
 const FAILED_EVERY_MS = 1_000;
 
@@ -52,15 +52,15 @@ class ProviderChain implements CredentialSource {
   readonly #fetchEveryMs: number;
   readonly #http: SdkHttp;
   #chain: Promise<Provider> | undefined;
-  /** What the chain's links said since the last fetch began. */
+  /** What the chain's providers logged since the last fetch began. */
   #said: string[] = [];
   #current: Given | undefined;
   #fetchedAt = Number.NEGATIVE_INFINITY;
-  /** AWS has refused the current ones. */
+  /** AWS rejected the current credentials. */
   #refused = false;
   #refusedAt = Number.NEGATIVE_INFINITY;
   #pending: Promise<Given> | undefined;
-  /** Why the last fetch brought none. */
+  /** Why the last fetch failed. */
   #failure: Error | undefined;
 
   constructor({ region, proxy }: Pick<SnsOptions, 'region' | 'proxy'>, fetchEveryMs: number) {
@@ -76,16 +76,16 @@ class ProviderChain implements CredentialSource {
     if (this.#failure && (!current || left <= 0))
       return since < Math.min(FAILED_EVERY_MS, this.#fetchEveryMs) ? Promise.reject(this.#failure) : this.#fetch();
     if (!current || this.#refused) return this.#fetch();
-    // Whatever is left of them when they have just come: a clock that is wrong has them expire at once.
+    // Fresh credentials are used however little time they have left: with a wrong clock they seem to expire at once.
     if (left > RENEW_BEFORE_MS || since < this.#fetchEveryMs) return current;
     if (left <= 0) return this.#fetch();
-    // They can be used yet. A failure now is met again, and told, when they can't.
+    // Still usable. If refreshing keeps failing, the error is reported once they have expired.
     this.#fetch().catch(() => {});
     return current;
   }
 
   expired(credentials: AwsCredentials): void {
-    // Late answers to requests that were signed with older ones say nothing of these.
+    // A late answer to a request signed with older credentials says nothing about these.
     if (credentials.accessKeyId !== this.#current?.accessKeyId) return;
     if (performance.now() - this.#refusedAt < this.#fetchEveryMs) return;
     this.#refusedAt = performance.now();
@@ -111,7 +111,7 @@ class ProviderChain implements CredentialSource {
     try {
       const provider = await this.#chain;
       const properties = { region: this.#region, requestHandler: this.#http };
-      // Always refreshed: what is remembered is remembered here.
+      // Always refresh: the cache is here, not in the SDK.
       this.#current = await provider({ forceRefresh: true, callerClientConfig: properties });
       this.#failure = undefined;
       return this.#current;
@@ -121,13 +121,13 @@ class ProviderChain implements CredentialSource {
     }
   }
 
-  /** Loaded when it is asked for: it costs a daemon with static keys nothing. */
+  /** Imported on first use, so that a daemon with static keys doesn't pay for it. */
   async #load(): Promise<Provider> {
     const { defaultProvider } = await import('@aws-sdk/credential-provider-node');
     const note = (...parts: unknown[]) => void this.#said.push(parts.map(String).join(' '));
     return defaultProvider({
       clientConfig: { region: this.#region, requestHandler: this.#http },
-      // Not from the SDK's memory of a file: that lasts as long as the process, and keys are rotated in files too.
+      // Bypass the SDK's file cache, which lasts as long as the process: keys are rotated in files too.
       ignoreCache: true,
       logger: { trace: note, debug: note, info: note, warn: note, error: note },
     });

@@ -1,6 +1,6 @@
 /**
- * What a failure means and what to do about it. The publisher's verdict, `check`, `/readyz`, the log, the console and the
- * metrics all have it from here, so none of them can say anything else. Pure.
+ * Explains what a failure means and what to do about it. The publisher, `check`, `/readyz`, the log, the console and
+ * the metrics all use this, so they can't disagree. Pure.
  *
  * Error codes: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html#API_Publish_Errors and
  * https://docs.aws.amazon.com/sns/latest/api/CommonErrors.html
@@ -14,15 +14,15 @@ import { proxyText } from './proxy.ts';
 
 export interface Explanation extends Meaning {
   /**
-   * `retry`: worth another try soon. `pause`: a person has to act, and until then the topic waits. `dead`: SNS will never
-   * take it; of a whole request with several entries it says that one of them is at fault, not which.
+   * `retry`: worth another try soon. `pause`: a person has to act, and until then the topic waits. `dead`: SNS will
+   * never take it; of a whole request with several entries it says that one of them is at fault, not which.
    */
   readonly kind: 'retry' | 'pause' | 'dead';
-  /** SNS asks for a lower rate. */
+  /** SNS throttles: lower the rate. */
   readonly throttled: boolean;
   /**
-   * The cause is the key, the clock, the network or the configuration: no notification is at fault, so none becomes a dead
-   * letter for it, however long it lasts.
+   * The cause is the key, the clock, the network or the configuration: no notification is at fault, so none becomes a
+   * dead letter for it, however long it lasts.
    */
   readonly surroundings: boolean;
   /** Whether it concerns everything that is published with these credentials, or one topic. */
@@ -31,7 +31,7 @@ export interface Explanation extends Meaning {
   readonly reason: string;
   /** What was observed; fit for logs. */
   readonly seen: string;
-  /** All that SNS said, which may quote what it refused: for the dead letter only. */
+  /** SNS's whole message, which may quote what it refused: for the dead letter only. */
   readonly detail: string;
 }
 
@@ -84,7 +84,7 @@ export function explain(failure: Failure, circumstances: Circumstances): Explana
 
 type Refusal = Extract<Failure, { kind: 'request' | 'entry' }>;
 
-/** An error document of SNS, or what it says of one entry. */
+/** Explains an error document of SNS, or the error of one entry. */
 function explainRefusal(failure: Refusal, circumstances: Circumstances) {
   const identity = explainIdentity(failure, circumstances);
   if (identity) return { kind: 'pause', ...identity } as const;

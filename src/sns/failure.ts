@@ -1,16 +1,16 @@
-/** How a request to SNS failed: what was observed, and nothing of what it means, which `explain` says. */
+/** How a request to SNS failed, as observed. `explain` interprets it. */
 
 export type Failure =
-  /** There is nothing to sign with, or what there is can't be sent. */
+  /** There are no credentials, or they can't be sent. */
   | { readonly kind: 'credentials'; readonly code: string; readonly message: string }
   /** No answer: no connection, a timeout, or a connection that broke. */
   | { readonly kind: 'network'; readonly code: string; readonly message: string }
-  /** An answer that is not one of SNS's: a proxy's, a portal's or another server's. */
+  /** The answer didn't come from SNS but from a proxy, a portal or another server. */
   | {
       readonly kind: 'foreign';
       readonly status: number;
       readonly code: string;
-      /** Who answered, and with what, as far as the headers say. */
+      /** Server and content type, from the answer's headers. */
       readonly server: string;
       readonly contentType: string;
     }
@@ -28,27 +28,27 @@ export type Failure =
   /** SNS answered 200 and refused this entry. */
   | { readonly kind: 'entry'; readonly code: string; readonly message: string; readonly senderFault: boolean };
 
-/** What is known beside a failure, and shapes what it means and what to do about it. */
+/** Circumstances that help to explain a failure. */
 export interface Circumstances {
   readonly endpoint: URL;
   readonly region: string;
   readonly accountId: string;
   readonly credentials: 'static' | 'aws';
-  /** The access key's id and how many characters its secret has, where the configuration has them. */
+  /** The access key's id and the length of its secret, where the configuration has them. */
   readonly accessKeyId?: string | undefined;
   readonly secretLength?: number | undefined;
-  /** The proxy that it goes through, and who names that. */
+  /** The proxy in use, and the option or variable that names it. */
   readonly proxy?: { readonly origin: URL; readonly source: string } | undefined;
-  /** The configuration file, for commands to copy. */
+  /** The configuration file, for the commands in advice. */
   readonly configFile?: string | undefined;
-  /** NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment, which this daemon does not follow. */
+  /** The environment has NODE_TLS_REJECT_UNAUTHORIZED=0, which this daemon ignores. */
   readonly tlsChecksOff?: boolean;
   /** The topic that it was about, and the KMS key that the topic is encrypted with, where that is known. */
   readonly topicArn?: string | undefined;
   readonly kmsKey?: string | undefined;
 }
 
-/** What somebody reads of a failure. */
+/** The explanation of a failure, for people. */
 export interface Meaning {
   readonly means: string;
   /** What to do about it. */

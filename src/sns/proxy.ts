@@ -1,4 +1,4 @@
-/** Whether requests to an endpoint go through an HTTP proxy, and which. Pure. */
+/** Chooses the HTTP proxy for an endpoint. Pure. */
 import net from 'node:net';
 import { PusherError } from '../errors.ts';
 
@@ -7,7 +7,7 @@ export interface HttpProxy {
   readonly origin: URL;
   /** Value of `Proxy-Authorization`; a secret. */
   readonly authorization: string | undefined;
-  /** Who names it: the option, or a variable of the environment. */
+  /** Where it is configured: the option, or a variable of the environment. */
   readonly source: string;
 }
 
@@ -64,7 +64,7 @@ function isExempt(endpoint: URL, list: string): boolean {
   return list.split(/[\s,]+/).some((entry) => {
     const [, name = '', itsPort = port] = /^(?:\*?\.)?(.*?)(?::(\d+))?$/.exec(entry.toLowerCase()) ?? [];
     if (entry === '*') return true;
-    // An IPv6 address has colons, but no port without brackets.
+    // The colons of an IPv6 address start no port unless it has brackets.
     if (net.isIPv6(entry.replace(/^\[|\]$/g, ''))) return entry.replace(/^\[|\]$/g, '') === host;
     if (name.includes('/')) return inNetwork(host, name);
     return name !== '' && itsPort === port && (host === name || host.endsWith(`.${name}`));

@@ -1,8 +1,11 @@
-/** HTTP for AWS's SDK where it fetches credentials (STS, SSO): through the proxy, and with certificates always checked. */
+/**
+ * The HTTP handler with which AWS's SDK fetches credentials (STS, SSO): uses our proxy and always verifies
+ * certificates.
+ */
 import { Agent, type Dispatcher, ProxyAgent, request } from 'undici';
 import { proxyFor } from './proxy.ts';
 
-/** What the SDK hands over; https://github.com/smithy-lang/smithy-typescript describes it as HttpRequest. */
+/** The SDK's request; https://github.com/smithy-lang/smithy-typescript describes it as HttpRequest. */
 interface SdkRequest {
   readonly method: string;
   readonly protocol: string;

@@ -1,4 +1,4 @@
-/** How a host program says where and how to publish: the options of an `sns` section, in the words of JavaScript. */
+/** Settings of a host program: the options of an `sns` section with JavaScript's names. */
 import { unusableCharacter } from '../config/characters.ts';
 import { shapeOf } from '../config/load.ts';
 import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
@@ -35,7 +35,7 @@ export interface SnsSettings extends AdditionSettings {
   readonly accountId: string;
   /** Names of the topics; a kind without one is not published. */
   readonly topics: { readonly presence?: string; readonly pm?: string; readonly muc?: string };
-  /** Fixed keys, a function that answers some that have not expired, or `'aws'` (default): AWS's own provider chain. */
+  /** Fixed keys, a function that returns unexpired credentials, or `'aws'` (default): AWS's provider chain. */
   readonly credentials?: AwsCredentials | (() => Promise<AwsCredentials>) | 'aws' | undefined;
   /** Host name or http(s) URL of SNS. Default: the region's. */
   readonly endpoint?: string | URL | undefined;
@@ -63,7 +63,7 @@ export interface SnsSettings extends AdditionSettings {
   readonly pluginOptions?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** The option of an `sns` section that a setting is; `topics.…` and `credentials` are more than one. */
+/** The `sns` section's option for each setting; `topics.…` and `credentials` stand for several. */
 const OPTIONS = {
   region: 'region',
   accountId: 'account_id',
@@ -124,7 +124,7 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   return parsed.data;
 }
 
-/** What is wrong with the credentials that is no matter of the options of a section. */
+/** Mistakes in the credentials that the section's options don't cover. */
 function credentialProblems(given: unknown): string[] {
   if (given === undefined || given === 'aws' || typeof given === 'function') return [];
   if (typeof given !== 'object' || given === null) return ['sns.credentials should be keys, a function or "aws"'];
@@ -204,6 +204,6 @@ export function snsSettingsOf(section: SnsOptions): SnsSettings {
 export function credentialSourceOf({ credentials }: SnsSettings): CredentialSource | undefined {
   if (credentials === undefined || credentials === 'aws') return undefined;
   const get = typeof credentials === 'function' ? credentials : () => credentials;
-  // A function answers fresh ones by itself; fixed keys stay what they are.
+  // A function returns fresh credentials itself; fixed keys never change.
   return { get, expired: () => {} };
 }

@@ -1,4 +1,7 @@
-/** AWS Signature Version 4 for one service's POST requests: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html */
+/**
+ * AWS Signature Version 4 for one service's POST requests:
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
+ */
 import { hash } from 'node:crypto';
 
 export interface AwsCredentials {
@@ -21,8 +24,8 @@ export interface Signer {
 }
 
 /**
- * Signs POSTs to one URL. What is the same for all requests of a day or a second is made once, which leaves two hashes and
- * one HMAC a request.
+ * Signs POSTs to one URL. Parts that all requests of a day or a second share are computed once, which leaves two hashes
+ * and one HMAC per request.
  * @param url host and path are signed
  * @param contentType the value of `content-type`, which is signed too
  */
@@ -121,7 +124,7 @@ function hmacOf(key: Buffer): Hmac {
     const end = BLOCK_BYTES + text.length;
     if (inner.length < end) inner = Buffer.concat([inner, Buffer.alloc(end)]);
     inner.write(text, BLOCK_BYTES, 'latin1');
-    // As text and not as a buffer, of which a new one costs more than the hash.
+    // Returns text: allocating a buffer costs more than the hash.
     outer.write(hash('sha256', inner.subarray(0, end), 'latin1'), BLOCK_BYTES, 'latin1');
     return hash('sha256', outer, form);
   }) as Hmac;

@@ -1,4 +1,4 @@
-/** Amazon SNS as the pipeline's sink: what its client answers, as verdicts. */
+/** Amazon SNS as the pipeline's sink: turns its client's outcomes into verdicts. */
 import type { Sink } from '../pipeline/sink.ts';
 import { publishing } from '../tracing.ts';
 import type { SnsClient } from './client.ts';
@@ -8,9 +8,9 @@ import { MAX_ENTRIES } from './wire.ts';
 
 interface SnsSinkOptions {
   readonly client: Pick<SnsClient, 'publishBatch'>;
-  /** What a topic takes for a batch together, in bytes. */
+  /** A topic's size limit for a whole batch, in bytes. */
   readonly maxBytes: (topicArn: string) => number;
-  /** What is known beside a failure of a topic. */
+  /** Circumstances that help to explain a topic's failure. */
   readonly circumstances: (topicArn: string) => Circumstances;
 }
 
@@ -25,7 +25,7 @@ export function snsSink({ client, maxBytes, circumstances }: SnsSinkOptions): Si
         return outcome.entries.map((failure) => failure && verdict(failure));
       }
       const ofAll = verdict(outcome.failure);
-      // SNS refused the request for what it holds, and does not say which entry it is.
+      // SNS refused the request for its content, without naming the entry at fault.
       if (ofAll.kind === 'dead' && entries.length > 1) return 'split';
       return entries.map(() => ofAll);
     },

@@ -23,7 +23,7 @@ export function tunnelThrough({ proxy, timeout, toEndpoint }: TunnelOptions): bu
   };
 }
 
-/** A connector to the proxy itself, for what is not encrypted: its failures are the proxy's and not the endpoint's. */
+/** A connector to the proxy itself, for plain HTTP: its failures are the proxy's, not the endpoint's. */
 export function connectorTo(timeout: number): buildConnector.connector {
   const connect = buildConnector({ timeout, rejectUnauthorized: true, allowH2: false });
   return (options, callback) =>
@@ -68,7 +68,7 @@ async function open({ proxy, timeout, connect, target }: Opening): Promise<Socke
 
 type Socket = NonNullable<buildConnector.Options['httpSocket']>;
 
-/** What a proxy's refusal is called. */
+/** The error code for a proxy's refusal. */
 const proxyCode = (status: number): string => {
   // Some proxies answer 401 to a wrong login.
   if (status === 407 || status === 401) return 'ProxyLogin';

@@ -1,5 +1,6 @@
 /**
- * SNS's query protocol: a form in, XML out. Nothing but text to text, so that every form can be tested without a server.
+ * SNS's query protocol: a form in, XML out. Nothing but text to text, so that every form can be tested without a
+ * server.
  * https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
  */
 import { hash } from 'node:crypto';
@@ -43,7 +44,9 @@ export function publishBatchForm(topicArn: string, entries: readonly Notificatio
   return form;
 }
 
-/** FIFO topics are told by their names: https://docs.aws.amazon.com/sns/latest/dg/fifo-topic-code-examples.html */
+/**
+ * The name of a FIFO topic ends with `.fifo`: https://docs.aws.amazon.com/sns/latest/dg/fifo-topic-code-examples.html
+ */
 export const isFifo = (topicArn: string): boolean => topicArn.endsWith('.fifo');
 
 /**
@@ -54,12 +57,13 @@ export function fifoId(text: string): string {
   return /^[!-~]{1,128}$/.test(text) ? text : hash('sha256', text);
 }
 
-/** What an answer says of one entry: SNS has it, under this MessageId, or why not. */
+/** The outcome of one entry: accepted by SNS under this MessageId, or why not. */
 export type EntryAnswer = { readonly code: string; readonly message: string; readonly senderFault: boolean } | string;
 
 /**
- * What a PublishBatch answer says of each of `count` entries; undefined for an entry that it does not mention, the whole
- * undefined when it is no such answer. An entry that is named both ways counts as failed: better twice than never.
+ * The outcome of each of `count` entries in a PublishBatch answer; undefined for an entry that it doesn't mention, and
+ * for the whole when it is no such answer. An entry listed both as accepted and as failed counts as failed: better
+ * twice than never.
  */
 export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer | undefined)[] | undefined {
   if (!xml.includes('<PublishBatchResult>') || !xml.includes('</PublishBatchResponse>')) return undefined;

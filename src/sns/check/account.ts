@@ -1,6 +1,6 @@
 /**
- * Asks SNS what `check` wants to know of one `sns` section: does it answer, does it know us, may we publish. Through the
- * daemon's own client, so that it meets what the daemon meets.
+ * Asks SNS what `check` needs to know about one `sns` section: whether it answers, accepts our credentials and lets us
+ * publish. Uses the daemon's own client, so that both meet the same errors.
  */
 import path from 'node:path';
 import type { SnsOptions } from '../../config/options.ts';
@@ -22,7 +22,7 @@ interface Examination {
   readonly publish: boolean;
 }
 
-/** SNS, and each topic if SNS answers and knows us. */
+/** Checks SNS, and each topic if SNS answers and accepts our credentials. */
 export async function* examineAccount(
   options: SnsOptions,
   { configFile, publish }: Examination,
@@ -86,7 +86,7 @@ function skewOf(outcome: CallOutcome): number | undefined {
   return outcome.failure.kind === 'request' ? outcome.failure.skewMs : undefined;
 }
 
-/** What keeps us from all topics of the account; undefined when SNS answers and knows us. */
+/** A failure that concerns all topics of the account; undefined when SNS answers and accepts our credentials. */
 function obstacleOf(outcome: CallOutcome, account: Account): Explanation | undefined {
   if (!('failure' in outcome)) return undefined;
   const explanation = explain(outcome.failure, account.circumstances());
@@ -113,8 +113,8 @@ async function* examineTopic(account: Account, arn: string, what: string, publis
 const attributesForm = (arn: string) => ({ Action: 'GetTopicAttributes', TopicArn: arn });
 
 /**
- * A real message, or an empty one: SNS refuses that for its emptiness, so nobody gets anything, and refuses a key that
- * may not publish for that.
+ * Publishes a real message or an empty one. SNS refuses an empty message only after it has checked the key's
+ * permission, so this tests the permission without delivering anything.
  */
 function publishForm(arn: string, real: boolean): Record<string, string> {
   const now = new Date().toISOString();

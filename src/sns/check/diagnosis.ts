@@ -1,8 +1,8 @@
-/** What `check` says of a thing that it looked at. */
+/** The findings of `check`. */
 import type { Explanation } from '../explain.ts';
 
 export interface Diagnosis {
-  /** `fail`: events can't be published so. `warn`: they can, but somebody should know. */
+  /** `fail`: events can't be published. `warn`: they can, but a person should look at it. */
   readonly level: 'fail' | 'warn';
   /** The cause by name, as in the daemon's metrics and log; only where something failed that fails the daemon too. */
   readonly reason?: string;
@@ -13,7 +13,7 @@ export interface Diagnosis {
   readonly advice: string;
 }
 
-/** One thing that was looked at: fine, or what is the matter with it. */
+/** One thing that was checked: fine, or what is wrong with it. */
 export type Finding = { readonly what: string } & ({ readonly level: 'ok'; readonly seen: string } | Diagnosis);
 
 const diagnosis =
@@ -28,10 +28,10 @@ export const failed = (what: string, seen: string, means: string, advice: string
   ...fail(seen, means, advice),
 });
 
-/** What the daemon says of a failure, as a finding; `of` names what it was about. */
+/** Turns the daemon's explanation of a failure into a finding; `of` names its subject. */
 export function diagnose(explanation: Explanation, of?: string): Diagnosis {
   const { kind, throttled, surroundings, reason, seen, means, advice } = explanation;
-  // What SNS itself does passes by itself.
+  // Trouble at SNS itself ends without our help.
   const level = kind === 'retry' && (throttled || !surroundings) ? 'warn' : 'fail';
   return { level, reason, seen: of === undefined ? seen : `${of}: ${seen}`, means, advice };
 }

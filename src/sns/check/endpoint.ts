@@ -1,10 +1,10 @@
-/** What is to be said of an endpoint, and of this machine's clock, that is no failure of a request. Pure. */
+/** Findings about an endpoint and this machine's clock that no request fails for. Pure. */
 import { isAwsHost, regionOfSnsHost, snsHostOf } from '../../config/regions.ts';
 import { CLOCK_ADVICE, skewText } from '../explain/identity.ts';
 import type { Circumstances } from '../failure.ts';
 import { type Diagnosis, fail, warn } from './diagnosis.ts';
 
-/** What the configuration alone shows to be wrong with the endpoint. */
+/** Mistakes in the endpoint that the configuration alone shows. */
 export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis | undefined {
   const { hostname, protocol } = endpoint;
   const ofHost = regionOfSnsHost(hostname);
@@ -30,9 +30,9 @@ export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis 
   return undefined;
 }
 
-/** Below that the Date header's whole seconds and a slow answer explain the difference. */
+/** A smaller difference may come from the Date header's whole seconds and a slow answer. */
 const NOTABLE_SKEW_MS = 30_000;
-/** From here on AWS refuses signatures, so that the daemon corrects their time. */
+/** From this difference on AWS refuses signatures, and the daemon corrects their time. */
 const REFUSED_SKEW_MS = 5 * 60_000;
 
 /**

@@ -1,4 +1,4 @@
-/** What `check` says of one topic beside the failures that the daemon meets. Pure functions from what was observed. */
+/** Findings of `check` about one topic, beside the failures that the daemon meets. Pure. */
 import type { CallOutcome } from '../client.ts';
 import { nameOf } from '../explain/topic.ts';
 import { type Explanation, explain } from '../explain.ts';
@@ -6,26 +6,26 @@ import type { Circumstances } from '../failure.ts';
 import { isFifo, readTopicAttributes } from '../wire.ts';
 import { type Diagnosis, diagnose, fail, warn } from './diagnosis.ts';
 
-/** What SNS said of one topic. */
+/** SNS's answers about one topic. */
 export interface TopicObservations {
   readonly arn: string;
   /** To GetTopicAttributes, which a publisher need not be allowed. */
   readonly attributes: CallOutcome;
   /** To a publish; of an empty message, unless `published`. */
   readonly publish: CallOutcome;
-  /** Whether a real message was published: only then the KMS key was asked. */
+  /** Whether a real message was published: only then KMS was involved. */
   readonly published: boolean;
-  /** Whether there is a topic of the same name with `.fifo` at its end, or without it; undefined: not asked or not told. */
+  /** Whether the topic exists under the same name with, or without, `.fifo` at its end; undefined when unknown. */
   readonly sibling: boolean | undefined;
 }
 
-/** The same topic as a FIFO topic, or as none. */
+/** The ARN with `.fifo` added, or removed. */
 export const siblingOf = (arn: string): string => (isFifo(arn) ? arn.replace(/\.fifo$/, '') : `${arn}.fifo`);
 
 export const isMissing = (outcome: CallOutcome): boolean =>
   'failure' in outcome && outcome.failure.kind === 'request' && /^NotFound(Exception)?$/.test(outcome.failure.code);
 
-/** All that is to be said of a topic; empty when it can be published to. */
+/** All findings about a topic; empty when it can be published to. */
 export function diagnoseTopic(observed: TopicObservations, circumstances: Circumstances): Diagnosis[] {
   const { arn, attributes, publish, published } = observed;
   const known = attributesOf(attributes);
@@ -34,7 +34,7 @@ export function diagnoseTopic(observed: TopicObservations, circumstances: Circum
   if (absent) return [missing(explained(absent, about), observed)];
   if (isFifoWithoutName(observed, known)) return [fifoWithoutName(arn)];
   const refusal = explained(publish, about);
-  // The empty message was refused for being empty, which is as far as a key gets that may publish.
+  // SNS refused the empty message for being empty, so the key may publish.
   if (refusal && (published || refusal.kind !== 'dead')) return [diagnose(refusal, arn)];
   const unproven = unseenTopic(observed) ?? encryptedTopic(observed, about.kmsKey);
   return unproven ? [unproven] : [];
@@ -46,7 +46,7 @@ const attributesOf = (outcome: CallOutcome): Map<string, string> =>
 const explained = (outcome: CallOutcome, about: Circumstances): Explanation | undefined =>
   'failure' in outcome ? explain(outcome.failure, about) : undefined;
 
-/** A topic that is not there; where it is there under its other name, that is what to write. */
+/** The topic doesn't exist. Where it exists under its other name, advise that one. */
 function missing(explanation: Explanation | undefined, { arn, sibling }: TopicObservations): Diagnosis {
   const found = explanation ? diagnose(explanation, arn) : fail(arn, '', '');
   if (!sibling) return found;
@@ -77,17 +77,17 @@ const fifoWithoutName = (arn: string): Diagnosis =>
     `make a topic ${nameOf(arn)}.fifo, and write that in the configuration`,
   );
 
-/** A topic that may be encrypted, for all that this key is told of it. */
+/** The topic may be encrypted: this key may not ask. */
 function unseenTopic({ arn, attributes, publish, published }: TopicObservations): Diagnosis | undefined {
   if (!('failure' in attributes) || (published && 'xml' in publish)) return undefined;
   return warn(
-    `this key may publish to ${arn}, and is not told its attributes: ${attributes.failure.code}`,
+    `this key may publish to ${arn}, but not read its attributes: ${attributes.failure.code}`,
     'whether the topic is encrypted with a key that the publisher may not use, is a FIFO topic, or takes more than 256 KiB can not be seen',
     'run check --publish, which sends a real message to each topic; or allow sns:GetTopicAttributes: xmpp-event-pusher iam-policy --with-attributes',
   );
 }
 
-/** An encrypted topic that was asked no more than whether it would take a message. */
+/** The topic is encrypted, and no real message was published, so KMS was not tested. */
 function encryptedTopic(
   { arn, publish, published }: TopicObservations,
   key: string | undefined,

@@ -1,8 +1,8 @@
-/** Why there is no connection to an endpoint, or no answer from it. */
+/** Explains why a connection or an answer from an endpoint failed to come. */
 import type { Circumstances, Meaning } from '../failure.ts';
 import { loginWanted } from './foreign.ts';
 
-/** What an error of the network or of TLS means; `code` is Node's, undici's or ours. */
+/** Explains a network or TLS error; `code` is Node's, undici's or ours. */
 export function explainConnection(
   { code, message }: { readonly code: string; readonly message: string },
   circumstances: Circumstances,
@@ -22,7 +22,7 @@ const BROKEN: Meaning = {
   advice: 'check the network between here and sns_host, and whether http or https is right for that port',
 };
 
-/** What went wrong before the endpoint was reached. */
+/** Explains what went wrong before the endpoint was reached. */
 function proxied(code: string, { endpoint, proxy }: Circumstances): Meaning | undefined {
   if (!proxy || !code.startsWith('Proxy')) return undefined;
   const { source } = proxy;
@@ -115,7 +115,7 @@ function tls(code: string, message: string, { endpoint, tlsChecksOff }: Circumst
     };
   if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|INVALID_CA|CERT_SIGNATURE_FAILURE/.test(code))
     return {
-      means: `nobody we trust has signed its certificate: a proxy that looks into TLS, or a private endpoint's own authority${
+      means: `no trusted authority signed its certificate: a proxy intercepts TLS, or a private endpoint has its own authority${
         tlsChecksOff ? '; NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment does not turn this check off' : ''
       }`,
       advice: 'set ca_file to the PEM file of that authority, if you trust it',

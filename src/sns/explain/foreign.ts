@@ -1,4 +1,4 @@
-/** What an answer means that is not one of SNS's. */
+/** Explains an answer that didn't come from SNS. */
 import type { Circumstances, Failure, Meaning } from '../failure.ts';
 
 export const NOT_SNS_ADVICE = 'check sns_host with its port and path, and what stands between here and SNS';
@@ -8,7 +8,7 @@ const HIDDEN_PROXY: Meaning = {
   advice: 'set proxy to it, with user and password, or let this machine reach SNS without it',
 };
 
-/** A proxy that wants a login, or refuses the one that it got. */
+/** The proxy wants a login, or refuses the one it got. */
 export const loginWanted = ({ source }: { readonly source: string }): Meaning => ({
   means: 'the proxy wants a login, or refuses user and password',
   advice: `put the right user and password into ${source}: http://user:password@host:port, percent-encoded`,

@@ -1,13 +1,13 @@
-/** Why AWS does not take us for whom we are: the key, its secret, its session, the clock that signatures are dated with. */
+/** Explains why AWS doesn't accept our identity: key, secret, session token, or the clock that dates signatures. */
 import { snsHostOf } from '../../config/regions.ts';
 import type { Circumstances, Failure, Meaning } from '../failure.ts';
 import { NOT_SNS_ADVICE } from './foreign.ts';
 
-/** AWS does not know this key, or its secret is another: it may have been rotated. */
+/** AWS doesn't know this key, or it has another secret: it may have been rotated. */
 export const isUnknownKey = (code: string): boolean =>
   /^(InvalidClientTokenId|UnrecognizedClient(Exception)?|SignatureDoesNotMatch)$/.test(code);
 
-/** AWS says that the credentials have expired: with new ones it is worth another try. */
+/** AWS says that the credentials have expired; retry with fresh ones. */
 export const isExpired = (code: string): boolean => code === 'ExpiredToken' || code === 'ExpiredTokenException';
 
 type Refusal = Pick<Extract<Failure, { kind: 'request' }>, 'code' | 'message' | 'skewMs' | 'clockOffset'>;
@@ -34,10 +34,13 @@ const UNUSABLE: Meaning = {
   advice: 'correct the access key where it comes from',
 };
 
-/** AWS refuses a signature that is older or newer than this (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv4-troubleshooting.html). */
+/**
+ * AWS refuses a signature that is older or newer than this
+ * (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv4-troubleshooting.html).
+ */
 const REFUSED_SKEW_MS = 5 * 60_000;
 
-/** A refusal for the time that the request was signed at. */
+/** AWS refused the time of the signature. */
 export function blamesClock({ code, message, skewMs = 0, clockOffset = 0 }: Refusal): boolean {
   if (/^(RequestExpired|RequestTimeTooSkewed|RequestInTheFuture)/.test(code)) return true;
   if (!/Signature/.test(code)) return false;
@@ -63,19 +66,19 @@ export function skewText(skewMs: number | undefined): string {
   return `${length} ${skewMs > 0 ? 'ahead' : 'behind'}`;
 }
 
-/** The key or its signature is refused. */
+/** AWS refused the key or the signature. */
 function key({ code: whole, message }: Refusal, about: Circumstances): Meaning | undefined {
   const code = whole.replace(/Exception$/, '');
   const { region, credentials, accessKeyId } = about;
   const named = accessKeyId === undefined ? 'the access key' : `the access key ${accessKeyId}`;
   if (code === 'InvalidClientTokenId' || code === 'UnrecognizedClient')
     return {
-      means: `AWS does not know ${named}: a typing error, deleted, deactivated, or of another partition (China and GovCloud have keys of their own)`,
+      means: `AWS doesn't know ${named}: mistyped, deleted, deactivated, or from another partition (China and GovCloud have separate keys)`,
       advice: 'compare it with the keys in IAM; where keys come and go (roles, SSO) use credentials = "aws"',
     };
   if (code === 'ExpiredToken')
     return {
-      means: 'the temporary credentials are over, and no others are to be had',
+      means: 'the temporary credentials have expired, and no provider has fresh ones',
       advice: 'sign in again (aws sso login), or renew what gives them',
     };
   if (code === 'OptInRequired')

@@ -1,8 +1,8 @@
-/** Why one topic can't be published to, though SNS answers and knows us. */
+/** Explains why one topic can't be published to, though SNS answers and accepts our credentials. */
 import type { Circumstances, Meaning } from '../failure.ts';
 import { isFifo } from '../wire.ts';
 
-/** What the refusal of a request about one topic means; undefined when it says nothing of the topic. */
+/** Explains the refusal of a request about one topic; undefined when the cause isn't the topic. */
 export function explainTopic(
   { code: whole, message }: { readonly code: string; readonly message: string },
   circumstances: Circumstances,
@@ -12,7 +12,7 @@ export function explainTopic(
   if (code === 'NotFound') return missing(circumstances);
   if (/^KMS/.test(code)) return encrypted(code, circumstances);
   if (/^(AuthorizationError|AccessDenied|NotAuthorized)$/.test(code)) return forbidden(message, circumstances);
-  // SNS answers so to an ARN of another region or account, which is no fault of the message.
+  // SNS gives this answer for an ARN of another region or account; the message is fine.
   if (code === 'InvalidParameter' && /^Invalid parameter: TopicArn/.test(message))
     return {
       means: `who answers is not responsible for topics of region ${region} and account ${accountId}`,
@@ -24,7 +24,7 @@ export function explainTopic(
 
 export const nameOf = (arn: string): string => arn.split(':').at(-1) ?? '';
 
-/** How to make a topic with AWS's command line. */
+/** The AWS CLI's command that creates a topic. */
 export function createTopicCommand(arn: string, region: string): string {
   const attributes = isFifo(arn) ? ' --attributes FifoTopic=true,FifoThroughputScope=MessageGroup' : '';
   return `aws sns create-topic --name ${nameOf(arn)} --region ${region}${attributes}`;
@@ -59,9 +59,9 @@ function encrypted(code: string, { kmsKey }: Circumstances): Meaning {
   };
 }
 
-/** Where AWS says that a right was taken away: "with an explicit deny in a service control policy". */
+/** AWS's wording when a policy denies: "with an explicit deny in a service control policy". */
 const DENIED_BY = /with an explicit deny in (?:an? )?([a-z -]*policy|permissions boundary|[a-z -]*boundary)/;
-/** Where AWS says that a right is missing: "because no permissions boundary allows". */
+/** AWS's wording when no policy allows: "because no permissions boundary allows". */
 const ALLOWED_BY_NO = /because no ([a-z -]+?) allows/i;
 
 function forbidden(message: string, circumstances: Circumstances): Meaning {
