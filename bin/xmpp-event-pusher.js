@@ -1,6 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=16 --heap-growing-percent=100
-// The flags: by default V8 lets its young generation grow to twice that at full load, and its old one to four times what
-// lives in it, for hardly less work.
+// What the launcher beside it, `xmpp-event-pusher`, runs.
 // Kept in the JavaScript of old releases, so that they too can say which Node.js this needs.
 const NEEDED = 24;
 const [major] = process.versions.node.split('.');

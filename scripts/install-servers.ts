@@ -34,6 +34,8 @@ const SERVERS = {
   },
   'lua-check': { command: 'luacheck', packages: ['lua-check'], services: [] },
   jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
+  // Its applets are the commands of an Alpine image.
+  busybox: { command: 'busybox', packages: ['busybox'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

@@ -1,0 +1,73 @@
+/** The command as it lies on a PATH: a shell script, run by the shells that there are. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { version } from '../src/version.ts';
+
+const LAUNCHER = fileURLToPath(new URL('../bin/xmpp-event-pusher', import.meta.url));
+
+describe('the command on the PATH', () => {
+  let folder: string;
+  let applets: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'launcher-'));
+    applets = path.join(folder, 'applets');
+    for (const name of ['applets', 'link', 'node', 'with space']) await mkdir(path.join(folder, name));
+    spawnSync('busybox', ['--install', '-s', applets]);
+    await symlink(process.execPath, path.join(folder, 'node/node'));
+    // As `npm install -g` does, and once more.
+    await symlink(LAUNCHER, path.join(folder, 'with space/xmpp-event-pusher'));
+    await symlink('../with space/xmpp-event-pusher', path.join(folder, 'link/xmpp-event-pusher'));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  /** What a shell answers to a line, which finds commands in these folders only. */
+  function shell(line: string, where: string[]) {
+    const env = { PATH: [path.join(folder, 'link'), ...where].join(':') };
+    const { status, stdout, stderr } = spawnSync(path.join(applets, 'sh'), ['-c', line], { env, encoding: 'utf8' });
+    return { status, stdout, stderr };
+  }
+  const withNode = () => [path.join(folder, 'node'), applets];
+
+  for (const [name, interpreter] of [
+    ['BusyBox', 'sh'],
+    ['dash', '/bin/dash'],
+    ['bash', '/bin/bash --posix'],
+  ])
+    it(`runs in the shell of ${name}, with no commands but those of BusyBox, through links`, () => {
+      assert.deepEqual(shell(`${interpreter} "$(command -v xmpp-event-pusher)" --version`, withNode()), {
+        status: 0,
+        stdout: `${version}\n`,
+        stderr: '',
+      });
+    });
+
+  it('hands over arguments as they are, and the exit code', () => {
+    const { status, stderr } = shell(`xmpp-event-pusher run --config '/no such/"file*"'`, withNode());
+    assert.equal(status, 78);
+    assert.ok(stderr.includes('/no such/"file*"'), stderr);
+  });
+
+  it('becomes Node.js, so that a signal meets the daemon and no shell, with the flags for its memory', async () => {
+    await writeFile(
+      path.join(folder, 'node/preload.cjs'),
+      'console.log(process.pid, process.execArgv.join(" ")); process.exit()',
+    );
+    const { stdout } = shell(
+      `NODE_OPTIONS='--require ${folder}/node/preload.cjs' xmpp-event-pusher & wait; echo $!`,
+      withNode(),
+    );
+    const [line = '', shells = ''] = stdout.split('\n');
+    assert.equal(line, `${shells} --max-semi-space-size=16 --heap-growing-percent=100`);
+  });
+
+  it('says that Node.js is missing', () => {
+    const none = shell('xmpp-event-pusher run', [applets]);
+    assert.equal(none.status, 127);
+    assert.match(none.stderr, /^xmpp-event-pusher needs Node\.js 24 or newer, and there is no `node` on the PATH\n$/);
+  });
+});
