@@ -162,7 +162,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   'session-over': {
     answer: refusal(403, 'ExpiredToken'),
     reason: /^ExpiredToken$/,
-    means: /the temporary credentials are over/,
+    means: /the temporary credentials have expired/,
     advice: /sign in again/,
   },
   'region-off': {

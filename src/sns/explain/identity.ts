@@ -73,7 +73,7 @@ function key({ code: whole, message }: Refusal, about: Circumstances): Meaning |
   const named = accessKeyId === undefined ? 'the access key' : `the access key ${accessKeyId}`;
   if (code === 'InvalidClientTokenId' || code === 'UnrecognizedClient')
     return {
-      means: `AWS doesn't know ${named}: mistyped, deleted, deactivated, or from another partition (China and GovCloud have separate keys)`,
+      means: `AWS does not know ${named}: mistyped, deleted, deactivated, or from another partition (China and GovCloud have separate keys)`,
       advice: 'compare it with the keys in IAM; where keys come and go (roles, SSO) use credentials = "aws"',
     };
   if (code === 'ExpiredToken')
