@@ -73,8 +73,8 @@ export interface Flow extends Pick<Report, 'batch' | 'request' | 'skipped'> {
 
 export function createFlow(startedAt: number = Date.now()): Flow {
   const samples: Sample[] = [];
-  /** A ring: the oldest is overwritten. */
-  const recent: Delivered[] = [];
+  /** A ring of requests, each with something that was taken: the oldest is overwritten. */
+  const recent: RequestReport[] = [];
   let place = 0;
   const topics = new Map<string, { count: number; rate: number; steady: number; lastAt: number }>();
   const sampled = new Set<(sample: Sample) => void>();
@@ -105,19 +105,19 @@ export function createFlow(startedAt: number = Date.now()): Flow {
       for (const count of kinds.values()) received += count;
       received += rejected;
     },
-    request({ topic: name, entries, verdicts, at }: RequestReport) {
+    request(report: RequestReport) {
+      const { topic: name, entries, verdicts, at } = report;
       if (verdicts === 'split') return;
       let taken = 0;
-      for (const [index, notification] of entries.entries()) {
+      for (let index = 0; index < entries.length; index++) {
         if (verdicts[index]) continue;
         taken += 1;
-        latency.add(at - notification.at);
-        const entry = { notification, at };
-        recent[place] = entry;
-        place = (place + 1) % RECENT;
-        for (const listener of told) listener(entry);
+        latency.add(at - (entries[index] as Notification).at);
       }
       if (taken === 0) return;
+      recent[place] = report;
+      place = (place + 1) % RECENT;
+      if (told.size > 0) for (const each of deliveredBy(report)) for (const listener of told) listener(each);
       delivered += taken;
       const topic = topics.get(name);
       if (topic) {
@@ -149,11 +149,15 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     },
     samples: () => samples,
     topic: (arn) => topics.get(arn),
-    recent: () => (recent.length < RECENT ? [...recent] : [...recent.slice(place), ...recent.slice(0, place)]),
+    recent: () => [...recent.slice(place), ...recent.slice(0, place)].flatMap(deliveredBy).slice(-RECENT),
     onSample: (listener) => subscribe(sampled, listener),
     onDelivered: (listener) => subscribe(told, listener),
   };
 }
+
+/** What the sink took of a request. */
+const deliveredBy = ({ entries, verdicts, at }: RequestReport): Delivered[] =>
+  entries.filter((_, index) => !verdicts[index]).map((notification) => ({ notification, at }));
 
 function subscribe<T>(listeners: Set<T>, listener: T): () => void {
   listeners.add(listener);
