@@ -178,6 +178,32 @@ export function runsContract<Server extends XmppServer>(
       assert.deepEqual(missing, []);
     });
 
+    test('what a full queue lost at the end of a run or before its first event shows as a hole in the next run', async () => {
+      await using late = await startCollector();
+      await late.refuse();
+      await using full = await startServer({ url: late.url, queueMax: 3 });
+      const send = async (user: string, count: number) => {
+        const client = await connect(full, user, 'phone', { available: false });
+        for (let number = 0; number < count; number++) await post(client, { to: 'bob@localhost', body: `${number}` });
+        await settle(client);
+        await client.closeStream();
+      };
+      await send('first', 3 + 4);
+      await full.stop();
+      await full.start();
+      await send('second', 2);
+      await full.stop();
+      await full.start();
+      await late.listen();
+      await late.wait('what the queue held', () => late.events.length === 3);
+      await fence(full, late);
+      await send('third', 2);
+      await fence(full, late);
+      const lost = late.holes.map(({ from, to }) => [from, to]);
+      assert.deepEqual(lost, [[2, 1 + 4 + 2]], 'the daemon takes the first number of an epoch for no hole');
+      assert.equal(late.events.filter(({ seq }) => seq === 1).length, 2);
+    });
+
     test('what lies in the queue’s folder and is not its own is named once and left alone', async () => {
       await server.stop();
       const dir = own.queueDir(server);

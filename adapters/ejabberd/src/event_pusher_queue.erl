@@ -4,7 +4,7 @@
 %%%  - An event is handed out (`batch`) only after it was committed under its position. Positions only grow.
 %%%  - Each opening begins an epoch of its own. So a folder that was copied back, or a run that lost its last group, never
 %%%    sends two events under one number. What an older run left goes first, under the epoch and numbers it had.
-%%%  - `stretches` say which positions are sent under which epoch. They and the ledger are in the head of each segment.
+%%%  - What is committed amounts to an event_pusher_committed, which is the head of each segment.
 %%%  - A session's entry in the ledger and the event that reports its change are committed in one group. So after a
 %%%    crash the ledger says exactly whose offline event is still owed.
 %%%  - Whatever can't be read costs itself only; it is logged and leaves a hole in the numbers.
@@ -21,10 +21,7 @@
 
 -record(queue, {dir :: file:filename(),
                 source :: binary(),
-                next = 1 :: position(),
-                acked = 0 :: non_neg_integer(),
-                stretches = [] :: event_pusher_stretches:stretches(),
-                ledger = #{} :: event_pusher_segment:ledger(),
+                committed = event_pusher_committed:new() :: event_pusher_committed:committed(),
                 %% The last position in each file, and the files with a damaged region.
                 segments = #{} :: #{pos_integer() => non_neg_integer()},
                 damaged = [] :: [pos_integer()],
@@ -80,8 +77,9 @@ must(Path, {error, Reason}) -> throw({file, Path, Reason}).
 %% A file that can't be opened is left alone too: the others are worth more than an adapter that does not start.
 replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
     Path = event_pusher_segment:path(Dir, Number),
-    Step = fun({group, Ops}, {Queue1, Here}) ->
-                   {apply_ops(Ops, Queue1), ranges(event_pusher_segment:events(Ops)) ++ Here};
+    Step = fun({group, Ops}, {#queue{committed = C} = Queue1, Here}) ->
+                   {Queue1#queue{committed = event_pusher_committed:apply_ops(Ops, C)},
+                    ranges(event_pusher_segment:events(Ops)) ++ Here};
               ({Kind, From, To}, {Queue1, Here}) ->
                    report(Kind, Label, Path, From, To),
                    {mark(Kind, Number, Queue1), Here}
@@ -112,26 +110,28 @@ report(damaged, Label, Path, From, To) ->
 mark(torn, _, Queue) -> Queue;
 mark(damaged, Number, #queue{damaged = Damaged} = Queue) -> Queue#queue{damaged = lists:usort([Number | Damaged])}.
 
-begin_run(#queue{next = Next, acked = Acked, source = Source, segments = Segments} = Found, Ranges) ->
-    Covered = event_pusher_stretches:cover(Acked + 1, Next, Source, Found#queue.stretches),
-    Stretches = event_pusher_stretches:run(Next, Source, Covered),
-    Queue = new_segment_or_throw(Found#queue{stretches = Stretches, sent = Next - 1}),
-    First = lists:min([Queue#queue.number | maps:keys(Segments)]),
+begin_run(#queue{committed = Found, source = Source, segments = Segments} = Queue, Ranges) ->
+    Committed = event_pusher_committed:run(Source, Found),
+    Queue1 = new_segment_or_throw(Queue#queue{committed = Committed, sent = event_pusher_committed:next(Committed) - 1}),
+    First = lists:min([Queue1#queue.number | maps:keys(Segments)]),
+    {Acked, Stretches} = {event_pusher_committed:acked(Committed), event_pusher_committed:stretches(Committed)},
     Undelivered = [event_pusher_stretches:sendable(max(From, Acked + 1), To, Stretches) || {From, To} <- Ranges],
-    sweep(Queue#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered)}).
+    sweep(Queue1#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered)}).
 
 %%%------------------------------------------------------------------------------------------------------- writing
 
 %% Commits operations: when this returns, they are on the disk.
 -spec append([event_pusher_segment:op()], queue()) -> {ok, queue()} | {error, term(), queue()}.
 append(Ops, Queue) ->
-    #queue{fd = Fd, number = Number, size = Size, segments = Segments} = Queue1 = roll(Queue),
+    #queue{fd = Fd, number = Number, size = Size, segments = Segments, committed = Committed} = Queue1 = roll(Queue),
     Events = event_pusher_segment:events(Ops),
-    Data = [event_pusher_segment:group(Part) || Part <- parts(Ops, [], 0)],
+    All = event_pusher_committed:holes(Events, Committed) ++ Ops,
+    Data = [event_pusher_segment:group(Part) || Part <- parts(All, [], 0)],
     case event_pusher_segment:write(Fd, Size, Data) of
         ok ->
             Written = iolist_size(Data),
-            Queue2 = look_ahead(Events, Written, apply_ops(Ops, Queue1)),
+            Queue2 = look_ahead(Events, Written,
+                                Queue1#queue{committed = event_pusher_committed:apply_ops(All, Committed)}),
             Last = case Events of
                        [] -> map_get(Number, Segments);
                        _ -> element(1, lists:last(Events))
@@ -141,8 +141,8 @@ append(Ops, Queue) ->
     end.
 
 %% The larger the ledger, the larger the segments, so that copying it never is most of the work.
-roll(#queue{size = Size, ledger = Ledger} = Queue) ->
-    case Size > max(?SEGMENT_BYTES, 500 * map_size(Ledger)) of
+roll(#queue{size = Size, committed = Committed} = Queue) ->
+    case Size > max(?SEGMENT_BYTES, 500 * map_size(event_pusher_committed:ledger(Committed))) of
         true ->
             case new_segment(Queue) of
                 {ok, Queue1} -> sweep(Queue1);
@@ -158,17 +158,17 @@ new_segment_or_throw(#queue{dir = Dir} = Queue) ->
     end.
 
 %% A new segment takes over, so that the ones before it can go once their events are delivered.
-new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments} = Queue) ->
-    #queue{next = Next, acked = Acked, stretches = Stretches, ledger = Ledger} = Queue,
+new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments, committed = Committed} = Queue) ->
     Path = event_pusher_segment:path(Dir, Number + 1),
-    Needed = event_pusher_stretches:needed(Acked + 1, Stretches),
-    Head = event_pusher_segment:group([{head, 2, Next, Acked, Needed, maps:to_list(Ledger)}]),
+    Op = event_pusher_committed:head(Committed),
+    Head = event_pusher_segment:group([Op]),
     case file:open(Path, [write, exclusive, raw, binary]) of
         {ok, Fd} ->
             case event_pusher_segment:write(Fd, 0, Head) of
                 ok ->
                     _ = Former =/= none andalso file:close(Former),
-                    {ok, Queue#queue{fd = Fd, number = Number + 1, size = iolist_size(Head), stretches = Needed,
+                    {ok, Queue#queue{fd = Fd, number = Number + 1, size = iolist_size(Head),
+                                     committed = event_pusher_committed:apply_ops([Op], Committed),
                                      segments = Segments#{Number + 1 => 0}}};
                 {error, Reason} ->
                     _ = file:close(Fd),
@@ -193,44 +193,6 @@ parts([Op | Ops], Part, Bytes) ->
 bytes(Events) ->
     lists:sum([byte_size(Json) || {_, Json} <- Events]).
 
-apply_ops(Ops, Queue) ->
-    lists:foldl(fun apply_op/2, Queue, Ops).
-
-apply_op({head, 2, Next, Acked, Stretches, Ledger}, Queue) ->
-    acknowledged(Acked, next_is(Next, Queue#queue{stretches = Stretches, ledger = maps:from_list(Ledger)}));
-apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, #queue{stretches = Stretches} = Queue) ->
-    Stretches1 = case Stretches of
-                     [] -> [{1, Source, Epoch, 0}];
-                     _ when element(3, hd(Stretches)) =:= Epoch -> Stretches;
-                     _ -> Stretches ++ [{Next, Source, Epoch, 0}]
-                 end,
-    acknowledged(Acked, next_is(Next, Queue#queue{stretches = Stretches1, ledger = maps:from_list(Ledger)}));
-apply_op({events, {First, Sizes, _}}, Queue) ->
-    next_is(First + byte_size(Sizes) div 4, Queue);
-apply_op({event, Position, _}, Queue) ->
-    next_is(Position + 1, Queue);
-apply_op({up, Ref, USR, Key, Position, _}, #queue{ledger = Ledger} = Queue) ->
-    next_is(Position + 1, Queue#queue{ledger = Ledger#{Ref => {USR, Key, Position}}});
-apply_op({move, Ref, Key}, #queue{ledger = Ledger} = Queue) ->
-    case Ledger of
-        #{Ref := {USR, _, Position}} -> Queue#queue{ledger = Ledger#{Ref := {USR, Key, Position}}};
-        _ -> Queue
-    end;
-apply_op({down, Ref, Position, _}, #queue{ledger = Ledger} = Queue) ->
-    next_is(Position + 1, Queue#queue{ledger = maps:remove(Ref, Ledger)});
-apply_op({ack, Position}, Queue) ->
-    acknowledged(Position, Queue);
-apply_op({next, Next}, Queue) ->
-    next_is(Next, Queue);
-apply_op({stretches, Stretches}, Queue) ->
-    Queue#queue{stretches = Stretches}.
-
-next_is(Next, #queue{next = Former} = Queue) ->
-    Queue#queue{next = max(Next, Former)}.
-
-acknowledged(Position, #queue{acked = Acked} = Queue) ->
-    Queue#queue{acked = max(Position, Acked)}.
-
 %%%------------------------------------------------------------------------------------------------------- reading
 
 %% The next events to send: without a hole in their positions, of one stretch, at most so many.
@@ -242,8 +204,8 @@ batch(Limit, Queue) ->
         #queue{window = [{First, _} | _]} = Queue1 -> batch(Limit, First, Queue1)
     end.
 
-batch(Limit, First, #queue{window = Window, stretches = Stretches, sent = Sent} = Queue) ->
-    case event_pusher_stretches:at(First, Stretches) of
+batch(Limit, First, #queue{window = Window, committed = Committed, sent = Sent} = Queue) ->
+    case event_pusher_stretches:at(First, event_pusher_committed:stretches(Committed)) of
         {{_, skip}, Next} -> batch(Limit, narrow(Next - 1, Queue));
         {{_, Source, Epoch, Base}, Next} ->
             Events = take(Window, First, until(First, Limit, Next), ?BATCH_BYTES),
@@ -281,8 +243,8 @@ look_ahead(Events, Size, #queue{reader = {Number, Offset, Fd}, number = Number, 
 look_ahead(_, _, Queue) ->
     Queue.
 
-widen(Events, #queue{acked = Acked, window = Window, window_count = Count, window_bytes = Bytes} = Queue) ->
-    New = beyond(Acked, Events),
+widen(Events, #queue{committed = Committed, window = Window, window_count = Count, window_bytes = Bytes} = Queue) ->
+    New = beyond(event_pusher_committed:acked(Committed), Events),
     Queue#queue{window = Window ++ New, window_count = Count + length(New), window_bytes = Bytes + bytes(New)}.
 
 narrow(Position, #queue{window = Window} = Queue) ->
@@ -335,12 +297,12 @@ unsent(#{first := First, known := Known}, #queue{sent = Sent} = Queue) ->
 
 %% The daemon has all up to this position. The caller commits an {ack, Position} some time later.
 -spec taken(position(), queue()) -> queue().
-taken(Position, #queue{stretches = Stretches} = Queue) ->
-    Acked = case event_pusher_stretches:at(Position + 1, Stretches) of
+taken(Position, #queue{committed = Committed} = Queue) ->
+    Acked = case event_pusher_stretches:at(Position + 1, event_pusher_committed:stretches(Committed)) of
                 {{_, skip}, Next} -> Next - 1;
                 _ -> Position
             end,
-    sweep((narrow(Acked, Queue))#queue{acked = Acked}).
+    sweep((narrow(Acked, Queue))#queue{committed = event_pusher_committed:acked(Acked, Committed)}).
 
 %% The daemon calls the batch's first `Duplicates` events known, though some of these were sent for the first time: another
 %% run has used their numbers. From these on a new epoch begins. Those behind them in the batch were accepted.
@@ -349,14 +311,16 @@ taken(Position, #queue{stretches = Stretches} = Queue) ->
 renumber(#{first := First, last := Last, known := Known, source := Source}, Duplicates, Queue) ->
     From = First + Known,
     To = First + Duplicates - 1,
-    Stretches = event_pusher_stretches:renumber(From, To, Last, Source, Queue#queue.stretches),
+    Former = event_pusher_committed:stretches(Queue#queue.committed),
+    Stretches = event_pusher_stretches:renumber(From, To, Last, Source, Former),
     case append([{ack, From - 1}, {stretches, Stretches}], Queue) of
         {ok, Queue1} -> {ok, Known + Last - To, sweep((narrow(From - 1, Queue1))#queue{sent = From - 1})};
         {error, Reason, Queue1} -> {error, Reason, Queue1#queue{sent = From - 1}}
     end.
 
 %% Deletes the segments that no longer hold an event to deliver; keeps the damaged ones for whoever wants to look.
-sweep(#queue{dir = Dir, number = Number, segments = Segments, acked = Acked, reader = Reader} = Queue) ->
+sweep(#queue{dir = Dir, number = Number, segments = Segments, committed = Committed, reader = Reader} = Queue) ->
+    Acked = event_pusher_committed:acked(Committed),
     Gone = [No || {No, Last} <- maps:to_list(Segments), No < Number, Last =< Acked],
     lists:foreach(fun(No) -> remove(Dir, No, lists:member(No, Queue#queue.damaged)) end, Gone),
     Kept = maps:without(Gone, Segments),
@@ -381,13 +345,13 @@ close(#queue{fd = Fd, reader = {_, _, Reader}}) ->
 
 %% The position of the next event.
 -spec next(queue()) -> position().
-next(#queue{next = Next}) -> Next.
+next(#queue{committed = Committed}) -> event_pusher_committed:next(Committed).
 
 -spec acked(queue()) -> non_neg_integer().
-acked(#queue{acked = Acked}) -> Acked.
+acked(#queue{committed = Committed}) -> event_pusher_committed:acked(Committed).
 
 -spec ledger(queue()) -> event_pusher_segment:ledger().
-ledger(#queue{ledger = Ledger}) -> Ledger.
+ledger(#queue{committed = Committed}) -> event_pusher_committed:ledger(Committed).
 
 %% How many events the opening found.
 -spec undelivered(queue()) -> non_neg_integer().

@@ -6,7 +6,8 @@
 %%%  - A segment begins with `head`: all that is needed when the segments before it are gone, the ledger among it.
 %%%  - What can't be read costs itself only: reading goes on at the next group that is whole, wherever that begins.
 %%%
-%%%   {head, 2, Next, Acked, Stretches, Ledger}   Stretches say under which epoch and number a position is sent
+%%%   {head, 2, Next, Acked, {Unseen, Begun}, Stretches, Ledger}   an event_pusher_committed; Stretches say under which
+%%%                                       epoch and number a position is sent
 %%%   {head, 1, Source, Epoch, Next, Acked, Ledger}   version 0.1.0: one epoch, numbers are positions
 %%%   {event, Position, Json}             a message
 %%%   {events, {First, Sizes, Json}}      version 0.1.0: messages in a row, their JSON with commas between and how long each is
@@ -25,7 +26,8 @@
 -type event() :: {position(), Json :: binary()}.
 -type ledger() :: #{event_pusher_sessions:ref() =>
                         {event_pusher_sessions:usr(), event_pusher_sessions:key(), non_neg_integer()}}.
--type op() :: {head, 2, position(), non_neg_integer(), event_pusher_stretches:stretches(), list()}
+-type op() :: {head, 2, position(), non_neg_integer(), {non_neg_integer(), boolean()},
+               event_pusher_stretches:stretches(), list()}
             | {head, 1, binary(), binary(), position(), non_neg_integer(), list()}
             | {events, {First :: position(), Sizes :: binary(), Json :: binary()}}
             | {event, position(), binary()}
@@ -157,8 +159,9 @@ ops(Payload) ->
         error:badarg -> false
     end.
 
-is_op({head, 2, Next, Acked, Stretches, Ledger}) ->
-    is_integer(Next) andalso is_integer(Acked) andalso is_list(Stretches) andalso is_list(Ledger);
+is_op({head, 2, Next, Acked, {Unseen, Begun}, Stretches, Ledger}) ->
+    is_integer(Next) andalso is_integer(Acked) andalso is_integer(Unseen) andalso is_boolean(Begun)
+        andalso is_list(Stretches) andalso is_list(Ledger);
 is_op({head, 1, Source, Epoch, Next, Acked, Ledger}) ->
     is_binary(Source) andalso is_binary(Epoch) andalso is_integer(Next) andalso is_integer(Acked)
         andalso is_list(Ledger);

@@ -22,13 +22,7 @@
                 sessions :: event_pusher_sessions:sessions(),
                 delivery :: event_pusher_delivery:delivery(),
                 queue = none :: event_pusher_queue:queue() | none,
-                %% What waits to be committed, the newest first; whether there is anything but acknowledgements; and the
-                %% timer until when it may wait.
-                items = [] :: [event_pusher_changes:item()],
-                urgent = false :: boolean(),
-                %% When all that had come was taken.
-                taken :: integer(),
-                timer = none :: none | {reference(), integer()},
+                gathering = event_pusher_gathering:new() :: event_pusher_gathering:gathering(),
                 counting :: event_pusher_counting:counting(),
                 %% Operations that the disk did not take yet, in groups, the newest first.
                 next = 1 :: event_pusher_segment:position(),
@@ -41,10 +35,6 @@
                 leaving = none :: none | reference(),
                 stopping = false :: boolean()}).
 
-%% How long events gather at most before they are committed together.
--define(GROUP_MS, 50).
-%% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
--define(ACK_MS, 200).
 %% How long a stopping server waits for the cluster to count sessions.
 -define(COUNT_MS, 1000).
 -define(DISK_RETRY_MS, 1000).
@@ -83,7 +73,7 @@ waiting(Server, Host) ->
 -spec init(event_pusher_host:config()) -> {ok, #state{}}.
 init(#{name := Name, host := Host, server := Server} = Config) ->
     process_flag(trap_exit, true),
-    S = configure(#state{config = Config, taken = in(0), inbox = event_pusher_inbox:open({Server, Host}, Name),
+    S = configure(#state{config = Config, inbox = event_pusher_inbox:open({Server, Host}, Name),
                          sessions = event_pusher_sessions:new(run_id()),
                          counting = event_pusher_counting:start(Server, Host, run_id()),
                          delivery = event_pusher_delivery:new(Host, fun Server:tls_options/0)}),
@@ -125,9 +115,6 @@ handle_info(Message, S) ->
 code_change(_OldVersion, S, _Extra) ->
     {ok, S}.
 
-%% While something gathers it can't be sent yet, and this is no reason to look again.
-handle({seen, Json}, #state{timer = {_, _}, urgent = true, items = Items} = S) when is_binary(Json) ->
-    S#state{items = [Json | Items]};
 handle({seen, Item}, S) ->
     advance(seen(Item, S));
 handle(flush, S) ->
@@ -183,37 +170,21 @@ handle_delivery(Message, #state{delivery = Delivery} = S) ->
 
 %%%------------------------------------------------------------------------------------------------- what gathers
 
-add([], S) ->
-    S;
-add(New, #state{items = Items, taken = Taken} = S) ->
-    %% None of it has waited for longer than since then.
-    arm(Taken + ?GROUP_MS, S#state{items = lists:reverse(New, Items), urgent = true}).
-
-%% Until when what has gathered may wait. Only ever shortens the wait.
-arm(At, #state{timer = none} = S) ->
-    S#state{timer = {erlang:send_after(At, self(), flush, [{abs, true}]), At}};
-arm(At, #state{timer = {Timer, Later}} = S) when At < Later ->
-    _ = erlang:cancel_timer(Timer),
-    arm(At, S#state{timer = none});
-arm(_, S) ->
-    S.
+add(New, #state{gathering = Gathering} = S) ->
+    S#state{gathering = event_pusher_gathering:add(New, Gathering)}.
 
 %% Commits at once what has gathered, when it could be sent at once; and sends what is committed.
-advance(#state{urgent = true, write_again = none, queue = Queue, delivery = Delivery} = S)
-  when Queue =/= none ->
-    case event_pusher_delivery:may_send(held(S), Delivery) of
+advance(#state{gathering = Gathering, write_again = none, queue = Queue, delivery = Delivery} = S) when Queue =/= none ->
+    case event_pusher_gathering:is_urgent(Gathering) andalso event_pusher_delivery:may_send(held(S), Delivery) of
         {now, _} -> send(flush(S));
         _ -> send(S)
     end;
 advance(S) ->
     send(S).
 
-%% Takes what else the hooks have seen. Most of it is messages.
-look(S) ->
-    case lists:splitwith(fun is_binary/1, event_pusher_inbox:take()) of
-        {[], Others} -> lists:foldl(fun seen/2, S#state{taken = in(0)}, Others);
-        {Messages, Others} -> lists:foldl(fun seen/2, add(Messages, S#state{taken = in(0)}), Others)
-    end.
+%% Takes what else the hooks have seen.
+look(#state{gathering = Gathering} = S) ->
+    lists:foldl(fun seen/2, S#state{gathering = event_pusher_gathering:looking(Gathering)}, event_pusher_inbox:take()).
 
 seen(Item, S) when is_binary(Item); Item =:= dropped -> add([Item], S);
 seen(Item, S) -> changed(fun(Sessions) -> event_pusher_sessions:seen(Item, Sessions) end, S).
@@ -223,41 +194,33 @@ changed(Function, #state{sessions = Sessions} = S) ->
     add(Changes, S#state{sessions = Sessions1}).
 
 %% One group at a time is with the census; the next gathers meanwhile.
-flush(#state{queue = none} = S) ->
-    (look(S))#state{timer = none};
-flush(#state{counting = Counting} = S) ->
+flush(#state{gathering = Gathering, queue = none} = S) ->
+    look(S#state{gathering = event_pusher_gathering:disarm(Gathering)});
+flush(#state{gathering = Gathering, counting = Counting} = S) ->
     case event_pusher_counting:is_waiting(Counting) of
-        true -> disarm(S);
+        true -> S#state{gathering = event_pusher_gathering:disarm(Gathering)};
         false ->
-            #state{items = Reversed} = S1 = disarm(look(S)),
-            Items = lists:reverse(Reversed),
+            #state{gathering = Gathering1} = S1 = look(S),
+            {Items, Gathering2} = event_pusher_gathering:take(Gathering1),
             case event_pusher_counting:ask(Items, Counting) of
                 {counted, Counts, Counting1} ->
-                    write(Items, Counts, S1#state{items = [], urgent = false, counting = Counting1});
-                {waiting, Counting1} -> S1#state{items = [], urgent = false, counting = Counting1}
+                    write(Items, Counts, S1#state{gathering = Gathering2, counting = Counting1});
+                {waiting, Counting1} -> S1#state{gathering = Gathering2, counting = Counting1}
             end
     end.
-
-disarm(#state{timer = none} = S) ->
-    S;
-disarm(#state{timer = {Timer, _}} = S) ->
-    _ = erlang:cancel_timer(Timer),
-    S#state{timer = none}.
 
 %% Gives the events their positions and commits them, unless the disk is not to be tried again yet.
 write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue = Queue} = S) ->
     Context = #{next => S#state.next, acked => event_pusher_queue:acked(Queue), dropped => S#state.dropped,
                 inbox => Inbox, jid_text => fun Server:jid_text/1},
     {Ops, #{next := Next, dropped := Dropped}} = event_pusher_changes:number(Items, Counts, Context),
-    S1 = rearm(S#state{next = Next, dropped = Dropped, unwritten = [Ops ++ [{next, Next}] | S#state.unwritten]}),
+    %% What gathered while a group was with the census waits from now on.
+    S1 = S#state{next = Next, dropped = Dropped, unwritten = [Ops ++ [{next, Next}] | S#state.unwritten],
+                 gathering = event_pusher_gathering:rearm(S#state.gathering)},
     case S1 of
         #state{write_again = Timer, stopping = false} when Timer =/= none -> S1;
         _ -> commit(S1)
     end.
-
-%% What gathered while a group was with the census goes on with the wait that it had.
-rearm(#state{urgent = true, timer = none} = S) -> arm(in(?GROUP_MS), S);
-rearm(S) -> S.
 
 commit(#state{unwritten = []} = S) ->
     S;
@@ -294,7 +257,8 @@ open_queue(#state{config = Config, inbox = Inbox} = S) ->
                         end,
             S1 = changed(Reconcile, S#state{queue = Queue, next = event_pusher_queue:next(Queue)}),
             %% What was dropped meanwhile may have left its marker with a process that is gone.
-            arm(in(0), add([dropped], S1));
+            #state{gathering = Gathering} = S2 = add([dropped], S1),
+            S2#state{gathering = event_pusher_gathering:flush_at(in(0), Gathering)};
         {error, Path, Reason} ->
             _ = erlang:send_after(?DISK_RETRY_MS, self(), open_again),
             seldom(open, error, "~ts: can't open the queue (~ts: ~ts), keeping events in memory",
@@ -344,9 +308,9 @@ outcome(unsent, Batch, #state{queue = Queue} = S) ->
 outcome(_, _, S) ->
     S.
 
-forget(Count, Last, #state{queue = Queue, inbox = Inbox, items = Items} = S) ->
+forget(Count, Last, #state{queue = Queue, inbox = Inbox, gathering = Gathering} = S) ->
     event_pusher_inbox:release(Count, Inbox),
-    arm(in(?ACK_MS), S#state{queue = event_pusher_queue:taken(Last, Queue), items = [{ack, Last} | Items]}).
+    S#state{queue = event_pusher_queue:taken(Last, Queue), gathering = event_pusher_gathering:acknowledge(Last, Gathering)}.
 
 held(#state{inbox = Inbox}) ->
     max(0, event_pusher_inbox:held(Inbox)).
@@ -363,7 +327,9 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
              true -> changed(fun(Sessions) -> event_pusher_sessions:end_all(now_ms(), Sessions) end, S1);
              false -> S1
          end,
-    Written = fun(#state{items = Items, counting = C}) -> Items =:= [] andalso not event_pusher_counting:is_waiting(C) end,
+    Written = fun(#state{gathering = G, counting = C}) ->
+                      event_pusher_gathering:is_empty(G) andalso not event_pusher_counting:is_waiting(C)
+              end,
     S3 = pump(Written, ?COUNT_MS, advance(flush(S2))),
     S4 = flush(wait_no_more(S3)),
     Delivered = fun(#state{delivery = D, paced = Paced}) ->

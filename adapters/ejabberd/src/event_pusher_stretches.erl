@@ -2,7 +2,7 @@
 %%% the next one begins.
 -module(event_pusher_stretches).
 
--export([run/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
+-export([run/3, leave_out/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
 -export_type([stretches/0]).
 
 -type position() :: event_pusher_segment:position().
@@ -15,6 +15,12 @@
 -spec run(position(), binary(), stretches()) -> stretches().
 run(From, Source, Stretches) ->
     begin_at({From, Source, new_epoch(), From - 1}, Stretches).
+
+%% So many numbers of the last epoch are left out behind this position, which is the first one of it that has an event.
+-spec leave_out(position(), pos_integer(), stretches()) -> stretches().
+leave_out(First, Count, Stretches) ->
+    {_, Source, Epoch, _} = lists:last(Stretches),
+    begin_at({First + 1, Source, Epoch, First - 1 - Count}, begin_at({First, Source, Epoch, First - 1}, Stretches)).
 
 %% A new epoch for the positions `From` to `To` and those after `Last`. Those between need not be sent.
 -spec renumber(position(), position(), position(), binary(), stretches()) -> stretches().

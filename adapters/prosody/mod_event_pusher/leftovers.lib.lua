@@ -40,18 +40,20 @@ local function open_files(paths)
 	return readings;
 end
 
--- Makes the ledger what it was at the end of the last run. Returns the segments, the highest number of a file, and in
--- how many places they are damaged. Those up to the position `delivered` are delivered.
+-- Makes the ledger what it was at the end of the last run. Returns the segments, the highest number of a file, in how
+-- many places they are damaged, and how many lost numbers the daemon has not seen. Those up to the position `delivered`
+-- are delivered.
 return function (folder, source, delivered, ledger)
 	local paths, highest = find_files(folder);
-	local segments, damaged_places = {}, 0;
+	local segments, damaged_places, unseen = {}, 0, 0;
 	local readings = open_files(paths);
 	for i, reading in ipairs(readings) do
 		-- After a write that failed half-way, the next segment begins with what was to be written.
 		local following = readings[i + 1];
 		local before = following and following.epoch == reading.epoch and following.first or nil;
 		if reading.source then ledger.reset(reading.sessions); end
-		local parts, damages = segment_files.read(reading, source, before, delivered, ledger.change);
+		local parts, damages;
+		parts, damages, unseen = segment_files.read(reading, source, before, delivered, ledger.change, unseen);
 		for _, part in ipairs(parts) do segments[#segments + 1] = part; end
 		damaged_places = damaged_places + damages;
 		if #parts == 0 then
@@ -61,5 +63,5 @@ return function (folder, source, delivered, ledger)
 			module:log("error", "Damaged queue file %s: what was in %d place(s) of it is lost", reading.path, damages);
 		end
 	end
-	return segments, highest, damaged_places;
+	return segments, highest, damaged_places, unseen;
 end

@@ -9,6 +9,9 @@
 --    neither is.
 --  * Each segment begins with the ledger as it was then. So a segment is deleted as soon as all its events are
 --    delivered, and the newest one, which always stays, knows the open sessions.
+--  * The daemon sees a hole when a later number of the same epoch comes; the first one that it hears of an epoch is no
+--    hole. So numbers that are lost at the end of a run, or before its first event, are left out behind the first event
+--    of the next run, or of this one. Until then the files know how many they are.
 --  * An idle queue writes an event at once. After events were written, the next ones gather a moment for each of
 --    these.
 
@@ -42,11 +45,13 @@ return function (source, folder, settings, count, json)
 
 	local epoch = new_id();
 	local last_seq, disk_seq = 0, 0; -- of this epoch: the last number given, and the last one on disk
+	local begun = false; -- whether this epoch has an event
+	local unseen, unseen_on_disk = 0, 0; -- lost numbers that the daemon would not see: before the first event; on disk
 	local segments = {}; -- in order: { path, source, epoch, first, last, head, head_seq, size, count }, see segment.read
 	local writer; -- { file, limit } of the last segment, once this run has begun one
 	local file_number = 0;
-	-- Units that are not on disk yet, before what gathers: { text, numbers, events }; text is missing where events were
-	-- dropped.
+	-- Units that are not on disk yet, before what gathers: { text, numbers, events }. Where events were dropped, text is
+	-- missing; before the first event of the epoch they use up no numbers, and the unit has how many are unseen.
 	local pending, pending_first, pending_last = {}, 1, 0;
 	local changes = {}; -- of the ledger, by these lines: { seq, change }
 	local waiting = 0; -- events that are not delivered
@@ -91,7 +96,8 @@ return function (source, folder, settings, count, json)
 		lfs.mkdir((folder:gsub("/[^/]*$", "")));
 		lfs.mkdir(folder);
 		local path, first = ("%s/%012d.log"):format(folder, file_number + 1), disk_seq + 1;
-		local file, head = segment_files.create(path, source, epoch, first, ledger.sessions_before(not_on_disk));
+		local sessions = ledger.sessions_before(not_on_disk);
+		local file, head = segment_files.create(path, source, epoch, first, sessions, unseen_on_disk);
 		if not file then return nil, head; end
 		file_number = file_number + 1;
 		writer = { file = file, limit = math.max(segment_bytes, 4 * head) };
@@ -150,7 +156,7 @@ return function (source, folder, settings, count, json)
 		local group = { units = {}, bytes = 0, next = pending_first };
 		while pending[group.next] and group.bytes < write_bytes do
 			local unit = pending[group.next];
-			unit.text = unit.text or ("!+%d%s\n"):format(unit.numbers, unit.change and " "..unit.change or "");
+			unit.text = unit.text or segment_files.dropped(unit);
 			group.units[#group.units + 1], group.bytes = unit, group.bytes + #unit.text;
 			group.next = group.next + 1;
 		end
@@ -184,6 +190,7 @@ return function (source, folder, settings, count, json)
 		for _, unit in ipairs(group.units) do
 			fresh.keep(segment, disk_seq + 1, unit);
 			disk_seq, segment.count = disk_seq + unit.numbers, segment.count + unit.events;
+			unseen_on_disk = unit.unseen or unit.events == 0 and unseen_on_disk + unit.numbers or 0;
 		end
 		segment.size, segment.last = segment.size + group.bytes, disk_seq;
 		gather_until = monotonic() + math.min(gather_max, gather_each * (disk_seq - before));
@@ -248,23 +255,32 @@ return function (source, folder, settings, count, json)
 		last_seq, waiting = last_seq + 1, waiting + 1;
 		if change then change_ledger(change); end
 		if json.bytes() > unit_bytes then join(); end
+		if not begun and unseen > 0 then
+			join();
+			push({ numbers = unseen, events = 0 });
+			last_seq = last_seq + unseen;
+		end
+		begun = true;
 		flush_soon();
 	end
 
 	-- Uses up the number of an event that can't be kept. The ledger keeps to the truth all the same, so that no offline
 	-- comes twice or for nothing.
 	function queue.drop(change)
-		last_seq = last_seq + 1;
+		local numbers = begun and 1 or 0;
+		last_seq = last_seq + numbers;
+		if not begun then unseen = unseen + 1; end
 		count.dropped(1);
 		join();
 		local last = pending[pending_last];
 		-- A run of dropped messages is one line, whatever its length.
-		if last and not last.text and not last.change and not change then
-			last.numbers = last.numbers + 1;
-		else
-			push({ numbers = 1, events = 0, change = change });
+		if not last or last.text or last.change or change then
+			last = { numbers = 0, events = 0, change = change };
+			push(last);
 			if change then change_ledger(change); end
 		end
+		last.numbers = last.numbers + numbers;
+		last.unseen = not begun and unseen or nil;
 		flush_soon();
 	end
 
@@ -352,7 +368,8 @@ return function (source, folder, settings, count, json)
 	-- Reads what an earlier run left.
 	function queue.load()
 		local damages;
-		segments, file_number, damages = read_leftovers(folder, source, position.read(), ledger);
+		segments, file_number, damages, unseen = read_leftovers(folder, source, position.read(), ledger);
+		unseen_on_disk = unseen;
 		for _, segment in ipairs(segments) do waiting = waiting + segment.count; end
 		count.dropped(damages);
 		delete_done();

@@ -19,9 +19,9 @@ end
 local function skip_dropped(segment, text)
 	local stop = 0;
 	while true do
-		local plus, number, next_line = text:match("^!(%+?)(%d+)[^\n]*\n()", stop + 1);
+		local sign, number, next_line = text:match("^!([+=]?)(%d+)[^\n]*\n()", stop + 1);
 		if not number then break; end
-		segment.head_seq = tonumber(number) + (plus == "+" and segment.head_seq or 1);
+		if sign ~= "=" then segment.head_seq = tonumber(number) + (sign == "+" and segment.head_seq or 1); end
 		stop = next_line - 1;
 	end
 	segment.head = segment.head + stop;

@@ -3,6 +3,7 @@
 -- A segment begins with a header line and the sessions that were open when it was begun, one "+jid" a line, and "=".
 -- Then there is one line for each number: an event, ready to stand in a batch, as "{...},"; or "!+count change" for
 -- numbers whose events were dropped, with the change of the ledger that the last of them would have made, if any.
+-- "!=count change" uses up no number: so many are lost that the daemon would not see (queue.lib.lua).
 -- Version 0.1.0 wrote "!number change", up to which number they were dropped.
 --
 -- What stays true:
@@ -23,11 +24,18 @@ local function header(source, epoch, first)
 	return signature..("%s\t%s\t\t%016d\n"):format(source, epoch, first);
 end
 
+-- The line of a unit of the queue whose events were dropped.
+function segment.dropped(unit)
+	local count = unit.unseen and "="..unit.unseen or "+"..unit.numbers;
+	return ("!%s%s\n"):format(count, unit.change and " "..unit.change or "");
+end
+
 -- Begins a file. Returns it and how many bytes it has; or nil and why not, and then there is no such file.
-function segment.create(path, source, epoch, first, sessions)
+function segment.create(path, source, epoch, first, sessions, unseen)
 	local lines = { header(source, epoch, first) };
 	for _, jid in ipairs(sessions) do lines[#lines + 1] = "+"..jid.."\n"; end
 	lines[#lines + 1] = "=\n";
+	if unseen > 0 then lines[#lines + 1] = segment.dropped({ unseen = unseen }); end
 	local head = table.concat(lines);
 	local file, err = io.open(path, "wb");
 	if not file then return nil, err; end
@@ -85,21 +93,24 @@ function segment.open(path)
 	return reading, cut_short;
 end
 
--- The number that a line brings a segment to, and the change of the ledger that it makes. Returns nil when it is
--- broken.
-local function read_record(line, last)
+-- The number that a line brings a segment to; the change of the ledger that it makes, if any; and how many lost numbers
+-- the daemon would not see if it were the last line, of which there were so many before. Returns nil when it is broken.
+local function read_record(line, last, unseen)
 	if line:find("[%z\1-\31]") or not is_utf8(line) then return nil; end
-	if line:match('^{"kind":"message".*},$') then return last + 1; end
+	if line:match('^{"kind":"message".*},$') then return last + 1, nil, 0; end
 	if line:match('^{"kind":"presence".*},$') then
 		local decoded, event = pcall(json_decode, line:sub(1, -2));
 		if not decoded or type(event) ~= "table" or type(event.jid) ~= "string" then return nil; end
-		return last + 1, (event.present and "+" or "-")..event.jid;
+		return last + 1, (event.present and "+" or "-")..event.jid, 0;
 	end
-	local plus, number, change = line:match("^!(%+?)(%d+) ?(.*)$");
+	local sign, number, change = line:match("^!([+=]?)(%d+) ?(.*)$");
 	local seq = tonumber(number);
-	if seq and plus == "+" then seq = last + seq; end
-	if not seq or seq <= last then return nil; end
-	return seq, change ~= "" and change or nil;
+	if not seq then return nil; end
+	if change == "" then change = nil; end
+	if sign == "=" then return last, change, seq; end
+	if sign == "+" then seq = last + seq; end
+	if seq <= last then return nil; end
+	return seq, change, unseen + seq - last;
 end
 
 -- Whether a line of the queue is an event.
@@ -109,10 +120,11 @@ end
 
 -- Reads the events of a file that segment.open has opened, and closes it. Those from the number `before` on, if any,
 -- are in the next file too; those up to the position `delivered` are delivered. Calls changed(change) for each change
--- of the ledger. Returns the parts between damages, { path, source, epoch, first, last, head, head_seq, size, count }:
--- head is where the first line to be delivered begins, head_seq its number, count how many events follow. And how many
--- damages there are in what is not delivered.
-function segment.read(reading, own_source, before, delivered, changed)
+-- of the ledger. After the files before this one so many lost numbers were unseen.
+-- Returns the parts between damages, { path, source, epoch, first, last, head, head_seq, size, count }: head is where
+-- the first line to be delivered begins, head_seq its number, count how many events follow. And how many damages there
+-- are in what is not delivered, and how many lost numbers are unseen now.
+function segment.read(reading, own_source, before, delivered, changed, unseen)
 	local parts, part, broken, damages = {}, nil, false, 0;
 
 	local function begin(epoch, first, offset)
@@ -127,9 +139,10 @@ function segment.read(reading, own_source, before, delivered, changed)
 		while reading.offset < delivered.head do
 			local line = read_line(reading);
 			if not line then break; end
-			local _, change = read_record(line, -1);
+			local _, change = read_record(line, -1, 0);
 			if change then changed(change); end
 		end
+		unseen = 0;
 		begin(delivered.epoch, delivered.seq + 1, reading.offset);
 	elseif reading.source then
 		begin(reading.epoch, reading.first, reading.offset);
@@ -140,7 +153,7 @@ function segment.read(reading, own_source, before, delivered, changed)
 		local offset = reading.offset;
 		local line = read_line(reading);
 		if not line then break; end
-		local seq, change = read_record(line, broken and 1 or part.last);
+		local seq, change, now_unseen = read_record(line, broken and 1 or part.last, unseen);
 		if not seq then
 			if not broken then broken, damages = true, damages + 1; end
 		else
@@ -148,7 +161,7 @@ function segment.read(reading, own_source, before, delivered, changed)
 			broken = false;
 			if before and part.epoch == reading.epoch and seq >= before then break; end
 			if change then changed(change); end
-			part.last, part.size = seq, reading.offset;
+			part.last, part.size, unseen = seq, reading.offset, now_unseen;
 			if seq < 1 or part.epoch == delivered.epoch and seq <= delivered.seq then
 				part.head, part.head_seq = reading.offset, seq + 1;
 			elseif segment.is_event(line) then
@@ -157,7 +170,7 @@ function segment.read(reading, own_source, before, delivered, changed)
 		end
 	end
 	reading.file:close();
-	return parts, damages;
+	return parts, damages, unseen;
 end
 
 return segment;

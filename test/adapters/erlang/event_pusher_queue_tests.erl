@@ -246,6 +246,66 @@ what_was_sent_before_is_known_test() ->
         {ok, #{known := 2}, _} = event_pusher_queue:batch(2, open(Dir))
     end).
 
+%% So many positions are used up by events that are lost.
+lose(Count, Queue) ->
+    {ok, Queue1} = event_pusher_queue:append([{next, event_pusher_queue:next(Queue) + Count}], Queue),
+    Queue1.
+
+lost_at_the_end_of_a_run_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),
+        Queue = write_all([<<"b">>, <<"c">>, <<"d">>], open(Dir)),
+        ?assertMatch([{A, 1, [<<"a">>]}, {B, 1, [<<"b">>]}, {B, 9, [<<"c">>, <<"d">>]}] when A =/= B, drain(Queue)),
+        ok = event_pusher_queue:close(Queue),
+        ?assertMatch({_, 1, [<<"e">>, <<"f">>]}, lists:last(drain(write_all([<<"e">>, <<"f">>], open(Dir)))))
+    end).
+
+lost_at_the_end_of_a_run_whose_events_are_delivered_test() ->
+    in_folder(fun(Dir) ->
+        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
+        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
+        ok = event_pusher_queue:close(Queue1),
+        %% A run without an event.
+        ok = event_pusher_queue:close(open(Dir)),
+        ?assertMatch([{B, 1, [<<"b">>]}, {B, 9, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], open(Dir))))
+    end).
+
+lost_before_the_first_event_of_a_run_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(lose(2, write(<<"a">>, open(Dir)))),
+        ok = event_pusher_queue:close(lose(3, open(Dir))),
+        Queue = lose(4, open(Dir)),
+        Position = event_pusher_queue:next(Queue) + 5,
+        {ok, Queue1} = event_pusher_queue:append([{event, Position, <<"b">>}, {event, Position + 1, <<"c">>}], Queue),
+        ?assertMatch([_, {B, 1, [<<"b">>]}, {B, 16, [<<"c">>]}], drain(Queue1))
+    end).
+
+%% The daemon has seen the first event only, and what was lost before it shows behind the second one.
+a_run_that_ends_with_its_first_event_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),
+        ok = event_pusher_queue:close(lose(1, write(<<"b">>, open(Dir)))),
+        ?assertMatch([{_, 1, [<<"a">>]}, {_, 1, [<<"b">>]}, {C, 1, [<<"c">>]}, {C, 10, [<<"d">>]}],
+                     drain(write_all([<<"c">>, <<"d">>], open(Dir))))
+    end).
+
+lost_between_two_events_of_a_run_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(write(<<"b">>, lose(7, write(<<"a">>, open(Dir))))),
+        ?assertMatch([{A, 1, [<<"a">>]}, {A, 9, [<<"b">>]}, {_, 1, [<<"c">>, <<"d">>]}],
+                     drain(write_all([<<"c">>, <<"d">>], open(Dir))))
+    end).
+
+lost_before_a_new_segment_test() ->
+    in_folder(fun(Dir) ->
+        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
+        {ok, Queue1} = event_pusher_queue:append([{move, no_session, binary:copy(<<"x">>, 9000000)}], Queue),
+        {ok, Queue2} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue1)),
+        ?assertEqual(["0000000002.seg"], names(Dir)),
+        ok = event_pusher_queue:close(Queue2),
+        ?assertMatch([{B, 1, [<<"b">>]}, {B, 9, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], open(Dir))))
+    end).
+
 segments_go_when_they_are_delivered_test() ->
     in_folder(fun(Dir) ->
         Body = binary:copy(<<"x">>, 1000000),

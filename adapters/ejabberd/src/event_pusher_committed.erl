@@ -1,0 +1,118 @@
+%%% What the committed operations amount to: how far positions and acknowledgements have come, the ledger of the open
+%%% sessions, under which numbers positions are sent, and which lost numbers the daemon does not know of yet.
+%%%
+%%% Invariants:
+%%%  - The daemon sees a hole when a later number of the same epoch comes; the first number that it hears of an epoch is no
+%%%    hole. So numbers that are lost at the end of a run, or before its first event, are `unseen`. They are left out behind
+%%%    the next run's (or this run's) first event, where the daemon sees them.
+%%%  - What is unseen is in the head of each segment, so it is not forgotten when the segments before are gone.
+-module(event_pusher_committed).
+
+-export([new/0, apply_ops/2, run/2, head/1, holes/2]).
+-export([next/1, acked/1, acked/2, stretches/1, ledger/1]).
+-export_type([committed/0]).
+
+-type position() :: event_pusher_segment:position().
+-type op() :: event_pusher_segment:op().
+
+-record(committed, {next = 1 :: position(),
+                    acked = 0 :: non_neg_integer(),
+                    stretches = [] :: event_pusher_stretches:stretches(),
+                    ledger = #{} :: event_pusher_segment:ledger(),
+                    unseen = 0 :: non_neg_integer(),
+                    %% Whether this run has an event.
+                    begun = false :: boolean()}).
+
+-opaque committed() :: #committed{}.
+
+-spec new() -> committed().
+new() ->
+    #committed{}.
+
+%% The position of the next event.
+-spec next(committed()) -> position().
+next(#committed{next = Next}) -> Next.
+
+-spec acked(committed()) -> non_neg_integer().
+acked(#committed{acked = Acked}) -> Acked.
+
+%% The daemon has all up to this position.
+-spec acked(non_neg_integer(), committed()) -> committed().
+acked(Position, #committed{acked = Acked} = C) -> C#committed{acked = max(Position, Acked)}.
+
+-spec stretches(committed()) -> event_pusher_stretches:stretches().
+stretches(#committed{stretches = Stretches}) -> Stretches.
+
+-spec ledger(committed()) -> event_pusher_segment:ledger().
+ledger(#committed{ledger = Ledger}) -> Ledger.
+
+%% A run begins: what it appends is sent under an epoch of its own.
+-spec run(Source :: binary(), committed()) -> committed().
+run(Source, #committed{next = Next, acked = Acked, stretches = Stretches} = C) ->
+    Covered = event_pusher_stretches:cover(Acked + 1, Next, Source, Stretches),
+    C#committed{stretches = event_pusher_stretches:run(Next, Source, Covered), begun = false}.
+
+%% The operation that a new segment begins with. Stretches that are no longer needed are not in it.
+-spec head(committed()) -> op().
+head(#committed{next = Next, acked = Acked, stretches = Stretches, ledger = Ledger, unseen = Unseen, begun = Begun}) ->
+    Needed = event_pusher_stretches:needed(Acked + 1, Stretches),
+    {head, 2, Next, Acked, {Unseen, Begun}, Needed, maps:to_list(Ledger)}.
+
+%% What has to be committed with these events, before them, so that the daemon sees what was lost.
+-spec holes([event_pusher_segment:event()], committed()) -> [op()].
+holes([{First, _} | _], #committed{begun = false, next = Next, unseen = Unseen, stretches = Stretches}) ->
+    case Unseen + First - Next of
+        0 -> [];
+        Lost -> [{stretches, event_pusher_stretches:leave_out(First, Lost, Stretches)}]
+    end;
+holes(_, _) ->
+    [].
+
+-spec apply_ops([op()], committed()) -> committed().
+apply_ops(Ops, C) ->
+    lists:foldl(fun apply_op/2, C, Ops).
+
+apply_op({head, 2, Next, Acked, {Unseen, Begun}, Stretches, Ledger}, C) ->
+    C1 = acked(Acked, reached(Next, C)),
+    C1#committed{stretches = Stretches, ledger = maps:from_list(Ledger), unseen = Unseen, begun = Begun};
+apply_op({head, 1, Source, Epoch, Next, Acked, Ledger}, #committed{stretches = Stretches} = C) ->
+    Stretches1 = case Stretches of
+                     [] -> [{1, Source, Epoch, 0}];
+                     _ when element(3, hd(Stretches)) =:= Epoch -> Stretches;
+                     _ -> Stretches ++ [{Next, Source, Epoch, 0}]
+                 end,
+    C1 = acked(Acked, reached(Next, C)),
+    C1#committed{stretches = Stretches1, ledger = maps:from_list(Ledger), begun = Next > 1};
+apply_op({events, {First, Sizes, _}}, C) ->
+    Count = byte_size(Sizes) div 4,
+    reached(First + Count, event(First + Count - 1, event(First, C)));
+apply_op({event, Position, _}, C) ->
+    event(Position, C);
+apply_op({up, Ref, USR, Key, Position, _}, C) ->
+    #committed{ledger = Ledger} = C1 = event(Position, C),
+    C1#committed{ledger = Ledger#{Ref => {USR, Key, Position}}};
+apply_op({move, Ref, Key}, #committed{ledger = Ledger} = C) ->
+    case Ledger of
+        #{Ref := {USR, _, Position}} -> C#committed{ledger = Ledger#{Ref := {USR, Key, Position}}};
+        _ -> C
+    end;
+apply_op({down, Ref, Position, _}, C) ->
+    #committed{ledger = Ledger} = C1 = event(Position, C),
+    C1#committed{ledger = maps:remove(Ref, Ledger)};
+apply_op({ack, Position}, C) ->
+    acked(Position, C);
+apply_op({next, Position}, #committed{next = Next, unseen = Unseen} = C) ->
+    reached(Position, C#committed{unseen = Unseen + max(0, Position - Next)});
+apply_op({stretches, Stretches}, C) ->
+    C#committed{stretches = Stretches}.
+
+%% An event shows what was lost before it, unless it is the first of its run. Position 0 is none.
+event(0, C) ->
+    C;
+event(Position, #committed{begun = true} = C) ->
+    reached(Position + 1, C#committed{unseen = 0});
+event(Position, #committed{begun = false, next = Next, unseen = Unseen} = C) ->
+    reached(Position + 1, C#committed{unseen = Unseen + max(0, Position - Next), begun = true}).
+
+reached(Position, #committed{next = Next} = C) ->
+    C#committed{next = max(Position, Next)}.
