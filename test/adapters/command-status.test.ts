@@ -74,7 +74,25 @@ describe('adapter status prosody', () => {
       /^ok the daemon last heard of prosody\/localhost@here at 20\S+Z$/,
     );
     await daemon.post({ ...batch, first_seq: 5 });
-    assert.match((await status(prosody)).at(-1) ?? '', /^warn .*; 3 events are missing in its numbers$/);
+    assert.match(
+      (await status(prosody)).at(-1) ?? '',
+      /^warn .*Z; 3 events are missing, noticed at 20\S+Z; see its log, then `xmpp-event-pusher sources acknowledge prosody\/localhost@here`$/,
+    );
+    await daemon.post({ ...batch, first_seq: 8 });
+    assert.match(
+      (await status(prosody)).at(-1) ?? '',
+      /^warn .*Z; 2 holes in its numbers, the newest: 2 events are missing/,
+    );
+  });
+
+  it('does not warn of a hole that somebody acknowledged', async () => {
+    await prosodyWith(daemon.tapUrl, SECRET);
+    const { output } = await daemon.command('sources', 'acknowledge', 'prosody/localhost@here');
+    assert.match(output, /2 holes acknowledged/);
+    assert.match(
+      (await status(prosody)).at(-1) ?? '',
+      /^ok the daemon last heard of prosody\/localhost@here at 20\S+Z$/,
+    );
   });
 
   it('says what is wrong: not installed, another secret, another url, nothing enabled', async () => {

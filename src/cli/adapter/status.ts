@@ -5,6 +5,7 @@ import { messageOf } from '../../errors.ts';
 import { connectToDaemon, type DaemonClient } from '../daemon.ts';
 import { adapterCheck } from './check.ts';
 import { queueStatus } from './queue.ts';
+import { shellWord } from './quote.ts';
 import type { AdapterServer, FoundAdapter, Settings, Where } from './server.ts';
 import type { KnownTap } from './tap.ts';
 
@@ -83,9 +84,14 @@ function distinct(settings: readonly Settings[]): { url: string; secret: string 
   return [...pairs.values()];
 }
 
-const greeting = z.object({
-  state: z.object({ sources: z.array(z.object({ source: z.string(), heardAt: z.number(), missing: z.number() })) }),
+const sourceView = z.object({
+  source: z.string(),
+  heardAt: z.number(),
+  /** That nobody acknowledged. */
+  newHoles: z.number(),
+  newestHole: z.object({ missing: z.number(), at: z.number() }).optional(),
 });
+const greeting = z.object({ state: z.object({ sources: z.array(sourceView) }) });
 
 /** What the running daemon has heard of a server's adapters. */
 async function heard(server: string, config: string): Promise<Line[]> {
@@ -95,15 +101,24 @@ async function heard(server: string, config: string): Promise<Line[]> {
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
     if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard of any ${server} yet` }];
-    return sources.map(({ source, heardAt, missing }) => ({
-      level: missing === 0 ? 'ok' : 'warn',
-      text: `the daemon last heard of ${source} ${time(heardAt)}${missing === 0 ? '' : `; ${missing} events are missing in its numbers`}`,
-    }));
+    return sources.map(heardOf);
   } catch (error) {
     return [{ level: 'warn', text: `what the daemon has heard is not known: ${messageOf(error)}` }];
   } finally {
     await daemon?.close();
   }
+}
+
+/** Holes that somebody acknowledged are history. */
+function heardOf({ source, heardAt, newHoles, newestHole }: z.infer<typeof sourceView>): Line {
+  const text = `the daemon last heard of ${source} ${time(heardAt)}`;
+  if (newHoles === 0) return { level: 'ok', text };
+  const newest = newestHole && `${newestHole.missing} events are missing, noticed ${time(newestHole.at)}`;
+  const holes = newHoles === 1 ? newest : `${newHoles} holes in its numbers, the newest: ${newest}`;
+  return {
+    level: 'warn',
+    text: `${text}; ${holes}; see its log, then \`xmpp-event-pusher sources acknowledge ${shellWord(source)}\``,
+  };
 }
 
 /** The data of the first event of a live feed. */
