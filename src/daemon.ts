@@ -1,6 +1,7 @@
 /** The daemon: a configuration made into the parts of a pusher, with an admin address beside it. */
 import path from 'node:path';
 import { Registry } from 'prom-client';
+import { isFromEnvFile } from './config/env-file.ts';
 import { type PusherConfig, sectionsOf } from './config/load.ts';
 import type { SnsOptions } from './config/options.ts';
 import { messageOf } from './errors.ts';
@@ -191,11 +192,9 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
 
 /** Names what a reload can't change, where it was changed or, of the environment, may have been. */
 function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
-  if (next.variables.length > 0)
-    log.info(
-      { variables: next.variables },
-      'the environment of a process does not change: these have the values of its start',
-    );
+  const variables = next.variables.filter((name) => !isFromEnvFile(name));
+  if (variables.length > 0)
+    log.info({ variables }, 'the environment of a process does not change: these have the values of its start');
   const options = ({ tap, outbox, admin }: PusherConfig) => {
     // Certificates are renewed; whether there is HTTPS at all is not.
     const { tls_cert, tls_key: _, ...http } = tap.http;

@@ -248,7 +248,8 @@ async function openRouting(
       } else {
         const account = openAccount(snsOptionsOf(section), {
           folder: path.dirname(resolveFrom),
-          configFile,
+          // In a program of others it is some file of that program.
+          configFile: configFile?.endsWith('.toml') ? configFile : undefined,
           credentials: credentialSourceOf(section),
           log,
         });

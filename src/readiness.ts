@@ -28,7 +28,7 @@ export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotR
     found.push({
       what: 'outbox',
       reason: `is full: ${bytes} of ${maxBytes} bytes`,
-      advice: 'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
+      advice: 'mend what keeps notifications from going out, delete dead letters, or raise outbox.max_bytes',
     });
   for (const { topic, pause } of topics)
     if (pause)

@@ -403,7 +403,10 @@ describe('with an SNS', () => {
     const config = await configure({ host: `http://127.0.0.1:${server.port}`, topics });
     const { code, stdout } = await command(['topics', 'create', '--yes', '--config', config]);
     assert.equal(code, 1);
-    assert.match(stdout, /:one: AuthorizationError: .*iam-policy --with-create\nFAIL .*:two: /);
+    assert.match(
+      stdout,
+      /:one: AuthorizationError: .*iam-policy --with-create --config \S+` prints the policy\nFAIL .*:two: /,
+    );
   });
 });
 

@@ -1,6 +1,7 @@
 /** What `check` says of the outbox: by the running daemon's word, or of the file itself while none runs. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { quotedCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import type { State } from '../ops/state.ts';
@@ -23,13 +24,13 @@ export function examineOutbox(config: PusherConfig): Finding[] {
     return [{ what: WHAT, level: 'ok', seen: `${file} will be made at the first start` }];
   }
   try {
-    return examineFile(file, config.outbox.max_bytes);
+    return examineFile(file, config);
   } catch (error) {
     return [failed(WHAT, messageOf(error), 'the daemon would not start', 'mend that, and check again')];
   }
 }
 
-function examineFile(file: string, maxBytes: number): Finding[] {
+function examineFile(file: string, config: PusherConfig): Finding[] {
   const database = openDatabase(file, { create: false });
   try {
     const verdict = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})[0];
@@ -40,7 +41,7 @@ function examineFile(file: string, maxBytes: number): Finding[] {
     const pages = pragma(database, 'page_count') - pragma(database, 'freelist_count');
     const bytes = pages * pragma(database, 'page_size');
     const holes = readHoles(database);
-    const found = [...fullness(bytes, maxBytes), ...losses(holes)];
+    const found = [...fullness(bytes, config), ...losses(holes, config.file)];
     return found.length > 0 ? found : [{ what: WHAT, level: 'ok', seen: `${file} can be written` }];
   } finally {
     database.close();
@@ -49,26 +50,29 @@ function examineFile(file: string, maxBytes: number): Finding[] {
 
 /** Of the outbox of the daemon that is in this state. What keeps it from being ready is among the daemon's reasons. */
 export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: State): Finding[] {
-  const found = losses(sources.flatMap(({ newestHole }) => newestHole ?? []));
+  const found = losses(
+    sources.flatMap(({ newestHole }) => newestHole ?? []),
+    config.file,
+  );
   if (found.length > 0) return found;
   const seen = `${outboxFileOf(config)} holds ${outbox.bytes} of ${outbox.maxBytes} bytes`;
   return [{ what: WHAT, level: 'ok', seen }];
 }
 
-function fullness(bytes: number, maxBytes: number): Finding[] {
+function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: PusherConfig): Finding[] {
   if (bytes < maxBytes) return [];
   return [
     failed(
       WHAT,
       `it is full: it holds ${bytes} bytes, outbox.max_bytes is ${maxBytes}`,
       'the daemon would answer 503 to the adapters until SNS has taken some of it',
-      'mend what keeps notifications from going out, purge dead letters, or raise outbox.max_bytes',
+      `mend what keeps notifications from going out, delete dead letters (${quotedCommand(['dead-letters', 'list'], file)} shows them), or raise outbox.max_bytes`,
     ),
   ];
 }
 
 /** @param holes that nobody acknowledged, of each source the newest at least */
-function losses(holes: readonly Hole[]): Finding[] {
+function losses(holes: readonly Hole[], configFile: string): Finding[] {
   return holes.slice(0, MOST_SHOWN).map(({ source, epoch, first, last, missing, at }) => ({
     what: `${WHAT}: source ${source}`,
     level: 'warn',
@@ -77,7 +81,7 @@ function losses(holes: readonly Hole[]): Finding[] {
         ? `${missing} events are missing in its numbers, met by an earlier release`
         : `events ${first} to ${last} of ${epoch} are missing, met at ${new Date(at).toISOString()}`,
     means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
-    advice: "see the XMPP server's log of that time, then `xmpp-event-pusher sources acknowledge`",
+    advice: `see the XMPP server's log of that time, then run ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,
   }));
 }
 

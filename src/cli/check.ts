@@ -5,7 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import path from 'node:path';
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
+import type { PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
 import { loadPlugin } from '../notification/plugins.ts';
@@ -15,21 +15,20 @@ import { type Finding, failed } from '../sns/check/diagnosis.ts';
 import { readCertificate } from '../taps/http/certificate.ts';
 import { examineAddresses, examineDaemon } from './check-daemon.ts';
 import { examineOpenOutbox, examineOutbox } from './check-outbox.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import { findDaemon } from './find-daemon.ts';
-import { configOption } from './options.ts';
+import { configurable } from './options.ts';
 
-interface CheckOptions {
-  config: string;
+interface CheckOptions extends ConfigFlags {
   publish?: boolean;
   json?: boolean;
 }
 
 export function checkCommand(): Command {
-  return new Command('check')
+  return configurable(new Command('check'))
     .description(
       "Look at the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, the plugins, and each topic at SNS. Sends no notification.",
     )
-    .addOption(configOption())
     .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
     .option('--json', 'JSON lines')
     .action(async (options: CheckOptions) => {
@@ -49,10 +48,10 @@ function textOf(finding: Finding): string {
   return `${level === 'fail' ? 'FAIL' : 'warn'}  ${what}: ${indent(observed)}\n      means  ${indent(means)}\n      do     ${indent(advice)}`;
 }
 
-async function* findings({ config: file, publish = false }: CheckOptions): AsyncGenerator<Finding> {
+async function* findings({ publish = false, ...flags }: CheckOptions): AsyncGenerator<Finding> {
   let config: PusherConfig;
   try {
-    config = loadConfig(file);
+    config = readConfig(flags);
   } catch (error) {
     yield failed('configuration', messageOf(error), 'the daemon would not start', 'correct the file');
     return;

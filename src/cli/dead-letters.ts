@@ -1,19 +1,18 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { loadConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
 import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import { type Letters, withDeadLetters } from './letters.ts';
-import { configOption, positiveNumber } from './options.ts';
+import { configurable, positiveNumber } from './options.ts';
 import { createProgressBar } from './progress.ts';
 
 /** How often the daemon's progress is looked at, in milliseconds, and after how many looks without any it is given up. */
 const POLL_MS = 250;
 const PATIENCE = 12;
 
-interface Selection {
-  config: string;
+interface Selection extends ConfigFlags {
   reason?: string;
   topic?: string;
   all?: boolean;
@@ -34,7 +33,7 @@ function listCommand(): Command {
     .option('--limit <count>', 'how many at most', positiveNumber, 100)
     .option('--json', 'JSON lines, with everything')
     .action((options: Selection & { limit: number; json?: boolean }) =>
-      withDeadLetters(loadConfig(options.config), { change: false }, async (letters) => {
+      withDeadLetters(readConfig(options), { change: false }, async (letters) => {
         const { limit, json = false } = options;
         const filter = filterOf(options, []);
         let listed = 0;
@@ -49,12 +48,11 @@ function listCommand(): Command {
 }
 
 function showCommand(): Command {
-  return new Command('show')
+  return configurable(new Command('show'))
     .description('Everything about one dead letter, the message included.')
     .argument('<id>', 'its number', positiveNumber)
-    .addOption(configOption())
-    .action((id: number, { config }: { config: string }) =>
-      withDeadLetters(loadConfig(config), { change: false }, async (letters) => {
+    .action((id: number, flags: ConfigFlags) =>
+      withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
         const letter = await letters.read(id);
         if (!letter) throw new PusherError('NOT_FOUND', `there is no dead letter ${id}`);
         print(JSON.stringify(letter, null, 2));
@@ -96,9 +94,7 @@ async function onChosen(
 ): Promise<void> {
   if (ids.length === 0 && !options.all && options.reason === undefined && options.topic === undefined)
     command.error('error: say which: their numbers, --reason, --topic or --all');
-  await withDeadLetters(loadConfig(options.config), { change: true }, (letters) =>
-    act(letters, filterOf(options, ids)),
-  );
+  await withDeadLetters(readConfig(options), { change: true }, (letters) => act(letters, filterOf(options, ids)));
 }
 
 /** Changes, with a bar on a terminal; answers how many it reached. */
@@ -148,8 +144,7 @@ async function follow(letters: Letters): Promise<void> {
 }
 
 const selective = (command: Command): Command =>
-  command
-    .addOption(configOption())
+  configurable(command)
     .option('--reason <reason>', 'only those with this reason')
     .option('--topic <arn>', 'only those of this topic');
 

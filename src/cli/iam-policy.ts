@@ -1,12 +1,12 @@
 /** `iam-policy`: the least that the access key must be allowed, as a policy to paste into IAM. */
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig, sectionsOf } from '../config/load.ts';
+import { type PusherConfig, sectionsOf } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
 import { topicsOf } from '../sns/account.ts';
-import { configOption } from './options.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { configurable } from './options.ts';
 
-interface PolicyOptions {
-  config: string;
+interface PolicyOptions extends ConfigFlags {
   host?: string;
   kmsKey?: string[];
   withAttributes?: boolean;
@@ -26,9 +26,8 @@ export interface PolicyContents {
 }
 
 export function iamPolicyCommand(): Command {
-  return new Command('iam-policy')
+  return configurable(new Command('iam-policy'))
     .description('Print the least IAM policy that lets the daemon publish to the configured topics.')
-    .addOption(configOption())
     .option('--host <domain>', 'only the topics of this virtual host')
     .option(
       '--kms-key <arn>',
@@ -38,7 +37,7 @@ export function iamPolicyCommand(): Command {
     .option('--with-attributes', 'also what reads topic attributes: limits above 256 KiB, encryption in `check`')
     .option('--with-create', 'also what `topics create` needs')
     .action((options: PolicyOptions) => {
-      const topics = topicsIn(loadConfig(options.config), options.host);
+      const topics = topicsIn(readConfig(options, { secretsOptional: true }), options.host);
       const contents = {
         topics,
         kmsKeys: options.kmsKey ?? [],

@@ -19,6 +19,20 @@ import { topicsCommand } from './topics.ts';
  * @returns 0; 1: it failed; 2: the command line is wrong; 78: the configuration is
  */
 export async function main(argv: readonly string[]): Promise<number> {
+  const program = createProgram();
+  try {
+    await program.parseAsync(argv);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
+    const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
+    process.stderr.write(`xmpp-event-pusher: ${text}\n`);
+    return isConfiguration(error) ? EXIT.configuration : EXIT.failed;
+  }
+}
+
+/** All commands; a wrong command line is an error to catch. */
+export function createProgram(): Command {
   const program = new Command('xmpp-event-pusher')
     .description('Tells Amazon SNS what happens on an XMPP server.')
     .version(version)
@@ -34,15 +48,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addCommand(adapterCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) command.exitOverride();
-  try {
-    await program.parseAsync(argv);
-    return Number(process.exitCode ?? 0);
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
-    const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
-    process.stderr.write(`xmpp-event-pusher: ${text}\n`);
-    return isConfiguration(error) ? EXIT.configuration : EXIT.failed;
-  }
+  return program;
 }
 
 const isConfiguration = (error: unknown): boolean =>

@@ -1,11 +1,21 @@
-import { InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { CONFIG_VARIABLE, SYSTEM_CONFIG } from '../config/find.ts';
 
-/** `--config FILE`, which every command that touches a daemon has. */
-export const configOption = (): Option =>
-  new Option('-c, --config <file>', 'the configuration file').default('pusher.toml');
+/** Adds `--config FILE` and `--env-file FILE`, which every command that needs a configuration has. */
+export const configurable = (command: Command): Command =>
+  command
+    .addOption(
+      new Option(
+        '-c, --config <file>',
+        `the configuration file (default: $${CONFIG_VARIABLE}, ./pusher.toml or ${SYSTEM_CONFIG})`,
+      ),
+    )
+    .addOption(
+      new Option('--env-file <file>', 'variables that it refers to, as NAME=value (default: `environment` beside it)'),
+    );
 
 /** Reads an option's value as a whole number above zero. */
 export function positiveNumber(text: string): number {
-  if (!/^[1-9]\d{0,15}$/.test(text)) throw new InvalidArgumentError('It should be a whole number above zero.');
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It should be a whole number above zero.');
   return Number(text);
 }

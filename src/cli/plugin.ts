@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { loadConfig, sectionsOf } from '../config/load.ts';
+import { findConfig } from '../config/find.ts';
+import { sectionsOf } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { isMalformed, parseEvent, type XmppEvent } from '../event.ts';
@@ -11,29 +12,33 @@ import { type Notification, type Route, type Translation, translate } from '../n
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { loadPlugin } from '../notification/plugins.ts';
 import { topicRoutes } from '../sns/account.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { configurable } from './options.ts';
 import { SAMPLE_EVENTS } from './plugin-samples.ts';
 
-interface TestOptions {
-  config?: string;
+interface TestOptions extends ConfigFlags {
   events?: string;
   json?: boolean;
 }
 
 export function pluginCommand(): Command {
-  const test = new Command('test')
+  const test = configurable(new Command('test'))
     .description('Run a plugin over events and show topic, JSON and attributes with it and without it.')
-    .argument('[module]', 'the plugin: a path or a package; by default the one of the configuration')
-    .option('-c, --config <file>', 'take topics, templates and the plugin from a configuration file')
+    .argument(
+      '[module]',
+      'the plugin: a path or a package; by default that of the configuration, with its topics and templates, which --config adds to a plugin that is named',
+    )
     .option('-e, --events <file>', 'events to run it over: a batch of the tap protocol, a list, or one JSON a line')
     .option('--json', 'one JSON object for each event')
     .action(testPlugin);
   return new Command('plugin').description('Try out a plugin.').addCommand(test);
 }
 
-async function testPlugin(module: string | undefined, { config, events, json }: TestOptions, command: Command) {
+async function testPlugin(module: string | undefined, { events, json, ...flags }: TestOptions, command: Command) {
+  const config = module === undefined ? findConfig(flags.config) : flags.config;
   if (module === undefined && config === undefined)
     command.error('error: name a plugin, or a configuration with --config');
-  const routeOf = await routes(module, config);
+  const routeOf = await routes(module, config === undefined ? undefined : { ...flags, config });
   let failed = false;
   for (const event of events === undefined ? SAMPLE_EVENTS : readEvents(events)) {
     const route = routeOf(event.host);
@@ -50,13 +55,13 @@ async function testPlugin(module: string | undefined, { config, events, json }: 
 /** How a virtual host publishes with the plugin: as configured, or to topics with the names of the documentation. */
 async function routes(
   module: string | undefined,
-  config: string | undefined,
+  flags: ConfigFlags | undefined,
 ): Promise<(host: string) => Route | undefined> {
-  if (config === undefined) {
+  if (flags === undefined) {
     const plugin = await loadPlugin(module ?? '', path.resolve('pusher.toml'));
     return () => routeWith(plugin);
   }
-  const loaded = loadConfig(config);
+  const loaded = readConfig(flags, { secretsOptional: true });
   const sections = new Map<string, Route | undefined>();
   for (const [host, options] of sectionsOf(loaded)) {
     if (!options) sections.set(host, undefined);

@@ -1,32 +1,34 @@
 /** `run`: the daemon. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
+import type { PusherConfig } from '../config/load.ts';
 import { type Daemon, type DryRun, startDaemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import { createLogger, type Logger } from '../ops/log.ts';
 import { createNotifier, type ServiceNotifier } from '../ops/systemd.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import { catchFaults } from './faults.ts';
-import { configOption } from './options.ts';
+import { configurable } from './options.ts';
 import { listenToSignals, type Signals } from './signals.ts';
 
 export function runCommand(): Command {
-  return new Command('run')
+  return configurable(new Command('run'))
     .description('Take events from XMPP servers and publish them, until SIGTERM or SIGINT. SIGHUP reloads.')
-    .addOption(configOption())
     .option('--dry-run', 'print notifications instead of sending them; what comes meanwhile is not kept')
-    .action(async ({ config: file, dryRun }: { config: string; dryRun?: boolean }) => {
-      const config = loadConfig(file);
-      if (dryRun) await runDry(config, file);
-      else await run(config, file, createLogger(config.log.level));
+    .action(async ({ dryRun, ...flags }: ConfigFlags & { dryRun?: boolean }) => {
+      const config = readConfig(flags);
+      // A reload reads the same file, wherever another one has come up since.
+      const again = () => readConfig({ ...flags, config: config.file });
+      if (dryRun) await runDry(config, again);
+      else await run(config, again, createLogger(config.log.level));
       // It was asked to end, whatever a plugin has set meanwhile.
       process.exitCode = 0;
     });
 }
 
 /** Until a signal asks to stop. */
-async function run(config: PusherConfig, file: string, log: Logger, dryRun?: DryRun): Promise<void> {
+async function run(config: PusherConfig, again: () => PusherConfig, log: Logger, dryRun?: DryRun): Promise<void> {
   const signals = listenToSignals();
   catchFaults(log, signals);
   let daemon: Daemon | undefined;
@@ -46,7 +48,7 @@ async function run(config: PusherConfig, file: string, log: Logger, dryRun?: Dry
   const started = daemon;
   let reloads = Promise.resolve();
   signals.onReload(() => {
-    reloads = reloads.then(() => (signals.stopAsked() ? undefined : reload(started, file, { log, service, signals })));
+    reloads = reloads.then(() => (signals.stopAsked() ? undefined : reload(started, again, { log, service, signals })));
   });
   log.info({ signal: await signals.stop }, 'stopping: requests under way may end, the rest stays in the outbox');
   const told = service.stopping();
@@ -69,7 +71,7 @@ function tellReady(service: ServiceNotifier, log: Logger): void {
   }
 }
 
-async function runDry(config: PusherConfig, file: string): Promise<void> {
+async function runDry(config: PusherConfig, again: () => PusherConfig): Promise<void> {
   // Standard output is for the notifications, so the log goes to standard error.
   const log = createLogger(config.log.level, process.stderr);
   log.warn('dry run: nothing is sent; events that come meanwhile are acknowledged, printed and not kept');
@@ -77,7 +79,7 @@ async function runDry(config: PusherConfig, file: string): Promise<void> {
     log.error({ problem: messageOf(error) }, 'the notifications of the dry run go nowhere: the end');
     process.exit(1);
   });
-  await run(config, file, log, show);
+  await run(config, again, log, show);
 }
 
 /** One line: the topic, the message, and the attributes if there are any. */
@@ -96,10 +98,14 @@ interface ReloadSetup {
   readonly signals: Signals;
 }
 
-async function reload(daemon: Daemon, file: string, { log, service, signals }: ReloadSetup): Promise<void> {
+async function reload(
+  daemon: Daemon,
+  again: () => PusherConfig,
+  { log, service, signals }: ReloadSetup,
+): Promise<void> {
   void service.reloading();
   try {
-    await daemon.reload(loadConfig(file));
+    await daemon.reload(again());
   } catch (error) {
     if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }

@@ -1,15 +1,15 @@
 /** `sources`: what is known of each source, the holes in its numbers, and what to do with them. */
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
+import type { PusherConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
 import { type Hole, MOST_LISTED, type SourceState, type SourceStore } from '../outbox/sources.ts';
 import { sourcesOn } from '../outbox/sqlite/sources.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import type { DaemonClient } from './daemon.ts';
-import { configOption } from './options.ts';
+import { configurable } from './options.ts';
 import { withOutbox } from './with-outbox.ts';
 
-interface Options {
-  config: string;
+interface Options extends ConfigFlags {
   json?: boolean;
   all?: boolean;
 }
@@ -23,12 +23,11 @@ export function sourcesCommand(): Command {
 }
 
 function listCommand(): Command {
-  return new Command('list')
+  return configurable(new Command('list'))
     .description('Every source with its epochs, and the holes that nobody acknowledged.')
-    .addOption(configOption())
     .option('--json', 'JSON lines, with everything')
-    .action(({ config, json = false }: Options) =>
-      withSources(loadConfig(config), { change: false }, async (sources) => {
+    .action(({ json = false, ...flags }: Options) =>
+      withSources(readConfig(flags), { change: false }, async (sources) => {
         const [states, holes] = [await sources.list(MOST_LISTED), await sources.holes()];
         for (const state of states) print(json ? JSON.stringify(state) : lineOf(state));
         for (const hole of holes) print(json ? JSON.stringify({ hole }) : `  hole  ${describeHole(hole)}`);
@@ -38,26 +37,24 @@ function listCommand(): Command {
 }
 
 function acknowledgeCommand(): Command {
-  return new Command('acknowledge')
+  return configurable(new Command('acknowledge'))
     .description('Mark holes as seen: they are no reason for an alert any more.')
     .argument('[source]', 'whose; --all for those of every source')
-    .addOption(configOption())
     .option('--all', 'those of every source')
-    .action((source: string | undefined, { config, all = false }: Options, command: Command) => {
+    .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
-      return withSources(loadConfig(config), { change: true }, async (sources) => {
+      return withSources(readConfig(flags), { change: true }, async (sources) => {
         print(`${await sources.acknowledge(source)} holes acknowledged`);
       });
     });
 }
 
 function retireCommand(): Command {
-  return new Command('retire')
+  return configurable(new Command('retire'))
     .description('Forget a source that does not come back: its positions and its holes.')
     .argument('<source>', 'its name, as `sources list` shows it')
-    .addOption(configOption())
-    .action((source: string, { config }: Options) =>
-      withSources(loadConfig(config), { change: true }, async (sources) => {
+    .action((source: string, flags: Options) =>
+      withSources(readConfig(flags), { change: true }, async (sources) => {
         if (!(await sources.retire(source))) throw new PusherError('NOT_FOUND', `there is no source ${source}`);
         print(`${source} retired`);
       }),

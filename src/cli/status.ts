@@ -1,15 +1,14 @@
 /** `status`: how the running daemon does, once or again and again. */
 import { Command } from 'commander';
-import { loadConfig } from '../config/load.ts';
 import type { Sample } from '../ops/flow.ts';
 import type { State } from '../ops/state.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import { connectToDaemon } from './daemon.ts';
 import { eventsIn } from './events.ts';
-import { configOption } from './options.ts';
+import { configurable } from './options.ts';
 import { drawStatus } from './status-text.ts';
 
-interface StatusOptions {
-  readonly config: string;
+interface StatusOptions extends ConfigFlags {
   readonly watch?: boolean;
   readonly json?: boolean;
 }
@@ -19,16 +18,15 @@ const SAMPLES = 1_800;
 const CLEAR = '\u001b[H\u001b[2J';
 
 export function statusCommand(): Command {
-  return new Command('status')
+  return configurable(new Command('status'))
     .description('Show how the running daemon does: topics, sources, rates, problems. Exit code 1: it is not ready.')
-    .addOption(configOption())
     .option('--watch', 'draw it anew every 2 seconds')
     .option('--json', 'a line of JSON, for machines; with --watch one every 2 seconds')
     .action(showStatus);
 }
 
-async function showStatus({ config, watch = false, json = false }: StatusOptions): Promise<void> {
-  const daemon = await connectToDaemon(loadConfig(config));
+async function showStatus({ watch = false, json = false, ...flags }: StatusOptions): Promise<void> {
+  const daemon = await connectToDaemon(readConfig(flags));
   try {
     const samples: Sample[] = [];
     for await (const { name, data } of eventsIn(await daemon.stream('/api/live?tail=off'))) {

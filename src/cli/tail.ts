@@ -1,22 +1,22 @@
 /** `tail`: notifications as SNS takes them, from the running daemon. */
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
-import { loadConfig, type PusherConfig } from '../config/load.ts';
+import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { TailLine, TailLines } from '../ops/live.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
 import { connectToDaemon, type DaemonClient } from './daemon.ts';
 import { eventsIn } from './events.ts';
-import { configOption } from './options.ts';
+import { configurable } from './options.ts';
 
 export function tailCommand(): Command {
-  return new Command('tail')
+  return configurable(new Command('tail'))
     .description('Print notifications as SNS takes them, one line each, the last few first.')
-    .addOption(configOption())
     .option('--match <text>', 'only those whose user, recipient, room, topic or id contains this')
     .option('--topic <name>', "only those of this topic: an ARN, or the name at an ARN's end")
     .option('--json', 'JSON lines, for machines')
     .option('--bodies', 'with what is published; that goes to the log of the daemon')
-    .action(({ config, ...options }: { config: string } & TailOptions) => printUntilEnd(loadConfig(config), options));
+    .action((options: ConfigFlags & TailOptions) => printUntilEnd(readConfig(options), options));
 }
 
 interface TailOptions {

@@ -2,17 +2,18 @@
 import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
-import { loadConfig, sectionsOf } from '../config/load.ts';
+import { quotedCommand } from '../config/commands.ts';
+import { sectionsOf } from '../config/load.ts';
 import { type Account, openAccount } from '../sns/account.ts';
 import { explain } from '../sns/explain.ts';
 import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
-import { configOption } from './options.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { configurable } from './options.ts';
 
 type Creation = 'exists' | 'made' | 'left out' | { readonly failed: string };
 
-interface CreateOptions {
-  config: string;
+interface CreateOptions extends ConfigFlags {
   yes?: boolean;
 }
 
@@ -20,16 +21,15 @@ export function topicsCommand(): Command {
   return new Command('topics')
     .description('Make the configured topics at SNS.')
     .addCommand(
-      new Command('create')
+      configurable(new Command('create'))
         .description('Make the configured topics that are missing; those that exist are left as they are.')
-        .addOption(configOption())
         .option('-y, --yes', 'without asking for each')
         .action(create),
     );
 }
 
-async function create({ config: file, yes }: CreateOptions, command: Command): Promise<void> {
-  const config = loadConfig(file);
+async function create({ yes, ...flags }: CreateOptions, command: Command): Promise<void> {
+  const config = readConfig(flags);
   if (!yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask for each topic on; say --yes to make them all');
   const confirm = yes ? async () => true : ask;
@@ -99,6 +99,6 @@ function createTopicForm(arn: string): Record<string, string> {
 function sentence(failure: Failure, account: Account, arn: string): string {
   const { reason, seen, means, advice } = explain(failure, account.circumstances(arn));
   if (failure.code.startsWith('AuthorizationError'))
-    return `${reason}: ${seen}; the key needs sns:CreateTopic for this: xmpp-event-pusher iam-policy --with-create`;
+    return `${reason}: ${seen}; the key needs sns:CreateTopic for this: ${quotedCommand(['iam-policy', '--with-create'], account.circumstances().configFile)} prints the policy`;
   return `${reason}: ${seen}; ${means}; ${advice}`;
 }

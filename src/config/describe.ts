@@ -7,12 +7,16 @@ const HEAD = `# Configuration
 
 <!-- Made from src/config/options.ts by \`npm run docs\`; a test fails when it is stale. -->
 
-One TOML file, given with \`--config\`. Every section but the first has defaults, so the section that MongooseIM documents
+One TOML file: that of \`--config\`, else of the variable \`XMPP_EVENT_PUSHER_CONFIG\`, else \`./pusher.toml\`, else
+\`/etc/xmpp-event-pusher/pusher.toml\`. Every section but the first has defaults, so the section that MongooseIM documents
 is a working configuration by itself. A whole \`mongooseim.toml\` is accepted too: MongooseIM's other sections are named
 once in the log and left alone.
 
 - \`\${NAME}\` in any text is replaced by the environment variable of that name; \`$\${\` stands for a literal \`\${\`.
   A value that ends in a newline or a space, or holds a control character, is refused: files of secret stores often do.
+- Variables may also stand in the file \`environment\` beside the configuration (\`--env-file\` names another), one
+  \`NAME=value\` a line, as systemd's \`EnvironmentFile=\` has them, quotes included. What the process was started with
+  counts first. Variables for Node.js itself (\`NODE_OPTIONS\`, \`NODE_EXTRA_CA_CERTS\`) have no effect there.
 - The file is UTF-8.
 - Relative paths are relative to the configuration file.
 - An unknown option, a section whose name is almost one of these, a wrong type or an impossible value stops the start, with

@@ -6,8 +6,17 @@ import { distance } from 'fastest-levenshtein';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { messageOf, PusherError } from '../errors.ts';
-import { oddCharacter } from './characters.ts';
 import { misspelt, type Place, SECTION_NAMES } from './foreign.ts';
+import {
+  type Environment,
+  interpolate,
+  isTable,
+  type Mistake,
+  NO_SECRET,
+  SECRET,
+  type Table,
+  variableOf,
+} from './interpolate.ts';
 import {
   type AdminOptions,
   type HttpTapOptions,
@@ -45,13 +54,12 @@ export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions
   return new Map([['', sns ?? null], ...hosts]);
 }
 
-type Table = Record<string, unknown>;
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** One mistake in a configuration file: the dotted path and what is wrong there. */
-interface Mistake {
-  readonly path: string;
-  readonly problem: string;
+export interface LoadOptions {
+  /**
+   * Whether keys, secrets and tokens are optional: for what is done without them. Where the environment lacks one, a
+   * placeholder takes its place.
+   */
+  readonly secretsOptional?: boolean;
 }
 
 /**
@@ -60,8 +68,12 @@ interface Mistake {
  * @param environment where `${NAME}` is looked up
  * @throws PusherError CONFIG_UNREADABLE when it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
  */
-export function loadConfig(file: string, environment: Environment = process.env): PusherConfig {
-  return parseConfig(readText(file), path.resolve(file), environment);
+export function loadConfig(
+  file: string,
+  environment: Environment = process.env,
+  options: LoadOptions = {},
+): PusherConfig {
+  return parseConfig(readText(file), path.resolve(file), environment, options);
 }
 
 /** The section `tap.http`. */
@@ -129,14 +141,20 @@ function invalid(file: string, mistakes: readonly Mistake[]): PusherError {
 }
 
 /** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
-export function parseConfig(text: string, file: string, environment: Environment = process.env): PusherConfig {
+export function parseConfig(
+  text: string,
+  file: string,
+  environment: Environment = process.env,
+  { secretsOptional = false }: LoadOptions = {},
+): PusherConfig {
   const document = parseDocument(text, file);
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
   const variables = new Set<string>();
-  const lookUp = (name: string) => {
+  const lookUp = (name: string, at: string) => {
     variables.add(name);
-    return variableOf(environment, name);
+    const found = variableOf(environment, name);
+    return secretsOptional && !found && SECRET.test(at) ? NO_SECRET : found;
   };
   const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>
@@ -248,9 +266,6 @@ function tableAt(parent: Table, key: string, mistakes: Mistake[], prefix = ''): 
   return undefined;
 }
 
-const isTable = (value: unknown): value is Table =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
-
 /** Notes what is not ours: MongooseIM's and unheard-of sections as ignored, misspelt ones of ours as mistakes. */
 function foreignKeys(table: Table, at: string, place: Place, ignored: string[], mistakes: Mistake[]): void {
   for (const [key, value] of Object.entries(table)) {
@@ -273,42 +288,6 @@ function unknownKey(at: string, key: string, known: readonly string[]): Mistake 
 
 function nearest(name: string, names: readonly string[]): string {
   return names.toSorted((a, b) => distance(name, a) - distance(name, b))[0] ?? '';
-}
-
-/** A variable's value; not what every object has by a name such as `constructor`. */
-const variableOf = (environment: Environment, name: string): string | undefined =>
-  Object.hasOwn(environment, name) ? environment[name] : undefined;
-
-/** Replaces `${NAME}` in every string below `value`; `$${` stands for a literal `${`. */
-function interpolate(
-  value: unknown,
-  at: string,
-  lookUp: (name: string) => string | undefined,
-  mistakes: Mistake[],
-): unknown {
-  if (typeof value === 'string')
-    return value.replace(
-      /\$(\$\{)|\$\{([^}]*)(\}?)/g,
-      (whole, literal: string | undefined, name: string, end: string) => {
-        if (literal) return literal;
-        if (!end) {
-          mistakes.push({ path: at, problem: 'has ${ without a } after it; $${ stands for ${ itself' });
-          return whole;
-        }
-        const found = lookUp(name);
-        if (found === undefined)
-          mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
-        const odd = oddCharacter(found ?? '');
-        if (odd) mistakes.push({ path: at, problem: `refers to \${${name}}, whose value ${odd}` });
-        return found ?? `\${${name}}`;
-      },
-    );
-  if (Array.isArray(value)) return value.map((item, index) => interpolate(item, `${at}[${index}]`, lookUp, mistakes));
-  if (isTable(value))
-    return Object.fromEntries(
-      Object.entries(value).map(([key, item]) => [key, interpolate(item, `${at}.${key}`, lookUp, mistakes)]),
-    );
-  return value;
 }
 
 /** A value as it stands in the file, and with the environment's values in it. Only the first is ever shown to anyone. */

@@ -184,7 +184,7 @@ function reportEach({ report, log }: IntakeOptions, { skipped, deadLetters }: Tr
   for (const letter of deadLetters) {
     report.deadLetter(letter);
     // Not the detail: a plugin's error may quote the message, and that stays out of the log.
-    log.warn({ event: letter.eventId, reason: letter.reason }, 'event became a dead letter; see `dead-letters show`');
+    log.warn({ event: letter.eventId, reason: letter.reason }, 'event became a dead letter');
   }
 }
 

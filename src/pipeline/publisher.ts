@@ -432,6 +432,6 @@ class TopicPublisher implements Publisher {
     });
     // Not the detail: the sink may quote what it refused, and that stays out of the log.
     const line = { topic: topic.name, event: eventId, reason: dead.reason };
-    log.error(line, 'notification became a dead letter; see `dead-letters show`');
+    log.error(line, 'notification became a dead letter');
   }
 }

@@ -5,6 +5,7 @@
  * Error codes: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html#API_Publish_Errors and
  * https://docs.aws.amazon.com/sns/latest/api/CommonErrors.html
  */
+import { quotedCommand as quoted } from '../config/commands.ts';
 import { explainConnection } from './explain/connection.ts';
 import { explainForeign } from './explain/foreign.ts';
 import { explainIdentity } from './explain/identity.ts';
@@ -97,17 +98,17 @@ function explainRefusal(failure: Refusal, circumstances: Circumstances) {
   const name = failure.code.replace(/Exception$/, '');
   const serverFault = failure.kind === 'request' ? status >= 500 : !failure.senderFault;
   if (serverFault || PASSING.test(name)) return { kind: 'retry', surroundings: false, scope, ...SNS_FAILS } as const;
-  if (status === 401 || status === 403) return { kind: 'pause', scope, ...REFUSED_ACCESS } as const;
+  if (status === 401 || status === 403) return { kind: 'pause', scope, ...refusedAccess(circumstances) } as const;
   // Only a 400 or 413 refuses a message.
   if (failure.kind === 'request' && status !== 400 && status !== 413)
     return { kind: 'pause', scope, ...UNEXPECTED_STATUS } as const;
   return { kind: 'dead', surroundings: false, scope, ...REFUSED } as const;
 }
 
-const REFUSED_ACCESS: Meaning = {
+const refusedAccess = ({ configFile }: Circumstances): Meaning => ({
   means: 'SNS refuses this access key',
-  advice: 'check the access key and what it may do: xmpp-event-pusher check looks closer',
-};
+  advice: `check the access key and what it may do; this looks closer: ${quoted(['check'], configFile)}`,
+});
 const UNEXPECTED_STATUS: Meaning = {
   means: 'that is not how SNS answers',
   advice: 'check sns_host with its port and path, and what stands between here and SNS',

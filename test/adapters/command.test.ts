@@ -239,8 +239,7 @@ describe('the secret that adapter install hands out', () => {
     const unset = install();
     assert.equal(unset.code, 1);
     assert.match(unset.output, /\$\{TAP_SECRET\}, which is not set/);
-    assert.match(unset.output, /read -rs TAP_SECRET && export TAP_SECRET\n/);
-    assert.match(unset.output, /set -a; \. \/etc\/xmpp-event-pusher\/environment/);
+    assert.match(unset.output, /variables can also stand in \S+environment, as NAME=value/);
     assert.ok(!existsSync(inFolder('modules')), 'nothing is installed');
     process.env.TAP_SECRET = 'from the environment';
     const set = install();

@@ -8,8 +8,8 @@ import { after, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parse as parseToml } from 'smol-toml';
 import { parse as parseYaml } from 'yaml';
-import { luaString, shellWord, tomlString, yamlString } from '../../src/cli/adapter/quote.ts';
 import { loadHttpTap } from '../../src/config/load.ts';
+import { luaString, shellWord, tomlString, yamlString } from '../../src/quote.ts';
 
 const nasty = [
   '"',

@@ -1,7 +1,7 @@
 /** `adapter`: puts the module for an XMPP server where that server looks for it, and checks the way from there to the tap. */
-import { existsSync } from 'node:fs';
 import { Argument, Command, Option } from 'commander';
-import { configOption } from '../options.ts';
+import { findConfig } from '../../config/find.ts';
+import { configurable } from '../options.ts';
 import { adapterCheck } from './check.ts';
 import { ejabberd } from './ejabberd/ejabberd.ts';
 import { adapterInstall } from './install.ts';
@@ -23,10 +23,9 @@ export function adapterCommand(): Command {
 }
 
 function installCommand(): Command {
-  return new Command('install')
+  return configurable(new Command('install'))
     .description('Copy the adapter where the server looks for modules, and print what to write into its configuration.')
     .addArgument(serverArgument())
-    .addOption(configOption())
     .addOption(urlOption())
     .addOption(secretOption())
     .addOption(toOption())
@@ -35,27 +34,25 @@ function installCommand(): Command {
 }
 
 function statusCommand(): Command {
-  return new Command('status')
+  return configurable(new Command('status'))
     .description('Say which adapter is installed, what it is told, what waits in it, and whether the tap takes it.')
     .addArgument(serverArgument())
-    .addOption(configOption())
     .addOption(urlOption())
     .addOption(secretOption())
     .addOption(caOption())
     .addOption(toOption())
     .addOption(serverConfigOption())
     .action(async (name: string, options: TapOptions & Where & { ca?: string }) => {
-      const { config, url, ca } = options;
+      const { url, ca, envFile } = options;
       // On the XMPP server's machine there may be none, and the tap itself knows its secret.
-      const tap = url !== undefined || existsSync(config) ? knownTap(options) : undefined;
-      for await (const line of adapterStatus(serverOf(name), { where: options, tap, ca })) show(line);
+      const tap = url !== undefined || findConfig(options.config) !== undefined ? knownTap(options) : undefined;
+      for await (const line of adapterStatus(serverOf(name), { where: options, tap, ca, envFile })) show(line);
     });
 }
 
 function checkCommand(): Command {
-  return new Command('check')
+  return configurable(new Command('check'))
     .description('Post an empty batch to the tap, as the adapter would, and say what is wrong when that fails.')
-    .addOption(configOption())
     .addOption(urlOption())
     .addOption(secretOption())
     .addOption(caOption())

@@ -7,12 +7,13 @@ import { knownTap, newSecret, secretForDaemon, statusLine, type TapOptions } fro
  * @throws PusherError ADAPTER_INSTALL when the server can't say where it looks, or the folder can't be written
  */
 export function adapterInstall(server: AdapterServer, options: TapOptions, where: Where): Printed {
-  const { url, secret, from, section } = knownTap(options);
+  const known = knownTap(options);
+  const { url, secret, from, section } = known;
   const daemonHas = secret !== undefined && (options.url !== undefined || section?.options.secret !== undefined);
   // A daemon that has no secret gets the one that an adapter has already.
   const tap: TapAccess = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
   const { lines, ok } = server.install(tap, where);
-  const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, options.config, section);
+  const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, known);
   return {
     lines: [
       ...lines,
@@ -20,7 +21,7 @@ export function adapterInstall(server: AdapterServer, options: TapOptions, where
       '',
       'Afterwards, to see whether all of it is right:',
       '',
-      `  ${statusLine(server.name, options, where)}`,
+      `  ${statusLine(server.name, options, known, where)}`,
     ],
     ok,
   };

@@ -1,11 +1,11 @@
 /** `adapter status`: what is there of an adapter, what it is told, what waits in it, and whether the daemon hears it. */
 import { z } from 'zod';
-import { loadConfig } from '../../config/load.ts';
 import { messageOf } from '../../errors.ts';
+import { shellWord } from '../../quote.ts';
+import { type ConfigFlags, readConfig } from '../configuration.ts';
 import { connectToDaemon, type DaemonClient } from '../daemon.ts';
 import { adapterCheck } from './check.ts';
 import { queueStatus } from './queue.ts';
-import { shellWord } from './quote.ts';
 import type { AdapterServer, FoundAdapter, Settings, Where } from './server.ts';
 import type { KnownTap } from './tap.ts';
 
@@ -19,9 +19,13 @@ export interface StatusOptions {
   /** Undefined where this machine has no configuration: then the tap itself says whether it knows the secret. */
   readonly tap: KnownTap | undefined;
   readonly ca?: string;
+  readonly envFile?: string;
 }
 
-export async function* adapterStatus(server: AdapterServer, { where, tap, ca }: StatusOptions): AsyncGenerator<Line> {
+export async function* adapterStatus(
+  server: AdapterServer,
+  { where, tap, ca, envFile }: StatusOptions,
+): AsyncGenerator<Line> {
   const found = server.find(where);
   yield* copies(found);
   for (const text of found.problems) yield { level: 'fail', text };
@@ -31,7 +35,7 @@ export async function* adapterStatus(server: AdapterServer, { where, tap, ca }: 
     const { ok, text } = await adapterCheck({ tap: one, ca, right: tap?.url });
     yield { level: ok ? 'ok' : 'fail', text };
   }
-  if (tap?.section) yield* await heard(server.name, tap.from);
+  if (tap?.config !== undefined) yield* await heard(server.name, { config: tap.config, envFile });
 }
 
 function* copies({ copies }: FoundAdapter): Generator<Line> {
@@ -94,10 +98,10 @@ const sourceView = z.object({
 const greeting = z.object({ state: z.object({ sources: z.array(sourceView) }) });
 
 /** What the running daemon has heard of a server's adapters. */
-async function heard(server: string, config: string): Promise<Line[]> {
+async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
   let daemon: DaemonClient | undefined;
   try {
-    daemon = await connectToDaemon(loadConfig(config));
+    daemon = await connectToDaemon(readConfig(flags));
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
     if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard of any ${server} yet` }];

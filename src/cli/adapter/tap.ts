@@ -3,14 +3,16 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import path from 'node:path';
+import { commandTo } from '../../config/commands.ts';
+import { findConfig } from '../../config/find.ts';
 import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
-import { messageOf, PusherError } from '../../errors.ts';
-import { shellWord, tomlString } from './quote.ts';
+import { PusherError } from '../../errors.ts';
+import { shellWord, tomlString } from '../../quote.ts';
+import { type ConfigFlags, withEnvFile } from '../configuration.ts';
 import type { TapAccess, Where } from './server.ts';
 
-export interface TapOptions {
-  readonly config: string;
+export interface TapOptions extends ConfigFlags {
   readonly url?: string;
   readonly secret?: string;
 }
@@ -22,6 +24,8 @@ export interface KnownTap {
   readonly secret: string | undefined;
   /** Where both are from, for messages. */
   readonly from: string;
+  /** The configuration, where it is on this machine. */
+  readonly config: string | undefined;
   /** The section `tap.http`, where the configuration is on this machine. */
   readonly section: HttpTapSection | undefined;
 }
@@ -31,17 +35,20 @@ export interface KnownTap {
  * guesses nothing, for an adapter with a secret that the daemon does not have would wait for ever.
  * @throws PusherError ADAPTER_INSTALL when something is missing, CONFIG_UNREADABLE or CONFIG_INVALID
  */
-export function knownTap({ config, url, secret }: TapOptions): KnownTap {
+export function knownTap(options: TapOptions): KnownTap {
+  const { url, secret } = options;
   if (url !== undefined && !/^https?:\/\/[^/]/.test(url))
     throw fault(`${url} is no URL of a tap, which looks like http://127.0.0.1:5290/v1/events`);
-  if (url !== undefined && secret !== undefined) return { url, secret, from: '--url and --secret', section: undefined };
+  if (url !== undefined && secret !== undefined)
+    return { url, secret, from: '--url and --secret', config: undefined, section: undefined };
   if (url !== undefined)
     throw fault('--url names a daemon elsewhere: give its tap.http.secret too, by --secret or by EVENT_PUSHER_SECRET');
-  if (!existsSync(config))
+  const config = findConfig(options.config);
+  if (config === undefined || !existsSync(config))
     throw fault(
-      `there is no ${config} here: give the daemon's configuration with --config, or, for a daemon on another machine, its tap with --url and --secret`,
+      `there is no ${config ?? 'configuration'} here: give the daemon's configuration with --config, or, for a daemon on another machine, its tap with --url and --secret`,
     );
-  const section = sectionOf(config);
+  const section = withEnvFile(config, options, () => loadHttpTap(config));
   if (secret !== undefined && section.options.secret !== undefined && secret !== section.options.secret)
     throw fault(
       `--secret (or EVENT_PUSHER_SECRET) is not the tap.http.secret of ${config}: leave it out, or give --url too`,
@@ -50,37 +57,16 @@ export function knownTap({ config, url, secret }: TapOptions): KnownTap {
     url: tapUrl(section.options, path.dirname(config)),
     secret: secret ?? section.options.secret,
     from: config,
+    config,
     section,
   };
-}
-
-function sectionOf(config: string): HttpTapSection {
-  try {
-    return loadHttpTap(config);
-  } catch (error) {
-    const name = /\$\{(\w+)\}, which is not set/.exec(messageOf(error))?.[1];
-    if (name === undefined) throw error;
-    throw fault(
-      [
-        messageOf(error),
-        'Set it as it is set for the daemon, and run this again, such as:',
-        '',
-        `  read -rs ${name} && export ${name}`,
-        '',
-        'or, where the daemon is the systemd service:',
-        '',
-        '  set -a; . /etc/xmpp-event-pusher/environment; set +a',
-      ].join('\n'),
-      error,
-    );
-  }
 }
 
 /** A secret for a daemon that has none. */
 export const newSecret = (): string => randomBytes(24).toString('base64url');
 
 /** What to write into a configuration, so that its daemon has a secret. */
-export function secretForDaemon({ secret }: TapAccess, config: string, section: HttpTapSection | undefined): string[] {
+export function secretForDaemon({ secret }: TapAccess, { config, section }: KnownTap): string[] {
   const line = `secret = ${tomlString(secret)}`;
   const [title, ...lines] = section?.written
     ? [`Add directly below the line [tap.http] of ${config}, so that the daemon knows the secret:`, `  ${line}`]
@@ -92,14 +78,14 @@ export function secretForDaemon({ secret }: TapAccess, config: string, section: 
  * `adapter status` about the same tap and server, as a whole line. The secret goes by the environment, which `ps` does not
  * show.
  */
-export function statusLine(server: string, { config, url, secret }: TapOptions, { to, serverConfig }: Where): string {
-  const words = ['xmpp-event-pusher', 'adapter', 'status', server];
-  if (url === undefined) words.push('--config', config);
-  else words.push('--url', url);
+export function statusLine(server: string, { url, secret }: TapOptions, { config }: KnownTap, where: Where): string {
+  const { to, serverConfig } = where;
+  const words = ['adapter', 'status', server];
+  if (url !== undefined) words.push('--url', url);
   if (to !== undefined) words.push('--to', to);
   if (serverConfig !== undefined) words.push('--server-config', serverConfig);
   const environment = url === undefined || secret === undefined ? '' : `EVENT_PUSHER_SECRET=${shellWord(secret)} `;
-  return environment + words.map(shellWord).join(' ');
+  return environment + commandTo(words, url === undefined ? config : undefined);
 }
 
 /** Where an adapter on this machine reaches the tap. */

@@ -1,4 +1,5 @@
 /** Findings of `check` about one topic, beside the failures that the daemon meets. Pure. */
+import { quotedCommand } from '../../config/commands.ts';
 import type { CallOutcome } from '../client.ts';
 import { nameOf } from '../explain/topic.ts';
 import { type Explanation, explain } from '../explain.ts';
@@ -36,7 +37,7 @@ export function diagnoseTopic(observed: TopicObservations, circumstances: Circum
   const refusal = explained(publish, about);
   // SNS refused the empty message for being empty, so the key may publish.
   if (refusal && (published || refusal.kind !== 'dead')) return [diagnose(refusal, arn)];
-  const unproven = unseenTopic(observed) ?? encryptedTopic(observed, about.kmsKey);
+  const unproven = unseenTopic(observed, about) ?? encryptedTopic(observed, about);
   return unproven ? [unproven] : [];
 }
 
@@ -77,25 +78,31 @@ const fifoWithoutName = (arn: string): Diagnosis =>
     `make a topic ${nameOf(arn)}.fifo, and write that in the configuration`,
   );
 
+const tryIt = (configFile: string | undefined): string =>
+  `run ${quotedCommand(['check', '--publish'], configFile)}, which sends a real message to each topic`;
+
 /** The topic may be encrypted: this key may not ask. */
-function unseenTopic({ arn, attributes, publish, published }: TopicObservations): Diagnosis | undefined {
+function unseenTopic(
+  { arn, attributes, publish, published }: TopicObservations,
+  { configFile }: Circumstances,
+): Diagnosis | undefined {
   if (!('failure' in attributes) || (published && 'xml' in publish)) return undefined;
   return warn(
     `this key may publish to ${arn}, but not read its attributes: ${attributes.failure.code}`,
     'whether the topic is encrypted with a key that the publisher may not use, is a FIFO topic, or takes more than 256 KiB can not be seen',
-    'run check --publish, which sends a real message to each topic; or allow sns:GetTopicAttributes: xmpp-event-pusher iam-policy --with-attributes',
+    `${tryIt(configFile)}; or allow sns:GetTopicAttributes: ${quotedCommand(['iam-policy', '--with-attributes'], configFile)} prints the policy`,
   );
 }
 
 /** The topic is encrypted, and no real message was published, so KMS was not tested. */
 function encryptedTopic(
   { arn, publish, published }: TopicObservations,
-  key: string | undefined,
+  { kmsKey: key, configFile }: Circumstances,
 ): Diagnosis | undefined {
   if (!key || (published && 'xml' in publish)) return undefined;
   return warn(
     `${arn} is encrypted with the KMS key ${key}`,
     'the publisher needs kms:GenerateDataKey* and kms:Decrypt on that key, which only a real publish shows',
-    'run check --publish, which sends a real message to each topic',
+    tryIt(configFile),
   );
 }

@@ -1,4 +1,5 @@
 /** Explains why one topic can't be published to, though SNS answers and accepts our credentials. */
+import { quotedCommand } from '../../config/commands.ts';
 import type { Circumstances, Meaning } from '../failure.ts';
 import { isFifo } from '../wire.ts';
 
@@ -30,22 +31,23 @@ export function createTopicCommand(arn: string, region: string): string {
   return `aws sns create-topic --name ${nameOf(arn)} --region ${region}${attributes}`;
 }
 
-function missing({ topicArn = '', region, accountId, configFile = 'FILE' }: Circumstances): Meaning {
+function missing({ topicArn = '', region, accountId, configFile }: Circumstances): Meaning {
+  const byAws = `\`${createTopicCommand(topicArn, region)}\``;
   return {
     means: `there is no topic ${nameOf(topicArn)} in account ${accountId}, region ${region}`,
     advice:
-      `make it: xmpp-event-pusher topics create --config ${configFile}\n` +
-      `or: ${createTopicCommand(topicArn, region)}\n` +
+      // A program that has the library in it has no configuration file.
+      `make it: ${configFile === undefined ? byAws : `${quotedCommand(['topics', 'create'], configFile)}\nor: ${byAws}`}\n` +
       'or correct its name, region or account_id in the configuration',
   };
 }
 
-function encrypted(code: string, { kmsKey }: Circumstances): Meaning {
+function encrypted(code: string, { kmsKey, configFile }: Circumstances): Meaning {
   const key = kmsKey ?? 'of the topic (its attribute KmsMasterKeyId)';
   if (code === 'KMSAccessDenied')
     return {
       means: 'the topic is encrypted, and the publisher may not use its key',
-      advice: `allow kms:GenerateDataKey* and kms:Decrypt on the key ${key}: xmpp-event-pusher iam-policy --kms-key <arn of the key> prints the policy; the key policy has to allow it too`,
+      advice: `allow kms:GenerateDataKey* and kms:Decrypt on the key ${key}, in the publisher's policy and in the key's own${policyFor(kmsKey, configFile)}`,
     };
   const advice: Record<string, string> = {
     KMSDisabled: `enable the key ${key}`,
@@ -59,13 +61,21 @@ function encrypted(code: string, { kmsKey }: Circumstances): Meaning {
   };
 }
 
+/** How to get the policy for an encrypted topic. A policy names a key by its ARN only. */
+function policyFor(kmsKey: string | undefined, configFile: string | undefined): string {
+  if (configFile === undefined) return '';
+  const words = kmsKey?.startsWith('arn:') ? ['iam-policy', '--kms-key', kmsKey] : ['iam-policy'];
+  const what = words.length > 1 ? 'the first' : 'the first, and how to name the key';
+  return `; ${quotedCommand(words, configFile)} prints ${what}`;
+}
+
 /** AWS's wording when a policy denies: "with an explicit deny in a service control policy". */
 const DENIED_BY = /with an explicit deny in (?:an? )?([a-z -]*policy|permissions boundary|[a-z -]*boundary)/;
 /** AWS's wording when no policy allows: "because no permissions boundary allows". */
 const ALLOWED_BY_NO = /because no ([a-z -]+?) allows/i;
 
 function forbidden(message: string, circumstances: Circumstances): Meaning {
-  const { accountId, topicArn = 'the topic', configFile = 'FILE' } = circumstances;
+  const { accountId, topicArn = 'the topic', configFile } = circumstances;
   const principal = /arn:aws[a-z-]*:(?:iam|sts)::(\d{12}):[^\s,]+/.exec(message);
   const who = principal?.[0] ?? 'the access key';
   const account = principal?.[1];
@@ -85,7 +95,7 @@ function forbidden(message: string, circumstances: Circumstances): Meaning {
     means: `${who} lacks sns:Publish on this topic${lacking === undefined ? '' : `: no ${lacking} allows it`}`,
     advice:
       lacking === undefined || /identity-based/.test(lacking)
-        ? `allow sns:Publish: attach the policy that this prints: xmpp-event-pusher iam-policy --config ${configFile}`
+        ? `allow sns:Publish on ${topicArn}${configFile === undefined ? '' : `: attach the policy that this prints: ${quotedCommand(['iam-policy'], configFile)}`}`
         : `allow sns:Publish on ${topicArn} in the ${lacking} too`,
   };
 }

@@ -1,8 +1,8 @@
 /** The adapter in ejabberd: a contributed module, which ejabberd compiles itself, with a file of options. */
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { shellWord } from '../../../quote.ts';
 import { ADAPTERS, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
-import { shellWord } from '../quote.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
 import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
 import { type Places, placesOf } from './places.ts';

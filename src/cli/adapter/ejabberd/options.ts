@@ -3,7 +3,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMap, isScalar, parseDocument } from 'yaml';
 import { messageOf, PusherError } from '../../../errors.ts';
-import { yamlString } from '../quote.ts';
+import { yamlString } from '../../../quote.ts';
 import type { Settings, TapAccess } from '../server.ts';
 import type { Places } from './places.ts';
 

@@ -5,8 +5,8 @@
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { erlangString, shellWord } from '../../../quote.ts';
 import { remove, replaceFolder } from '../files.ts';
-import { erlangString, shellWord } from '../quote.ts';
 import type { AdapterServer, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
 import { findBeams } from './beams.ts';
 import { FOLDER, type Places, placesOf } from './places.ts';

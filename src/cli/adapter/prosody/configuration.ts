@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import { PusherError } from '../../../errors.ts';
+import { luaString } from '../../../quote.ts';
 import { ADAPTERS } from '../files.ts';
-import { luaString } from '../quote.ts';
 
 export interface ProsodyConfiguration {
   /** `prosody.cfg.lua`. */

@@ -1,6 +1,6 @@
 /** What to write into Prosody's configuration, in pieces that may be pasted as they are. */
 import path from 'node:path';
-import { luaString, shellWord } from '../quote.ts';
+import { luaString, shellWord } from '../../../quote.ts';
 import type { Printed, TapAccess } from '../server.ts';
 import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
 

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
+import { shellWord } from '../../../quote.ts';
 import { ADAPTERS, isPackaged, remove, replaceFolder, versionOf } from '../files.ts';
-import { shellWord } from '../quote.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, TapAccess, Where } from '../server.ts';
 import { type ProsodyConfiguration, readProsody, replacedLists } from './configuration.ts';
 import { forAnyHost, forHosts } from './printed.ts';

@@ -1,0 +1,68 @@
+/** The configuration that a command works with: found, and read with the variables of the file `environment` beside it. */
+import path from 'node:path';
+import { quotedCommand } from '../config/commands.ts';
+import { type EnvFileState, readEnvFile } from '../config/env-file.ts';
+import { CONFIG_VARIABLE, findConfig, SYSTEM_CONFIG } from '../config/find.ts';
+import { type LoadOptions, loadConfig, type PusherConfig } from '../config/load.ts';
+import { messageOf, PusherError } from '../errors.ts';
+
+/** `--config` and `--env-file`, which every command that needs a configuration has. */
+export interface ConfigFlags {
+  readonly config?: string;
+  readonly envFile?: string;
+}
+
+/**
+ * Finds and reads the configuration.
+ * @throws PusherError CONFIG_UNREADABLE, CONFIG_INVALID
+ */
+export function readConfig(flags: ConfigFlags, options: LoadOptions = {}): PusherConfig {
+  const file = configFileOf(flags);
+  return withEnvFile(file, flags, () => loadConfig(file, process.env, options));
+}
+
+/** The path of the configuration. @throws PusherError CONFIG_UNREADABLE where there is none */
+function configFileOf({ config }: ConfigFlags): string {
+  const file = findConfig(config);
+  if (file !== undefined) return file;
+  throw new PusherError(
+    'CONFIG_UNREADABLE',
+    `there is no configuration: neither ${path.resolve('pusher.toml')} nor ${SYSTEM_CONFIG} exists; ` +
+      `name it with --config or ${CONFIG_VARIABLE}, or make one with ${quotedCommand(['init'])}`,
+  );
+}
+
+/**
+ * Reads something of a configuration with the variables of its file `environment`.
+ * @throws what `read` throws; where a variable is missing, with what is wrong with that file
+ */
+export function withEnvFile<T>(file: string, { envFile }: ConfigFlags, read: () => T): T {
+  const beside = path.join(path.dirname(path.resolve(file)), 'environment');
+  const state = readEnvFile(envFile ?? beside, { named: envFile !== undefined });
+  // The one beside the configuration may be for root only: systemd reads it for a daemon that has less rights.
+  if (envFile !== undefined && state.fault) {
+    state.undo();
+    throw new PusherError('CONFIG_UNREADABLE', `can't read --env-file ${envFile}: ${state.fault.message}`, state.fault);
+  }
+  try {
+    return read();
+  } catch (error) {
+    state.undo();
+    const isUnset = error instanceof PusherError && messageOf(error).includes(UNSET);
+    if (!isUnset) throw error;
+    throw new PusherError(error.code, [error.message, ...explain(state)].join('\n'), error);
+  }
+}
+
+/** How `loadConfig` names a variable that is missing. */
+const UNSET = 'which is not set in the environment';
+
+function explain({ file, fault, ignored }: EnvFileState): string[] {
+  if (fault?.code === 'ENOENT')
+    return [`  variables can also stand in ${file}, as NAME=value: there is no such file (--env-file names another)`];
+  if (fault?.code === 'EACCES')
+    return [`  ${file}, where variables can stand, is not readable for this user: run the command as root, with sudo`];
+  if (fault) return [`  ${file}, where variables can stand, can't be read: ${fault.message}`];
+  const lines = ignored.length === 0 ? '' : `; line ${ignored.join(', ')} there is no NAME=value, and sets nothing`;
+  return [`  it is not set in ${file} either${lines}`];
+}

@@ -1,0 +1,27 @@
+/** Commands for people to copy: what a message names works as it stands, wherever it is pasted on this machine. */
+import path from 'node:path';
+import { shellWord } from '../quote.ts';
+import { namedEnvFile } from './env-file.ts';
+import { findConfig, SYSTEM_CONFIG } from './find.ts';
+
+/**
+ * A whole command line.
+ * @param words the command and its arguments
+ * @param configFile the configuration that it is about, which is named unless the command finds it by itself
+ */
+export function commandTo(words: readonly string[], configFile?: string): string {
+  const envFile = namedEnvFile();
+  const isFound = configFile === undefined || (configFile === SYSTEM_CONFIG && findConfig(undefined) === SYSTEM_CONFIG);
+  return [
+    'xmpp-event-pusher',
+    ...words,
+    ...(isFound ? [] : ['--config', path.resolve(configFile)]),
+    ...(envFile === undefined || configFile === undefined ? [] : ['--env-file', path.resolve(envFile)]),
+  ]
+    .map(shellWord)
+    .join(' ');
+}
+
+/** The same within a sentence. */
+export const quotedCommand = (words: readonly string[], configFile?: string): string =>
+  `\`${commandTo(words, configFile)}\``;

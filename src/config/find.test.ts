@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, describe, it } from 'node:test';
+import { commandTo } from './commands.ts';
+import { findConfig } from './find.ts';
+
+describe('the configuration file', () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'find-'));
+  after(() => rmSync(folder, { recursive: true }));
+  const there = path.join(folder, 'there.toml');
+  const missing = path.join(folder, 'missing.toml');
+  writeFileSync(there, '');
+
+  for (const [what, named, environment, places, expected] of [
+    [
+      'is the one that is named, even if it is not there',
+      missing,
+      { XMPP_EVENT_PUSHER_CONFIG: there },
+      [there],
+      missing,
+    ],
+    ['is else the one of the variable', undefined, { XMPP_EVENT_PUSHER_CONFIG: missing }, [there], missing],
+    ['is not named by an empty variable', undefined, { XMPP_EVENT_PUSHER_CONFIG: '' }, [there], there],
+    ['is else the first that is there', undefined, {}, [missing, there], there],
+    ['is not below what is a file', undefined, {}, [path.join(there, 'pusher.toml'), there], there],
+    ['is nowhere when there is none', undefined, {}, [missing], undefined],
+  ] as const)
+    it(what, () => {
+      assert.equal(findConfig(named, environment, places), expected);
+    });
+
+  it('is named in a command to copy, quoted where it has to be', () => {
+    assert.equal(
+      commandTo(['check', '--publish'], "/a b/it's"),
+      `xmpp-event-pusher check --publish --config '/a b/it'\\''s'`,
+    );
+    assert.equal(commandTo(['init']), 'xmpp-event-pusher init');
+  });
+});

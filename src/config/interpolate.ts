@@ -1,0 +1,54 @@
+/** Variables of the environment in a configuration: `${NAME}` in any text. */
+import { oddCharacter } from './characters.ts';
+
+export type Table = Record<string, unknown>;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One mistake in a configuration file: the dotted path and what is wrong there. */
+export interface Mistake {
+  readonly path: string;
+  readonly problem: string;
+}
+
+export const isTable = (value: unknown): value is Table =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+
+/** Options that open something, and what stands for them where they are not needed. */
+export const SECRET = /\.(access_key_id|secret_access_key|secret|token|proxy)$/;
+export const NO_SECRET = 'a-secret-that-is-not-needed';
+
+/** A variable's value; not what every object has by a name such as `constructor`. */
+export const variableOf = (environment: Environment, name: string): string | undefined =>
+  Object.hasOwn(environment, name) ? environment[name] : undefined;
+
+/** Replaces `${NAME}` in every string below `value`; `$${` stands for a literal `${`. */
+export function interpolate(
+  value: unknown,
+  at: string,
+  lookUp: (name: string, at: string) => string | undefined,
+  mistakes: Mistake[],
+): unknown {
+  if (typeof value === 'string')
+    return value.replace(
+      /\$(\$\{)|\$\{([^}]*)(\}?)/g,
+      (whole, literal: string | undefined, name: string, end: string) => {
+        if (literal) return literal;
+        if (!end) {
+          mistakes.push({ path: at, problem: 'has ${ without a } after it; $${ stands for ${ itself' });
+          return whole;
+        }
+        const found = lookUp(name, at);
+        if (found === undefined)
+          mistakes.push({ path: at, problem: `refers to \${${name}}, which is not set in the environment` });
+        const odd = oddCharacter(found ?? '');
+        if (odd) mistakes.push({ path: at, problem: `refers to \${${name}}, whose value ${odd}` });
+        return found ?? `\${${name}}`;
+      },
+    );
+  if (Array.isArray(value)) return value.map((item, index) => interpolate(item, `${at}[${index}]`, lookUp, mistakes));
+  if (isTable(value))
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, interpolate(item, `${at}.${key}`, lookUp, mistakes)]),
+    );
+  return value;
+}
