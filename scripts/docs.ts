@@ -1,12 +1,13 @@
 /**
  * Writes what is made from the code: the reference of the configuration, the picture of the modules in the architecture, the
- * table of the fields, and schemas/. Tests compare them with what is there.
+ * table of the fields, that of capacity's constants, and schemas/. Tests compare them with what is there.
  *
  * Usage: npm run docs
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { CONSTANTS } from '../src/cli/capacity-constants.ts';
 import { describeConfig } from '../src/config/describe.ts';
 import { FIELDS } from '../src/notification/fields.ts';
 import { version } from '../src/version.ts';
@@ -22,12 +23,25 @@ export function withFields(text: string): string {
   return text.replace(FIELD_TABLE, (_, begin, end) => `${begin}\n${table}\n${end}`);
 }
 
+const CONSTANT_TABLE = /(<!-- The constants[^>]*-->\n)[\s\S]*?(<!-- end of the constants -->)/;
+
+/** The text of docs/scaling.md with the table of the constants as they are. */
+export function withConstants(text: string): string {
+  const rows = Object.values(CONSTANTS).map(
+    ({ value, unit, source }) => `| ${value.toLocaleString('en')} | ${unit} | ${source} |`,
+  );
+  const table = `| constant | of | source |\n| ---: | --- | --- |\n${rows.join('\n')}\n`;
+  return text.replace(CONSTANT_TABLE, (_, begin, end) => `${begin}\n${table}\n${end}`);
+}
+
 if (import.meta.main) {
   const docs = fileURLToPath(new URL('../docs/', import.meta.url));
   const architecture = `${docs}architecture.md`;
   writeFileSync(architecture, withPicture(readFileSync(architecture, 'utf8')));
   const notifications = `${docs}notifications.md`;
   writeFileSync(notifications, withFields(readFileSync(notifications, 'utf8')));
+  const scaling = `${docs}scaling.md`;
+  writeFileSync(scaling, withConstants(readFileSync(scaling, 'utf8')));
   writeFileSync(`${docs}configuration.md`, describeConfig());
   const root = fileURLToPath(new URL('../', import.meta.url));
   const files = [...schemaFiles(version)].map(([name, text]) => {

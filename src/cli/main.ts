@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
 import { version } from '../version.ts';
 import { adapterCommand } from './adapter/command.ts';
+import { capacityCommand } from './capacity.ts';
 import { checkCommand } from './check.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { EXIT } from './exit-codes.ts';
@@ -46,6 +47,7 @@ export function createProgram(): Command {
     .addCommand(tailCommand())
     .addCommand(pluginCommand())
     .addCommand(adapterCommand())
+    .addCommand(capacityCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) command.exitOverride();
   return program;

@@ -1,0 +1,108 @@
+/** `capacity`: how large an installation has to be, and what it costs, for so many users. */
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { CONSTANTS, QUOTA_SOURCE } from './capacity-constants.ts';
+import { type Capacity, capacityOf, type Demand } from './capacity-model.ts';
+
+interface CapacityOptions extends Demand {
+  readonly json?: boolean;
+}
+
+export function capacityCommand(): Command {
+  const number = (flags: string, text: string, fallback?: number) => {
+    const option = new Option(flags, text).argParser(positive);
+    return fallback === undefined ? option : option.default(fallback);
+  };
+  return new Command('capacity')
+    .description(
+      'Reckon how large an installation has to be and what it costs, from formulas and measured figures (docs/scaling.md). Asks nobody.',
+    )
+    .addOption(number('--users <number>', 'users, such as 5e6').makeOptionMandatory())
+    .addOption(number('--online <share>', 'share of them that is online at the busiest time', 0.2).argParser(share))
+    .addOption(number('--messages <number>', 'private messages that a user sends a day, on average of all', 20))
+    .addOption(number('--group-messages <number>', 'group messages, likewise', 10))
+    .addOption(number('--logins <number>', 'how often a day a user comes online, likewise', 4))
+    .addOption(number('--peak <factor>', "the busiest second, as a multiple of the day's mean", 3))
+    .addOption(number('--body <bytes>', "a message's text", 200))
+    .addOption(number('--outage <hours>', 'how long an outage of SNS is to be survived', 24))
+    .addOption(number('--reconnect <minutes>', 'all come back after a restart of the XMPP servers within', 5))
+    .option('--region <region>', 'whose default quota counts, such as eu-west-1', 'us-east-1')
+    .addOption(number('--quota <rate>', 'messages/s that AWS granted the account there'))
+    .addOption(number('--price <dollars>', 'of a million requests to SNS', CONSTANTS.requestPrice.value))
+    .addOption(
+      new Option('--engine <engine>', "the outbox's; default: sqlite while one daemon is enough").choices([
+        'sqlite',
+        'rabbitmq',
+      ]),
+    )
+    .option('--json', 'one JSON object, with the constants and their sources')
+    .action(({ json = false, ...demand }: CapacityOptions) => {
+      const capacity = capacityOf(demand);
+      const whole = { demand, capacity, constants: CONSTANTS, quotaSource: QUOTA_SOURCE };
+      process.stdout.write(json ? `${JSON.stringify(whole)}\n` : drawCapacity(demand, capacity));
+    });
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0)
+    throw new InvalidArgumentError('It should be a number, 0 or more, such as 40 or 5e6.');
+  return value;
+}
+
+function share(text: string): number {
+  const value = positive(text);
+  if (value > 1) throw new InvalidArgumentError('It should be a share from 0 to 1, such as 0.2.');
+  return value;
+}
+
+/** The answer for a terminal. */
+export function drawCapacity(demand: Demand, capacity: Capacity): string {
+  const { byKind, cost, accounts, quota, drainHours, reconnectMinutes } = capacity;
+  const rows: [string, string, string][] = [
+    ['Notifications', `${rate(capacity.mean)}/s`, `${rate(capacity.peak)}/s at the peak`],
+    ['', '', `presence ${rate(byKind.presence)}/s, private ${rate(byKind.pm)}/s, group ${rate(byKind.muc)}/s`],
+    ['Quota', `${rate(quota)}/s`, `an account in ${demand.region}${demand.quota === undefined ? ' by default' : ''}`],
+    [
+      'Accounts',
+      count(accounts),
+      accounts === 1 ? 'one is enough' : `or regions; or a quota of ${rate(capacity.peak * 1.25)}/s`,
+    ],
+    ['Outbox', capacity.engine, capacity.engine === 'sqlite' ? 'a disk beside each daemon' : 'quorum queues'],
+    ['Daemons', count(capacity.daemons), `${capacity.cores.toFixed(1)} cores at the peak`],
+    ['Brokers', count(capacity.brokers), capacity.clusters > 1 ? `${count(capacity.clusters)} clusters of three` : ''],
+    ['Partitions', count(capacity.partitions), capacity.partitions > 0 ? 'of each topic' : ''],
+    ['Disk', bytes(capacity.diskBytes), `${count(capacity.waiting)} notifications wait after ${demand.outage} h`],
+    ['', '', drainHours === undefined ? 'they never go out: raise the quota' : `gone out after ${hours(drainHours)}`],
+    [
+      'All reconnect',
+      `${rate(capacity.reconnectRate)}/s`,
+      reconnectMinutes === undefined ? 'never goes out' : `gone out after ${minutes(reconnectMinutes)}`,
+    ],
+    ['Memory', bytes(capacity.sessionBytes), 'for counted sessions, with [tap.rabbitmq] only'],
+    ['Cost', `${dollars(cost.total)}`, 'a month'],
+    [
+      '',
+      '',
+      `SNS ${dollars(cost.sns)} with ${capacity.perRequest.toFixed(1)} in a request, daemons ${dollars(cost.daemons)}, brokers ${dollars(cost.brokers)}, disks ${dollars(cost.disks)}`,
+    ],
+  ];
+  const lines = rows.map(([name, value, note]) => `${name.padEnd(14)}${value.padStart(14)}  ${note}`.trimEnd());
+  return `${lines.join('\n')}\n\nWithout what subscribers cost. Formulas and sources: docs/scaling.md, or --json.\n`;
+}
+
+const count = (value: number): string => Math.round(value).toLocaleString('en');
+const rate = (value: number): string => (value >= 10 ? count(value) : `${Math.round(value * 10) / 10}`);
+const dollars = (value: number): string => `$${count(value)}`;
+const hours = (value: number): string => (value < 2 ? minutes(value * 60) : `${value.toFixed(1)} h`);
+const minutes = (value: number): string => (value < 2 ? `${Math.ceil(value * 60)} s` : `${value.toFixed(1)} min`);
+
+function bytes(value: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  let unit = 0;
+  let rest = value;
+  while (rest >= 1_000 && unit < units.length - 1) {
+    rest /= 1_000;
+    unit += 1;
+  }
+  return `${rest < 10 && unit > 0 ? rest.toFixed(1) : count(rest)} ${units[unit]}`;
+}
