@@ -233,7 +233,7 @@ describe('access', () => {
     it('says in the log what was done from the command line, and by whom', async () => {
       assert.deepEqual(await daemon.command('dead-letters', 'purge', '--reason', 'from-a-terminal'), {
         code: 0,
-        output: '0 deleted\n',
+        output: '0 dead letters deleted\n',
       });
       const logged = () =>
         daemon

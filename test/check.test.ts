@@ -431,13 +431,15 @@ describe('iam-policy', () => {
     assert.match(stderr, /--kms-key/);
   });
 
+  const keyOf = (id: string) => `arn:aws:kms:eu-west-1:${ACCOUNT}:key/${id}`;
+
   it('allows more when asked to', async () => {
     const config = await configure({ host: 'x', topics });
-    const more = ['--with-attributes', '--with-create', '--kms-key', 'arn:k1', '--kms-key', 'arn:k2'];
+    const more = ['--with-attributes', '--with-create', '--kms-key', keyOf('k1'), '--kms-key', keyOf('k2')];
     const { stdout, stderr } = await command(['iam-policy', '--config', config, ...more]);
     const wanted = {
       topics: [arnOf('p'), arnOf('events')],
-      kmsKeys: ['arn:k1', 'arn:k2'],
+      kmsKeys: [keyOf('k1'), keyOf('k2')],
       attributes: true,
       create: true,
     };

@@ -49,10 +49,16 @@ describe('the command line and the daemon', () => {
       output: 'xmpp-event-pusher: there is no dead letter 999\n',
     });
 
-    assert.deepEqual(await command(t, 'dead-letters', 'purge', '1', '2'), { code: 0, output: '2 deleted\n' });
-    assert.equal((await command(t, 'dead-letters', 'replay', '3')).output, '1 marked for replay\n');
+    assert.deepEqual(await command(t, 'dead-letters', 'purge', '1', '2'), {
+      code: 0,
+      output: '2 dead letters deleted\n',
+    });
+    assert.equal((await command(t, 'dead-letters', 'replay', '3')).output, '1 dead letter marked for replay\n');
     await until('the replay', () => daemon.output().includes('dead letter again'));
-    assert.deepEqual(await command(t, 'dead-letters', 'purge', '--all'), { code: 0, output: '101 deleted\n' });
+    assert.deepEqual(await command(t, 'dead-letters', 'purge', '--all'), {
+      code: 0,
+      output: '101 dead letters deleted\n',
+    });
     const log = daemon.output();
     assert.match(log, /"by":"user [^"]+","ids":\[1,2\],"count":2,"msg":"admin: dead letters deleted"/);
     assert.match(log, /"by":"user [^"]+","count":1,"msg":"admin: contents of dead letters shown"/);
@@ -67,7 +73,7 @@ describe('the command line and the daemon', () => {
     });
     await refuse(1);
     assert.equal((await stat(path.join(daemon.folder, 'data/real.db.sock'))).isSocket(), true);
-    assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 deleted\n');
+    assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 dead letter deleted\n');
     assert.match(daemon.output(), /"by":"user [^"]+".*dead letters deleted/);
   });
 
@@ -76,7 +82,7 @@ describe('the command line and the daemon', () => {
     await start({ outbox: `path = "./${long}.db"`, rest: `token = "${TOKEN}"` });
     assert.match(daemon.output(), /a Unix socket's path at most .*no Unix socket for the command line/);
     await refuse(1);
-    assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 deleted\n');
+    assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 dead letter deleted\n');
     assert.match(daemon.output(), /"by":"token".*dead letters deleted/);
 
     await daemon.configure({ outbox: `path = "./${long}.db"`, rest: 'token = "another-token-of-length"' });
@@ -102,10 +108,10 @@ describe('the command line and the daemon', () => {
     await start();
     await refuse(2);
     await daemon.kill();
-    assert.equal((await command(t, 'dead-letters', 'replay', '1')).output, '1 marked for replay\n');
-    assert.equal((await command(t, 'dead-letters', 'purge', '2')).output, '1 deleted\n');
+    assert.equal((await command(t, 'dead-letters', 'replay', '1')).output, '1 dead letter marked for replay\n');
+    assert.equal((await command(t, 'dead-letters', 'purge', '2')).output, '1 dead letter deleted\n');
     await daemon.start();
     await until('the replay', () => daemon.output().includes('dead letter again'));
-    assert.match((await command(t, 'dead-letters', 'list')).output, /^3\t.*\n1 dead letters\n$/);
+    assert.match((await command(t, 'dead-letters', 'list')).output, /^3\t.*\n1 dead letter\n$/);
   });
 });

@@ -65,7 +65,7 @@ describe('on a terminal', () => {
     assert.equal(await screen.exited, 0);
     for (const step of ['1000 of 1500 (66 %)', '1500 of 1500 (100 %)'])
       assert.ok(screen.output().includes(`\rdeleted: ${step}\x1b[K`), `${step} in ${JSON.stringify(screen.output())}`);
-    assert.equal(seen(screen), '1500 deleted\n');
+    assert.equal(seen(screen), '1500 dead letters deleted\n');
   });
 
   it('a replay shows how far it is, and how far the daemon is with it', async () => {
@@ -82,7 +82,7 @@ describe('on a terminal', () => {
       steps,
       steps.toSorted((a, b) => a - b),
     );
-    assert.equal(seen(screen), '1500 marked for replay\n');
+    assert.equal(seen(screen), '1500 dead letters marked for replay\n');
     const { output } = await daemon.command('dead-letters', 'list');
     assert.equal(output, '0 dead letters\n');
   });
@@ -91,7 +91,10 @@ describe('on a terminal', () => {
     await fill();
     const screen = await run('dead-letters', 'replay', '--all');
     assert.equal(await screen.exited, 0);
-    assert.match(seen(screen), /^1500 marked for replay\n1500 wait for the daemon, which is not running\n/);
+    assert.match(
+      seen(screen),
+      /^1500 dead letters marked for replay\n1500 wait for the daemon, which is not running\n/,
+    );
   });
 
   it('a daemon writes readable lines, ends at Ctrl-C, and says meanwhile what it waits for', async () => {

@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
+import { countOf } from '../count.ts';
 import { messageOf } from '../errors.ts';
 import type { State } from '../ops/state.ts';
 import type { Hole } from '../outbox/sources.ts';
@@ -78,7 +79,7 @@ function losses(holes: readonly Hole[], configFile: string): Finding[] {
     level: 'warn',
     seen:
       first === undefined
-        ? `${missing} events are missing in its numbers, met by an earlier release`
+        ? `${countOf(missing, 'event is', 'events are')} missing in its numbers, met by an earlier release`
         : `events ${first} to ${last} of ${epoch} are missing, met at ${new Date(at).toISOString()}`,
     means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
     advice: `see the XMPP server's log of that time, then run ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,

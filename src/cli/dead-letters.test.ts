@@ -102,7 +102,7 @@ describe('dead-letters', () => {
 
   it('replay: marks, and says so in the list', async (t) => {
     await fill();
-    assert.deepEqual(await dead(t, 'replay', '1', '3', '99'), { code: 0, output: '2 marked for replay\n' });
+    assert.deepEqual(await dead(t, 'replay', '1', '3', '1'), { code: 0, output: '2 dead letters marked for replay\n' });
     const { output } = await dead(t, 'list');
     assert.deepEqual(
       output.split('\n').map((line) => line.includes('(replay requested)')),
@@ -112,11 +112,32 @@ describe('dead-letters', () => {
 
   it('purge: deletes by number, reason, topic, and all', async (t) => {
     await fill();
-    assert.deepEqual(await dead(t, 'purge', '1', '--reason', 'malformed'), { code: 0, output: '0 deleted\n' });
-    assert.deepEqual(await dead(t, 'purge', '1'), { code: 0, output: '1 deleted\n' });
-    assert.deepEqual(await dead(t, 'purge', '--reason', 'malformed'), { code: 0, output: '1 deleted\n' });
-    assert.deepEqual(await dead(t, 'purge', '--all'), { code: 0, output: '1 deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '1'), { code: 0, output: '1 dead letter deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '--reason', 'malformed'), { code: 0, output: '1 dead letter deleted\n' });
+    assert.deepEqual(await dead(t, 'purge', '--all'), { code: 0, output: '1 dead letter deleted\n' });
     assert.deepEqual(await dead(t, 'list'), { code: 0, output: '0 dead letters\n' });
+  });
+
+  it('replay and purge: say with exit code 1 which number there is not, and do the rest', async (t) => {
+    await fill();
+    for (const act of ['replay', 'purge'] as const) {
+      const done = act === 'replay' ? 'marked for replay' : 'deleted';
+      assert.deepEqual(await dead(t, act, '99'), {
+        code: 1,
+        output: 'xmpp-event-pusher: there is no dead letter 99\n',
+      });
+      assert.deepEqual(await dead(t, act, act === 'replay' ? '1' : '2', '99', '98', '99'), {
+        code: 1,
+        output: `1 dead letter ${done}\nxmpp-event-pusher: there is no dead letter with 2 of these 3 numbers\n`,
+      });
+    }
+    assert.match((await dead(t, 'list')).output, /^1\t.*\(replay requested\).*\n3\t.*\n2 dead letters\n$/);
+  });
+
+  it('counts one as one', async (t) => {
+    await fill([letter(1)]);
+    assert.match((await dead(t, 'list')).output, /\n1 dead letter\n$/);
+    assert.equal((await dead(t, 'purge', '--topic', 'none')).output, '0 dead letters deleted\n');
   });
 
   it("list: what others chose breaks no line and steers no terminal, and a plugin's error is not quoted", async (t) => {

@@ -1,6 +1,7 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import { countOf } from '../count.ts';
 import { PusherError } from '../errors.ts';
 import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
@@ -42,7 +43,7 @@ function listCommand(): Command {
           listed += 1;
         }
         const total = await totalOf(letters, filter);
-        if (!json) print(listed < total ? `${listed} of ${total} dead letters` : `${total} dead letters`);
+        if (!json) print(`${listed < total ? `${listed} of ` : ''}${lettersOf(total)}`);
       }),
     );
 }
@@ -54,7 +55,7 @@ function showCommand(): Command {
     .action((id: number, flags: ConfigFlags) =>
       withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
         const letter = await letters.read(id);
-        if (!letter) throw new PusherError('NOT_FOUND', `there is no dead letter ${id}`);
+        if (!letter) throw notFound(id);
         print(JSON.stringify(letter, null, 2));
       }),
     );
@@ -65,7 +66,7 @@ function replayCommand(): Command {
     .description('Publish dead letters again. A running daemon does it at once, otherwise the next start does.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (letters, filter) => {
-        print(`${await counted('marked for replay', letters, filter, letters.requestReplay)} marked for replay`);
+        await change('marked for replay', letters, filter, letters.requestReplay);
         await follow(letters);
       }),
     );
@@ -76,7 +77,7 @@ function purgeCommand(): Command {
     .description('Delete dead letters for good.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (letters, filter) => {
-        print(`${await counted('deleted', letters, filter, letters.purge)} deleted`);
+        await change('deleted', letters, filter, letters.purge);
       }),
     );
 }
@@ -92,25 +93,41 @@ async function onChosen(
   command: Command,
   act: (letters: Letters, filter: DeadLetterFilter) => Promise<void>,
 ): Promise<void> {
-  if (ids.length === 0 && !options.all && options.reason === undefined && options.topic === undefined)
-    command.error('error: say which: their numbers, --reason, --topic or --all');
-  await withDeadLetters(readConfig(options), { change: true }, (letters) => act(letters, filterOf(options, ids)));
+  const ways = [ids.length > 0, options.reason !== undefined || options.topic !== undefined, options.all === true];
+  const WAYS = 'their numbers, --reason and --topic, or --all';
+  if (!ways.includes(true)) command.error(`error: say which: ${WAYS}`);
+  if (ways.filter(Boolean).length > 1) command.error(`error: say which in one way: ${WAYS}`);
+  const each = [...new Set(ids)];
+  await withDeadLetters(readConfig(options), { change: true }, (letters) => act(letters, filterOf(options, each)));
 }
 
-/** Changes, with a bar on a terminal; answers how many it reached. */
-async function counted(
-  label: string,
+/**
+ * Changes, with a bar on a terminal, and prints how many it reached.
+ * @throws PusherError NOT_FOUND where there are not as many as were numbered; what there is of them is changed
+ */
+async function change(
+  done: string,
   letters: Letters,
   filter: DeadLetterFilter,
-  change: Letters['purge'],
-): Promise<number> {
-  const progress = createProgressBar(label, filter.ids?.length ?? (await totalOf(letters, filter)));
+  changeAll: Letters['purge'],
+): Promise<void> {
+  const asked = filter.ids?.length;
+  const progress = createProgressBar(done, asked ?? (await totalOf(letters, filter)));
+  let count = 0;
   try {
-    return await change(filter, progress.show);
+    count = await changeAll(filter, progress.show);
   } finally {
     progress.end();
   }
+  const missing = (asked ?? count) - count;
+  if (missing === asked && asked === 1) throw notFound(filter.ids?.[0]);
+  print(`${lettersOf(count)} ${done}`);
+  if (missing > 0) throw notFound(`with ${missing} of these ${asked} numbers`);
 }
+
+const notFound = (which: unknown) => new PusherError('NOT_FOUND', `there is no dead letter ${which}`);
+
+const lettersOf = (count: number): string => countOf(count, 'dead letter');
 
 /** How many of a reason and topic there are. */
 async function totalOf(letters: Letters, { reason, topic }: DeadLetterFilter): Promise<number> {
@@ -139,8 +156,8 @@ async function follow(letters: Letters): Promise<void> {
   }
   progress.end();
   if (left === 0) return;
-  const why = letters.served ? 'which does not take them: its outbox may be full' : 'which is not running';
-  print(`${left} wait for the daemon, ${why}`);
+  const why = letters.served ? 'which does not take any: its outbox may be full' : 'which is not running';
+  print(`${countOf(left, 'waits', 'wait')} for the daemon, ${why}`);
 }
 
 const selective = (command: Command): Command =>

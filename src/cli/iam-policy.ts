@@ -1,5 +1,5 @@
 /** `iam-policy`: the least that the access key must be allowed, as a policy to paste into IAM. */
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { type PusherConfig, sectionsOf } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
 import { topicsOf } from '../sns/account.ts';
@@ -29,11 +29,10 @@ export function iamPolicyCommand(): Command {
   return configurable(new Command('iam-policy'))
     .description('Print the least IAM policy that lets the daemon publish to the configured topics.')
     .option('--host <domain>', 'only the topics of this virtual host')
-    .option(
-      '--kms-key <arn>',
-      'a key that encrypts topics; can be given several times',
-      (arn: string, before?: string[]) => [...(before ?? []), arn],
-    )
+    .option('--kms-key <arn...>', 'keys that encrypt topics', (arn: string, before?: string[]) => [
+      ...(before ?? []),
+      keyArn(arn),
+    ])
     .option('--with-attributes', 'also what reads topic attributes: limits above 256 KiB, encryption in `check`')
     .option('--with-create', 'also what `topics create` needs')
     .action((options: PolicyOptions) => {
@@ -48,6 +47,12 @@ export function iamPolicyCommand(): Command {
       // A policy takes no comments, and stdout goes into a file or a pipe.
       process.stderr.write(notes(options));
     });
+}
+
+/** A policy names a key by nothing but its ARN: with an id or an alias it would allow nothing. */
+function keyArn(text: string): string {
+  if (/^arn:[\w-]+:kms:[\w-]+:\d{12}:key\/\S+$/.test(text)) return text;
+  throw new InvalidArgumentError('It should be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID.');
 }
 
 /** @throws PusherError CONFIG_INVALID when there is no such virtual host or no topic */

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
+import type { Command } from 'commander';
 import { commandLine } from '../../test/support/command-line.ts';
+
 import { BIN } from '../../test/support/daemon.ts';
 import { launch } from '../../test/support/process.ts';
+
+import { createProgram } from './main.ts';
 
 describe('the command line', () => {
   it('says which release it is', async () => {
@@ -34,13 +38,47 @@ describe('the command line', () => {
     ['an unknown option', ['run', '--confg', 'x'], /error: unknown option '--confg'\n\(Did you mean --config\?\)/],
     ['an option without its value', ['check', '--config'], /error: option '-c, --config <file>' argument missing/],
     ['a number that is none', ['dead-letters', 'show', 'first'], /'first' is invalid.*whole number above zero/],
-    ['nothing chosen', ['dead-letters', 'purge'], /error: say which: their numbers, --reason, --topic or --all/],
+    ['nothing chosen', ['dead-letters', 'purge'], /error: say which: their numbers, --reason and --topic, or --all/],
+    ['all and a number', ['dead-letters', 'replay', '--all', '1'], /error: say which in one way: their numbers/],
+    ['a number and a reason', ['dead-letters', 'purge', '1', '--reason', 'x'], /error: say which in one way/],
+    ['all and a topic', ['dead-letters', 'purge', '--all', '--topic', 'x'], /error: say which in one way/],
+    ['a source and all', ['sources', 'acknowledge', 'a', '--all'], /error: name a source, or say --all/],
+    ['no source and not all', ['sources', 'acknowledge'], /error: name a source, or say --all/],
+    [
+      'a tap and a configuration',
+      ['adapter', 'check', '--url', 'x', '-c', 'y'],
+      /--url <url>' cannot be used with option '-c/,
+    ],
+    ['a server that is none', ['adapter', 'install', 'openfire'], /Allowed choices are prosody, ejabberd, mongooseim/],
+    ['a key that is no ARN', ['iam-policy', '--kms-key', 'alias/mine'], /It should be the ARN of a key/],
+    ['an option twice', ['check', '-c', 'a', '--config', 'b'], /error: option '-c, --config <file>' is given twice/],
+    ['an option with nothing', ['dead-letters', 'purge', '--reason', ''], /'--reason <reason>' has an empty value/],
+    ...['0', '-1', '1.5', '1e3', '0x10', ' ', '١'].map(
+      (text) => [`${text} for a number`, ['dead-letters', 'list', '--limit', text], /whole number above zero/] as const,
+    ),
+    ['a negative number', ['dead-letters', 'show', '-1'], /'-1' is invalid.*whole number above zero/],
+    ['zero', ['dead-letters', 'replay', '1', '0'], /'0' is invalid.*whole number above zero/],
+    ['a huge number', ['dead-letters', 'show', '9'.repeat(20)], /is invalid.*It is too large/],
   ] as const)
     it(`exits with 2 at ${what}`, async (t) => {
       const { code, output } = await commandLine(t, ...args);
       assert.equal(code, 2);
       assert.match(output, problem);
     });
+
+  it('exits with 2 at arguments that no command takes, and runs none', async (t) => {
+    const leaves = (command: Command): Command[] =>
+      command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+    const pathOf = (command: Command): string[] => (command.parent ? [...pathOf(command.parent), command.name()] : []);
+    const all = leaves(createProgram());
+    assert.ok(all.length > 12, `${all.length} commands`);
+    for (const command of all) {
+      const args = [...pathOf(command), ...command.registeredArguments.map(({ argChoices }) => argChoices?.[0] ?? '1')];
+      const { code, output } = await commandLine(t, ...args, 'surplus', '--config', '/nowhere/pusher.toml');
+      assert.equal(code, 2, `${args.join(' ')}: ${output}`);
+      assert.match(output, /too many arguments|'surplus' is invalid/);
+    }
+  });
 
   it('exits with 78 when the configuration can not be read', async (t) => {
     const { code, output } = await commandLine(t, 'dead-letters', 'list', '--config', '/nowhere/pusher.toml');

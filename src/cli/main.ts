@@ -49,8 +49,21 @@ export function createProgram(): Command {
     .addCommand(adapterCommand())
     .addCommand(capacityCommand())
     .showHelpAfterError('(add --help for the options)');
-  for (const command of descendants(program)) command.exitOverride();
+  for (const command of descendants(program)) beStrict(command.exitOverride());
   return program;
+}
+
+/** Makes an option with a value that is empty, as of a variable that is not set, or given twice a wrong command line. */
+function beStrict(command: Command): void {
+  for (const option of command.options) {
+    if (!option.required) continue;
+    let values = 0;
+    command.on(`option:${option.name()}`, (value: string) => {
+      values += 1;
+      if (value === '') command.error(`error: option '${option.flags}' has an empty value`);
+      if (values > 1 && !option.variadic) command.error(`error: option '${option.flags}' is given twice`);
+    });
+  }
 }
 
 const isConfiguration = (error: unknown): boolean =>

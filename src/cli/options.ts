@@ -14,8 +14,9 @@ export const configurable = (command: Command): Command =>
       new Option('--env-file <file>', 'variables that it refers to, as NAME=value (default: `environment` beside it)'),
     );
 
-/** Reads an option's value as a whole number above zero. */
+/** Reads a value as a whole number above zero. */
 export function positiveNumber(text: string): number {
-  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It should be a whole number above zero.');
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError('It should be a whole number above zero.');
+  if (text.length > 15) throw new InvalidArgumentError('It is too large.');
   return Number(text);
 }

@@ -58,14 +58,14 @@ describe('sources', () => {
       const { output } = await sources(t, 'list');
       assert.match(
         output,
-        /^prosody@a {2}epoch e1 {2}last 12 {2}heard 2026-11-22T12:00:00\.000Z {2}1 holes, 3 events lost$/m,
+        /^prosody@a {2}epoch e1 {2}last 12 {2}heard 2026-11-22T12:00:00\.000Z {2}1 hole, 3 events lost$/m,
       );
       assert.match(output, /^ {2}hole {2}prosody@a {2}8 to 10 of e1 {2}at 2026-11-22T12:00:00\.000Z$/m);
       assert.match(output, /^ejabberd@b .* no holes$/m);
       const check = async () => (await commandLine(t, 'check', '--config', config)).output;
       assert.match(await check(), /warn {2}outbox: source prosody@a: events 8 to 10 of e1 are missing/);
 
-      assert.deepEqual(await sources(t, 'acknowledge', 'prosody@a'), { code: 0, output: '1 holes acknowledged\n' });
+      assert.deepEqual(await sources(t, 'acknowledge', 'prosody@a'), { code: 0, output: '1 hole acknowledged\n' });
       assert.deepEqual(await sources(t, 'acknowledge', '--all'), { code: 0, output: '0 holes acknowledged\n' });
       assert.equal((await sources(t, 'acknowledge')).code, 2);
       assert.doesNotMatch((await sources(t, 'list')).output, /^ {2}hole/m);

@@ -1,6 +1,7 @@
 /** `sources`: what is known of each source, the holes in its numbers, and what to do with them. */
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
+import { countOf } from '../count.ts';
 import { PusherError } from '../errors.ts';
 import { type Hole, MOST_LISTED, type SourceState, type SourceStore } from '../outbox/sources.ts';
 import { sourcesOn } from '../outbox/sqlite/sources.ts';
@@ -44,7 +45,7 @@ function acknowledgeCommand(): Command {
     .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
       return withSources(readConfig(flags), { change: true }, async (sources) => {
-        print(`${await sources.acknowledge(source)} holes acknowledged`);
+        print(`${countOf(await sources.acknowledge(source), 'hole')} acknowledged`);
       });
     });
 }
@@ -89,13 +90,13 @@ function sourcesOf(daemon: DaemonClient): SourceStore {
 }
 
 function lineOf({ source, epoch, last, holes, missing, heardAt }: SourceState): string {
-  const lost = holes === 0 ? 'no holes' : `${holes} holes, ${missing} events lost`;
+  const lost = holes === 0 ? 'no holes' : `${countOf(holes, 'hole')}, ${countOf(missing, 'event')} lost`;
   return `${source}  epoch ${epoch}  last ${last}  heard ${new Date(heardAt).toISOString()}  ${lost}`;
 }
 
 function describeHole({ source, epoch, first, last, missing, at }: Hole): string {
   const where =
-    first === undefined ? `${missing} events, met by an earlier release` : `${first} to ${last} of ${epoch}`;
+    first === undefined ? `${countOf(missing, 'event')}, met by an earlier release` : `${first} to ${last} of ${epoch}`;
   return `${source}  ${where}  at ${new Date(at).toISOString()}`;
 }
 

@@ -1,4 +1,5 @@
 /** How the daemon does, drawn for a terminal: the same figures that the console has. */
+import { countOf } from '../count.ts';
 import type { Sample } from '../ops/flow.ts';
 import type { State } from '../ops/state.ts';
 
@@ -53,9 +54,9 @@ const replayNote = ({ taken, deadAgain, waiting }: NonNullable<State['replay']>)
   `${number(taken)} taken, ${number(deadAgain)} dead again, ${number(waiting)} waiting`;
 
 function headline({ notReady, topics }: State): string {
-  if (notReady.length > 0) return `NOT READY: ${notReady.length} ${notReady.length === 1 ? 'problem' : 'problems'}`;
+  if (notReady.length > 0) return `NOT READY: ${countOf(notReady.length, 'problem')}`;
   const slowed = topics.filter(({ state }) => state !== 'open').length;
-  return slowed === 0 ? 'Ready' : `Ready, ${slowed} of ${topics.length} topics not open`;
+  return slowed === 0 ? 'Ready' : `Ready, ${slowed} of ${countOf(topics.length, 'topic')} not open`;
 }
 
 const topicRows = ({ at, topics }: State): string[][] =>

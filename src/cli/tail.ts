@@ -2,6 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
+import { countOf } from '../count.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import type { TailLine, TailLines } from '../ops/live.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
@@ -79,7 +80,7 @@ function printer({ json = false }: TailOptions): (lines: TailLines) => void {
     const fresh = list.filter((line) => !known.has(keyOf(line)));
     process.stdout.write(fresh.map((line) => `${text(line)}\n`).join(''));
     last = [...last, ...fresh.map(keyOf)].slice(-REMEMBERED);
-    if (missed > 0) process.stderr.write(`${missed} notifications passed too fast to be shown\n`);
+    if (missed > 0) process.stderr.write(`${countOf(missed, 'notification')} passed too fast to be shown\n`);
   };
 }
 

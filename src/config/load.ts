@@ -5,6 +5,7 @@ import path from 'node:path';
 import { distance } from 'fastest-levenshtein';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
+import { countOf } from '../count.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { misspelt, type Place, SECTION_NAMES } from './foreign.ts';
 import {
@@ -136,7 +137,7 @@ function parseDocument(text: string, file: string): Table {
 
 function invalid(file: string, mistakes: readonly Mistake[]): PusherError {
   const lines = mistakes.map(({ path, problem }) => `  ${path} ${problem}`);
-  const count = mistakes.length === 1 ? '1 mistake' : `${mistakes.length} mistakes`;
+  const count = countOf(mistakes.length, 'mistake');
   return new PusherError('CONFIG_INVALID', `${file}: ${count}\n${lines.join('\n')}`);
 }
 

@@ -77,7 +77,7 @@ export function conditionOf(facts: TopicFacts): Condition {
   if (isSlow(facts))
     return {
       name: 'slow',
-      reason: `all ${poolSize} requests that pool_size allows are under way; the sink takes ${perSecond(rate)}`,
+      reason: `as many requests are under way as pool_size allows, ${poolSize}; the sink takes ${perSecond(rate)}`,
       advice: 'look at how long requests take (publish_request_duration_seconds); raise pool_size if the way is long',
     };
   const growth = growthOf(history, facts.before === 'behind');

@@ -76,7 +76,7 @@ describe('adapter status prosody', () => {
     await daemon.post({ ...batch, first_seq: 5 });
     assert.match(
       (await status(prosody)).at(-1) ?? '',
-      /^warn .*Z; 3 events are missing, noticed at 20\S+Z; see its log, then `xmpp-event-pusher sources acknowledge prosody\/localhost@here`$/,
+      /^warn .*Z; 3 events are missing, noticed at 20\S+Z; see its log, then `xmpp-event-pusher sources acknowledge prosody\/localhost@here --config \S+`$/,
     );
     await daemon.post({ ...batch, first_seq: 8 });
     assert.match(

@@ -77,7 +77,11 @@ const serverArgument = () => new Argument('<server>', 'the XMPP server').choices
 
 const serverOf = (name: string): AdapterServer => SERVERS.find((server) => server.name === name) as AdapterServer;
 
-const urlOption = () => new Option('--url <url>', "the tap of a daemon elsewhere; without it, the configuration's");
+const urlOption = () =>
+  new Option('--url <url>', "the tap of a daemon elsewhere; without it, the configuration's").conflicts([
+    'config',
+    'envFile',
+  ]);
 
 const secretOption = () =>
   new Option('--secret <secret>', "that tap's secret; the environment does not show it to others").env(

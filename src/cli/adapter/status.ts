@@ -1,7 +1,8 @@
 /** `adapter status`: what is there of an adapter, what it is told, what waits in it, and whether the daemon hears it. */
 import { z } from 'zod';
+import { quotedCommand } from '../../config/commands.ts';
+import { countOf } from '../../count.ts';
 import { messageOf } from '../../errors.ts';
-import { shellWord } from '../../quote.ts';
 import { type ConfigFlags, readConfig } from '../configuration.ts';
 import { connectToDaemon, type DaemonClient } from '../daemon.ts';
 import { adapterCheck } from './check.ts';
@@ -76,7 +77,10 @@ function* queues({ queues }: FoundAdapter): Generator<Line> {
     const { waiting, contact, problem } = status;
     const when = contact === undefined ? 'the daemon took none yet' : `the daemon last took some ${time(contact)}`;
     const why = problem === undefined ? '' : `; the last attempt failed: ${problem}`;
-    yield { level: problem === undefined ? 'ok' : 'warn', text: `${folder}: ${waiting} events wait; ${when}${why}` };
+    yield {
+      level: problem === undefined ? 'ok' : 'warn',
+      text: `${folder}: ${countOf(waiting, 'event waits', 'events wait')}; ${when}${why}`,
+    };
   }
 }
 
@@ -105,7 +109,7 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
     if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard of any ${server} yet` }];
-    return sources.map(heardOf);
+    return sources.map((source) => heardOf(source, flags.config));
   } catch (error) {
     return [{ level: 'warn', text: `what the daemon has heard is not known: ${messageOf(error)}` }];
   } finally {
@@ -114,14 +118,18 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
 }
 
 /** Holes that somebody acknowledged are history. */
-function heardOf({ source, heardAt, newHoles, newestHole }: z.infer<typeof sourceView>): Line {
+function heardOf(
+  { source, heardAt, newHoles, newestHole }: z.infer<typeof sourceView>,
+  configFile: string | undefined,
+): Line {
   const text = `the daemon last heard of ${source} ${time(heardAt)}`;
   if (newHoles === 0) return { level: 'ok', text };
-  const newest = newestHole && `${newestHole.missing} events are missing, noticed ${time(newestHole.at)}`;
-  const holes = newHoles === 1 ? newest : `${newHoles} holes in its numbers, the newest: ${newest}`;
+  const newest =
+    newestHole && `${countOf(newestHole.missing, 'event is', 'events are')} missing, noticed ${time(newestHole.at)}`;
+  const holes = newHoles === 1 ? newest : `${countOf(newHoles, 'hole')} in its numbers, the newest: ${newest}`;
   return {
     level: 'warn',
-    text: `${text}; ${holes}; see its log, then \`xmpp-event-pusher sources acknowledge ${shellWord(source)}\``,
+    text: `${text}; ${holes}; see its log, then ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,
   };
 }
 
