@@ -18,8 +18,7 @@ sender(Jid, Host) ->
 recipient(Jid) ->
     iolist_to_binary([<<",\"to\":">>, event_pusher_json:text(Jid)]).
 
-%% `Sender` and `Recipient` are the fields that the functions above make. At once, not piece by piece: the sessions'
-%% processes have a lot on their heaps, and each piece brings the next garbage collection nearer.
+%% `Sender` and `Recipient` are the fields that the functions above make.
 -spec json(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
            Stanza :: binary() | none) -> binary().
 json(Type, Sender, Recipient, Id, Body, Stanza) ->

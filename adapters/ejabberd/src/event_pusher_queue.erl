@@ -50,8 +50,6 @@
 -define(SEGMENT_BYTES, 8388608).
 %% What is committed at once is split into groups of this size, that are good to read.
 -define(GROUP_BYTES, 262144).
-%% What is written is kept in memory up to so much, to be sent without being read back.
--define(AHEAD_BYTES, 4194304).
 
 %%%------------------------------------------------------------------------------------------------------- opening
 
@@ -129,14 +127,12 @@ append(Ops, Queue) ->
     Data = [event_pusher_segment:group(Part) || Part <- parts(All, [], 0)],
     case event_pusher_segment:write(Fd, Size, Data) of
         ok ->
-            Written = iolist_size(Data),
-            Queue2 = look_ahead(Events, Written,
-                                Queue1#queue{committed = event_pusher_committed:apply_ops(All, Committed)}),
             Last = case Events of
                        [] -> map_get(Number, Segments);
                        _ -> element(1, lists:last(Events))
                    end,
-            {ok, Queue2#queue{size = Size + Written, segments = Segments#{Number := Last}}};
+            {ok, Queue1#queue{size = Size + iolist_size(Data), segments = Segments#{Number := Last},
+                              committed = event_pusher_committed:apply_ops(All, Committed)}};
         {error, Reason} -> {error, Reason, Queue1}
     end.
 
@@ -234,13 +230,6 @@ fill(Limit, #queue{window_count = Count, window_bytes = Bytes} = Queue) when Cou
         eof -> Queue
     end;
 fill(_, Queue) ->
-    Queue.
-
-%% What is just being written need not be read again, where the reader has come that far and the window has room.
-look_ahead(Events, Size, #queue{reader = {Number, Offset, Fd}, number = Number, size = Offset} = Queue)
-  when Size + Queue#queue.window_bytes < ?AHEAD_BYTES ->
-    widen(Events, Queue#queue{reader = {Number, Offset + Size, Fd}});
-look_ahead(_, _, Queue) ->
     Queue.
 
 widen(Events, #queue{committed = Committed, window = Window, window_count = Count, window_bytes = Bytes} = Queue) ->

@@ -1,7 +1,8 @@
 -- Events as JSON, gathered to texts of one or more lines of the queue, each ready to stand in a batch.
 --
 -- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time. So an event's
--- pieces are joined once only, together with those of its neighbours.
+-- pieces are joined once only, together with those of its neighbours. docs/decisions/speed-in-the-adapters.md says
+-- what that and the JSON by hand save.
 
 local is_utf8 = require "util.encodings".utf8.valid;
 local now = require "util.time".now;
@@ -24,9 +25,8 @@ end
 local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
 
 local special = '[%z\1-\31"\\]';
--- Text that needs no escapes in JSON, and as XML in JSON. Most text is such, and to ask this way costs a fraction of
--- looking for what does need one: it is a single attempt, and a set is searched from its left.
-local plain = "^[]-~ #-[!\127-\255]*$";
+-- Text that needs no escapes as XML in JSON. To ask this way costs a fraction of looking for what does need one: it is a
+-- single attempt, and a set is searched from its left.
 local plain_xml = "^[]-~ (-;?-[=!#$%%\127-\255]*$";
 
 -- Streams let only UTF-8 in; what a module made up must not cost a batch.
@@ -36,12 +36,10 @@ local function valid(text)
 end
 
 local function escape(text)
-	if find(text, plain) then return text; end
 	return (text:gsub(special, escapes));
 end
 
 local function escape_xml(text)
-	if find(text, plain_xml) then return text; end
 	return (text:gsub("[&<>'\"]", xml_escapes):gsub(special, escapes));
 end
 
@@ -106,13 +104,9 @@ local function put_element(n, element, parent_xmlns, depth)
 	return n + 3;
 end
 
-local last_time, last_timestamp = 0, "";
-
 -- The time in milliseconds, as text.
 local function timestamp()
-	local time = floor(now() * 1000);
-	if time ~= last_time then last_time, last_timestamp = time, ("%d"):format(time); end
-	return last_timestamp;
+	return ("%d"):format(floor(now() * 1000));
 end
 
 -- Counts the pieces up to this one as one more event. Returns false when it would have more bytes than that.
@@ -137,8 +131,8 @@ end
 
 local usual = { from = true, to = true, id = true, type = true, ["xml:lang"] = true };
 
--- Whether a message is nothing but a text with the usual attributes, all of which need no escapes. Most are such; to
--- make no difference would cost 4 % of a saturated server's CPU.
+-- Whether a message is nothing but a text with the usual attributes, all of which need no escapes. Most are
+-- such.
 local function is_usual(from, stanza, body)
 	local text, attr = body[1], stanza.attr;
 	if stanza[2] or body[2] or next(body.attr) or attr.from ~= from or not attr.to then return false; end
