@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
+import { connectComponent } from '../support/component.ts';
 import { type EjabberdServer, ejabberdEbin, startEjabberd } from '../support/ejabberd.ts';
 import { until } from '../support/process.ts';
 import { type Client, connect, message, xml } from '../support/xmpp.ts';
@@ -22,6 +23,13 @@ async function request(client: Client, ...children: ReturnType<typeof xml>[]): P
   assert.equal(answer()?.attrs.type, 'result', String(answer()));
 }
 
+const COMPONENT = { name: 'gateway.localhost', secret: 'hush' };
+
+/** The message by which a component sends one in a user's name. */
+const privileged = (inner: string, to = 'localhost') => `
+  <message from='${COMPONENT.name}' to='${to}'><privilege xmlns='urn:xmpp:privilege:NS'>
+  <forwarded xmlns='urn:xmpp:forward:0'>${inner}</forwarded></privilege></message>`;
+
 describe('ejabberd: which messages are published', () => {
   let beams: string;
   let tap: Collector;
@@ -32,7 +40,7 @@ describe('ejabberd: which messages are published', () => {
     execFileSync('erlc', ['-pa', ejabberdEbin!, '-o', beams, source]);
     tap = await startCollector();
     const modules = ['mod_blocking: {}', 'mod_privacy: {}', 'mod_test_filter: {}'];
-    server = await startEjabberd({ url: tap.url, beams: [beams], modules });
+    server = await startEjabberd({ url: tap.url, beams: [beams], modules, component: COMPONENT });
   });
   after(async () => {
     await server?.[Symbol.asyncDispose]();
@@ -96,6 +104,38 @@ describe('ejabberd: which messages are published', () => {
       `-${alice.jid} 0`,
     ]);
     assert.deepEqual(eventsOf(tap, 'localhost'), []);
+  });
+
+  test('what the API sends to a session is not published: nobody sent it', async () => {
+    const alice = await connect(server, someone('alice'), 'phone', { available: false });
+    const stanza = `<message type='chat' from='${alice.jid}' to='bob@localhost'><body>to the client</body></message>`;
+    await server.api('send_stanza_c2s', {
+      user: alice.bare.split('@')[0],
+      host: 'localhost',
+      resource: 'phone',
+      stanza,
+    });
+    await until('the stanza', () => alice.received.some((received) => received.is('message')));
+    await expect(alice, []);
+  });
+
+  test('what a privileged component sends in a user’s name is published, with the bare address', async () => {
+    const [alice, bob] = [someone('alice'), someone('bob')].map((user) => `${user}@localhost`) as [string, string];
+    await using component = await connectComponent(server.componentPort, COMPONENT.name, COMPONENT.secret);
+    await until('the privilege', () => component.received().includes('urn:xmpp:privilege:'));
+    // Releases differ in the namespace's version.
+    const [, namespace] = /urn:xmpp:privilege:(\d)/.exec(component.received()) ?? [];
+    const chat = (from: string, body: string) =>
+      `<message xmlns='jabber:client' type='chat' from='${from}' to='${bob}'><body>${body}</body></message>`;
+    const send = (stanza: string) => component.send(stanza.replace('privilege:NS', `privilege:${namespace}`));
+    send(privileged(chat(alice, 'one')));
+    send(privileged(chat('mallory@elsewhere.example', 'not of this host')));
+    send(chat(`${COMPONENT.name}`, 'in its own name').replace(" xmlns='jabber:client'", ''));
+    send(privileged(chat(alice, 'two').replace("'chat'", "'headline'")));
+    send(privileged(chat(alice, 'three')));
+    await tap.wait('the last one', () => eventsOf(tap, alice).length >= 2);
+    await expectEvents(server, tap, [alice], [`chat ${alice} > ${bob}: one`, `chat ${alice} > ${bob}: three`]);
+    assert.deepEqual(eventsOf(tap, 'mallory@elsewhere.example', COMPONENT.name), []);
   });
 
   test('a message from the session after one from the API has the full address, and the other way round', async () => {

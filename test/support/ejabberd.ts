@@ -24,6 +24,8 @@ export interface EjabberdServer extends XmppServer {
   api(command: string, args?: Record<string, unknown>): Promise<unknown>;
   /** Where the adapter keeps its queue. */
   readonly queueDir: string;
+  /** Where components connect. */
+  readonly componentPort: number;
   /** The module's options from the next start on, or from the next `reload_config`. */
   configure(options: Partial<EjabberdOptions>): Promise<void>;
 }
@@ -37,6 +39,8 @@ export interface EjabberdOptions extends ServerOptions {
   env?: NodeJS.ProcessEnv;
   /** More modules, each a line of the configuration. */
   modules?: string[];
+  /** A component that may connect, and may send messages in the name of local users (XEP-0356). */
+  component?: { name: string; secret: string };
   /** Folders of more compiled modules. */
   beams?: string[];
   /** Lines for the module's options instead of those made from the other fields. */
@@ -60,8 +64,8 @@ export function compileAdapter(): Promise<string> {
 
 export async function startEjabberd(options: EjabberdOptions, attempts = 3): Promise<EjabberdServer> {
   const dir = await mkdtemp(join(tmpdir(), 'ejabberd-'));
-  const [c2sPort, httpPort, distPort] = (await freePorts(3)) as [number, number, number];
-  const ports = { c2sPort, httpPort };
+  const [c2sPort, httpPort, distPort, componentPort] = (await freePorts(4)) as [number, number, number, number];
+  const ports = { c2sPort, httpPort, componentPort };
   const users = new Set<string>();
   const logFile = join(dir, 'ejabberd.log');
   let current = options;
@@ -117,6 +121,7 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
     webSocketUrl: `ws://127.0.0.1:${httpPort}/ws`,
     dir,
     queueDir: join(dir, 'mnesia/event_pusher/localhost'),
+    componentPort,
     get pid() {
       return child!.pid;
     },
@@ -195,9 +200,15 @@ function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.Proces
   };
 }
 
-function config(options: EjabberdOptions, { c2sPort, httpPort }: { c2sPort: number; httpPort: number }): string {
+interface Ports {
+  readonly c2sPort: number;
+  readonly httpPort: number;
+  readonly componentPort: number;
+}
+
+function config(options: EjabberdOptions, { c2sPort, httpPort, componentPort }: Ports): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5 } = options;
-  const { answerSeconds = 15, adapter = true, tls, trust, settings = '' } = options;
+  const { answerSeconds = 15, adapter = true, tls, trust, settings = '', component } = options;
   const adapterOptions = options.moduleOptions ?? [
     `url: "${url}"`,
     `secret: "${secret}"`,
@@ -221,7 +232,8 @@ listen:
     ip: "127.0.0.1"
     module: ejabberd_http
     request_handlers: {"/api": mod_http_api, "/bosh": mod_bosh, "/ws": ejabberd_http_ws}
-acl: {loopback: {ip: ["127.0.0.0/8", "::1/128"]}}
+${component ? `  - {port: ${componentPort}, ip: "127.0.0.1", module: ejabberd_service, hosts: {"${component.name}": {password: "${component.secret}"}}}` : ''}
+acl: {loopback: {ip: ["127.0.0.0/8", "::1/128"]}${component ? `, component: {server: ["${component.name}"]}` : ''}}
 api_permissions:
   "loopback": {from: [mod_http_api], who: {access: {allow: [{acl: loopback}]}}, what: "*"}
 ${tls ? `certfiles: ["${tls.cert}", "${tls.key}"]` : ''}
@@ -235,6 +247,7 @@ modules:
   mod_muc: {host: "conference.localhost", access: all, access_create: all}
   mod_offline: {}
   mod_ping: {}
+${component ? '  mod_privilege: {message: {outgoing: [{allow: [{acl: component}]}]}}' : ''}
   mod_roster: {}
   mod_stream_mgmt: {resume_timeout: ${resumeSeconds}, max_resume_timeout: ${resumeSeconds}}
 ${(options.modules ?? []).map((line) => `  ${line}\n`).join('')}${adapter ? ['  mod_event_pusher:', ...adapterOptions.map((line) => `    ${line}`)].join('\n') : ''}

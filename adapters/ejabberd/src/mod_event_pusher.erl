@@ -195,6 +195,9 @@ hooks(AddOrDelete, Host) ->
 %%% A message passes two hooks, one after the other in one process. The first sees who sends it: a session, or the server
 %%% in a user's name. Between them the server refuses what it does not let its own user send: filters that drop it, privacy
 %%% and block lists. What passes the second is routed. So the first one leaves a note, and the second one reports.
+%%%
+%%% Before 24.02 mod_privilege does not run the first hook. What it sends for a component passes the second one right after
+%%% the component's own message, which carries it; so that one leaves a note, too.
 
 -spec user_send_packet({stanza() | drop, state()}) -> {stanza() | drop, state()}.
 user_send_packet({Packet, #{jid := JID} = State} = Acc) when element(1, Packet) =:= message ->
@@ -207,7 +210,14 @@ user_send_packet(Acc) ->
 -spec filter_packet(stanza() | drop) -> stanza() | drop.
 filter_packet(Packet) when element(1, Packet) =:= message ->
     case get(event_pusher_sent) of
-        undefined -> ok;
+        undefined -> note_privileged(Packet);
+        {privileged, Host} ->
+            erase(event_pusher_sent),
+            JID = xmpp:get_from(Packet),
+            case jid:tolower(JID) of
+                {_, Host, <<>>} -> sent(xmpp:get_type(Packet), Packet, JID, false);
+                _ -> note_privileged(Packet)
+            end;
         {JID, HasSession} ->
             case xmpp:get_from(Packet) of
                 JID ->
@@ -219,6 +229,19 @@ filter_packet(Packet) when element(1, Packet) =:= message ->
     Packet;
 filter_packet(Packet) ->
     Packet.
+
+%% A message to a virtual host with what it is to send (XEP-0356). Whether the host lets it is not known yet.
+note_privileged(Packet) ->
+    case jid:tolower(xmpp:get_to(Packet)) of
+        {<<>>, Host, <<>>} ->
+            Privileged = [El || El <- xmpp:get_els(Packet), is_privilege(xmpp:get_ns(El))],
+            _ = Privileged =/= [] andalso put(event_pusher_sent, {privileged, Host}),
+            ok;
+        _ -> ok
+    end.
+
+is_privilege(Namespace) ->
+    lists:member(Namespace, [<<"urn:xmpp:privilege:1">>, <<"urn:xmpp:privilege:2">>]).
 
 %% What no session sent is reported with the user's bare address. What has no user is the server's own.
 sent(Type, Packet, JID, HasSession) when Type =:= chat; Type =:= groupchat ->
@@ -266,7 +289,8 @@ id(<<>>) -> none;
 id(Id) -> Id.
 
 %% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
-%% often those of the message before; so they are kept in the session's process until it is another address.
+%% often those of the message before; so they are kept in the session's process until it is another address
+%% (docs/decisions/speed-in-the-adapters.md has what that saves).
 address(Key, JID, USR, Json) ->
     case get(Key) of
         {JID, USR, Kept} -> Kept;
