@@ -35,6 +35,9 @@ const BODIES: readonly (readonly [text: string, ...children: Element[]])[] = [
     xml('body', {}, 'not the formatted one'),
   ],
   ['named', xml('body', { xmlns: 'jabber:client' }, 'named')],
+  ['with a prefix', xml('c:body', { 'xmlns:c': 'jabber:client' }, 'with a prefix')],
+  ['not the prefixed one', xml('f:body', { 'xmlns:f': 'urn:foo' }, 'foreign'), xml('body', {}, 'not the prefixed one')],
+  ['around it', xml('body', {}, 'around', xml('body', {}, 'inside'), ' it')],
 ];
 
 /** Elements in each other, so many. */

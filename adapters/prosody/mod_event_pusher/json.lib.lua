@@ -25,8 +25,8 @@ end
 local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
 
 local special = '[%z\1-\31"\\]';
--- Text that needs no escapes as XML in JSON. To ask this way costs a fraction of looking for what does need one: it is a
--- single attempt, and a set is searched from its left.
+-- Text that needs no escapes as XML in JSON. To ask this way costs a fraction of looking for what does need one: it is
+-- a single attempt, and a set is searched from its left.
 local plain_xml = "^[]-~ (-;?-[=!#$%%\127-\255]*$";
 
 -- Streams let only UTF-8 in; what a module made up must not cost a batch.
