@@ -34,8 +34,14 @@ export const PARTS: readonly Part[] = [
   { name: 'taps', files: /^src\/taps\/[^/]+$/, imports: ['event'] },
   { name: 'pipeline', files: /^src\/pipeline\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'taps'] },
   // What implements them, each for one external system.
+  { name: 'rabbitmq', files: /^src\/rabbitmq\/[^/]+$/, imports: [] },
   { name: 'config', files: /^src\/config\/[^/]+$/, imports: ['notification'] },
   { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
+  {
+    name: 'outbox/rabbitmq',
+    files: /^src\/outbox\/rabbitmq\/[^/]+$/,
+    imports: ['event', 'notification', 'outbox', 'rabbitmq', 'outbox/sqlite'],
+  },
   { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['http', 'event', 'taps', 'tracing', 'config'] },
   { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'tracing', 'pipeline', 'config'] },
   { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['notification', 'sns', 'config'] },

@@ -15,6 +15,8 @@ export interface Process {
   output(): string;
   /** Types into its standard input, where that is a pipe. */
   type(text: string): void;
+  /** Ends its standard input, where that is a pipe. */
+  endInput(): void;
   /** Sends a signal and waits until it is gone. Does nothing when it is gone already. */
   end(signal: 'SIGTERM' | 'SIGKILL' | 'SIGINT'): Promise<void>;
   /** Settles with its exit code, or null when a signal ended it. */
@@ -64,6 +66,7 @@ export async function launch(
     },
     output: () => output,
     type: (text) => void child.stdin?.write(text),
+    endInput: () => void child.stdin?.end(),
     async end(signal) {
       if (running()) child.kill(signal);
       await exited;

@@ -1,0 +1,270 @@
+/**
+ * A connection to RabbitMQ that comes back: over several addresses, with growing pauses, and what is wrong with it meanwhile.
+ *
+ * Maintained invariants:
+ * - At most one connection at a time; `opened` ends for one before the next is tried.
+ * - `problem` says why nothing can be published or consumed now; undefined only while a connection is open, what
+ *   `opened` did with it succeeded, and no alarm blocks it.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from 'amqplib';
+import type { Log } from '../log.ts';
+import { type BrokerProblem, explain } from './explain.ts';
+
+/** What TLS needs beside the address; each as PEM. */
+export interface BrokerTls {
+  /** Authorities to trust instead of the public ones. */
+  readonly ca?: Buffer | undefined;
+  /** A client certificate and its key. Without a user in the url it is also what the client logs in with (EXTERNAL). */
+  readonly cert?: Buffer | undefined;
+  readonly key?: Buffer | undefined;
+}
+
+export interface BrokerOptions {
+  /** `amqp://user:password@host:port/vhost` or `amqps:`, of one broker's nodes; tried in turn. */
+  readonly urls: readonly string[];
+  readonly tls?: BrokerTls | undefined;
+  /** What RabbitMQ's lists of connections show. */
+  readonly name: string;
+  readonly log: Log;
+  /**
+   * Called with each new connection before it counts as open: declares and subscribes. What it throws closes the
+   * connection, is the problem meanwhile, and is tried again.
+   */
+  readonly opened?: (connection: ChannelModel) => Promise<void>;
+  /** Called when a connection that was open is lost, by whatever cause. */
+  readonly closed?: () => void;
+  /** Called when `problem` changes. */
+  readonly changed?: () => void;
+}
+
+export interface Broker extends AsyncDisposable {
+  /** Undefined while there is none. */
+  readonly connection: ChannelModel | undefined;
+  readonly problem: BrokerProblem | undefined;
+  /** Ends the connection and tries no more. Bounded: one that does not answer is cut. */
+  close(): Promise<void>;
+}
+
+/** How long a connection may take to open, in milliseconds. */
+const CONNECT_MS = 10_000;
+/** Pauses between tries of all addresses, in milliseconds. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 5_000;
+/** How long a close may take before the connection is cut: amqplib waits for an answer for ever. */
+const CLOSE_MS = 2_000;
+/** Seconds without a sign of life after which either side gives the other up; up to twice as long in the worst case. */
+const HEARTBEAT_S = 6;
+
+const CONNECTING: BrokerProblem = {
+  kind: 'network',
+  reason: 'not connected yet',
+  advice: 'wait a moment: it is being tried',
+};
+
+/** Begins to connect, and keeps connected until `close`. */
+export function connectBroker(options: BrokerOptions): Broker {
+  return new BrokerConnection(options);
+}
+
+/** Connects once; rejects with what {@link explain} explains. */
+export async function connectOnce(url: string, tls: BrokerTls = {}, name = 'xmpp-event-pusher'): Promise<ChannelModel> {
+  const address = new URL(url);
+  if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(HEARTBEAT_S));
+  const external = tls.cert && address.username === '' ? { credentials: credentials.external() } : {};
+  const connection = await connect(address.href, {
+    timeout: CONNECT_MS,
+    noDelay: true,
+    clientProperties: { connection_name: name },
+    ...tls,
+    ...external,
+  });
+  // Whoever uses it listens too; an error event that nobody hears would end the process.
+  connection.on('error', () => {});
+  return connection;
+}
+
+/** Closes a connection; one that does not answer in time is cut. */
+async function closeConnection(connection: ChannelModel): Promise<void> {
+  const closing = connection.close().then(
+    () => true,
+    () => true,
+  );
+  const waiting = new AbortController();
+  const late = sleep(CLOSE_MS, false, { signal: waiting.signal }).catch(() => false);
+  const closed = await Promise.race([closing, late]);
+  waiting.abort();
+  if (!closed) streamOf(connection)?.destroy();
+}
+
+/** Its socket, which amqplib's types leave out. */
+function streamOf(connection: ChannelModel): { destroy(): void } | undefined {
+  const { stream } = connection.connection as unknown as { stream?: { destroy(): void } };
+  return stream;
+}
+
+/** Opens a channel. @param lost called when it ends other than by its `close`, with the broker's reason where it gave one */
+export async function openChannel(
+  connection: ChannelModel,
+  lost: (error?: Error) => void = () => {},
+): Promise<Channel> {
+  return watch(await connection.createChannel(), lost);
+}
+
+/** Opens a channel with confirms; as {@link openChannel}. */
+export async function openConfirmChannel(
+  connection: ChannelModel,
+  lost: (error?: Error) => void = () => {},
+): Promise<ConfirmChannel> {
+  return watch(await connection.createConfirmChannel(), lost);
+}
+
+function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C {
+  let over = false;
+  const end = (error?: Error) => {
+    if (over) return;
+    over = true;
+    lost(error);
+  };
+  channel.on('error', end);
+  channel.on('close', () => end());
+  const { close } = channel;
+  channel.close = () => {
+    over = true;
+    return close.call(channel);
+  };
+  return channel;
+}
+
+/** An address as people may see it: without the password. */
+function shownUrl(url: string): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname}`;
+}
+
+class BrokerConnection implements Broker {
+  readonly #options: BrokerOptions;
+  readonly #closing = new AbortController();
+  readonly #running: Promise<void>;
+  #connection: ChannelModel | undefined;
+  #problem: BrokerProblem | undefined = CONNECTING;
+  #blocked: BrokerProblem | undefined;
+  /** What was logged of each address since it last worked: a problem that stays is logged once. */
+  readonly #logged = new Map<string, string>();
+
+  constructor(options: BrokerOptions) {
+    this.#options = options;
+    this.#running = this.#run();
+  }
+
+  get connection(): ChannelModel | undefined {
+    return this.#connection;
+  }
+
+  get problem(): BrokerProblem | undefined {
+    return this.#problem ?? this.#blocked;
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    if (this.#connection) await closeConnection(this.#connection);
+    await this.#running;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #run(): Promise<void> {
+    const { urls } = this.#options;
+    // Daemons that share a list begin at different ones of its nodes.
+    let next = Math.floor(Math.random() * urls.length);
+    let failures = 0;
+    while (!this.#closing.signal.aborted) {
+      const url = urls[next++ % urls.length] as string;
+      const worked = await this.#use(url);
+      failures = worked ? 0 : failures + 1;
+      // All addresses are tried before there is a pause.
+      const rounds = Math.floor(failures / urls.length);
+      if (worked || failures % urls.length === 0)
+        await this.#pause(Math.min(FIRST_PAUSE_MS * 2 ** rounds, LONGEST_PAUSE_MS));
+    }
+  }
+
+  /** Opens a connection and waits for its end; answers whether it was open. */
+  async #use(url: string): Promise<boolean> {
+    const { tls, name, opened, closed, log } = this.#options;
+    let connection: ChannelModel | undefined;
+    try {
+      connection = await connectOnce(url, tls, name);
+      const ended = endOf(connection);
+      this.#watchAlarms(connection);
+      // Not `opened` alone: a connection that is lost meanwhile may leave it without an answer.
+      const lost = ended.then((error) => Promise.reject(error ?? new Error('Connection closed')));
+      await Promise.race([Promise.resolve(opened?.(connection)), lost]);
+      lost.catch(() => {});
+      if (this.#closing.signal.aborted) {
+        await closeConnection(connection);
+        return true;
+      }
+      this.#connection = connection;
+      this.#note(undefined);
+      log.info({ broker: shownUrl(url) }, 'connected to RabbitMQ');
+      const error = await ended;
+      this.#connection = undefined;
+      this.#blocked = undefined;
+      if (!this.#closing.signal.aborted) this.#note(explain(error ?? new Error('Connection closed')), url);
+      closed?.();
+      return true;
+    } catch (error) {
+      this.#blocked = undefined;
+      if (connection) await closeConnection(connection);
+      if (!this.#closing.signal.aborted) this.#note(explain(error), url);
+      return false;
+    }
+  }
+
+  #watchAlarms(connection: ChannelModel): void {
+    const { log, changed } = this.#options;
+    connection.on('blocked', (reason) => {
+      this.#blocked = {
+        kind: 'other',
+        reason: `RabbitMQ takes nothing new: ${reason}`,
+        advice:
+          "a node's alarm: give it memory or disk space (`rabbitmqctl list_alarms` names it), or let what waits go out",
+      };
+      log.error({ problem: this.#blocked.reason, advice: this.#blocked.advice }, 'RabbitMQ raised an alarm');
+      changed?.();
+    });
+    connection.on('unblocked', () => {
+      this.#blocked = undefined;
+      log.info({}, "RabbitMQ's alarm is over");
+      changed?.();
+    });
+  }
+
+  #note(problem: BrokerProblem | undefined, url?: string): void {
+    this.#problem = problem && { ...problem, reason: url ? `${shownUrl(url)}: ${problem.reason}` : problem.reason };
+    if (!problem || url === undefined) this.#logged.clear();
+    else if (this.#logged.get(url) !== problem.reason) {
+      this.#logged.set(url, problem.reason);
+      const line = { problem: this.#problem?.reason, advice: problem.advice };
+      this.#options.log.error(line, 'RabbitMQ can not be used; tried again');
+    }
+    this.#options.changed?.();
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#closing.signal }).catch(() => {});
+  }
+}
+
+/** Settles when a connection ends, with the reason where there is one. */
+const endOf = (connection: ChannelModel): Promise<Error | undefined> =>
+  new Promise((resolve) => {
+    let error: Error | undefined;
+    connection.on('error', (cause) => {
+      error = cause;
+    });
+    connection.on('close', (cause) => resolve(error ?? cause));
+  });

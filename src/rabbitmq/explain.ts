@@ -1,0 +1,110 @@
+/**
+ * What a failure of RabbitMQ means and what to do about it: one function, from which the log, `/readyz`, the console and
+ * `check` all read.
+ */
+import { messageOf } from '../errors.ts';
+
+export interface BrokerProblem {
+  /** The kind of it, for code that decides by it. */
+  readonly kind: 'network' | 'credentials' | 'vhost' | 'permission' | 'different' | 'missing' | 'locked' | 'other';
+  readonly reason: string;
+  readonly advice: string;
+}
+
+/** What amqplib knows of a channel or connection that the broker closed: the reply's code, and the method that caused it. */
+interface Closed {
+  readonly code?: number | string;
+  readonly classId?: number;
+  readonly methodId?: number;
+}
+
+/** The permission that a refused method needs (https://www.rabbitmq.com/docs/access-control#authorisation), by class and method. */
+const PERMISSIONS: Readonly<Record<string, string>> = {
+  '40.10': 'configure',
+  '40.20': 'configure',
+  '50.10': 'configure',
+  '50.40': 'configure',
+  '50.20': 'write (and read of the exchange)',
+  '50.50': 'write (and read of the exchange)',
+  '50.30': 'read',
+  '60.20': 'read',
+  '60.70': 'read',
+  '60.40': 'write',
+};
+
+const UNREACHABLE: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there: start RabbitMQ, or correct the host and port of the url',
+  ENOTFOUND: 'there is no such host: correct the url, or mend the name service',
+  EAI_AGAIN: 'the name service does not answer: mend it',
+  ETIMEDOUT: 'no answer: look for a firewall, or a host that is down',
+  EHOSTUNREACH: 'no way to the host: look for a firewall, or a network that is down',
+  ECONNRESET: 'the connection was cut: a node that stops, or something on the way; it is tried again',
+  EPIPE: 'the connection was cut: a node that stops, or something on the way; it is tried again',
+};
+
+/** Explains whatever a connection or channel failed with. */
+export function explain(error: unknown): BrokerProblem {
+  const text = messageOf(error);
+  const { code, classId, methodId } = error as Closed;
+  const reply = typeof code === 'number' ? code : replyCodeOf(text);
+  // What the broker said, without what the library puts around it.
+  const said = /(?:with message |by server: )"(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
+  const problem = (kind: BrokerProblem['kind'], reason: string, advice: string) => ({ kind, reason, advice });
+
+  if (/login was refused|ACCESS.REFUSED.*mechanism/i.test(text))
+    return problem(
+      'credentials',
+      said,
+      'correct user and password in the url; `rabbitmqctl list_users` shows the users',
+    );
+  // While it opens a vhost, amqplib hides the broker's reason. In RabbitMQ that step fails for these.
+  if (/ConnectionOpenOk/.test(text))
+    return problem(
+      'vhost',
+      'the vhost does not exist, the user may not use it, or it has as many connections as it may have',
+      "correct the vhost, the path of the url; make it with `rabbitmqctl add_vhost`, or let the user in with `rabbitmqctl set_permissions`; RabbitMQ's log says which it is",
+    );
+  if (reply === 403) {
+    const permission = /refused: (configure|write|read) access|^(configure|write|read) access/.exec(said);
+    const named = permission?.[1] ?? permission?.[2] ?? PERMISSIONS[`${classId}.${methodId}`];
+    return problem(
+      'permission',
+      named ? `${said} (it lacks the permission to ${named})` : said,
+      'give the user that permission with `rabbitmqctl set_permissions`; docs/rabbitmq.md has the patterns',
+    );
+  }
+  if (reply === 406)
+    return problem(
+      'different',
+      said,
+      'it exists with other arguments, which RabbitMQ never changes: configure the same ones, or delete it when it is empty',
+    );
+  if (reply === 404) return problem('missing', said, 'it was deleted, or never made: it is declared again');
+  if (reply === 405) return problem('locked', said, 'another connection has it for itself');
+  if (reply === 320)
+    return problem(
+      'network',
+      said,
+      'a node of the broker stops, or an operator closed the connection; it is tried again',
+    );
+  if (typeof code === 'string' && UNREACHABLE[code]) return problem('network', text, UNREACHABLE[code]);
+  if (/ETIMEDOUT/.test(text)) return problem('network', 'no answer', UNREACHABLE.ETIMEDOUT as string);
+  if (/certificate|self.signed|CERT_|TLS|SSL|EPROTO|altname/i.test(`${code} ${text}`))
+    return problem(
+      'network',
+      text,
+      'check ca_file, cert_file and key_file, and that the url has the name in the certificate',
+    );
+  if (/Heartbeat timeout|closed abruptly|Unexpected close|Connection closed|channel closed/i.test(text))
+    return problem(
+      'network',
+      text,
+      'the connection was lost: a node that is down or hangs, or the network; it is tried again',
+    );
+  return problem('other', said, "see RabbitMQ's log");
+}
+
+const replyCodeOf = (text: string): number | undefined => {
+  const [, code] = /\b(\d{3}) \([A-Z-]+\)/.exec(text) ?? [];
+  return code === undefined ? undefined : Number(code);
+};

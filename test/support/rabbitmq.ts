@@ -1,0 +1,183 @@
+/**
+ * RabbitMQ for tests: in the foreground, unprivileged ports of 127.0.0.1, folders and an epmd of its own; one node, or
+ * several that form a cluster. A node takes seconds to start, so the tests of a file share one and have a vhost each.
+ */
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freePorts, launch, type Process, until, untilListening } from './process.ts';
+
+const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
+/** Idle schedulers of Erlang spin unless they are told not to, and the tests have few cores. */
+const NO_SPINNING = '+sbwt none +sbwtdcpu none +sbwtdio none';
+/** What the tests log in with. */
+const LOGIN = 'guest:guest';
+
+export interface RabbitNode {
+  readonly name: string;
+  readonly port: number;
+  /** What it logged. */
+  log(): string;
+  /** Starts it again, with what it had on its disk. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  /** It answers nobody any more, or does again: SIGSTOP and SIGCONT. */
+  hang(hung: boolean): void;
+  /** Evaluates Erlang on the node, such as `rabbit_vhost:list().`; settles with what it prints. */
+  evaluate(erlang: string): Promise<string>;
+}
+
+export interface RabbitServer extends AsyncDisposable {
+  readonly nodes: readonly RabbitNode[];
+  /** Makes a vhost, for one test; settles with its name. */
+  vhost(): Promise<string>;
+  /** The address of a vhost on one of the nodes. */
+  url(vhost: string, options?: { node?: number; login?: string }): string;
+  /** Makes a user with these permissions on a vhost: patterns of names to configure, write and read. */
+  user(name: string, password: string, vhost: string, permissions: readonly [string, string, string]): Promise<void>;
+  /** Raises or ends the alarm of a lack of memory on a node. */
+  alarm(raised: boolean, node?: number): Promise<void>;
+}
+
+export interface RabbitOptions {
+  /** How many nodes; more than one form a cluster. Default: 1. */
+  nodes?: number;
+  /** More lines for rabbitmq.conf. */
+  settings?: string;
+}
+
+export async function startRabbit({ nodes: count = 1, settings = '' }: RabbitOptions = {}): Promise<RabbitServer> {
+  const dir = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
+  const [epmdPort] = (await freePorts(1)) as [number];
+  const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
+  await untilListening(epmd, [epmdPort]);
+  const names = Array.from({ length: count }, (_, index) => `rabbit${index}@127.0.0.1`);
+  const cluster = names.map((name, index) => `cluster_formation.classic_config.nodes.${index + 1} = ${name}`);
+  const shared = [
+    'loopback_users.guest = true',
+    'disk_free_limit.absolute = 50MB',
+    'raft.wal_max_size_bytes = 33554432',
+    ...(count > 1
+      ? ['cluster_formation.peer_discovery_backend = classic_config', 'cluster_partition_handling = pause_minority']
+      : []),
+    ...(count > 1 ? cluster : []),
+    settings,
+  ].join('\n');
+  const nodes = await Promise.all(names.map((name) => makeNode(join(dir, name), name, epmdPort, shared)));
+  // The first one forms the cluster, and the others join it.
+  await nodes[0]?.start();
+  await Promise.all(nodes.slice(1).map((node) => node.start()));
+
+  let vhosts = 0;
+  const first = () => nodes[0] as RabbitNode;
+  return {
+    nodes,
+    async vhost() {
+      const name = `test${++vhosts}`;
+      await first().evaluate(`ok = rabbit_vhost:add(<<"${name}">>, <<"test">>), ${permit('guest', name)}`);
+      return name;
+    },
+    url: (vhost, { node = 0, login = LOGIN } = {}) => `amqp://${login}@127.0.0.1:${nodes[node]?.port}/${vhost}`,
+    async user(name, password, vhost, permissions) {
+      const add = `rabbit_auth_backend_internal:add_user(<<"${name}">>, <<"${password}">>, <<"test">>)`;
+      await first().evaluate(`catch ${add}, ${permit(name, vhost, permissions)}`);
+    },
+    async alarm(raised, node = 0) {
+      const what = '{resource_limit, memory, node()}';
+      await nodes[node]?.evaluate(
+        raised ? `rabbit_alarm:set_alarm({${what}, []}).` : `rabbit_alarm:clear_alarm(${what}).`,
+      );
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(nodes.map((node) => node.kill()));
+      await epmd.end('SIGKILL');
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+const permit = (user: string, vhost: string, permissions: readonly string[] = ['.*', '.*', '.*']): string =>
+  `ok = rabbit_auth_backend_internal:set_permissions(${[user, vhost, ...permissions, 'test']
+    .map((text) => `<<"${text.replaceAll('\\', '\\\\')}">>`)
+    .join(', ')}).`;
+
+async function makeNode(dir: string, name: string, epmdPort: number, settings: string): Promise<RabbitNode> {
+  const [port, distPort] = (await freePorts(2)) as [number, number];
+  const config = `${dir}.conf`;
+  await writeFile(config, `listeners.tcp.1 = 127.0.0.1:${port}\n${settings}\n`);
+  await writeFile(`${dir}.plugins`, '[].');
+  const pidFile = `${dir}.pid`;
+  const env = {
+    ...process.env,
+    HOME: join(dir, '..'),
+    ERL_EPMD_PORT: String(epmdPort),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    RABBITMQ_NODENAME: name,
+    RABBITMQ_USE_LONGNAME: 'true',
+    RABBITMQ_DIST_PORT: String(distPort),
+    RABBITMQ_CONFIG_FILE: config,
+    RABBITMQ_ENABLED_PLUGINS_FILE: `${dir}.plugins`,
+    RABBITMQ_MNESIA_BASE: dir,
+    RABBITMQ_LOG_BASE: dir,
+    RABBITMQ_LOGS: '-',
+    RABBITMQ_PID_FILE: pidFile,
+    // Nodes that hang are given up after 8 to 10 seconds instead of 60.
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `${NO_SPINNING} -setcookie test -kernel inet_dist_use_interface {127,0,0,1} net_ticktime 8`,
+  };
+  let script: Process | undefined;
+  let logged = '';
+  /** Of the node itself, which the script starts and waits for. */
+  const signal = (what: NodeJS.Signals) => {
+    try {
+      process.kill(Number(readFileSync(pidFile, 'utf8')), what);
+    } catch {
+      // It is gone.
+    }
+  };
+  const end = async (how: 'SIGTERM' | 'SIGKILL') => {
+    if (!script) return;
+    signal(how);
+    await script.exited;
+    logged += script.output();
+    script = undefined;
+  };
+  process.on('exit', () => script && signal('SIGKILL'));
+  return {
+    name,
+    port,
+    log: () => logged + (script?.output() ?? ''),
+    async start() {
+      script = await launch(SERVER, [], { env });
+      await untilListening(script, [port], 120_000);
+    },
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    hang: (hung) => signal(hung ? 'SIGSTOP' : 'SIGCONT'),
+    async evaluate(erlang) {
+      const call = await launch('erl_call', ['-c', 'test', '-name', name, '-timeout', '60', '-e'], {
+        env,
+        stdin: 'pipe',
+      });
+      call.type(`${erlang.replace(/\.$/, '')}.\n`);
+      call.endInput();
+      const status = await call.exited;
+      const answer = call.output();
+      if (status !== 0 || !answer.startsWith('{ok,')) throw new Error(`${name}: ${erlang} answered ${answer}`);
+      return answer.slice('{ok, '.length, -1);
+    },
+  };
+}
+
+/** Before RabbitMQ 3.13 it had another name. */
+const RUNNING =
+  'length(try rabbit_nodes:list_running() catch error:undef -> rabbit_mnesia:cluster_nodes(running) end).';
+
+/** Waits until all nodes of a cluster run together. */
+export async function untilTogether({ nodes }: RabbitServer): Promise<void> {
+  await until('all nodes to run', async () => {
+    const running = await nodes[0]?.evaluate(RUNNING);
+    return Number(running) === nodes.length;
+  });
+}
