@@ -23,7 +23,7 @@ import { version } from './version.ts';
 const NAME = 'xmpp-event-pusher';
 const tracer = trace.getTracer(NAME, version);
 
-/** Whether an SDK is loaded. Without one nothing is made ready for spans that nobody records. */
+/** Whether an SDK is loaded. Without one, spans aren't created. */
 function isTraced(): boolean {
   const provider = trace.getTracerProvider();
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer(NAME, version) !== undefined;

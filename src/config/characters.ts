@@ -1,4 +1,4 @@
-/** Characters that a value should not have, and how they are named to a person who can't see them. */
+/** Finds characters that a value should not have, and names the invisible ones. */
 
 const NAMES: Readonly<Record<number, string>> = {
   9: 'a tab',
@@ -10,7 +10,7 @@ const NAMES: Readonly<Record<number, string>> = {
   65279: 'a byte order mark',
 };
 
-/** `ends in U+000A (a newline)`; where it stands helps to find it, and says nothing of the value. */
+/** `ends in U+000A (a newline)`: says where the character is, without showing the value. */
 function name(value: string, index: number): string {
   const character = String.fromCodePoint(value.codePointAt(index) ?? 0);
   const code = character.codePointAt(0) ?? 0;
@@ -21,8 +21,8 @@ function name(value: string, index: number): string {
 }
 
 /**
- * The first character of a value of the environment that nobody means to be there, as the end of a sentence; undefined
- * when there is none. A file mounted from a secret store ends in a newline, and what was pasted ends in a space.
+ * The first character of an environment variable's value that is surely a mistake, as the end of a sentence; undefined
+ * when there is none. A file mounted from a secret store ends in a newline, a pasted value in a space.
  */
 export function oddCharacter(value: string): string | undefined {
   const index = value.search(/\p{Cc}|^\s|\s$|\uFEFF|\u200B/u);

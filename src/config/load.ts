@@ -1,4 +1,4 @@
-/** Reads a configuration file: TOML in, checked options out, or one error that lists every mistake in it. */
+/** Reads a configuration file: TOML in, checked options out, or one error that lists every mistake. */
 import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -33,7 +33,7 @@ import {
 export interface PusherConfig {
   /** Absolute path of the file it came from; other paths in it are relative to the file's folder. */
   readonly file: string;
-  /** Options for every virtual host that has none of its own. */
+  /** Options for every virtual host without a section in `host_config`. */
   readonly sns: SnsOptions | undefined;
   /**
    * Options of single virtual hosts, by name. `null`: the host has `host_config.modules` without our section, which, as
@@ -44,9 +44,9 @@ export interface PusherConfig {
   readonly outbox: OutboxOptions;
   readonly admin: AdminOptions;
   readonly log: LogOptions;
-  /** Sections of the file that are not ours, as dotted paths: left alone, and worth one line in the log. */
+  /** Ignored sections, as dotted paths, for a line in the log. */
   readonly ignored: readonly string[];
-  /** Names of the environment variables that it refers to. */
+  /** Names of the environment variables used in the file. */
   readonly variables: readonly string[];
 }
 
@@ -109,7 +109,7 @@ function readText(file: string): string {
   return decode(bytes, path.resolve(file));
 }
 
-/** Bytes as text. Not leniently: a name or a secret with a replacement character in it would fail much later. */
+/** Decodes UTF-8 strictly: a name or a secret with a replacement character would fail much later. */
 function decode(bytes: Buffer, file: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
@@ -183,11 +183,11 @@ export function parseConfig(
       problem: `is missing, and has to be set${elsewhere(document)}`,
     });
   if (mistakes.length > 0) throw invalid(file, mistakes);
-  // With no mistake noted every section has parsed.
+  // Without a mistake, every section has parsed.
   return config as PusherConfig;
 }
 
-/** Names the sections of host types, where there are only such: a MongooseIM with dynamic domains has them. */
+/** Names the sections of host types where the file has no others, as with MongooseIM's dynamic domains. */
 function elsewhere(document: Table): string {
   const entries = Array.isArray(document.host_config) ? document.host_config.filter(isTable) : [];
   const types = entries.flatMap(({ host_type, modules }) => {
@@ -267,7 +267,7 @@ function tableAt(parent: Table, key: string, mistakes: Mistake[], prefix = ''): 
   return undefined;
 }
 
-/** Notes what is not ours: MongooseIM's and unheard-of sections as ignored, misspelt ones of ours as mistakes. */
+/** Sorts foreign sections: MongooseIM's and unknown ones are ignored, misspelt ones of ours are mistakes. */
 function foreignKeys(table: Table, at: string, place: Place, ignored: string[], mistakes: Mistake[]): void {
   for (const [key, value] of Object.entries(table)) {
     if (place.ours.includes(key)) continue;
@@ -291,7 +291,7 @@ function nearest(name: string, names: readonly string[]): string {
   return names.toSorted((a, b) => distance(name, a) - distance(name, b))[0] ?? '';
 }
 
-/** A value as it stands in the file, and with the environment's values in it. Only the first is ever shown to anyone. */
+/** A value as written in the file, and with the environment's values filled in. Only the first is ever shown. */
 interface Input {
   readonly written: unknown;
   readonly meant: unknown;
@@ -304,7 +304,7 @@ function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistake
     for (const { option, problem } of rule(meant)) mistakes.push({ path: `${at}.${option}`, problem });
   const result = schema.safeParse(meant);
   if (result.success) return result.data;
-  // What refers to a variable that is not set was named already, and its value says nothing.
+  // An unset variable was reported already; its value says nothing.
   const reported = new Set(mistakes.map(({ path }) => path.replace(/\[\d+\]$/, '')));
   for (const issue of result.error.issues) {
     if (issue.code === 'unrecognized_keys') {
@@ -344,7 +344,7 @@ export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
   return 'shape' in section ? (section.shape as Record<string, z.ZodType>) : {};
 }
 
-/** What a value is, for a person; never the value of a secret, nor a password in a URL. */
+/** Describes a value to a person; never shows a secret, nor a password in a URL. */
 function shown(value: unknown, key = ''): string {
   if (value === undefined) return 'missing';
   if (/secret|token|password/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;

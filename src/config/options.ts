@@ -11,7 +11,7 @@ import { unusableCharacter } from './characters.ts';
 import { bareRegionOf } from './regions.ts';
 import { keyProblems, topicProblems } from './sns-rules.ts';
 
-/** What the reference page and the error messages say of an option. */
+/** An option's description, for the reference page and the error messages. */
 export interface OptionText {
   /** Completes "should be …". */
   readonly expects: string;
@@ -24,10 +24,10 @@ export interface OptionText {
 
 export const optionTexts = z.registry<OptionText>();
 
-/** A rule that spans several options: what is wrong with the section as it was written, by option. */
+/** A rule that spans several options: returns the mistakes of a section as written, by option. */
 type SectionRule = (section: Readonly<Record<string, unknown>>) => { option: string; problem: string }[];
 
-/** Beside the schemas and not in them, so that these mistakes are listed together with all others. */
+/** Kept outside the schemas, so that these mistakes are listed together with all others. */
 export const sectionRules = new Map<z.ZodType, SectionRule>();
 
 function option<S extends z.ZodType>(schema: S, text: OptionText): S {
@@ -75,7 +75,7 @@ const snsHost = z.string().transform((value, context): URL => {
     context.addIssue({ code: 'custom', input: value });
     return z.NEVER;
   }
-  // MongooseIM's documentation shows `eu-west-1.amazonaws.com` too, which is no host of its own; SNS's is sns.REGION.
+  // MongooseIM's documentation also shows `eu-west-1.amazonaws.com`, a host that doesn't exist; SNS's is sns.REGION.
   if (bareRegionOf(url.hostname)) url.hostname = `sns.${url.hostname}`;
   return url;
 });
@@ -88,7 +88,7 @@ const proxy = z.string().transform((value, context): URL | 'none' => {
   return z.NEVER;
 });
 
-/** A secret that travels in a header as it is; what is wrong with it is named by its character, not shown. */
+/** A secret that travels in a header as it is; an error names the wrong character, never the secret. */
 const secret = (options?: { spaces?: boolean; least?: number }) =>
   z
     .string()
@@ -100,7 +100,7 @@ const secret = (options?: { spaces?: boolean; least?: number }) =>
 
 const count = (minimum: number, maximum: number) => z.int().min(minimum).max(maximum);
 
-/** Templates of attributes by their names; section rules check them, to say what is wrong with which. */
+/** Templates of attributes by name; section rules check them, so that an error names the attribute. */
 const attributeTemplates = z.record(z.string(), z.custom<AttributeTemplate>()).optional();
 
 const MANDATORY_IF_STATIC = '**mandatory** unless `credentials = "aws"`';
@@ -271,10 +271,10 @@ const httpTapOptions = z.strictObject({
   }),
 });
 
-/** How many characters a secret needs at least when more than this machine can try to guess it. */
+/** Minimum length of a secret when other machines can try to guess it. */
 export const LEAST_BEYOND_LOOPBACK = 20;
 
-/** What is wrong with the secret of a server that listens there. */
+/** The mistake in the secret of a server that listens there; undefined when there is none. */
 function secretProblems(section: Readonly<Record<string, unknown>>, option: string) {
   const address = listen.safeParse(section.listen);
   if (!address.success || address.data.loopback) return [];

@@ -1,7 +1,7 @@
-/** What the name of an AWS region says of its partition and its endpoints. */
+/** Derives an AWS region's partition and endpoints from its name. */
 import { PARTITIONS, type Partition } from './partitions.ts';
 
-/** The partition of a region; that of most regions for a name that AWS does not have yet. */
+/** The partition of a region; `aws` for a name that this release doesn't know. */
 export function partitionOf(region: string): Partition {
   const found =
     PARTITIONS.find(({ others }) => others.includes(region)) ?? PARTITIONS.find(({ regions }) => regions.test(region));
@@ -25,7 +25,10 @@ function awsLabels(host: string): string | undefined {
 /** Whether a host is one of AWS's. */
 export const isAwsHost = (host: string): boolean => awsLabels(host) !== undefined;
 
-/** The region in the name of one of AWS's own SNS endpoints (standard, FIPS, dual-stack, VPC); undefined for other hosts. */
+/**
+ * The region in the name of one of AWS's own SNS endpoints (standard, FIPS, dual-stack, VPC); undefined for other
+ * hosts.
+ */
 export const regionOfSnsHost = (host: string): string | undefined =>
   /(?:^|\.)sns(?:-fips)?\.([a-z]+(?:-[a-z]+)+-\d+)(?:\.vpce)?$/.exec(awsLabels(host) ?? '')?.[1];
 

@@ -1,10 +1,10 @@
-/** What is wrong with an `sns` section as a whole: rules that span several of its options. */
+/** Rules that span several options of an `sns` section. */
 import { isTemplate, readTemplate } from '../notification/template.ts';
 
 type Section = Readonly<Record<string, unknown>>;
 type Problems = { option: string; problem: string }[];
 
-/** A key is there, unless AWS's provider chain has one. */
+/** Keys are required, unless AWS's provider chain provides them. */
 export const keyProblems = ({ credentials, ...section }: Section): Problems =>
   ['access_key_id', 'secret_access_key'].flatMap((option) => {
     if (credentials === 'aws' && section[option] !== undefined)
@@ -16,7 +16,7 @@ export const keyProblems = ({ credentials, ...section }: Section): Problems =>
 
 const TOPICS = ['presence_updates_topic', 'pm_messages_topic', 'muc_messages_topic'];
 
-/** A template chooses a topic only among those listed, so that nobody's address makes one up. */
+/** A template may only choose a listed topic, so that no JID can invent one. */
 export function topicProblems(section: Section): Problems {
   const templates = TOPICS.flatMap((option) => {
     const topic = section[option];

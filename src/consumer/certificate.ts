@@ -1,6 +1,5 @@
 /**
- * SNS's signing certificates: fetched from where SNS keeps them and nowhere else, checked up to a root that Node trusts,
- * and kept.
+ * SNS's signing certificates: fetched from SNS's own hosts only, verified up to a root that Node trusts, and cached.
  */
 import { X509Certificate } from 'node:crypto';
 import { rootCertificates } from 'node:tls';
@@ -13,7 +12,7 @@ export interface CertificateOptions {
   readonly now?: () => number;
 }
 
-/** Gets a signing certificate. Throws where it can't be had, answers why where it must not be trusted. */
+/** Fetches a signing certificate. Throws when it can't; returns the reason when it must not be trusted. */
 export type Certificates = (url: string) => Promise<X509Certificate | { readonly problem: string }>;
 
 /** Where SNS keeps certificates and answers confirmations: its regional endpoints. */
@@ -34,7 +33,7 @@ export function isSnsUrl(text: unknown): text is string {
   return protocol === 'https:' && SNS_HOST.test(hostname) && port === '' && username === '' && password === '';
 }
 
-/** Certificates by URL. One that was found good is kept for a day; one under way is fetched once. */
+/** Caches certificates by URL, verified ones for a day; concurrent requests share a fetch. */
 export function certificateCache(options: CertificateOptions = {}): Certificates {
   const { now = Date.now } = options;
   const kept = new Map<string, { readonly until: number; readonly certificate: ReturnType<Certificates> }>();
@@ -53,7 +52,7 @@ export function certificateCache(options: CertificateOptions = {}): Certificates
     const forget = () => {
       if (kept.get(url)?.certificate === certificate) kept.delete(url);
     };
-    // What failed is tried again at the next message.
+    // A failed fetch is tried again at the next message.
     certificate.then((result) => 'problem' in result && forget(), forget);
     return certificate;
   };
@@ -85,7 +84,10 @@ async function trusted(
 const issued = (issuer: X509Certificate, certificate: X509Certificate): boolean =>
   certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 
-/** The issuer's certificate from the address that a certificate names for it, over plain HTTP as usual: it is signed itself. */
+/**
+ * The issuer's certificate from the address that a certificate names for it, over plain HTTP as usual: it is signed
+ * itself.
+ */
 async function fetchIssuer(fetch: typeof globalThis.fetch, { infoAccess = '' }: X509Certificate) {
   const [, url] = /^CA Issuers - URI:(http:\/\/\S+)$/m.exec(infoAccess) ?? [];
   if (url === undefined || !URL.canParse(url) || !ISSUER_HOST.test(new URL(url).hostname)) return undefined;

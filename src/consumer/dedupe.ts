@@ -1,16 +1,15 @@
 /**
- * Handles each event once, whatever is delivered how often.
+ * Handles each event once, however often it is delivered.
  *
  * - An event is claimed before it is handled and marked as done afterwards. So a handler that fails, or a consumer that
  *   dies, leaves a claim that ends by itself, and the event is handled at its next delivery: at least once, and once
  *   unless a consumer dies between handling and marking.
- * - While one consumer holds the claim, others don't take the event for done: they fail with `busy`, and their delivery comes
- *   again.
+ * - While one consumer holds the claim, others fail with `busy`, so their delivery comes again.
  */
 import { ConsumerError } from './error.ts';
 import type { Notification } from './notification.ts';
 
-/** Where claims are kept. */
+/** Stores claims. */
 export interface ClaimStore {
   /** Claims an event for so long: `claimed`, or `busy` while another holds it, or `done`. */
   claim(id: string, owner: string, leaseMs: number): Promise<'claimed' | 'busy' | 'done'>;
@@ -32,7 +31,8 @@ const MINUTE_MS = 60_000;
 /**
  * Makes a function that runs a handler unless the event was handled already.
  * @returns `handled` or `repeated`
- * @throws ConsumerError `no-id` without `event_id`, `busy` while another consumer handles it; and what the handler throws
+ * @throws ConsumerError `no-id` without `event_id`, `busy` while another consumer handles it; and what the handler
+ * throws
  */
 export function dedupe(
   store: ClaimStore,

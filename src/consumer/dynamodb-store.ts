@@ -1,6 +1,7 @@
 /**
- * Claims and states in a DynamoDB table, for any number of consumers. The table has the string `pk` as its partition key,
- * no sort key, and time to live on `expires`. The consumer's role needs `dynamodb:GetItem`, `PutItem` and `DeleteItem` on it.
+ * Claims and states in a DynamoDB table, for any number of consumers. The table has the string `pk` as its partition
+ * key, no sort key, and time to live on `expires`. The consumer's role needs `dynamodb:GetItem`, `PutItem` and
+ * `DeleteItem` on it.
  *
  * DynamoDB deletes expired items late (within days), so each condition compares `expires` itself.
  */
@@ -41,7 +42,7 @@ export function dynamoStore(
   const get = async (pk: string) =>
     (await client.getItem({ TableName, Key: { pk: { S: pk } }, ConsistentRead: true })).Item;
 
-  /** Writes if the condition holds; answers whether it did. */
+  /** Writes if the condition holds; resolves to whether it wrote. */
   const putIf = async (Item: Item, condition: string, values?: Item): Promise<boolean> => {
     const ExpressionAttributeNames = { '#version': 'version' };
     return holds(
@@ -94,7 +95,7 @@ export function dynamoStore(
   };
 }
 
-/** Whether a conditional write went through; throws what went wrong otherwise. */
+/** Whether a conditional write succeeded; rethrows any other error. */
 async function holds(write: Promise<unknown>): Promise<boolean> {
   try {
     await write;

@@ -1,11 +1,11 @@
 /**
- * Takes the envelopes off. Each channel wraps a notification in its own way, and ways nest: an SQS message holds SNS's
- * envelope, a Firehose record holds it in base64. So each step takes one layer off and starts again.
+ * Unwraps envelopes. Each channel wraps a notification in its own way, and envelopes nest: an SQS message holds SNS's,
+ * a Firehose record holds it in base64. So each step removes one layer and starts again.
  */
 import { toAttributes } from './attributes.ts';
 import type { AttributeValue, Delivery, Malformed } from './notification.ts';
 
-/** The innermost JSON with what the layers around it said. */
+/** The innermost JSON, with the facts from the layers around it. */
 export interface Enveloped {
   readonly body: Readonly<Record<string, unknown>>;
   readonly attributes: Readonly<Record<string, AttributeValue>>;
@@ -22,10 +22,10 @@ interface Context {
 type Json = Readonly<Record<string, unknown>>;
 type Items = (Enveloped | Malformed)[];
 
-/** Deeper than any channel nests; what goes on is no notification. */
+/** Deeper than any channel nests. */
 const MAX_DEPTH = 8;
 
-/** All bodies in whatever a channel hands over. */
+/** All bodies in a channel's delivery. */
 export const unwrap = (input: unknown): Items =>
   input === undefined ? [] : open(input, { attributes: {}, delivery: {}, depth: 0 });
 
@@ -45,7 +45,7 @@ function openAll(list: readonly unknown[], context: Context): Items {
   return list.flatMap((item) => open(item, context));
 }
 
-/** JSON, or one JSON a line as Firehose writes files. */
+/** Parses JSON, or one JSON per line, as in Firehose's files. */
 function openText(text: string, context: Context): Items {
   const whole = json(text);
   if (whole !== undefined) return open(whole, context);
@@ -57,7 +57,7 @@ function openText(text: string, context: Context): Items {
   });
 }
 
-/** What is inside one layer; undefined where there is none. */
+/** The content of one layer; undefined when there is no layer. */
 function openLayer(layer: Json, context: Context): Items | undefined {
   // Lambda: SNS and SQS.
   if (Array.isArray(layer.Records)) return openAll(layer.Records, context);
@@ -133,7 +133,7 @@ function sqsContext({ sqsMessageId, receiptHandle, system, attributes }: SqsPart
   return { ...delivered(parts, context), attributes: { ...context.attributes, ...toAttributes(attributes) } };
 }
 
-/** Adds what is there of a delivery's parts; a layer that lacks one doesn't hide an outer layer's. */
+/** Merges the facts of a delivery; a layer without one keeps the outer layer's. */
 function delivered(parts: { [K in keyof Delivery]: unknown }, context: Context): Context {
   const present = Object.entries(parts).filter(
     ([, value]) => (typeof value === 'string' && value !== '') || typeof value === 'number',

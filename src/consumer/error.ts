@@ -1,4 +1,4 @@
-/** What can go wrong in a consumer's hands, by a code that stays the same. */
+/** Errors of the consumers' library, by a stable code. */
 export type ConsumerErrorCode =
   /** The notification has no `event_id`: the daemon's `attributes` don't include it. */
   | 'no-id'
@@ -6,7 +6,7 @@ export type ConsumerErrorCode =
   | 'no-order'
   /** Another consumer is handling the same event; try again later. */
   | 'busy'
-  /** A store's record kept changing under our hands. */
+  /** Other consumers kept changing the store's record. */
   | 'conflict'
   /** The input is no notification. */
   | 'malformed';

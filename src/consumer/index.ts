@@ -1,5 +1,5 @@
 /**
- * For those who consume what the daemon publishes: `import { parse } from 'xmpp-event-pusher/consumer'`. Needs nothing
+ * The library for consumers of the notifications: `import { parse } from 'xmpp-event-pusher/consumer'`. Needs nothing
  * but Node.js.
  */
 

@@ -1,4 +1,4 @@
-/** What a consumer gets: a notification with all that is known of the event and of its way here. */
+/** A notification as a consumer gets it, with the facts of its event and delivery. */
 import type { MessageBody, PresenceBody } from './body.ts';
 
 /** How a notification arrived. What a channel doesn't have is absent. */
@@ -22,7 +22,10 @@ export interface Delivery {
 /** A message attribute: String, Number, String.Array, Binary. */
 export type AttributeValue = string | number | readonly unknown[] | Uint8Array;
 
-/** What presence and messages have in common. All but `attributes`, `fields` and `delivery` depends on the daemon's options. */
+/**
+ * What presence and messages have in common. All but `attributes`, `fields` and `delivery` depends on the daemon's
+ * options.
+ */
 interface Common {
   /** The event's id, the same in every delivery of it: `event_id`. */
   readonly id?: string;
@@ -52,13 +55,13 @@ export interface PresenceNotification extends Common, Pick<PresenceBody, 'user_i
 /** A user sent a message. */
 export interface MessageNotification extends Common, Pick<MessageBody, 'to_user_id' | 'from_user_id' | 'message'> {
   readonly kind: 'message';
-  /** Private or group message; absent where neither an attribute nor the topic tells. */
+  /** Private or group message; absent where neither an attribute nor the topic shows it. */
   readonly type?: 'pm' | 'muc';
   /** The stanza's `id`. */
   readonly stanzaId?: string;
 }
 
-/** Something that is no notification of this daemon. */
+/** An input that is not a notification of this daemon. */
 export interface Malformed {
   readonly kind: 'malformed';
   /** What is wrong with it. Doesn't quote it. */

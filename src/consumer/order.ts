@@ -1,12 +1,12 @@
 /**
- * The order of events. Within one run of an adapter (a source's epoch) their numbers say it, and nothing else does: many
- * events share a millisecond, and a clock may step back. Runs of one source don't overlap, so their times say which was
- * first. Between sources there is only the time.
+ * The order of events. Within one run of an adapter (a source's epoch) their numbers say it, and nothing else does:
+ * many events share a millisecond, and a clock may step back. Runs of one source don't overlap, so their times say
+ * which was first. Between sources there is only the time.
  */
 import { ConsumerError } from './error.ts';
 import type { Notification } from './notification.ts';
 
-/** What puts a notification in order. */
+/** The facts that order a notification. */
 export type Ordered = Pick<Notification, 'id' | 'source' | 'epoch' | 'seq' | 'at'>;
 
 /** The run of an adapter that an event belongs to; undefined where its source doesn't number events. */

@@ -1,6 +1,6 @@
 /**
- * Whatever a consumer is handed, as notifications: a Lambda's event (SNS, SQS, Pipes, Firehose, EventBridge, API Gateway),
- * an answer to SQS's ReceiveMessage, an HTTP request, or a text such as a file that Firehose wrote to S3.
+ * Parses any delivery into notifications: a Lambda's event (SNS, SQS, Pipes, Firehose, EventBridge, API Gateway), an
+ * answer to SQS's ReceiveMessage, an HTTP request, or a text such as a file that Firehose wrote to S3.
  *
  * - Never throws: what is no notification comes back as `malformed`, in its place, with what delivered it.
  * - One input record makes one item or more, never none. An empty answer of SQS, and `undefined`, make none.
@@ -11,7 +11,7 @@ import { type Enveloped, unwrap } from './envelope.ts';
 import type { Notification, Parsed } from './notification.ts';
 
 export interface ParseOptions {
-  /** Topics of private and of group messages, by name or ARN: tells the type of a message whose attributes don't. */
+  /** Topics of private and of group messages, by name or ARN: show the type of a message without such an attribute. */
   readonly topics?: { readonly pm?: string; readonly muc?: string };
 }
 

@@ -1,10 +1,10 @@
 /**
- * Who is online, from presence notifications that come in any order, more than once, or not at all.
+ * Who is online, computed from presence notifications that arrive late, twice, or not at all.
  *
- * - For each user the store holds, of each adapter's run, the newest event: the one with the highest number. Across runs the
- *   latest of these counts. So what is held is a maximum for each run, and any order of arrival ends in the same state.
- *   A comparison of two events at a time would not do: with a clock that stepped back in one run, numbers and times can
- *   contradict each other in a circle.
+ * - For each user the store holds, of each adapter's run, the newest event: the one with the highest number. Across
+ *   runs the latest of these counts. So what is held is a maximum for each run, and any order of arrival ends in the
+ *   same state. A comparison of two events at a time would not do: with a clock that stepped back in one run, numbers
+ *   and times can contradict each other in a circle.
  * - Runs are forgotten from the oldest on, so that a user's record doesn't grow with each restart of a server.
  * - Writes are conditional: two consumers at work on one user don't undo each other's.
  */
@@ -12,10 +12,10 @@ import { ConsumerError } from './error.ts';
 import type { PresenceNotification } from './notification.ts';
 import { compareTexts, requireTime, runOf } from './order.ts';
 
-/** Where records are kept, by key. */
+/** Stores records by key. */
 export interface StateStore {
   read(key: string): Promise<{ readonly value: string; readonly version: number } | undefined>;
-  /** Writes only if the record still has that version (0: doesn't exist); answers whether it did. */
+  /** Writes only if the record still has that version (0: doesn't exist); resolves to whether it wrote. */
   write(key: string, value: string, version: number): Promise<boolean>;
 }
 
@@ -27,8 +27,8 @@ export interface Presence {
 
 export interface PresenceState {
   /**
-   * Takes a notification in. Answers the user's state and whether this one changed it; `changed` is false for one that came
-   * late or again.
+   * Takes a notification in. Answers the user's state and whether this one changed it; `changed` is false for one that
+   * came late or again.
    * @throws ConsumerError `no-order` without `timestamp`, `conflict` when others keep writing the record
    */
   apply(notification: PresenceNotification): Promise<Presence & { readonly changed: boolean }>;
@@ -68,7 +68,7 @@ export function presenceState(store: StateStore): PresenceState {
   };
 }
 
-/** The runs with this event in; the same object when it changes nothing. */
+/** Adds the event to the runs; returns the same object when nothing changes. */
 function withEvent(runs: Runs, event: PresenceNotification): Runs {
   const at = requireTime(event);
   const run = runOf(event) ?? '';
@@ -82,7 +82,7 @@ function withEvent(runs: Runs, event: PresenceNotification): Runs {
   return kept.some(([name]) => name === run) ? Object.fromEntries(kept) : runs;
 }
 
-/** By number; without numbers by time, then by id. */
+/** Compares by number; without numbers by time, then by id. */
 function compareInRun(a: Newest, b: Newest): number {
   if (typeof a[0] === 'number' && typeof b[0] === 'number') return a[0] - b[0];
   return a[1] - b[1] || compareTexts(String(a[0]), String(b[0]));

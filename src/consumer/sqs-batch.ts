@@ -1,5 +1,5 @@
 /**
- * A Lambda's SQS batch, record by record: what fails comes again, what succeeded doesn't.
+ * Handles a Lambda's SQS batch record by record: failed records are delivered again, the others aren't.
  *
  * The function's event source mapping needs `FunctionResponseTypes = ["ReportBatchItemFailures"]`; without it Lambda
  * ignores the answer and deletes all records.
@@ -8,13 +8,13 @@ import type { Parsed } from './notification.ts';
 import { ordered } from './order.ts';
 import { type ParseOptions, parse } from './parse.ts';
 
-/** What Lambda wants to know of a batch. */
+/** The answer that Lambda expects. */
 export interface BatchResponse {
   readonly batchItemFailures: readonly { readonly itemIdentifier: string }[];
 }
 
 export interface BatchOptions extends ParseOptions {
-  /** Told of each failure; by default nobody is, and the record's dead-letter queue has it in the end. */
+  /** Called with each failure. Default: none; after its last try the record goes to the dead-letter queue. */
   readonly onError?: (error: unknown, notification: Parsed) => void;
 }
 
@@ -45,7 +45,7 @@ export function sqsBatch(handle: (notification: Parsed) => unknown, options: Bat
   };
 }
 
-/** A FIFO queue's order stands; a standard queue has none. */
+/** Keeps a FIFO queue's order; sorts a standard queue's batch. */
 function inOrder(batch: readonly Parsed[]): readonly Parsed[] {
   if (batch.some(({ delivery }) => delivery.groupId !== undefined)) return batch;
   const malformed = batch.filter((item) => item.kind === 'malformed');

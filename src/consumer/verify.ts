@@ -1,8 +1,9 @@
 /**
- * An HTTP endpoint of an SNS topic: is this request from SNS, for one of our topics, and what is to be done about it?
+ * For an HTTP endpoint of an SNS topic: verifies that a request comes from SNS and one of our topics, and says what to
+ * do.
  *
- * - A signature alone says that some topic of some account sent it: anybody may subscribe your endpoint to theirs. So the
- *   topics are required.
+ * - A signature alone says that some topic of some account sent it: anybody may subscribe your endpoint to theirs. So
+ *   the topics are required.
  * - A subscription is confirmed only for these topics, and only at an endpoint of SNS.
  * - Raw delivery has no signature, and is refused.
  *
@@ -18,7 +19,7 @@ export interface VerifierOptions extends CertificateOptions {
   readonly topics: readonly string[];
   /** How old a message may be. SNS tries for one hour by default, so two hours; a longer retry policy needs more. */
   readonly maxAgeMs?: number;
-  /** How to tell private from group messages where the attributes don't. */
+  /** Topics of private and of group messages, for notifications whose attributes don't show the type. */
   readonly types?: ParseOptions['topics'];
 }
 
@@ -39,7 +40,7 @@ type Envelope = Readonly<Record<string, string>>;
 
 const SIGNED_NOTIFICATION = ['Message', 'MessageId', 'Subject', 'Timestamp', 'TopicArn', 'Type'];
 const SIGNED_CONTROL = ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'];
-/** What is signed, by the message's Type. */
+/** The signed fields, by the message's Type. */
 const SIGNED: ReadonlyMap<string, readonly string[]> = new Map([
   ['Notification', SIGNED_NOTIFICATION],
   ['SubscriptionConfirmation', SIGNED_CONTROL],
@@ -84,7 +85,7 @@ export function snsVerifier(options: VerifierOptions): (request: SnsRequest) => 
   };
 }
 
-/** The envelope, if all that is signed or used of it is text. */
+/** The envelope, if all the fields that are signed or used are text. */
 function readEnvelope({ body, isBase64Encoded }: SnsRequest): Envelope | undefined {
   const value = typeof body === 'string' || body instanceof Uint8Array ? parseJson(body, isBase64Encoded) : body;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;

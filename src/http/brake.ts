@@ -1,6 +1,6 @@
 /**
- * Slows the answers to wrong secrets down, by address. The right one is always answered at once, for behind one address
- * (a proxy, a NAT) are many; what keeps guessing from success is the length of a secret.
+ * Delays the answers to wrong secrets, by address. The right secret is always answered at once, because many clients
+ * may share an address (a proxy, a NAT). Against guessing, the length of a secret protects.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { networkOf } from './network.ts';
@@ -10,13 +10,13 @@ export interface Brake {
   failed(address: string): Promise<void>;
 }
 
-/** How many wrong ones an address may send within a minute before they are slowed down. */
+/** Wrong secrets that an address may send within a minute before delays start. */
 const FREE = 10;
 const WINDOW_MS = 60_000;
 const SLOW_MS = 1_000;
-/** How many answers wait at a time; more are given at once, for waiting costs memory. */
+/** Most delayed answers at a time; further ones are sent at once, because waiting costs memory. */
 const MOST_WAITING = 100;
-/** Of how many addresses wrong secrets are remembered. */
+/** Most addresses remembered. */
 const MOST_ADDRESSES = 10_000;
 
 interface BrakeSetup {

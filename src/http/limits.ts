@@ -1,4 +1,4 @@
-/** How long a client of our servers may take, in milliseconds; the names are those of Node.js's `http.createServer`. */
+/** Timeouts for clients of our servers, in milliseconds, by the names of Node.js's `http.createServer`. */
 export interface RequestLimits {
   /** For the head of a request, and for all of it. */
   readonly headersTimeout: number;

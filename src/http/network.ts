@@ -1,4 +1,4 @@
-/** What belongs to one sender: an IPv4 address, or the first 64 bits of an IPv6 one, for whoever has one has all of those. */
+/** Groups addresses of one sender: an IPv4 address, or an IPv6 /64, all of which one subscriber usually has. */
 export function networkOf(address: string): string {
   if (!address.includes(':') || address.includes('.')) return address;
   const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean));

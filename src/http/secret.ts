@@ -2,7 +2,7 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 
 /**
- * Whether what was sent is the secret, in a time that tells neither where they differ nor how long they are.
+ * Compares a text with the secret in a time that reveals neither where they differ nor their lengths.
  * @param sent a text, or the bytes of a header: see {@link bytesOf}
  */
 export function isSameSecret(sent: string | Uint8Array, secret: string): boolean {

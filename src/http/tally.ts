@@ -1,6 +1,6 @@
 /**
- * Lines of the log that anybody can cause, without a login and as fast as he likes: the first of its kind from an
- * address at once, and how many more there were once a minute.
+ * Limits log lines that anybody can cause without a login: logs the first of a kind from an address at once, and the
+ * number of further ones once a minute.
  *
  * Maintained invariant: within a minute there are no more lines than `MOST` and one.
  */

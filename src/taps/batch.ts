@@ -1,4 +1,4 @@
-/** What a batch says of its source, in the rules of the tap protocol. */
+/** The tap protocol's rules for a batch's source and numbers. */
 import { z } from 'zod';
 import { name } from '../event.ts';
 

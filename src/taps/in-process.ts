@@ -1,4 +1,4 @@
-/** The tap of a host program: it hands events over in process. */
+/** A host program's tap: takes events in process. */
 
 import { z } from 'zod';
 import { PusherError } from '../errors.ts';
@@ -15,7 +15,8 @@ export interface GivenBatch extends Pick<Batch, 'source' | 'numbering' | 'tracep
 export interface InProcessTap extends Tap {
   /**
    * Takes events; resolves when what came of them is safe.
-   * @throws PusherError BATCH_INVALID when source or numbering are not of the tap protocol's form; OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
+   * @throws PusherError BATCH_INVALID when source or numbering are not of the tap protocol's form; OUTBOX_FULL,
+   * OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
    */
   receive(batch: GivenBatch): Promise<Receipt>;
 }
@@ -30,7 +31,9 @@ const head = z.object(
   'should be an object',
 );
 
-/** Checks an event. In process it can be what JSON never holds and no dead letter keeps: a BigInt, a getter that throws. */
+/**
+ * Checks an event. In process it can be what JSON never holds and no dead letter keeps: a BigInt, a getter that throws.
+ */
 function parseGiven(raw: unknown): NewEvent | MalformedEvent {
   try {
     const event = parseEvent(raw);
@@ -43,7 +46,7 @@ function parseGiven(raw: unknown): NewEvent | MalformedEvent {
 
 export function inProcessTap(): InProcessTap {
   let receive: Receive | undefined;
-  /** What is being taken. */
+  /** Batches being taken. */
   const underWay = new Set<Promise<Receipt>>();
   return {
     name: 'in-process',

@@ -1,6 +1,6 @@
 /**
- * The tap: where events come in. Declared by the intake; the HTTP tap is one, a host program's own code may be another.
- * Every tap passes the suite in `contract.ts`.
+ * The port where events come in. The HTTP tap implements it, and a host program may bring its own. Every tap passes the
+ * suite in `contract.ts`.
  */
 import type { MalformedEvent, NewEvent } from '../event.ts';
 
@@ -34,7 +34,7 @@ export interface Receipt {
  */
 export type Receive = (batch: Batch) => Promise<Receipt>;
 
-/** How a tap is. */
+/** A tap's state. */
 export interface TapState {
   /** Where events come in, for people: a URL, a queue. */
   readonly at: string | undefined;

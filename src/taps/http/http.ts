@@ -21,24 +21,26 @@ export interface HttpTap extends Tap {
   readonly routes: readonly string[];
   /** The URL that adapters post to; undefined while it does not listen. */
   readonly url: string | undefined;
-  /** Serves HTTPS with another certificate from now on; where it speaks plain HTTP it goes on to. */
+  /** Serves HTTPS with another certificate from now on; a plain HTTP tap stays one. */
   renew(certificate: Certificate | undefined): void;
 }
 
 export interface HttpTapSettings {
   /** Where it listens; port 0 takes a free one. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** What adapters must send as `Authorization: Bearer …`. Beyond loopback it has to have 20 characters or more. */
+  /**
+   * The secret that adapters send as `Authorization: Bearer …`; at least 20 characters unless the tap is on loopback.
+   */
   readonly secret?: string | undefined;
   /** For HTTPS. */
   readonly certificate?: Certificate | undefined;
   /** Default: no log. */
   readonly log?: Log | undefined;
-  /** How long requests in hand may take at a stop, in milliseconds. Default: 5,000. */
+  /** Grace period for running requests at a stop, in milliseconds. Default: 5,000. */
   readonly closeGraceMs?: number | undefined;
-  /** How long a request may take, for tests. */
+  /** Timeouts, for tests. */
   readonly limits?: RequestLimits | undefined;
-  /** What slows wrong secrets down, for tests. */
+  /** Delays the answers to wrong secrets; for tests. */
   readonly brake?: Brake | undefined;
 }
 
@@ -46,7 +48,7 @@ export interface HttpTapSettings {
 const RETRY_AFTER_S = 2;
 const CLOSE_GRACE_MS = 5_000;
 
-/** The tap that adapters post to. It listens when the pusher that it is given to starts. */
+/** The tap that adapters post to. It starts to listen when its pusher starts. */
 export function httpTap(settings: HttpTapSettings): HttpTap {
   let { certificate } = settings;
   let running: { readonly server: FastifyInstance<Server>; close(): Promise<void>; readonly url: string } | undefined;
@@ -70,7 +72,7 @@ export function httpTap(settings: HttpTapSettings): HttpTap {
     },
     renew(next) {
       certificate = next;
-      // For `localhost`, where nobody needs HTTPS, fastify has a second server for IPv6, which keeps the old one.
+      // For `localhost` fastify has a second server, for IPv6, which keeps the old certificate; nobody needs HTTPS there.
       if (next && running?.server.server instanceof TlsServer) running.server.server.setSecureContext(next);
     },
     async stop() {
@@ -97,7 +99,7 @@ function checkSettings({ listen, secret }: HttpTapSettings): void {
     refuse('secret should be a text that is not empty');
   const odd = unusableCharacter(secret ?? '', { spaces: true });
   if (odd) refuse(`secret ${odd}`);
-  // Whoever reaches it from elsewhere can say in a request that it is for localhost.
+  // A client elsewhere could name localhost in its request.
   const name = host.includes(':') ? `[${host}]` : host;
   if (!isLoopback(name) && (secret ?? '').length < LEAST_BEYOND_LOOPBACK)
     refuse(`secret should have ${LEAST_BEYOND_LOOPBACK} characters or more when host is not a loopback address`);
@@ -141,7 +143,7 @@ function createServer(
     if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${secret}`)) return;
     refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: no or a wrong secret'));
     await brake.failed(request.ip);
-    // Whoever has no secret keeps no connection either.
+    // A client without the secret loses its connection.
     reply.header('connection', 'close');
     return refuse(reply, 401, 'unauthorized', 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"');
   });
@@ -197,7 +199,7 @@ function createServer(
     server,
     async close() {
       closing = true;
-      // A request that never arrives whole would keep its connection, and with it the stop.
+      // A request that never arrives whole would keep its connection open and delay the stop.
       const cut = setTimeout(() => server.server.closeAllConnections(), closeGraceMs);
       try {
         await server.close();
@@ -210,7 +212,7 @@ function createServer(
 
 function openServer(https: Certificate | undefined, limits: RequestLimits): FastifyInstance<Server> {
   const common = {
-    // What is read of a body are named fields of it, so a key "__proto__" can do no harm and need not be looked for.
+    // The code reads named fields only, so a key "__proto__" does no harm and needs no search.
     onProtoPoisoning: 'ignore' as const,
     onConstructorPoisoning: 'ignore' as const,
     bodyLimit: MAX_BATCH_BYTES,
@@ -223,8 +225,8 @@ function openServer(https: Certificate | undefined, limits: RequestLimits): Fast
 }
 
 /**
- * Whether a web page may be behind a request: one that was told a name that somebody else's DNS points here (DNS
- * rebinding), or any that a browser says the origin of. Adapters send neither.
+ * Whether a web page may have sent the request: its Host is a foreign name that points here (DNS rebinding), or it has
+ * an Origin. Adapters send neither.
  */
 function fromPage({ headers: { host = '', origin } }: FastifyRequest): boolean {
   return origin !== undefined || !isLoopback(host.replace(/:\d+$/, ''));
