@@ -1,4 +1,5 @@
 /** Why a pusher is not ready: one function, from which `/readyz`, the metrics, systemd's status and the console all read. */
+import { bytes as size } from './format.js';
 import type { Health } from './outbox/outbox.ts';
 import type { TopicState } from './pipeline/publisher.ts';
 import type { TapState } from './taps/tap.ts';
@@ -27,7 +28,7 @@ export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotR
   if (bytes >= maxBytes)
     found.push({
       what: 'outbox',
-      reason: `is full: ${bytes} of ${maxBytes} bytes`,
+      reason: `is full: ${size(bytes)} of ${size(maxBytes)}`,
       advice: 'mend what keeps notifications from going out, delete dead letters, or raise outbox.max_bytes',
     });
   for (const { topic, pause } of topics)

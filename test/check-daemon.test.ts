@@ -46,7 +46,7 @@ describe('check', () => {
     const { findings } = await check(t);
     assert.deepEqual(brief(findings), ['ok configuration', 'ok daemon', 'ok outbox']);
     assert.match(findings[1]?.seen ?? '', /runs as process \d+ and answers at .*outbox\.db\.sock, ready/);
-    assert.match(findings[2]?.seen ?? '', /outbox\.db holds \d+ of 1073741824 bytes/);
+    assert.match(findings[2]?.seen ?? '', /outbox\.db holds [\d.]+ kB of 1\.07 GB/);
   });
 
   it('fails with each reason why the daemon that runs is not ready', async (t) => {
@@ -123,7 +123,7 @@ describe('check', () => {
     const { code, findings } = await check(t);
     assert.equal(code, 1);
     assert.equal(brief(findings)[1], 'fail outbox');
-    assert.match(findings[1]?.seen ?? '', /^it is full: it holds \d+ bytes, outbox\.max_bytes is 1048576/);
+    assert.match(findings[1]?.seen ?? '', /^it is full: it holds [\d.]+ MB, outbox\.max_bytes is 1\.05 MB/);
   });
 
   it('fails with a public address without a secret, or with a short one', async (t) => {

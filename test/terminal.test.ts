@@ -63,9 +63,9 @@ describe('on a terminal', () => {
     await fill();
     const screen = await run('dead-letters', 'purge', '--all');
     assert.equal(await screen.exited, 0);
-    for (const step of ['1000 of 1500 (66 %)', '1500 of 1500 (100 %)'])
+    for (const step of ['1,000 of 1,500 (66 %)', '1,500 of 1,500 (100 %)'])
       assert.ok(screen.output().includes(`\rdeleted: ${step}\x1b[K`), `${step} in ${JSON.stringify(screen.output())}`);
-    assert.equal(seen(screen), '1500 dead letters deleted\n');
+    assert.equal(seen(screen), '1,500 dead letters deleted\n');
   });
 
   it('a replay shows how far it is, and how far the daemon is with it', async () => {
@@ -73,16 +73,16 @@ describe('on a terminal', () => {
     await daemon.start();
     const screen = await run('dead-letters', 'replay', '--all');
     assert.equal(await screen.exited, 0);
-    assert.match(screen.output(), /\rmarked for replay: 1000 of 1500 \(66 %\)/);
-    const steps = [...screen.output().matchAll(/\rreplayed: (\d+) of \d+ \((\d+) %\)/g)].map(([, done]) =>
-      Number(done),
+    assert.match(screen.output(), /\rmarked for replay: 1,000 of 1,500 \(66 %\)/);
+    const steps = [...screen.output().matchAll(/\rreplayed: ([\d,]+) of [\d,]+ \((\d+) %\)/g)].map(([, done]) =>
+      Number(done?.replaceAll(',', '')),
     );
     assert.ok(steps.length > 1, JSON.stringify(screen.output()));
     assert.deepEqual(
       steps,
       steps.toSorted((a, b) => a - b),
     );
-    assert.equal(seen(screen), '1500 dead letters marked for replay\n');
+    assert.equal(seen(screen), '1,500 dead letters marked for replay\n');
     const { output } = await daemon.command('dead-letters', 'list');
     assert.equal(output, '0 dead letters\n');
   });
@@ -93,7 +93,7 @@ describe('on a terminal', () => {
     assert.equal(await screen.exited, 0);
     assert.match(
       seen(screen),
-      /^1500 dead letters marked for replay\n1500 wait for the daemon, which is not running\n/,
+      /^1,500 dead letters marked for replay\n1,500 wait for the daemon, which is not running\n/,
     );
   });
 

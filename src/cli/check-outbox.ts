@@ -1,10 +1,11 @@
 /** What `check` says of the outbox: by the running daemon's word, or of the file itself while none runs. */
+
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
-import { countOf } from '../count.ts';
 import { messageOf } from '../errors.ts';
+import { countOf, bytes as size } from '../format.js';
 import type { State } from '../ops/state.ts';
 import type { Hole } from '../outbox/sources.ts';
 import { openDatabase, pragma } from '../outbox/sqlite/schema.ts';
@@ -56,7 +57,7 @@ export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: Sta
     config.file,
   );
   if (found.length > 0) return found;
-  const seen = `${outboxFileOf(config)} holds ${outbox.bytes} of ${outbox.maxBytes} bytes`;
+  const seen = `${outboxFileOf(config)} holds ${size(outbox.bytes)} of ${size(outbox.maxBytes)}`;
   return [{ what: WHAT, level: 'ok', seen }];
 }
 
@@ -65,7 +66,7 @@ function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: Push
   return [
     failed(
       WHAT,
-      `it is full: it holds ${bytes} bytes, outbox.max_bytes is ${maxBytes}`,
+      `it is full: it holds ${size(bytes)}, outbox.max_bytes is ${size(maxBytes)}`,
       'the daemon would answer 503 to the adapters until SNS has taken some of it',
       `mend what keeps notifications from going out, delete dead letters (${quotedCommand(['dead-letters', 'list'], file)} shows them), or raise outbox.max_bytes`,
     ),

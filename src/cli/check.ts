@@ -8,6 +8,7 @@ import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
+import { json, printableLines } from '../format.js';
 import { loadPlugin } from '../notification/plugins.ts';
 import type { State } from '../ops/state.ts';
 import { examineAccount } from '../sns/check/account.ts';
@@ -33,7 +34,7 @@ export function checkCommand(): Command {
     .option('--json', 'JSON lines')
     .action(async (options: CheckOptions) => {
       for await (const finding of findings(options)) {
-        process.stdout.write(`${options.json ? JSON.stringify(finding) : textOf(finding)}\n`);
+        process.stdout.write(`${options.json ? json(finding) : printableLines(textOf(finding))}\n`);
         if (finding.level === 'fail') process.exitCode = 1;
       }
     });

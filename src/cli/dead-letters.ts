@@ -1,12 +1,14 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { countOf } from '../count.ts';
 import { PusherError } from '../errors.ts';
+import { count, countOf } from '../format.js';
 import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { type Letters, withDeadLetters } from './letters.ts';
 import { configurable, positiveNumber } from './options.ts';
+import { printFields, printJson, printLine } from './print.ts';
 import { createProgressBar } from './progress.ts';
 
 /** How often the daemon's progress is looked at, in milliseconds, and after how many looks without any it is given up. */
@@ -39,11 +41,12 @@ function listCommand(): Command {
         const filter = filterOf(options, []);
         let listed = 0;
         for await (const letter of letters.find(filter, limit, json)) {
-          print(json ? JSON.stringify(letter) : line(letter));
+          if (json) printJson(letter);
+          else printFields(...fieldsOf(letter));
           listed += 1;
         }
         const total = await totalOf(letters, filter);
-        if (!json) print(`${listed < total ? `${listed} of ` : ''}${lettersOf(total)}`);
+        if (!json) printLine(`${listed < total ? `${count(listed)} of ` : ''}${lettersOf(total)}`);
       }),
     );
 }
@@ -56,7 +59,7 @@ function showCommand(): Command {
       withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
         const letter = await letters.read(id);
         if (!letter) throw notFound(id);
-        print(JSON.stringify(letter, null, 2));
+        printJson(letter, 2);
       }),
     );
 }
@@ -113,21 +116,21 @@ async function change(
 ): Promise<void> {
   const asked = filter.ids?.length;
   const progress = createProgressBar(done, asked ?? (await totalOf(letters, filter)));
-  let count = 0;
+  let changed = 0;
   try {
-    count = await changeAll(filter, progress.show);
+    changed = await changeAll(filter, progress.show);
   } finally {
     progress.end();
   }
-  const missing = (asked ?? count) - count;
+  const missing = (asked ?? changed) - changed;
   if (missing === asked && asked === 1) throw notFound(filter.ids?.[0]);
-  print(`${lettersOf(count)} ${done}`);
+  printLine(`${lettersOf(changed)} ${done}`);
   if (missing > 0) throw notFound(`with ${missing} of these ${asked} numbers`);
 }
 
 const notFound = (which: unknown) => new PusherError('NOT_FOUND', `there is no dead letter ${which}`);
 
-const lettersOf = (count: number): string => countOf(count, 'dead letter');
+const lettersOf = (number: number): string => countOf(number, 'dead letter');
 
 /** How many of a reason and topic there are. */
 async function totalOf(letters: Letters, { reason, topic }: DeadLetterFilter): Promise<number> {
@@ -157,7 +160,7 @@ async function follow(letters: Letters): Promise<void> {
   progress.end();
   if (left === 0) return;
   const why = letters.served ? 'which does not take any: its outbox may be full' : 'which is not running';
-  print(`${countOf(left, 'waits', 'wait')} for the daemon, ${why}`);
+  printLine(`${countOf(left, 'waits', 'wait')} for the daemon, ${why}`);
 }
 
 const selective = (command: Command): Command =>
@@ -174,15 +177,18 @@ const filterOf = ({ reason, topic }: Selection, ids: readonly number[]): DeadLet
 /** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
 const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
 
-function line({ id, diedAt, reason, attempts, eventId, topic, detail, replayRequested }: DeadLetterSummary): string {
+function fieldsOf({
+  id,
+  diedAt,
+  reason,
+  attempts,
+  eventId,
+  topic,
+  detail,
+  replayRequested,
+}: DeadLetterSummary): string[] {
   const when = new Date(diedAt).toISOString();
   const state = replayRequested ? ' (replay requested)' : '';
   const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;
-  const fields = [id, when, reason, topic?.split(':').at(-1) ?? '—', eventId, `attempts ${attempts}${state}`, what];
-  // What others chose must neither break the line nor steer the terminal.
-  return fields.map((field) => String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\t');
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  return [`${id}`, when, reason, topic?.split(':').at(-1) ?? '—', eventId, `attempts ${attempts}${state}`, what];
 }

@@ -1,6 +1,7 @@
 /** The command line: reads argv, runs a command, and answers the exit code. */
 import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
+import { printableLines } from '../format.js';
 import { version } from '../version.ts';
 import { adapterCommand } from './adapter/command.ts';
 import { capacityCommand } from './capacity.ts';
@@ -27,7 +28,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
     const text = error instanceof PusherError ? error.message : error instanceof Error ? error.stack : messageOf(error);
-    process.stderr.write(`xmpp-event-pusher: ${text}\n`);
+    process.stderr.write(`xmpp-event-pusher: ${printableLines(String(text))}\n`);
     return isConfiguration(error) ? EXIT.configuration : EXIT.failed;
   }
 }

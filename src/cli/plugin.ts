@@ -7,6 +7,7 @@ import { sectionsOf } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { isMalformed, parseEvent, type XmppEvent } from '../event.ts';
+import { json, printableLines } from '../format.js';
 import { compileAdditions } from '../notification/additions.ts';
 import { type Notification, type Route, type Translation, translate } from '../notification/notification.ts';
 import type { SnsPlugin } from '../notification/plugin.ts';
@@ -34,7 +35,11 @@ export function pluginCommand(): Command {
   return new Command('plugin').description('Try out a plugin.').addCommand(test);
 }
 
-async function testPlugin(module: string | undefined, { events, json, ...flags }: TestOptions, command: Command) {
+async function testPlugin(
+  module: string | undefined,
+  { events, json: asJson, ...flags }: TestOptions,
+  command: Command,
+) {
   const config = module === undefined ? findConfig(flags.config) : flags.config;
   if (module === undefined && config === undefined)
     command.error('error: name a plugin, or a configuration with --config');
@@ -46,7 +51,7 @@ async function testPlugin(module: string | undefined, { events, json, ...flags }
     const made = await translate(event, route);
     failed ||= made.kind === 'dead';
     process.stdout.write(
-      json ? `${JSON.stringify({ event, without: plain, with: made })}\n` : sideBySide(event, plain, made),
+      asJson ? `${json({ event, without: plain, with: made })}\n` : printableLines(sideBySide(event, plain, made)),
     );
   }
   if (failed) process.exitCode = 1;

@@ -15,8 +15,8 @@ describe('progress', () => {
     progress.show(3_000);
     progress.end();
     assert.deepEqual(screen.written, [
-      '\rdeleted: 1000 of 3000 (33 %)\x1b[K',
-      '\rdeleted: 3000 of 3000 (100 %)\x1b[K',
+      '\rdeleted: 1,000 of 3,000 (33 %)\x1b[K',
+      '\rdeleted: 3,000 of 3,000 (100 %)\x1b[K',
       '\r\x1b[K',
     ]);
   });

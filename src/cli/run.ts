@@ -10,6 +10,7 @@ import { createNotifier, type ServiceNotifier } from '../ops/systemd.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { catchFaults } from './faults.ts';
 import { configurable } from './options.ts';
+import { printFields } from './print.ts';
 import { listenToSignals, type Signals } from './signals.ts';
 
 export function runCommand(): Command {
@@ -85,11 +86,7 @@ async function runDry(config: PusherConfig, again: () => PusherConfig): Promise<
 /** One line: the topic, the message, and the attributes if there are any. */
 function show({ topic, message, attributes }: Notification): void {
   const named = attributes.map(({ name, value }) => `${name}=${value}`);
-  // What people wrote must not steer the terminal.
-  const fields = [topic.split(':').at(-1), message, ...named].map((field) =>
-    String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·'),
-  );
-  process.stdout.write(`${fields.join('\t')}\n`);
+  printFields(topic.split(':').at(-1) ?? topic, message, ...named);
 }
 
 interface ReloadSetup {

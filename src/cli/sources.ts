@@ -1,13 +1,15 @@
 /** `sources`: what is known of each source, the holes in its numbers, and what to do with them. */
+
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
-import { countOf } from '../count.ts';
 import { PusherError } from '../errors.ts';
+import { countOf } from '../format.js';
 import { type Hole, MOST_LISTED, type SourceState, type SourceStore } from '../outbox/sources.ts';
 import { sourcesOn } from '../outbox/sqlite/sources.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import type { DaemonClient } from './daemon.ts';
 import { configurable } from './options.ts';
+import { printJson, printLine } from './print.ts';
 import { withOutbox } from './with-outbox.ts';
 
 interface Options extends ConfigFlags {
@@ -30,9 +32,9 @@ function listCommand(): Command {
     .action(({ json = false, ...flags }: Options) =>
       withSources(readConfig(flags), { change: false }, async (sources) => {
         const [states, holes] = [await sources.list(MOST_LISTED), await sources.holes()];
-        for (const state of states) print(json ? JSON.stringify(state) : lineOf(state));
-        for (const hole of holes) print(json ? JSON.stringify({ hole }) : `  hole  ${describeHole(hole)}`);
-        if (!json && states.length === 0) print('no source was heard yet');
+        for (const state of states) json ? printJson(state) : printLine(lineOf(state));
+        for (const hole of holes) json ? printJson({ hole }) : printLine(`  hole  ${describeHole(hole)}`);
+        if (!json && states.length === 0) printLine('no source was heard yet');
       }),
     );
 }
@@ -45,7 +47,7 @@ function acknowledgeCommand(): Command {
     .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
       return withSources(readConfig(flags), { change: true }, async (sources) => {
-        print(`${countOf(await sources.acknowledge(source), 'hole')} acknowledged`);
+        printLine(`${countOf(await sources.acknowledge(source), 'hole')} acknowledged`);
       });
     });
 }
@@ -57,7 +59,7 @@ function retireCommand(): Command {
     .action((source: string, flags: Options) =>
       withSources(readConfig(flags), { change: true }, async (sources) => {
         if (!(await sources.retire(source))) throw new PusherError('NOT_FOUND', `there is no source ${source}`);
-        print(`${source} retired`);
+        printLine(`${source} retired`);
       }),
     );
 }
@@ -99,5 +101,3 @@ function describeHole({ source, epoch, first, last, missing, at }: Hole): string
     first === undefined ? `${countOf(missing, 'event')}, met by an earlier release` : `${first} to ${last} of ${epoch}`;
   return `${source}  ${where}  at ${new Date(at).toISOString()}`;
 }
-
-const print = (line: string): void => void process.stdout.write(`${line}\n`);

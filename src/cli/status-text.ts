@@ -1,5 +1,5 @@
 /** How the daemon does, drawn for a terminal: the same figures that the console has. */
-import { countOf } from '../count.ts';
+import { ago, bytes, count, countOf, duration, percent, printable, rate, seconds } from '../format.js';
 import type { Sample } from '../ops/flow.ts';
 import type { State } from '../ops/state.ts';
 
@@ -7,6 +7,8 @@ const BARS = '▁▂▃▄▅▆▇█';
 const POINTS = 40;
 /** A rate is the mean of so many samples: 10 s, so that it can be read. */
 const STEADY = 5;
+/** How old a time from event to SNS may be to be one of now, in milliseconds. */
+const STALE_MS = 10_000;
 
 /** @param samples of the last hour, oldest first */
 export function drawStatus(state: State, samples: readonly Sample[]): string {
@@ -15,23 +17,29 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   const mean = (of: (sample: Sample) => number) =>
     recent.reduce((sum, sample) => sum + of(sample), 0) / Math.max(recent.length, 1);
   const waiting = topics.reduce((sum, { depth }) => sum + depth, 0);
-  const oldest = outbox.oldestAt === undefined ? '' : `the oldest for ${duration(at - outbox.oldestAt)}`;
+  const oldest = outbox.oldestAt === undefined ? '' : `the oldest for ${seconds(at - outbox.oldestAt)}`;
   const timed = samples.findLast(({ p50 }) => p50 !== null);
+  const latency = timed && at - timed.at <= STALE_MS ? (timed.p50 ?? undefined) : undefined;
   const lines = [
     `${headline(state)}   ${new Date(at).toISOString()}`,
     '',
     row('In', `${rate(mean((sample) => sample.in))}/s`, sparkline(samples.map((sample) => sample.in)), leftOut(state)),
     row('Out', `${rate(mean((sample) => sample.out))}/s`, sparkline(samples.map((sample) => sample.out))),
-    row('Waiting', number(waiting), sparkline(samples.map(({ backlog }) => backlog)), trend.text, oldest),
+    row('Waiting', count(waiting), sparkline(samples.map(({ backlog }) => backlog)), trend.text, oldest),
     row(
       'Event to SNS',
-      timed?.p50 == null ? '-' : duration(timed.p50),
+      latency === undefined ? '—' : duration(latency),
       sparkline(samples.map(({ p50 }) => p50 ?? 0)),
-      timed && at - timed.at > 10_000 ? `${duration(at - timed.at)} ago` : '',
+      latency === undefined && timed ? `none taken for ${seconds(at - timed.at)}` : '',
     ),
-    row('Dead letters', number(outbox.deadLetters)),
-    ...(replay ? [row('Replay', number(replay.asked), replayNote(replay))] : []),
-    row('Outbox', `${((outbox.bytes / outbox.maxBytes) * 100).toFixed(1)} %`, outbox.fault ?? ''),
+    row('Dead letters', count(outbox.deadLetters)),
+    ...(replay ? [row('Replay', count(replay.asked), replayNote(replay))] : []),
+    row(
+      'Outbox',
+      percent(outbox.bytes / outbox.maxBytes),
+      `${bytes(outbox.bytes)} of ${bytes(outbox.maxBytes)}`,
+      outbox.fault ?? '',
+    ),
   ];
   if (notReady.length > 0) lines.push('', 'Not ready');
   for (const { what, reason, advice } of notReady)
@@ -42,7 +50,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   if (state.sources.length > 0)
     lines.push('', ...table(['SOURCE', 'LAST HEARD', 'POSITION', 'LOST'], sourceRows(state)));
   // What people and servers chose for names must not steer the terminal.
-  return `${lines.map((line) => line.trimEnd().replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\n')}\n`;
+  return `${lines.map((line) => printable(line.trimEnd())).join('\n')}\n`;
 }
 
 const leftOut = ({ notPublished }: State): string =>
@@ -51,7 +59,7 @@ const leftOut = ({ notPublished }: State): string =>
     : `not published: ${notPublished.map(({ reason, rate: each }) => `${rate(each)}/s ${reason}`).join(', ')}`;
 
 const replayNote = ({ taken, deadAgain, waiting }: NonNullable<State['replay']>): string =>
-  `${number(taken)} taken, ${number(deadAgain)} dead again, ${number(waiting)} waiting`;
+  `${count(taken)} taken, ${count(deadAgain)} dead again, ${count(waiting)} waiting`;
 
 function headline({ notReady, topics }: State): string {
   if (notReady.length > 0) return `NOT READY: ${countOf(notReady.length, 'problem')}`;
@@ -65,19 +73,19 @@ const topicRows = ({ at, topics }: State): string[][] =>
     .toSorted((a, b) => Number(a.state === 'open') - Number(b.state === 'open'))
     .map(({ arn, state, since, depth, rate: out, inFlight, lastAt }) => [
       nameOf(arn),
-      state === 'open' ? state : `${state} for ${duration(at - since)}`,
-      number(depth),
+      state === 'open' ? state : `${state} for ${seconds(at - since)}`,
+      count(depth),
       rate(out),
-      number(inFlight),
-      lastAt === undefined ? '-' : `${duration(at - lastAt)} ago`,
+      count(inFlight),
+      lastAt === undefined ? '—' : ago(lastAt, at),
     ]);
 
 const sourceRows = ({ at, sources }: State): string[][] =>
   sources.map(({ source, heardAt, last, missing }) => [
     source,
-    `${duration(at - heardAt)} ago`,
-    number(last),
-    missing === 0 ? 'none' : number(missing),
+    ago(heardAt, at),
+    count(last),
+    missing === 0 ? 'none' : count(missing),
   ]);
 
 /** The last hour as a line of bars, each the most of its part. */
@@ -100,13 +108,3 @@ function table(head: readonly string[], rows: readonly string[][]): string[] {
 }
 
 const nameOf = (arn: string): string => arn.split(':').at(-1) ?? arn;
-const number = (value: number): string => Math.round(value).toLocaleString('en');
-const rate = (value: number): string => (value >= 10 ? number(value) : `${Math.round(value * 10) / 10}`);
-
-function duration(ms: number): string {
-  const value = Math.max(ms, 0);
-  if (value < 1_000) return `${Math.round(value)} ms`;
-  if (value < 120_000) return `${Math.round(value / 1_000)} s`;
-  if (value < 7_200_000) return `${Math.round(value / 60_000)} min`;
-  return value < 172_800_000 ? `${Math.round(value / 3_600_000)} h` : `${Math.round(value / 86_400_000)} days`;
-}

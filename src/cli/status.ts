@@ -1,5 +1,6 @@
 /** `status`: how the running daemon does, once or again and again. */
 import { Command } from 'commander';
+import { json as asJson } from '../format.js';
 import type { Sample } from '../ops/flow.ts';
 import type { State } from '../ops/state.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
@@ -34,7 +35,7 @@ async function showStatus({ watch = false, json = false, ...flags }: StatusOptio
       if (name === 'hello') samples.splice(0, samples.length, ...(news.samples ?? []));
       if (news.sample) samples.push(news.sample);
       samples.splice(0, samples.length - SAMPLES);
-      const text = json ? `${JSON.stringify(state)}\n` : drawStatus(state, samples);
+      const text = json ? `${asJson(state)}\n` : drawStatus(state, samples);
       process.stdout.write(watch && !json && process.stdout.isTTY ? CLEAR + text : text);
       if (watch) continue;
       process.exitCode = state.notReady.length > 0 ? 1 : 0;

@@ -1,9 +1,10 @@
 /** `tail`: notifications as SNS takes them, from the running daemon. */
+
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
-import { countOf } from '../count.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { countOf, duration, json, printable } from '../format.js';
 import type { TailLine, TailLines } from '../ops/live.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { connectToDaemon, type DaemonClient } from './daemon.ts';
@@ -42,7 +43,7 @@ async function printUntilEnd(config: PusherConfig, options: TailOptions): Promis
       for await (const { name, data } of eventsIn(stream)) if (name === 'notifications') print(data as TailLines);
     } catch (error) {
       if (!isGone(error)) throw error;
-      process.stderr.write(`${messageOf(error)}; waiting for it to come back\n`);
+      process.stderr.write(`${printable(messageOf(error))}; waiting for it to come back\n`);
     }
     await daemon.close();
     daemon = await untilBack(config);
@@ -71,8 +72,8 @@ function queryOf({ match, topic, bodies = false }: TailOptions): URLSearchParams
 }
 
 /** What prints lines, each once: a connection begins with the last few again. */
-function printer({ json = false }: TailOptions): (lines: TailLines) => void {
-  const text = json ? JSON.stringify : readable;
+function printer({ json: asJson = false }: TailOptions): (lines: TailLines) => void {
+  const text = asJson ? (line: TailLine) => json(line) : readable;
   let last: string[] = [];
   return ({ list, missed }) => {
     const known = new Set(last);
@@ -89,10 +90,10 @@ function readable({ at, eventAt, topic, about, eventId, message }: TailLine): st
     new Date(at).toISOString(),
     topic.split(':').at(-1),
     about,
-    `${Math.max(at - eventAt, 0)} ms`,
+    duration(at - eventAt),
     eventId,
     ...(message === undefined ? [] : [message]),
   ];
   // What people chose for names must not steer the terminal, nor turn the line around.
-  return fields.map((field) => String(field).replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '·')).join('\t');
+  return fields.map((field) => printable(String(field))).join('\t');
 }

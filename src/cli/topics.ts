@@ -10,6 +10,7 @@ import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { configurable } from './options.ts';
+import { printLine } from './print.ts';
 
 type Creation = 'exists' | 'made' | 'left out' | { readonly failed: string };
 
@@ -51,9 +52,9 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
 
 function report(arn: string, outcome: Creation): void {
   if (typeof outcome === 'string') {
-    process.stdout.write(`${outcome.padEnd(8)}  ${arn}\n`);
+    printLine(`${outcome.padEnd(8)}  ${arn}`);
   } else {
-    process.stdout.write(`FAIL      ${arn}: ${outcome.failed}\n`);
+    printLine(`FAIL      ${arn}: ${outcome.failed}`);
     process.exitCode = 1;
   }
 }

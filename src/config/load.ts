@@ -5,8 +5,8 @@ import path from 'node:path';
 import { distance } from 'fastest-levenshtein';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import type { z } from 'zod';
-import { countOf } from '../count.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { countOf } from '../format.js';
 import { misspelt, type Place, SECTION_NAMES } from './foreign.ts';
 import {
   type Environment,

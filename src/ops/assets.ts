@@ -15,6 +15,8 @@ const TYPES: Readonly<Record<string, string>> = {
 const uplot = path.dirname(createRequire(import.meta.url).resolve('uplot/package.json'));
 const own = (name: string) => new URL(`./console/${name}`, import.meta.url);
 
+const format = new URL('../format.js', import.meta.url);
+
 const FILES: Readonly<Record<string, URL | string>> = {
   '/': own('index.html'),
   '/console.css': own('console.css'),
@@ -25,10 +27,12 @@ const FILES: Readonly<Record<string, URL | string>> = {
   '/confirm.js': own('confirm.js'),
   '/dead-letters.js': own('dead-letters.js'),
   '/dom.js': own('dom.js'),
+  '/format.js': format,
   '/letter.js': own('letter.js'),
   '/plots.js': own('plots.js'),
   '/status.js': own('status.js'),
   '/tail.js': own('tail.js'),
+  '/topics.js': own('topics.js'),
   '/uplot.js': path.join(uplot, 'dist/uPlot.esm.js'),
   '/uplot.css': path.join(uplot, 'dist/uPlot.min.css'),
 };

@@ -22,7 +22,7 @@ describe('the trend of what waits', () => {
         (s) => 1_000 * s,
         (s) => s,
       ),
-      'growing 1000/s',
+      'growing 1,000/s',
     ],
     [
       'it grows though the outbox is full',

@@ -4,6 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
+import { bytes } from '../format.js';
 import type { DeadLetterStore } from './dead-letters.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 import { refuseMaxBytes } from './options.ts';
@@ -109,7 +110,10 @@ class MemoryOutbox implements Outbox {
   async commit({ notifications, deadLetters, replaces = [] }: Admission): Promise<void> {
     if (this.#closed) throw new PusherError('OUTBOX_CLOSED', 'the outbox is closed');
     if (this.#used() >= this.#maxBytes)
-      throw new PusherError('OUTBOX_FULL', `the outbox is full: it holds ${this.#used()} of ${this.#maxBytes} bytes`);
+      throw new PusherError(
+        'OUTBOX_FULL',
+        `the outbox is full: it holds ${bytes(this.#used())} of ${bytes(this.#maxBytes)}`,
+      );
     const committedAt = this.#now();
     for (const id of replaces) this.#letters.remove(id);
     for (const letter of deadLetters) this.#letters.add(letter);

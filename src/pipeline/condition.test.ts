@@ -124,7 +124,7 @@ describe('the condition of a topic', () => {
     });
 
   it('says what the sink takes, and by how much more comes in', () => {
-    assert.match(conditionOf(facts({ throttled: throttled(0) })).reason, /it takes 3\.1\/s/);
+    assert.match(conditionOf(facts({ throttled: throttled(0) })).reason, /it takes 3\.14\/s/);
     assert.match(conditionOf(facts({ history: growing })).reason, /10\/s more/);
   });
 });

@@ -3,6 +3,7 @@
  *
  * Of what is true at once, the first counts: orphaned, paused, throttled, slow, behind, open.
  */
+import { rate as rateText } from '../format.js';
 import type { Pause } from './report.ts';
 
 export const CONDITIONS = ['open', 'throttled', 'slow', 'behind', 'paused', 'orphaned'] as const;
@@ -115,4 +116,4 @@ function growthOf(history: readonly TopicSample[], already: boolean): number {
   return steady && grown > 0 ? (grown * 1_500) / (last.at - first.at) : 0;
 }
 
-const perSecond = (rate: number): string => `${rate >= 10 ? Math.round(rate) : Math.round(rate * 10) / 10}/s`;
+const perSecond = (value: number): string => `${rateText(value)}/s`;

@@ -62,14 +62,16 @@ describe('the console', () => {
     await until('a try before its time', async () => {
       const before = await pause();
       await button(page, 'Try user_message_sent now').click();
-      await shows(page.locator('#topics .result'), 'user_message_sent is being tried.');
+      await shows(page.locator('#topics .result'), /user_message_sent/);
       await until('the next pause', async () => (await pause()).began > before.began);
       return (await pause()).began < before.until;
     });
     assert.match(pusher.daemon.output(), /"topic":"arn:.*:user_message_sent","msg":"admin: paused topic tried/);
+    await shows(page.locator('#topics .result'), 'user_message_sent was tried and is still paused: NotFound.');
     pusher.fault = undefined;
     await button(page, 'Try user_message_sent now').click();
     await shows(row, 'Open');
+    await shows(page.locator('#topics .result'), 'user_message_sent is open: SNS takes its notifications again.');
     await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
   });
@@ -115,6 +117,18 @@ describe('the console', () => {
     const metrics = await (await fetch(`${pusher.daemon.adminUrl}/metrics`)).text();
     assert.match(metrics, /topic_state\{topic="[^"]*user_message_sent",state="throttled"\} 1/);
     await until('the log to say so', async () => pusher.daemon.output().includes('"msg":"topic throttled"'));
+  });
+
+  it('says since when none was taken, and shows a time that stands alone in the plot', async () => {
+    await pusher.start();
+    const page = await pusher.open();
+    const figure = page.locator('#figures > div').filter({ hasText: 'Event to SNS' });
+    await shows(figure, /—\s+none taken yet/);
+    // One that takes longer, or the points of both lines would be in one place.
+    await pusher.post(says('one'), { ...says('two'), at: Date.now() - 900 });
+    await shows(figure, /Event to SNS\s+[\d.]+ m?s\s+99 % within [\d.]+ m?s/);
+    await shows(figure, /Event to SNS\s+—\s+none taken since \d\d:\d\d:\d\d, when it was [\d.]+ m?s/);
+    assert.ok(Number(await page.evaluate(LATENCY_PIXELS)) >= 4, 'the point is drawn');
   });
 
   it('shows a hole in the numbers of a source', async () => {
@@ -257,6 +271,15 @@ const LINE_HEIGHT = `(() => {
   for (let at = 0; at < data.length; at += 4)
     if (data[at + 3] > 200 && data[at + 2] - data[at] > 100) rows.add(Math.floor(at / 4 / canvas.width));
   return rows.size;
+})()`;
+
+/** How many pixels of the plot of times from event to SNS have the colour of its first line. */
+const LATENCY_PIXELS = `(() => {
+  const canvas = document.querySelectorAll('#plots canvas')[2];
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200 && data[at + 2] - data[at] > 100) found += 1;
+  return found;
 })()`;
 
 /** The titles of what is marked as old. */

@@ -1,8 +1,8 @@
 /** `adapter status`: what is there of an adapter, what it is told, what waits in it, and whether the daemon hears it. */
 import { z } from 'zod';
 import { quotedCommand } from '../../config/commands.ts';
-import { countOf } from '../../count.ts';
 import { messageOf } from '../../errors.ts';
+import { countOf } from '../../format.js';
 import { type ConfigFlags, readConfig } from '../configuration.ts';
 import { connectToDaemon, type DaemonClient } from '../daemon.ts';
 import { adapterCheck } from './check.ts';

@@ -2,7 +2,8 @@
  * How old what the page shows is. A daemon that hangs, a killed one and a dead tunnel all leave figures behind that look
  * like those of now: then the page greys, and each part says of when it is.
  */
-import { clock, duration, setText } from './dom.js';
+import { clock, setText } from './dom.js';
+import { seconds } from './format.js';
 import { showHealth } from './status.js';
 
 const main = document.querySelector('#main');
@@ -38,7 +39,7 @@ export function markOld(reason) {
 
 function showNotice() {
   notice.hidden = false;
-  const ago = duration(Math.floor((performance.now() - freshAt) / 1_000) * 1_000);
+  const ago = seconds(performance.now() - freshAt);
   setText(
     notice.querySelector('span'),
     `${why}: the daemon was last heard at ${clock(shownAt)}, ${ago} ago. Everything below is as it was then.`,

@@ -5,7 +5,8 @@
  */
 import { ask } from './api.js';
 import { confirmed } from './confirm.js';
-import { ago, count, keepRows, make, makeRow, moment, now, plural, setText, topicName } from './dom.js';
+import { keepRows, make, makeRow, moment, now, setText, topicName } from './dom.js';
+import { ago, count, countOf } from './format.js';
 import { createLetter } from './letter.js';
 
 const PAGE = 20;
@@ -173,7 +174,7 @@ export function createDeadLetters() {
       if (isReplay) replay = { count: done, done: false };
       setText(
         result,
-        isReplay ? `Replay of ${plural(done, 'dead letter')} asked for …` : `Deleted ${plural(done, 'dead letter')}.`,
+        isReplay ? `Replay of ${countOf(done, 'dead letter')} asked for …` : `Deleted ${countOf(done, 'dead letter')}.`,
       );
     } catch (error) {
       setText(result, `Not ${isReplay ? 'replayed' : 'deleted'}: ${error.message}`);
@@ -186,7 +187,7 @@ export function createDeadLetters() {
     if (!replay) return;
     const left = counts.reduce((sum, { replaying }) => sum + replaying, 0);
     replay.done ||= left === 0;
-    if (replay.done) setText(result, `${plural(replay.count, 'dead letter')} taken up for replay.`);
+    if (replay.done) setText(result, `${countOf(replay.count, 'dead letter')} taken up for replay.`);
     else setText(result, `Replaying: ${count(left)} to go …`);
   }
 
@@ -196,7 +197,7 @@ export function createDeadLetters() {
       action,
       { ids },
       ids.length,
-      ids.length === 1 ? `dead letter ${ids[0]}` : plural(ids.length, 'dead letter'),
+      ids.length === 1 ? `dead letter ${ids[0]}` : countOf(ids.length, 'dead letter'),
     );
   };
   const actOnAll = async (action) => {

@@ -1,7 +1,9 @@
-/** The page's own small tools: making elements, keeping rows in step with data, and how values read. */
+/** The page's own small tools: making elements, and keeping rows in step with data. */
+import { printable, printableLines } from './format.js';
 
 /**
- * Makes an element. Text is set as text: nothing that the daemon says is ever read as HTML.
+ * Makes an element. Text is set as text: nothing that the daemon says is ever read as HTML, and none of it turns around
+ * what stands beside it.
  * @param {string} tag
  * @param {Record<string, unknown>} properties `class`, `data` (an object), or any property of the element
  * @param {...(Node | string)} children
@@ -10,13 +12,14 @@ export function make(tag, { class: className, data, ...properties } = {}, ...chi
   const element = Object.assign(document.createElement(tag), properties);
   if (className) element.className = className;
   if (data) Object.assign(element.dataset, data);
-  element.append(...children);
+  element.append(...children.map((child) => (typeof child === 'string' ? printableLines(child) : child)));
   return element;
 }
 
 /** Sets text only where it changed, so that a selection in it lasts. */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = printable(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 /**
@@ -50,28 +53,6 @@ export function makeRow(columns) {
   return make('tr', {}, ...columns.map(([label, className = '']) => make('td', { class: className, data: { label } })));
 }
 
-const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
-const precise = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
-
-export const count = (value) => whole.format(value);
-export const rate = (value) => (value >= 100 ? whole.format(value) : precise.format(value));
-
-export function bytes(value) {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const step = Math.min(Math.floor(Math.log10(Math.max(value, 1)) / 3), units.length - 1);
-  return `${precise.format(value / 1_000 ** step)} ${units[step]}`;
-}
-
-/** A duration in its largest unit that says enough. */
-export function duration(ms) {
-  if (ms < 1_000) return `${whole.format(ms)} ms`;
-  if (ms < 10_000) return `${precise.format(ms / 1_000)} s`;
-  if (ms < 120_000) return `${whole.format(ms / 1_000)} s`;
-  if (ms < 7_200_000) return `${whole.format(ms / 60_000)} min`;
-  if (ms < 172_800_000) return `${whole.format(ms / 3_600_000)} h`;
-  return `${whole.format(ms / 86_400_000)} days`;
-}
-
 let ahead = 0;
 
 /** Sets the page's clock to the daemon's, which all times come from: this machine's may be wrong. */
@@ -81,14 +62,15 @@ export function setClock(at) {
 
 export const now = () => Date.now() + ahead;
 
-export const ago = (at, now) =>
-  now - at < 2_500 ? 'just now' : `${duration(Math.round((now - at) / 1_000) * 1_000)} ago`;
-
 /** A moment in the reader's own time zone. */
 export const moment = (at) => new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
-export const clock = (at) => new Date(at).toLocaleTimeString(undefined, { hour12: false });
+const CLOCK = new Intl.DateTimeFormat('en', {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  hourCycle: 'h23',
+});
+export const clock = (at) => CLOCK.format(at);
 
 /** The name of a topic, which is the end of its ARN. */
 export const topicName = (arn) => arn.split(':').at(-1);
-
-export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;

@@ -1,6 +1,7 @@
 /** One dead letter, opened. What it holds is fetched only when someone asks to see it, for that goes to the log. */
 import { ask } from './api.js';
-import { count, make, moment, setText } from './dom.js';
+import { make, moment, setText } from './dom.js';
+import { count, printableLines } from './format.js';
 
 const dialog = document.querySelector('#letter');
 const content = dialog.querySelector('pre');
@@ -57,7 +58,7 @@ const fields = ({ reason, detail, topic, eventId, attempts, diedAt }) => [
 ];
 
 function showContent(text) {
-  content.textContent = text ?? '';
+  content.textContent = printableLines(text ?? '');
   content.hidden = text === undefined;
   button('show').setAttribute('aria-expanded', String(!content.hidden));
   setText(button('show'), content.hidden ? 'Show content' : 'Hide content');

@@ -1,5 +1,6 @@
 /** The plots: events in and out, what waits, and how long it takes, over the last hour. */
-import { clock, count, duration, make, now, rate, setText } from './dom.js';
+import { clock, make, now, setText } from './dom.js';
+import { count, duration, rate } from './format.js';
 import UPlot from './uplot.js';
 
 const HEIGHT = 170;
@@ -86,7 +87,8 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
     {
       width: canvas.clientWidth || 300,
       height: HEIGHT,
-      padding: [8, 8, 0, 0],
+      // Half a label of the last tick reaches beyond the end of the axis.
+      padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: 'flow' }, drag: { setScale: false }, points: { size: 6 } },
       scales: {
@@ -150,8 +152,18 @@ const series = ({ name, colour: stroke, dash, fill }) => ({
   fill: fill && (() => colour(fill)),
   dash,
   width: 1.5,
-  points: { show: false },
+  // A line is drawn between points: one that stands alone, as after an outage, is drawn as itself.
+  points: { show: true, size: 5, filter: lonePoints },
 });
+
+/** The places of a series' values that have none beside them. */
+function lonePoints(plot, index) {
+  const values = plot.data[index];
+  const isEmpty = (value) => value === null || value === undefined;
+  return [...values.keys()].filter(
+    (place) => !isEmpty(values[place]) && isEmpty(values[place - 1]) && isEmpty(values[place + 1]),
+  );
+}
 
 /** The plot for those who can't see it. */
 function describe(title, lines, samples, read) {

@@ -1,5 +1,6 @@
 /** The live tail: the newest notifications that SNS took, bodies only when someone asks for them. */
-import { clock, count, duration, make, makeRow, setText, bytes as size, topicName } from './dom.js';
+import { clock, make, makeRow, setText, topicName } from './dom.js';
+import { count, duration, bytes as size } from './format.js';
 
 const ROWS = 200;
 const COLUMNS = [
@@ -102,12 +103,12 @@ function rowOf({ at, eventAt, topic, eventId, about, bytes, message }) {
   const row = makeRow(COLUMNS);
   const [sent, name, who, took, volume, event] = row.cells;
   sent.textContent = clock(at);
-  name.textContent = topicName(topic);
+  setText(name, topicName(topic));
   name.title = topic;
-  who.textContent = about;
-  took.textContent = duration(Math.max(at - eventAt, 0));
+  setText(who, about);
+  took.textContent = duration(at - eventAt);
   volume.textContent = size(bytes);
-  event.textContent = eventId;
+  setText(event, eventId);
   if (message !== undefined) event.append(make('code', { class: 'body' }, message));
   return row;
 }

@@ -9,6 +9,7 @@
 import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
+import { bytes } from '../../format.js';
 import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
@@ -508,7 +509,7 @@ class SqliteOutbox implements Outbox {
     const { file, maxBytes } = this.#options;
     return new PusherError(
       'OUTBOX_FULL',
-      `outbox ${file} is full: it holds ${this.#bytes} bytes, outbox.max_bytes is ${maxBytes}`,
+      `outbox ${file} is full: it holds ${bytes(this.#bytes)}, outbox.max_bytes is ${bytes(maxBytes)}`,
     );
   }
 }

@@ -4,6 +4,7 @@
  */
 import { type BigIntStats, fstatSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { bytes } from '../../format.js';
 
 /** How often the files are looked at, in milliseconds. What is acknowledged in between may be lost. */
 const WATCH_MS = 1_000;
@@ -68,7 +69,7 @@ export function watchSurroundings(watched: Watched): Surroundings {
   /** Asked at each commit: a log grows by hundreds of megabytes a second. */
   const logProblem = () => {
     if (excess() < (LOG_LIMIT - 1) * usualLogBytes) return undefined;
-    return `its log ${file}-wal has grown to ${fstatSync(log).size} bytes: another process reads in a transaction that does not end, and keeps it from being emptied; end that process`;
+    return `its log ${file}-wal has grown to ${bytes(fstatSync(log).size)}: another process reads in a transaction that does not end, and keeps it from being emptied; end that process`;
   };
   const timer = setInterval(async () => {
     const found = (await look()) ?? logProblem();
