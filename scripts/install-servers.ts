@@ -36,6 +36,8 @@ const SERVERS = {
   jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
   // Its applets are the commands of an Alpine image.
   busybox: { command: 'busybox', packages: ['busybox'], services: [] },
+  zsh: { command: 'zsh', packages: ['zsh'], services: [] },
+  fish: { command: 'fish', packages: ['fish'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

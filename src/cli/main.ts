@@ -6,6 +6,7 @@ import { version } from '../version.ts';
 import { adapterCommand } from './adapter/command.ts';
 import { capacityCommand } from './capacity.ts';
 import { checkCommand } from './check.ts';
+import { completionCommand } from './completion/command.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { EXIT } from './exit-codes.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
@@ -49,6 +50,7 @@ export function createProgram(): Command {
     .addCommand(pluginCommand())
     .addCommand(adapterCommand())
     .addCommand(capacityCommand())
+    .addCommand(completionCommand())
     .showHelpAfterError('(add --help for the options)');
   for (const command of descendants(program)) beStrict(command.exitOverride());
   return program;

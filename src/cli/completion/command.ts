@@ -1,0 +1,23 @@
+/** `completion`: prints what makes a shell complete this command line. */
+import { Argument, Command } from 'commander';
+import { bashCompletion } from './bash.ts';
+import { fishCompletion } from './fish.ts';
+import { type CommandNode, treeOf } from './tree.ts';
+import { zshCompletion } from './zsh.ts';
+
+/** What each shell reads. */
+export const COMPLETIONS: Readonly<Record<string, (root: CommandNode) => string>> = {
+  bash: bashCompletion,
+  zsh: zshCompletion,
+  fish: fishCompletion,
+};
+
+export function completionCommand(): Command {
+  return new Command('completion')
+    .description('Print the completion for a shell, made from this command line.')
+    .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(COMPLETIONS)))
+    .action((shell: string, _, command: Command) => {
+      const program = command.parent ?? command;
+      process.stdout.write(COMPLETIONS[shell]?.(treeOf(program)) ?? '');
+    });
+}

@@ -1,0 +1,66 @@
+/** The command line as data, for what is made from it: completions and the manual page. */
+import type { Argument, Command, Option } from 'commander';
+
+export interface CommandNode {
+  /** The words before its options, without the program's own name. */
+  readonly path: readonly string[];
+  readonly name: string;
+  readonly description: string;
+  readonly arguments: readonly ArgumentNode[];
+  readonly options: readonly OptionNode[];
+  readonly commands: readonly CommandNode[];
+}
+
+interface ArgumentNode {
+  readonly name: string;
+  readonly description: string;
+  /** As it stands in a synopsis, such as `<server>` or `[ids...]`. */
+  readonly form: string;
+  readonly choices: readonly string[];
+}
+
+export interface OptionNode {
+  /** As it stands in a help, such as `-c, --config <file>`. */
+  readonly form: string;
+  /** The short one first. */
+  readonly flags: readonly string[];
+  readonly description: string;
+  /** What the option's value is; undefined where it takes none. */
+  readonly value?: { readonly kind: 'file' | 'folder' | 'other'; readonly choices: readonly string[] };
+}
+
+/** A command with all that is below it; hidden ones are left out. */
+export function treeOf(command: Command, path: readonly string[] = []): CommandNode {
+  const help = command.createHelp();
+  const commands = help.visibleCommands(command).filter((each) => each.name() !== 'help');
+  return {
+    path,
+    name: command.name(),
+    description: command.description(),
+    arguments: command.registeredArguments.map(argumentOf),
+    options: help.visibleOptions(command).map(optionOf),
+    commands: commands.map((each) => treeOf(each, [...path, each.name()])),
+  };
+}
+
+/** A command and all below it, in the order of the help. */
+export const all = (node: CommandNode): CommandNode[] => [node, ...node.commands.flatMap(all)];
+
+function argumentOf(argument: Argument): ArgumentNode {
+  const name = argument.name();
+  const dots = argument.variadic ? '...' : '';
+  return {
+    name,
+    description: argument.description,
+    form: argument.required ? `<${name}${dots}>` : `[${name}${dots}]`,
+    choices: argument.argChoices ?? [],
+  };
+}
+
+function optionOf(option: Option): OptionNode {
+  const { flags: form, description, short, long, argChoices: choices = [] } = option;
+  const flags = [short, long].filter((flag) => flag !== undefined);
+  if (!option.required && !option.optional) return { form, flags, description };
+  const kind = /[<[]file[>\]]/.test(form) ? 'file' : /[<[]folder[>\]]/.test(form) ? 'folder' : 'other';
+  return { form, flags, description, value: { kind, choices } };
+}
