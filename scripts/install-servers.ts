@@ -38,6 +38,10 @@ const SERVERS = {
   busybox: { command: 'busybox', packages: ['busybox'], services: [] },
   zsh: { command: 'zsh', packages: ['zsh'], services: [] },
   fish: { command: 'fish', packages: ['fish'], services: [] },
+  'dpkg-deb': { command: 'dpkg-deb', packages: ['dpkg'], services: [] },
+  lintian: { command: 'lintian', packages: ['lintian'], services: [] },
+  binutils: { command: 'strip', packages: ['binutils'], services: [] },
+  'binutils-arm64': { command: 'aarch64-linux-gnu-strip', packages: ['binutils-aarch64-linux-gnu'], services: [] },
   openssl: { command: 'openssl', packages: ['openssl'], services: [] },
 } satisfies Record<string, Server>;
 

@@ -1,18 +1,16 @@
 /**
  * Runs the adapters' tests on the servers of other Debian releases than this machine's.
  *
- * Each release is a folder of its own under `.cache/versions/`, made once by debootstrap from this machine's own mirror.
- * The tests run in it by chroot, as they are: they see that release's servers, and this checkout read-only. Each command
- * has namespaces of its own, so its mounts and processes end with it. Needs root.
+ * Each release is a folder of its own under `.cache/versions/`, made once. The tests run in it by chroot, as they are:
+ * they see that release's servers, and this checkout read-only. Needs root.
  *
  * Usage: npm run test:versions [-- RELEASE …] [--only FILE …] [--fresh]
  */
-import { spawnSync } from 'node:child_process';
-import { appendFileSync, copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { install } from './install-servers.ts';
+import { apart, bootstrap, mirror } from './debian.ts';
 
 const HELP = `npm run test:versions -- [RELEASE …] [options]
 
@@ -28,17 +26,6 @@ const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(CHECKOUT, '.cache/versions');
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
-
-/** Runs a command whose mounts and processes are gone when it is; answers what it printed, where that is not shown. */
-function apart(command: readonly string[], { shown }: { shown: boolean }): { ok: boolean; output: string } {
-  const { status, stdout, error } = spawnSync('unshare', ['--mount', '--pid', '--fork', '--kill-child', ...command], {
-    env: { HOME: '/root', LANG: 'C.UTF-8', PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
-    stdio: ['ignore', shown ? 'inherit' : 'pipe', 'inherit'],
-    encoding: 'utf8',
-  });
-  if (error) throw error;
-  return { ok: status === 0, output: stdout ?? '' };
-}
 
 // The shell stays as the first process, to reap the servers that tests leave to it: hence the exit, or it would become
 // the command.
@@ -56,40 +43,17 @@ exit
 const inside = (root: string, command: readonly string[], options: { shown: boolean }) =>
   apart(['sh', '-c', ENTER, 'sh', root, CHECKOUT, ...command], options);
 
-/** Where this machine gets Debian's packages from. */
-function mirror(): string {
-  const args = ['indextargets', '--format', '$(REPO_URI)', 'Origin: Debian', 'Label: Debian', 'Identifier: Packages'];
-  const uri = spawnSync('apt-get', args, { encoding: 'utf8' }).stdout?.split('\n')[0];
-  if (!uri) throw new Error("this machine's apt knows no mirror of Debian (was `apt-get update` run?)");
-  return uri;
-}
-
-/** How this machine's apt reaches its mirror: through which proxy, and whether an index may be old. */
-function settings(): string {
-  const { stdout } = spawnSync('apt-config', ['dump', '--no-empty', 'Acquire'], { encoding: 'utf8' });
-  return (stdout ?? '')
-    .split('\n')
-    .filter((line) => /^Acquire::(https?|Check-)/.test(line))
-    .join('\n');
-}
-
 /** The folder with that release, made where it is missing. */
 function prepare(name: string, fresh: boolean): string {
   const root = path.join(FOLDER, name);
   if (fresh) rmSync(root, { recursive: true, force: true });
   if (existsSync(root)) return root;
-  say(`making ${root} …`);
   const partial = `${root}.partial`;
-  rmSync(partial, { recursive: true, force: true });
-  const from = mirror();
   const base = name.replace('-backports', '');
-  // One script serves all releases, also those that this debootstrap doesn't know yet. libatomic is Node's.
-  const bootstrap = ['debootstrap', '--variant=minbase', '--include=libatomic1', base, partial, from, 'sid'];
-  if (!apart(bootstrap, { shown: false }).ok) throw new Error(`debootstrap could not make ${partial}`);
-  writeFileSync(path.join(partial, 'etc/apt/apt.conf.d/machine'), settings());
-  copyFileSync('/etc/hosts', path.join(partial, 'etc/hosts'));
+  // libatomic is Node's.
+  bootstrap(base, partial, ['libatomic1']);
   if (base !== name) {
-    appendFileSync(path.join(partial, 'etc/apt/sources.list'), `deb ${from} ${name} main\n`);
+    appendFileSync(path.join(partial, 'etc/apt/sources.list'), `deb ${mirror()} ${name} main\n`);
     const preference = `Package: *\nPin: release n=${name}\nPin-Priority: 500\n`;
     writeFileSync(path.join(partial, 'etc/apt/preferences.d/backports'), preference);
   }
@@ -137,9 +101,6 @@ function main(): number {
     process.stdout.write(HELP);
     return 0;
   }
-  if (process.getuid?.() !== 0) throw new Error('only root can make and enter the folder of a release');
-  const { missing, why } = install(['debootstrap'], say);
-  if (missing.length > 0) throw new Error(`debootstrap is missing: ${why}`);
   const releases = positionals.length > 0 ? positionals : RELEASES;
   const roots = releases.map((name) => prepare(name, values.fresh));
   const results = roots.map((root) => test(root, values.only));
