@@ -92,6 +92,30 @@ describe('lanes', () => {
     assert.deepEqual([lanes.held, lanes.parked], [0, 0]);
   });
 
+  it('go on with any number of keys, of which each comes seldom', () => {
+    const lanes = new Lanes();
+    const KEYS = 10_000;
+    for (let round = 0; round < 3; round++)
+      for (let seq = round * KEYS; seq < (round + 1) * KEYS; seq += 2) {
+        lanes.add(stored(seq, `k${seq % KEYS}`));
+        lanes.add(stored(seq + 1, `k${seq % KEYS}`));
+        const batch = lanes.take(10, 1_000);
+        assert.deepEqual(seqs(batch), [seq]);
+        lanes.settled(batch);
+        lanes.settled(lanes.take(10, 1_000));
+      }
+    assert.deepEqual([lanes.held, lanes.parked, lanes.ready], [0, 0, false]);
+  });
+
+  it('refuse what is settled or released a second time', () => {
+    const lanes = new Lanes();
+    lanes.add(stored(1, 'a'));
+    const batch = lanes.take(1, 100);
+    lanes.settled(batch);
+    assert.throws(() => lanes.settled(batch), /settled or released twice/);
+    assert.throws(() => lanes.release(batch[0] as Entry), /settled or released twice/);
+  });
+
   it('pack what fits and keep the order of each key, whatever its size and outcome (property)', () => {
     const MAX_BYTES = 10_000;
     // Few keys for many rows: lanes grow longer than what is kept in memory of them.

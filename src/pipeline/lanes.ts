@@ -15,18 +15,24 @@ import { Fifo } from './fifo.ts';
 /** A notification on its way. */
 export interface Entry {
   readonly notification: Stored;
+  readonly lane: Lane;
+  /** What follows it in its lane. */
+  next: Entry | undefined;
   /** How often the sink was asked and did not take it, for reasons worth another try. */
   attempts: number;
   /** How often of these the notification itself may have been the cause. */
   blamed: number;
   /** The request with which the sink began to fail for it; undefined while it does not. */
-  failingSince?: number | undefined;
+  failingSince: number | undefined;
 }
 
 interface Lane {
   key: string;
-  readonly entries: Fifo<Entry>;
-  /** Numbers of those that come after `entries`. */
+  /** What is in memory: a list, since most lanes hold one and many hold none. */
+  first: Entry | undefined;
+  last: Entry | undefined;
+  length: number;
+  /** Numbers of those that come after them. */
   readonly parked: Fifo<number>;
   out: boolean;
   fetching: boolean;
@@ -34,12 +40,17 @@ interface Lane {
 
 /** How many notifications of one lane are in memory at most; at half of it more are fetched. */
 const LOADED = 64;
-/** How many empty lanes are kept to be used again: at full load one opens and ends with almost every notification. */
-const SPARE = 1_000;
+/**
+ * How many empty lanes are kept: at full load one becomes empty with almost every notification, and who sent one message
+ * sends another. Past it they are taken up by other keys.
+ */
+const MOST_EMPTY = 2_000;
 
 export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Lane>();
+  /** How many of the lanes are empty, and those that have no key. */
+  #empty = 0;
   readonly #spare: Lane[] = [];
   #held = 0;
   #parked = 0;
@@ -65,8 +76,8 @@ export class Lanes {
   }
 
   add(notification: Stored): void {
-    const lane = this.#lanes.get(notification.orderKey) ?? this.#open(notification.orderKey);
-    if (lane.parked.length > 0 || lane.entries.length >= LOADED) {
+    const lane = this.#laneFor(notification.orderKey);
+    if (lane.parked.length > 0 || lane.length >= LOADED) {
       lane.parked.push(notification.seq);
       this.#parked += 1;
     } else {
@@ -82,13 +93,12 @@ export class Lanes {
     const batch: Entry[] = [];
     let bytes = 0;
     while (batch.length < maxEntries) {
-      const lane = this.#ready.peek();
-      const entry = lane?.entries.peek();
-      if (!lane || !entry) break;
+      const entry = this.#ready.peek()?.first;
+      if (!entry) break;
       bytes += entry.notification.bytes;
       if (batch.length > 0 && bytes > maxBytes) break;
       this.#ready.shift();
-      lane.out = true;
+      entry.lane.out = true;
       batch.push(entry);
     }
     return batch;
@@ -100,59 +110,90 @@ export class Lanes {
    */
   settled(entries: readonly Entry[]): number[] {
     const wanted: number[] = [];
-    for (const { notification } of entries) {
-      const lane = this.#laneOf(notification.orderKey);
-      lane.entries.shift();
-      lane.out = false;
-      this.#held -= costOf(notification.bytes);
-      if (lane.entries.length > 0) this.#ready.push(lane);
-      else if (lane.parked.length === 0) this.#close(lane);
-      if (lane.fetching || lane.parked.length === 0 || lane.entries.length > LOADED / 2) continue;
+    for (const entry of entries) {
+      const lane = end(entry);
+      lane.first = entry.next;
+      lane.length -= 1;
+      this.#held -= costOf(entry.notification.bytes);
+      if (lane.first) this.#ready.push(lane);
+      else {
+        // Nothing is held by a lane that is empty.
+        lane.last = undefined;
+        if (lane.parked.length === 0) this.#empty += 1;
+      }
+      if (lane.fetching || lane.parked.length === 0 || lane.length > LOADED / 2) continue;
       lane.fetching = true;
       wanted.push(...lane.parked.first(LOADED / 2));
     }
+    if (this.#empty > MOST_EMPTY) this.#clear();
     return wanted;
   }
 
   /** The notifications whose numbers `settled` answered, in order. */
   loaded(notifications: readonly Stored[]): void {
     for (const notification of notifications) {
-      const lane = this.#laneOf(notification.orderKey);
+      const lane = this.#laneFor(notification.orderKey);
+      this.#load(lane, notification);
       lane.parked.shift();
       lane.fetching = false;
       this.#parked -= 1;
-      this.#load(lane, notification);
     }
   }
 
   /** An entry that was out may be sent again, before what waits already. */
-  release({ notification }: Entry): void {
-    const lane = this.#laneOf(notification.orderKey);
-    lane.out = false;
-    this.#ready.pushFront(lane);
+  release(entry: Entry): void {
+    this.#ready.pushFront(end(entry));
   }
 
-  #open(key: string): Lane {
-    const lane = this.#spare.pop() ?? { key, entries: new Fifo(), parked: new Fifo(), out: false, fetching: false };
+  /** The lane of a key, about to be filled. */
+  #laneFor(key: string): Lane {
+    const known = this.#lanes.get(key);
+    if (known) {
+      if (isEmpty(known)) this.#empty -= 1;
+      return known;
+    }
+    const lane = this.#spare.pop() ?? createLane();
     lane.key = key;
     this.#lanes.set(key, lane);
     return lane;
   }
 
-  #close(lane: Lane): void {
-    this.#lanes.delete(lane.key);
-    if (this.#spare.length < SPARE) this.#spare.push(lane);
-  }
-
   #load(lane: Lane, notification: Stored): void {
-    lane.entries.push({ notification, attempts: 0, blamed: 0 });
+    const entry: Entry = { notification, lane, next: undefined, attempts: 0, blamed: 0, failingSince: undefined };
+    if (lane.first) (lane.last as Entry).next = entry;
+    else lane.first = entry;
+    lane.last = entry;
+    lane.length += 1;
     this.#held += costOf(notification.bytes);
-    if (lane.entries.length === 1 && !lane.out) this.#ready.push(lane);
+    if (lane.length === 1) this.#ready.push(lane);
   }
 
-  #laneOf(key: string): Lane {
-    const lane = this.#lanes.get(key);
-    if (!lane) throw new Error(`no lane for ${key}: settled or released twice`);
-    return lane;
+  /** Takes the keys of all empty lanes away. */
+  #clear(): void {
+    for (const lane of this.#lanes.values()) {
+      if (!isEmpty(lane)) continue;
+      this.#lanes.delete(lane.key);
+      this.#spare.push(lane);
+    }
+    this.#empty = 0;
   }
+}
+
+const createLane = (): Lane => ({
+  key: '',
+  first: undefined,
+  last: undefined,
+  length: 0,
+  parked: new Fifo(),
+  out: false,
+  fetching: false,
+});
+
+const isEmpty = (lane: Lane): boolean => lane.length === 0 && lane.parked.length === 0;
+
+/** Ends an entry's being out; answers its lane. */
+function end({ lane }: Entry): Lane {
+  if (!lane.out) throw new Error(`nothing of ${lane.key} is out: settled or released twice`);
+  lane.out = false;
+  return lane;
 }
