@@ -85,9 +85,25 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual(sql('SELECT id FROM parcel'), []);
   });
 
+  it('keep messages that are no single line, or no text that a file can hold', async () => {
+    const odd = ['', 'a\nb', '\n[1,\t', 'tab\there', 'nul\0', 'half \ud83d', '"\\', '😀', '[0,"k"]\t{}'];
+    const notifications = odd.map((message, n) =>
+      notification(`e${n}`, { message, bytes: Buffer.byteLength(message) }),
+    );
+    await outbox.commit(admission(...notifications));
+    await reopen();
+    await using topic = consume(outbox, TOPIC);
+    assert.deepEqual(
+      (await topic.next(odd.length)).map(({ message }) => message),
+      odd,
+    );
+  });
+
   for (const [what, damage] of [
     ['a line that is no JSON', `UPDATE parcel SET content = replace(content, '"e2"', 'e2"')`],
-    ['a line without its end', `UPDATE parcel SET content = replace(content, ']' || char(10) || '[2', ']?[2')`],
+    ['a line without its end', `UPDATE parcel SET content = replace(content, '}' || char(10) || '[2', '}?[2')`],
+    ['a line without its middle', `UPDATE parcel SET content = replace(content, char(9) || '{"event":"e2"', '')`],
+    ['a message that is cut off', `UPDATE parcel SET content = replace(content, '"event":"e2"', '"event":')`],
     ['a line whose number is another', `UPDATE parcel SET content = replace(content, '[1,', '[9,')`],
     ['content that is no text', `UPDATE parcel SET content = x'ff00ff'`],
   ] as const)

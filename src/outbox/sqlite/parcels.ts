@@ -1,10 +1,10 @@
 /**
  * Notifications in the SQLite file, in parcels: what one transaction brings for one topic is one row.
  *
- * A row for each notification cost a third of the daemon's processor time. A parcel has a line of JSON for each of its
- * notifications, so that one can be read without the others and a damaged one costs no other. Which of them are settled
- * stands in a bitmap of its own small row; a parcel goes when all are. A notification's number holds its parcel and its
- * place in it.
+ * A row for each notification cost a third of the daemon's processor time. A parcel has a line for each of its
+ * notifications, so that one can be read without the others and a damaged one costs no other: what is known of it as JSON,
+ * a tab, and its message as it is published. Which of them are settled stands in a bitmap of its own small row; a parcel
+ * goes when all are. A notification's number holds its parcel and its place in it.
  *
  * Maintained invariants:
  * - Numbers ascend in the order of the commits, and none is given twice.
@@ -64,16 +64,18 @@ interface Row {
   places: Uint8Array | null;
 }
 
-type Line = [
+/** What stands before a line's tab. */
+type Head = [
   place: number,
   orderKey: string,
   eventId: string,
   at: number,
-  message: string,
   bytes: number,
+  /** How long the message behind the tab is; the message itself where it would break the line, which no event makes. */
+  message: number | string,
+  names?: Notification['names'] | null,
   attributes?: Notification['attributes'],
-  parameters?: Notification['parameters'] | null,
-  names?: Notification['names'],
+  parameters?: Notification['parameters'],
 ];
 
 /** The parcel that a number is of. */
@@ -127,7 +129,7 @@ export class Parcels {
 
   /** Puts a notification into the transaction's parcel of its topic. */
   add(notification: Notification, topicId: number): void {
-    const { topic, orderKey, eventId, at, message, attributes, bytes, parameters, names } = notification;
+    const { topic } = notification;
     let parcel = this.#open.get(topic);
     if (parcel && (parcel.notifications.length >= MOST_NOTIFICATIONS || parcel.length >= MOST_LENGTH)) {
       this.#full.push(parcel);
@@ -138,16 +140,10 @@ export class Parcels {
       this.#open.set(topic, parcel);
     }
     const place = parcel.notifications.length;
-    const line: Line = [place, orderKey, eventId, at, message, bytes];
-    if (names) line.push(attributes, parameters ?? null, names);
-    else if (parameters) line.push(attributes, parameters);
-    else if (attributes.length > 0) line.push(attributes);
-    const text = JSON.stringify(line);
+    const text = lineOf(place, notification);
     parcel.lines.push(text);
     parcel.length += text.length;
-    const seq = parcel.id * PLACES + place;
-    const base = { seq, eventId, topic, orderKey, at, message, attributes, bytes };
-    parcel.notifications.push(stored(base, parameters, names));
+    parcel.notifications.push(stored(parcel.id * PLACES + place, notification));
   }
 
   /** Settles a notification; false when it is already. */
@@ -282,6 +278,20 @@ function bytesOf(bits: readonly number[]): Uint8Array {
   return buffer;
 }
 
+function lineOf(place: number, notification: Notification): string {
+  const { orderKey, eventId, at, message, attributes, bytes, parameters, names } = notification;
+  const behind = isLine(message);
+  const head: Head = [place, orderKey, eventId, at, bytes, behind ? message.length : message];
+  if (parameters) head.push(names ?? null, attributes, parameters);
+  else if (attributes.length > 0) head.push(names ?? null, attributes);
+  else if (names) head.push(names);
+  const text = JSON.stringify(head);
+  return behind ? `${text}\t${message}` : text;
+}
+
+/** Whether SQLite keeps a text as one line, and as it is. */
+const isLine = (text: string): boolean => !text.includes('\n') && !text.includes('\0') && text.isWellFormed();
+
 /**
  * What a parcel holds that is not settled, in order.
  * @param wanted only these places
@@ -304,20 +314,26 @@ function lineAt(lines: readonly string[], place: number): string {
   return lines.find((line) => line.startsWith(start)) ?? (/^\[\d+,/.test(there) ? '' : there);
 }
 
-/** What a notification doesn't have is no key of it. */
-function stored(base: Stored, parameters: Line[7], names: Line[8]): Stored {
-  const whole: { -readonly [Key in keyof Stored]: Stored[Key] } = base;
-  if (names) whole.names = names;
-  if (parameters) whole.parameters = parameters;
-  return whole;
+/** What a notification doesn't have is no key of it. Written out: a spread takes longer. */
+function stored(seq: number, notification: Notification): Stored {
+  const { eventId, topic, orderKey, at, message, attributes, bytes, names, parameters } = notification;
+  const whole: Stored = names
+    ? { seq, eventId, topic, orderKey, at, message, attributes, bytes, names }
+    : { seq, eventId, topic, orderKey, at, message, attributes, bytes };
+  return parameters ? { ...whole, parameters } : whole;
 }
 
 function toStored(raw: string, seq: number, topic: string): Stored | undefined {
   try {
-    const [, orderKey, eventId, at, message, bytes, attributes = [], parameters, names] = JSON.parse(raw) as Line;
+    // JSON has no tabs as they are.
+    const tab = raw.indexOf('\t');
+    const head = JSON.parse(tab < 0 ? raw : raw.slice(0, tab)) as Head;
+    const [, orderKey, eventId, at, bytes, length, names, attributes = [], parameters] = head;
+    const message = tab < 0 ? length : raw.slice(tab + 1);
     if (typeof message !== 'string' || typeof orderKey !== 'string' || typeof eventId !== 'string') return undefined;
-    if (!Array.isArray(attributes)) return undefined;
-    return stored({ seq, eventId, topic, orderKey, at, message, attributes, bytes }, parameters, names);
+    if (!Array.isArray(attributes) || (tab >= 0 && message.length !== length)) return undefined;
+    const found = { eventId, topic, orderKey, at, message, attributes, bytes, names: names ?? undefined, parameters };
+    return stored(seq, found);
   } catch {
     return undefined; // Damaged: the caller makes it a dead letter.
   }
