@@ -1,5 +1,5 @@
 /** The processes of a benchmark: the SNS endpoint, the daemon as a user runs it, the load; each ended by its pid. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -91,9 +91,7 @@ export async function createDaemon({
   await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
-  // With the flags that the command's first line gives to node.
-  const [firstLine = ''] = readFileSync(bin, 'utf8').split('\n');
-  const flags = firstLine.split(' ').filter((word) => word.startsWith('--'));
+  const flags = flagsOf(bin);
   const args = [...flags, ...nodeOptions, bin, 'run', '--config', configFile];
   let child: Process | undefined;
   let startedMs = Number.NaN;
@@ -152,6 +150,12 @@ export async function createDaemon({
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** The flags that the command gives to Node.js: its launcher does, or, in older checkouts, its first line. */
+function flagsOf(bin: string): readonly string[] {
+  const launcher = bin.replace(/\.js$/, '');
+  return readFileSync(existsSync(launcher) ? launcher : bin, 'utf8').match(/(?<= )--[a-z-]+=\d+/g) ?? [];
 }
 
 const configuration = (snsUrl: string, tapPort: number, adminPort: number): string => `
