@@ -89,7 +89,8 @@ async function receiveNumbered(
   const known = cursor.last ?? first - 1;
   const duplicates = Math.min(Math.max(known - first + 1, 0), events.length);
   const missing = Math.max(first - known - 1, 0);
-  const idOf = (index: number) => `${source}/${epoch}/${first + index}`;
+  const prefix = `${source}/${epoch}/`;
+  const idOf = (index: number) => prefix + (first + index);
   const translated = await translateAll(options, events, duplicates, idOf, traceparent);
   const conflicts = conflictsAmong(events.slice(0, duplicates), cursor.newestAt);
   if (duplicates < events.length)
@@ -145,8 +146,8 @@ async function translateAll(
   traceparent?: string,
 ): Promise<Translated> {
   const translated: Translated = { notifications: [], deadLetters: [], rejected: [], kinds: new Map(), skipped: [] };
-  const translations: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
-  let waits = false;
+  /** Those that a plugin takes its time for, and all behind them, so that they keep their order. */
+  const waiting: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
   for (let index = from; index < events.length; index++) {
     const given = events[index] as NewEvent | MalformedEvent;
     if (isMalformed(given)) {
@@ -158,11 +159,10 @@ async function translateAll(
     const kind = kindOf(event);
     translated.kinds.set(kind, (translated.kinds.get(kind) ?? 0) + 1);
     const translation = translate(event, routeOf(event.host));
-    waits ||= translation instanceof Promise;
-    translations.push([event, translation]);
+    if (translation instanceof Promise || waiting.length > 0) waiting.push([event, translation]);
+    else place(event, translation, translated);
   }
-  for (const [event, translation] of translations)
-    place(event, waits ? await translation : (translation as Translation), translated);
+  for (const [event, translation] of waiting) place(event, await translation, translated);
   return translated;
 }
 
