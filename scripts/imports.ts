@@ -42,6 +42,11 @@ export const PARTS: readonly Part[] = [
     files: /^src\/outbox\/rabbitmq\/[^/]+$/,
     imports: ['event', 'notification', 'outbox', 'rabbitmq', 'outbox/sqlite'],
   },
+  {
+    name: 'trace',
+    files: /^src\/trace\/[^/]+$/,
+    imports: ['event', 'notification', 'outbox', 'outbox/sqlite', 'pipeline'],
+  },
   { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['http', 'event', 'taps', 'tracing', 'config'] },
   { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'tracing', 'pipeline', 'config'] },
   { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['notification', 'sns', 'config'] },
@@ -49,7 +54,7 @@ export const PARTS: readonly Part[] = [
   {
     name: 'ops',
     files: /^src\/ops\/[^/]+$/,
-    imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'readiness', 'config'],
+    imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'readiness', 'config', 'trace'],
   },
   // What puts them together.
   { name: 'pusher', files: /^src\/(pusher|pusher-options|daemon|index)\.ts$/, imports: ['*'] },

@@ -1,4 +1,5 @@
 /** The daemon: a configuration made into the parts of a pusher, with an admin address beside it. */
+import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import { Registry } from 'prom-client';
 import { isFromEnvFile } from './config/env-file.ts';
@@ -14,6 +15,7 @@ import { addDiskMetrics, addProcessMetrics } from './ops/metrics.ts';
 import { createReplayCounter } from './ops/replays.ts';
 import { createAdminServer } from './ops/server.ts';
 import { stateOf } from './ops/state.ts';
+import { addTraceMetrics } from './ops/trace.ts';
 import { memoryOutbox } from './outbox/memory.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
@@ -24,6 +26,8 @@ import { owns, topicsOf } from './sns/account.ts';
 import { snsSettingsOf } from './sns/settings.ts';
 import { readCertificate } from './taps/http/certificate.ts';
 import { httpTap } from './taps/http/http.ts';
+import { traceBeside } from './trace/messages.ts';
+import { startTrace, type Trace } from './trace/trace.ts';
 import { version } from './version.ts';
 
 /** A running daemon. */
@@ -74,17 +78,20 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const outbox = file === undefined ? memoryOutbox({ maxBytes }) : sqliteOutbox({ file, maxBytes, log });
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
+    const trace = file === undefined ? undefined : traceOf(config, file, log);
+    stops.push(() => trace?.close());
 
     let pusher: Pusher | undefined;
     const state = () =>
       pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
     if (file !== undefined) addDiskMetrics(registry, path.dirname(file));
+    if (trace) addTraceMetrics(registry, trace.state);
     addConditionMetric(registry, () => conditions.of(state(), Date.now()));
     const admin = createAdminServer({
       options: config.admin,
       registry,
       flow,
-      state: () => stateOf({ pusher: state(), flow, conditions, replays, now: Date.now() }),
+      state: () => stateOf({ pusher: state(), flow, conditions, replays, trace: trace?.state(), now: Date.now() }),
       notReady: () => state().notReady,
       outboxFile: file,
       sources: outbox.sources,
@@ -97,6 +104,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
         },
       },
       tryTopic: (topic) => pusher?.tryTopic(topic) ?? false,
+      trace,
       log,
     });
     stops.push(() => admin.close());
@@ -107,7 +115,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       taps: [tap],
       log,
       metrics: registry,
-      report: reportTo(flow, replays.report),
+      report: reportTo(flow, replays.report, trace?.report ?? {}),
       notReady: () => logProblems(log),
       dryRun,
     });
@@ -136,6 +144,13 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     await stop();
     throw error;
   }
+}
+
+/** Where it is recorded what became of events, beside the outbox's file itself. */
+function traceOf({ trace }: PusherConfig, file: string, log: Logger): Trace {
+  const outboxFile = realpathSync(file);
+  const { keep: keepMs, max_bytes: maxBytes } = trace;
+  return startTrace({ file: traceBeside(outboxFile), outboxFile, keepMs, maxBytes, log });
 }
 
 function logProblems(log: Logger): NotReady[] {
@@ -195,10 +210,10 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   const variables = next.variables.filter((name) => !isFromEnvFile(name));
   if (variables.length > 0)
     log.info({ variables }, 'the environment of a process does not change: these have the values of its start');
-  const options = ({ tap, outbox, admin }: PusherConfig) => {
+  const options = ({ tap, outbox, trace, admin }: PusherConfig) => {
     // Certificates are renewed; whether there is HTTPS at all is not.
     const { tls_cert, tls_key: _, ...http } = tap.http;
-    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, admin };
+    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, trace, admin };
   };
   const [before, after] = [options(running), options(next)];
   const changed = Object.keys(before) as (keyof typeof before)[];

@@ -42,6 +42,7 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/dead-letters/:id': { expected: 404 },
   'GET /api/daemon': { expected: 200 },
   'GET /api/state': { expected: 200 },
+  'GET /api/find': { expected: 400 },
   'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
   'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
   'GET /api/sources': { expected: 200 },
@@ -111,6 +112,7 @@ describe('access', () => {
       deadLetters: {} as never,
       sources: {} as never,
       tryTopic: () => false,
+      trace: undefined,
       log: createLogger('silent'),
     });
     assert.deepEqual(routes.toSorted(), [...OPEN, ...Object.keys(CLOSED)].toSorted());

@@ -77,6 +77,9 @@ describe('the npm package', () => {
       assert.equal(page.status, 200);
       assert.match(await page.text(), /<html/);
       assert.equal((await fetch(`http://127.0.0.1:${admin}/uplot.js`)).status, 200);
+      // It asks the thread that keeps the record.
+      const asked = `http://127.0.0.1:${admin}/api/find?what=nobody`;
+      assert.deepEqual(((await (await fetch(asked)).json()) as { findings: unknown }).findings, []);
       const check = await run(process.execPath, [bin, 'adapter', 'check', '--config', config]);
       assert.match(check.stdout, /^ok/);
     } finally {

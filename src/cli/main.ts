@@ -9,6 +9,7 @@ import { checkCommand } from './check.ts';
 import { completionCommand } from './completion/command.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { EXIT } from './exit-codes.ts';
+import { findCommand } from './find.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
@@ -45,6 +46,7 @@ export function createProgram(): Command {
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
     .addCommand(sourcesCommand())
+    .addCommand(findCommand())
     .addCommand(statusCommand())
     .addCommand(tailCommand())
     .addCommand(pluginCommand())

@@ -26,6 +26,7 @@ const STATE: State = {
   otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 5, maxBytes: 100, oldestAt: 10_000, fault: undefined, deadLetters: 3 },
   trend: { perSecond: 58, emptyInMs: undefined, fullInMs: 1, text: 'growing 58/s, full in 3 h' },
+  trace: undefined,
   replay: { since: 1, asked: 7_000, taken: 10, deadAgain: 6_980, waiting: 10 },
   notPublished: [
     { reason: 'filtered', rate: 30 },

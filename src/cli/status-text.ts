@@ -44,6 +44,8 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   if (notReady.length > 0) lines.push('', 'Not ready');
   for (const { what, reason, advice } of notReady)
     lines.push(`  ${what}: ${reason}`, ...(advice ? [`    what to do: ${advice}`] : []));
+  if (state.trace?.problem !== undefined)
+    lines.push('', `The record of what became of events can't be written: ${state.trace.problem}`);
   lines.push('', ...table(['TOPIC', 'STATE', 'WAITING', 'OUT/S', 'UNDER WAY', 'LAST SENT'], topicRows(state)));
   for (const { arn, state: name, reason, advice } of topics)
     if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, `    what to do: ${advice}`);

@@ -34,6 +34,7 @@ const INTROS: Record<keyof typeof sections, string> = {
     "What is published and where: the section of MongooseIM's `mod_event_pusher`, option for option.",
   'tap.http': 'Where adapters hand events over: see [the tap protocol](tap-protocol.md).',
   outbox: 'Where notifications are kept until SNS has them.',
+  trace: 'What became of events, for people who ask.',
   admin: 'For operators and their probes.',
   log: 'JSON lines on standard output; readable lines when that is a terminal. No message body and no secret is ever logged.',
 };

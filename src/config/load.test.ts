@@ -75,6 +75,7 @@ describe('configuration', () => {
       hosts: new Map(),
       tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } } },
       outbox: { path: './outbox.db', max_bytes: 1_073_741_824 },
+      trace: { keep: 3_600_000, max_bytes: 268_435_456 },
       admin: { listen: { host: '127.0.0.1', port: 5291, loopback: true } },
       log: { level: 'info' },
       ignored: [],
@@ -549,6 +550,23 @@ describe('configuration', () => {
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).variables, []);
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).ignored, ['general']);
     });
+  });
+
+  describe('of lengths of time', () => {
+    for (const [written, ms] of [
+      ['90s', 90_000],
+      ['15m', 900_000],
+      ['7d', 604_800_000],
+      ['off', 0],
+    ] as const)
+      it(`takes "${written}"`, () => assert.equal(parse(`${sns()}\n[trace]\nkeep = "${written}"`).trace.keep, ms));
+
+    for (const written of ['"1w"', '"0s"', '"-1h"', '"1.5h"', '""', '"1 h"', '60', '"99999999d"'])
+      it(`refuses ${written}`, () => {
+        const [mistake, ...others] = mistakes(`${sns()}\n[trace]\nkeep = ${written}`);
+        assert.deepEqual(others, []);
+        assert.match(String(mistake), /^trace\.keep is .*, should be a length of time such as "90s"/);
+      });
   });
 
   describe('of keys and secrets', () => {

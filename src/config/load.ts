@@ -28,6 +28,7 @@ import {
   sectionRules,
   sections,
   snsOptions,
+  type TraceOptions,
 } from './options.ts';
 
 export interface PusherConfig {
@@ -42,6 +43,7 @@ export interface PusherConfig {
   readonly hosts: ReadonlyMap<string, SnsOptions | null>;
   readonly tap: { readonly http: HttpTapOptions };
   readonly outbox: OutboxOptions;
+  readonly trace: TraceOptions;
   readonly admin: AdminOptions;
   readonly log: LogOptions;
   /** Ignored sections, as dotted paths, for a line in the log. */
@@ -172,6 +174,7 @@ export function parseConfig(
     hosts,
     tap: { http: read(sections['tap.http'], 'tap.http', tap.http) },
     outbox: read(sections.outbox, 'outbox', document.outbox),
+    trace: read(sections.trace, 'trace', document.trace),
     admin: read(sections.admin, 'admin', document.admin),
     log: read(sections.log, 'log', document.log),
     ignored,

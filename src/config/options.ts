@@ -307,6 +307,30 @@ const outboxOptions = z.strictObject({
   }),
 });
 
+const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A length of time such as `90s`, `15m`, `1h` or `7d`, in milliseconds; `off` is 0. */
+const duration = z.string().transform((value, context): number => {
+  if (value === 'off') return 0;
+  const [, digits, unit] = /^([1-9]\d{0,6})([smhd])$/.exec(value) ?? [];
+  if (unit) return Number(digits) * UNIT_MS[unit as keyof typeof UNIT_MS];
+  context.addIssue({ code: 'custom', input: value });
+  return z.NEVER;
+});
+const DURATION_EXPECTS = 'a length of time such as "90s", "15m", "1h" or "7d", or "off"';
+
+const traceOptions = z.strictObject({
+  keep: option(duration.prefault('1h'), {
+    expects: DURATION_EXPECTS,
+    text: "How long it is recorded what became of events: which were delivered, with SNS's ids, and which were skipped, and why; without their bodies, in a file beside the outbox. [`find`](operations.md#what-became-of-it) answers from it. `off`: not recorded, and what was is deleted at the next start.",
+    fallback: '`"1h"`',
+  }),
+  max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(268_435_456), {
+    expects: 'a whole number of bytes, 1,048,576 or more',
+    text: 'How large that file may grow. Past it the oldest records go, whatever `keep` says. A million events take some 30 MB.',
+  }),
+});
+
 const adminOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5291'), {
     expects: 'an address and a port, such as `127.0.0.1:5291`',
@@ -333,6 +357,7 @@ export const sections = {
   'modules.mod_event_pusher.sns': snsOptions,
   'tap.http': httpTapOptions.prefault({}),
   outbox: outboxOptions.prefault({}),
+  trace: traceOptions.prefault({}),
   admin: adminOptions.prefault({}),
   log: logOptions.prefault({}),
 } as const;
@@ -341,5 +366,6 @@ export const sections = {
 export type SnsOptions = z.infer<typeof snsOptions>;
 export type HttpTapOptions = z.infer<typeof httpTapOptions>;
 export type OutboxOptions = z.infer<typeof outboxOptions>;
+export type TraceOptions = z.infer<typeof traceOptions>;
 export type AdminOptions = z.infer<typeof adminOptions>;
 export type LogOptions = z.infer<typeof logOptions>;

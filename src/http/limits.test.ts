@@ -49,6 +49,7 @@ describe('a client that takes too long', () => {
       deadLetters: {} as never,
       sources: {} as never,
       tryTopic: () => false,
+      trace: undefined,
       log,
       limits: SHORT,
     });

@@ -204,7 +204,7 @@ function compose(
 }
 
 /** What people find an event by: see {@link Notification.names}. */
-function namesOf(event: XmppEvent): readonly string[] {
+export function namesOf(event: XmppEvent): readonly string[] {
   if (event.kind === 'presence') return [event.jid];
   const { from, to, stanza_id: stanzaId } = event;
   return stanzaId === undefined ? [from, to] : [from, to, stanzaId];

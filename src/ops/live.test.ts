@@ -23,6 +23,7 @@ const STATE: State = {
   outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },
   trend: trendOf([], 1),
   replay: undefined,
+  trace: undefined,
   notPublished: [],
 };
 

@@ -8,6 +8,7 @@ import { createTally } from '../http/tally.ts';
 import type { DeadLetterStore } from '../outbox/dead-letters.ts';
 import type { SourceStore } from '../outbox/sources.ts';
 import type { NotReady } from '../readiness.ts';
+import type { Trace } from '../trace/trace.ts';
 import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
@@ -17,6 +18,7 @@ import { serveLive } from './live.ts';
 import type { Logger } from './log.ts';
 import { type LocalListener, listenLocally, socketBeside } from './socket.ts';
 import type { State } from './state.ts';
+import { serveTrace } from './trace.ts';
 
 export interface AdminServer {
   /** Every route that it has, such as `GET /healthz`. */
@@ -44,6 +46,8 @@ interface AdminSetup {
   readonly outboxFile: string | undefined;
   readonly deadLetters: DeadLetterStore;
   readonly sources: SourceStore;
+  /** The record of what became of events; undefined: there is none. */
+  readonly trace: Pick<Trace, 'find'> | undefined;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
@@ -95,6 +99,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   serveLive(server, { flow, state, access, log });
   const { deadLetters, sources, tryTopic } = setup;
   serveActions(server, { deadLetters, sources, tryTopic, access, log });
+  serveTrace(server, { trace: setup.trace, state });
   server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
 
   server.get('/api/state', async () => state());

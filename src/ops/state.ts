@@ -5,6 +5,7 @@ import type { ConditionName } from '../pipeline/condition.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Pause } from '../pipeline/report.ts';
 import type { NotReady } from '../readiness.ts';
+import type { TraceState } from '../trace/messages.ts';
 import type { Conditions } from './conditions.ts';
 import type { Flow } from './flow.ts';
 import type { ReplayCounter, ReplayCounts } from './replays.ts';
@@ -24,6 +25,8 @@ export interface State {
   readonly trend: Trend;
   /** How the last replay of dead letters gets on; undefined when there was none. */
   readonly replay: ReplayCounts | undefined;
+  /** The record of what became of events; undefined where there is none, as in a dry run. */
+  readonly trace: TraceState | undefined;
   /** What of the events that come is not published, and why, per second. */
   readonly notPublished: ReturnType<Flow['notPublished']>;
 }
@@ -67,10 +70,11 @@ export interface Seen {
   readonly flow: Pick<Flow, 'topic' | 'notPublished'>;
   readonly conditions: Pick<Conditions, 'of' | 'trend'>;
   readonly replays: Pick<ReplayCounter, 'counts'>;
+  readonly trace?: TraceState | undefined;
   readonly now: number;
 }
 
-export function stateOf({ pusher, flow, conditions, replays, now }: Seen): State {
+export function stateOf({ pusher, flow, conditions, replays, trace, now }: Seen): State {
   const { outbox, notReady } = pusher;
   const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
   return {
@@ -85,6 +89,7 @@ export function stateOf({ pusher, flow, conditions, replays, now }: Seen): State
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
     trend: conditions.trend(maxBytes),
     replay: replays.counts(),
+    trace,
     notPublished: flow.notPublished(),
   };
 }

@@ -57,7 +57,8 @@ export interface Found {
   readonly end: number;
 }
 
-interface Row {
+/** A parcel as it stands in the file. */
+export interface ParcelRow {
   id: number;
   count: number;
   content: string;
@@ -212,7 +213,7 @@ export class Parcels {
     let left = credit;
     const rows = this.#sql.read.iterate(parcelOf(after + 1), parcelOf(upTo), topicId);
     for (const row of rows as IterableIterator<unknown>) {
-      for (const each of contentOf(row as Row, topic)) {
+      for (const each of contentOf(row as ParcelRow, topic)) {
         if (each.seq <= after || each.seq > upTo) continue;
         if ('raw' in each) {
           found.unreadable.push(each);
@@ -236,7 +237,7 @@ export class Parcels {
       parcelOf,
     );
     for (const [id, wanted] of byParcel) {
-      const row = this.#sql.one.get(id, topicId) as unknown as Row | undefined;
+      const row = this.#sql.one.get(id, topicId) as unknown as ParcelRow | undefined;
       if (!row) continue;
       for (const each of contentOf(row, topic, new Set(wanted.map((seq) => seq - id * PLACES)))) {
         if ('raw' in each) found.unreadable.push(each);
@@ -253,7 +254,7 @@ export class Parcels {
   }
 
   #readState(id: number): State | undefined {
-    const row = this.#sql.state.get(id) as Pick<Row, 'count' | 'places'> | undefined;
+    const row = this.#sql.state.get(id) as Pick<ParcelRow, 'count' | 'places'> | undefined;
     if (!row) return undefined;
     const state = newState(row.count);
     if (row.places) {
@@ -296,7 +297,11 @@ const isLine = (text: string): boolean => !text.includes('\n') && !text.includes
  * What a parcel holds that is not settled, in order.
  * @param wanted only these places
  */
-function* contentOf(row: Row, topic: string, wanted?: ReadonlySet<number>): Generator<Stored | Unreadable> {
+export function* contentOf(
+  row: ParcelRow,
+  topic: string,
+  wanted?: ReadonlySet<number>,
+): Generator<Stored | Unreadable> {
   const lines = String(row.content).split('\n');
   for (let place = 0; place < row.count; place++) {
     if ((wanted && !wanted.has(place)) || (row.places && isSet(row.places, place))) continue;

@@ -1,0 +1,66 @@
+/** What became of events, as a person reads it. */
+import { countOf, printable, seconds } from '../format.js';
+import type { Finding, Found } from '../trace/find.ts';
+
+/** @param now milliseconds since the Unix epoch */
+export function describeFound(found: Found, now: number): string {
+  const { findings, more, asked } = found;
+  const lines: string[] = [];
+  // One event after the other, the one with the newest finding first; of each what came last stands first.
+  for (const [eventId, of] of Map.groupBy(findings, (finding) => finding.eventId)) {
+    const { names = [], eventAt } = of[0] ?? {};
+    lines.push(`${eventId}  ${names.join('  ')}${eventAt === undefined ? '' : `  happened ${time(eventAt)}`}`);
+    lines.push(...of.flatMap((finding) => describe(finding, now).map((line) => `  ${line}`)));
+  }
+  if (findings.length === 0) lines.push(`nothing was seen of ${asked.text}`);
+  if (more)
+    lines.push(`there may be more: these are the newest ${asked.limit}; --limit shows more, --until older ones`);
+  lines.push(...coverage(found, now));
+  // What people chose for names must not steer the terminal.
+  return `${lines.map(printable).join('\n')}\n`;
+}
+
+function describe(finding: Finding, now: number): string[] {
+  const at = time(finding.at);
+  if (finding.what === 'delivered') {
+    const { topic, messageId, requestId } = finding;
+    const ids = [messageId && `MessageId ${messageId}`, requestId && `request ${requestId}`].filter(Boolean);
+    return [`delivered ${at} to ${nameOf(topic)}${ids.length === 0 ? '' : `, ${ids.join(', ')}`}`];
+  }
+  if (finding.what === 'skipped') return [`skipped ${at}: ${finding.reason}`];
+  if (finding.what === 'dead') {
+    const { reason, deadLetter, replaying, topic } = finding;
+    const where = topic === undefined ? '' : ` for ${nameOf(topic)}`;
+    if (deadLetter === undefined) return [`dead letter ${at}${where}: ${reason}; it was replayed or deleted since`];
+    const next = replaying ? 'its replay waits' : `see \`dead-letters show ${deadLetter}\``;
+    return [`dead letter ${deadLetter} ${at}${where}: ${reason}; ${next}`];
+  }
+  const { topic, before, behind } = finding;
+  const lines = [`waiting since ${at} (${seconds(now - finding.at)}) for ${nameOf(topic)}, ${before} before it`];
+  if (!behind) return [...lines, '  no daemon runs'];
+  const since = behind.state === 'open' ? '' : ` since ${time(behind.since)}`;
+  lines.push(`  the topic is ${behind.state}${since}${behind.reason === '' ? '' : `: ${behind.reason}`}`);
+  if (behind.advice !== '') lines.push(`  what to do: ${behind.advice}`);
+  return lines;
+}
+
+/** What was looked through, and what is not known. */
+function coverage({ record, looked }: Found, now: number): string[] {
+  const { on, since, problem, lost, unreadable } = record;
+  const lines = [
+    `looked through ${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, the dead letters, and ${described(on, since, now)}`,
+  ];
+  if (problem !== undefined) lines.push(`the record can't be written or read: ${problem}`);
+  if (lost > 0) lines.push(`${countOf(lost, 'record')} could not be written since the daemon started`);
+  if (unreadable > 0) lines.push(`${countOf(unreadable, 'block')} of some thousand records could not be read: damaged`);
+  return lines;
+}
+
+function described(on: boolean, since: number | undefined, now: number): string {
+  if (!on) return 'no record of what was delivered or skipped: trace.keep is off';
+  if (since === undefined) return 'no record of what was delivered or skipped: there is none yet';
+  return `the record of what was delivered and skipped since ${time(since)} (${seconds(now - since)})`;
+}
+
+const nameOf = (arn: string): string => arn.split(':').at(-1) ?? arn;
+const time = (at: number): string => new Date(at).toISOString();

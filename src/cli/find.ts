@@ -1,0 +1,105 @@
+/** `find`: what became of an event, asked by user, room or id. */
+import { existsSync, realpathSync } from 'node:fs';
+import type { DatabaseSync } from 'node:sqlite';
+import { Command, InvalidArgumentError } from 'commander';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf } from '../errors.ts';
+import { TraceFile } from '../trace/file.ts';
+import { type Found, findAll } from '../trace/find.ts';
+import { searchOf, searchOutbox } from '../trace/keeper.ts';
+import { type Asked, type InRecord, type TraceState, traceBeside } from '../trace/messages.ts';
+import { searchRecords } from '../trace/search.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { outboxFileOf } from './daemon.ts';
+import { EXIT } from './exit-codes.ts';
+import { describeFound } from './find-text.ts';
+import { configurable, positiveNumber } from './options.ts';
+import { printJson } from './print.ts';
+import { withOutbox } from './with-outbox.ts';
+
+interface Options extends ConfigFlags {
+  json?: boolean;
+  since?: number;
+  until?: number;
+  limit: number;
+}
+
+const MOST = 1_000;
+
+export function findCommand(): Command {
+  return configurable(new Command('find'))
+    .description(
+      'Say what became of events: delivered, waiting, skipped, dead, or never seen. Exit code 1: never seen.',
+    )
+    .argument('<what>', "a user or a room (with or without resource), an event's id, a stanza's, or SNS's MessageId")
+    .option('--since <time>', 'only what became of them since then: 2026-11-29T14:00Z, or 90s, 15m, 2h, 3d ago', moment)
+    .option('--until <time>', 'only until then', moment)
+    .option('--limit <number>', 'the newest so many', positiveNumber, 50)
+    .option('--json', 'JSON lines: one for each finding, and one that says what was looked through')
+    .action(find);
+}
+
+async function find(text: string, { json = false, since, until, limit, ...flags }: Options): Promise<void> {
+  const config = readConfig(flags);
+  const asked: Asked = {
+    text: text.trim(),
+    from: since ?? 0,
+    until: until ?? Number.MAX_SAFE_INTEGER,
+    limit: Math.min(limit, MOST),
+  };
+  const found = await withOutbox(
+    config,
+    { change: false },
+    {
+      running: (daemon) => daemon.get<Found>(`/api/find?${queryOf(asked)}`),
+      file: (database) => findInFiles(config, database, asked),
+    },
+  );
+  const { findings, asked: _, ...rest } = found;
+  if (json) for (const line of [...findings, rest]) printJson(line);
+  else process.stdout.write(describeFound(found, Date.now()));
+  if (findings.length === 0) process.exitCode = EXIT.failed;
+}
+
+const queryOf = ({ text, from, until, limit }: Asked): URLSearchParams =>
+  new URLSearchParams({ what: text, from: `${from}`, until: `${until}`, limit: `${limit}` });
+
+/** While no daemon runs. */
+async function findInFiles(config: PusherConfig, database: DatabaseSync, asked: Asked): Promise<Found> {
+  const outbox = await searchOutbox(database, asked);
+  const { keep: keepMs, max_bytes: maxBytes } = config.trace;
+  const state: TraceState = {
+    on: keepMs > 0,
+    keepMs,
+    maxBytes,
+    since: undefined,
+    bytes: 0,
+    problem: undefined,
+    lost: 0,
+  };
+  const file = traceBeside(realpathSync(outboxFileOf(config)));
+  const nothing: InRecord = { records: [], unreadable: 0, since: undefined, bytes: 0 };
+  if (!existsSync(file)) return findAll(asked, outbox, nothing, state);
+  try {
+    const trace = new TraceFile(file, { keepMs, maxBytes }, 'reading');
+    try {
+      const records = await searchRecords(trace, searchOf(asked));
+      return findAll(asked, outbox, { ...records, ...trace.coverage(Date.now()) }, state);
+    } finally {
+      trace.close();
+    }
+  } catch (error) {
+    return findAll(asked, outbox, nothing, { ...state, problem: messageOf(error) });
+  }
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A time, or how long ago it was; in milliseconds since the Unix epoch. */
+function moment(text: string): number {
+  const [, digits, unit = ''] = /^(\d{1,7})([smhd])$/.exec(text) ?? [];
+  if (digits) return Date.now() - Number(digits) * (UNIT_MS[unit] ?? 0);
+  const at = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(at)) throw new InvalidArgumentError('It should be a time such as 2026-11-29T14:00Z, or 15m.');
+  return at;
+}

@@ -1,0 +1,74 @@
+/** What became of an event, for those who ask over the admin address, and how the record of that does. */
+import type { FastifyInstance } from 'fastify';
+import { Counter, Gauge, type Registry } from 'prom-client';
+import { z } from 'zod';
+import { messageOf } from '../errors.ts';
+import type { Finding, Found } from '../trace/find.ts';
+import type { TraceState } from '../trace/messages.ts';
+import type { Trace } from '../trace/trace.ts';
+import { refuse } from './access.ts';
+import type { State } from './state.ts';
+
+interface TraceSetup {
+  readonly trace: Pick<Trace, 'find'> | undefined;
+  readonly state: () => Pick<State, 'topics'>;
+}
+
+const time = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const query = z.strictObject({
+  what: z.string().trim().min(1).max(3_100),
+  from: time.default(0),
+  until: time.default(Number.MAX_SAFE_INTEGER),
+  limit: z.coerce.number().int().min(1).max(1_000).default(50),
+});
+
+export function serveTrace(server: FastifyInstance, { trace, state }: TraceSetup): void {
+  server.get('/api/find', async (request, reply): Promise<Found | undefined> => {
+    const parsed = query.safeParse(request.query);
+    if (!parsed.success)
+      return refuse(reply, 400, 'malformed', 'what (a user, a room or an id), from, until (ms), limit (1 to 1,000)');
+    if (!trace) return refuse(reply, 404, 'not_found', 'a dry run keeps nothing to look in');
+    const { what: text, ...rest } = parsed.data;
+    try {
+      return withTopics(await trace.find({ text, ...rest }), state());
+    } catch (error) {
+      return refuse(reply, 503, 'unavailable', messageOf(error));
+    }
+  });
+}
+
+/** Adds the metrics of the record. */
+export function addTraceMetrics(registry: Registry, state: () => TraceState): void {
+  const registers = [registry];
+  const gauge = (name: string, help: string, of: (state: TraceState) => number) =>
+    new Gauge({
+      name: `xmpp_event_pusher_trace_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(of(state()));
+      },
+    });
+  gauge('bytes', 'What the record of what became of events, and the history, take.', ({ bytes }) => bytes);
+  gauge('writable', '1 while that can be written.', ({ problem }) => (problem === undefined ? 1 : 0));
+  new Counter({
+    name: 'xmpp_event_pusher_trace_records_lost_total',
+    help: 'Records of what became of events that could not be written.',
+    registers,
+    collect() {
+      this.reset();
+      this.inc(state().lost);
+    },
+  });
+}
+
+/** Says of what waits how its topic does. */
+function withTopics(found: Found, { topics }: Pick<State, 'topics'>): Found {
+  const behindOf = (finding: Finding): Finding => {
+    const topic = finding.what === 'waiting' && topics.find(({ arn }) => arn === finding.topic);
+    if (!topic) return finding;
+    const { state, since, reason, advice } = topic;
+    return { ...finding, behind: { state, since, reason, advice } };
+  };
+  return { ...found, findings: found.findings.map(behindOf) };
+}

@@ -1,0 +1,41 @@
+/** Questions to the thread, and their answers. */
+import type { FromKeeper, ToKeeper } from './messages.ts';
+
+/** How many may be asked at once: each looks through a file. */
+const MOST_ASKED = 8;
+
+interface Questions {
+  /** @throws Error where too many are asked at once, the thread can't be asked, or it answers so */
+  ask<T>(question: (id: number) => ToKeeper): Promise<T>;
+  answered(answer: Extract<FromKeeper, { kind: 'answer' }>): void;
+  failAll(problem: string): void;
+}
+
+/** @param post hands a message to the thread; false when there is none */
+export function createQuestions(post: (message: ToKeeper) => boolean): Questions {
+  const open = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  let last = 0;
+  return {
+    ask<T>(question: (id: number) => ToKeeper): Promise<T> {
+      if (open.size >= MOST_ASKED) return Promise.reject(new Error('too many searches at once; try again in a moment'));
+      const { promise, resolve, reject } = Promise.withResolvers<T>();
+      const id = ++last;
+      open.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      if (!post(question(id))) {
+        open.delete(id);
+        reject(new Error('the thread that keeps the record does not run'));
+      }
+      return promise;
+    },
+    answered({ id, value, error }) {
+      const question = open.get(id);
+      open.delete(id);
+      if (error === undefined) question?.resolve(value);
+      else question?.reject(new Error(error));
+    },
+    failAll(problem) {
+      for (const { reject } of open.values()) reject(new Error(problem));
+      open.clear();
+    },
+  };
+}

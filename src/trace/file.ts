@@ -1,0 +1,253 @@
+/**
+ * The record's file: an SQLite database of its own beside the outbox. What is handed over several times a second is kept
+ * as it comes, and packed into compressed blocks of some thousand records: some 30 bytes each.
+ *
+ * Maintained invariants:
+ * - It holds nothing older than `keepMs`, and no more than `maxBytes` or so: the oldest blocks go.
+ * - A kill leaves it whole. After a loss of power it is whole too, and what the disk did not have is missing.
+ */
+import { chmodSync, closeSync, openSync, statSync } from 'node:fs';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { HISTORY } from './history-file.ts';
+
+// "xevt" in ASCII: tells our file from any other SQLite database.
+const APPLICATION_ID = 0x78657674;
+const VERSION = 1;
+/** So many records make a block. */
+const BLOCK_RECORDS = 4_000;
+/** How much of the file is free before it is made smaller: a quarter of its pages, and 1,000 at a time. */
+const FREE_SHARE = 0.25;
+const VACUUM_PAGES = 1_000;
+/** Leave room for what is written before the next look. */
+const FULL_SHARE = 0.95;
+
+const TABLES = `
+  CREATE TABLE block (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    from_at INTEGER NOT NULL,
+    to_at INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    packed INTEGER NOT NULL,
+    content BLOB NOT NULL
+  );
+  CREATE INDEX block_loose ON block (id) WHERE packed = 0;
+  CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+  ${HISTORY}
+`;
+
+export interface TraceLimits {
+  /** How long a record is kept, in milliseconds; 0: there is none, and what there was is deleted. */
+  readonly keepMs: number;
+  /** How large the file may grow, in bytes. */
+  readonly maxBytes: number;
+}
+
+/** Lines of the record that are handed over together. */
+export interface Portion {
+  readonly text: string;
+  readonly records: number;
+  /** When the first and the last of it happened. */
+  readonly from: number;
+  readonly to: number;
+}
+
+interface LooseRow {
+  readonly id: number;
+  readonly fromAt: number;
+  readonly toAt: number;
+  readonly records: number;
+  readonly content: Uint8Array;
+}
+
+export interface Coverage {
+  /** Since when there is a record; undefined where there is none. */
+  readonly since: number | undefined;
+  readonly bytes: number;
+}
+
+export class TraceFile {
+  readonly database: DatabaseSync;
+  readonly #limits: TraceLimits;
+  readonly #pageSize: number;
+  readonly #sql: Record<
+    'insert' | 'loose' | 'removeLoose' | 'older' | 'oldest' | 'removeUpTo' | 'block',
+    StatementSync
+  >;
+  #loose: number;
+
+  /**
+   * Opens the file, or makes it (mode 0600).
+   * @param now in milliseconds since the Unix epoch; `reading`: nothing is changed, and the file has to be there
+   * @throws whatever SQLite or the system says
+   */
+  constructor(file: string, limits: TraceLimits, now: number | 'reading') {
+    this.#limits = limits;
+    const readOnly = now === 'reading';
+    if (!readOnly) prepareFile(file);
+    this.database = new DatabaseSync(file, { timeout: 1_000, readOnly });
+    try {
+      this.#prepareTables(readOnly);
+      this.#pageSize = pragma(this.database, 'page_size');
+      const sql = (text: string) => this.database.prepare(text);
+      this.#sql = {
+        insert: sql('INSERT INTO block (from_at, to_at, records, packed, content) VALUES (?, ?, ?, ?, ?)'),
+        loose: sql(
+          'SELECT id, from_at AS "fromAt", to_at AS "toAt", records, content FROM block WHERE packed = 0 ORDER BY id',
+        ),
+        removeLoose: sql('DELETE FROM block WHERE packed = 0'),
+        older: sql('DELETE FROM block WHERE to_at < ?'),
+        oldest: sql(
+          'SELECT max(id) AS id, max(to_at) AS "toAt" FROM (SELECT id, to_at FROM block ORDER BY id LIMIT ?)',
+        ),
+        removeUpTo: sql('DELETE FROM block WHERE id <= ?'),
+        block: sql(
+          'SELECT id, packed, content FROM block WHERE id < ? AND to_at >= ? AND from_at <= ? ORDER BY id DESC LIMIT 1',
+        ),
+      };
+      this.#loose = Number(sql('SELECT total(records) AS n FROM block WHERE packed = 0').get()?.n);
+      if (!readOnly) this.#begin(now);
+    } catch (error) {
+      this.database.close();
+      throw error;
+    }
+  }
+
+  /** Keeps lines. */
+  append({ text, records, from, to }: Portion): void {
+    if (records >= BLOCK_RECORDS) {
+      this.#sql.insert.run(from, to, records, 1, pack(Buffer.from(text)));
+      return;
+    }
+    this.#sql.insert.run(from, to, records, 0, Buffer.from(text));
+    this.#loose += records;
+    if (this.#loose >= BLOCK_RECORDS) this.#pack();
+  }
+
+  /** Deletes what is too old, and the oldest where it is too much. */
+  prune(now: number): void {
+    this.#sql.older.run(now - this.#limits.keepMs);
+    for (let bytes = this.#used(); bytes > this.#limits.maxBytes * FULL_SHARE; bytes = this.#used()) {
+      // A tenth of the blocks at a time, so that it ends soon after a smaller limit was configured.
+      const blocks = Number(this.database.prepare('SELECT count(*) AS n FROM block').get()?.n);
+      if (blocks === 0) break;
+      const { id, toAt } = this.#sql.oldest.get(Math.ceil(blocks / 10)) ?? {};
+      this.#sql.removeUpTo.run(Number(id));
+      this.remember('forgotten', Number(toAt));
+    }
+    const pages = pragma(this.database, 'page_count');
+    if (pragma(this.database, 'freelist_count') > pages * FREE_SHARE)
+      this.database.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`);
+  }
+
+  /**
+   * The newest block below a number that has something of that time; undefined where there is none. Its text is undefined
+   * where it is damaged.
+   */
+  block(below: number, from: number, until: number): { id: number; text: string | undefined } | undefined {
+    const row = this.#sql.block.get(below, from, until);
+    return row && { id: Number(row.id), text: textOf(row.content as Uint8Array, row.packed === 1) };
+  }
+
+  coverage(now: number): Coverage {
+    const begun = this.about('begun');
+    const since =
+      begun === undefined ? undefined : Math.max(begun, now - this.#limits.keepMs, this.about('forgotten') ?? 0);
+    return { since: since === undefined ? undefined : Math.min(since, now), bytes: this.#used() };
+  }
+
+  /** A number that is kept beside the records. */
+  about(name: string): number | undefined {
+    const value = this.database.prepare('SELECT value FROM about WHERE name = ?').get(name)?.value;
+    return value === undefined ? undefined : Number(value);
+  }
+
+  /** Keeps a number beside the records. */
+  remember(name: string, value: number): void {
+    this.database.prepare('INSERT OR REPLACE INTO about VALUES (?, ?)').run(name, value);
+  }
+
+  forget(name: string): void {
+    this.database.prepare('DELETE FROM about WHERE name = ?').run(name);
+  }
+
+  close(): void {
+    this.database.close();
+  }
+
+  /** Begins a record where there is to be one, and deletes it where there is to be none. */
+  #begin(now: number): void {
+    if (this.#limits.keepMs > 0) {
+      if (this.about('begun') === undefined) this.remember('begun', now);
+      return;
+    }
+    this.database.exec("DELETE FROM block; DELETE FROM about WHERE name IN ('begun', 'forgotten')");
+    this.#loose = 0;
+  }
+
+  #pack(): void {
+    const rows = this.#sql.loose.all() as unknown as LooseRow[];
+    const text = rows.map(({ content }) => Buffer.from(content).toString()).join('\n');
+    const of = (pick: (row: LooseRow) => number) => rows.map(pick);
+    const sum = of(({ records }) => records).reduce((total, records) => total + records, 0);
+    this.database.exec('BEGIN');
+    try {
+      this.#sql.removeLoose.run();
+      const [from, to] = [Math.min(...of(({ fromAt }) => fromAt)), Math.max(...of(({ toAt }) => toAt))];
+      this.#sql.insert.run(from, to, sum, 1, pack(Buffer.from(text)));
+      this.database.exec('COMMIT');
+      this.#loose = 0;
+    } catch (error) {
+      if (this.database.isTransaction) this.database.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  #used(): number {
+    return (pragma(this.database, 'page_count') - pragma(this.database, 'freelist_count')) * this.#pageSize;
+  }
+
+  #prepareTables(readOnly: boolean): void {
+    const { database } = this;
+    // The vacuum counts only before there is a table.
+    if (!readOnly)
+      database.exec('PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    const version = pragma(database, 'user_version');
+    const tables = Number(database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n);
+    if (version === VERSION && pragma(database, 'application_id') === APPLICATION_ID) return;
+    if (tables > 0 || readOnly) throw new ForeignFile(`was written by another program or release (schema ${version})`);
+    database.exec(
+      `BEGIN; ${TABLES} PRAGMA user_version = ${VERSION}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT`,
+    );
+  }
+}
+
+function prepareFile(file: string): void {
+  if (statSync(file, { throwIfNoEntry: false })) chmodSync(file, 0o600);
+  else closeSync(openSync(file, 'wx', 0o600));
+}
+
+function textOf(content: Uint8Array, packed: boolean): string | undefined {
+  try {
+    return (packed ? zstdDecompressSync(content) : Buffer.from(content)).toString();
+  } catch {
+    return undefined; // The caller counts it.
+  }
+}
+
+/** The file is whole and none that this release can use. */
+export class ForeignFile extends Error {}
+
+/** Whether it was raised because the file can't be read as what it should be: a new one is needed. */
+export function isDamage(error: unknown): boolean {
+  const { errcode } = error as { errcode?: number };
+  const primary = errcode === undefined ? undefined : errcode & 0xff;
+  return error instanceof ForeignFile || primary === 11 || primary === 26;
+}
+
+const pragma = (database: DatabaseSync, name: string): number =>
+  Number(Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
+
+/** The fastest level: a third of a microsecond a record. */
+const pack = (content: Buffer): Buffer =>
+  zstdCompressSync(content, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });

@@ -1,0 +1,69 @@
+/** The part of the file that has the history: samples of a minute and of ten minutes, and what happened when. */
+import type { DatabaseSync } from 'node:sqlite';
+
+/** What passed in a span of time, of which `at` is the end in milliseconds since the Unix epoch. */
+export interface Span {
+  readonly at: number;
+  /** New events and notifications that the sink took, per second. */
+  readonly in: number;
+  readonly out: number;
+  /** Most that waited. */
+  readonly backlog: number;
+  /** From an event to the sink, in milliseconds; the worst of its samples, null where nothing was delivered. */
+  readonly p50: number | null;
+  readonly p99: number | null;
+}
+
+/** Something that happened to the daemon, or that a person did. */
+export interface Moment {
+  /** When, in milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** A word to group by: `start`, `stop`, `killed`, `reload`, `paused`, `replay` … */
+  readonly kind: string;
+  /** What it was, for a person. */
+  readonly text: string;
+}
+
+export interface History {
+  readonly minutes: readonly Span[];
+  readonly tens: readonly Span[];
+  /** Oldest first. */
+  readonly moments: readonly Moment[];
+}
+
+export const HISTORY = `
+  CREATE TABLE span (
+    minutes INTEGER NOT NULL, at INTEGER NOT NULL, in_rate REAL NOT NULL, out_rate REAL NOT NULL, backlog INTEGER NOT NULL,
+    p50 REAL, p99 REAL, PRIMARY KEY (minutes, at)
+  ) WITHOUT ROWID;
+  CREATE TABLE moment (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+`;
+
+/** How long spans of so many minutes are kept, in milliseconds. */
+const KEPT_MS = { 1: 24 * 3_600_000, 10: 30 * 86_400_000 } as const;
+/** How many moments are kept at most. */
+const MOST_MOMENTS = 5_000;
+
+export function addSpan(database: DatabaseSync, minutes: 1 | 10, { at, in: came, out, backlog, p50, p99 }: Span): void {
+  database
+    .prepare('INSERT OR REPLACE INTO span VALUES (?, ?, ?, ?, ?, ?, ?)')
+    .run(minutes, at, came, out, Math.round(backlog), p50, p99);
+  database.prepare('DELETE FROM span WHERE minutes = ? AND at < ?').run(minutes, at - KEPT_MS[minutes]);
+}
+
+export function addMoments(database: DatabaseSync, moments: readonly Moment[]): void {
+  const insert = database.prepare('INSERT INTO moment (at, kind, text) VALUES (?, ?, ?)');
+  for (const { at, kind, text } of moments) insert.run(at, kind, text);
+  database
+    .prepare(`DELETE FROM moment WHERE id <= (SELECT max(id) FROM moment) - ${MOST_MOMENTS} OR at < ?`)
+    .run(Math.max(...moments.map(({ at }) => at)) - KEPT_MS[10]);
+}
+
+export function readHistory(database: DatabaseSync): History {
+  const spans = (minutes: number) =>
+    database
+      .prepare('SELECT at, in_rate AS "in", out_rate AS out, backlog, p50, p99 FROM span WHERE minutes = ? ORDER BY at')
+      .all(minutes) as unknown as Span[];
+  const moments = database.prepare('SELECT at, kind, text FROM moment ORDER BY id').all() as unknown as Moment[];
+  return { minutes: spans(1), tens: spans(10), moments };
+}

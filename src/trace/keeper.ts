@@ -1,0 +1,222 @@
+/**
+ * Keeps the record and the history, on a thread of its own: a disk that is slow, full or damaged, and a search of
+ * millions of records, hold up neither deliveries nor probes.
+ *
+ * Maintained invariants:
+ * - Whatever happens to the file, what is handed over is written or counted as lost, and every question is answered.
+ * - A file that is no use is put aside under one name, so that at most one such lies there.
+ */
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import type { DatabaseSync } from 'node:sqlite';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { messageOf } from '../errors.ts';
+import { wantedOf } from '../notification/wanted.ts';
+import { findLetters, findWaiting, openForReading, type Search } from '../outbox/sqlite/find.ts';
+import { isDamage, TraceFile } from './file.ts';
+import { addMoments, addSpan, type Moment, readHistory } from './history-file.ts';
+import type { Asked, FromKeeper, InOutbox, InRecord, KeeperOptions, ToKeeper } from './messages.ts';
+import { searchRecords } from './search.ts';
+
+/** How often old records are deleted and a sign of life is written, in milliseconds. */
+const TEND_MS = 10_000;
+/** How long a file that can't be used is left alone, in milliseconds. */
+const RETRY_MS = 5_000;
+
+const NOTHING: InRecord = { records: [], unreadable: 0, since: undefined, bytes: 0 };
+
+export interface Keeper {
+  take(message: ToKeeper): void;
+  close(): void;
+}
+
+/**
+ * @param tell called with what the daemon has to know
+ * @param now milliseconds since the Unix epoch
+ */
+export function createKeeper(
+  options: KeeperOptions,
+  tell: (message: FromKeeper) => void,
+  now: () => number = Date.now,
+): Keeper {
+  let file: TraceFile | undefined;
+  let problem: string | undefined;
+  let nextTry = 0;
+  let begun = false;
+
+  const state = () => tell({ kind: 'state', problem, coverage: coverageOf() });
+  const coverageOf = () => {
+    try {
+      return file?.coverage(now());
+    } catch {
+      return undefined; // The next write meets what is wrong, and says it.
+    }
+  };
+
+  const open = () => {
+    file = new TraceFile(options.file, options, begun ? now() : options.startedAt);
+    if (!begun) beginRun(file, options.startedAt);
+    else if (file.about('running') === undefined) noteRun(file, now());
+    begun = true;
+  };
+
+  /** Puts the file aside and begins a new one. */
+  const replace = (why: string) => {
+    file?.close();
+    file = undefined;
+    const to = `${options.file}.damaged`;
+    for (const suffix of ['', '-wal', '-shm']) {
+      rmSync(to + suffix, { force: true });
+      if (existsSync(options.file + suffix)) renameSync(options.file + suffix, to + suffix);
+    }
+    tell({ kind: 'aside', problem: why, to });
+    open();
+  };
+
+  /** Does something with the file; undefined, and false in `done`, where it can't be used now. */
+  const attempt = <T>(use: (file: TraceFile) => T): { done: true; value: T } | { done: false } => {
+    if (!file && now() < nextTry && now() > nextTry - 2 * RETRY_MS) return { done: false };
+    for (let tries = 0; ; tries++) {
+      try {
+        if (!file) open();
+        const value = use(file as unknown as TraceFile);
+        if (problem !== undefined) {
+          problem = undefined;
+          state();
+        }
+        return { done: true, value };
+      } catch (error) {
+        if (isDamage(error) && tries === 0) {
+          try {
+            replace(messageOf(error));
+            continue;
+          } catch (failure) {
+            return fail(failure);
+          }
+        }
+        return fail(error);
+      }
+    }
+  };
+  const fail = (error: unknown): { done: false } => {
+    file?.close();
+    file = undefined;
+    nextTry = now() + RETRY_MS;
+    const found = messageOf(error);
+    if (problem !== found) {
+      problem = found;
+      state();
+    }
+    return { done: false };
+  };
+
+  const tend = () => {
+    attempt((file) => {
+      file.prune(now());
+      file.remember('alive', now());
+    });
+    state();
+  };
+
+  const answer = async (id: number, work: () => Promise<unknown>) => {
+    try {
+      tell({ kind: 'answer', id, value: await work() });
+    } catch (error) {
+      tell({ kind: 'answer', id, error: messageOf(error) });
+    }
+  };
+
+  const record = async (asked: Asked): Promise<InRecord> => {
+    const opened = attempt((file) => file);
+    if (!opened.done) return NOTHING;
+    try {
+      return { ...(await searchRecords(opened.value, searchOf(asked))), ...opened.value.coverage(now()) };
+    } catch (error) {
+      // Put aside where it is damaged.
+      attempt(() => {
+        throw error;
+      });
+      return NOTHING;
+    }
+  };
+
+  attempt(() => undefined);
+  state();
+  const tending = setInterval(tend, TEND_MS);
+
+  return {
+    take(message) {
+      if (message.kind === 'append') {
+        const { portion, bytes } = message;
+        const written = attempt((file) => file.append(portion)).done;
+        tell({ kind: 'done', bytes, lost: written ? 0 : portion.records });
+      } else if (message.kind === 'span') {
+        attempt(({ database }) => addSpan(database, message.minutes, message.span));
+      } else if (message.kind === 'moments') {
+        attempt(({ database }) => addMoments(database, message.moments));
+      } else if (message.kind === 'outbox') {
+        void answer(message.id, () => searchFile(options.outboxFile, message.asked));
+      } else if (message.kind === 'record') {
+        void answer(message.id, () => record(message.asked));
+      } else if (message.kind === 'history') {
+        const found = attempt(({ database }) => readHistory(database));
+        void answer(message.id, async () => (found.done ? found.value : { minutes: [], tens: [], moments: [] }));
+      } else {
+        attempt((file) => endRun(file, now()));
+        this.close();
+        void answer(message.id, async () => undefined);
+      }
+    },
+    close() {
+      clearInterval(tending);
+      file?.close();
+      file = undefined;
+    },
+  };
+}
+
+async function searchFile(outboxFile: string, asked: Asked): Promise<InOutbox> {
+  const database = openForReading(outboxFile);
+  try {
+    return await searchOutbox(database, asked);
+  } finally {
+    database.close();
+  }
+}
+
+/** Looks through what an outbox has. */
+export async function searchOutbox(database: DatabaseSync, asked: Asked): Promise<InOutbox> {
+  const search = searchOf(asked);
+  const { found: waiting, looked } = await findWaiting(database, search);
+  return { waiting, looked, letters: await findLetters(database, search) };
+}
+
+export const searchOf = ({ text, ...rest }: Asked): Search => ({
+  wanted: wantedOf(text),
+  ...rest,
+  pause: () => nextTurn(),
+});
+
+/** Notes that the daemon runs, and, where the run before never ended, when it was last seen alive. */
+function beginRun(file: TraceFile, now: number): void {
+  const moments: Moment[] = [];
+  const [running, alive] = [file.about('running'), file.about('alive')];
+  if (running !== undefined) {
+    const at = Math.max(running, alive ?? 0);
+    const text =
+      'ended without a stop: the process was killed, or the machine went down; this is its last sign of life';
+    moments.push({ at, kind: 'killed', text });
+  }
+  moments.push({ at: now, kind: 'start', text: 'the daemon started' });
+  addMoments(file.database, moments);
+  noteRun(file, now);
+}
+
+function noteRun(file: TraceFile, now: number): void {
+  file.remember('running', now);
+  file.remember('alive', now);
+}
+
+function endRun(file: TraceFile, now: number): void {
+  addMoments(file.database, [{ at: now, kind: 'stop', text: 'the daemon stopped' }]);
+  file.forget('running');
+}

@@ -1,0 +1,14 @@
+/** The thread that keeps the record. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { createKeeper } from './keeper.ts';
+import type { KeeperOptions, ToKeeper } from './messages.ts';
+
+const port = parentPort;
+if (port) {
+  const keeper = createKeeper(workerData as KeeperOptions, (message) => port.postMessage(message));
+  port.on('message', (message: ToKeeper) => {
+    keeper.take(message);
+    // Then nothing holds the thread any more.
+    if (message.kind === 'close') port.close();
+  });
+}
