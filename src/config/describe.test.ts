@@ -6,11 +6,11 @@ import { shapeOf } from './load.ts';
 import { optionTexts, sections } from './options.ts';
 
 describe('docs/configuration.md', () => {
-  it('is what the option table says; `npm run docs` writes it anew', () => {
+  it('docs/configuration.md matches the option table; `npm run docs` rewrites it', () => {
     assert.equal(readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8'), describeConfig());
   });
 
-  it('has a row with a text for every option', () => {
+  it('docs/configuration.md has a row with a text for every option', () => {
     const page = describeConfig();
     for (const [name, schema] of Object.entries(sections)) {
       assert.ok(page.includes(`## \`[${name}]\``), name);
@@ -21,7 +21,7 @@ describe('docs/configuration.md', () => {
     }
   });
 
-  it('shows defaults as they are written in the file', () => {
+  it('docs/configuration.md shows defaults as the file would have them', () => {
     const page = describeConfig();
     assert.match(page, /\| `sns_host` \| .* \| \*\*mandatory\*\* \|/);
     assert.match(page, /\| `pool_size` \| .* \| `100` \|/);

@@ -39,7 +39,7 @@ describe('sections that are not ours', () => {
       );
     });
 
-  it('are misspelt ones also deeper, and in lists', () => {
+  it('rejects a misspelt section below others and in lists', () => {
     for (const [text, path, meant] of [
       [`[modules.mod_event_pushr.sns]${SNS}`, 'modules.mod_event_pushr', 'mod_event_pusher'],
       [`[modules.mod_event_pusher_sns]${SNS}`, 'modules.mod_event_pusher_sns', 'mod_event_pusher'],
@@ -51,7 +51,7 @@ describe('sections that are not ours', () => {
       assert.ok(mistakeIn(text).includes(`  ${path} is not a known section; did you mean "${meant}"?`), path);
   });
 
-  it("are left alone where they are MongooseIM's, all of them, or like nothing of ours", () => {
+  it("ignores MongooseIM's sections, and those unlike any of ours", () => {
     const theirs = ['general', 'listen', 'auth', 'internal_databases', 'outgoing_pools', 'services', 'shaper'];
     const names = [...theirs, 'acl', 'access', 's2s', 'instrumentation', 'custom'];
     const modules = ['mod_muc', 'mod_event_hook', 'mod_push_service_mongoosepush', 'mod_muc_log'];
@@ -64,11 +64,11 @@ describe('sections that are not ours', () => {
     assert.equal(parse(text).ignored.length, names.length + modules.length + 3);
   });
 
-  it('can not be options: one outside any section is a mistake', () => {
+  it('rejects an option outside any section', () => {
     assert.match(mistakeIn(`level = "debug"\n${GENERAL}`), /^ {2}level stands in no section$/m);
   });
 
-  it('are named where ours is for a host type only', () => {
+  it('names the host type whose section no virtual host matches', () => {
     const text = `[[host_config]]\nhost_type = "dynamic"\n[host_config.modules.mod_event_pusher.sns]${SNS}`;
     assert.match(
       mistakeIn(text),

@@ -52,7 +52,7 @@ function mistakes(text: string, environment?: Record<string, string>): string[] 
 }
 
 describe('configuration', () => {
-  it('of the documented section alone has the documented defaults', () => {
+  it('a configuration with the documented section alone has the documented defaults', () => {
     assert.deepEqual(parse(sns()), {
       file: FILE,
       sns: {
@@ -83,7 +83,7 @@ describe('configuration', () => {
     });
   });
 
-  it("takes MongooseIM's own example as it is", () => {
+  it("accepts MongooseIM's example unchanged", () => {
     const text = `
       [modules.mod_event_pusher.sns]
         presence_updates_topic = "user_presence_updated"
@@ -106,7 +106,7 @@ describe('configuration', () => {
     );
   });
 
-  it('takes a whole mongooseim.toml, and names what is not ours', () => {
+  it('accepts a whole mongooseim.toml, and lists the ignored sections', () => {
     const text = `
       [general]
         loglevel = "warning"
@@ -162,7 +162,7 @@ describe('configuration', () => {
     const host = (name: string, options: Record<string, string | undefined>) =>
       `[[host_config]]\nhost = ${name}\n${section(`host_config.${AT}`, options)}`;
 
-    it('overrides the general one completely: nothing is inherited', () => {
+    it("a virtual host's section overrides the general one completely: nothing is inherited", () => {
       const config = parse(sns({ pool_size: '7', pm_messages_topic: '"pm"' }) + host('"a.example.org"', SNS));
       assert.equal(config.sns?.pool_size, 7);
       assert.equal(config.hosts.get('a.example.org')?.pool_size, 100);
@@ -172,28 +172,28 @@ describe('configuration', () => {
       ]);
     });
 
-    it('is found by its name in lower case', () => {
+    it('finds a virtual host by its name in lower case', () => {
       assert.deepEqual([...parse(host('"A.Example.ORG"', SNS)).hosts.keys()], ['a.example.org']);
     });
 
-    it('is enough: a general one is not needed', () => {
+    it('a section of one virtual host is enough', () => {
       const config = parse(host('"a.example.org"', SNS));
       assert.equal(config.sns, undefined);
       assert.equal(config.hosts.get('a.example.org')?.region, 'eu-west-1');
     });
 
-    it('switches that host off with modules that lack our section', () => {
+    it('a virtual host whose modules lack our section publishes nothing', () => {
       const text = `${sns()}[[host_config]]\nhost = "off.example.org"\n[host_config.modules.mod_mam]\n`;
       assert.equal(parse(text).hosts.get('off.example.org'), null);
       const pusher = `${sns()}[[host_config]]\nhost = "off.example.org"\n[host_config.modules.mod_event_pusher]\n`;
       assert.equal(parse(pusher).hosts.get('off.example.org'), null);
     });
 
-    it('leaves a host without modules of its own with the general ones', () => {
+    it('a virtual host without modules has the general section', () => {
       assert.equal(parse(`${sns()}[[host_config]]\nhost = "x.example.org"\n`).hosts.has('x.example.org'), false);
     });
 
-    it('can be named by the environment', () => {
+    it("takes a virtual host's name from the environment", () => {
       assert.deepEqual(
         [...parse(host('"${DOMAIN}"', SNS), { DOMAIN: 'env.example.org' }).hosts.keys()],
         ['env.example.org'],
@@ -203,7 +203,7 @@ describe('configuration', () => {
       ]);
     });
 
-    it('has to be named, once, and to be a section', () => {
+    it('rejects a virtual host without a name, named twice, or not a section', () => {
       assert.deepEqual(mistakes(sns() + host('5', SNS)), [
         'host_config[0].host is the number 5, should be the name of an XMPP domain',
       ]);
@@ -308,7 +308,7 @@ describe('configuration', () => {
         }
       });
 
-    it('a topic by template without a list to choose from, and a list without a template', () => {
+    it('refuses a template of topics without a list, and a list without a template', () => {
       assert.deepEqual(mistakes(sns({ pm_messages_topic: '"chat-{host}"' })), [
         `${AT}.topics is missing, and has to be set when a topic is a template`,
       ]);
@@ -341,7 +341,7 @@ describe('configuration', () => {
         ]);
       });
 
-    it('unknown options in the other sections, and unknown taps', () => {
+    it('refuses unknown options in other sections, and unknown taps', () => {
       const text = `${sns()}[tap.htpp]\n[outbox]\nmax_byte = 1\n[admin]\nport = 1\n[log]\nlvl = "info"\n`;
       assert.deepEqual(mistakes(text), [
         'tap.htpp is not a known option; did you mean "http"?',
@@ -351,14 +351,14 @@ describe('configuration', () => {
       ]);
     });
 
-    it('a file with nothing to publish', () => {
+    it('refuses a file with nothing to publish', () => {
       const nothing = [`${AT} is missing, and has to be set`];
       assert.deepEqual(mistakes(''), nothing);
       assert.deepEqual(mistakes('[modules.mod_event_pusher.rabbit]'), nothing);
       assert.deepEqual(mistakes('[[host_config]]\nhost = "a"\n[host_config.modules]'), nothing);
     });
 
-    it('what should be a section and is none', () => {
+    it('refuses a value in place of a section', () => {
       for (const at of ['modules', 'outbox', 'admin', 'log', 'tap'])
         assert.deepEqual(mistakes(`${at} = 1\n${at === 'modules' ? '' : sns()}`), [
           `${at} is the number 1, should be a section`,
@@ -370,7 +370,7 @@ describe('configuration', () => {
       assert.deepEqual(mistakes('modules = 1979-05-27'), ['modules is the date 1979-05-27, should be a section']);
     });
 
-    it('everything at once, a line each', () => {
+    it('lists every mistake of a file, one a line', () => {
       const text = `${sns({ region: '1', pool_size: '-1', bogus: 'true', account_id: undefined })}
         [tap.http]\nlisten = "0.0.0.0:80"\ntls_cert = "c.pem"\n[outbox]\nmax_bytes = 10\n[log]\nlevel = "loud"`;
       assert.deepEqual(
@@ -394,7 +394,7 @@ describe('configuration', () => {
   describe('of credentials', () => {
     const without = { access_key_id: undefined, secret_access_key: undefined };
 
-    it('wants both halves of a static key', () => {
+    it('requires both halves of a static key', () => {
       const missing = 'is missing, and has to be set, unless credentials = "aws"';
       assert.deepEqual(mistakes(sns(without)), [
         `${AT}.access_key_id ${missing}`,
@@ -403,7 +403,7 @@ describe('configuration', () => {
       assert.deepEqual(mistakes(sns({ secret_access_key: undefined })), [`${AT}.secret_access_key ${missing}`]);
     });
 
-    it("takes AWS's provider chain instead, and not both", () => {
+    it("accepts either a static key or AWS's provider chain, not both", () => {
       assert.equal(snsOf(sns({ ...without, credentials: '"aws"' })).credentials, 'aws');
       assert.deepEqual(mistakes(sns({ credentials: '"aws"', access_key_id: undefined })), [
         `${AT}.secret_access_key has no effect with credentials = "aws": leave one of the two out`,
@@ -443,7 +443,7 @@ describe('configuration', () => {
         assert.equal(parse(http({ listen: `"${address}:5290"`, secret: `"${secret}"` })).tap.http.secret, secret);
       });
 
-    it('takes a certificate and its key only together', () => {
+    it('accepts a certificate and its key only together', () => {
       assert.deepEqual(mistakes(http({ tls_cert: '"c.pem"' })), [
         'tap.http.tls_key is missing: `tls_cert` and `tls_key` go together',
       ]);
@@ -471,7 +471,7 @@ describe('configuration', () => {
   describe('with environment variables', () => {
     const environment = { SECRET: 'of-the-environment', EMPTY: '', ACCOUNT: '210987654321', PART: 'west' };
 
-    it('takes them anywhere in any text of our sections', () => {
+    it('replaces environment variables anywhere in a text of our sections', () => {
       const options = snsOf(
         sns({
           secret_access_key: '"${SECRET}"',
@@ -501,7 +501,7 @@ describe('configuration', () => {
         assert.equal(snsOf(sns({ secret_access_key: `"${written}"` }), environment).secret_access_key, meant);
       });
 
-    it('names the character that nobody meant to be in a value, wherever it is used', () => {
+    it("names a suspicious character in a variable's value", () => {
       for (const [value, problem] of [
         ['value\n', 'ends in U+000A (a newline)'],
         ['value\r\n', 'has U+000D (a carriage return) inside'],
@@ -518,26 +518,26 @@ describe('configuration', () => {
       }
     });
 
-    it('refuses one without an end, which would be taken for the value itself', () => {
+    it('refuses `${` without its end', () => {
       for (const text of ['${SECRET', 'a${', '${SECRET}${'])
         assert.deepEqual(mistakes(sns({ secret_access_key: `"${text}"` }), environment), [
           `${AT}.secret_access_key has \${ without a } after it; $\${ stands for \${ itself`,
         ]);
     });
 
-    it('does not take what every object has for a variable', () => {
+    it('does not take an inherited property such as constructor for a variable', () => {
       for (const name of ['constructor', 'toString', '__proto__'])
         assert.deepEqual(mistakes(sns({ secret_access_key: `"\${${name}}"` }), {}), [
           `${AT}.secret_access_key refers to \${${name}}, which is not set in the environment`,
         ]);
     });
 
-    it('does not look into what they hold', () => {
+    it("does not expand `${` inside a variable's value", () => {
       const nested = { A: '${B}', B: 'no' };
       assert.equal(snsOf(sns({ secret_access_key: '"${A}"' }), nested).secret_access_key, '${B}');
     });
 
-    it('names each that is not set, once and at its place', () => {
+    it('names each variable that is not set, once and with its option', () => {
       const text = sns({ account_id: '"${NO}"', attributes: '["host", "${NEITHER}"]', secret_access_key: '"x${}y"' });
       assert.deepEqual(mistakes(text, environment), [
         `${AT}.secret_access_key refers to \${}, which is not set in the environment`,
@@ -546,7 +546,7 @@ describe('configuration', () => {
       ]);
     });
 
-    it('leaves sections that are not ours alone', () => {
+    it('does not replace variables in sections that are not ours', () => {
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).variables, []);
       assert.deepEqual(parse(`[general]\nx = "\${UNKNOWN}"\n${sns()}`).ignored, ['general']);
     });
@@ -570,7 +570,7 @@ describe('configuration', () => {
   });
 
   describe('of keys and secrets', () => {
-    it('is refused for a character that no header carries, which is named and not shown', () => {
+    it('refuses a secret with a character that no header can carry, and names the character only', () => {
       for (const [written, problem] of [
         ['"""\nhidden0123456789\n"""', 'ends in U+000A (a newline)'],
         ['"hidden0123456789 "', 'ends in U+0020 (a space)'],
@@ -593,7 +593,7 @@ describe('configuration', () => {
   });
 
   describe('never shows', () => {
-    it('a secret, whatever is wrong with it', () => {
+    it('never shows a secret, whatever is wrong with it', () => {
       for (const value of ['["hidden"]', '12345', 'true', '{ hidden = 1 }']) {
         const { message } = faultOf(`${sns({ secret_access_key: value })}[tap.http]\nsecret = ${value}\n`);
         assert.doesNotMatch(message, /hidden|12345|true/);
@@ -605,13 +605,13 @@ describe('configuration', () => {
       ]);
     });
 
-    it('what came from the environment, in whatever option it ended up', () => {
+    it('never shows a value from the environment, in whatever option it ended up', () => {
       assert.deepEqual(mistakes(sns({ account_id: '"${SECRET}"' }), { SECRET: 'hidden' }), [
         `${AT}.account_id is "\${SECRET}" from the environment, should be an AWS account number: 12 digits, in quotes`,
       ]);
     });
 
-    it('the line of a file that is not TOML, only where it is', () => {
+    it('shows the place, not the text, of a TOML error', () => {
       const { code, message } = faultOf(`${sns({ secret_access_key: '"hidden' })}`);
       assert.equal(code, 'CONFIG_UNREADABLE');
       assert.match(message, /^\/etc\/pusher\/pusher\.toml:5:\d+: not valid TOML: [^\n]+$/);
@@ -619,7 +619,7 @@ describe('configuration', () => {
     });
   });
 
-  it('is read from a file, named with its absolute path', async () => {
+  it('reads a file, and keeps its absolute path', async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'config-'));
     const file = path.join(folder, 'pusher.toml');
     await writeFile(file, sns({ secret_access_key: '"${LOAD_TEST}"' }));
@@ -634,7 +634,7 @@ describe('configuration', () => {
     });
   });
 
-  it('is refused with the line when it is not UTF-8, and read with a byte order mark', async () => {
+  it('refuses a file that is not UTF-8 with the line, and accepts a byte order mark', async () => {
     await using folder = await mkdtempDisposable(path.join(tmpdir(), 'config-'));
     const file = path.join(folder.path, 'pusher.toml');
     const notUtf8 = (line: number) => ({

@@ -5,25 +5,25 @@ import { PARTITIONS } from './partitions.ts';
 import { bareRegionOf, isAwsHost, partitionOf, regionOfSnsHost, snsHostOf } from './regions.ts';
 
 describe('the partitions', () => {
-  it("are those of AWS's own list: else npm run partitions makes them anew", async () => {
+  it("the partitions match AWS's list; `npm run partitions` renews them", async () => {
     assert.deepEqual(PARTITIONS, partitionsOf(await awsPartitions()));
   });
 
-  it('are found for every region that AWS has', async () => {
+  it('finds the partition of every AWS region', async () => {
     for (const { id, regions } of await awsPartitions())
       for (const region of Object.keys(regions)) assert.equal(partitionOf(region).name, id, region);
   });
 });
 
 describe("AWS's endpoints", () => {
-  it('of SNS are named by region and partition', () => {
+  it("builds SNS's host from region and partition", () => {
     assert.equal(snsHostOf('eu-west-1'), 'sns.eu-west-1.amazonaws.com');
     assert.equal(snsHostOf('cn-north-1'), 'sns.cn-north-1.amazonaws.com.cn');
     assert.equal(snsHostOf('eusc-de-east-1'), 'sns.eusc-de-east-1.amazonaws.eu');
     assert.equal(snsHostOf('us-iso-east-1'), 'sns.us-iso-east-1.c2s.ic.gov');
   });
 
-  it('have their region in their name', () => {
+  it("reads the region from an endpoint's name", () => {
     for (const [host, region] of [
       ['sns.eu-west-1.amazonaws.com', 'eu-west-1'],
       ['sns-fips.us-east-1.amazonaws.com', 'us-east-1'],
@@ -39,7 +39,7 @@ describe("AWS's endpoints", () => {
       assert.equal(regionOfSnsHost(host), undefined, host);
   });
 
-  it('are told from other hosts', () => {
+  it("tells AWS's hosts from others", () => {
     assert.ok(isAwsHost('sqs.eu-west-1.amazonaws.com'));
     assert.ok(!isAwsHost('amazonaws.com.example.org') && !isAwsHost('myamazonaws.com'));
     assert.equal(bareRegionOf('eu-west-1.amazonaws.com'), 'eu-west-1');

@@ -24,7 +24,7 @@ describe('answers to wrong secrets', () => {
     for (let n = 0; n < times; n++) await brake.failed(address);
   };
 
-  it('are slowed down from the eleventh on, and no other address is', async () => {
+  it('delays answers to wrong secrets from the eleventh on, for that address only', async () => {
     await fail('10.0.0.1', 10);
     assert.equal(paused, 0);
     const slowed = fail('10.0.0.1');
@@ -35,14 +35,14 @@ describe('answers to wrong secrets', () => {
     await slowed;
   });
 
-  it('are given at once again after a minute', async () => {
+  it('answers wrong secrets at once again after a minute', async () => {
     await fail('10.0.0.1', 10);
     now += 60_000;
     await fail('10.0.0.1', 10);
     assert.equal(paused, 0);
   });
 
-  it('count for an IPv6 network together', async () => {
+  it('counts wrong secrets per IPv6 network', async () => {
     for (let n = 0; n < 10; n++) await fail(`2001:db8::${n}:1`);
     release();
     for (const same of ['2001:db8::', '2001:db8::ffff', '2001:db8:0:0:1:2:3:4']) await fail(same);
@@ -51,7 +51,7 @@ describe('answers to wrong secrets', () => {
     assert.equal(paused, 3);
   });
 
-  it('wait in bounded numbers', async () => {
+  it('bounds the number of delayed answers', async () => {
     await fail('10.0.0.1', 10);
     const slowed = Array.from({ length: 100 }, () => brake.failed('10.0.0.1'));
     assert.equal(paused, 100);

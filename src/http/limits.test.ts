@@ -90,7 +90,7 @@ describe('a client that takes too long', () => {
   ] as const)
     it(`${what}: is cut off by the tap`, () => isCutOff('the tap with TLS', begin, ''));
 
-  it('has 30 s, looked after each second', () => {
+  it('gives a client 30 s, checked every second', () => {
     assert.deepEqual(REQUEST_LIMITS, {
       headersTimeout: 30_000,
       requestTimeout: 30_000,

@@ -14,7 +14,7 @@ describe('lines that anybody can cause', () => {
   };
   const minute = (t: TestContext) => t.mock.timers.tick(60_000);
 
-  it('are written at once the first time, and then once a minute with how many there were', (t) => {
+  it('logs the first line of a kind at once, then one a minute with the count', (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     add('wrong', '10.0.0.1', 1_000);
     add('wrong', '10.0.0.2');
@@ -35,7 +35,7 @@ describe('lines that anybody can cause', () => {
     assert.deepEqual(lines, [['wrong', '10.0.0.1', 1]], 'after a quiet minute it is the first again');
   });
 
-  it('are bounded: of more addresses than that only how many lines they would have been', (t) => {
+  it('logs only a count for addresses beyond the limit', (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     for (let n = 0; n < 100; n++) add('wrong', `10.0.0.${n}`);
     assert.equal(lines.splice(0).length, 3);
@@ -43,7 +43,7 @@ describe('lines that anybody can cause', () => {
     assert.deepEqual(lines, [['wrong', 'other addresses', 97]]);
   });
 
-  it('take an IPv6 network for one address', () => {
+  it('counts lines per IPv6 network', () => {
     for (let n = 1; n <= 50; n++) add('wrong', `2001:db8::${n}`);
     assert.deepEqual(lines.splice(0), [['wrong', '2001:db8::1', 1]]);
     tally.close();

@@ -64,7 +64,7 @@ describe('a template', () => {
       );
     });
 
-  it('gives no source, epoch and number of an event that has none', () => {
+  it('a template leaves out source, epoch and number of an event without them', () => {
     const event = { ...PM, id: crypto.randomUUID() };
     assert.deepEqual(
       ['{source}', '{epoch}', '{seq}'].map((name) => value(name, event)),
@@ -72,7 +72,7 @@ describe('a template', () => {
     );
   });
 
-  it('finds language and thread only where they are the stanza’s own, and allowed', () => {
+  it('reads language and thread only from the stanza itself, and only valid ones', () => {
     for (const [stanza, lang, thread] of [
       ['<message/>', undefined, undefined],
       ['not XML <thread', undefined, undefined],
@@ -116,7 +116,7 @@ describe('attributes by configuration', () => {
     presence_attributes: { online: '{present}' },
   } as const;
 
-  it('come behind the built-in ones, in place of those of the same name, and not where they are empty', async () => {
+  it('configured attributes follow the built-in ones, replace those of the same name, and are left out when empty', async () => {
     assert.deepEqual((await published(PM, options)).attributes, [
       { name: 'event_id', type: 'String', value: PM.id },
       { name: 'env', type: 'String', value: 'prod' },
@@ -129,7 +129,7 @@ describe('attributes by configuration', () => {
     );
   });
 
-  it('yield to those of the plugin', async () => {
+  it("the plugin's attributes win over configured ones", async () => {
     const plugin = { messageAttributes: () => ({ env: 'test', size: 'XL' }) };
     assert.deepEqual(
       (await published(MUC, options, { plugin })).attributes.map(({ name, value }) => `${name} ${value}`),
@@ -137,7 +137,7 @@ describe('attributes by configuration', () => {
     );
   });
 
-  it('have the names of the CloudEvents binding on request', async () => {
+  it('adds CloudEvents attributes on request', async () => {
     const { attributes, message } = await published(PM, { cloudevents: true });
     assert.deepEqual(Object.fromEntries(attributes.map(({ name, value }) => [name, value])), {
       ce_specversion: '1.0',
@@ -154,7 +154,7 @@ describe('attributes by configuration', () => {
 });
 
 describe('fields of the body', () => {
-  it('come behind the notification’s own keys, which stay as they are, and not where they are empty', async () => {
+  it('body fields follow the notification’s keys, never replace them, and are left out when empty', async () => {
     const fields = { body_fields: ['type', 'event_id', 'timestamp', 'room', 'body.length'] };
     assert.equal(
       (await published(PRESENCE, fields)).message,
@@ -166,12 +166,12 @@ describe('fields of the body', () => {
     );
   });
 
-  it('count for the size', async () => {
+  it("body fields count for the notification's size", async () => {
     const { bytes, message } = await published(PM, { body_fields: ['thread'] });
     assert.equal(bytes, Buffer.byteLength(message));
   });
 
-  it('make JSON of the published form, whatever the event holds', async () => {
+  it('body fields give JSON of the published schema, whatever the event holds', async () => {
     const names = Object.keys(FIELDS).filter((name) => name !== 'present');
     const text = fc.string({ unit: 'binary' });
     await fc.assert(
@@ -185,7 +185,7 @@ describe('fields of the body', () => {
 });
 
 describe('other parameters', () => {
-  it('are made by templates, and absent without', async () => {
+  it('computes other parameters by templates, and omits them without', async () => {
     const options = {
       subject: '{type} of {user.local}',
       message_group_id: '{to.bare}',
@@ -201,7 +201,7 @@ describe('other parameters', () => {
     assert.deepEqual((await published(PRESENCE, { message_group_id: '{room}' })).parameters, none);
   });
 
-  it('make a subject that SNS takes', async () => {
+  it('computes a subject that SNS accepts', async () => {
     const subjectOf = async (subject: string, event = PM) => (await published(event, { subject })).parameters?.Subject;
     assert.equal(
       await subjectOf('{thread}', { ...PM, stanza: '<message><thread>\n ä😀 b</thread></message>' }),
@@ -213,7 +213,7 @@ describe('other parameters', () => {
 });
 
 describe('the number of attributes', () => {
-  it('is that of the notification with most, each name once', () => {
+  it('counts the attributes of the notification with most, each name once', () => {
     assert.equal(mostAttributes({ attributes: [] }), 0);
     const options = { attributes: ['host', 'type', 'host'], cloudevents: true } as const;
     assert.equal(mostAttributes(options), 8);
@@ -222,7 +222,7 @@ describe('the number of attributes', () => {
 });
 
 describe('without options that add something', () => {
-  it('nothing is asked for any event', () => {
+  it('computes nothing for an event without options that add something', () => {
     const { attributes, members, subject, groupId, deduplicationId } = compileAdditions({
       attributes: [],
       body_fields: [],
@@ -233,7 +233,7 @@ describe('without options that add something', () => {
 });
 
 describe('templates that the start lets pass', () => {
-  it('never make an attribute that SNS refuses', async () => {
+  it('templates that pass the start never make an attribute that SNS refuses', async () => {
     const names = Object.keys(FIELDS);
     const message_attributes = Object.fromEntries(names.map((name) => [name, `{${name}}`]));
     const options = { message_attributes, presence_attributes: message_attributes };

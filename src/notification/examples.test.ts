@@ -40,13 +40,13 @@ describe('examples/plugin.ts', () => {
     );
   };
 
-  it('names users', async () => {
+  it('examples/plugin.ts names users', async () => {
     assert.equal(await plugin.userGuid(jid('alice@example.org/phone'), MESSAGE), 'alice');
     assert.equal(await plugin.userGuid(jid('bob@example.net/x'), MESSAGE), 'bob@example.net');
     assert.equal(await plugin.userGuid(jid('example.org'), MESSAGE), 'example.org');
   });
 
-  it('gives attributes that SNS takes', async () => {
+  it('examples/plugin.ts returns attributes that SNS accepts', async () => {
     const online = await plugin.presenceAttributes('arn', jid('alice@example.org/phone'), true, MESSAGE);
     assert.deepEqual(online, { online: 'true', resource: 'phone' });
     assert.deepEqual(toMessageAttributes(await plugin.presenceAttributes('arn', jid('a@b'), false, MESSAGE)).length, 2);
@@ -56,7 +56,7 @@ describe('examples/plugin.ts', () => {
     assert.deepEqual((await attributes(stanza)).slice(2), ['thread String t1', 'files Number 1']);
   });
 
-  it('filters', async () => {
+  it('examples/plugin.ts filters events', async () => {
     const presence = { kind: 'presence', id: 'x', at: 1, host: 'h', present: true } as const;
     assert.equal(await plugin.filter({ ...presence, jid: 'alice@example.org/x' }), true);
     assert.equal(await plugin.filter({ ...presence, jid: 'monitor@example.org/x' }), false);
@@ -83,7 +83,7 @@ describe('examples/plugin-with-lookup.js', () => {
     server.close().closeAllConnections();
   });
 
-  it('asks once for each user, and again after a failure', async () => {
+  it('examples/plugin-with-lookup.js looks up each user once, and again after a failure', async () => {
     const plugin = (await loadPlugin('./plugin-with-lookup.js', CONFIG)) as Required<SnsPlugin>;
     const alice = jid('Alice@example.org/phone');
     await assert.rejects(async () => plugin.userGuid(alice, MESSAGE), { message: /answered 500/ });
@@ -98,7 +98,7 @@ describe('examples/plugin-with-lookup.js', () => {
 });
 
 describe('examples/pusher.toml', () => {
-  it('is accepted', () => {
+  it('examples/pusher.toml is accepted', () => {
     const environment = {
       AWS_ACCESS_KEY_ID: 'AKIAIOSFODNN7EXAMPLE',
       AWS_SECRET_ACCESS_KEY: 'secret',

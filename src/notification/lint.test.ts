@@ -78,7 +78,7 @@ describe("SNS's rules for a message attribute", () => {
       assert.equal(attributeProblem(attribute({ value })), `its value holds ${character}, which SNS does not allow`);
     });
 
-  it('refuse what is empty, of every type', () => {
+  it('refuses empty values of every type', () => {
     for (const empty of [
       { type: 'String', value: '' },
       { type: 'Number', value: '' },
@@ -92,7 +92,7 @@ describe("SNS's rules for a message attribute", () => {
 });
 
 describe("SNS's sizes", () => {
-  it('count name, type and value of an attribute in bytes, and a Binary before base64', () => {
+  it('counts name, type and value of an attribute in bytes, a Binary before base64', () => {
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'String', value: 'äö' })), 2 + 6 + 4);
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'Number', value: '12' })), 2 + 6 + 2);
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'String.Array', value: '["a"]' })), 2 + 12 + 5);
@@ -103,7 +103,7 @@ describe("SNS's sizes", () => {
       );
   });
 
-  it('hold for message and attributes together, to the byte', () => {
+  it('limits message and attributes together, to the byte', () => {
     assert.equal(sizeProblem(262_000, 144, 262_144), undefined);
     assert.equal(
       sizeProblem(262_000, 145, 262_144),

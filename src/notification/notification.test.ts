@@ -55,26 +55,26 @@ const published = async (event: XmppEvent, fields: Partial<Route> = {}): Promise
 const bodyOf = async (event: XmppEvent, fields?: Partial<Route>) => (await published(event, fields)).message;
 
 describe('a notification', () => {
-  it('of presence is exactly this, byte for byte', async () => {
+  it('a presence notification is exactly this, byte for byte', async () => {
     assert.equal(await bodyOf(presence()), '{"user_id":"alice@localhost","present":true}');
     assert.equal(await bodyOf(presence({ present: false })), '{"user_id":"alice@localhost","present":false}');
   });
 
-  it('of a message is exactly this, byte for byte', async () => {
+  it('a message notification is exactly this, byte for byte', async () => {
     assert.equal(
       await bodyOf(message()),
       '{"to_user_id":"bob@localhost","message":"Hello, Bob","from_user_id":"alice@localhost"}',
     );
   });
 
-  it('of a group message names the room, and the sender by its real address', async () => {
+  it('a group message names the room, and the sender by its real JID', async () => {
     const event = message({ type: 'groupchat', to: 'Tea@Conference.localhost', body: 'Hi!' });
     const { message: json, topic } = await published(event);
     assert.equal(json, '{"to_user_id":"tea@conference.localhost","message":"Hi!","from_user_id":"alice@localhost"}');
     assert.equal(topic, TOPICS.muc);
   });
 
-  it("of a private message to a room's occupant is a pm to the room", async () => {
+  it("a private message to a room's occupant is a pm to the room", async () => {
     const { message: json, topic } = await published(message({ to: 'tea@conference.localhost/Al the Great' }));
     assert.match(json, /^\{"to_user_id":"tea@conference\.localhost",/);
     assert.equal(topic, TOPICS.pm);
@@ -97,7 +97,7 @@ describe('a notification', () => {
       );
     });
 
-  it('carries what the outbox and the publisher need', async () => {
+  it('a notification has what the outbox and the publisher need', async () => {
     assert.deepEqual(await published(message()), {
       eventId: 's/x/2',
       topic: TOPICS.pm,
@@ -110,14 +110,14 @@ describe('a notification', () => {
     });
   });
 
-  it('carries what people find it by, as the event has it', async () => {
+  it('a notification has the names that people search for, as the event has them', async () => {
     const namesOf = async (event: XmppEvent) => (await published(event)).names;
     assert.deepEqual(await namesOf(presence({ jid: 'Alice@Localhost/Phone' })), ['Alice@Localhost/Phone']);
     const sent = message({ to: 'Room@conf/nick', stanza_id: 'm"1' });
     assert.deepEqual(await namesOf(sent), ['Alice@Localhost/Phone', 'Room@conf/nick', 'm"1']);
   });
 
-  it("keeps the order of the user, for a pm of its sender, for a group message of the room's", async () => {
+  it('the order key is the user, the sender of a pm, or the room of a group message', async () => {
     assert.equal((await published(presence())).orderKey, 'alice@localhost');
     assert.equal((await published(message({ to: 'Room@conf/nick' }))).orderKey, 'alice@localhost');
     assert.equal((await published(message({ type: 'groupchat', to: 'Room@Conf' }))).orderKey, 'room@conf');
@@ -144,11 +144,11 @@ describe('what is not published, and why', () => {
     return translation.kind === 'skip' ? translation.reason : translation.kind;
   };
 
-  it('anything of a virtual host without a section', async () => {
+  it('skips every event of a virtual host without a section', async () => {
     assert.equal(await skipped(presence(), undefined), 'host-has-no-sns');
   });
 
-  it('a kind without a topic', async () => {
+  it('skips a kind without a topic', async () => {
     for (const [event, kind] of [
       [presence(), 'presence'],
       [message(), 'pm'],
@@ -177,7 +177,7 @@ describe('what is not published, and why', () => {
       assert.equal(await skipped(event, route({ presence: 'session' })), 'publish');
     });
 
-  it('what the filter refuses with false; an answer that is neither yes nor no makes a dead letter', async () => {
+  it('skips an event for which the filter returns false; any value but a boolean makes a dead letter', async () => {
     for (const answer of [false, true, undefined, null, 0, '', 'false', {}])
       for (const filter of [() => answer as boolean, async () => answer as boolean]) {
         const made = await translate(message(), route({ plugin: { filter } }));
@@ -191,7 +191,7 @@ describe('what is not published, and why', () => {
       }
   });
 
-  it('before the plugin is asked', async () => {
+  it('decides what to skip before it calls the plugin', async () => {
     const plugin = { filter: () => assert.fail('asked') };
     assert.equal(await skipped(presence({ sessions: 2 }), route({ plugin })), 'not-first-session');
     assert.equal(await skipped(presence(), route({ plugin, topics: {} })), 'no-topic');
@@ -199,12 +199,12 @@ describe('what is not published, and why', () => {
 });
 
 describe('a plugin', () => {
-  it('is not waited for where there is none', () => {
+  it('translates synchronously without a plugin', () => {
     assert.equal(translate(message(), route()) instanceof Promise, false);
     assert.equal(translate(message(), route({ plugin: { userGuid: () => 'x' } })) instanceof Promise, true);
   });
 
-  it('is given topic, JIDs, and what happened', async () => {
+  it('calls a plugin with topic, JIDs and what happened', async () => {
     const calls: unknown[][] = [];
     const plugin: SnsPlugin = {
       userGuid: (jid) => jid.local.toUpperCase(),
@@ -231,7 +231,7 @@ describe('a plugin', () => {
     ]);
   });
 
-  it('sees the event as the last argument of each function, with the parts of its id, frozen', async () => {
+  it('passes the frozen event, with the parts of its id, as the last argument to each plugin function', async () => {
     const seen: [string, unknown][] = [];
     const see =
       (name: string) =>
@@ -256,7 +256,7 @@ describe('a plugin', () => {
     assert.equal((await translate(online, route({ plugin: changing }))).kind, 'dead');
   });
 
-  it('may answer later, and may answer nothing', async () => {
+  it('accepts a plugin that is async, and one that returns nothing', async () => {
     const plugin: SnsPlugin = {
       userGuid: async (jid) => `later ${jid.local}`,
       presenceAttributes: async () => ({ n: 5 }),
@@ -268,7 +268,7 @@ describe('a plugin', () => {
     assert.deepEqual((await published(message(), { plugin })).attributes, []);
   });
 
-  it('that hides JIDs hides them from the groups of FIFO topics too, and leaves the order by JID', async () => {
+  it('a plugin that hides JIDs hides them in FIFO group ids too, and order still follows the JID', async () => {
     const plugin = { userGuid: (jid: { local: string }) => `guid:${jid.local}` };
     const topics = { presence: 'p.fifo', pm: 'pm.fifo', muc: 'muc.fifo' };
     const group = async (event: XmppEvent) => {
@@ -284,7 +284,7 @@ describe('a plugin', () => {
     assert.equal((await published(chat, { plugin: {}, topics })).parameters, undefined, 'the JID is no secret');
   });
 
-  it('names one user the same way in both places', async () => {
+  it('a plugin names a user the same way in both places', async () => {
     let calls = 0;
     const plugin = { userGuid: () => `guid ${++calls}` };
     const self = message({ from: 'alice@localhost', to: 'alice@localhost' });
@@ -343,7 +343,7 @@ describe('a plugin', () => {
       assert.equal(await deadOf(message(), plugin), detail);
     });
 
-  it('may name a user with control characters, which JSON escapes', async () => {
+  it("escapes control characters in a plugin's name for a user", async () => {
     const plugin = { userGuid: () => 'a\u0001\ud800' };
     assert.equal(await bodyOf(presence(), { plugin }), '{"user_id":"a\\u0001\\ud800","present":true}');
   });
@@ -367,12 +367,12 @@ describe('a plugin', () => {
   describe('and the stanza', () => {
     const malformed = message({ stanza: '<message><body>' });
 
-    it('is not parsed for a plugin that does not look at it', async () => {
+    it('does not parse the stanza for a plugin that ignores it', async () => {
       const plugin = { messageAttributes: () => ({ a: 'x' }) };
       assert.equal((await published(malformed, { plugin })).attributes.length, 1);
     });
 
-    it('makes the event a dead letter when it is malformed and looked at', async () => {
+    it('a malformed stanza that a plugin looks at makes a dead letter', async () => {
       const look = {
         messageAttributes: (...[, , , , stanza]: Parameters<Required<SnsPlugin>['messageAttributes']>) => ({
           a: stanza.name,
@@ -381,7 +381,7 @@ describe('a plugin', () => {
       assert.match(await deadOf(malformed, look), /^messageAttributes: /);
     });
 
-    it('is the whole one where there is one', async () => {
+    it('passes the whole stanza where the server sent it', async () => {
       let seen: Element | undefined;
       const plugin: SnsPlugin = {
         messageAttributes: (_topic, _from, _to, _type, stanza) => {
@@ -398,7 +398,7 @@ describe('a plugin', () => {
 describe('built-in attributes', () => {
   const all = ['event_id', 'timestamp', 'stanza_id', 'host'] as const;
 
-  it('tell of a message what was chosen, in that order', async () => {
+  it('adds the chosen built-in attributes, in that order', async () => {
     const { attributes } = await published(message({ stanza_id: 'm1' }), {
       additions: compileAdditions({ attributes: all }),
     });
@@ -416,7 +416,7 @@ describe('built-in attributes', () => {
     );
   });
 
-  it('leave out what there is not', async () => {
+  it('leaves out built-in attributes that the event lacks', async () => {
     for (const event of [presence(), message(), message({ stanza_id: '' })])
       assert.deepEqual(
         (await published(event, { additions: compileAdditions({ attributes: all }) })).attributes.map(
@@ -426,7 +426,7 @@ describe('built-in attributes', () => {
       );
   });
 
-  it("come after the plugin's, and yield to one of the same name", async () => {
+  it("built-in attributes follow the plugin's, which win under the same name", async () => {
     const plugin = { presenceAttributes: () => ({ host: 'mine', z: 1 }) };
     assert.deepEqual(
       (await published(presence(), { plugin, additions: compileAdditions({ attributes: ['host', 'timestamp'] }) }))
@@ -439,7 +439,7 @@ describe('built-in attributes', () => {
     );
   });
 
-  it('come once, also when they were chosen twice', async () => {
+  it('adds a built-in attribute once, even when chosen twice', async () => {
     assert.equal(
       (await published(presence(), { additions: compileAdditions({ attributes: ['host', 'host'] }) })).attributes
         .length,
@@ -451,7 +451,7 @@ describe('built-in attributes', () => {
 describe('a notification that is too large', () => {
   const EMPTY = '{"to_user_id":"bob@localhost","message":"","from_user_id":"alice@localhost"}'.length;
 
-  it('is a dead letter with the sizes, one byte above what the topic takes', async () => {
+  it("one byte above the topic's limit makes a dead letter that names the sizes", async () => {
     const fits = message({ body: 'x'.repeat(262_144 - EMPTY) });
     assert.equal((await published(fits)).bytes, 262_144);
     assert.deepEqual(await translate({ ...fits, body: `${fits.body}x` }, route()), {
@@ -461,7 +461,7 @@ describe('a notification that is too large', () => {
     });
   });
 
-  it('is measured in bytes, with its attributes', async () => {
+  it('measures a notification in bytes, with its attributes', async () => {
     const attributeBytes = 'host'.length + 'String'.length + 'localhost'.length;
     const euros = message({ body: '€'.repeat(100) });
     const bytes = EMPTY + 300 + attributeBytes;
@@ -476,13 +476,13 @@ describe('a notification that is too large', () => {
     assert.equal(translation.kind, 'dead');
   });
 
-  it("is measured by its own topic's limit", async () => {
+  it("applies each topic's own size limit", async () => {
     const maxBytes = (arn: string) => (arn === TOPICS.pm ? 10 : 262_144);
     assert.equal((await translate(message(), route({ maxBytes }))).kind, 'dead');
     assert.equal((await translate(message({ type: 'groupchat' }), route({ maxBytes }))).kind, 'publish');
   });
 
-  it('makes a dead letter of a body of 300 KB', async () => {
+  it('a body of 300 KB makes a dead letter', async () => {
     assert.equal((await translate(message({ body: 'x'.repeat(300_000) }), route())).kind, 'dead');
   });
 });

@@ -32,7 +32,7 @@ describe('a plugin imported again', () => {
     await rename(path.join(folder, 'new'), path.join(folder, link));
   };
 
-  it('is the same one while nothing has changed, and a new one where that is asked for', async () => {
+  it('importing a plugin again returns the same module while its files are unchanged, or a new one on request', async () => {
     await write('p.mjs', 'let n = 0; export const userGuid = () => ++n;');
     assert.deepEqual(await load('./p.mjs'), [1, true]);
     assert.deepEqual(await load('./p.mjs'), [2, false]);
@@ -54,7 +54,7 @@ describe('a plugin imported again', () => {
       assert.deepEqual(await load(`./${plugin}`), [22, true]);
     });
 
-  it('has what it imports while it runs anew', async () => {
+  it('reloads what a plugin imports while it runs', async () => {
     await write('p.mjs', 'export const userGuid = async () => (await import("./late.mjs")).v;');
     await write('late.mjs', 'export const v = 1;');
     assert.deepEqual(await load('./p.mjs'), [1, true]);
@@ -62,7 +62,7 @@ describe('a plugin imported again', () => {
     assert.deepEqual(await load('./p.mjs'), [22, true]);
   });
 
-  it('is new as CommonJS too, with what it requires: modules without extension, folders, JSON', async () => {
+  it('reloads CommonJS plugins with what they require: modules without extension, folders, JSON', async () => {
     await write(
       'p.cjs',
       'const [a, b, c] = [require("./a"), require("./lib"), require("./c.json")]; exports.userGuid = async () => [a.v, b.v, c.v, (await import("./d.mjs")).v].join();',
@@ -113,7 +113,7 @@ describe('a plugin imported again', () => {
     });
   }
 
-  it('follows a link among what it imports', async () => {
+  it('follows a changed symbolic link among the imports of a plugin', async () => {
     await write('p.mjs', 'import { v } from "./v.mjs"; export const userGuid = () => v;');
     for (const v of [1, 2]) await write(`v${v}.mjs`, `export const v = ${v};`);
     await lead('v.mjs', 'v1.mjs');
@@ -122,7 +122,7 @@ describe('a plugin imported again', () => {
     assert.deepEqual(await load('./p.mjs'), [2, true]);
   });
 
-  it('is new as a package too, with the files of that package', async () => {
+  it('reloads a plugin that is a package, with the files of that package', async () => {
     await write(
       'node_modules/plug/package.json',
       '{"name":"plug","type":"module","exports":{".":{"import":"./i.js"}}}',
@@ -134,7 +134,7 @@ describe('a plugin imported again', () => {
     assert.deepEqual(await load('plug'), [22, true]);
   });
 
-  it('says what stays as it was loaded: packages that it imports, and ES modules that CommonJS requires', async () => {
+  it('reports files that only a restart reloads: imported packages, and ES modules that CommonJS requires', async () => {
     const stale = async (name: string) =>
       (await importPlugin(name, config, false)).stale.filter((file) => file.startsWith(folder));
     await write('node_modules/dep/package.json', '{"name":"dep","main":"i.js"}');
@@ -151,7 +151,7 @@ describe('a plugin imported again', () => {
     assert.ok((await stale('./p.cjs')).includes(path.join(folder, 'e.mjs')));
   });
 
-  it('that failed to load is tried again, though its files are the same', async () => {
+  it('retries a plugin that failed to load, even with unchanged files', async () => {
     await write('p.mjs', 'if (!globalThis.mended) throw new Error("not yet"); export const userGuid = () => "up";');
     await assert.rejects(load('./p.mjs'), { message: 'not yet' });
     Object.assign(globalThis, { mended: true });

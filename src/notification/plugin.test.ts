@@ -33,7 +33,7 @@ describe('loading a plugin', () => {
   };
   const guid = (plugin: SnsPlugin) => plugin.userGuid?.(jid('alice@localhost/phone'), EVENT);
 
-  it('takes the default for no plugin', async () => {
+  it('uses the default plugin when none is set', async () => {
     assert.deepEqual(await loadPlugin(DEFAULT_PLUGIN, config), {});
   });
 
@@ -53,7 +53,7 @@ describe('loading a plugin', () => {
       assert.equal(guid(await loadPlugin(name, config)), `${path.extname(name).slice(1)} alice`);
     });
 
-  it('is loaded anew when its file was changed, for a reload of the daemon', async () => {
+  it('reloads a plugin whose file changed', async () => {
     await write('changing.mjs', 'export const userGuid = () => "before";');
     await utimes(path.join(folder, 'changing.mjs'), 1_000, 1_000);
     const before = await loadPlugin('./changing.mjs', config);
@@ -63,7 +63,7 @@ describe('loading a plugin', () => {
     assert.equal(guid(before), 'before');
   });
 
-  it('takes an absolute path', async () => {
+  it('accepts an absolute path of a plugin', async () => {
     await write('absolute.mjs', 'export const userGuid = () => "absolute";');
     assert.equal(guid(await loadPlugin(path.join(folder, 'absolute.mjs'), config)), 'absolute');
   });
@@ -80,7 +80,7 @@ describe('loading a plugin', () => {
       assert.equal(guid(await loadPlugin(name, config)), name);
     });
 
-  it('takes an object that is exported as default, with its this', async () => {
+  it('accepts an object exported as default, and keeps its this', async () => {
     await write('object.mjs', 'export default { prefix: "o:", userGuid(jid) { return this.prefix + jid.local; } };');
     assert.equal(guid(await loadPlugin('./object.mjs', config)), 'o:alice');
     await write(
@@ -100,7 +100,7 @@ describe('loading a plugin', () => {
     return fault.message.slice(prefix.length);
   };
 
-  it('names what can not be found or loaded', async () => {
+  it('names a plugin that it can not find or load', async () => {
     assert.match(await unusable('./missing.ts'), /^can't be loaded: Cannot find module/);
     assert.match(await unusable('no-such-package'), /^can't be loaded: Cannot find (module|package)/);
     await write('syntax.mjs', 'export const userGuid = (');
@@ -109,7 +109,7 @@ describe('loading a plugin', () => {
     assert.equal(await unusable('./throws.mjs'), "can't be loaded: at its top level");
   });
 
-  it('names what is no function, and a module without any', async () => {
+  it('names an export that is no function, and a module without functions', async () => {
     await write('number.mjs', 'export const filter = 5;');
     assert.equal(await unusable('./number.mjs'), 'exports filter, which should be a function and is a number');
     const none = 'exports none of userGuid, presenceAttributes, messageAttributes, filter';
@@ -136,7 +136,7 @@ describe('loading a plugin', () => {
       if (name !== 'version' && name !== 'onStart') assert.equal(await unusable(`./unknown-${name}.cjs`), says);
     });
 
-  it('leaves the helpers of an object alone, but not what is near to a known name', async () => {
+  it('ignores helpers of an object, but rejects names near a known one', async () => {
     const helpers = 'state: 1, store() {}, restart() {}, load() {}, users() {}';
     await write('helped.mjs', `export default { ${helpers}, filter() { return true; } };`);
     assert.deepEqual(Object.keys(await loadPlugin('./helped.mjs', config)), ['filter']);
@@ -144,12 +144,12 @@ describe('loading a plugin', () => {
     assert.match(await unusable('./near.mjs'), /^exports filters, .* did you mean filter\?$/);
   });
 
-  it('refuses functions beside an object as default, which nobody would call', async () => {
+  it('rejects functions beside a default export, because they would never be called', async () => {
     await write('both.mjs', 'export const filter = () => false; export default { userGuid() { return "x"; } };');
     assert.equal(await unusable('./both.mjs'), 'exports filter beside an object as default: move it in there');
   });
 
-  it('gives up on a module that does not load', async (t) => {
+  it('gives up on a plugin that does not finish loading', async (t) => {
     await write(
       'hangs.mjs',
       'await new Promise((resolve) => setTimeout(resolve, 1e8).unref()); export const filter = 1;',
@@ -166,7 +166,7 @@ describe('loading a plugin', () => {
 });
 
 describe("a plugin's attributes", () => {
-  it('become what SNS takes, by their type', () => {
+  it("converts a plugin's attributes to SNS's types", () => {
     const attributes = {
       text: 'Grüße 👩‍👩‍👧‍👦',
       integer: -5,
@@ -192,7 +192,7 @@ describe("a plugin's attributes", () => {
     assert.deepEqual(toMessageAttributes(Object.create(null)), []);
   });
 
-  it('take of a view into a larger buffer only what it shows', () => {
+  it('sends only the visible part of a view into a larger buffer', () => {
     const view = new Uint8Array(new Uint8Array([1, 2, 3, 4]).buffer, 1, 2);
     assert.equal(toMessageAttributes({ view })[0]?.value, 'AgM=');
   });
@@ -234,7 +234,7 @@ describe("a plugin's attributes", () => {
 });
 
 describe('the time a plugin function has', () => {
-  it('is 5 s', async (t) => {
+  it('gives a plugin function 5 s', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     let settled = false;
     const waiting = withinTime(new Promise(() => undefined)).finally(() => {
@@ -247,13 +247,13 @@ describe('the time a plugin function has', () => {
     await assert.rejects(waiting, { message: 'did not answer within 5 s' });
   });
 
-  it('does not matter to one that answers, or fails, in it', async (t) => {
+  it('returns the result or error of a plugin function that settles in time', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     assert.equal(await withinTime(Promise.resolve(5)), 5);
     await assert.rejects(withinTime(Promise.reject(new Error('its own'))), { message: 'its own' });
   });
 
-  it('over, nothing that comes later does harm', async (t) => {
+  it('ignores a result or error that comes after the time limit', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const { promise, reject } = Promise.withResolvers<never>();
     const waiting = withinTime(promise);

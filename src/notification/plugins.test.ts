@@ -38,7 +38,7 @@ describe('the plugins of a routing', () => {
     export const userGuid = () => name;`;
   const guid = (plugin: SnsPlugin) => plugin.userGuid?.(jid('a@h'), EVENT);
 
-  it('are started with their options and the log before they are asked, and stopped once', async () => {
+  it('starts plugins with options and log before their first call, and stops them once', async () => {
     await writeFile(path.join(folder, 'p.mjs'), MODULE);
     const plugins = open();
     const plugin = await plugins.open('./p.mjs', { name: 'one' });
@@ -48,7 +48,7 @@ describe('the plugins of a routing', () => {
     assert.deepEqual(noted, ['start one function true', 'stop one']);
   });
 
-  it('are shared by sections with the same options, and apart for other options', async () => {
+  it('sections with the same options share a plugin; other options get their own', async () => {
     await writeFile(path.join(folder, 'p.mjs'), MODULE);
     const plugins = open();
     const opened = [];
@@ -59,7 +59,7 @@ describe('the plugins of a routing', () => {
     assert.deepEqual(noted.toSorted(), ['start one function true', 'start two function true', 'stop one', 'stop two']);
   });
 
-  it('are new after a reload where they have a start or a stop: the old one ends after the new one began', async () => {
+  it('a reload replaces plugins that have start or stop, starting the new one before it stops the old', async () => {
     await writeFile(path.join(folder, 'p.mjs'), MODULE);
     const before = open();
     const old = await before.open('./p.mjs', { name: 'old' });
@@ -71,7 +71,7 @@ describe('the plugins of a routing', () => {
     await after.stop();
   });
 
-  it('may be objects, which keep their this', async () => {
+  it('accepts objects as plugins, and keeps their this', async () => {
     const plugin = {
       prefix: 'o:',
       started: false,
@@ -93,7 +93,7 @@ describe('the plugins of a routing', () => {
   const fails = (plugins: Plugins, plugin: SnsPlugin, message: RegExp) =>
     assert.rejects(plugins.open({ ...plugin, filter: () => true }), { code: 'PLUGIN_UNUSABLE', message });
 
-  it('that can not start are refused, and stopped all the same', async (t) => {
+  it('rejects a plugin whose start fails, and still stops it', async (t) => {
     const plugins = open();
     let stopped = 0;
     const stop = () => void stopped++;
@@ -109,7 +109,7 @@ describe('the plugins of a routing', () => {
     assert.equal(stopped, 2);
   });
 
-  it('that can not stop hold nothing up, and are named in the log', async (t) => {
+  it('logs a plugin whose stop fails or hangs, and goes on', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const plugins = open();
     const filter = () => true;
@@ -129,7 +129,7 @@ describe('the plugins of a routing', () => {
     ]);
   });
 
-  it('are stopped only when what they were asked has been answered', async () => {
+  it('stops a plugin only after its pending calls', async () => {
     const { promise: answer, resolve } = Promise.withResolvers<string>();
     const plugins = open();
     const plugin = await plugins.open({ userGuid: () => answer, stop: () => void noted.push('stop') });
@@ -143,7 +143,7 @@ describe('the plugins of a routing', () => {
     assert.deepEqual(noted, ['answered', 'stop']);
   });
 
-  it('are told apart in the log when files that they import need a restart', async () => {
+  it('names in the log which plugin imports files that need a restart', async () => {
     await mkdir(path.join(folder, 'node_modules/dep'), { recursive: true });
     const dep = path.join(folder, 'node_modules/dep/index.js');
     await writeFile(dep, 'exports.v = 1;');

@@ -19,7 +19,7 @@ const STANZA =
   '<message xmlns="jabber:client" type="chat" id="m1" to="bob@localhost"><body>Hello</body><request xmlns="urn:xmpp:receipts"/></message>';
 
 describe('the stanza a plugin sees', () => {
-  it('is an element with its attributes, children, text and XML', () => {
+  it('a stanza is an element with its attributes, children, text and XML', () => {
     const stanza = lazyStanza({ ...event, stanza: STANZA });
     assert.ok(stanza instanceof Element);
     assert.equal(stanza.name, 'message');
@@ -48,14 +48,14 @@ describe('the stanza a plugin sees', () => {
         assert.equal(stanza.getChildText('body'), text);
       });
 
-  it('has children of other namespaces by their names too', () => {
+  it('finds children of other namespaces by name too', () => {
     const stanza = lazyStanza({ ...event, stanza: "<message><x xmlns='urn:one'/><x xmlns='urn:two'/></message>" });
     assert.equal(stanza.getChild('x')?.attrs.xmlns, 'urn:one');
     assert.equal(stanza.getChild('x', 'urn:two')?.attrs.xmlns, 'urn:two');
     assert.equal(stanza.getChild('y'), undefined);
   });
 
-  it('can be written to like any element', () => {
+  it('allows changes to the stanza like to any element', () => {
     const stanza = lazyStanza({ ...event, stanza: STANZA });
     stanza.attr('id', 'm2');
     stanza.c('mark').up();
@@ -67,7 +67,7 @@ describe('the stanza a plugin sees', () => {
     assert.equal(stanza.name, undefined);
   });
 
-  it('is made from the event where the server handed none over', () => {
+  it('builds a stanza from the event where the server sent none', () => {
     const stanza = lazyStanza(event);
     assert.deepEqual(stanza.attrs, { from: event.from, to: event.to, type: 'chat', id: 'm1' });
     assert.equal(stanza.getChildText('body'), event.body);
@@ -82,7 +82,7 @@ describe('the stanza a plugin sees', () => {
       assert.throws(() => stanza.name);
     });
 
-  it('is parsed once', () => {
+  it('parses a stanza once', () => {
     const stanza = lazyStanza({ ...event, stanza: STANZA });
     assert.equal(stanza.children, stanza.children);
   });

@@ -35,7 +35,7 @@ describe('what somebody looks for', () => {
       if (expected) assert.ok(wanted.mayBeIn(JSON.stringify(named).toLowerCase()));
     });
 
-  it('is recognised in another form of the domain, whichever was recorded', () => {
+  it('finds a JID in another form of its domain, whichever was recorded', () => {
     const recorded = { eventId: 'e', names: ['bob@xn--bcher-kva.example/x'] };
     for (const asked of ['bob@bücher.example', 'bob@xn--bcher-kva.example', 'Bob@BÜCHER.example/x']) {
       assert.ok(wantedOf(asked).matches(recorded), asked);
@@ -43,7 +43,7 @@ describe('what somebody looks for', () => {
     }
   });
 
-  it('is never missed by the quick look, whatever characters an id has', () => {
+  it('the quick search never misses an id, whatever characters it has', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', minLength: 1 }), fc.string({ unit: 'grapheme' }), (id, other) => {
         const named = { eventId: other, names: ['a@b', id] };

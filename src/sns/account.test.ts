@@ -41,7 +41,7 @@ describe('a topic', () => {
       assert.equal(topicArn(options(region), 'news.fifo'), `arn:${partition}:sns:${region}:123456789012:news.fifo`);
     });
 
-  it('is there for each kind that has one configured', () => {
+  it('has a topic for each kind that has one configured', () => {
     assert.deepEqual(topicsOf(options('eu-west-1')), {});
     assert.deepEqual(topicsOf(options('eu-west-1', 'pm_messages_topic = "pm"')), {
       pm: 'arn:aws:sns:eu-west-1:123456789012:pm',
@@ -105,7 +105,7 @@ describe('what a topic takes', () => {
       assert.equal(asked, 1);
     });
 
-  it('is asked for until SNS answers, and no message is given up before', async () => {
+  it("asks for a topic's size limit until SNS answers, and rejects no message before", async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     answer = { status: 503, body: '' };
     await account.readLimits();
@@ -135,19 +135,19 @@ describe('a topic by template', () => {
     return typeof topic === 'function' ? topic({ ...event, host }) : topic;
   };
 
-  it('is one of those listed, with hyphens for what a name must not hold', () => {
+  it('a template chooses a listed topic, with hyphens for characters that a name can not have', () => {
     assert.equal(chosen('chat-{host}'), arn('chat-example-org'));
     assert.equal(chosen('chat-{host}.fifo'), arn('chat-example-org.fifo'));
     assert.equal(chosen('chat-{host}', 'example/org'), arn('chat-example-org'));
   });
 
-  it('is none when it is not listed, or a name in it has no value', () => {
+  it('a template chooses no topic when the result is not listed, or a field has no value', () => {
     assert.equal(chosen('chat-{host}', 'example.net'), undefined);
     assert.equal(chosen('chat-{host}', 'example.org.fifo'), undefined);
     assert.equal(chosen('chat-{room}'), undefined);
   });
 
-  it('makes all that are listed topics of the account', () => {
+  it('all listed topics belong to the account', () => {
     const all = topicsOf(
       options('eu-west-1', `${listed}\nmuc_messages_topic = "muc"\npm_messages_topic = "chat-{host}"`),
     );

@@ -11,25 +11,25 @@ const MESSAGE = JSON.stringify({
 });
 
 describe('a code of an answer', () => {
-  it('is of letters, digits and dots, and no longer than 80', () => {
+  it('reduces an error code to 80 letters, digits and dots', () => {
     for (const code of ['NotFound', 'KMS.Throttling', 'x'.repeat(80)]) assert.equal(cleanCode(code), code);
     for (const code of ['', 'Not Found', 'a\nb', '<b>', 'é', 'x'.repeat(81)]) assert.equal(cleanCode(code), 'unknown');
   });
 });
 
 describe('a text of an answer', () => {
-  it('that quotes nothing stays as it is', () => {
+  it('keeps a text that quotes nothing', () => {
     const text = 'Invalid parameter: TopicArn Reason: A cn-northwest-1 ARN must begin with arn:aws-cn';
     assert.equal(cleanText(text, sent(MESSAGE)), text);
   });
 
-  it('is one line of 300 characters', () => {
+  it('reduces a text to one line of 300 characters', () => {
     assert.equal(cleanText('a\r\n\u0000b\u202ec\u2028d'), 'a b c d');
     assert.equal(cleanText('y'.repeat(5_000)).length, 300);
     assert.ok(cleanText('y'.repeat(5_000)).endsWith('y…'));
   });
 
-  it('holds no signature and no key', () => {
+  it('removes signatures and keys from a text', () => {
     const secrets = ['wJalrXUtnFEMI', 'token=='];
     const text = `Signature=${'0a'.repeat(32)}, wJalrXUtnFEMI and token== and ${'AB'.repeat(32)}`;
     assert.equal(cleanText(text, { secrets, texts: [] }), 'Signature=…, … and … and …');
@@ -49,7 +49,7 @@ describe('a text of an answer', () => {
       assert.doesNotMatch(text, /meet|nine|bring|a@b|bob/);
     });
 
-  it('never holds eight characters in a row of what was sent', () => {
+  it('removes every quote of eight characters or more of the request', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme', minLength: 8 }), fc.string(), fc.string(), (body, before, after) => {
         const message = JSON.stringify({ message: body });
@@ -62,7 +62,7 @@ describe('a text of an answer', () => {
 });
 
 describe('a header of an answer', () => {
-  it('is one short line', () => {
+  it('reduces a header to one short line', () => {
     assert.equal(cleanHeader('nginx\u0007/1'), 'nginx /1');
     assert.equal(cleanHeader('x'.repeat(500)).length, 80);
   });

@@ -85,7 +85,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(client), 'UND_ERR_BODY_TIMEOUT');
   });
 
-  it('gives up on connections that never stand, on all of them at once', async () => {
+  it('gives up on connections that are never established, all at once', async () => {
     // It takes connections, and never says a word of TLS.
     const sockets: net.Socket[] = [];
     const mute = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1');
@@ -99,7 +99,7 @@ describe('the SNS client', () => {
     mute.close();
   });
 
-  it('does not send what it has given up', async () => {
+  it('never sends an abandoned request', async () => {
     let requests = 0;
     const port = await listen((_, response) => {
       requests += 1;
@@ -129,7 +129,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(client), 'RequestTimeout');
   });
 
-  it('tells a refused and a cut connection, an answer cut short and one that is not SNS', async () => {
+  it('distinguishes a refused connection, a cut one, a truncated answer and an answer that is not from SNS', async () => {
     assert.equal(await codeOf(clientOf('http://127.0.0.1:1/')), 'ECONNREFUSED');
     assert.equal(await codeOf(await serve((request) => request.socket.destroy())), 'UND_ERR_SOCKET');
     assert.equal(await codeOf(await serve((_, response) => response.end(ANSWER.slice(0, 99)))), 'UnreadableAnswer');
@@ -141,7 +141,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(proxy), 'HTTP407');
   });
 
-  it('takes a certificate only from whom it trusts and for the name of the endpoint, whatever the environment says', async () => {
+  it("accepts only a trusted certificate for the endpoint's name, whatever the environment says", async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'client-'));
     open.push({ close: () => void rm(folder, { recursive: true }) });
     const tls = await makeCertificate(folder, 'DNS:localhost');
@@ -209,7 +209,7 @@ describe('the SNS client', () => {
       assert.equal(seen.length, 1, 'not where there are no others');
     });
 
-  it("signs with AWS's time once AWS refused this machine's, and again with this machine's when that is right", async () => {
+  it("signs with AWS's time after AWS refused ours, and with ours again once the clock is right", async () => {
     const HOUR = 3_600_000;
     let ahead = HOUR;
     const signed: number[] = [];
@@ -246,7 +246,7 @@ describe('the SNS client', () => {
     assert.ok(Math.abs((outcome.failure.skewMs ?? 0) - 600_000) < 30_000, String(outcome.failure.skewMs));
   });
 
-  it('does not send keys that no header can carry, and does not show them', async () => {
+  it('neither sends nor shows credentials that no header can carry', async () => {
     for (const [keys, problem] of [
       [{ ...KEYS, accessKeyId: 'AKIA\n' }, 'the access key id holds U+000A'],
       [{ ...KEYS, secretAccessKey: 'sécret' }, 'the secret holds U+00E9'],
@@ -262,7 +262,7 @@ describe('the SNS client', () => {
     }
   });
 
-  it('cleans what an endpoint answers, whatever it makes up', async () => {
+  it('cleans whatever an endpoint answers', async () => {
     const secret = JSON.stringify({ message: 'a secret body', from_user_id: 'alice@localhost' });
     const entry = { ...one, message: secret };
     let body = '';
@@ -288,7 +288,7 @@ describe('the SNS client', () => {
     assert.ok(codes.size <= 101 && codes.has('unknown'), String(codes.size));
   });
 
-  it('keeps connections, and renews them without losing a request', async () => {
+  it('reuses connections, and renews them without losing a request', async () => {
     const requests = new Map<net.Socket, number>();
     const client = await serve(
       async ({ socket }, response) => {
@@ -311,7 +311,7 @@ describe('the SNS client', () => {
     );
   });
 
-  it('follows a change of the address, though the old one still answers', async () => {
+  it('follows a change in the DNS although the old address still answers', async () => {
     const seen: string[] = [];
     const answerAs =
       (name: string): Parameters<typeof createServer>[1] =>

@@ -76,7 +76,7 @@ describe('the credentials', () => {
      </Credentials><AssumedRoleUser><Arn>${ROLE}/s</Arn><AssumedRoleId>A:s</AssumedRoleId></AssumedRoleUser>
      </${action}Result></${action}Response>`;
 
-  it('are the keys of the configuration, and nobody is asked', () => {
+  it('uses the keys of the configuration without asking a provider', () => {
     process.env.AWS_ACCESS_KEY_ID = 'ANOTHER';
     const source = credentialsOf(
       optionsWith({ credentials: 'static', access_key_id: 'KEY', secret_access_key: 'secret' }),
@@ -84,12 +84,12 @@ describe('the credentials', () => {
     assert.deepEqual(source.get(), { accessKeyId: 'KEY', secretAccessKey: 'secret' });
   });
 
-  it('come from the environment', async () => {
+  it('reads credentials from the environment', async () => {
     Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'ENV', AWS_SECRET_ACCESS_KEY: 's', AWS_SESSION_TOKEN: 't' });
     assert.deepEqual(await given(fromAws()), ['ENV', 's', 't']);
   });
 
-  it('come from the named profile, and anew from its file when AWS does not know them any more', async () => {
+  it('reads the named profile, and reads its file again when AWS rejects its keys', async () => {
     const write = (key: string) =>
       writeFile(
         path.join(folder, 'credentials'),
@@ -109,14 +109,14 @@ describe('the credentials', () => {
     assert.deepEqual(await given(source), ['SECOND', 's', undefined]);
   });
 
-  it("come from the profile's process", async () => {
+  it("runs the profile's credential_process", async () => {
     const file = path.join(folder, 'given.json');
     await writeFile(file, JSON.stringify({ Version: 1, AccessKeyId: 'PROCESS', SecretAccessKey: 's' }));
     await writeFile(path.join(folder, 'config'), `[default]\ncredential_process = cat ${file}\n`);
     assert.deepEqual(await given(fromAws()), ['PROCESS', 's', undefined]);
   });
 
-  it("come from the role that the profile assumes, asked for with the other profile's keys", async () => {
+  it("assumes the profile's role with the source profile's keys", async () => {
     process.env.AWS_ENDPOINT_URL_STS = url;
     await writeFile(
       path.join(folder, 'config'),
@@ -131,7 +131,7 @@ describe('the credentials', () => {
     assert.deepEqual([form.get('Action'), form.get('RoleArn')], ['AssumeRole', ROLE]);
   });
 
-  it('come from a web identity, as in a Kubernetes pod', async () => {
+  it('uses a web identity, as in a Kubernetes pod', async () => {
     const file = path.join(folder, 'token');
     await writeFile(file, 'the.web.token');
     Object.assign(process.env, {
@@ -149,7 +149,7 @@ describe('the credentials', () => {
     );
   });
 
-  it("come from the container's endpoint", async () => {
+  it("uses the container's endpoint", async () => {
     process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
     process.env.AWS_CONTAINER_AUTHORIZATION_TOKEN = 'let-me-in';
     answer = () => role('TASK');
@@ -157,7 +157,7 @@ describe('the credentials', () => {
     assert.deepEqual([asked[0]?.path, asked[0]?.headers.authorization], ['/task', 'let-me-in']);
   });
 
-  it("come from the instance's metadata, with its session token", async () => {
+  it("uses the instance's metadata with its session token", async () => {
     delete process.env.AWS_EC2_METADATA_DISABLED;
     process.env.AWS_EC2_METADATA_SERVICE_ENDPOINT = url;
     answer = ({ method, url: path }) => {
@@ -175,7 +175,7 @@ describe('the credentials', () => {
     );
   });
 
-  it('are asked for once, and again before they expire; the old ones serve until there are new', async () => {
+  it('fetches credentials once and again before they expire, and uses the old ones until then', async () => {
     process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
     const source = fromAws();
     answer = () => role('LONG');
@@ -211,7 +211,7 @@ describe('the credentials', () => {
       assert.equal(asked.length, 1);
     });
 
-  it('that AWS refuses are fetched again once, and not for each refusal', async () => {
+  it('fetches rejected credentials again once, not for each refusal', async () => {
     process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
     let handed = 0;
     answer = () => role(`ROLE${++handed}`);
@@ -220,7 +220,7 @@ describe('the credentials', () => {
     assert.equal(handed, 2);
   });
 
-  describe('that are not to be had are said to be so with the cause, and without secrets:', () => {
+  describe('missing credentials are reported with the cause and without secrets', () => {
     const cause = async (): Promise<string> => {
       const error = await Promise.resolve(fromAws().get()).then(
         () => assert.fail('there are some'),
@@ -235,7 +235,7 @@ describe('the credentials', () => {
       await writeFile(path.join(folder, 'config'), `[profile ops]\n${lines}\n`);
     };
 
-    it('nobody has any', async () => {
+    it('rejects when no provider has credentials', async () => {
       assert.match(await cause(), /^none found: no keys in the environment, no profile/);
     });
     it('half a key', async () => {

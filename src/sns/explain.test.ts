@@ -58,7 +58,7 @@ describe('a failed connection', () => {
       assert.match(text, expected);
     });
 
-  it('for a certificate says that NODE_TLS_REJECT_UNAUTHORIZED is not followed, where it is set', () => {
+  it('says of a certificate error that NODE_TLS_REJECT_UNAUTHORIZED is ignored, where it is set', () => {
     const failure: Failure = { kind: 'network', code: 'DEPTH_ZERO_SELF_SIGNED_CERT', message: 'self-signed' };
     assert.match(
       said(failure, { tlsChecksOff: true }),
@@ -71,7 +71,7 @@ describe('a failed connection', () => {
 describe('an answer that is not from SNS', () => {
   const answered = (status: number, server = '', contentType = '') =>
     said({ kind: 'foreign', status, code: `HTTP${status}`, server, contentType });
-  it('is from a proxy, a portal or another server', () => {
+  it('explains an answer from a proxy, a portal or another server', () => {
     assert.match(
       answered(403, 'squid/5.7, via 1.1 gw', 'text/html'),
       /^pause: HTTP403: .*HTTP 403 from squid\/5\.7, via 1\.1 gw with text\/html.*a proxy, a portal or another server/,
@@ -97,7 +97,7 @@ describe('a proxy', () => {
       assert.match(text, /^retry: .* through the proxy http:\/\/proxy\.example\.org:3128 \(HTTPS_PROXY\): why/);
       assert.match(text, expected);
     });
-  it('that wants a login for what has no TLS is told the same', () => {
+  it('explains a proxy that wants a login for plain HTTP', () => {
     const failure = { kind: 'foreign', status: 407, code: 'HTTP407', server: '', contentType: '' } as const;
     assert.match(said(failure, { proxy }), /into HTTPS_PROXY/);
   });
@@ -116,11 +116,11 @@ describe('a wrong clock', () => {
       assert.match(text, /^pause: .*this machine's clock is 7 min behind, .*NTP/);
     });
 
-  it('is named without an amount where the answer has no time', () => {
+  it('blames the clock without an amount where the answer has no time', () => {
     assert.match(said(request(400, 'RequestExpired', 'x')), /clock is wrong/);
   });
 
-  it('is not to blame when the time was corrected already', () => {
+  it('does not blame the clock when the time was corrected already', () => {
     const failure = { ...request(403, 'SignatureDoesNotMatch', 'no match', -7 * MINUTE), clockOffset: 7 * MINUTE };
     assert.match(said(failure as Failure), /the secret does not belong to the key/);
   });
@@ -129,11 +129,11 @@ describe('a wrong clock', () => {
 describe('a refused key', () => {
   const refused = (code: string, message: string, more: Partial<Circumstances> = {}) =>
     said(request(403, code, message), more);
-  it('that AWS does not know is named', () => {
+  it('names an access key that AWS does not know', () => {
     const text = refused('InvalidClientTokenId', 'The security token included in the request is invalid');
     assert.match(text, /^pause: .*AWS does not know the access key AKIAIOSFODNN7EXAMPLE/);
   });
-  it('with a wrong secret is told from a secret of the wrong length', () => {
+  it('distinguishes a wrong secret from one of the wrong length', () => {
     const message = 'The request signature we calculated does not match the signature you provided.';
     assert.match(refused('SignatureDoesNotMatch', message), /does not belong to the key.*correct secret_access_key/);
     assert.match(refused('SignatureDoesNotMatch', message, { secretLength: 41 }), /41 characters and AWS's have 40/);
@@ -142,19 +142,19 @@ describe('a refused key', () => {
       /where the credentials come from/,
     );
   });
-  it('signed for another region or service is told from a wrong secret', () => {
+  it('distinguishes a signature for another region or service from a wrong secret', () => {
     const scoped = (what: string) =>
       refused('SignatureDoesNotMatch', `Credential should be scoped to ${what}, not 'eu-west-1'.`);
     assert.match(scoped('a valid region'), /another region than eu-west-1/);
     assert.match(scoped('correct service'), /another service of AWS/);
   });
-  it('is over, or for a region that is not enabled, or lost on the way', () => {
+  it('explains expired credentials, a region that is not enabled, and lost headers', () => {
     assert.match(refused('ExpiredToken', 'The security token is expired'), /sso login/);
     assert.match(refused('OptInRequired', 'The AWS Access Key Id needs a subscription'), /enable the region eu-west-1/);
     assert.match(refused('MissingAuthenticationToken', 'Request is missing Authentication Token'), /drops or changes/);
     assert.match(refused('InvalidAction', 'Could not find operation'), /it is not SNS/);
   });
-  it('is missing altogether, or can not be sent', () => {
+  it('explains missing credentials, and those that can not be sent', () => {
     const failure = { kind: 'credentials', code: 'NoCredentials', message: 'no profile x' } as const;
     assert.match(said(failure), /^pause: NoCredentials: no profile x .*AWS_PROFILE/);
     assert.match(said({ ...failure, code: 'UnusableCredentials' }), /correct the access key where it comes from/);
@@ -166,7 +166,7 @@ describe('a refused topic', () => {
   const denied = (why: string, who = USER) =>
     said(request(403, 'AuthorizationError', `User: ${who} is not authorized to perform: SNS:Publish on ${ARN} ${why}`));
 
-  it('that is missing is told with both commands that make it', () => {
+  it('explains a missing topic with both commands that create it', () => {
     const text = said(request(404, 'NotFound', 'Topic does not exist'));
     assert.match(text, /^pause: NotFound: .*no topic events in account 123456789012, region eu-west-1/);
     assert.match(text, /xmpp-event-pusher topics create --config \/etc\/pusher\.toml/);
@@ -177,13 +177,13 @@ describe('a refused topic', () => {
     );
   });
 
-  it('for which a right is missing is told with who asked, and the command that prints the policy', () => {
+  it('explains a missing permission with the caller and the command that prints the policy', () => {
     const text = denied('because no identity-based policy allows the SNS:Publish action');
     assert.match(text, /user\/pusher lacks sns:Publish .*no identity-based policy allows it/);
     assert.match(text, /iam-policy --config \/etc\/pusher\.toml/);
   });
 
-  it('that another kind of policy withholds is told so', () => {
+  it('names the kind of policy that denies', () => {
     assert.match(
       denied('with an explicit deny in a service control policy'),
       /a service control policy denies it.*out of that denial/,
@@ -199,21 +199,21 @@ describe('a refused topic', () => {
     );
   });
 
-  it('of another account than the key is told with both accounts', () => {
+  it("explains a topic of another account than the key's with both accounts", () => {
     assert.match(
       denied('', 'arn:aws:sts::210987654321:assumed-role/xmpp/session'),
       /credentials are of account 210987654321, the topic of account 123456789012 .*account_id = "210987654321"/,
     );
   });
 
-  it('of another region or account than the endpoint is told', () => {
+  it("explains a topic of another region or account than the endpoint's", () => {
     assert.match(
       said(request(400, 'InvalidParameter', 'Invalid parameter: TopicArn')),
       /^pause: .*not responsible for topics of region eu-west-1.*correct region, account_id or sns_host/,
     );
   });
 
-  it('that is encrypted with a key we may not use is told with the key and the rights', () => {
+  it('explains an encrypted topic with the KMS key and the missing permissions', () => {
     assert.match(
       said(request(400, 'KMSAccessDenied', 'no access'), { kmsKey: KEY }),
       /may not use its key .*kms:GenerateDataKey\* and kms:Decrypt on the key arn:aws:kms:.*key\/1234,.*--kms-key/,
@@ -222,7 +222,7 @@ describe('a refused topic', () => {
     assert.match(said(request(400, 'KMSNotFound', 'gone')), /give the topic another/);
   });
 
-  it('is not to blame when SNS throttles or fails', () => {
+  it('does not blame the topic when SNS throttles or fails', () => {
     assert.match(said(request(400, 'Throttling', 'Rate exceeded')), /^retry: .*quota/);
     assert.match(said(request(500, 'InternalError', 'oops')), /^retry: .*SNS itself fails/);
     assert.match(said(request(400, 'EndpointDisabled', 'x')), /^pause: .*enable the endpoint/);
@@ -230,7 +230,7 @@ describe('a refused topic', () => {
 });
 
 describe('who is at fault', () => {
-  it('is never a notification when the key, the clock, the network or the configuration is', () => {
+  it('never blames a notification for the key, the clock, the network or the configuration', () => {
     for (const failure of [
       { kind: 'network', code: 'ECONNREFUSED', message: '' },
       { kind: 'credentials', code: 'NoCredentials', message: '' },
@@ -242,7 +242,7 @@ describe('who is at fault', () => {
     ] as const)
       assert.equal(explain(failure, circumstances).surroundings, true, failure.code);
   });
-  it('may be a notification when SNS fails for it, or refuses it', () => {
+  it('may blame a notification that SNS fails for or refuses', () => {
     assert.equal(explain(request(500, 'InternalError', ''), circumstances).surroundings, false);
     assert.equal(explain(request(400, 'InvalidParameter', ''), circumstances).surroundings, false);
   });

@@ -9,7 +9,7 @@ const at = (environment: Record<string, string>, endpoint = SNS) => {
 };
 
 describe('the proxy', () => {
-  it('is the one that the environment names for the scheme, in capitals or not', () => {
+  it("uses the environment's proxy for the scheme, in capitals or not", () => {
     const http = new URL('http://sns.internal');
     assert.equal(at({}), undefined);
     assert.equal(at({ HTTPS_PROXY: '' }), undefined);
@@ -21,7 +21,7 @@ describe('the proxy', () => {
     assert.equal(at({ HTTPS_PROXY: 'http://p:1' }, http), undefined);
   });
 
-  it('is that of the option, whatever the environment says', () => {
+  it('prefers the option over the environment', () => {
     const option = new URL('http://q:2');
     const environment = { HTTPS_PROXY: 'http://p:1', NO_PROXY: '*' };
     assert.equal(proxyFor(SNS, option, environment)?.origin.host, 'q:2');
@@ -29,12 +29,12 @@ describe('the proxy', () => {
     assert.equal(proxyFor(SNS, 'none', { HTTPS_PROXY: 'http://p:1' }), undefined);
   });
 
-  it('of the environment is not for this machine itself', () => {
+  it("never uses the environment's proxy for this machine", () => {
     for (const host of ['localhost', '127.0.0.1', '127.1.2.3', '[::1]'])
       assert.equal(at({ HTTP_PROXY: 'http://p:1' }, new URL(`http://${host}:4566`)), undefined, host);
   });
 
-  it('has its login apart from what is shown', () => {
+  it("never shows the proxy's login", () => {
     const found = proxyFor(SNS, undefined, { HTTPS_PROXY: 'http://me:p%40ss%3A@proxy.example.org:3128' });
     assert.equal(found?.authorization, `Basic ${Buffer.from('me:p@ss:').toString('base64')}`);
     assert.ok(found && !JSON.stringify({ ...found, authorization: '' }).includes('p%40ss'));
@@ -59,7 +59,7 @@ describe('the proxy', () => {
         assert.equal(at({ HTTPS_PROXY: 'http://p:1', [name]: list }) === undefined, exempt);
     });
 
-  it('is not used for addresses and networks of NO_PROXY', () => {
+  it('bypasses the proxy for addresses and networks of NO_PROXY', () => {
     const exempt = (host: string, NO_PROXY: string) =>
       at({ HTTPS_PROXY: 'http://p:1', NO_PROXY }, new URL(`https://${host}`)) === undefined;
     assert.ok(exempt('10.1.2.3', '10.0.0.0/8') && exempt('10.1.2.3', '10.1.2.3'));
@@ -68,7 +68,7 @@ describe('the proxy', () => {
     assert.ok(!exempt('10.1.2.3', '10.0.0.0/99') && !exempt('10.1.2.3', '/8'));
   });
 
-  it('that is none is refused without being shown, where it would be used', () => {
+  it('rejects an invalid proxy without showing it, but only where it would be used', () => {
     for (const value of ['socks5://me:hidden@p:1', 'http://me:hidden@[', 'ftp://hidden'])
       assert.throws(
         () => at({ HTTPS_PROXY: value }),

@@ -21,7 +21,7 @@ const problem = (settings: object): string => {
 };
 
 describe('the settings of a host program', () => {
-  it('are what a section of a configuration file is, and back, whatever it says', () => {
+  it('settings convert to a section and back without loss', () => {
     const section = `
 presence_updates_topic = "a"
 muc_messages_topic = "b.fifo"
@@ -57,7 +57,7 @@ message_deduplication_id = "{event_id}"`;
     assert.deepEqual(snsOptionsOf(snsSettingsOf(sns)), sns);
   });
 
-  it('have the defaults of a section, the endpoint of the region and AWS credentials unless keys are given', () => {
+  it("settings have a section's defaults, the region's endpoint and AWS's provider chain", () => {
     const { sns_host, pool_size, credentials } = snsOptionsOf({ ...SETTINGS, credentials: undefined });
     assert.deepEqual([sns_host.href, pool_size, credentials], ['https://sns.eu-west-1.amazonaws.com/', 100, 'aws']);
     assert.equal(
@@ -67,7 +67,7 @@ message_deduplication_id = "{event_id}"`;
     assert.equal(snsOptionsOf(SETTINGS).credentials, 'static');
   });
 
-  it('are refused with every mistake in them, by the names of a host program', () => {
+  it('lists every mistake in settings by the names of a host program', () => {
     assert.match(problem({ accountId: '5' }), /^sns\.accountId should be an AWS account number/);
     assert.match(problem({ poolSize: 0 }), /^sns\.poolSize should be a whole number from 1 to 10,000$/);
     assert.match(problem({ topics: { pm: 'a b' } }), /^sns\.topics\.pm should be an SNS topic name/);
@@ -87,7 +87,7 @@ message_deduplication_id = "{event_id}"`;
     assert.match(two, /sns\.exhausted should be/);
   });
 
-  it('add the same to what another sink gets, and are checked for it too', () => {
+  it('checks and applies additions for another sink too', () => {
     const { members, subject, attributes } = additionsOf({ bodyFields: ['type'], subject: '{type}' });
     assert.deepEqual([typeof members, typeof subject, attributes], ['function', 'function', undefined]);
     assert.throws(() => additionsOf({ bodyFields: ['typ'], messageAttributes: { a: '{hots}' } }), {
@@ -97,7 +97,7 @@ message_deduplication_id = "{event_id}"`;
     });
   });
 
-  it('never show a secret', () => {
+  it('never shows a secret of the settings', () => {
     assert.doesNotMatch(
       problem({ region: 'X', credentials: { accessKeyId: '', secretAccessKey: 'hidden' } }),
       /hidden/,

@@ -50,7 +50,7 @@ async function signedByAws(
 }
 
 describe('the signature', () => {
-  it("is that of AWS's published test suite (post-x-www-form-urlencoded)", () => {
+  it("matches AWS's published test suite (post-x-www-form-urlencoded)", () => {
     const contentType = 'application/x-www-form-urlencoded';
     const signer = createSigner(new URL('https://example.amazonaws.com/'), 'us-east-1', 'service', contentType);
     const headers = signer.sign('Param1=value1', EXAMPLE_KEYS, EXAMPLE_TIME);
@@ -80,7 +80,7 @@ describe('the signature', () => {
       assert.equal(ours.authorization, await signedByAws(endpoint, body, keys, now));
     });
 
-  it("has AWS's own canonical form of any path", async () => {
+  it("canonicalises any path as AWS's signer does", async () => {
     await fc.assert(
       fc.asyncProperty(fc.webPath({ size: 'small' }), async (path) => {
         const endpoint = new URL(`http://127.0.0.1:4566/${path}`);
@@ -90,7 +90,7 @@ describe('the signature', () => {
     );
   });
 
-  it('follows the day and the key', () => {
+  it('signs anew for another day or key', () => {
     const signer = createSigner(new URL('https://sns.eu-west-1.amazonaws.com/'), 'eu-west-1', 'sns', CONTENT_TYPE);
     const sign = (now: number, secret: string) =>
       signer.sign('x', { ...EXAMPLE_KEYS, secretAccessKey: secret }, now).authorization;

@@ -20,7 +20,7 @@ const entry = (code: string, senderFault: boolean): Failure => ({ kind: 'entry',
 const kind = (failure: Failure) => verdictOf(failure, HERE).kind;
 
 describe('the verdict', () => {
-  it('is to retry after network errors, server errors and throttling', () => {
+  it('retries after network errors, server errors and throttling', () => {
     assert.equal(kind({ kind: 'network', code: 'ECONNRESET', message: '' }), 'retry');
     for (const [status, code] of [
       [500, 'InternalError'],
@@ -36,7 +36,7 @@ describe('the verdict', () => {
     assert.equal(kind(entry('WhateverItIs', false)), 'retry');
   });
 
-  it('knows throttling from other errors', () => {
+  it('distinguishes throttling from other errors', () => {
     const throttled = (failure: Failure) => {
       const verdict = verdictOf(failure, HERE);
       return verdict.kind === 'retry' && verdict.throttled;
@@ -47,7 +47,7 @@ describe('the verdict', () => {
     assert.equal(throttled(request(503, 'ServiceUnavailable')), false);
   });
 
-  it('is to pause, with what to do, where a person has to act', () => {
+  it('pauses, with advice, where a person has to act', () => {
     for (const [status, code] of [
       [403, 'AuthorizationError'],
       [403, 'AccessDenied'],
@@ -75,25 +75,25 @@ describe('the verdict', () => {
     assert.equal(kind(entry('KMSAccessDenied', true)), 'pause');
   });
 
-  it('is to pause for an answer that is not from SNS, unless that passes by itself', () => {
+  it('pauses for an answer that is not from SNS, unless it is temporary', () => {
     const foreign = (status: number) =>
       kind({ kind: 'foreign', status, code: `HTTP${status}`, server: '', contentType: '' });
     for (const status of [301, 400, 403, 404, 407]) assert.equal(foreign(status), 'pause', String(status));
     for (const status of [200, 429, 500, 502, 503, 504]) assert.equal(foreign(status), 'retry', String(status));
   });
 
-  it('does not blame a message for an ARN that SNS does not take', () => {
+  it('does not blame a message for an ARN that SNS refuses', () => {
     assert.equal(kind(request(400, 'InvalidParameter', 'Invalid parameter: TopicArn')), 'pause');
   });
 
-  it('is dead for what SNS will never take', () => {
+  it('makes a dead letter of what SNS will never accept', () => {
     for (const code of ['InvalidParameter', 'InvalidParameterValue', 'ParameterValueInvalid', 'BatchRequestTooLong']) {
       assert.equal(kind(request(400, code)), 'dead', code);
       assert.equal(kind(entry(code, true)), 'dead', code);
     }
   });
 
-  it('names reason and detail', () => {
+  it('a verdict names reason and detail', () => {
     assert.deepEqual(verdictOf(request(400, 'InvalidParameter', 'too long'), HERE), {
       kind: 'dead',
       reason: 'InvalidParameter',
@@ -105,7 +105,7 @@ describe('the verdict', () => {
 });
 
 describe('what is shown of a verdict', () => {
-  it('never quotes what SNS said of an entry, for that may quote the message', () => {
+  it("never shows SNS's message about an entry, which may quote the notification", () => {
     const failure: Failure = {
       kind: 'entry',
       code: 'InternalError',

@@ -28,7 +28,7 @@ const notification = (message: string, more: Partial<Notification> = {}): Notifi
 const fields = (form: string) => Object.fromEntries(new URLSearchParams(form));
 
 describe('the PublishBatch form', () => {
-  it('holds each entry with its id, and no MessageStructure', () => {
+  it('the form has each entry with its id, and no MessageStructure', () => {
     const form = publishBatchForm(ARN, [notification('{"a":"ü & = + %"}'), notification('😀')]);
     assert.deepEqual(fields(form), {
       Action: 'PublishBatch',
@@ -41,7 +41,7 @@ describe('the PublishBatch form', () => {
     });
   });
 
-  it('holds a subject, and other FIFO ids than those of the event where they are given', () => {
+  it("the form has a subject, and FIFO ids given in place of the event's", () => {
     const parameters = { Subject: 'a & b', MessageGroupId: 'tea', MessageDeduplicationId: undefined };
     const entry = 'PublishBatchRequestEntries.member.1.';
     const standard = fields(publishBatchForm(ARN, [notification('x', { parameters })]));
@@ -56,7 +56,7 @@ describe('the PublishBatch form', () => {
     assert.equal(hashed[`${entry}MessageDeduplicationId`], 'm1');
   });
 
-  it('holds attributes with their types, a Binary as BinaryValue', () => {
+  it('the form has attributes with their types, a Binary as BinaryValue', () => {
     const form = publishBatchForm(ARN, [
       notification('x', {
         attributes: [
@@ -77,13 +77,13 @@ describe('the PublishBatch form', () => {
     assert.equal(read[`${entry}4.Value.BinaryValue`], 'AAE+');
   });
 
-  it('names group and deduplication id for a FIFO topic', () => {
+  it('the form has group and deduplication id for a FIFO topic', () => {
     const read = fields(publishBatchForm(`${ARN}.fifo`, [notification('x')]));
     assert.equal(read['PublishBatchRequestEntries.member.1.MessageGroupId'], 'alice@localhost');
     assert.equal(read['PublishBatchRequestEntries.member.1.MessageDeduplicationId'], 's/e/1');
   });
 
-  it('hashes ids that FIFO topics would refuse', () => {
+  it('hashes ids that a FIFO topic would refuse', () => {
     assert.equal(fifoId('a'.repeat(128)), 'a'.repeat(128));
     assert.match(fifoId('a'.repeat(129)), /^[0-9a-f]{64}$/);
     assert.match(fifoId('jürgen@localhost'), /^[0-9a-f]{64}$/);
@@ -101,7 +101,7 @@ const failed = (id: string, fault = 'true') =>
   `<member><Id>${id}</Id><Code>InvalidParameter</Code><Message>a &lt;b&gt; &amp;amp; c</Message><SenderFault>${fault}</SenderFault></member>`;
 
 describe('the PublishBatch answer', () => {
-  it('says what became of each entry', () => {
+  it('reads the outcome of each entry', () => {
     assert.deepEqual(readPublishBatchAnswer(answer(taken('0') + taken('2'), failed('1', 'false')), 3), [
       'm-0',
       { code: 'InvalidParameter', message: 'a <b> &amp; c', senderFault: false },
@@ -109,24 +109,24 @@ describe('the PublishBatch answer', () => {
     ]);
   });
 
-  it('says what SNS calls the request', () => {
+  it("reads the request's id", () => {
     assert.deepEqual([readRequestId(answer('', '')), readRequestId('<x/>')], ['r', undefined]);
   });
 
-  it('takes an entry that is named both ways for failed', () => {
+  it('counts an entry listed as accepted and as failed as failed', () => {
     assert.equal(typeof readPublishBatchAnswer(answer(taken('0'), failed('0')), 1)?.[0], 'object');
   });
 
-  it('says nothing of entries that it does not mention, and ignores ids that were never sent', () => {
+  it('reports no outcome for entries that the answer omits, and ignores unknown ids', () => {
     const read = readPublishBatchAnswer(answer(taken('7') + taken('x') + taken('') + taken('00'), ''), 2);
     assert.deepEqual([...(read ?? [])], [undefined, undefined]);
   });
 
-  it('does not count an entry without a MessageId', () => {
+  it('does not count an entry without a MessageId as accepted', () => {
     assert.deepEqual([...(readPublishBatchAnswer(answer('<member><Id>0</Id></member>', ''), 1) ?? [])], [undefined]);
   });
 
-  it('is nothing when it was cut short, or is something else', () => {
+  it('rejects a truncated or foreign answer', () => {
     const whole = answer(taken('0'), '');
     for (let length = 0; length < whole.length - 1; length++)
       assert.equal(readPublishBatchAnswer(whole.slice(0, length), 1), undefined);
@@ -136,14 +136,14 @@ describe('the PublishBatch answer', () => {
 });
 
 describe('other answers', () => {
-  it('are read for their error', () => {
+  it('reads code and message of an error document', () => {
     const xml =
       '<ErrorResponse><Error><Type>Sender</Type><Code>NotFound</Code><Message>Topic does not exist</Message></Error></ErrorResponse>';
     assert.deepEqual(readError(xml), { code: 'NotFound', message: 'Topic does not exist' });
     assert.equal(readError('<html></html>'), undefined);
   });
 
-  it('are read for their error without what AWS quotes of the request: a session token among it', () => {
+  it("leaves AWS's quote of the request, such as a session token, out of the error", () => {
     const error = (message: string) =>
       readError(`<ErrorResponse><Error><Code>C</Code><Message>${message}</Message></Error></ErrorResponse>`)?.message;
     const quoted =
@@ -152,12 +152,12 @@ describe('other answers', () => {
     assert.equal(error('requires a date. Authorization=AWS4-HMAC-SHA256 Credential=K'), 'requires a date.');
   });
 
-  it('are read for the ARN of a topic that was made', () => {
+  it('reads the ARN of a created topic', () => {
     assert.equal(readTopicArn('<CreateTopicResult><TopicArn>arn:x</TopicArn></CreateTopicResult>'), 'arn:x');
     assert.equal(readTopicArn('<x/>'), undefined);
   });
 
-  it('are read for topic attributes', () => {
+  it("reads a topic's attributes", () => {
     const entry = (key: string, value: string) => `<entry><key>${key}</key><value>${value}</value></entry>`;
     const xml = `<GetTopicAttributesResult><Attributes>${entry('MaximumMessageSize', '1048576')}${entry('DisplayName', '')}</Attributes></GetTopicAttributesResult>`;
     assert.equal(readTopicAttributes(xml).get('MaximumMessageSize'), '1048576');

@@ -21,18 +21,18 @@ const said = (diagnosis: Diagnosis | undefined): string =>
 describe('the endpoint', () => {
   const at = (url: string) => said(endpointProblem({ ...circumstances, endpoint: new URL(url) }));
 
-  it('of another region is told with both ways out', () => {
+  it('reports an endpoint of another region with both remedies', () => {
     assert.match(
       at('https://sns.us-east-1.amazonaws.com'),
       /^fail: .*sns\.us-east-1.*region is eu-west-1.*region = "us-east-1".*sns_host = "sns\.eu-west-1\.amazonaws\.com"/,
     );
   });
 
-  it('of another service of AWS is told', () => {
+  it('reports an endpoint of another AWS service', () => {
     assert.match(at('https://sqs.eu-west-1.amazonaws.com'), /^fail: .*sns_host = "sns\.eu-west-1\.amazonaws\.com"/);
   });
 
-  it('without encryption is worth a warning, at AWS only', () => {
+  it("warns of an unencrypted endpoint, but only of AWS's", () => {
     assert.match(at('http://sns.eu-west-1.amazonaws.com'), /^warn: .*unencrypted/);
     assert.equal(at('http://127.0.0.1:4566'), 'nothing');
     assert.equal(at('https://sns.eu-west-1.amazonaws.com'), 'nothing');
@@ -40,7 +40,7 @@ describe('the endpoint', () => {
 });
 
 describe('the clock', () => {
-  it('that differs is worth a warning before AWS refuses it, and after that too, since signatures are corrected', () => {
+  it('warns of a clock that differs, both before and after AWS refuses its time', () => {
     assert.match(said(clockProblem(90_000)), /^warn: this machine's clock is 90 s ahead .*AWS refuses.*NTP/);
     assert.match(said(clockProblem(-420_000)), /^warn: .*7 min behind .*signed with SNS's time instead.*NTP/);
     assert.equal(clockProblem(20_000), undefined);

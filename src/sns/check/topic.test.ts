@@ -41,12 +41,12 @@ function said(observed: Partial<TopicObservations>): string {
 }
 
 describe('a topic', () => {
-  it('is fine when only the empty message is refused, or a real one is taken', () => {
+  it('a topic is fine when it refuses only the empty message, or accepts a real one', () => {
     assert.equal(said({}), '');
     assert.equal(said({ publish: taken, published: true }), '');
   });
 
-  it('whose attributes the key may not read can not be seen to be encrypted: a real publish shows it', () => {
+  it('asks for a real publish when the key may not read whether the topic is encrypted', () => {
     const hidden = denied(`User: ${USER} is not authorized to perform: SNS:GetTopicAttributes`);
     assert.match(
       said({ attributes: hidden }),
@@ -55,7 +55,7 @@ describe('a topic', () => {
     assert.equal(said({ attributes: hidden, publish: taken, published: true }), '');
   });
 
-  it('that is missing, while its FIFO name is there, lacks the suffix; and the other way round', () => {
+  it('a missing topic that exists with or without .fifo is reported under that name', () => {
     const publish = refused(404, 'NotFound', 'Topic does not exist');
     assert.match(
       said({ publish, sibling: true }),
@@ -66,14 +66,14 @@ describe('a topic', () => {
     assert.equal(siblingOf(siblingOf(ARN)), ARN);
   });
 
-  it('that is a FIFO topic without saying so in its name is told', () => {
+  it('reports a FIFO topic whose name does not end in .fifo', () => {
     assert.match(said({ attributes: attributes({ FifoTopic: 'true' }) }), /is a FIFO topic.*does not end in \.fifo/);
     const publish = refused(400, 'InvalidParameter', 'The MessageGroupId parameter is required for FIFO topics');
     assert.match(said({ publish }), /is a FIFO topic/);
     assert.equal(said({ arn: `${ARN}.fifo`, attributes: attributes({ FifoTopic: 'true' }) }), '');
   });
 
-  it('that the key may not publish to is told with who asked, and the command that prints the policy', () => {
+  it('reports a missing permission with the caller and the command that prints the policy', () => {
     const message = `User: ${USER} is not authorized to perform: SNS:Publish on resource: ${ARN} because no identity-based policy allows the SNS:Publish action`;
     assert.match(
       said({ publish: denied(message) }),
@@ -82,17 +82,17 @@ describe('a topic', () => {
     assert.match(said({ publish: denied('not authorized') }), /the access key lacks sns:Publish.*iam-policy/);
   });
 
-  it('that is encrypted wants a real publish to be sure', () => {
+  it('asks for a real publish to an encrypted topic', () => {
     const encrypted = attributes({ KmsMasterKeyId: KEY });
     assert.match(said({ attributes: encrypted }), /^warn: .*is encrypted with the KMS key .*check --publish/);
     assert.equal(said({ attributes: encrypted, publish: taken, published: true }), '');
   });
 
-  it('that refuses a real message is told, though an empty one would say nothing', () => {
+  it('reports a topic that refuses a real message', () => {
     assert.match(said({ publish: refused(400, 'InvalidParameter', 'no'), published: true }), /^fail: .*HTTP 400: no/);
   });
 
-  it('is not to blame when SNS throttles or fails', () => {
+  it('does not blame a topic when SNS throttles or fails', () => {
     assert.match(said({ publish: refused(400, 'Throttling', 'Rate exceeded') }), /^warn: .*quota/);
     assert.match(said({ publish: refused(500, 'InternalError', 'oops') }), /^warn: .*SNS itself fails/);
     assert.match(said({ publish: refused(400, 'EndpointDisabled', 'x') }), /^fail: .*enable the endpoint/);
