@@ -74,6 +74,8 @@ export interface DaemonSetup {
   /** Options of Node.js before the script's name. */
   readonly nodeOptions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Lines for the end of the configuration. */
+  readonly rest?: string;
   /** The command, of another checkout. */
   readonly bin?: string;
 }
@@ -84,11 +86,12 @@ export async function createDaemon({
   nodeOptions = [],
   env = {},
   bin = BIN,
+  rest = '',
 }: DaemonSetup): Promise<BenchDaemon> {
   const folder = await mkdtemp(path.join(tmpdir(), 'pusher-bench-'));
   const [tapPort, adminPort] = (await freePorts(2)) as [number, number];
   const configFile = path.join(folder, 'pusher.toml');
-  await writeFile(configFile, configuration(snsUrl, tapPort, adminPort));
+  await writeFile(configFile, `${configuration(snsUrl, tapPort, adminPort)}${rest}\n`);
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
   const flags = flagsOf(bin);

@@ -15,6 +15,7 @@ import { publisherAlone } from './publisher.ts';
 import { slowDisk } from './slow-disk.ts';
 import { table } from './table.ts';
 import { templates } from './templates.ts';
+import { trace } from './trace.ts';
 
 const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   publisher: publisherAlone,
@@ -24,6 +25,7 @@ const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   'slow-disk': slowDisk,
   profile,
   templates,
+  trace,
   peers,
 };
 

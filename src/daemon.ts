@@ -10,6 +10,7 @@ import { MOST_RAW_ATTRIBUTES, mostAttributes } from './notification/additions.ts
 import type { Notification } from './notification/notification.ts';
 import { addConditionMetric, type Conditions, createConditions } from './ops/conditions.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
+import { createHistory, type HistoryKeeper, noting } from './ops/history.ts';
 import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
 import { addDiskMetrics, addProcessMetrics } from './ops/metrics.ts';
 import { createReplayCounter } from './ops/replays.ts';
@@ -73,13 +74,15 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const registry = new Registry();
     addProcessMetrics(registry, () => logHealth(log).lost);
     const flow = createFlow();
-    const conditions = createConditions(flow, log);
     const replays = createReplayCounter();
     const outbox = file === undefined ? memoryOutbox({ maxBytes }) : sqliteOutbox({ file, maxBytes, log });
     stops.push(() => outbox.close());
     reportBacklog(outbox, config, log);
     const trace = file === undefined ? undefined : traceOf(config, file, log);
     stops.push(() => trace?.close());
+    const history = createHistory(trace ?? { span() {}, moment() {} });
+    stops.push(() => history.close());
+    const conditions = createConditions(flow, log, history.changed);
 
     let pusher: Pusher | undefined;
     const state = () =>
@@ -94,16 +97,21 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       state: () => stateOf({ pusher: state(), flow, conditions, replays, trace: trace?.state(), now: Date.now() }),
       notReady: () => state().notReady,
       outboxFile: file,
-      sources: outbox.sources,
-      deadLetters: {
-        ...outbox.deadLetters,
-        async requestReplay(filter, onProgress) {
-          const count = await (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress);
-          replays.asked(count);
-          return count;
+      ...noting(
+        {
+          sources: outbox.sources,
+          deadLetters: {
+            ...outbox.deadLetters,
+            async requestReplay(filter, onProgress) {
+              const count = await (pusher?.replay ?? outbox.deadLetters.requestReplay)(filter, onProgress);
+              replays.asked(count);
+              return count;
+            },
+          },
+          tryTopic: (topic) => pusher?.tryTopic(topic) ?? false,
         },
-      },
-      tryTopic: (topic) => pusher?.tryTopic(topic) ?? false,
+        history.note,
+      ),
       trace,
       log,
     });
@@ -115,13 +123,13 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       taps: [tap],
       log,
       metrics: registry,
-      report: reportTo(flow, replays.report, trace?.report ?? {}),
+      report: reportTo(flow, replays.report, history.report, trace?.report ?? {}),
       notReady: () => logProblems(log),
       dryRun,
     });
     pusher = running;
     stops.push(() => running.stop());
-    stops.push(startSampling(flow, conditions, running, log));
+    stops.push(startSampling(flow, conditions, history, running, log));
     const topics = running.state().topics.map(({ topic }) => topic);
     const tapUrl = tap.url ?? '';
     log.info({ version, config: config.file, tap: tapUrl, admin: adminUrl, topics }, 'running');
@@ -131,7 +139,11 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       notReady: () => running.state().notReady,
       async reload(next) {
         const certificate = readCertificate(next.tap.http, folder);
-        await running.reload(routingOf(next));
+        await running.reload(routingOf(next)).catch((error: unknown) => {
+          history.note('reload-failed', 'the configuration', messageOf(error));
+          throw error;
+        });
+        history.note('reload', 'the configuration', '');
         tap.renew(certificate);
         log.level = next.log.level;
         announce(next, log);
@@ -227,6 +239,7 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
 export function startSampling(
   flow: Pick<Flow, 'sample'>,
   conditions: Pick<Conditions, 'sample'>,
+  history: Pick<HistoryKeeper, 'sample'>,
   pusher: Pick<Pusher, 'state'>,
   log: Logger,
 ): () => void {
@@ -238,7 +251,7 @@ export function startSampling(
       // Conditions first: those who watch the flow ask for them.
       conditions.sample(state, now);
       const backlog = state.outbox.topics.reduce((sum, { depth }) => sum + depth, 0);
-      flow.sample(backlog, now);
+      history.sample(flow.sample(backlog, now), state.notReady);
       failed = false;
     } catch (error) {
       if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');

@@ -43,6 +43,7 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/daemon': { expected: 200 },
   'GET /api/state': { expected: 200 },
   'GET /api/find': { expected: 400 },
+  'GET /api/history': { expected: 200 },
   'POST /api/dead-letters/replay': { body: { ids: [1] }, expected: 200 },
   'POST /api/dead-letters/delete': { body: { ids: [1] }, expected: 200 },
   'GET /api/sources': { expected: 200 },

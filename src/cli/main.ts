@@ -10,6 +10,7 @@ import { completionCommand } from './completion/command.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { EXIT } from './exit-codes.ts';
 import { findCommand } from './find.ts';
+import { historyCommand } from './history.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
@@ -47,6 +48,7 @@ export function createProgram(): Command {
     .addCommand(deadLettersCommand())
     .addCommand(sourcesCommand())
     .addCommand(findCommand())
+    .addCommand(historyCommand())
     .addCommand(statusCommand())
     .addCommand(tailCommand())
     .addCommand(pluginCommand())

@@ -50,8 +50,15 @@ interface Track {
 /** How much of the past is kept, in milliseconds: what `conditionOf` looks at, and the sample before it. */
 const KEPT_MS = 62_000;
 
-/** @param flow what knows how much the sink takes of each topic */
-export function createConditions(flow: Pick<Flow, 'topic'>, log: Log): Conditions {
+/**
+ * @param flow what knows how much the sink takes of each topic
+ * @param onChange called when a topic gets into another condition
+ */
+export function createConditions(
+  flow: Pick<Flow, 'topic'>,
+  log: Log,
+  onChange: (topic: string, condition: Condition, before: ConditionName) => void = () => {},
+): Conditions {
   const tracks = new Map<string, Track>();
   const volumes: Volume[] = [];
 
@@ -78,6 +85,7 @@ export function createConditions(flow: Pick<Flow, 'topic'>, log: Log): Condition
       log.info({ topic: arn, lastedMs: now - track.since, now: name }, `topic no longer ${track.name}`);
     if (name !== 'open' && name !== 'paused' && name !== 'orphaned')
       log.warn({ topic: arn, reason, advice, waiting }, `topic ${name}`);
+    onChange(arn, { name, reason, advice }, track.name);
     track.name = name;
     track.since = since;
   };

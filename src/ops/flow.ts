@@ -58,8 +58,8 @@ interface NotPublished {
 export interface Flow extends Pick<Report, 'batch' | 'request' | 'skipped'> {
   /** What of the events that came lately is not published, and why; most first. */
   notPublished(): NotPublished[];
-  /** Takes a sample, and tells those who watch. */
-  sample(backlog: number, now: number): void;
+  /** Takes a sample, tells those who watch, and answers it. */
+  sample(backlog: number, now: number): Sample;
   /** Those of the last hour, oldest first. */
   samples(): readonly Sample[];
   topic(arn: string): TopicFlow | undefined;
@@ -146,6 +146,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
       samples.push(sample);
       if (samples.length > SAMPLES) samples.shift();
       for (const listener of sampled) listener(sample);
+      return sample;
     },
     samples: () => samples,
     topic: (arn) => topics.get(arn),

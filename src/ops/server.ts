@@ -14,6 +14,7 @@ import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
 import { serveAssets } from './assets.ts';
 import type { Flow } from './flow.ts';
+import { serveHistory } from './history.ts';
 import { serveLive } from './live.ts';
 import type { Logger } from './log.ts';
 import { type LocalListener, listenLocally, socketBeside } from './socket.ts';
@@ -47,7 +48,7 @@ interface AdminSetup {
   readonly deadLetters: DeadLetterStore;
   readonly sources: SourceStore;
   /** The record of what became of events; undefined: there is none. */
-  readonly trace: Pick<Trace, 'find'> | undefined;
+  readonly trace: Pick<Trace, 'find' | 'history'> | undefined;
   /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
@@ -100,6 +101,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   const { deadLetters, sources, tryTopic } = setup;
   serveActions(server, { deadLetters, sources, tryTopic, access, log });
   serveTrace(server, { trace: setup.trace, state });
+  serveHistory(server, setup.trace);
   server.get('/api/daemon', async (): Promise<DaemonIdentity> => ({ version, pid: process.pid, outbox: outboxFile }));
 
   server.get('/api/state', async () => state());

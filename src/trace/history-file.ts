@@ -39,16 +39,27 @@ export const HISTORY = `
   CREATE TABLE moment (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 `;
 
+const TEN_MS = 600_000;
 /** How long spans of so many minutes are kept, in milliseconds. */
 const KEPT_MS = { 1: 24 * 3_600_000, 10: 30 * 86_400_000 } as const;
 /** How many moments are kept at most. */
 const MOST_MOMENTS = 5_000;
 
-export function addSpan(database: DatabaseSync, minutes: 1 | 10, { at, in: came, out, backlog, p50, p99 }: Span): void {
+/** Keeps a minute, and makes the ten minutes that it is in anew. */
+export function addSpan(database: DatabaseSync, { at, in: came, out, backlog, p50, p99 }: Span): void {
   database
-    .prepare('INSERT OR REPLACE INTO span VALUES (?, ?, ?, ?, ?, ?, ?)')
-    .run(minutes, at, came, out, Math.round(backlog), p50, p99);
-  database.prepare('DELETE FROM span WHERE minutes = ? AND at < ?').run(minutes, at - KEPT_MS[minutes]);
+    .prepare('INSERT OR REPLACE INTO span VALUES (1, ?, ?, ?, ?, ?, ?)')
+    .run(at, came, out, Math.round(backlog), p50, p99);
+  const end = Math.ceil(at / TEN_MS) * TEN_MS;
+  database
+    .prepare(
+      `INSERT OR REPLACE INTO span
+         SELECT 10, ?, avg(in_rate), avg(out_rate), max(backlog), avg(p50), max(p99) FROM span
+          WHERE minutes = 1 AND at > ? AND at <= ?`,
+    )
+    .run(end, end - TEN_MS, end);
+  for (const minutes of [1, 10] as const)
+    database.prepare('DELETE FROM span WHERE minutes = ? AND at < ?').run(minutes, at - KEPT_MS[minutes]);
 }
 
 export function addMoments(database: DatabaseSync, moments: readonly Moment[]): void {

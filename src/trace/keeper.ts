@@ -150,7 +150,7 @@ export function createKeeper(
         const written = attempt((file) => file.append(portion)).done;
         tell({ kind: 'done', bytes, lost: written ? 0 : portion.records });
       } else if (message.kind === 'span') {
-        attempt(({ database }) => addSpan(database, message.minutes, message.span));
+        attempt(({ database }) => addSpan(database, message.span));
       } else if (message.kind === 'moments') {
         attempt(({ database }) => addMoments(database, message.moments));
       } else if (message.kind === 'outbox') {

@@ -55,7 +55,7 @@ export interface InRecord extends Coverage {
 
 export type ToKeeper =
   | { readonly kind: 'append'; readonly portion: Portion; readonly bytes: number }
-  | { readonly kind: 'span'; readonly minutes: 1 | 10; readonly span: Span }
+  | { readonly kind: 'span'; readonly span: Span }
   | { readonly kind: 'moments'; readonly moments: readonly Moment[] }
   | { readonly kind: 'outbox' | 'record'; readonly id: number; readonly asked: Asked }
   | { readonly kind: 'history' | 'close'; readonly id: number };

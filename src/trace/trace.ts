@@ -36,7 +36,7 @@ export interface Trace {
   /** What became of what is asked for. @throws Error where too many ask at once, or the outbox can't be read */
   find(asked: Asked): Promise<Found>;
   history(): Promise<History>;
-  span(minutes: 1 | 10, span: Span): void;
+  span(span: Span): void;
   moment(moment: Moment): void;
   /** Writes what is pending. */
   close(): Promise<void>;
@@ -138,8 +138,8 @@ class RunningTrace implements Trace {
     return this.#questions.ask<History>((id) => ({ kind: 'history', id }));
   }
 
-  span(minutes: 1 | 10, span: Span): void {
-    this.#post({ kind: 'span', minutes, span });
+  span(span: Span): void {
+    this.#post({ kind: 'span', span });
   }
 
   moment(moment: Moment): void {

@@ -1,0 +1,54 @@
+/** `history`: what happened to the daemon, and what people did, also over restarts. */
+import { existsSync, realpathSync } from 'node:fs';
+import { Command } from 'commander';
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { TraceFile } from '../trace/file.ts';
+import { type History, readHistory } from '../trace/history-file.ts';
+import { traceBeside } from '../trace/messages.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { outboxFileOf } from './daemon.ts';
+import { configurable, positiveNumber } from './options.ts';
+import { printFields, printJson, printLine } from './print.ts';
+import { withOutbox } from './with-outbox.ts';
+
+interface Options extends ConfigFlags {
+  readonly json?: boolean;
+  readonly limit: number;
+}
+
+export function historyCommand(): Command {
+  return configurable(new Command('history'))
+    .description('List what happened: starts, stops, kills, reloads, pauses, throttling, holes, what people did.')
+    .option('--limit <number>', 'the last so many', positiveNumber, 100)
+    .option('--json', 'all in one line of JSON, with what passed in each minute of a day and each ten of 30 days')
+    .action(async ({ json = false, limit, ...flags }: Options) => {
+      const config = readConfig(flags);
+      const history = await withOutbox(
+        config,
+        { change: false },
+        { running: (daemon) => daemon.get<History>('/api/history'), file: async () => historyIn(config) },
+      );
+      if (json) return printJson(history);
+      for (const { at, kind, text } of history.moments.slice(-limit))
+        printFields(new Date(at).toISOString(), kind, text);
+      if (history.moments.length === 0) printLine('nothing happened yet');
+    });
+}
+
+/** While no daemon runs. */
+function historyIn(config: PusherConfig): History {
+  const file = traceBeside(realpathSync(outboxFileOf(config)));
+  if (!existsSync(file)) return { minutes: [], tens: [], moments: [] };
+  try {
+    const { keep: keepMs, max_bytes: maxBytes } = config.trace;
+    const trace = new TraceFile(file, { keepMs, maxBytes }, 'reading');
+    try {
+      return readHistory(trace.database);
+    } finally {
+      trace.close();
+    }
+  } catch (error) {
+    throw new PusherError('OUTBOX_UNUSABLE', `${file} can't be read: ${messageOf(error)}`, error);
+  }
+}
