@@ -74,7 +74,8 @@ describe('the command line', () => {
     assert.ok(all.length > 12, `${all.length} commands`);
     for (const command of all) {
       const args = [...pathOf(command), ...command.registeredArguments.map(({ argChoices }) => argChoices?.[0] ?? '1')];
-      const { code, output } = await commandLine(t, ...args, 'surplus', '--config', '/nowhere/pusher.toml');
+      for (const { mandatory, long } of command.options) if (mandatory) args.push(long ?? '', '1');
+      const { code, output } = await commandLine(t, ...args, 'surplus');
       assert.equal(code, 2, `${args.join(' ')}: ${output}`);
       assert.match(output, /too many arguments|'surplus' is invalid/);
     }
