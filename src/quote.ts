@@ -18,6 +18,11 @@ export function tomlString(text: string): string {
   return `"${inside.replaceAll('${', '$$${')}"`;
 }
 
+/** A value in an environment file of systemd's form. */
+export function envString(text: string): string {
+  return /^[\w@%+=:,./-]*$/.test(text) ? text : `"${text.replace(/["\\$`]/g, '\\$&')}"`;
+}
+
 /** A string of Erlang, in ASCII whatever is in it. */
 export function erlangString(text: string): string {
   const inside = text

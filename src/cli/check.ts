@@ -33,11 +33,18 @@ export function checkCommand(): Command {
     .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
     .option('--json', 'JSON lines')
     .action(async (options: CheckOptions) => {
-      for await (const finding of findings(options)) {
-        process.stdout.write(`${options.json ? json(finding) : printableLines(textOf(finding))}\n`);
-        if (finding.level === 'fail') process.exitCode = 1;
-      }
+      if (!(await check(options))) process.exitCode = 1;
     });
+}
+
+/** Prints what it finds; answers whether the daemon is ready, or would be. */
+export async function check(options: CheckOptions): Promise<boolean> {
+  let ok = true;
+  for await (const finding of findings(options)) {
+    process.stdout.write(`${options.json ? json(finding) : printableLines(textOf(finding))}\n`);
+    ok &&= finding.level !== 'fail';
+  }
+  return ok;
 }
 
 function textOf(finding: Finding): string {

@@ -12,6 +12,7 @@ import { EXIT } from './exit-codes.ts';
 import { findCommand } from './find.ts';
 import { historyCommand } from './history.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
+import { initCommand } from './init/command.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
 import { sourcesCommand } from './sources.ts';
@@ -41,6 +42,7 @@ export function createProgram(): Command {
   const program = new Command('xmpp-event-pusher')
     .description('Tells Amazon SNS what happens on an XMPP server.')
     .version(version)
+    .addCommand(initCommand())
     .addCommand(runCommand())
     .addCommand(checkCommand())
     .addCommand(topicsCommand())

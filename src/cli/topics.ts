@@ -3,7 +3,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
 import { quotedCommand } from '../config/commands.ts';
-import { sectionsOf } from '../config/load.ts';
+import { type PusherConfig, sectionsOf } from '../config/load.ts';
 import { type Account, openAccount } from '../sns/account.ts';
 import { explain } from '../sns/explain.ts';
 import type { Failure } from '../sns/failure.ts';
@@ -33,7 +33,16 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
   const config = readConfig(flags);
   if (!yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask for each topic on; say --yes to make them all');
-  const confirm = yes ? async () => true : ask;
+  if (!(await createTopics(config, yes ? async () => true : ask))) process.exitCode = 1;
+}
+
+/**
+ * Makes the configured topics that are missing, and prints what became of each.
+ * @param confirm asks whether to make one
+ * @returns whether all went well
+ */
+export async function createTopics(config: PusherConfig, confirm: (arn: string) => Promise<boolean>): Promise<boolean> {
+  let ok = true;
   const seen = new Set<string>();
   for (const options of sectionsOf(config).values()) {
     if (!options) continue;
@@ -42,21 +51,20 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
       for (const arn of Object.values(account.topics)) {
         if (seen.has(arn)) continue;
         seen.add(arn);
-        report(arn, await createOne(account, arn, confirm));
+        const outcome = await createOne(account, arn, confirm);
+        ok &&= typeof outcome === 'string';
+        report(arn, outcome);
       }
     } finally {
       account.client.destroy();
     }
   }
+  return ok;
 }
 
 function report(arn: string, outcome: Creation): void {
-  if (typeof outcome === 'string') {
-    printLine(`${outcome.padEnd(8)}  ${arn}`);
-  } else {
-    printLine(`FAIL      ${arn}: ${outcome.failed}`);
-    process.exitCode = 1;
-  }
+  const line = typeof outcome === 'string' ? `${outcome.padEnd(8)}  ${arn}` : `FAIL      ${arn}: ${outcome.failed}`;
+  printLine(line);
 }
 
 async function ask(arn: string): Promise<boolean> {

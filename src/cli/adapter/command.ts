@@ -3,15 +3,11 @@ import { Argument, Command, Option } from 'commander';
 import { findConfig } from '../../config/find.ts';
 import { configurable } from '../options.ts';
 import { adapterCheck } from './check.ts';
-import { ejabberd } from './ejabberd/ejabberd.ts';
 import { adapterInstall } from './install.ts';
-import { mongooseim } from './mongooseim/mongooseim.ts';
-import { prosody } from './prosody/prosody.ts';
 import type { AdapterServer, Printed, Where } from './server.ts';
+import { SERVERS } from './servers.ts';
 import { adapterStatus, type Line } from './status.ts';
 import { knownTap, type TapOptions } from './tap.ts';
-
-const SERVERS: readonly AdapterServer[] = [prosody, ejabberd, mongooseim];
 
 export function adapterCommand(): Command {
   return new Command('adapter')
@@ -30,7 +26,10 @@ function installCommand(): Command {
     .addOption(secretOption())
     .addOption(toOption())
     .addOption(serverConfigOption())
-    .action((name: string, options: TapOptions & Where) => print(adapterInstall(serverOf(name), options, options)));
+    .option('--configure', 'write the configuration too where it fits into a file of its own, and load the adapter')
+    .action((name: string, options: TapOptions & Where & { configure?: boolean }) =>
+      print(adapterInstall(serverOf(name), options, options)),
+    );
 }
 
 function statusCommand(): Command {
@@ -88,9 +87,10 @@ const secretOption = () =>
     'EVENT_PUSHER_SECRET',
   );
 
-const toOption = () => new Option('--to <folder>', "the server's folder for modules; without it the server is asked");
+export const toOption = () =>
+  new Option('--to <folder>', "the server's folder for modules; without it the server is asked");
 
-const serverConfigOption = () =>
+export const serverConfigOption = () =>
   new Option(
     '--server-config <file>',
     'prosody.cfg.lua, ejabberdctl.cfg or mongooseim.toml, where it is not in its usual place',

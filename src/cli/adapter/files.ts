@@ -21,6 +21,10 @@ import { version } from '../../version.ts';
 /** Where this package keeps the adapters, a folder each. */
 export const ADAPTERS = fileURLToPath(new URL('../../../adapters', import.meta.url));
 
+/** Whether there is a program of that name on the PATH. */
+export const onPath = (program: string): boolean =>
+  (process.env.PATH ?? '').split(':').some((folder) => folder !== '' && existsSync(path.join(folder, program)));
+
 /** Beside a copied adapter: the release that it is from. */
 const VERSION_FILE = 'VERSION';
 

@@ -6,13 +6,17 @@ import { knownTap, newSecret, secretForDaemon, statusLine, type TapOptions } fro
  * Installs; answers what to print.
  * @throws PusherError ADAPTER_INSTALL when the server can't say where it looks, or the folder can't be written
  */
-export function adapterInstall(server: AdapterServer, options: TapOptions, where: Where): Printed {
+export function adapterInstall(
+  server: AdapterServer,
+  options: TapOptions & { readonly configure?: boolean },
+  where: Where,
+): Printed {
   const known = knownTap(options);
   const { url, secret, from, section } = known;
   const daemonHas = secret !== undefined && (options.url !== undefined || section?.options.secret !== undefined);
   // A daemon that has no secret gets the one that an adapter has already.
   const tap: TapAccess = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
-  const { lines, ok } = server.install(tap, where);
+  const { lines, ok } = server.install(tap, where, { configure: options.configure === true });
   const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, known);
   return {
     lines: [

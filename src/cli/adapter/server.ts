@@ -4,8 +4,14 @@ export interface AdapterServer {
   readonly name: string;
   /** What is there of the adapter. @throws PusherError ADAPTER_INSTALL when the server can't say where it looks */
   find(where: Where): FoundAdapter;
-  /** Copies the adapter; answers what to print. */
-  install(tap: TapAccess, where: Where): Printed;
+  /** Whether there is such a server on this machine. */
+  present(): boolean;
+  /**
+   * Copies the adapter; answers what to print.
+   * @param options.configure whether to write into the server's configuration what fits into a file of its own, and to
+   * load the adapter into the running server where that can be done
+   */
+  install(tap: TapAccess, where: Where, options?: { readonly configure: boolean }): Printed;
   /** Removes the adapter, but neither its queue nor what people wrote into configurations; answers what to print. */
   uninstall(where: Where): Printed;
 }

@@ -1,8 +1,9 @@
 /** The adapter in ejabberd: a contributed module, which ejabberd compiles itself, with a file of options. */
+import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { shellWord } from '../../../quote.ts';
-import { ADAPTERS, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
+import { ADAPTERS, onPath, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
 import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
 import { type Places, placesOf } from './places.ts';
@@ -11,7 +12,11 @@ import { type Places, placesOf } from './places.ts';
 const EXAMPLE_OPTIONS = 'conf';
 const PACKAGED = { folder: path.join(ADAPTERS, 'ejabberd'), without: [EXAMPLE_OPTIONS] };
 
-export const ejabberd: AdapterServer = { name: 'ejabberd', find, install, uninstall };
+export const ejabberd: AdapterServer = { name: 'ejabberd', present, find, install, uninstall };
+
+function present(): boolean {
+  return onPath('ejabberdctl') || globSync('/opt/ejabberd*/bin/ejabberdctl').length > 0;
+}
 
 function find(where: Where): FoundAdapter {
   const places = placesOf(where);
@@ -30,7 +35,7 @@ function find(where: Where): FoundAdapter {
   };
 }
 
-function install(tap: TapAccess, where: Where): Printed {
+function install(tap: TapAccess, where: Where, { configure } = { configure: false }): Printed {
   const places = placesOf(where);
   const configured = inConfig(places);
   const [former] = formerFiles(places);
@@ -42,14 +47,17 @@ function install(tap: TapAccess, where: Where): Printed {
       ? optionsInConfig(configured, ownFiles(places))
       : optionsOfTheirOwn(places, tap, former, kept);
   const wrong = options.settings.filter(({ url, secret }) => url !== tap.url || secret !== tap.secret);
+  const loadable = configure && options.ok && wrong.length === 0 && !places.unknown;
+  const load = loadable ? loadInto(isNew, where) : undefined;
   const lines = [
     `Installed ${sourceOf(places)}`,
     ...options.lines,
     ...wrong.flatMap((each) => correction(each, tap)),
     ...(places.unknown ? naming(places) : []),
-    ...loading(isNew, options.live),
+    ...(load?.lines ?? []),
+    ...(load?.ok ? [] : loading(isNew, options.live)),
   ];
-  return { lines, ok: options.ok && wrong.length === 0 };
+  return { lines, ok: options.ok && wrong.length === 0 && load?.ok !== false };
 }
 
 interface Options extends Printed {
@@ -115,6 +123,16 @@ const naming = ({ modules, options }: Places): string[] => [
   `  CONTRIB_MODULES_PATH=${shellWord(modules)}`,
   `  CONTRIB_MODULES_CONF_DIR=${shellWord(options)}`,
 ];
+
+/** Loads the adapter into the running ejabberd; undefined where none runs. */
+function loadInto(isNew: boolean, { serverConfig }: Where): Printed | undefined {
+  // Of another configuration than the usual one there may be another server, which `ejabberdctl` would not ask.
+  if (serverConfig !== undefined || spawnSync('ejabberdctl', ['status']).status !== 0) return undefined;
+  const command = isNew ? 'module_install' : 'module_upgrade';
+  const { status, stdout, stderr } = spawnSync('ejabberdctl', [command, MODULE], { encoding: 'utf8' });
+  if (status === 0) return { lines: ['', 'Loaded it into the running ejabberd.'], ok: true };
+  return { lines: ['', `FAILED: ejabberdctl ${command} ${MODULE}: ${`${stdout}${stderr}`.trim()}`], ok: false };
+}
 
 function loading(isNew: boolean, live: string | undefined): string[] {
   if (!isNew)

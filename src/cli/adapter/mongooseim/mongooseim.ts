@@ -13,7 +13,12 @@ import { FOLDER, type Places, placesOf } from './places.ts';
 
 const MODULE = 'mod_xmpp_event_pusher';
 
-export const mongooseim: AdapterServer = { name: 'mongooseim', find, install, uninstall };
+export const mongooseim: AdapterServer = { name: 'mongooseim', present, find, install, uninstall };
+
+function present(): boolean {
+  const { config, release } = placesOf({});
+  return config !== undefined || release !== undefined;
+}
 
 function find(where: Where): FoundAdapter {
   const places = placesOf(where);

@@ -7,8 +7,14 @@ import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './co
 /**
  * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends, wherever
  * it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
+ * @param fresh hosts that are configured since a moment ago
  */
-export function forHosts(config: ProsodyConfiguration, folder: string, tap: TapAccess): Printed {
+export function forHosts(
+  config: ProsodyConfiguration,
+  folder: string,
+  tap: TapAccess,
+  fresh: readonly string[] = [],
+): Printed {
   const { file, hosts, pluginPaths } = config;
   const isRight = ({ url, secret }: VirtualHost) => url === tap.url && secret === tap.secret;
   const had = hosts.filter(({ enabled }) => enabled);
@@ -40,7 +46,13 @@ export function forHosts(config: ProsodyConfiguration, folder: string, tap: TapA
     ]),
     ...(right.length > 0 ? ['', `Configured already: ${right.map(({ name }) => name).join(', ')}`] : []),
     ...(hosts.length === 0 ? ['', `${file} has no VirtualHost yet: run this again when it has one.`] : []),
-    ...(hosts.length > 0 ? starting(without, had, searched) : []),
+    ...(hosts.length > 0
+      ? starting(
+          hosts.filter((host) => without.includes(host) || fresh.includes(host.name)),
+          had.filter(({ name }) => !fresh.includes(name)),
+          searched,
+        )
+      : []),
   ];
   return { lines, ok: wrong.length + disabled.length + replacedLists(config).length === 0 && hosts.length > 0 };
 }
@@ -62,7 +74,7 @@ export function forAnyHost(folder: string, tap: TapAccess): Printed {
   return { lines, ok: true };
 }
 
-function block({ name }: Pick<VirtualHost, 'name'>, tap: TapAccess, enable: boolean): string[] {
+export function block({ name }: Pick<VirtualHost, 'name'>, tap: TapAccess, enable: boolean): string[] {
   const inside = [...(enable ? ['modules_enabled = { "event_pusher" }'] : []), ...options(tap)];
   return [`VirtualHost ${luaString(name)} {`, ...inside.map((line) => `  ${line};`), '}'];
 }

@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
 import { shellWord } from '../../../quote.ts';
-import { ADAPTERS, isPackaged, remove, replaceFolder, versionOf } from '../files.ts';
+import { ADAPTERS, isPackaged, onPath, remove, replaceFolder, versionOf } from '../files.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, TapAccess, Where } from '../server.ts';
 import { type ProsodyConfiguration, readProsody, replacedLists } from './configuration.ts';
+import { ownFileOf, writeOwnFile } from './own-file.ts';
 import { forAnyHost, forHosts } from './printed.ts';
 
 const MODULE = 'mod_event_pusher';
@@ -13,7 +14,11 @@ const PACKAGED = { folder: path.join(ADAPTERS, 'prosody', MODULE), without: [] }
 /** Where administrators put modules of their own, if Prosody's configuration names no such folder. */
 const LOCAL_MODULES = '/usr/local/lib/prosody/modules';
 
-export const prosody: AdapterServer = { name: 'prosody', find, install, uninstall };
+export const prosody: AdapterServer = { name: 'prosody', present, find, install, uninstall };
+
+function present(): boolean {
+  return onPath('prosodyctl');
+}
 
 function find(where: Where): FoundAdapter {
   const { to } = where;
@@ -33,17 +38,23 @@ function find(where: Where): FoundAdapter {
   return { copies: copiesIn([...new Set(folders)]), settings, queues, problems };
 }
 
-function install(tap: TapAccess, where: Where): Printed {
-  const config = read(where);
-  const folder = where.to === undefined ? chooseFolder(config as ProsodyConfiguration) : path.resolve(where.to);
+function install(tap: TapAccess, where: Where, { configure } = { configure: false }): Printed {
+  const found = read(where);
+  const folder = where.to === undefined ? chooseFolder(found as ProsodyConfiguration) : path.resolve(where.to);
   const target = path.join(folder, MODULE);
   replaceFolder(PACKAGED, target);
   // Release 0.1.0 was a single file.
   remove(path.join(folder, `${MODULE}.lua`));
+  const written = configure && found ? writeOwnFile(found, folder, tap) : undefined;
+  const config = written?.config ?? found;
   const others = copiesIn(config ? searched(config) : []).filter((copy) => copy.path !== target);
   const twice = others.flatMap(({ path: other }) => ['', `WRONG: ${another(other)}`]);
-  const configuring = config ? forHosts(config, folder, tap) : forAnyHost(folder, tap);
-  return { lines: [`Installed ${target}`, ...twice, ...configuring.lines], ok: others.length === 0 && configuring.ok };
+  const configuring = config ? forHosts(config, folder, tap, written?.hosts) : forAnyHost(folder, tap);
+  const wrote = written ? [`Wrote ${written.file}, for ${written.hosts.join(', ')}`] : [];
+  return {
+    lines: [`Installed ${target}`, ...wrote, ...twice, ...configuring.lines],
+    ok: others.length === 0 && configuring.ok,
+  };
 }
 
 const another = (copy: string) =>
@@ -55,7 +66,11 @@ function uninstall(where: Where): Printed {
   const { to } = where;
   const config = read(where);
   const folders = to === undefined ? searched(config as ProsodyConfiguration) : [path.resolve(to)];
-  const removed = copiesIn(folders).filter((copy) => remove(copy.path));
+  const own = config ? ownFileOf(config) : undefined;
+  const removed = [
+    ...copiesIn(folders).filter((copy) => remove(copy.path)),
+    ...(own !== undefined && remove(own) ? [{ path: own }] : []),
+  ];
   const hosts = config?.hosts.filter(({ enabled }) => enabled).map(({ name }) => name) ?? [];
   const lines = removed.length > 0 ? removed.map((copy) => `Removed ${copy.path}`) : ['There was nothing to remove.'];
   if (config && hosts.length === 0) return { lines, ok: true };

@@ -1,0 +1,114 @@
+/** What `init` has to know for a configuration, by flags or by asking. */
+import type { z } from 'zod';
+import { shapeOf } from '../../config/load.ts';
+import { optionTexts, snsOptions } from '../../config/options.ts';
+import { snsHostOf } from '../../config/regions.ts';
+import type { Dialog } from './dialog.ts';
+import type { Options, Value } from './toml.ts';
+
+export interface AnswerFlags {
+  readonly region?: string;
+  readonly account?: string;
+  readonly snsHost?: string;
+  readonly presenceTopic?: string;
+  readonly pmTopic?: string;
+  readonly mucTopic?: string;
+  readonly accessKeyId?: string;
+  readonly role?: boolean;
+}
+
+export interface Answers {
+  readonly sns: Options;
+  /** Values of the variables in it. */
+  readonly secrets: Readonly<Record<string, string>>;
+}
+
+/** An answer that leaves a topic out. */
+const NONE = 'none';
+
+const TOPICS = [
+  ['presence_updates_topic', 'presenceTopic', '--presence-topic', 'Topic for presence', 'user_presence_updated'],
+  ['pm_messages_topic', 'pmTopic', '--pm-topic', 'Topic for private messages', 'user_message_sent'],
+  ['muc_messages_topic', 'mucTopic', '--muc-topic', 'Topic for group messages', 'user_messagegroup_sent'],
+] as const;
+
+/** Asks for what the flags and the environment do not say. */
+export async function askForSns(dialog: Dialog, flags: AnswerFlags, environment: NodeJS.ProcessEnv): Promise<Answers> {
+  const region = await dialog.text({
+    question: 'AWS region, such as eu-west-1',
+    flag: '--region',
+    given: flags.region,
+    fallback: environment.AWS_REGION || environment.AWS_DEFAULT_REGION || undefined,
+    problem: problemOf('region'),
+  });
+  const account = await dialog.text({
+    question: 'AWS account that owns the topics, 12 digits',
+    flag: '--account',
+    given: flags.account,
+    problem: problemOf('account_id'),
+  });
+  const topics: Record<string, Value> = {};
+  for (const [option, flag, name, question, fallback] of TOPICS) {
+    const topic = await dialog.text({
+      question: `${question} (${NONE}: not published)`,
+      flag: name,
+      given: flags[flag],
+      fallback,
+      problem: (answer) => (answer === NONE ? undefined : problemOf(option)(answer)),
+    });
+    if (topic !== NONE) topics[option] = topic;
+  }
+  const keys = await askForKeys(dialog, flags, environment);
+  const sns = {
+    ...topics,
+    sns_host: flags.snsHost ?? (region === '' ? '' : snsHostOf(region)),
+    region,
+    account_id: account,
+    ...keys.options,
+  };
+  return { sns, secrets: keys.secrets };
+}
+
+async function askForKeys(
+  dialog: Dialog,
+  { role, accessKeyId }: AnswerFlags,
+  environment: NodeJS.ProcessEnv,
+): Promise<{ options: Options; secrets: Record<string, string> }> {
+  const { AWS_ACCESS_KEY_ID: ownKey, AWS_SECRET_ACCESS_KEY: ownSecret, AWS_SESSION_TOKEN: session } = environment;
+  // What comes with a session is over within hours: no key for a daemon.
+  const hasKey = accessKeyId !== undefined || (Boolean(ownKey) && !session);
+  const byRole =
+    role ??
+    (!hasKey && (await dialog.confirm("Does this machine have a role or profile of AWS's own (no key)?", false)));
+  if (byRole) return { options: { credentials: 'aws' }, secrets: {} };
+  const key = await dialog.text({
+    question: 'Access key id',
+    flag: '--access-key-id or --role',
+    given: accessKeyId,
+    fallback: session ? undefined : ownKey || undefined,
+    problem: problemOf('access_key_id'),
+  });
+  const secret = await dialog.text({
+    question: 'Its secret (not shown)',
+    flag: 'AWS_SECRET_ACCESS_KEY in the environment',
+    // The secret of another key is none of this one.
+    given: ownSecret && !session && (!ownKey || key === ownKey) ? ownSecret : undefined,
+    problem: problemOf('secret_access_key'),
+    hidden: true,
+  });
+  return {
+    options: {
+      access_key_id: { variable: 'AWS_ACCESS_KEY_ID' },
+      secret_access_key: { variable: 'AWS_SECRET_ACCESS_KEY' },
+    },
+    secrets: { AWS_ACCESS_KEY_ID: key, AWS_SECRET_ACCESS_KEY: secret },
+  };
+}
+
+/** What the configuration would say of a value for an option. */
+const problemOf =
+  (option: string) =>
+  (answer: string): string | undefined => {
+    const schema = shapeOf(snsOptions)[option] as z.ZodType;
+    return schema.safeParse(answer).success ? undefined : `should be ${optionTexts.get(schema)?.expects}`;
+  };

@@ -1,0 +1,173 @@
+/** `init`: from nothing to a configuration that `check` is content with. */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { Command, Option } from 'commander';
+import { commandTo } from '../../config/commands.ts';
+import { CONFIG_VARIABLE, SYSTEM_CONFIG } from '../../config/find.ts';
+import { parseConfig } from '../../config/load.ts';
+import { serverConfigOption, toOption } from '../adapter/command.ts';
+import type { Where } from '../adapter/server.ts';
+import { SERVERS } from '../adapter/servers.ts';
+import { EXIT } from '../exit-codes.ts';
+import { type AnswerFlags, askForSns } from './answers.ts';
+import { type Dialog, Interrupted, openDialog } from './dialog.ts';
+import { freshSecret, keepCopy, withVariables, writeWhole } from './files.ts';
+import { finish } from './finish.ts';
+import { takeFromMongooseim } from './mongooseim.ts';
+import { print } from './print.ts';
+import { ADMIN_TOKEN, type Contents, configText, TAP_SECRET } from './toml.ts';
+
+interface InitFlags extends AnswerFlags, Where {
+  readonly config?: string;
+  readonly yes?: boolean;
+  readonly from?: string;
+  readonly server?: string;
+  readonly overwrite?: boolean;
+  readonly tapListen: string;
+  readonly adminListen: string;
+  /** `--no-topics`, `--no-adapter`. */
+  readonly topics: boolean;
+  readonly adapter: boolean;
+}
+
+export function initCommand(): Command {
+  return new Command('init')
+    .description(
+      'Make a configuration with fresh secrets, the topics at SNS, and install the adapter; then check all of it. Can be run again.',
+    )
+    .option('-y, --yes', 'ask nothing: take the flags, and defaults for the rest')
+    .option(
+      '-c, --config <file>',
+      `where to write it (default: $${CONFIG_VARIABLE}, as root ${SYSTEM_CONFIG}, else ./pusher.toml)`,
+    )
+    .option('--region <region>', 'the AWS region (default: $AWS_REGION)')
+    .option('--account <number>', 'the AWS account that owns the topics')
+    .option('--presence-topic <name>', 'the topic for presence; none: not published (default: user_presence_updated)')
+    .option('--pm-topic <name>', 'the topic for private messages (default: user_message_sent)')
+    .option('--muc-topic <name>', 'the topic for group messages (default: user_messagegroup_sent)')
+    .option(
+      '--access-key-id <id>',
+      'a key for them (default: $AWS_ACCESS_KEY_ID); its secret is $AWS_SECRET_ACCESS_KEY',
+    )
+    .addOption(
+      new Option('--role', "no key: AWS's own provider chain (role of the machine, profile, container)").conflicts(
+        'accessKeyId',
+      ),
+    )
+    .option('--sns-host <host>', 'another endpoint than that of the region')
+    .addOption(
+      new Option(
+        '--from <mongooseim.toml>',
+        "take region, account, topics and key from MongooseIM's configuration",
+      ).conflicts(['region', 'account', 'presenceTopic', 'pmTopic', 'mucTopic', 'accessKeyId', 'role', 'snsHost']),
+    )
+    .addOption(
+      new Option('--server <name>', 'the XMPP server on this machine (default: the one that is found)').choices([
+        ...SERVERS.map(({ name }) => name),
+        'none',
+      ]),
+    )
+    .addOption(toOption())
+    .addOption(serverConfigOption())
+    .option(
+      '--tap-listen <address>',
+      'where adapters reach the daemon; 0.0.0.0:5290 for other machines',
+      '127.0.0.1:5290',
+    )
+    .option('--admin-listen <address>', 'where the console and the metrics are', '127.0.0.1:5291')
+    .option('--overwrite', 'write a configuration that is there anew; the old one is kept beside it')
+    .option('--no-topics', 'make no topics')
+    .option('--no-adapter', 'install no adapter')
+    .action(init);
+}
+
+async function init(flags: InitFlags, command: Command): Promise<void> {
+  const file = targetOf(flags);
+  if (!flags.yes && !process.stdin.isTTY)
+    command.error('error: there is no terminal to ask on: say --yes, with flags for what has no default');
+  using dialog = openDialog(flags.yes === true, command);
+  try {
+    if (await isToWrite(file, flags, dialog)) await write(file, flags, dialog, command);
+    await finish(file, flags, dialog);
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    process.stdout.write(`\nEnded. What is written stays; go on with: ${commandTo(['init'], file)}\n`);
+    process.exitCode = EXIT.interrupted;
+  }
+}
+
+/** Where the configuration belongs. */
+function targetOf({ config }: InitFlags): string {
+  const named = config ?? (process.env[CONFIG_VARIABLE] || undefined);
+  return path.resolve(named ?? (process.getuid?.() === 0 ? SYSTEM_CONFIG : 'pusher.toml'));
+}
+
+/** Whether there is no configuration yet, or it is to be replaced. */
+async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
+  if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
+  const unused = ['region', 'account', 'presenceTopic', 'pmTopic', 'mucTopic', 'accessKeyId', 'role', 'snsHost', 'from']
+    .filter((name) => flags[name as keyof InitFlags] !== undefined)
+    .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+  if (!flags.yes && (await dialog.confirm(`There is ${file} already. Write it anew? The old one is kept.`, false)))
+    return true;
+  const note = unused.length === 0 ? '' : ` ${unused.join(', ')} ${unused.length === 1 ? 'has' : 'have'} no effect.`;
+  print(
+    `kept      ${file}: it was there already.${note} To write it anew: ${commandTo(['init', '--overwrite'], file)}`,
+  );
+  return false;
+}
+
+/** Whether it is what a package brings, as it came. */
+function isExample(file: string): boolean {
+  const example = new URL('../../../deploy/systemd/pusher.toml', import.meta.url);
+  return existsSync(example) && readFileSync(file).equals(readFileSync(example));
+}
+
+async function write(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<void> {
+  const { contents, secrets, notes } = await contentsFor(file, flags, dialog);
+  if (dialog.missing.length > 0)
+    command.error(`error: --yes asks nothing, so this has to be said: ${dialog.missing.join(', ')}`);
+  const envFile = path.join(path.dirname(file), 'environment');
+  const before = existsSync(envFile) ? readFileSync(envFile, 'utf8') : '';
+  const fresh = { [TAP_SECRET]: freshSecret(), [ADMIN_TOKEN]: freshSecret() };
+  const { text: environment, kept, replaced } = withVariables(before, secrets, fresh);
+  const text = configText(contents);
+  // Of what was taken from elsewhere the daemon has to make something.
+  parseConfig(text, file, { ...fresh, ...secrets });
+  // The secrets first: with the configuration all of it is there.
+  if (environment !== before) {
+    writeWhole(envFile, environment, { secret: true });
+    print(
+      `${before === '' ? 'wrote    ' : 'completed'} ${envFile}${[...said('kept', kept), ...said('replaced', replaced)].join('')}`,
+    );
+  }
+  const copy = existsSync(file) && !isExample(file) ? keepCopy(file) : undefined;
+  writeWhole(file, text, { secret: false });
+  print(`wrote     ${file}${copy === undefined ? '' : `; the old one is ${copy}`}`);
+  for (const note of notes) print(`note      ${note}`);
+}
+
+const said = (what: string, names: readonly string[]): string[] =>
+  names.length === 0 ? [] : [`; ${what}: ${names.join(', ')}`];
+
+interface Found {
+  readonly contents: Contents;
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly notes: readonly string[];
+}
+
+async function contentsFor(file: string, flags: InitFlags, dialog: Dialog): Promise<Found> {
+  // The unit's folder for what changes.
+  const outbox = file === SYSTEM_CONFIG ? '/var/lib/xmpp-event-pusher/outbox.db' : undefined;
+  const listen = { tap: flags.tapListen, admin: flags.adminListen };
+  const asked = ['region', 'account', 'accessKeyId', 'role'].some(
+    (name) => flags[name as keyof InitFlags] !== undefined,
+  );
+  const taken = asked ? undefined : takeFromMongooseim(flags.from);
+  if (taken && (flags.from || (await dialog.confirm(`Take region, topics and key from ${taken.file}?`, true)))) {
+    const notes = [`taken from ${taken.file}, which stays as it is`, ...taken.notes];
+    return { contents: { ...taken, listen, outbox }, secrets: taken.secrets, notes };
+  }
+  const { sns, secrets } = await askForSns(dialog, flags, process.env);
+  return { contents: { sns, hosts: [], listen, outbox }, secrets, notes: [] };
+}

@@ -1,0 +1,111 @@
+/**
+ * The two files that `init` writes.
+ *
+ * Maintained invariants:
+ * - A file is there whole or as it was: it is written beside its place and renamed.
+ * - Secrets are never in a file that more than its owner and the daemon's group can read, not even while it is written.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { parseEnvFile } from '../../config/env-file.ts';
+import { messageOf, PusherError } from '../../errors.ts';
+import { envString } from '../../quote.ts';
+
+/** The daemon's user and group, where a package or an administrator made them. */
+const USER = 'xmpp-event-pusher';
+
+/** The id of the daemon's group on this machine, if this process may give files to it. */
+function daemonGroup(): number | undefined {
+  if (process.getuid?.() !== 0 || !existsSync('/etc/group')) return undefined;
+  const line = new RegExp(`^${USER}:[^:]*:(\\d+):`, 'm').exec(readFileSync('/etc/group', 'utf8'));
+  return line ? Number(line[1]) : undefined;
+}
+
+/** Writes a file for the daemon to read. @throws PusherError CONFIG_UNREADABLE where it can not be written */
+export function writeWhole(file: string, text: string, { secret }: { secret: boolean }): void {
+  const next = `${file}.new`;
+  const group = daemonGroup();
+  const mode = group === undefined ? (secret ? 0o600 : 0o644) : 0o640;
+  try {
+    mkdirSync(path.dirname(file), { recursive: true });
+    rmSync(next, { force: true });
+    writeFileSync(next, '', { mode: 0o600 });
+    const opened = openSync(next, 'r+');
+    try {
+      if (group !== undefined) chownSync(next, 0, group);
+      writeFileSync(opened, text);
+      fsyncSync(opened);
+    } finally {
+      closeSync(opened);
+    }
+    chmodSync(next, mode);
+    renameSync(next, file);
+  } catch (error) {
+    throw new PusherError('CONFIG_UNREADABLE', `can't write ${file}: ${messageOf(error)}`, error);
+  }
+}
+
+/** Keeps what a file has under the first name that is free; answers that name. */
+export function keepCopy(file: string): string {
+  let copy = `${file}.old`;
+  for (let n = 2; existsSync(copy); n++) copy = `${file}.old.${n}`;
+  try {
+    renameSync(file, copy);
+  } catch (error) {
+    throw new PusherError('CONFIG_UNREADABLE', `can't keep ${file} as ${copy}: ${messageOf(error)}`, error);
+  }
+  return copy;
+}
+
+/** A secret for a header. */
+export const freshSecret = (): string => randomBytes(24).toString('base64url');
+
+export interface EnvChanges {
+  readonly text: string;
+  /** Variables whose values were replaced by others. */
+  readonly replaced: readonly string[];
+  /** Variables that had values, which stay. */
+  readonly kept: readonly string[];
+}
+
+/**
+ * The text of an environment file with these variables in it; what else it has stays.
+ * @param text what it has
+ * @param given values that count, whatever the file has
+ * @param fresh values for what it lacks
+ */
+export function withVariables(
+  text: string,
+  given: Readonly<Record<string, string>>,
+  fresh: Readonly<Record<string, string>>,
+): EnvChanges {
+  const { variables } = parseEnvFile(text);
+  const kept = Object.keys(fresh).filter((name) => variables.get(name));
+  const wanted = { ...Object.fromEntries(Object.entries(fresh).filter(([name]) => !kept.includes(name))), ...given };
+  const replaced = Object.keys(given).filter((name) => variables.get(name) && variables.get(name) !== given[name]);
+  let next = text === '' || text.endsWith('\n') ? text : `${text}\n`;
+  for (const [name, value] of Object.entries(wanted)) {
+    if (variables.get(name) === value) continue;
+    const line = `${name}=${envString(value)}`;
+    // The last one counts, so a value that spans lines can stay where it is.
+    const single = new RegExp(`^[ \\t]*${name}[ \\t]*=[^"'\\\\\\n]*$`, 'm');
+    next =
+      single.test(next) && next.match(new RegExp(`^[ \\t]*${name}[ \\t]*=`, 'gm'))?.length === 1
+        ? next.replace(single, () => line)
+        : `${next}${line}\n`;
+  }
+  return { text: next, replaced, kept };
+}

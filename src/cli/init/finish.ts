@@ -1,0 +1,83 @@
+/** What `init` does with a configuration: topics, adapter, and a look at all of it. Each step can be repeated. */
+import { commandTo } from '../../config/commands.ts';
+import { SYSTEM_CONFIG } from '../../config/find.ts';
+import { type PusherConfig, sectionsOf } from '../../config/load.ts';
+import { PusherError } from '../../errors.ts';
+import { topicsOf } from '../../sns/account.ts';
+import { adapterInstall } from '../adapter/install.ts';
+import type { AdapterServer, Where } from '../adapter/server.ts';
+import { SERVERS } from '../adapter/servers.ts';
+import { check } from '../check.ts';
+import { readConfig } from '../configuration.ts';
+import { EXIT } from '../exit-codes.ts';
+import { leastPolicy } from '../iam-policy.ts';
+import { createTopics } from '../topics.ts';
+import type { Dialog } from './dialog.ts';
+import { print } from './print.ts';
+
+export interface FinishFlags extends Where {
+  readonly server?: string;
+  readonly topics: boolean;
+  readonly adapter: boolean;
+}
+
+/** Sets the exit code to 1 where something is left to mend. */
+export async function finish(file: string, flags: FinishFlags, dialog: Dialog): Promise<void> {
+  const config = readConfig({ config: file });
+  printPolicy(config);
+  if (flags.topics && (await dialog.confirm('Make the topics that are missing?', true)))
+    await attempt('topics', () => createTopics(config, async () => true));
+  const servers = flags.adapter ? await serversFor(flags, dialog) : [];
+  for (const server of servers) await attempt('adapter', async () => installAdapter(server, file, flags));
+  print('');
+  await attempt('check', () => check({ config: file }));
+  print(`\n${next(file, servers)}`);
+}
+
+function printPolicy(config: PusherConfig): void {
+  const sections = [...sectionsOf(config).values()];
+  const topics = new Set(sections.flatMap((options) => (options ? Object.values(topicsOf(options)) : [])));
+  if (topics.size === 0) return;
+  print('\nThe key or role needs this policy in IAM; sns:CreateTopic only to make the topics:\n');
+  print(JSON.stringify(leastPolicy({ topics: [...topics], attributes: true, create: true }), null, 2));
+  print('');
+}
+
+/** The servers to install the adapter into: the one that is named, or each that is found and wanted. */
+async function serversFor({ server: named }: FinishFlags, dialog: Dialog): Promise<AdapterServer[]> {
+  if (named !== undefined) return SERVERS.filter(({ name }) => name === named);
+  const wanted: AdapterServer[] = [];
+  const found = SERVERS.filter((server) => server.present());
+  if (found.length === 0) print('note      no XMPP server is on this machine: install the adapter where it runs');
+  for (const server of found)
+    if (await dialog.confirm(`Install the adapter into ${server.name}?`, true)) wanted.push(server);
+  return wanted;
+}
+
+function installAdapter(server: AdapterServer, file: string, where: Where): boolean {
+  print(`\nThe adapter for ${server.name}:\n`);
+  const { lines, ok } = adapterInstall(server, { config: file, configure: true }, where);
+  for (const line of lines) print(line);
+  return ok;
+}
+
+/** Runs a step; what it can't do is said, and the next ones go on. */
+async function attempt(what: string, step: () => Promise<boolean>): Promise<void> {
+  try {
+    if (!(await step())) process.exitCode = EXIT.failed;
+  } catch (error) {
+    if (!(error instanceof PusherError)) throw error;
+    print(`FAIL      ${what}: ${error.message}`);
+    process.exitCode = EXIT.failed;
+  }
+}
+
+function next(file: string, servers: readonly AdapterServer[]): string {
+  const start = file === SYSTEM_CONFIG ? '  systemctl enable --now xmpp-event-pusher' : `  ${commandTo(['run'], file)}`;
+  const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name], file)}`);
+  const mend =
+    process.exitCode === EXIT.failed ? `Mend what failed, and run this again: ${commandTo(['init'], file)}\n\n` : '';
+  return [`${mend}Start the daemon, and look at it:`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join(
+    '\n',
+  );
+}

@@ -1,0 +1,113 @@
+/** What an existing `mongooseim.toml` says of its event pusher, for a configuration of ours. */
+import { existsSync, readFileSync } from 'node:fs';
+import { parse as parseToml } from 'smol-toml';
+import { shapeOf } from '../../config/load.ts';
+import { snsOptions } from '../../config/options.ts';
+import { messageOf, PusherError } from '../../errors.ts';
+import type { Contents, Options, Value } from './toml.ts';
+
+/** Where MongooseIM's packages have it. */
+const PLACES = ['/etc/mongooseim/mongooseim.toml', '/usr/lib/mongooseim/etc/mongooseim.toml'];
+
+export interface Taken extends Pick<Contents, 'sns' | 'hosts'> {
+  readonly file: string;
+  /** Values of the variables that stand for secrets. */
+  readonly secrets: Readonly<Record<string, string>>;
+  /** What was not taken, and why. */
+  readonly notes: readonly string[];
+}
+
+type Table = Readonly<Record<string, unknown>>;
+
+/**
+ * Takes the `sns` sections of MongooseIM's `mod_event_pusher`, option for option.
+ * @param named the file that somebody named
+ * @returns undefined where none is named and there is none with such a section
+ * @throws PusherError CONFIG_UNREADABLE where a named file can't be read or has no such section
+ */
+export function takeFromMongooseim(named: string | undefined): Taken | undefined {
+  const file = named ?? PLACES.find((each) => existsSync(each));
+  if (file === undefined) return undefined;
+  const taken = take(file, read(file));
+  if (taken.sns || taken.hosts.some(({ sns }) => sns)) return taken;
+  if (named === undefined) return undefined;
+  throw unusable(
+    [`${file} has no [modules.mod_event_pusher.sns] to take: leave --from out, and init asks`, ...taken.notes].join(
+      '\n  ',
+    ),
+  );
+}
+
+function read(file: string): Table {
+  try {
+    return parseToml(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw unusable(`can't read ${file}: ${messageOf(error).split('\n')[0]}`, error);
+  }
+}
+
+function take(file: string, document: Table): Taken {
+  const secrets: Record<string, string> = {};
+  const notes: string[] = [];
+  const optionsOf = (parent: Table, where: string): Options | undefined => {
+    const pusher = tableAt(tableAt(parent, 'modules'), 'mod_event_pusher');
+    if (pusher?.rabbit !== undefined)
+      notes.push(
+        `${where}modules.mod_event_pusher.rabbit: events go on to RabbitMQ from MongooseIM itself, beside what the adapter hands to the daemon`,
+      );
+    const sns = tableAt(pusher, 'sns');
+    return sns && knownOptions(sns, `${where}modules.mod_event_pusher.sns`, secrets, notes);
+  };
+  const sns = optionsOf(document, '');
+  const entries = Array.isArray(document.host_config) ? document.host_config.filter(isTable) : [];
+  const hosts = entries.flatMap((entry) => {
+    if (entry.modules === undefined) return [];
+    const { host, host_type: type } = entry;
+    const own = optionsOf(entry, `host_config of ${String(host ?? type)}: `);
+    if (typeof host === 'string') return [{ host, sns: own }];
+    if (own)
+      notes.push(
+        `host_config of the host type ${String(type)}: events name domains, not host types, so write its section in a [[host_config]] with host = "…" for each of its domains`,
+      );
+    return [];
+  });
+  return { file, sns, hosts, secrets, notes };
+}
+
+/** The options that are ours too, with variables in the place of secrets. */
+function knownOptions(sns: Table, where: string, secrets: Record<string, string>, notes: string[]): Options {
+  const known = shapeOf(snsOptions);
+  const options: Record<string, Value> = {};
+  for (const [name, value] of Object.entries(sns)) {
+    if (name === 'plugin_module' && value !== 'mod_event_pusher_sns_defaults')
+      notes.push(
+        `${where}.plugin_module: ${String(value)} is a module in Erlang; docs/plugins.md says how to write its like`,
+      );
+    else if (!(name in known) || !isValue(value)) notes.push(`${where}.${name}: there is no such option here`);
+    else if (name === 'secret_access_key') options[name] = { variable: variableFor(String(value), secrets) };
+    else options[name] = value;
+  }
+  return options;
+}
+
+/** The variable for a secret: one for each that differs. */
+function variableFor(secret: string, secrets: Record<string, string>): string {
+  const had = Object.entries(secrets).find(([, value]) => value === secret);
+  if (had) return had[0];
+  const number = Object.keys(secrets).length + 1;
+  const name = number === 1 ? 'AWS_SECRET_ACCESS_KEY' : `AWS_SECRET_ACCESS_KEY_${number}`;
+  secrets[name] = secret;
+  return name;
+}
+
+const isValue = (value: unknown): value is Exclude<Value, object> => /^(string|number|boolean)$/.test(typeof value);
+
+const isTable = (value: unknown): value is Table =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function tableAt(parent: Table | undefined, key: string): Table | undefined {
+  const value = parent?.[key];
+  return isTable(value) ? value : undefined;
+}
+
+const unusable = (message: string, cause?: unknown) => new PusherError('CONFIG_UNREADABLE', message, cause);

@@ -1,0 +1,5 @@
+/** What `init` says to whoever runs it. */
+import { printableLines } from '../../format.js';
+
+/** One line or several. */
+export const print = (text: string): void => void process.stdout.write(`${printableLines(text)}\n`);
