@@ -187,20 +187,18 @@ function compose(
   for (const attribute of attributes) attributesBytes += attributeBytes(attribute);
   const problem = sizeProblem(messageBytes, attributesBytes, route.maxBytes(topic));
   if (problem) return dead('too-large', problem);
-  return {
-    kind: 'publish',
-    notification: {
-      eventId: event.id,
-      topic,
-      orderKey: orderKeyOf(event),
-      at: event.at,
-      message,
-      attributes,
-      bytes: messageBytes + attributesBytes,
-      names: namesOf(event),
-      ...parametersOf(event, groupedByName(route, topic, guid)),
-    },
+  const notification: Notification = {
+    eventId: event.id,
+    topic,
+    orderKey: orderKeyOf(event),
+    at: event.at,
+    message,
+    attributes,
+    bytes: messageBytes + attributesBytes,
+    names: namesOf(event),
   };
+  const parameters = parametersOf(event, groupedByName(route, topic, guid));
+  return { kind: 'publish', notification: parameters ? { ...notification, parameters } : notification };
 }
 
 /** What people find an event by: see {@link Notification.names}. */
@@ -240,12 +238,14 @@ function groupedByName({ additions, plugin }: Route, topic: string, guid: (jid: 
   return { ...additions, groupId: (event) => guid(orderJidOf(event)) };
 }
 
-function parametersOf(event: XmppEvent, { subject, groupId, deduplicationId }: Additions) {
+function parametersOf(
+  event: XmppEvent,
+  { subject, groupId, deduplicationId }: Additions,
+): PublishParameters | undefined {
   if (!subject && !groupId && !deduplicationId) return undefined;
-  const parameters: PublishParameters = {
+  return {
     Subject: subject?.(event),
     MessageGroupId: groupId?.(event),
     MessageDeduplicationId: deduplicationId?.(event),
   };
-  return { parameters };
 }

@@ -347,7 +347,8 @@ class TopicPublisher implements Publisher {
     };
     const anyTaken = verdicts.includes(undefined);
     if (anyTaken) topic.lastTaken = Math.max(topic.lastTaken, request);
-    for (const [index, entry] of batch.entries()) {
+    for (let index = 0; index < batch.length; index++) {
+      const entry = batch[index] as Entry;
       const verdict = verdicts[index];
       if (!verdict) {
         settle(entry);

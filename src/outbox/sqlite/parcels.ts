@@ -282,10 +282,9 @@ function bytesOf(bits: readonly number[]): Uint8Array {
 function lineOf(place: number, notification: Notification): string {
   const { orderKey, eventId, at, message, attributes, bytes, parameters, names } = notification;
   const behind = isLine(message);
-  const head: Head = [place, orderKey, eventId, at, bytes, behind ? message.length : message];
-  if (parameters) head.push(names ?? null, attributes, parameters);
-  else if (attributes.length > 0) head.push(names ?? null, attributes);
-  else if (names) head.push(names);
+  const head: Head = [place, orderKey, eventId, at, bytes, behind ? message.length : message, names ?? null];
+  if (attributes.length > 0 || parameters) head.push(attributes);
+  if (parameters) head.push(parameters);
   const text = JSON.stringify(head);
   return behind ? `${text}\t${message}` : text;
 }

@@ -8,6 +8,8 @@ import { bytes } from '../../format.js';
 
 /** How often the files are looked at, in milliseconds. What is acknowledged in between may be lost. */
 const WATCH_MS = 1_000;
+/** How often the size of the log is looked at, at most, in milliseconds. */
+const EXCESS_MS = 20;
 /** How much larger than its usual size the log may grow while it can't be emptied. */
 const LOG_LIMIT = 4;
 
@@ -66,9 +68,16 @@ export function watchSurroundings(watched: Watched): Surroundings {
     said = excess() > 0;
     return undefined;
   };
+  let excessAt = Number.NEGATIVE_INFINITY;
+  let lastExcess = 0;
   /** Asked at each commit: a log grows by hundreds of megabytes a second. */
   const logProblem = () => {
-    if (excess() < (LOG_LIMIT - 1) * usualLogBytes) return undefined;
+    const now = performance.now();
+    if (now - excessAt > EXCESS_MS) {
+      excessAt = now;
+      lastExcess = excess();
+    }
+    if (lastExcess < (LOG_LIMIT - 1) * usualLogBytes) return undefined;
     return `its log ${file}-wal has grown to ${bytes(fstatSync(log).size)}: another process reads in a transaction that does not end, and keeps it from being emptied; end that process`;
   };
   const timer = setInterval(async () => {
