@@ -43,7 +43,7 @@ const show = (value: unknown): string =>
   value === ABSENT ? 'left out' : (JSON.stringify(value) ?? String(value)).slice(0, 40);
 
 describe('an event of the tap protocol', () => {
-  it('is taken with all its fields, and with those only that it must have', () => {
+  it('accepts an event with all its fields, and with the required ones only', () => {
     assert.deepEqual(parseEvent(PRESENCE), PRESENCE);
     assert.deepEqual(parseEvent(MESSAGE), MESSAGE);
     const { sessions: _, ...presence } = PRESENCE;
@@ -52,7 +52,7 @@ describe('an event of the tap protocol', () => {
     assert.deepEqual(parseEvent(message), message);
   });
 
-  it('may have fields that this version does not know, and loses them', () => {
+  it('drops unknown fields of an event', () => {
     assert.deepEqual(parseEvent({ ...PRESENCE, priority: 5, id: 'theirs' }), PRESENCE);
   });
 
@@ -100,7 +100,7 @@ describe('an event of the tap protocol', () => {
       assert.equal(problem(changed(MESSAGE, 'to', jid)), 'to: should be a JID');
     });
 
-  it('does not come from a JID longer than three parts of 1,023 octets', () => {
+  it('refuses a JID longer than three parts of 1,023 octets', () => {
     const jid = `${'a'.repeat(2_000)}@${'b'.repeat(1_072)}`;
     assert.equal(problem({ ...PRESENCE, jid }), 'jid: should be a JID of at most 3,071 characters');
   });
@@ -154,26 +154,26 @@ describe('an event of the tap protocol', () => {
   for (const body of ['', ' ', '\t\r\n', '\u0085\u007f\u2028', '👩‍👩‍👧‍👦', '\u{10ffff}', 'x'.repeat(300_000)])
     it(`may say ${show(body)}`, () => assert.equal(problem({ ...MESSAGE, body }), undefined));
 
-  it('may have an id of any length: whoever writes it must not hide the message by it', () => {
+  it('accepts a stanza id of any length, so that nobody can hide a message by one', () => {
     assert.equal(problem({ ...MESSAGE, stanza_id: 'x'.repeat(100_000) }), undefined);
   });
 
   for (const input of [null, undefined, 5, 'text', true, [], [PRESENCE]])
     it(`is not ${show(input)}`, () => assert.equal(problem(input), 'should be an object'));
 
-  it('is of a known kind', () => {
+  it('refuses an event of an unknown kind', () => {
     for (const kind of ['iq', '', null, 5, ABSENT])
       assert.equal(problem(changed(PRESENCE, 'kind', kind)), 'kind: should be "presence" or "message"');
   });
 
-  it('is refused with everything that is wrong, and none of what it holds', () => {
+  it('lists every mistake of an event without quoting it', () => {
     assert.equal(
       problem({ ...MESSAGE, at: 'hidden', from: 'hidden hidden', body: 'hidden\u0000', stanza: ['hidden'] }),
       `at: ${WHOLE}; from: should be a JID; body: holds U+0000, which XML does not allow; stanza: should be a text`,
     );
   });
 
-  it('is judged by the compiled schema in the same words as by the schema itself', () => {
+  it('the compiled schema gives the same errors as the schema itself', () => {
     const values = fc.oneof(
       fc.constantFrom(...Object.values(PRESENCE), ...Object.values(MESSAGE), undefined, null, -1, '', '\u0000', 1.5),
       fc.string({ unit: 'binary', maxLength: 20 }),
@@ -191,7 +191,7 @@ describe('an event of the tap protocol', () => {
     );
   });
 
-  it('is kept without what is nested so deep that writing it could overflow the stack', () => {
+  it('keeps a malformed event without parts nested too deep to write', () => {
     const nested = (depth: number) => JSON.parse(`${'['.repeat(depth)}${']'.repeat(depth)}`);
     for (const input of [
       { ...MESSAGE, body: nested(10_000) },

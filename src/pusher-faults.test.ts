@@ -64,7 +64,7 @@ describe('a sink that does not answer as it should', () => {
       await until('an empty outbox', () => pusher.state().outbox.topics.every(({ depth }) => depth === 0));
     });
 
-  it('is not asked for halves of a single notification for ever, and its topic waits', async () => {
+  it('pauses the topic of a sink that asks to split a single notification', async () => {
     const { settings } = faultySink(() => Promise.resolve('split'), Number.POSITIVE_INFINITY);
     const sink = { ...settings, retryCount: 0 };
     await using pusher = await createPusher({ sink, outbox: memoryOutbox() });
@@ -73,7 +73,7 @@ describe('a sink that does not answer as it should', () => {
     assert.equal(pusher.state().topics[0]?.pause?.reason, 'SinkFaulty');
   });
 
-  it('may answer at once instead of by a promise', async () => {
+  it('accepts a sink that answers without a promise', async () => {
     const { taken, settings } = faultySink(() => [undefined, undefined, undefined], 1);
     const { errors, log } = errorsOf();
     await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox(), log });
@@ -136,7 +136,7 @@ describe('a plugin of a host program', () => {
 });
 
 describe('a host program', () => {
-  it('may reload several times at once, and stop meanwhile', async () => {
+  it('handles overlapping reloads, and a stop among them', async () => {
     const [first, ...others] = [1, 2, 3, 4].map(() => faultySink(undefined, 0));
     const pusher = await createPusher({ sink: first?.settings, outbox: memoryOutbox() });
     await Promise.all(others.map(({ settings }) => pusher.reload({ sink: settings })));
@@ -147,7 +147,7 @@ describe('a host program', () => {
     await Promise.all([...reloads, pusher.stop()]);
   });
 
-  it('goes on when an async listener fails', async () => {
+  it('an async listener that fails stops nothing', async () => {
     const { settings } = faultySink(undefined, 0);
     const { errors, log } = errorsOf();
     await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox(), log });
@@ -159,7 +159,7 @@ describe('a host program', () => {
     assert.equal(errors[0]?.problem, 'of the listener');
   });
 
-  it('learns why a tap could not start, also when that tap can not stop either', async () => {
+  it('reports why a tap could not start, even when it can not stop either', async () => {
     const { errors, log } = errorsOf();
     const tap = {
       name: 'mine',
@@ -261,14 +261,14 @@ describe('options that are not as they should be', () => {
       await assert.rejects(createPusher({ outbox: memoryOutbox(), taps }), rejection);
     });
 
-  it('close the outbox', async () => {
+  it('wrong options close the outbox', async () => {
     let closed = 0;
     const outbox = { ...memoryOutbox(), close: async () => void closed++ };
     await assert.rejects(createPusher({ outbox, taps: 5 } as unknown as PusherOptions), { code: 'CONFIG_INVALID' });
     assert.equal(closed, 1);
   });
 
-  it('leave all as it was at a reload', async () => {
+  it('a reload with wrong options changes nothing', async () => {
     const { taken, settings } = faultySink(undefined, 0);
     await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox() });
     await assert.rejects(pusher.reload({ sink: { sink: settings.sink } } as unknown as PusherOptions), {

@@ -56,7 +56,7 @@ describe('a pusher in a host program', () => {
   after(() => rmSync(folder, { recursive: true }));
   const newFile = () => path.join(folder, `${++files}.db`);
 
-  it('takes events in process, and gives the receipt that a tap would give', async () => {
+  it("takes events in process, and returns a tap's receipt", async () => {
     const { taken, settings } = collect();
     await using pusher = await createPusher({ sink: settings, outbox: sqliteOutbox({ file: newFile() }) });
     const numbering = { epoch: 'x', first: 1 };
@@ -89,7 +89,7 @@ describe('a pusher in a host program', () => {
       assert.match((refused as PusherError).message, reason);
     });
 
-  it('tells its listeners what was delivered, what died, what paused and resumed', async () => {
+  it('calls its listeners for deliveries, dead letters, pauses and resumptions', async () => {
     let denied = true;
     const { settings } = collect(({ message }) => {
       if (message.includes('dead')) return REFUSED;
@@ -115,7 +115,7 @@ describe('a pusher in a host program', () => {
     assert.deepEqual(told, ['dead Refused', 'paused pm: Denied: say please', 'delivered wait', 'resumed pm']);
   });
 
-  it('goes on when a listener throws, and when it has left', async () => {
+  it('a listener that throws or is removed stops nothing', async () => {
     const { taken, settings } = collect();
     const logged: object[] = [];
     const log = { ...SILENT, error: (fields: object) => void logged.push(fields) };
@@ -134,7 +134,7 @@ describe('a pusher in a host program', () => {
     assert.equal(logged.length, 1);
   });
 
-  it('tries again when a sink throws instead of answering', async () => {
+  it('retries when a sink throws', async () => {
     const { taken, settings } = collect();
     let throws = 2;
     const sink: Sink = {
@@ -157,7 +157,7 @@ describe('a pusher in a host program', () => {
     assert.equal(logged.length, 2);
   });
 
-  it('publishes each virtual host in its own way, by plugins that are objects or files', async () => {
+  it('publishes each virtual host by its own section, with plugins that are objects or files', async () => {
     const general = collect();
     const other = collect();
     await using pusher = await createPusher({
@@ -184,7 +184,7 @@ describe('a pusher in a host program', () => {
     assert.equal(other.taken[0]?.message, '{"to_user_id":"other:bob","message":"a","from_user_id":"other:alice"}');
   });
 
-  it('refuses two sinks that name the same topic, for only one of them could have it', async () => {
+  it('refuses two sinks with the same topic', async () => {
     const hosts = { 'b.example.org': collect().settings };
     await assert.rejects(createPusher({ sink: collect().settings, hosts, outbox: memoryOutbox() }), {
       code: 'CONFIG_INVALID',
@@ -192,7 +192,7 @@ describe('a pusher in a host program', () => {
     });
   });
 
-  it('publishes to Amazon SNS by its settings, and counts in the registry that it is given', async () => {
+  it('publishes to Amazon SNS by its settings, and counts in the given registry', async () => {
     const arrived: string[] = [];
     await using sns = await startStubSns({ accepted: ({ message }) => void arrived.push(message) });
     const registry = new Registry();
@@ -250,7 +250,7 @@ describe('a pusher in a host program', () => {
     assert.deepEqual(skipped, ['no-topic']);
   });
 
-  it('runs beside another, and starts and stops again and again, and leaves nothing behind', async () => {
+  it('runs beside another pusher, starts and stops repeatedly, and leaves nothing behind', async () => {
     const file = newFile();
     const arrived: string[] = [];
     await using sns = await startStubSns({ accepted: ({ message }) => void arrived.push(JSON.parse(message).message) });
@@ -292,7 +292,7 @@ describe('a pusher in a host program', () => {
     await until('its timers to be gone', () => timers() <= 1);
   });
 
-  it('asks for no listener, signal or global thing that it was not given', async () => {
+  it('adds no listener, signal handler or global', async () => {
     const script = `
       const { createPusher, memoryOutbox } = await import(${JSON.stringify(new URL('./index.ts', import.meta.url).href)});
       const seen = () => JSON.stringify([process.eventNames().map(String), process.title, process.exitCode ?? null]);
@@ -323,7 +323,7 @@ describe('a pusher in a host program', () => {
     await sqliteOutbox({ file }).close();
   });
 
-  it('stops in order: nothing new is taken, what is under way ends, and the rest stays', async () => {
+  it('a stop takes nothing new, completes running requests, and keeps the rest', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const { taken, settings } = collect();
     const sink: Sink = {
@@ -349,7 +349,7 @@ describe('a pusher in a host program', () => {
     await outbox.close();
   });
 
-  it('publishes in another way after a reload, and as before when the reload fails', async () => {
+  it('publishes by the new options after a reload, by the old ones when the reload fails', async () => {
     const first = collect();
     const second = collect();
     await using pusher = await createPusher({ sink: first.settings, outbox: memoryOutbox() });
@@ -362,7 +362,7 @@ describe('a pusher in a host program', () => {
     assert.equal(first.taken.length, 1);
   });
 
-  it('stays whole when it is stopped in the middle of a reload', async () => {
+  it('survives a stop in the middle of a reload', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const order: string[] = [];
     const { settings } = collect();

@@ -24,7 +24,7 @@ const taken = async () => ({ entries: [undefined] });
 const received = (headers: Record<string, unknown>) => receiving(headers, 's', 1, async (traceparent) => traceparent);
 
 describe('tracing without an SDK', () => {
-  it("hands the sender's context on, if it is one", async () => {
+  it("passes on the sender's trace context, if valid", async () => {
     assert.equal(await received({ traceparent: SENDER }), SENDER);
     for (const traceparent of [
       undefined,
@@ -37,7 +37,7 @@ describe('tracing without an SDK', () => {
       assert.equal(await received({ traceparent }), undefined);
   });
 
-  it('stays out of the way of results and errors', async () => {
+  it('changes no result and no error', async () => {
     const outcome = { failure: { code: 'InternalError', message: 'oops' } };
     assert.equal(await publishing('arn', [notification()], async () => outcome), outcome);
     await assert.rejects(
@@ -57,7 +57,7 @@ describe('tracing with an SDK', () => {
   });
   beforeEach(() => spans.reset());
 
-  it("continues the sender's trace and hands its own span on", async () => {
+  it("continues the sender's trace and passes on its own span", async () => {
     const traceparent = await received({ traceparent: SENDER });
     const [span] = spans.getFinishedSpans();
     assert.equal(span?.spanContext().traceId, TRACE);
@@ -66,7 +66,7 @@ describe('tracing with an SDK', () => {
     assert.equal(span?.attributes['messaging.batch.message_count'], 1);
   });
 
-  it('links what is published to the traces it came with', async () => {
+  it('links a publish to the traces of its events', async () => {
     await publishing('arn:topic', [notification(SENDER), notification(), notification('broken')], taken);
     const [span] = spans.getFinishedSpans();
     assert.deepEqual(
@@ -76,14 +76,14 @@ describe('tracing with an SDK', () => {
     assert.equal(span?.attributes['messaging.destination.name'], 'arn:topic');
   });
 
-  it('makes no part of what is published of the batch that happened to come last', async () => {
+  it('does not make a publish a child of the last batch', async () => {
     await receiving({ traceparent: SENDER }, 's', 1, () => publishing('arn', [notification()], taken));
     const span = spans.getFinishedSpans().find(({ name }) => name === 'publish notifications');
     assert.equal(span?.parentSpanContext, undefined);
     assert.notEqual(span?.spanContext().traceId, TRACE);
   });
 
-  it('marks what SNS refused, whole or in part, with its code and not with what it quotes', async () => {
+  it("marks a refusal, whole or in part, with its code but not SNS's quote", async () => {
     const failure = { code: 'InvalidParameter', message: 'what people wrote' };
     await publishing('arn', [notification()], async () => ({ failure }));
     await publishing('arn', [notification()], async () => ({ entries: [undefined, failure] }));
@@ -98,7 +98,7 @@ describe('tracing with an SDK', () => {
     );
   });
 
-  it('marks a failure', async () => {
+  it('marks a failed span', async () => {
     await assert.rejects(receiving({}, 's', 1, () => Promise.reject(new Error('the outbox is full'))));
     assert.equal(spans.getFinishedSpans()[0]?.status.message, 'the outbox is full');
   });

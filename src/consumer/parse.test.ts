@@ -145,7 +145,7 @@ describe('parse', () => {
     assert.partialDeepStrictEqual(notification, { id: ID, seq: 1713, at: 1763820191340, type: 'muc' });
   });
 
-  it('tells how each notification arrived', () => {
+  it('reports how each notification arrived', () => {
     const [raw] = parse({ Records: [sqsLambda(MESSAGE)] });
     const sqs = { sqsMessageId: 'sqs-1', receiptHandle: 'handle', groupId: 'alice@example.org', receiveCount: 2 };
     assert.deepEqual(raw?.delivery, sqs);
@@ -156,7 +156,7 @@ describe('parse', () => {
     assert.deepEqual(parse({ headers, body: MESSAGE })[0]?.delivery, { messageId: 'b4c5', topicArn: TOPIC });
   });
 
-  it('knows private from group messages by their topic where no attribute tells', () => {
+  it('distinguishes private from group messages by topic where no attribute shows it', () => {
     const typeOf = (input: unknown, topics?: { pm?: string; muc?: string }) => {
       const [notification] = parse(input, { ...(topics && { topics }) });
       return notification?.kind === 'message' ? notification.type : notification;

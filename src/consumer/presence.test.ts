@@ -101,7 +101,7 @@ describe('presenceState', () => {
     assert.deepEqual(await state.get('alice@example.org'), { present: false, at: 7 });
   });
 
-  it('tells what changed from what came late or again', async () => {
+  it('distinguishes changes from late and repeated notifications', async () => {
     const state = presenceState(memoryStore());
     const apply = async (seq: number, present: boolean) => state.apply(presence('node', 'e', seq, seq, 0, present));
     assert.deepEqual(await apply(2, true), { present: true, at: 2, changed: true });

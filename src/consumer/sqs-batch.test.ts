@@ -21,7 +21,7 @@ describe('sqsBatch', () => {
     assert.deepEqual(handled, ['a', 'b', 'c']);
   });
 
-  it('reports just the records that failed, once each, and tells why', async () => {
+  it('reports just the failed records, once each, with the reason', async () => {
     const errors: unknown[] = [];
     const handler = sqsBatch(
       async (item) => {

@@ -228,7 +228,7 @@ describe('snsVerifier', () => {
     assert.equal(await refusal(confirmation(), {}, failing), '503 the confirmation was answered with 500');
   });
 
-  it('tells of a subscription that ended, and does not subscribe again', async () => {
+  it('reports the end of a subscription, and does not subscribe again', async () => {
     const { verify, asked } = endpoint();
     const ended = confirmation({ Type: 'UnsubscribeConfirmation' });
     assert.deepEqual(await verify(request(ended)), { kind: 'unsubscribed', status: 200, topicArn: TOPIC });

@@ -123,7 +123,7 @@ describe('the condition of a topic', () => {
       assert.equal(reason !== '' && advice !== '', expected !== 'open');
     });
 
-  it('says what the sink takes, and by how much more comes in', () => {
+  it("reports the sink's rate, and the surplus that comes in", () => {
     assert.match(conditionOf(facts({ throttled: throttled(0) })).reason, /it takes 3\.14\/s/);
     assert.match(conditionOf(facts({ history: growing })).reason, /10\/s more/);
   });

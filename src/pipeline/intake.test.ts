@@ -117,7 +117,7 @@ describe('intake', () => {
   const numbers = (from: number, to: number) =>
     Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
 
-  it('puts a batch off at once while the disk fails, though an earlier one of its source still waits', async (t) => {
+  it('refuses a batch at once while the disk fails, even behind a waiting batch of its source', async (t) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     t.mock.method(outbox, 'source', async () => ({
       last: undefined,
@@ -134,7 +134,7 @@ describe('intake', () => {
   });
 
   describe('of numbered events', () => {
-    it('keeps each under its number', async () => {
+    it('keeps each event under its number', async () => {
       assert.deepEqual(await intake.receive(batch(1, 3)), { accepted: 3, duplicates: 0, rejected: [] });
       const rows = await taken();
       assert.deepEqual(
@@ -146,7 +146,7 @@ describe('intake', () => {
       assert.deepEqual(warnings(), []);
     });
 
-    it('keeps nothing twice: the same batch, part of it, and one that overlaps', async () => {
+    it('keeps no event twice: the same batch, a part of it, or one that overlaps', async () => {
       await intake.receive(batch(1, 5));
       assert.deepEqual(await intake.receive(batch(1, 5)), { accepted: 0, duplicates: 5, rejected: [] });
       assert.deepEqual(await intake.receive(batch(2, 3)), { accepted: 0, duplicates: 2, rejected: [] });
@@ -159,7 +159,7 @@ describe('intake', () => {
       assert.deepEqual(warnings(), []);
     });
 
-    it('counts and logs numbers that were used twice for different events, and no event that only comes again', async () => {
+    it('counts and logs numbers reused for different events, but not repeated events', async () => {
       const at = (ms: number) => ({ events: [message('a', { at: ms }), message('b', { at: ms + 1 })] });
       await intake.receive(batch(1, 2, at(1_000)));
       await intake.receive(batch(1, 2, at(1_000)));
@@ -173,7 +173,7 @@ describe('intake', () => {
       assert.deepEqual(await counted('source_conflicts_total'), ['{source="s"} 3']);
     });
 
-    it('knows what it has seen after a restart', async () => {
+    it('remembers the numbers of events after a restart', async () => {
       await intake.receive(batch(1, 5));
       await outbox.close();
       outbox = sqliteOutbox({ file });
@@ -186,13 +186,13 @@ describe('intake', () => {
       assert.deepEqual(await again.receive(batch(3, 6)), { accepted: 1, duplicates: 3, rejected: [] });
     });
 
-    it('counts by source and epoch', async () => {
+    it('numbers events by source and epoch', async () => {
       await intake.receive(batch(1, 5));
       assert.equal((await intake.receive(batch(1, 2, { source: 't' }))).accepted, 2);
       assert.equal((await intake.receive(batch(1, 2, { numbering: { epoch: 'y', first: 1 } }))).accepted, 2);
     });
 
-    it('takes one batch of a source after the other, however they come', async () => {
+    it('handles the batches of a source one after the other', async () => {
       // The first one's plugin is the slowest.
       plugin = {
         filter: async (event) => {
@@ -225,7 +225,7 @@ describe('intake', () => {
       );
     });
 
-    it('goes on with a source after a batch of it failed', async (t) => {
+    it('continues with a source after one of its batches failed', async (t) => {
       const real = await outbox.source('s', 'x');
       real.release();
       t.mock.method(outbox, 'source').mock.mockImplementationOnce(async () => ({
@@ -242,7 +242,7 @@ describe('intake', () => {
       assert.deepEqual(await counted('events_received_total'), ['{tap="http",source="s",kind="pm"} 2']);
     });
 
-    it('takes a hole in the numbers for what it is: loss that must be seen', async () => {
+    it('counts and logs a hole in the numbers as a loss', async () => {
       await intake.receive(batch(1, 2));
       assert.deepEqual(await intake.receive(batch(10, 11)), { accepted: 2, duplicates: 0, rejected: [] });
       await intake.receive(batch(13, 13));
@@ -262,7 +262,7 @@ describe('intake', () => {
       assert.deepEqual(await intake.receive(batch(3, 9)), { accepted: 0, duplicates: 7, rejected: [] });
     });
 
-    it('takes the first contact with an epoch for where it begins, wherever that is', async () => {
+    it('an epoch begins at its first number heard', async () => {
       assert.deepEqual(await intake.receive(batch(100, 101)), { accepted: 2, duplicates: 0, rejected: [] });
       assert.deepEqual(await intake.receive(batch(100, 102)), { accepted: 1, duplicates: 2, rejected: [] });
       assert.equal(await lastOf(outbox, 's', 'x'), 102);
@@ -277,7 +277,7 @@ describe('intake', () => {
     });
   });
 
-  it('gives events without numbers an id each, and knows none of them again', async () => {
+  it('gives each event without a number an id, and does not recognise repetitions', async () => {
     const unnumbered = batch(1, 2, { numbering: undefined });
     assert.deepEqual(await intake.receive(unnumbered), { accepted: 2, duplicates: 0, rejected: [] });
     assert.deepEqual(await intake.receive(unnumbered), { accepted: 2, duplicates: 0, rejected: [] });
@@ -287,7 +287,7 @@ describe('intake', () => {
     assert.deepEqual(outbox.health().sources, []);
   });
 
-  it('refuses what is malformed alone, and keeps it as it came', async () => {
+  it('makes a dead letter of a malformed event only, unchanged', async () => {
     const odd = { ...message('x'), from: 'hidden hidden', extra: ['\u0000', '\ud800'] };
     const events = [message('1'), odd, message('2'), null, message('a\u0000')];
     const rejected = [
@@ -317,7 +317,7 @@ describe('intake', () => {
     assert.equal(deadLetters().length, 3);
   });
 
-  it('accepts what is not to be published, and counts it', async () => {
+  it('acknowledges and counts events that are not published', async () => {
     const events = [
       message('1', { host: 'elsewhere.example.org' }),
       message('2', { type: 'groupchat' }),
@@ -362,7 +362,7 @@ describe('intake', () => {
       );
     });
 
-    it('that fails for one event disturbs no other, and does not tell the log what was written', async () => {
+    it('a plugin that fails for one event affects no other, and the log shows no message text', async () => {
       plugin = {
         filter: (event) => {
           if (event.kind === 'message' && event.body === '2') throw new Error(`hidden ${event.body}`);
@@ -379,7 +379,7 @@ describe('intake', () => {
     });
   });
 
-  it('takes nothing when the outbox is full: the position stays, and nothing is counted', async () => {
+  it('a full outbox takes nothing: the position stays, and nothing is counted', async () => {
     await outbox.close();
     open(1);
     await assert.rejects(intake.receive(batch(1, 2)), { code: 'OUTBOX_FULL' });
@@ -396,7 +396,7 @@ describe('intake', () => {
       await intake.replay(await outbox.deadLetters.toReplay(100));
     }
 
-    it('an event that a plugin failed for, under its own id', async () => {
+    it('replays an event that a plugin failed for, under its own id', async () => {
       let mended = false;
       plugin = {
         filter: () => {
@@ -415,7 +415,7 @@ describe('intake', () => {
       );
     });
 
-    it('one that fails again into a new dead letter', async () => {
+    it('a replay that fails again makes a new dead letter', async () => {
       await intake.receive(batch(1, 1, { events: [null] }));
       await replayAll();
       const [letter, ...more] = deadLetters();
@@ -449,7 +449,7 @@ describe('intake', () => {
         assert.match(String(line?.msg), /^dead letter replayed in vain/);
       });
 
-    it('what SNS refused, as it was', async () => {
+    it('replays a refused notification unchanged', async () => {
       await intake.receive(batch(1, 1));
       const [row] = (await taken()) as [Stored];
       await consumer.backlog.settle([
@@ -462,7 +462,7 @@ describe('intake', () => {
       assert.ok(again.seq >= row.seq);
     });
 
-    it('nothing when the outbox can not keep it: the dead letter stays marked', async () => {
+    it('a dead letter stays marked when the outbox can not take its replay', async () => {
       await intake.receive(batch(1, 1, { events: [null] }));
       const database = openDatabase(file, { create: false });
       await requestReplay(database, {});

@@ -18,7 +18,7 @@ const stored = (seq: number, orderKey: string, bytes = 10): Stored => ({
 const seqs = (entries: readonly Entry[]) => entries.map(({ notification }) => notification.seq);
 
 describe('lanes', () => {
-  it('give one of each key at a time, the longest waiting first', () => {
+  it('gives one notification of each key at a time, the longest waiting first', () => {
     const lanes = new Lanes();
     for (const [seq, key] of [
       [1, 'a'],
@@ -49,7 +49,7 @@ describe('lanes', () => {
     assert.deepEqual(lanes.take(10, 100), []);
   });
 
-  it('hold what a backlog charges for it, until it is settled', () => {
+  it('counts what a backlog charges for a notification until it is settled', () => {
     const lanes = new Lanes();
     [0, 1, CREDIT_BYTES, CREDIT_BYTES + 1, 262_144].forEach((bytes, seq) => {
       lanes.add(stored(seq, `k${seq}`, bytes));
@@ -65,7 +65,7 @@ describe('lanes', () => {
     assert.equal(lanes.held, 0);
   });
 
-  it('keep only the numbers of what waits far behind, and ask for it in time', () => {
+  it('keeps only numbers far behind, and loads the bodies in time', () => {
     const lanes = new Lanes();
     const rows = Array.from({ length: 1_000 }, (_, seq) => stored(seq, 'room'));
     for (const row of rows) lanes.add(row);
@@ -92,7 +92,7 @@ describe('lanes', () => {
     assert.deepEqual([lanes.held, lanes.parked], [0, 0]);
   });
 
-  it('go on with any number of keys, of which each comes seldom', () => {
+  it('handles any number of rare keys', () => {
     const lanes = new Lanes();
     const KEYS = 10_000;
     for (let round = 0; round < 3; round++)
@@ -107,7 +107,7 @@ describe('lanes', () => {
     assert.deepEqual([lanes.held, lanes.parked, lanes.ready], [0, 0, false]);
   });
 
-  it('refuse what is settled or released a second time', () => {
+  it('refuses to settle or release a notification twice', () => {
     const lanes = new Lanes();
     lanes.add(stored(1, 'a'));
     const batch = lanes.take(1, 100);
@@ -116,7 +116,7 @@ describe('lanes', () => {
     assert.throws(() => lanes.release(batch[0] as Entry), /settled or released twice/);
   });
 
-  it('pack what fits and keep the order of each key, whatever its size and outcome (property)', () => {
+  it('packs what fits and keeps the order of each key, whatever sizes and outcomes (property)', () => {
     const MAX_BYTES = 10_000;
     // Few keys for many rows: lanes grow longer than what is kept in memory of them.
     const row = fc.record({

@@ -124,7 +124,7 @@ describe('the publisher', () => {
     return publisher;
   }
 
-  it('reports the receipt that the sink gives, and none of a request that it did not answer', async () => {
+  it("reports the sink's receipts, and none for an unanswered request", async () => {
     const reports: RequestReport[] = [];
     const receipt = { requestId: 'r1', messageIds: ['m1'] };
     let asked = 0;
@@ -224,7 +224,7 @@ describe('the publisher', () => {
     for (const ids of requests) assert.ok(ids.length === 1 || !ids.includes('t1'));
   });
 
-  it('tries only the failed entries of a batch again, before what comes behind them', async () => {
+  it('retries only the failed entries of a batch, before those behind them', async () => {
     start((ids, _, request) => ids.map((id) => (id === 'b1' && request === 1 ? BUSY : undefined)));
     await commit(notification('a1', 'a'), notification('b1', 'b'), notification('b2', 'b'));
     await empty();
@@ -234,7 +234,7 @@ describe('the publisher', () => {
     assert.equal(requests.flat().filter((id) => id === 'a1').length, 1);
   });
 
-  it('lets the topic wait when the retries are used up, and drops nothing', async () => {
+  it('pauses the topic after the last retry, and drops nothing', async () => {
     mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
     let up = false;
     const running = start(() => (up ? [] : DOWN), { retryBaseMs: 0 });
@@ -279,7 +279,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 0);
   });
 
-  it('ends a pause when its time is over, also when the clock is late or was set back', async () => {
+  it('ends a pause on time, even when the clock was set back', async () => {
     mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
     let behind = 0;
     let up = false;
@@ -300,7 +300,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 0);
   });
 
-  it('tries a paused topic before its time when told to, and only such a one', async () => {
+  it('tries a paused topic early on request, and only a paused one', async () => {
     mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
     let up = false;
     const running = start(() => (up ? [] : DENIED));
@@ -324,7 +324,7 @@ describe('the publisher', () => {
     assert.deepEqual([running.tryNow(A), running.tryNow(B), running.tryNow('none')], [false, false, false]);
   });
 
-  it('lets a notification that SNS fails for wait by itself while it takes others', async () => {
+  it('holds only the notification that SNS keeps failing', async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const running = start((ids) => ids.map((id) => (id === 'bad' ? BUSY : undefined)), { retryBaseMs: 0 });
     await commit(notification('bad'), ...Array.from({ length: 500 }, (_, n) => notification(`o${n}`, `k${n % 50}`)));
@@ -344,7 +344,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 1);
   });
 
-  it('serves another topic when it is told to', async () => {
+  it('serves another topic on request', async () => {
     const running = start(() => []);
     const other = `${A}-renamed`;
     await commit(notification('before', 'x', other));
@@ -354,7 +354,7 @@ describe('the publisher', () => {
     assert.deepEqual(accepted, ['before', 'after']);
   });
 
-  it('gives up after the retries where it is told to', async () => {
+  it('gives up after the retries where configured', async () => {
     start(() => FAILING, { exhausted: 'dead-letter' });
     await commit(notification('1'));
     await empty();
@@ -397,7 +397,7 @@ describe('the publisher', () => {
       assert.deepEqual(accepted, ['1']);
     });
 
-  it('pauses a topic that a person has to mend, and no other', async () => {
+  it('pauses only the topic that a person has to fix', async () => {
     const running = start((_, topic) => (topic === A ? DENIED : []));
     await commit(notification('a1', 'a'), ...Array.from({ length: 30 }, (_, n) => notification(`b${n}`, `b${n}`, B)));
     await until('the other topic to be empty', () => depth() === 1);
@@ -408,7 +408,7 @@ describe('the publisher', () => {
     assert.equal(requests.filter((ids) => ids.includes('a1')).length, 1);
   });
 
-  it('makes dead letters of what SNS will never take, with its words', async () => {
+  it("makes dead letters of what SNS will never accept, with SNS's words", async () => {
     start((ids) => ids.map((id) => (id === '2' ? REFUSED : undefined)));
     await commit(notification('1'), notification('2'), notification('3'));
     await empty();
@@ -457,7 +457,7 @@ describe('the publisher', () => {
     assert.match(String(throttled?.advice), /quota/);
   });
 
-  it('lets requests under way end at a stop, and leaves the rest in the outbox', async () => {
+  it('a stop waits for running requests, and leaves the rest in the outbox', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const running = start(
       takenAfter(() => hold),
@@ -472,7 +472,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 15);
   });
 
-  it('hands nothing on any more once it has stopped', async () => {
+  it('publishes nothing after its stop', async () => {
     const running = start(() => []);
     await commit(notification('1'));
     await empty();
@@ -486,7 +486,7 @@ describe('the publisher', () => {
     assert.deepEqual(accepted, ['1']);
   });
 
-  it('leaves no timer behind when it stops in the middle of pauses, retries and waits', async () => {
+  it('leaves no timer after a stop during pauses, retries and waits', async () => {
     const running = start((ids) => (ids.includes('denied') ? DENIED : ids.map(() => BUSY)), { retryBaseMs: 60_000 });
     await commit(notification('busy'), notification('denied', 'x', B));
     await until('both to be asked', () => requests.length === 2);
@@ -497,7 +497,7 @@ describe('the publisher', () => {
     );
   });
 
-  it('does not wait for ever at a stop', async () => {
+  it('a stop has a time limit', async () => {
     const running = start(() => new Promise<never>(() => {}));
     await commit(notification('1'));
     await until('a request', () => requests.length === 1);
@@ -519,7 +519,7 @@ describe('the publisher', () => {
     assert.ok(lastOther < 1_000, `the last of the others came as number ${lastOther}`);
   });
 
-  it('packs what fits, and takes everything in order of each key, whatever SNS answers (property)', async () => {
+  it('publishes everything in the order of each key, whatever SNS answers (property)', async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const MAX_BYTES = 1_000;
     const POOL = 4;

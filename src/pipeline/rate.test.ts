@@ -32,19 +32,19 @@ function simulate(seconds: number, quota: (second: number) => number, cap?: numb
 }
 
 describe('the rate', () => {
-  it('is free while SNS does not throttle', () => {
+  it('does not limit the rate while SNS does not throttle', () => {
     const { limit, taken } = simulate(3, () => Number.POSITIVE_INFINITY);
     assert.equal(limit.rate(), Number.POSITIVE_INFINITY);
     assert.deepEqual(taken, [40_000, 40_000, 40_000]);
   });
 
-  it('never passes the cap', () => {
+  it('never exceeds the cap', () => {
     const { taken } = simulate(5, () => Number.POSITIVE_INFINITY, 500);
     for (const accepted of taken) assert.ok(accepted <= 500 + 50, String(accepted));
     assert.ok((taken.at(-1) ?? 0) >= 490);
   });
 
-  it('falls to what SNS takes and stays near it', () => {
+  it("falls to SNS's rate and stays near it", () => {
     const { taken, refused, rates } = simulate(60, () => 3_000);
     for (const accepted of taken.slice(15)) assert.ok(accepted > 1_800, String(accepted));
     for (const rate of rates.slice(5)) assert.ok(rate < 4_500, String(rate));
@@ -52,13 +52,13 @@ describe('the rate', () => {
     assert.ok(sum(refused.slice(5)) < 0.2 * sum(taken.slice(5)), `${sum(refused.slice(5))} refused`);
   });
 
-  it('recovers by itself when SNS takes more again', () => {
+  it('recovers when SNS accepts more again', () => {
     const { limit, taken } = simulate(120, (second) => (second < 20 ? 1_000 : Number.POSITIVE_INFINITY));
     assert.equal(limit.rate(), Number.POSITIVE_INFINITY);
     assert.equal(taken.at(-1), 40_000);
   });
 
-  it('keeps to a cap below its least rate when SNS throttles', () => {
+  it('respects a cap below the lowest rate while SNS throttles', () => {
     let time = 0;
     const limit = createRateLimit({ cap: 1, now: () => time });
     limit.throttled(1);
@@ -82,7 +82,7 @@ describe('the rate', () => {
     assert.equal(slow.wait(10), 100, 'two of them');
   });
 
-  it('says how long to wait for the next message', () => {
+  it('returns the wait until the next message', () => {
     let time = 0;
     const limit = createRateLimit({ cap: 100, now: () => time });
     limit.spend(limit.available());

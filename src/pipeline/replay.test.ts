@@ -56,7 +56,7 @@ function scene() {
 }
 
 describe('replays', () => {
-  it('replay all that is marked, batch by batch, and then stop looking', async () => {
+  it('replays all marked dead letters, batch by batch, then stops looking', async () => {
     const { marked, batches, replays, reads } = scene();
     marked.push(letter(1), letter(2), letter(3));
     replays.wake();
@@ -66,7 +66,7 @@ describe('replays', () => {
     assert.equal(reads(), 3, 'the last look finds nothing, and no other follows');
   });
 
-  it('see what was marked while they were at work', async () => {
+  it('replays dead letters that were marked during a replay', async () => {
     const { marked, batches, replays } = scene();
     replays.wake();
     marked.push(letter(1));
@@ -76,7 +76,7 @@ describe('replays', () => {
     await replays.stop();
   });
 
-  it('try again after a failure, with a line in the log', async () => {
+  it('retries a failed replay, with a line in the log', async () => {
     const { marked, batches, warnings, replays, fail } = scene();
     fail();
     marked.push(letter(1));
@@ -86,7 +86,7 @@ describe('replays', () => {
     await replays.stop();
   });
 
-  it('begin nothing after a stop', async () => {
+  it('starts no replay after a stop', async () => {
     const { marked, batches, replays } = scene();
     await replays.stop();
     marked.push(letter(1));

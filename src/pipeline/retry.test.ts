@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { pauseLength, retryDelay } from './retry.ts';
 
 describe('the waits', () => {
-  it("follow MongooseIM's schedule", () => {
+  it("the waits between retries follow MongooseIM's schedule", () => {
     // 2^(n-1) · base − random(1..base)
     assert.equal(retryDelay(1, 50, 0), 49);
     assert.equal(retryDelay(1, 50, 0.999), 0);
@@ -24,7 +24,7 @@ describe('the waits', () => {
     );
   });
 
-  it('of a topic grow from 1 s to 30 s', () => {
+  it("a topic's pauses grow from 1 s to 30 s", () => {
     assert.deepEqual(
       [1, 2, 3, 4, 5, 6, 7, 60].map(pauseLength),
       [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000],

@@ -35,7 +35,7 @@ describe('dead letters of a running daemon', () => {
   const ids = async (...parameters: Parameters<DeadLetterStore['list']>) =>
     (await letters.list(...parameters)).map(({ id }) => id);
 
-  it('are listed newest first, page by page, without what they contain', async () => {
+  it('lists dead letters newest first, page by page, without their content', async () => {
     insert(5, 'malformed');
     assert.deepEqual(await ids({}, 2), [5, 4]);
     assert.deepEqual(await ids({}, 2, 4), [3, 2]);
@@ -46,7 +46,7 @@ describe('dead letters of a running daemon', () => {
     assert.equal(await letters.read(6), undefined);
   });
 
-  it('are counted by reason and topic', async () => {
+  it('counts dead letters by reason and topic', async () => {
     insert(2, 'malformed');
     insert(3, 'InvalidParameter', TOPIC);
     insert(1, 'InvalidParameter', `${TOPIC}b`);
@@ -58,14 +58,14 @@ describe('dead letters of a running daemon', () => {
     ]);
   });
 
-  it('are counted from an index, not by reading them', () => {
+  it('counts dead letters from an index, without reading them', () => {
     const query =
       'SELECT reason, topic_arn, count(*), sum(replay), max(id) FROM dead_letter GROUP BY reason, topic_arn';
     const plan = database.prepare(`EXPLAIN QUERY PLAN ${query}`).all();
     assert.match(JSON.stringify(plan), /USING COVERING INDEX dead_letter_reason/);
   });
 
-  it('are replayed and deleted in thousands, with turns for others in between', async () => {
+  it('replays and deletes thousands of dead letters without blocking the event loop', async () => {
     insert(2_500, 'malformed');
     insert(10, 'plugin');
     let turns = 0;
@@ -84,7 +84,7 @@ describe('dead letters of a running daemon', () => {
     assert.equal((await ids({}, 100)).length, 10);
   });
 
-  it('that came later than what was seen are left alone', async () => {
+  it('leaves dead letters alone that are newer than the listing', async () => {
     insert(5, 'malformed');
     assert.equal(await letters.purge({ reason: 'malformed', upToId: 3 }), 3);
     assert.equal(await letters.requestReplay({ upToId: 4 }), 1);

@@ -39,14 +39,14 @@ describe('dead letters', () => {
   const listed = (filter = {}, limit = 100, after = 0) =>
     listDeadLetters(database, filter, limit, after).map(({ eventId }) => eventId);
 
-  it('are listed whole, oldest first', () => {
+  it('lists dead letters whole, oldest first', () => {
     const [first] = listDeadLetters(database, {}, 1);
     assert.deepEqual(first, { ...letter('e1'), id: 1, diedAt: 1_001, replayRequested: false });
     assert.equal(listDeadLetters(database, { ids: [2] }, 1)[0]?.topic, undefined);
     assert.deepEqual(listed(), ['e1', 'e2', 'e3', 'e4']);
   });
 
-  it('are listed in portions', () => {
+  it('lists dead letters in portions', () => {
     assert.deepEqual(listed({}, 2), ['e1', 'e2']);
     assert.deepEqual(listed({}, 2, 2), ['e3', 'e4']);
     assert.deepEqual(listed({}, 2, 4), []);
@@ -64,7 +64,7 @@ describe('dead letters', () => {
       assert.deepEqual(listed(filter), expected);
     });
 
-  it('keep what they hold, whatever that is', () => {
+  it("keeps a dead letter's content, whatever it is", () => {
     const contents: DeadContent[] = [
       { kind: 'raw', event: ['\u0000', '\ud800', { deep: [null, 1.5, '👩‍👩‍👧‍👦'] }] },
       { kind: 'event', event: { kind: 'presence', jid: 'a@b/c' } },
@@ -87,7 +87,7 @@ describe('dead letters', () => {
     }
   });
 
-  it('are marked for replay and stay until the daemon has replaced them', async () => {
+  it('a dead letter marked for replay stays until the daemon has replaced it', async () => {
     assert.deepEqual(replayRequested(database, 10), []);
     assert.equal(await requestReplay(database, { reason: 'InvalidParameter' }), 3);
     assert.deepEqual(
@@ -100,7 +100,7 @@ describe('dead letters', () => {
     assert.equal(listed().length, 4);
   });
 
-  it('are deleted for good, and no number comes back', async () => {
+  it('deletes dead letters for good, and never reuses a number', async () => {
     assert.equal(await purgeDeadLetters(database, { ids: [1, 4] }), 2);
     assert.deepEqual(listed(), ['e2', 'e3']);
     assert.equal(await purgeDeadLetters(database, {}), 2);
@@ -109,7 +109,7 @@ describe('dead letters', () => {
     assert.equal(listDeadLetters(database, {}, 1)[0]?.id, 5);
   });
 
-  it('come without what an earlier release left of the command line for the log', () => {
+  it("ignores an earlier release's audit table", () => {
     database.exec("CREATE TABLE audit (id INTEGER PRIMARY KEY, who TEXT); INSERT INTO audit VALUES (1, 'anna')");
     database.close();
     database = openDatabase(path.join(folder, `${files}.db`), { create: false });

@@ -47,7 +47,7 @@ describe('what is looked for in the outbox', () => {
   const letters = (...asked: Parameters<typeof search>) =>
     searching((database) => findLetters(database, search(...asked)));
 
-  it('is found among what waits, with how many of its topic wait before it', async () => {
+  it('finds waiting notifications, with the number ahead of them in their topic', async () => {
     const names = ['Alice@localhost/phone', 'bob@localhost', 'm"17'];
     await outbox.commit(admission(...numbered(1, 300), ...numbered(301, 5, { topic: OTHER })));
     await outbox.commit(admission(notification('mine', { names, orderKey: 'alice@localhost' })));
@@ -63,7 +63,7 @@ describe('what is looked for in the outbox', () => {
     assert.deepEqual((await waiting('carol@localhost')).found, []);
   });
 
-  it('is found by its order key where an earlier release kept no names', async () => {
+  it('finds notifications of an earlier release by their order key', async () => {
     await outbox.commit(admission(notification('old', { orderKey: 'carol@localhost' })));
     assert.deepEqual(
       (await waiting('Carol@localhost')).found.map(({ eventId }) => eventId),
@@ -71,7 +71,7 @@ describe('what is looked for in the outbox', () => {
     );
   });
 
-  it('is not found once it is settled, nor outside of the time that is asked for', async () => {
+  it('finds nothing settled, nor outside the time range', async () => {
     await outbox.commit(admission(...numbered(1, 3)));
     await using topic = consume(outbox, TOPIC);
     const [one] = (await topic.next(3)) as [Stored];
@@ -83,7 +83,7 @@ describe('what is looked for in the outbox', () => {
     assert.deepEqual(await found({ until: NOW - 1 }), []);
   });
 
-  it('has the newest where there is more than is asked for, of many parcels', async () => {
+  it('returns the newest matches up to the limit, from many parcels', async () => {
     for (let n = 0; n < 200; n++) await outbox.commit(admission(notification(`e${n}`)));
     const { found, looked } = await waiting('alice@localhost', { limit: 2 });
     assert.deepEqual(
@@ -96,7 +96,7 @@ describe('what is looked for in the outbox', () => {
     assert.equal(looked, 200);
   });
 
-  it('is found among dead letters of every kind, newest first', async () => {
+  it('finds dead letters of every kind, newest first', async () => {
     const names = ['dave@localhost/desk', 'room@conference.localhost', 'm-4711'];
     const refused = notification('e1', { names });
     const event = { kind: 'presence', at: 5, host: 'localhost', jid: 'Dave@localhost/desk', present: true, id: 'e2' };
@@ -126,7 +126,7 @@ describe('what is looked for in the outbox', () => {
     assert.equal((await letters('dave@localhost', { limit: 1 })).length, 1);
   });
 
-  it('is found while the outbox is written', async () => {
+  it('searches while the outbox is written', async () => {
     const committing = (async () => {
       for (let n = 0; n < 50; n++) await outbox.commit(admission(...numbered(n * 10, 10)));
     })();

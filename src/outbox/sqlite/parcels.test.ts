@@ -35,7 +35,7 @@ describe('parcels of the SQLite outbox', () => {
     outbox = sqliteOutbox({ file });
   };
 
-  it('are one row for what a commit brings for a topic, and none when all of it is settled', async () => {
+  it('a commit adds one row per topic, which goes when all of it is settled', async () => {
     await outbox.commit(admission(...numbered(1, 100)));
     assert.equal(sql('SELECT id FROM parcel').length, 1);
     await using topic = consume(outbox, TOPIC);
@@ -47,7 +47,7 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual([sql('SELECT id FROM parcel'), sql('SELECT parcel FROM settled')], [[], []]);
   });
 
-  it('are bounded, in number and in length', async () => {
+  it('bounds a parcel in notifications and in bytes', async () => {
     await outbox.commit(admission(...numbered(1, 1_000)));
     const message = 'x'.repeat(100_000);
     await outbox.commit(admission(...numbered(1_001, 10, { message })));
@@ -57,7 +57,7 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual(ids(await topic.next(1_010)), ids(numbered(1, 1_010)));
   });
 
-  it('hand out after a kill only what of them was not settled', async () => {
+  it('after a kill hands out only the unsettled part of a parcel', async () => {
     await outbox.close();
     const script = `
       import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
@@ -85,7 +85,7 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual(sql('SELECT id FROM parcel'), []);
   });
 
-  it('keep messages that are no single line, or no text that a file can hold', async () => {
+  it('keeps messages with line breaks, or with text that UTF-8 can not hold', async () => {
     const odd = ['', 'a\nb', '\n[1,\t', 'tab\there', 'nul\0', 'half \ud83d', '"\\', '😀', '[0,"k"]\t{}'];
     const notifications = odd.map((message, n) =>
       notification(`e${n}`, { message, bytes: Buffer.byteLength(message) }),

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { it } from 'node:test';
 import { openDatabase, pragma } from './schema.ts';
 
-it('the outbox file is opened so that a commit is on disk when it returns, whoever opens it', async () => {
+it('opens the outbox file so that a commit is on disk when it returns', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'schema-'));
   for (const create of [true, false]) {
     const database = openDatabase(path.join(folder, 'outbox.db'), { create });

@@ -56,14 +56,14 @@ describe('SQLite outbox, when something is wrong', () => {
     file = path.join(folder, `${++files}.db`);
   });
 
-  it('names a file that is no database', async () => {
+  it('reports a file that is not a database', async () => {
     await writeFile(file, 'just some text, and more of it than a header has: '.repeat(50));
     const fault = await faultOf(file);
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
     assert.match(fault.message, /is damaged, or no SQLite database: .* backup, .*\.recover.* move it away/);
   });
 
-  it('names a file that is damaged behind an intact header, and leaves it as it is', async () => {
+  it('reports a file damaged behind an intact header, and leaves it unchanged', async () => {
     const outbox = sqliteOutbox({ file });
     for (let n = 0; n < 50; n++) await outbox.commit(admission(notification(`e${n}`, 'x'.repeat(2_000))));
     await outbox.close();
@@ -78,7 +78,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.deepEqual(await readFile(file), before);
   });
 
-  it("names another program's database", async () => {
+  it("reports another program's database", async () => {
     const database = new DatabaseSync(file);
     database.exec('CREATE TABLE theirs (id INTEGER)');
     database.close();
@@ -87,7 +87,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.match(fault.message, /is another program's SQLite database; set outbox\.path/);
   });
 
-  it('names a file that a newer release wrote', async () => {
+  it('reports a file from a newer release', async () => {
     await sqliteOutbox({ file }).close();
     const database = new DatabaseSync(file);
     database.exec('PRAGMA user_version = 99');
@@ -97,13 +97,13 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.match(fault.message, /was written by a newer release \(schema 99, this one knows \d+\); run that one/);
   });
 
-  it('takes an empty file for a new one, and closes what was open too far', async () => {
+  it('accepts an empty file as a new one, and removes too open permissions', async () => {
     await writeFile(file, '', { mode: 0o666 });
     await sqliteOutbox({ file }).close();
     assert.equal((await stat(file)).mode & 0o777, 0o600);
   });
 
-  it('names a folder that is not there, and a folder where the file should be', async () => {
+  it('reports a missing folder, and a folder in place of the file', async () => {
     const nowhere = await faultOf(path.join(folder, 'nowhere', 'outbox.db'));
     assert.equal(nowhere.code, 'OUTBOX_UNUSABLE');
     assert.match(nowhere.message, /can't be made: there is no folder .*nowhere$/);
@@ -114,7 +114,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.equal((await stat(file)).mode & 0o777, 0o755, 'left as it was');
   });
 
-  it('tells the command line that there is no file yet, and makes none', async () => {
+  it('reports to the command line that there is no file yet, and creates none', async () => {
     assert.throws(() => openDatabase(file, { create: false }), {
       code: 'OUTBOX_UNUSABLE',
       message: `outbox ${file} does not exist: the daemon makes it at its first start`,
@@ -122,7 +122,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await assert.rejects(stat(file), { code: 'ENOENT' });
   });
 
-  it('names a disk that is read-only', async () => {
+  it('reports a read-only disk', async () => {
     await using disk = await mountSmallDisk('4m');
     const onDisk = path.join(disk.folder, 'outbox.db');
     await sqliteOutbox({ file: onDisk }).close();
@@ -132,7 +132,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.match(fault.message, /can't be written: check the owner and mode of the file and its folder/);
   });
 
-  it('keeps a second daemon out, names the first, and is free again however that ends', async () => {
+  it('refuses a second daemon, names the first, and is free again however the first ends', async () => {
     const script = `
       import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
       sqliteOutbox({ file: process.argv[1] });
@@ -152,14 +152,14 @@ describe('SQLite outbox, when something is wrong', () => {
     await sqliteOutbox({ file }).close();
   });
 
-  it('frees its lock when it could not open the file', async () => {
+  it('releases its lock when it can not open the file', async () => {
     await writeFile(file, 'no database, but long enough to be taken for one: '.repeat(50));
     await faultOf(file);
     await unlink(file);
     await sqliteOutbox({ file }).close();
   });
 
-  it('refuses what does not fit on a full disk, keeps what it had, and goes on by itself when there is room', async () => {
+  it('refuses new events on a full disk, keeps the old ones, and recovers when there is space', async () => {
     await using disk = await mountSmallDisk('2m');
     const onDisk = path.join(disk.folder, 'outbox.db');
     const outbox = sqliteOutbox({ file: onDisk });
@@ -193,7 +193,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await again.close();
   });
 
-  it('strikes out what SNS has on a disk that its own notifications filled, also after a kill, and goes on', async () => {
+  it('settles notifications on a disk that the outbox itself filled, also after a kill', async () => {
     await using disk = await mountSmallDisk('6m');
     const onDisk = path.join(disk.folder, 'outbox.db');
     let outbox = sqliteOutbox({ file: onDisk });
@@ -225,7 +225,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await outbox.close();
   });
 
-  it('keeps a verdict until the disk takes it, and takes nothing new meanwhile', async (t) => {
+  it('keeps a verdict until it is on disk, and refuses new events meanwhile', async (t) => {
     const outbox = sqliteOutbox({ file });
     await outbox.commit(admission(notification('delivered')));
     const topic = consume(outbox, TOPIC);
@@ -281,7 +281,7 @@ describe('SQLite outbox, when something is wrong', () => {
       return failed.promise;
     }
 
-    it('neither acknowledges nor publishes what a loss of power could undo, and loses no order', async (t) => {
+    it('neither acknowledges nor publishes an event before its sync, and keeps the order', async (t) => {
       const syncs: ((error: Error | null) => void)[] = [];
       interceptSyncs(t, (done) => syncs.push(done));
       const outbox = sqliteOutbox({ file });
@@ -317,7 +317,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('strikes out what SNS has without waiting for it', async (t) => {
+    it('settles notifications without waiting for a sync', async (t) => {
       const outbox = sqliteOutbox({ file });
       await outbox.commit(admission(notification('delivered')));
       interceptSyncs(t, () => undefined);
@@ -327,7 +327,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('acknowledges after a sync that failed only what another way has brought to the disk', async (t) => {
+    it('after a failed sync acknowledges only events that reached the disk in another way', async (t) => {
       const outbox = sqliteOutbox({ file });
       const [fault, refused] = await failOneSync(t, outbox);
       assert.equal(fault, `outbox ${file} can't be used: i/o error, fdatasync`);
@@ -337,7 +337,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('takes no later sync for the one that failed, while its log can not be emptied', async (t) => {
+    it('does not trust a later sync after a failed one while the WAL can not be checkpointed', async (t) => {
       const outbox = sqliteOutbox({ file });
       await outbox.commit(admission(notification('before')));
       // Who reads the log keeps it from being emptied.
@@ -361,7 +361,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('has on disk what it acknowledged, whenever the power fails', async (t) => {
+    it('every acknowledged event survives a power failure at any moment', async (t) => {
       const real = fs.fdatasync;
       let began = 0;
       let synced = 0;
@@ -407,7 +407,7 @@ describe('SQLite outbox, when something is wrong', () => {
     });
   });
 
-  it('finds its log where a link points to', async () => {
+  it('opens the WAL beside the target of a symbolic link', async () => {
     const elsewhere = path.join(folder, 'elsewhere');
     await mkdir(elsewhere);
     await sqliteOutbox({ file }).close();
@@ -420,7 +420,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.deepEqual(await readdir(elsewhere), ['link.db']);
   });
 
-  it('fails a whole group and keeps nothing of it when the disk fails it', async () => {
+  it('a disk error fails the whole group of commits, and nothing of it is kept', async () => {
     await using disk = await mountSmallDisk('2m');
     const outbox = sqliteOutbox({ file: path.join(disk.folder, 'outbox.db') });
     const group = ['a', 'b', 'c'].map((id) => outbox.commit(admission(notification(id, 'x'.repeat(1_000_000)))));

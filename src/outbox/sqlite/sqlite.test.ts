@@ -75,7 +75,7 @@ describe('SQLite outbox', () => {
       assert.deepEqual(await readdir('.'), before);
     });
 
-  it('refuses to read dead letters when it is closed', async () => {
+  it('refuses to read dead letters after its close', async () => {
     const outbox = sqliteOutbox({ file });
     await outbox.close();
     await assert.rejects(outbox.deadLetters.counts(), { code: 'OUTBOX_CLOSED' });
@@ -100,7 +100,7 @@ describe('SQLite outbox', () => {
     assert.equal(await lastOf(outbox, 's', 'x'), 3);
   });
 
-  it('keeps the holes of each source, and when it was last heard', async () => {
+  it("keeps each source's holes and time of last contact", async () => {
     {
       await using outbox = open({ now: () => 5 });
       await commitAs(outbox, 's', 'x', 7, admission(notification('e1')));
@@ -115,7 +115,7 @@ describe('SQLite outbox', () => {
     ]);
   });
 
-  it('forgets ended epochs that were not heard for 7 days', async (t) => {
+  it('forgets ended epochs after 7 days without contact', async (t) => {
     t.mock.timers.enable({ apis: ['setInterval'] });
     let now = 100 * DAY_MS;
     await using outbox = open({ now: () => now });
@@ -135,7 +135,7 @@ describe('SQLite outbox', () => {
     assert.deepEqual(again.health().sources.length, 3);
   });
 
-  it('makes its file readable for its owner only, also where it was more open', async () => {
+  it('restricts its file to its owner, even where it was more open', async () => {
     await using _ = open();
     for (const name of [file, `${file}-wal`, `${file}-shm`]) assert.equal((await stat(name)).mode & 0o777, 0o600, name);
   });
@@ -177,7 +177,7 @@ describe('SQLite outbox', () => {
       assert.equal((await topic.next(45_000)).length, 45_000);
     });
 
-    it('reads on where settled rows have left a gap', async () => {
+    it('continues reading across the gap of settled rows', async () => {
       {
         await using outbox = open();
         await outbox.commit(admission(notification('first')));
@@ -191,7 +191,7 @@ describe('SQLite outbox', () => {
       assert.deepEqual(ids(await topic.next(2)), ['first', 'last']);
     });
 
-    it('hands out each once when commits of one group come while it reads', async () => {
+    it('hands out each notification once when a group commits during a read', async () => {
       {
         await using outbox = open();
         await outbox.commit(admission(notification('e0')));
@@ -205,7 +205,7 @@ describe('SQLite outbox', () => {
   });
 
   describe('group commit', () => {
-    it('keeps the order of calls, and each caller learns of its own part', async () => {
+    it('group commit keeps the order of calls, and gives each caller its own result', async () => {
       await using outbox = open();
       await Promise.all([
         commitAs(outbox, 's', 'x', 2, admission(...numbered(1, 2))),
@@ -218,7 +218,7 @@ describe('SQLite outbox', () => {
       assert.deepEqual(await Promise.all(['s', 't', 'u'].map((source) => lastOf(outbox, source, 'x'))), [2, 1, 9]);
     });
 
-    it('does not let an outbox that is full fail what is settled in the same turn', async () => {
+    it('a full outbox does not fail settlements of the same turn', async () => {
       await using outbox = open({ maxBytes: 150_000 });
       const message = 'x'.repeat(10_000);
       const refused = await fill(outbox, message);
@@ -233,7 +233,7 @@ describe('SQLite outbox', () => {
     });
   });
 
-  it('is at rest once it is closed, though a backlog of it is still open', async () => {
+  it('does nothing after its close, even with an open backlog', async () => {
     const closed = open();
     await closed.commit({ notifications: [notification('e1')], deadLetters: [] });
     await closed.close();
@@ -247,7 +247,7 @@ describe('SQLite outbox', () => {
     await backlog.close();
   });
 
-  it('is full of dead letters until they are deleted, by whomever', async () => {
+  it('dead letters can fill the outbox until they are deleted, also by another process', async () => {
     await using outbox = open({ maxBytes: 150_000 });
     const detail = 'x'.repeat(10_000);
     await until('it to be full', () =>
@@ -266,7 +266,7 @@ describe('SQLite outbox', () => {
     assert.ok(outbox.health().bytes < outbox.health().maxBytes);
   });
 
-  it('hands on what was marked for replay on another connection', async () => {
+  it('replays dead letters marked on another connection', async () => {
     await using outbox = open();
     await outbox.deadLetters.put([letter('d1'), letter('d2'), letter('d3')]);
     const { openDatabase } = await import('./schema.ts');

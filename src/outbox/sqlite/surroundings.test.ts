@@ -41,7 +41,7 @@ describe('the SQLite outbox, with others at its files', () => {
     assert.match(outbox.fault?.message ?? '', pattern);
   };
 
-  it('refuses what comes once its file was moved away, and takes it again when the file is back', async () => {
+  it('refuses events when its file was moved away, and accepts them when it is back', async () => {
     await outbox.commit(admission(notification('kept')));
     await rename(file, `${file}.moved`);
     await problem(/outbox\.db was removed or moved while the daemon had it open: put it back/);
@@ -54,19 +54,19 @@ describe('the SQLite outbox, with others at its files', () => {
     assert.deepEqual(ids(await topic.next(2)), ['kept', 'again']);
   });
 
-  it('refuses what comes once its log was removed', async () => {
+  it('refuses events when its WAL was removed', async () => {
     await outbox.commit(admission(notification('kept')));
     await unlink(`${file}-wal`);
     await problem(/outbox\.db-wal was removed or moved/);
   });
 
-  it('refuses what comes once its file was replaced by a copy', async () => {
+  it('refuses events when its file was replaced by a copy', async () => {
     await copyFile(file, `${file}.copy`);
     await rename(`${file}.copy`, file);
     await problem(/was replaced by another file/);
   });
 
-  it('refuses what comes once its file was cut short', async () => {
+  it('refuses events when its file was truncated', async () => {
     await outbox.commit(admission(...numbered(1, 200)));
     // All of it is in the file, and the next one looks at its size.
     await outbox.close();
@@ -95,7 +95,7 @@ describe('the SQLite outbox, with others at its files', () => {
       await outbox.commit(admission(notification('kept')));
     });
 
-  it('counts a log that a reader keeps from being emptied, says so, and takes nothing new at its limit', async () => {
+  it('counts and reports a WAL that a reader blocks, and refuses events at the limit', async () => {
     await outbox.close();
     // The log's usual size is a share of the disk's.
     await using disk = await mountSmallDisk('96m');
@@ -119,7 +119,7 @@ describe('the SQLite outbox, with others at its files', () => {
     await outbox.commit(admission(notification('after')));
   });
 
-  it('keeps the event loop free while another process writes, and commits when that is over', async () => {
+  it('does not block the event loop while another process writes, and commits afterwards', async () => {
     const writer = new DatabaseSync(file);
     writer.exec('BEGIN IMMEDIATE');
     let done = false;
@@ -142,7 +142,7 @@ describe('the SQLite outbox, with others at its files', () => {
     await committing;
   });
 
-  it('fails what it can not write for a mistake in it alone, without taking that for a fault of the disk', async () => {
+  it('fails only an invalid write, without blaming the disk', async () => {
     const circular: Record<string, unknown> = {};
     circular.self = circular;
     const bad = { ...letter('bad'), content: { kind: 'raw' as const, event: circular } };
@@ -160,7 +160,7 @@ describe('the SQLite outbox, with others at its files', () => {
     assert.deepEqual(ids(await topic.next(2)), ['before', 'behind']);
   });
 
-  it('says what is wrong with a page that is damaged, and is not ready', async () => {
+  it('reports a damaged page, and is not ready', async () => {
     await outbox.commit(admission(...numbered(1, 2_000, { message: 'x'.repeat(500) })));
     await outbox.close();
     const handle = await openFile(file, 'r+');
@@ -181,7 +181,7 @@ describe('the SQLite outbox, with others at its files', () => {
     assert.ok(topic.held.length < 2_000);
   });
 
-  it('says in one line that a disk has no free byte for its start', async () => {
+  it('reports in one line that the disk is too full to start', async () => {
     await using disk = await mountSmallDisk('1m');
     await writeFile(path.join(disk.folder, 'ballast'), Buffer.alloc(1_048_576)).catch(() => undefined);
     const there = path.join(disk.folder, 'outbox.db');

@@ -44,7 +44,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     return outbox;
   };
 
-  it('is taken over with all that waits, in order, the dead letters, the position and its hole', async () => {
+  it("takes over 0.1.0's notifications in order, dead letters, positions and holes", async () => {
     const waiting = waitingIn(file);
     assert.equal([...waiting.values()].flat().length, 45);
     const taken = open();
@@ -78,7 +78,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     assert.deepEqual(holes, [['fixture', 'e1', undefined, 10]]);
   });
 
-  it('goes on after it: what comes is handed out behind what waited, and what was settled is gone', async () => {
+  it('after a takeover hands out new notifications behind the old ones, and nothing settled', async () => {
     const [[topic, waited] = assert.fail()] = waitingIn(file);
     const taken = open();
     await taken.commit(admission(notification('new', { topic })));
@@ -91,7 +91,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     assert.deepEqual(ids(await again.next(waited.length - 2)), [...waited.slice(3), 'new']);
   });
 
-  it('goes on with a takeover that a kill interrupted', async () => {
+  it('completes a takeover that a kill interrupted', async () => {
     const waiting = waitingIn(file);
     const untouched = new DatabaseSync(file);
     // As after the first transaction: the new tables are there, and nothing was moved.
@@ -106,7 +106,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     }
   });
 
-  it('makes a row that can not be read a dead letter, alone, with what it holds', async () => {
+  it('makes a dead letter of an unreadable row only, with its content', async () => {
     const database = new DatabaseSync(file);
     database.exec("UPDATE notification SET attributes = '[{' WHERE seq = (SELECT min(seq) FROM notification)");
     database.close();
@@ -118,7 +118,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     await until('its depth', () => depth() === 44);
   });
 
-  it('stays as it is when the command line looks into it', () => {
+  it('the command line reads a 0.1.0 file without changing it', () => {
     const database = openDatabase(file, { create: false });
     assert.equal(pragma(database, 'user_version'), 1);
     database.close();

@@ -81,7 +81,7 @@ describe('HTTP tap', () => {
     batch?.events.map((event) => (isMalformed(event) ? event.raw : assert.fail('taken for an event')));
   const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
 
-  it('serves the right secret at once, and wrong ones only when the brake lets them', async () => {
+  it('answers the right secret at once, and delays wrong ones', async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const failed: string[] = [];
     brake = {
@@ -98,7 +98,7 @@ describe('HTTP tap', () => {
     for (const answer of wrong) assert.equal((await answer).status, 401);
   });
 
-  it('writes one line for many refused requests of an address, and then how many there were', async () => {
+  it('logs one line for many refused requests of an address, then their number', async () => {
     await start({ secret: 'the secret of this tap' });
     for (let n = 0; n < 20; n++) await post(BATCH, bearer('wrong'));
     await tap?.stop();
@@ -110,7 +110,7 @@ describe('HTTP tap', () => {
     ]);
   });
 
-  it('hands a batch over as it came, and answers what became of it', async () => {
+  it('passes a batch on unchanged, and answers with its receipt', async () => {
     await start();
     receive = async () => ({ accepted: 1, duplicates: 0, rejected: [{ index: 1, reason: 'should be an object' }] });
     assert.deepEqual(await post(BATCH), {
@@ -127,7 +127,7 @@ describe('HTTP tap', () => {
     ]);
   });
 
-  it('answers only when the batch is taken', async () => {
+  it('answers only after the batch is taken', async () => {
     await start();
     const { promise, resolve } = Promise.withResolvers<Receipt>();
     receive = () => promise;
@@ -143,7 +143,7 @@ describe('HTTP tap', () => {
   });
 
   describe('with a secret', () => {
-    it('takes who sends it', async () => {
+    it('accepts a request with the secret', async () => {
       await start({ secret: SECRET });
       assert.equal((await post(BATCH, bearer(SECRET))).status, 200);
     });
@@ -174,7 +174,7 @@ describe('HTTP tap', () => {
         assert.doesNotMatch(String(logged[0]), new RegExp(SECRET, 'i'));
       });
 
-    it('is asked for before anything is read', async () => {
+    it('checks the secret before it reads the body', async () => {
       await start({ secret: SECRET });
       assert.equal((await post('not JSON')).status, 401);
       assert.equal((await post(BATCH, {}, url.replace('/v1/events', '/other'))).status, 401);
@@ -198,7 +198,7 @@ describe('HTTP tap', () => {
         assert.deepEqual(batches, []);
       });
 
-    it('another content type', async () => {
+    it('answers 400 to another content type', async () => {
       await start();
       const { status, json } = await post(JSON.stringify(BATCH), { 'content-type': 'text/xml' });
       assert.deepEqual([status, json.error?.code], [400, 'not_json']);
@@ -221,7 +221,7 @@ describe('HTTP tap', () => {
         assert.match(String(logged[0]), /"level":50.*batch refused: not of the form of the tap protocol/);
       });
 
-    it('JSON that is no object', async () => {
+    it('answers 400 to JSON that is no object', async () => {
       await start();
       for (const body of ['null', '[]', '5', '"text"']) assert.equal((await post(body)).status, 400, body);
     });
@@ -239,7 +239,7 @@ describe('HTTP tap', () => {
         assert.deepEqual(rawEvents(batches[0])?.[0], { kind: read });
       });
 
-    it('a key __proto__, which does nothing', async () => {
+    it('passes on an event with a key __proto__, which has no effect', async () => {
       await start();
       const { status } = await post(
         '{"source":"s","events":[{"__proto__":{"kind":"x"},"constructor":{"prototype":1}}]}',
@@ -252,7 +252,7 @@ describe('HTTP tap', () => {
   describe('answers 413 to', () => {
     const TOO_LARGE = 'too_large';
 
-    it('more than 1,000 events, and takes 1,000', async () => {
+    it('answers 413 to more than 1,000 events, and accepts 1,000', async () => {
       await start();
       assert.equal((await post({ source: 's', events: new Array(1_000).fill({}) })).status, 200);
       for (const count of [1_001, 10_000]) {
@@ -266,7 +266,7 @@ describe('HTTP tap', () => {
       assert.equal(batches.length, 1);
     });
 
-    it('more than 4 MiB, and takes 4 MiB', async () => {
+    it('answers 413 to more than 4 MiB, and accepts 4 MiB', async () => {
       await start();
       const fill = (bytes: number) => {
         const empty = JSON.stringify({ source: 's', events: [{ body: '' }] });
@@ -282,7 +282,7 @@ describe('HTTP tap', () => {
       assert.equal(batches.length, 1);
     });
 
-    it('more than 4 MiB of which it is not told the length', async () => {
+    it('answers 413 to more than 4 MiB without Content-Length', async () => {
       await start();
       const status = await new Promise<number | undefined>((resolve, reject) => {
         const request = http.request(url, { method: 'POST', headers: { 'content-type': 'application/json' } });
@@ -300,7 +300,7 @@ describe('HTTP tap', () => {
     });
   });
 
-  it('takes characters that arrive in pieces', async () => {
+  it('decodes characters that arrive in pieces', async () => {
     await start();
     const bytes = Buffer.from(JSON.stringify({ source: 's', events: [{ body: 'Grüße 👩‍👩‍👧‍👦' }] }));
     await new Promise<void>((resolve, reject) => {
@@ -329,7 +329,7 @@ describe('HTTP tap', () => {
         assert.match(String(logged[0]), /"level":40.*batch put off: the adapter keeps it and tries again/);
       });
 
-    it('when the daemon stops, also on a connection that is open; what was received before is answered', async () => {
+    it('answers 503 while the daemon stops, also on open connections, and still answers earlier requests', async () => {
       await start();
       const { promise, resolve } = Promise.withResolvers<Receipt>();
       receive = () => promise;
@@ -360,7 +360,7 @@ describe('HTTP tap', () => {
     });
   });
 
-  it('closes though a request never arrives whole', async () => {
+  it('stops although a request never arrives whole', async () => {
     await start({}, 20);
     const { hostname, port, pathname } = new URL(url);
     const socket = net.connect(Number(port), hostname);
@@ -412,20 +412,20 @@ describe('HTTP tap', () => {
         assert.match(String(logged[0]), /"level":50.*no web page may be behind it/);
       });
 
-    it('with one, any Host is served: a page does not have it', async () => {
+    it('with a secret serves any Host, because a web page does not have it', async () => {
       await start({ secret: SECRET });
       assert.equal((await postAs({ host: 'pusher.example', ...bearer(SECRET) })).status, 200);
     });
   });
 
-  it('closes the connection of who has no secret', async () => {
+  it('closes the connection of a client without the secret', async () => {
     await start({ secret: SECRET });
     const response = await fetch(url, { method: 'POST', body: '{}' });
     assert.deepEqual([response.status, response.headers.get('connection')], [401, 'close']);
     await response.text();
   });
 
-  it('answers 500 to its own faults, and tells only the log what they are', async () => {
+  it('answers 500 to its own faults, and shows details in the log only', async () => {
     await start();
     receive = () => Promise.reject(new Error('a detail'));
     const { status, json } = await post(BATCH);
@@ -434,7 +434,7 @@ describe('HTTP tap', () => {
     assert.match(String(logged[0]), /"level":50.*a detail/);
   });
 
-  it('says where it is to who asks elsewhere', async () => {
+  it("names the tap's path on other paths", async () => {
     await start();
     for (const where of ['/', '/v1/event', '/v2/events'])
       assert.deepEqual(await post(BATCH, {}, url.replace('/v1/events', where)), {
@@ -445,7 +445,7 @@ describe('HTTP tap', () => {
     assert.equal((await fetch(url)).status, 404);
   });
 
-  it('says which address it can not listen on', async () => {
+  it('names the address that it can not listen on', async () => {
     await start();
     const port = Number(new URL(url).port);
     const second = httpTap({ listen: { host: '127.0.0.1', port } });

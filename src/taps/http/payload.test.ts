@@ -21,7 +21,7 @@ describe('a batch of the tap protocol', () => {
     return result.success ? undefined : problemOf(result.error);
   };
 
-  it('is taken with numbers and without, and with events of any form', () => {
+  it('accepts a batch with and without numbers, and with events of any form', () => {
     assert.equal(batchProblem(BATCH), undefined);
     assert.equal(batchProblem({ source: 's', events: [null, 5, {}] }), undefined);
     assert.equal(
@@ -56,7 +56,7 @@ describe('a batch of the tap protocol', () => {
       assert.equal(batchProblem(changed(BATCH, field, value)), expected);
     });
 
-  it('is an object', () => {
+  it('refuses a batch that is no object', () => {
     for (const input of [null, [], 'text', 5]) assert.ok(batchProblem(input));
   });
 });
