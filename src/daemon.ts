@@ -222,10 +222,10 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   const variables = next.variables.filter((name) => !isFromEnvFile(name));
   if (variables.length > 0)
     log.info({ variables }, 'the environment of a process does not change: these have the values of its start');
-  const options = ({ tap, outbox, trace, admin }: PusherConfig) => {
+  const options = ({ tap, outbox, trace, admin, log: { format } }: PusherConfig) => {
     // Certificates are renewed; whether there is HTTPS at all is not.
     const { tls_cert, tls_key: _, ...http } = tap.http;
-    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, trace, admin };
+    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, trace, admin, 'log.format': format ?? '' };
   };
   const [before, after] = [options(running), options(next)];
   const changed = Object.keys(before) as (keyof typeof before)[];

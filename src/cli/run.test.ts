@@ -97,7 +97,7 @@ describe('run', { timeout: 120_000 }, () => {
       assert.equal(await started.exited, 1);
       assert.doesNotMatch(started.output(), /Zitronenfalter|quoted/);
       const { level, name, code, msg } = JSON.parse(started.output().trimEnd().split('\n').at(-1) as string);
-      assert.deepEqual([level, { ...(name && { name }), ...(code && { code }) }], [60, logged]);
+      assert.deepEqual([level, { ...(name && { name }), ...(code && { code }) }], ['fatal', logged]);
       assert.match(msg, /^an exception that nobody handles/);
     });
 

@@ -22,7 +22,7 @@ export function runCommand(): Command {
       // A reload reads the same file, wherever another one has come up since.
       const again = () => readConfig({ ...flags, config: config.file });
       if (dryRun) await runDry(config, again);
-      else await run(config, again, createLogger(config.log.level));
+      else await run(config, again, createLogger(config.log));
       // It was asked to end, whatever a plugin has set meanwhile.
       process.exitCode = 0;
     });
@@ -74,7 +74,7 @@ function tellReady(service: ServiceNotifier, log: Logger): void {
 
 async function runDry(config: PusherConfig, again: () => PusherConfig): Promise<void> {
   // Standard output is for the notifications, so the log goes to standard error.
-  const log = createLogger(config.log.level, process.stderr);
+  const log = createLogger(config.log, process.stderr);
   log.warn('dry run: nothing is sent; events that come meanwhile are acknowledged, printed and not kept');
   process.stdout.on('error', (error) => {
     log.error({ problem: messageOf(error) }, 'the notifications of the dry run go nowhere: the end');

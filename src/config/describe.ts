@@ -36,7 +36,7 @@ const INTROS: Record<keyof typeof sections, string> = {
   outbox: 'Where notifications are kept until SNS has them.',
   trace: 'What became of events, for people who ask.',
   admin: 'For operators and their probes.',
-  log: 'JSON lines on standard output; readable lines when that is a terminal. No message body and no secret is ever logged.',
+  log: 'On standard output. No message body and no secret is ever logged.',
 };
 
 /** The reference page of the configuration, in Markdown. */

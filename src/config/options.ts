@@ -350,6 +350,11 @@ const logOptions = z.strictObject({
     expects: '"trace", "debug", "info", "warn", "error", "fatal" or "silent"',
     text: 'The least severe level that is logged. What people did in the console or on the command line, and what a reload leaves for a restart, is logged at all levels but `silent`.',
   }),
+  format: option(z.enum(['json', 'pretty', 'journald']).optional(), {
+    expects: '"json", "pretty" or "journald"',
+    text: '`json`: a line of JSON each, with `level` as a word and `time` in ISO 8601. `pretty`: for people. `journald`: for the journal of systemd, with its priorities, so that `journalctl -p warning` works.',
+    fallback: '`journald` under systemd, `pretty` on a terminal, else `json`',
+  }),
 });
 
 /** The sections of the file that are ours, by dotted path, in the order of the reference page. */

@@ -1,6 +1,7 @@
-/** The log: JSON lines on standard output, readable lines when that is a terminal. */
-import pino, { type Logger } from 'pino';
-import { prettyFactory } from 'pino-pretty';
+/** The log, on standard output: see `log-format.ts` for how its lines look. */
+import pino, { type Logger, type LoggerOptions } from 'pino';
+import type { LogOptions } from '../config/options.ts';
+import { defaultFormat, formatterOf, type LogStream } from './log-format.ts';
 import { createLogSink, type LogHealth } from './log-sink.ts';
 
 export type { Logger };
@@ -11,14 +12,18 @@ const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'a
 const healths = new WeakMap<object, () => LogHealth>();
 
 /**
- * @param level the least severe level that is written
+ * @param options the section `log`; a level alone stands for that and the default format
  * @param stream standard output, or standard error where standard output is for results
  */
-export function createLogger(
-  level: string,
-  stream: { readonly fd: number; readonly isTTY: boolean } = process.stdout,
-): Logger {
-  const options = { level, redact: REDACTED.flatMap((key) => [key, `*.${key}`]), base: undefined };
+export function createLogger(options: LogOptions | LogOptions['level'], stream: LogStream = process.stdout): Logger {
+  const { level, format = defaultFormat(stream) } = typeof options === 'string' ? { level: options } : options;
+  const settings: LoggerOptions = {
+    level,
+    base: undefined,
+    redact: REDACTED.flatMap((key) => [key, `*.${key}`]),
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+  };
   const sink = createLogSink({
     fd: stream.fd,
     announce: (problem, lost) =>
@@ -26,8 +31,8 @@ export function createLogger(
         .child({}, { level: 'error' })
         .error({ problem, lost }, 'the log could not be written: lines are missing here'),
   });
-  const format = stream.isTTY ? prettyFactory({ ignore: 'pid,hostname' }) : undefined;
-  const log = pino(options, format ? { write: (line) => sink.write(String(format(line))) } : sink);
+  const formatter = formatterOf(format);
+  const log = pino(settings, formatter ? { write: (line) => sink.write(formatter(line)) } : sink);
   healths.set(log, sink.health);
   return log;
 }
