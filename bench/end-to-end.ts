@@ -32,7 +32,7 @@ export async function underLoad(
   await using endpoint = await startEndpoint();
   await using daemon = await createDaemon({ snsUrl: endpoint.url, ...setup });
   await daemon.start();
-  const load = await daemon.load({ rate, seconds: WARM_UP_SECONDS + seconds + 1 });
+  const load = await daemon.load({ rate, seconds: WARM_UP_SECONDS + seconds + 5 });
   await watch(daemon, endpoint, ({ second }) => second >= WARM_UP_SECONDS);
   const measured = await watch(daemon, endpoint, ({ second }) => second >= seconds, { load });
   const { acknowledged } = await load.done;

@@ -26,13 +26,14 @@ it('samples go on when the outbox could not be read for a while, which is logged
   };
   const stop = startSampling(
     {
-      sample(backlog, at) {
-        samples.push(backlog);
-        return { at, in: 0, out: 0, backlog, p50: null, p99: null };
+      flow: {
+        sample(backlog, at) {
+          samples.push(backlog);
+          return { at, in: 0, out: 0, backlog, p50: null, p99: null };
+        },
       },
+      ...{ conditions: { sample() {} }, contacts: { sample() {} }, history: { sample() {} } },
     },
-    { sample: () => {} },
-    { sample: () => {} },
     { state: () => ({ outbox: health(), topics: [], taps: [], orphaned: [], notReady: [] }) },
     pino({}, { write: (line: string) => logged.push(line) }),
   );

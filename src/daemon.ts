@@ -9,6 +9,7 @@ import { messageOf } from './errors.ts';
 import { MOST_RAW_ATTRIBUTES, mostAttributes } from './notification/additions.ts';
 import type { Notification } from './notification/notification.ts';
 import { addConditionMetric, type Conditions, createConditions } from './ops/conditions.ts';
+import { type Contacts, createContacts } from './ops/contacts.ts';
 import { createFlow, type Flow, SAMPLE_MS } from './ops/flow.ts';
 import { createHistory, type HistoryKeeper, noting } from './ops/history.ts';
 import { atAnyLevel, type Logger, logHealth } from './ops/log.ts';
@@ -82,6 +83,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     stops.push(() => trace?.close());
     const history = createHistory(trace ?? { span() {}, moment() {} });
     stops.push(() => history.close());
+    const contacts = createContacts();
     const conditions = createConditions(flow, log, history.changed);
 
     let pusher: Pusher | undefined;
@@ -94,12 +96,24 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       options: config.admin,
       registry,
       flow,
-      state: () => stateOf({ pusher: state(), flow, conditions, replays, trace: trace?.state(), now: Date.now() }),
+      state: () =>
+        stateOf({
+          ...{ pusher: state(), flow, conditions, replays, contacts, trace: trace?.state() },
+          silentMs: config.admin.source_silent_after,
+          now: Date.now(),
+        }),
       notReady: () => state().notReady,
       outboxFile: file,
       ...noting(
         {
-          sources: outbox.sources,
+          sources: {
+            ...outbox.sources,
+            async retire(source) {
+              // One without numbers is in no outbox.
+              const came = contacts.forget(source);
+              return (await outbox.sources.retire(source)) || came;
+            },
+          },
           deadLetters: {
             ...outbox.deadLetters,
             async requestReplay(filter, onProgress) {
@@ -123,13 +137,13 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       taps: [tap],
       log,
       metrics: registry,
-      report: reportTo(flow, replays.report, history.report, trace?.report ?? {}),
+      report: reportTo(flow, replays.report, history.report, contacts.report, trace?.report ?? {}),
       notReady: () => logProblems(log),
       dryRun,
     });
     pusher = running;
     stops.push(() => running.stop());
-    stops.push(startSampling(flow, conditions, history, running, log));
+    stops.push(startSampling({ flow, conditions, contacts, history }, running, log));
     const topics = running.state().topics.map(({ topic }) => topic);
     const tapUrl = tap.url ?? '';
     log.info({ version, config: config.file, tap: tapUrl, admin: adminUrl, topics }, 'running');
@@ -235,11 +249,17 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   else log.info('reloaded');
 }
 
+/** What samples are taken by. */
+interface Sampled {
+  readonly flow: Pick<Flow, 'sample'>;
+  readonly conditions: Pick<Conditions, 'sample'>;
+  readonly contacts: Pick<Contacts, 'sample'>;
+  readonly history: Pick<HistoryKeeper, 'sample'>;
+}
+
 /** Takes samples of the flow and of the topics; answers what ends that. */
 export function startSampling(
-  flow: Pick<Flow, 'sample'>,
-  conditions: Pick<Conditions, 'sample'>,
-  history: Pick<HistoryKeeper, 'sample'>,
+  { flow, conditions, contacts, history }: Sampled,
   pusher: Pick<Pusher, 'state'>,
   log: Logger,
 ): () => void {
@@ -250,6 +270,7 @@ export function startSampling(
       const now = Date.now();
       // Conditions first: those who watch the flow ask for them.
       conditions.sample(state, now);
+      contacts.sample(now);
       const backlog = state.outbox.topics.reduce((sum, { depth }) => sum + depth, 0);
       history.sample(flow.sample(backlog, now), state.notReady);
       failed = false;

@@ -104,7 +104,7 @@ describe('access', () => {
 
   it('is known here for every route that the admin address has', () => {
     const { routes } = createAdminServer({
-      options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, token: TOKEN },
+      options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, token: TOKEN, source_silent_after: 0 },
       notReady: () => [],
       registry: new Registry(),
       flow: createFlow(),

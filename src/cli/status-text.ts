@@ -50,7 +50,11 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   for (const { arn, state: name, reason, advice } of topics)
     if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, `    what to do: ${advice}`);
   if (state.sources.length > 0)
-    lines.push('', ...table(['SOURCE', 'LAST HEARD', 'POSITION', 'LOST'], sourceRows(state)));
+    lines.push(
+      '',
+      ...table(['SOURCE', 'LAST CONTACT', 'LAST KEPT', 'EVENTS/S', 'POSITION', 'LOST'], sourceRows(state)),
+    );
+  for (const { source, notes } of state.sources) for (const { text } of notes) lines.push(`  ${source}: ${text}`);
   // What people and servers chose for names must not steer the terminal.
   return `${lines.map((line) => printable(line.trimEnd())).join('\n')}\n`;
 }
@@ -83,10 +87,12 @@ const topicRows = ({ at, topics }: State): string[][] =>
     ]);
 
 const sourceRows = ({ at, sources }: State): string[][] =>
-  sources.map(({ source, heardAt, last, missing }) => [
+  sources.map(({ source, heardAt, contactAt, rate: events, last, missing }) => [
     source,
+    ago(Math.max(contactAt ?? 0, heardAt), at),
     ago(heardAt, at),
-    count(last),
+    rate(events),
+    last === undefined ? '—' : count(last),
     missing === 0 ? 'none' : count(missing),
   ]);
 

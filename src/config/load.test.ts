@@ -76,7 +76,7 @@ describe('configuration', () => {
       tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } } },
       outbox: { path: './outbox.db', max_bytes: 1_073_741_824 },
       trace: { keep: 3_600_000, max_bytes: 268_435_456 },
-      admin: { listen: { host: '127.0.0.1', port: 5291, loopback: true } },
+      admin: { source_silent_after: 3_600_000, listen: { host: '127.0.0.1', port: 5291, loopback: true } },
       log: { level: 'info' },
       ignored: [],
       variables: [],

@@ -341,6 +341,11 @@ const adminOptions = z.strictObject({
     text: 'What the console asks for and machines send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` answer without. Without one the console is open to every local process.',
     example: '"${ADMIN_TOKEN}"',
   }),
+  source_silent_after: option(duration.prefault('1h'), {
+    expects: DURATION_EXPECTS,
+    text: 'After how long a source that has not come is shown as silent. A server on which nobody is active is silent too.',
+    fallback: '`"1h"`',
+  }),
 });
 
 sectionRules.set(adminOptions, (section) => secretProblems(section, 'token'));

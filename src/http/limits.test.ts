@@ -40,7 +40,7 @@ describe('a client that takes too long', () => {
     addresses.set('the tap with TLS', { host: '127.0.0.1', port: Number(new URL(String(secure.url)).port) });
     const outboxFile = path.join(folder, 'outbox.db');
     const admin = createAdminServer({
-      options: { listen: LISTEN, token: undefined },
+      options: { listen: LISTEN, token: undefined, source_silent_after: 0 },
       notReady: () => [],
       registry: new Registry(),
       flow: createFlow(),

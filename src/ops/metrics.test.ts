@@ -76,6 +76,19 @@ async function lines(registry: Registry, name: string): Promise<string[]> {
 }
 
 describe('metrics', () => {
+  it('tell when a source came, how old its events were, and why it was put off', async () => {
+    const { registry, report } = reporting();
+    const contact = { tap: 'http', source: 's', numbered: true, events: 1 };
+    report.contact({ ...contact, newestAt: Date.now() + 60_000, refused: 'OUTBOX_FULL' });
+    const [at] = await lines(registry, 'source_last_contact_timestamp_seconds');
+    assert.ok(Math.abs(Number(at?.split(' ')[1]) - Date.now() / 1_000) < 60);
+    const [age] = await lines(registry, 'source_event_age_seconds');
+    assert.ok(Number(age?.split(' ')[1]) < 0);
+    assert.deepEqual(await lines(registry, 'source_refused_total'), [
+      'source_refused_total{source="s",reason="OUTBOX_FULL"} 1',
+    ]);
+  });
+
   it('counts events by tap, source and kind, duplicates and malformed ones', async () => {
     const { registry, report } = reporting();
     const kinds = new Map([

@@ -106,6 +106,22 @@ export function createMetrics(registry: Registry): Metrics {
     'Numbers that a source used twice for different events, which are lost unless it sends them again.',
     ['source'],
   );
+  const refused = counter('source_refused_total', 'Batches of a source that were put off, by the reason.', [
+    'source',
+    'reason',
+  ]);
+  const contacts = new Gauge({
+    name: named('source_last_contact_timestamp_seconds'),
+    help: 'When a source last came, whatever the answer, in seconds since the Unix epoch.',
+    labelNames: ['source'],
+    registers,
+  });
+  const ages = new Gauge({
+    name: named('source_event_age_seconds'),
+    help: 'How old the newest event of the last batch of a source was when it came; below zero where its clock is ahead.',
+    labelNames: ['source'],
+    registers,
+  });
   const skipped = counter('events_skipped_total', 'Events that the configuration or the plugin says not to publish.', [
     'kind',
     'reason',
@@ -170,11 +186,18 @@ export function createMetrics(registry: Registry): Metrics {
 
   return {
     report: {
-      batch({ tap, source: name, kinds, duplicates: again, rejected: refused, missing: lost, conflicts }) {
+      contact({ source: name, newestAt, refused: code }) {
+        const source = labelOf(name);
+        const now = Date.now();
+        contacts.set({ source }, now / 1_000);
+        if (newestAt !== undefined) ages.set({ source }, (now - newestAt) / 1_000);
+        if (code !== undefined) refused.inc({ source, reason: code });
+      },
+      batch({ tap, source: name, kinds, duplicates: again, rejected: malformed, missing: lost, conflicts }) {
         const source = labelOf(name);
         for (const [kind, count] of kinds) events.inc({ tap, source, kind }, count);
         if (again > 0) duplicates.inc({ tap, source }, again);
-        if (refused > 0) rejected.inc({ tap, source }, refused);
+        if (malformed > 0) rejected.inc({ tap, source }, malformed);
         if (lost > 0) {
           holes.inc({ source });
           missing.inc({ source }, lost);

@@ -76,7 +76,8 @@ describe('state', () => {
       heardAt,
     });
     const sources = [queue('b', 'old', 5, 1), queue('a', 'only', 7), queue('b', 'new', 9, 2)];
-    const none = { newHoles: 0, newestHole: undefined };
+    const touch = { contactAt: undefined, rate: 0, refused: undefined, silent: false, clockMs: 0, notes: [] };
+    const none = { newHoles: 0, newestHole: undefined, ...touch };
     assert.deepEqual(of({ sources }).sources, [
       { source: 'a', epoch: 'only', last: 70, holes: 0, missing: 0, heardAt: 7, earlier: 0, ...none },
       { source: 'b', epoch: 'new', last: 90, holes: 3, missing: 6, heardAt: 9, earlier: 1, ...none },

@@ -21,7 +21,7 @@ import { openDatabase } from '../outbox/sqlite/schema.ts';
 import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 import type { Batch } from '../taps/tap.ts';
 import { createIntake, type Intake } from './intake.ts';
-import { reportTo } from './report.ts';
+import { type ContactReport, reportTo } from './report.ts';
 
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:pm';
 
@@ -59,6 +59,7 @@ describe('intake', () => {
   let consumer: Consumer;
   let registry: Registry;
   let logged: Record<string, unknown>[];
+  let contacts: ContactReport[];
   let plugin: SnsPlugin;
   let topics: Route['topics'];
   let host: string;
@@ -77,6 +78,7 @@ describe('intake', () => {
     consumer = consume(outbox, TOPIC);
     registry = new Registry();
     logged = [];
+    contacts = [];
     plugin = {};
     topics = { pm: TOPIC };
     host = 'localhost';
@@ -84,7 +86,7 @@ describe('intake', () => {
     intake = createIntake({
       outbox,
       log,
-      report: reportTo(createMetrics(registry).report),
+      report: reportTo(createMetrics(registry).report, { contact: (report) => contacts.push(report) }),
       routeOf: (name): Route | undefined =>
         name === host
           ? {
@@ -377,6 +379,24 @@ describe('intake', () => {
       assert.match(JSON.stringify(warnings()), /event became a dead letter/);
       assert.doesNotMatch(JSON.stringify(logged), /hidden/);
     });
+  });
+
+  it('reports that a source came, whatever the answer', async () => {
+    await intake.receive(batch(1, 2));
+    await intake.receive({ ...batch(1, 2), events: [] });
+    await intake.receive({ ...batch(1, 2), numbering: undefined });
+    const fault = new PusherError('OUTBOX_UNUSABLE', 'the disk failed');
+    Object.defineProperty(outbox, 'fault', { get: () => fault });
+    await assert.rejects(intake.receive(batch(3, 4)), fault);
+    assert.deepEqual(
+      contacts.map(({ numbered, events, newestAt, refused }) => [numbered, events, newestAt !== undefined, refused]),
+      [
+        [true, 2, true, undefined],
+        [true, 0, false, undefined],
+        [false, 2, true, undefined],
+        [true, 2, true, 'OUTBOX_UNUSABLE'],
+      ],
+    );
   });
 
   it('a full outbox takes nothing: the position stays, and nothing is counted', async () => {

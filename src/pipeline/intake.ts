@@ -6,6 +6,7 @@
  * source's epoch are taken one after the other.
  */
 import { randomUUID } from 'node:crypto';
+import { type ErrorCode, PusherError } from '../errors.ts';
 import { isMalformed, type MalformedEvent, type NewEvent, parseEvent, type XmppEvent } from '../event.ts';
 import type { Log } from '../log.ts';
 import { type EventKind, kindOf } from '../notification/kind.ts';
@@ -51,25 +52,41 @@ export interface Intake {
 const NOTHING: Receipt = { accepted: 0, duplicates: 0, rejected: [] };
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { outbox } = options;
   return {
     async receive(batch) {
-      // Before its turn: while the disk fails, an earlier one of the source may wait for long.
-      if (outbox.fault) throw outbox.fault;
-      // Asks whether anyone is there: it leaves no trace.
-      if (batch.events.length === 0) return NOTHING;
-      if (!batch.numbering) return receiveUnnumbered(options, batch);
-      const cursor = await outbox.source(batch.source, batch.numbering.epoch);
+      const { tap, source, numbering, events } = batch;
+      const contact = (refused?: ErrorCode) => {
+        const newestAt = newestOf(events);
+        options.report.contact({ tap, source, numbered: !!numbering, events: events.length, newestAt, refused });
+      };
       try {
-        return await receiveNumbered(options, batch, batch.numbering, cursor);
-      } finally {
-        cursor.release();
+        const receipt = await receive(options, batch);
+        contact();
+        return receipt;
+      } catch (error) {
+        if (error instanceof PusherError) contact(error.code);
+        throw error;
       }
     },
     async replay(letters) {
       for (const letter of letters) await replay(options, letter);
     },
   };
+}
+
+async function receive(options: IntakeOptions, batch: Batch): Promise<Receipt> {
+  const { outbox } = options;
+  // Before its turn: while the disk fails, an earlier one of the source may wait for long.
+  if (outbox.fault) throw outbox.fault;
+  // Asks whether anyone is there: it leaves no trace.
+  if (batch.events.length === 0) return NOTHING;
+  if (!batch.numbering) return receiveUnnumbered(options, batch);
+  const cursor = await outbox.source(batch.source, batch.numbering.epoch);
+  try {
+    return await receiveNumbered(options, batch, batch.numbering, cursor);
+  } finally {
+    cursor.release();
+  }
 }
 
 async function receiveUnnumbered(options: IntakeOptions, batch: Batch): Promise<Receipt> {

@@ -1,4 +1,5 @@
 /** What the pipeline reports as it happens: metrics, the console and a host program's listeners are made from it. */
+import type { ErrorCode } from '../errors.ts';
 import type { XmppEvent } from '../event.ts';
 import type { EventKind } from '../notification/kind.ts';
 import type { Notification, SkipReason } from '../notification/notification.ts';
@@ -30,6 +31,20 @@ export interface BatchReport {
   readonly conflicts: number;
 }
 
+/** A source came, whatever the answer; reported when that is known. */
+export interface ContactReport {
+  readonly tap: string;
+  readonly source: string;
+  /** Whether it numbers its events. */
+  readonly numbered: boolean;
+  /** How many it brought; with none it asks whether anyone is there. */
+  readonly events: number;
+  /** When the newest of them happened, in milliseconds since the Unix epoch; undefined where none says it. */
+  readonly newestAt: number | undefined;
+  /** The error that it was put off for; undefined: what it brought is kept. */
+  readonly refused: ErrorCode | undefined;
+}
+
 /** What became of one request to the sink. */
 export interface RequestReport {
   readonly topic: string;
@@ -45,6 +60,7 @@ export interface RequestReport {
 }
 
 export interface Report {
+  contact(report: ContactReport): void;
   batch(report: BatchReport): void;
   skipped(event: XmppEvent, reason: SkipReason): void;
   request(report: RequestReport): void;
@@ -65,6 +81,7 @@ export function reportTo(...reports: readonly Partial<Report>[]): Report {
     }) as Report[Name];
   };
   return {
+    contact: each('contact'),
     batch: each('batch'),
     skipped: each('skipped'),
     request: each('request'),

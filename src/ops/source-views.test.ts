@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Contact } from './contacts.ts';
+import { sourceViews } from './source-views.ts';
+
+const NOW = 1_763_820_000_000;
+const HOUR = 3_600_000;
+const state = (source: string, heardAt: number, epoch = 'e1') => ({
+  ...{ source, epoch, last: 7, holes: 0, missing: 0, heardAt },
+});
+const contact = (source: string, fields: Partial<Contact> = {}): Contact => ({
+  ...{ source, numbered: true, at: NOW, keptAt: NOW, rate: 5, refused: undefined, clockMs: 0 },
+  ...fields,
+});
+const views = (sources: ReturnType<typeof state>[], contacts: Contact[], silentMs = HOUR) =>
+  sourceViews({ sources, holes: [] }, new Map(contacts.map((each) => [each.source, each])), silentMs, NOW).sources;
+const notes = (...given: Parameters<typeof views>) =>
+  views(...given).flatMap(({ notes }) => notes.map(({ tone, text }) => `${tone}: ${text}`));
+
+describe('what is shown of a source', () => {
+  it('is its position, its last contact and its rate', () => {
+    const [view] = views([state('a', NOW - 23_000)], [contact('a')]);
+    assert.deepEqual([view?.last, view?.heardAt, view?.contactAt, view?.rate], [7, NOW - 23_000, NOW, 5]);
+    assert.deepEqual(view?.notes, []);
+  });
+
+  it('is that it is put off, and why', () => {
+    const refused = { rate: 5, reason: 'outbox full' };
+    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused })]), ['bad: put off 5/s: outbox full']);
+    const rarely = { rate: 0.03, reason: 'outbox full' };
+    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused: rarely })]), ['bad: put off: outbox full']);
+  });
+
+  it('is that it is silent, after the time that is configured, also when it has not come since the start', () => {
+    assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], []), ['warn: silent for 3 h']);
+    assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [contact('a')]), []);
+    assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [], 0), []);
+    assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [], 4 * HOUR), []);
+  });
+
+  it('is that its clock is off', () => {
+    assert.deepEqual(notes([state('a', NOW)], [contact('a', { clockMs: 130_000 })]), [
+      "warn: its clock is 2 min ahead of the daemon's",
+    ]);
+    assert.match(
+      String(notes([state('a', NOW)], [contact('a', { clockMs: -300_000 })])),
+      /^warn: its events are 5 min/,
+    );
+  });
+
+  it('is also a source that does not number its events', () => {
+    const [view] = views([], [contact('posts', { numbered: false, keptAt: undefined, at: NOW - 5 })]);
+    assert.deepEqual([view?.source, view?.epoch, view?.last, view?.heardAt], ['posts', undefined, undefined, NOW - 5]);
+    assert.match(String(view?.notes[0]?.text), /^does not number its events/);
+  });
+
+  it('is first of all, among very many, where something is wrong', () => {
+    const many = Array.from({ length: 150 }, (_, n) => state(`s${String(n).padStart(3, '0')}`, NOW - n));
+    const wrong = contact('s149', { refused: { rate: 1, reason: 'outbox full' } });
+    const shown = views(many, [wrong]).map(({ source }) => source);
+    assert.deepEqual([shown.length, shown.includes('s149'), shown.includes('s099')], [100, true, false]);
+  });
+});
