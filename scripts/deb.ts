@@ -70,7 +70,8 @@ function layOut(stage: string, architecture: string, scratch: string): void {
   };
   const put = (name: string, content: string | Buffer) => writeFileSync(at(name), content);
   const lib = `usr/lib/${NAME}`;
-  for (const name of ['bin', 'dist', 'adapters', 'schemas', 'package.json'])
+  // `init` knows by the example that a configuration is as it came.
+  for (const name of ['bin', 'dist', 'adapters', 'schemas', 'deploy/systemd/pusher.toml', 'package.json'])
     cpSync(path.join(ROOT, name), at(`${lib}/${name}`), { recursive: true, filter: isNeeded });
   const packages = productionPackages(ROOT).filter((folder) => !folder.startsWith('node_modules/@types/'));
   for (const folder of packages)
@@ -104,6 +105,7 @@ function layOut(stage: string, architecture: string, scratch: string): void {
 
   const doc = `usr/share/doc/${NAME}`;
   for (const name of ['README.md', 'docs']) cpSync(path.join(ROOT, name), at(`${doc}/${name}`), { recursive: true });
+  cpSync(path.join(ROOT, 'deploy/cloudformation/topics.yaml'), at(`${doc}/topics.yaml`));
   cpSync(path.join(node, 'LICENSE'), at(`${doc}/node.LICENSE`));
   put(`${doc}/changelog.gz`, zipped(changelog(day)));
   put(`${doc}/NEWS.gz`, zipped(readFileSync(path.join(ROOT, 'CHANGELOG.md'))));

@@ -24,6 +24,25 @@ describe('the documents', () => {
     assert.deepEqual(dead, []);
   });
 
+  it('link to headings that exist', () => {
+    // As GitHub makes anchors: lower case, without punctuation, a hyphen for each space.
+    const anchors = (text: string) =>
+      [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+        title
+          .toLowerCase()
+          .replace(/[^\p{L}\p{N} _-]/gu, '')
+          .replaceAll(' ', '-'),
+      );
+    const links = find(/\]\(([^)\s]*#[^)\s]+)\)/g).filter(({ found }) => !/^[a-z][a-z0-9+.-]*:/i.test(found));
+    assert.ok(links.length > 20, `${links.length} links were found`);
+    const dead = links.filter(({ name, found }) => {
+      const [target = '', anchor = ''] = found.split('#');
+      const file = target === '' ? path.join(ROOT, name) : path.resolve(ROOT, path.dirname(name), target);
+      return !anchors(readFileSync(file, 'utf8')).includes(anchor);
+    });
+    assert.deepEqual(dead, []);
+  });
+
   it('name the port at which the tap listens unless it is told otherwise', () => {
     const ports = find(/https?:\/\/[^\s/"'`]+:(\d+)\/v1\/events/g);
     assert.ok(ports.length > 2, `${ports.length} addresses were found`);
