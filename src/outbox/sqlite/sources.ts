@@ -1,7 +1,12 @@
-/** Sources in the SQLite file: their positions, and the holes in their numbers. */
+/**
+ * Sources in the SQLite file: their positions, and the holes in their numbers.
+ *
+ * Maintained invariant: what `Sources` knows changes only when that is on disk, so that nothing is taken for a duplicate
+ * which a loss of power could undo.
+ */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Progress } from '../outbox.ts';
-import { type Hole, MOST_HOLES, type SourceState, type SourceStore } from '../sources.ts';
+import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 
 /** A position as it is kept: with when the newest event of the epoch happened, by which numbers used twice are known. */
 export interface Position extends SourceState {
@@ -19,10 +24,24 @@ export interface Moved {
   readonly hole: Hole | undefined;
 }
 
-export class Sources {
-  readonly #sql;
+/** How far a source's epoch is heard with a commit. */
+export interface Reached extends Progress {
+  readonly source: string;
+  readonly epoch: string;
+}
 
-  constructor(database: DatabaseSync) {
+/** Writes with a transaction of its own: `change` in it, `afterwards` when it is on disk. */
+type Change = <T>(change: () => T, afterwards: () => void) => Promise<T>;
+
+/** What is known of the sources of an open outbox. */
+export class Sources {
+  readonly store: SourceStore;
+  readonly #sql;
+  readonly #positions = new Map<string, Position>();
+  /** Those that nobody acknowledged, newest first. */
+  #holes: readonly Hole[];
+
+  constructor(database: DatabaseSync, change: Change) {
     const sql = (text: string) => database.prepare(text);
     this.#sql = {
       save: sql('INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?, ?, ?)'),
@@ -33,21 +52,40 @@ export class Sources {
       add: sql('INSERT INTO hole (source, epoch, first, last, missing, at) VALUES (?, ?, ?, ?, ?, ?)'),
       prune: sql(`DELETE FROM hole WHERE id <= ? - ${MOST_HOLES}`),
     };
-  }
-
-  positions(): Position[] {
     const rows = this.#sql.all.all() as unknown as (SourceState & { newestAt: number | null })[];
-    return rows.map((row) => ({ ...row, newestAt: row.newestAt ?? undefined }));
+    for (const row of rows) this.#positions.set(keyOf(row), { ...row, newestAt: row.newestAt ?? undefined });
+    this.#holes = readHoles(database);
+    this.store = {
+      list: async (limit) => latestFirst(this.states(), limit),
+      holes: async () => this.#holes,
+      acknowledge: (source) =>
+        change(
+          () => deleteHoles(database, source),
+          () => this.#dropHoles(source),
+        ),
+      retire: (source) =>
+        change(
+          () => deleteSource(database, source),
+          () => this.#drop(source),
+        ),
+    };
   }
 
-  /** Moves a position, and keeps the hole before it, if there is one. */
-  move(
-    source: string,
-    epoch: string,
-    { last, missing, newestAt }: Progress,
-    before: Position | undefined,
-    now: number,
-  ): Moved {
+  position(source: string, epoch: string): Position | undefined {
+    return this.#positions.get(keyOf({ source, epoch }));
+  }
+
+  states(): SourceState[] {
+    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
+  }
+
+  get holes(): readonly Hole[] {
+    return this.#holes;
+  }
+
+  /** Moves a position in the transaction under way, and keeps the hole before it, if there is one. */
+  move({ source, epoch, last, missing, newestAt }: Reached, now: number): Moved {
+    const before = this.position(source, epoch);
     const position: Position = {
       source,
       epoch,
@@ -67,10 +105,31 @@ export class Sources {
     return { position, hole: { id, source, epoch, first, last: end, missing, at: now } };
   }
 
-  forget({ source, epoch }: SourceState): void {
-    this.#sql.forget.run(source, epoch);
+  /** What moved is on disk. */
+  moved({ position, hole }: Moved): void {
+    this.#positions.set(keyOf(position), position);
+    if (hole) this.#holes = [hole, ...this.#holes].slice(0, MOST_HOLES);
+  }
+
+  /** Forgets ended epochs that nobody needs any more. */
+  forgetOutdated(now: number): void {
+    for (const position of outdated(this.#positions.values(), now)) {
+      this.#sql.forget.run(position.source, position.epoch);
+      this.#positions.delete(keyOf(position));
+    }
+  }
+
+  #dropHoles(source?: string): void {
+    this.#holes = source === undefined ? [] : this.#holes.filter((hole) => hole.source !== source);
+  }
+
+  #drop(source: string): void {
+    this.#dropHoles(source);
+    for (const [key, position] of this.#positions) if (position.source === source) this.#positions.delete(key);
   }
 }
+
+const keyOf = ({ source, epoch }: Pick<Position, 'source' | 'epoch'>): string => `${source}\n${epoch}`;
 
 const later = (a: number | undefined, b: number | undefined): number | undefined =>
   a === undefined ? b : b === undefined ? a : Math.max(a, b);
@@ -86,13 +145,13 @@ export function readHoles(database: DatabaseSync): Hole[] {
   }));
 }
 
-export function deleteHoles(database: DatabaseSync, source?: string): number {
+function deleteHoles(database: DatabaseSync, source?: string): number {
   if (!hasHoles(database)) return 0;
   const where = source === undefined ? '' : 'WHERE source = ?';
   return Number(database.prepare(`DELETE FROM hole ${where}`).run(...(source === undefined ? [] : [source])).changes);
 }
 
-export function deleteSource(database: DatabaseSync, source: string): boolean {
+function deleteSource(database: DatabaseSync, source: string): boolean {
   deleteHoles(database, source);
   return Number(database.prepare('DELETE FROM source WHERE source = ?').run(source).changes) > 0;
 }

@@ -2,32 +2,32 @@
  * The embedded outbox: one SQLite file.
  *
  * Maintained invariants:
- * - `#depth` changes with the transaction that it mirrors; `#positions` and the backlogs only when that is on disk, so
- *   that nothing is published or taken for a duplicate which a loss of power could undo.
+ * - What is known of sources, and the backlogs, change only when that is on disk, so that nothing is published or taken for a
+ *   duplicate which a loss of power could undo.
  * - A commit's notifications, dead letters and position are one transaction.
  */
 import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
-import { bytes } from '../../format.js';
 import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
-import type { Admission, Backlog, Cursor, Health, Outbox, Progress, Settlement, Stored } from '../outbox.ts';
-import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
+import type { Admission, Backlog, Cursor, Health, Outbox, Settlement, Stored } from '../outbox.ts';
+import type { SourceStore } from '../sources.ts';
 import { createTurns } from '../turns.ts';
 import { type Shelf, SqliteBacklog } from './backlog.ts';
 import { deadLettersOn, insertDeadLetter, whileOpen } from './dead-letters.ts';
 import { GroupCommit } from './group-commit.ts';
-import { type OpenParcel, Parcels, type Unreadable } from './parcels.ts';
+import { type OpenParcel, Parcels } from './parcels.ts';
+import { Reader } from './reader.ts';
 import { createReserve } from './reserve.ts';
-import { describe, faultOf, isDiskFull, lockOutbox, openDatabase, pragma, refuseIfOpenElsewhere } from './schema.ts';
-import { deleteHoles, deleteSource, type Moved, type Position, readHoles, Sources } from './sources.ts';
-import { prepare, type Statements } from './statements.ts';
+import { faultOf, isDiskFull, lockOutbox, openDatabase, refuseIfOpenElsewhere } from './schema.ts';
+import { Size } from './size.ts';
+import { type Moved, type Reached, Sources } from './sources.ts';
 import { type Surroundings, watchSurroundings } from './surroundings.ts';
 import { takeOver } from './takeover.ts';
-import { UNREADABLE, unreadableLetter } from './unreadable.ts';
+import { Topics } from './topics.ts';
 
 /** How often positions that nobody needs any more are looked for, in milliseconds: an hour. */
 const FORGET_MS = 3_600_000;
@@ -36,9 +36,6 @@ const FORGET_MS = 3_600_000;
 const BUSY_MS = 20;
 /** Below this a log is not worth a word, in bytes. */
 const LEAST_LOG_BYTES = 4_194_304;
-
-/** How often its size is measured at most while it is written, in milliseconds: that costs two PRAGMAs. */
-const MEASURE_MS = 100;
 
 /** How large the content of the file may grow unless it is said otherwise, in bytes: 1 GiB. */
 const MAX_BYTES = 1_073_741_824;
@@ -109,94 +106,74 @@ class SqliteOutbox implements Outbox {
   readonly #options: Required<SqliteOutboxOptions>;
   readonly #database: DatabaseSync;
   readonly #lock: { release(): void };
-  readonly #sql: Statements;
+  readonly #sql;
   readonly #shelf: Shelf;
   readonly #turns = createTurns();
-  /** Numbers of the topics in the database. */
-  readonly #topicIds = new Map<string, number>();
+  readonly #topics: Topics;
   readonly #backlogs = new Map<string, SqliteBacklog>();
-  readonly #depth = new Map<string, number>();
   readonly #sources: Sources;
-  readonly #positions = new Map<string, Position>();
-  /** Those that nobody acknowledged, newest first. */
-  #holes: readonly Hole[];
   readonly sources: SourceStore;
   readonly #forgetting: NodeJS.Timeout;
   readonly #listeners = new Set<(topic: string) => void>();
   readonly #writer: GroupCommit;
   readonly #surroundings: Surroundings;
   readonly #parcels: Parcels;
+  readonly #reader: Reader;
   /** The last number that is on disk. */
   #syncedSeq: number;
-  /** What the transaction that is being written changes of each topic's depth. */
-  #depthChange = new Map<string, number>();
   /** What came to the disk just now, by topic. */
   readonly #came = new Map<string, Stored[]>();
-  /** Why the file could not be read the last time. */
-  #readFault: string | undefined;
   #seen: Pick<Health, 'deadLetters' | 'oldestAt'> = { deadLetters: 0, oldestAt: undefined };
-  #bytes = 0;
-  /** When that was measured. */
-  #measuredAt = 0;
-  #pageSize: number;
+  readonly #size: Size;
   #closed = false;
 
   constructor(options: Required<SqliteOutboxOptions>, database: DatabaseSync, lock: { release(): void }) {
     this.#options = options;
     this.#database = database;
     this.#lock = lock;
-    this.#sql = prepare(database);
+    this.#sql = {
+      countDeadLetters: database.prepare('SELECT count(*) AS n FROM dead_letter'),
+      deleteDeadLetter: database.prepare('DELETE FROM dead_letter WHERE id = ?'),
+    };
     this.deadLetters = {
       put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
       ...whileOpen(deadLettersOn(database), () => this.#closed),
     };
-    this.#pageSize = pragma(database, 'page_size');
+    const { file, maxBytes, log } = options;
+    this.#size = new Size({
+      database,
+      file,
+      maxBytes,
+      excessLogBytes: () => this.#surroundings?.excessLogBytes() ?? 0,
+    });
     this.#parcels = new Parcels(database);
     this.#syncedSeq = this.#parcels.lastSeq;
     this.#shelf = {
-      read: (topic, after, upTo, limit, credit) => {
-        const found = this.#parcels.read(topic, this.#topicIds.get(topic) ?? 0, after, upTo, limit, credit);
-        this.#bury(topic, found.unreadable);
-        return found;
-      },
-      load: (topic, seqs) => {
-        const found = this.#parcels.load(topic, this.#topicIds.get(topic) ?? 0, seqs);
-        this.#bury(topic, found.unreadable);
-        return found.notifications;
-      },
+      read: (topic, after, upTo, limit, credit) => this.#reader.read(topic, after, upTo, limit, credit),
+      load: (topic, seqs) => this.#reader.load(topic, seqs),
       next: (after) => this.#parcels.next(after),
       last: () => this.#syncedSeq,
       settle: (settlements) => this.#settle(settlements),
-      readFailed: (error) => this.#noteRead(error),
+      readFailed: (error) => this.#reader.note(error),
       closed: () => this.#closed,
     };
-    for (const { id, arn, depth } of database.prepare('SELECT id, arn, depth FROM topic').all()) {
-      this.#topicIds.set(String(arn), Number(id));
-      this.#depth.set(String(arn), Number(depth));
-    }
-    this.#sources = new Sources(database);
-    this.#holes = readHoles(database);
-    this.sources = {
-      list: async (limit) => latestFirst(this.#states(), limit),
-      holes: async () => this.#holes,
-      acknowledge: (source) =>
-        this.#change(
-          () => deleteHoles(database, source),
-          () => this.#dropHoles(source),
-        ),
-      retire: (source) =>
-        this.#change(
-          () => deleteSource(database, source),
-          () => this.#dropSource(source),
-        ),
-    };
-    for (const position of this.#sources.positions()) this.#positions.set(positionKey(position), position);
+    this.#topics = new Topics(database);
+    this.#reader = new Reader({
+      database,
+      file,
+      log,
+      parcels: this.#parcels,
+      topics: this.#topics,
+      write: (write) => this.#writer.add(write, true),
+    });
+    this.#sources = new Sources(database, (change, afterwards) => this.#change(change, afterwards));
+    this.sources = this.#sources.store;
     this.#forgetOutdated();
     this.#forgetting = setInterval(() => this.#forgetOutdated(), FORGET_MS).unref();
-    this.#measure();
+    this.#size.measure();
     const reserve = createReserve(options.file);
     // Most rows live for less than a second: with a long log they never reach the database file at all.
-    const logPages = Math.floor((reserve.size * 0.9) / this.#pageSize);
+    const logPages = Math.floor((reserve.size * 0.9) / this.#size.pageBytes);
     // And whoever else has the file locked must not hold the event loop up.
     database.exec(
       `PRAGMA wal_autocheckpoint = ${logPages}; PRAGMA journal_size_limit = ${reserve.size}; PRAGMA busy_timeout = ${BUSY_MS}`,
@@ -208,16 +185,16 @@ class SqliteOutbox implements Outbox {
       now: options.now,
       log: options.log,
       begin: () => {
-        this.#depthChange = new Map();
+        this.#topics.begin();
         this.#parcels.begin();
       },
       end: (time) => {
-        this.#bytes += this.#parcels.write(time);
-        for (const [arn, change] of this.#depthChange) this.#sql.changeDepth.run(change, arn);
+        this.#size.wrote(this.#parcels.write(time));
+        this.#topics.write();
       },
       committed: () => {
-        for (const [arn, change] of this.#depthChange) this.#depth.set(arn, (this.#depth.get(arn) ?? 0) + change);
-        if (performance.now() - this.#measuredAt > MEASURE_MS) this.#measure();
+        this.#topics.committed();
+        this.#size.measureSometimes();
         const brought = this.#parcels.committed();
         return () => this.#gather(brought);
       },
@@ -228,7 +205,7 @@ class SqliteOutbox implements Outbox {
       file: options.file,
       log: this.#writer.log,
       usualLogBytes: Math.max(reserve.size, LEAST_LOG_BYTES),
-      wholeBytes: () => this.#wholeBytes(),
+      wholeBytes: () => this.#size.whole(),
       checkpoint: () => this.#checkpoint(),
       stuck: (logBytes) =>
         options.log.warn({ logBytes }, "the outbox's log can't be emptied: another process reads it in a transaction"),
@@ -240,15 +217,14 @@ class SqliteOutbox implements Outbox {
   }
 
   async source(name: string, epoch: string): Promise<Cursor> {
-    const key = positionKey({ source: name, epoch });
-    const release = await this.#turns(key);
-    const positions = this.#positions;
+    const release = await this.#turns(`${name}\n${epoch}`);
+    const sources = this.#sources;
     return {
       get last() {
-        return positions.get(key)?.last;
+        return sources.position(name, epoch)?.last;
       },
       get newestAt() {
-        return positions.get(key)?.newestAt;
+        return sources.position(name, epoch)?.newestAt;
       },
       commit: (admission, progress) => this.#commit(admission, { source: name, epoch, ...progress }),
       release,
@@ -262,7 +238,8 @@ class SqliteOutbox implements Outbox {
   #commit({ notifications, deadLetters, replaces = [] }: Admission, reached?: Reached): Promise<void> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
     if (this.#surroundings.problem) return Promise.reject(this.fault);
-    if (this.#isFull()) return Promise.reject(this.#fullError());
+    const full = this.#size.problem();
+    if (full) return Promise.reject(full);
     let moved: Moved | undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#writer.add({
@@ -270,11 +247,10 @@ class SqliteOutbox implements Outbox {
         for (const notification of notifications) this.#add(notification);
         for (const letter of deadLetters) insertDeadLetter(this.#database, letter, now);
         for (const id of replaces) this.#sql.deleteDeadLetter.run(id);
-        if (reached) moved = this.#move(reached, now);
+        if (reached) moved = this.#sources.move(reached, now);
       },
       done: () => {
-        if (moved) this.#positions.set(positionKey(moved.position), moved.position);
-        if (moved?.hole) this.#holes = [moved.hole, ...this.#holes].slice(0, MOST_HOLES);
+        if (moved) this.#sources.moved(moved);
         resolve();
       },
       failed: reject,
@@ -290,7 +266,7 @@ class SqliteOutbox implements Outbox {
   }
 
   topics(): Iterable<string> {
-    return this.#depth.keys();
+    return this.#topics.depths.keys();
   }
 
   #settle(settlements: readonly Settlement[]): Promise<void> {
@@ -301,7 +277,7 @@ class SqliteOutbox implements Outbox {
       for (const { notification, dead } of settlements) {
         // Settled twice when a reload did not wait for a request that hung: it counts once.
         if (!this.#parcels.settle(notification.seq)) continue;
-        this.#changeDepth(notification.topic, -1);
+        this.#topics.change(notification.topic, -1);
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
     };
@@ -318,24 +294,24 @@ class SqliteOutbox implements Outbox {
   health(): Health {
     if (!this.#closed) this.#look();
     return {
-      topics: [...this.#depth].map(([topic, depth]) => ({ topic, depth })),
-      sources: this.#states(),
-      holes: this.#holes,
+      topics: [...this.#topics.depths].map(([topic, depth]) => ({ topic, depth })),
+      sources: this.#sources.states(),
+      holes: this.#sources.holes,
       ...this.#seen,
-      bytes: this.#bytes,
+      bytes: this.#size.bytes,
       maxBytes: this.#options.maxBytes,
-      fault: this.fault?.message ?? this.#readFault,
+      fault: this.fault?.message ?? this.#reader.fault,
     };
   }
 
   /** Counts what is known only to the file. Where that can't be read, what was seen last stands, and the fault says why. */
   #look(): void {
-    this.#measure();
+    this.#size.measure();
     try {
       const deadLetters = Number(this.#sql.countDeadLetters.get()?.n);
       this.#seen = { deadLetters, oldestAt: this.#parcels.oldestAt };
     } catch (error) {
-      this.#noteRead(error);
+      this.#reader.note(error);
     }
   }
 
@@ -355,20 +331,8 @@ class SqliteOutbox implements Outbox {
   }
 
   #add(notification: Notification): void {
-    this.#changeDepth(notification.topic, 1);
-    this.#parcels.add(notification, this.#topicId(notification.topic));
-  }
-
-  #topicId(arn: string): number {
-    const known = this.#topicIds.get(arn);
-    if (known !== undefined) return known;
-    // Not kept before the commit, for a rollback would leave a number without its topic: ask the table meanwhile.
-    this.#sql.insertTopic.run(arn);
-    return Number(this.#sql.topicId.get(arn)?.id);
-  }
-
-  #move({ source, epoch, ...progress }: Reached, now: number): Moved {
-    return this.#sources.move(source, epoch, progress, this.#positions.get(positionKey({ source, epoch })), now);
+    this.#topics.change(notification.topic, 1);
+    this.#parcels.add(notification, this.#topics.id(notification.topic));
   }
 
   /** Changes what is kept of sources, when it is a person who asks for it. */
@@ -390,25 +354,9 @@ class SqliteOutbox implements Outbox {
     return promise;
   }
 
-  #states(): SourceState[] {
-    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
-  }
-
-  #dropHoles(source?: string): void {
-    this.#holes = source === undefined ? [] : this.#holes.filter((hole) => hole.source !== source);
-  }
-
-  #dropSource(source: string): void {
-    this.#dropHoles(source);
-    for (const [key, position] of this.#positions) if (position.source === source) this.#positions.delete(key);
-  }
-
   #forgetOutdated(): void {
     try {
-      for (const position of outdated(this.#positions.values(), this.#options.now())) {
-        this.#sources.forget(position);
-        this.#positions.delete(positionKey(position));
-      }
+      this.#sources.forgetOutdated(this.#options.now());
     } catch (error) {
       this.#options.log.warn(
         { problem: messageOf(error) },
@@ -417,14 +365,10 @@ class SqliteOutbox implements Outbox {
     }
   }
 
-  #changeDepth(arn: string, by: number): void {
-    this.#depthChange.set(arn, (this.#depthChange.get(arn) ?? 0) + by);
-  }
-
   /** Notes what came to the disk, to be handed over when all of its group is noted. */
   #gather(parcels: readonly OpenParcel[]): void {
     for (const { topic, topicId, notifications } of parcels) {
-      this.#topicIds.set(topic, topicId);
+      this.#topics.remember(topic, topicId);
       this.#syncedSeq = Math.max(this.#syncedSeq, notifications.at(-1)?.seq ?? 0);
       const came = this.#came.get(topic);
       this.#came.set(topic, came ? [...came, ...notifications] : notifications);
@@ -440,63 +384,6 @@ class SqliteOutbox implements Outbox {
     }
   }
 
-  #noteRead(error: unknown): void {
-    if (error === undefined) {
-      this.#readFault = undefined;
-      return;
-    }
-    const { file, log } = this.#options;
-    const fault = `outbox ${file} ${describe(error)}`;
-    if (fault !== this.#readFault)
-      log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
-    this.#readFault = fault;
-  }
-
-  /** Makes dead letters of notifications that can't be read, so that they hold up nobody. */
-  #bury(topic: string, unreadable: readonly Unreadable[]): void {
-    if (unreadable.length === 0) return;
-    let buried: number[] = [];
-    const apply = (now: number) => {
-      buried = [];
-      for (const { seq, raw } of unreadable) {
-        if (!this.#parcels.settle(seq)) continue;
-        this.#changeDepth(topic, -1);
-        insertDeadLetter(this.#database, unreadableLetter(topic, `unreadable/${seq}`, raw), now);
-        buried.push(seq);
-      }
-    };
-    const done = () => {
-      if (buried.length > 0) this.#options.log.error({ topic, notifications: buried.length }, UNREADABLE);
-    };
-    this.#writer.add({ apply, done }, true);
-  }
-
-  /** Looks again before it says yes, since dead letters can be deleted on another connection. */
-  #isFull(): boolean {
-    if (this.#bytes >= this.#options.maxBytes) this.#measure();
-    return this.#bytes >= this.#options.maxBytes;
-  }
-
-  /** How much of the file is in use. Between two measurements what is written counts, and what is settled does not. */
-  #measure(): void {
-    this.#measuredAt = performance.now();
-    try {
-      const free = Number(this.#sql.freePages.get()?.freelist_count);
-      const used = (Number(this.#sql.pageCount.get()?.page_count) - free) * this.#pageSize;
-      this.#bytes = used + (this.#surroundings?.excessLogBytes() ?? 0);
-    } catch {
-      // The disk can't be read: the last count stands, and whoever reads or writes next meets the fault itself.
-    }
-  }
-
-  #wholeBytes(): number {
-    try {
-      return Number(this.#sql.pageCount.get()?.page_count) * this.#pageSize;
-    } catch {
-      return Number.POSITIVE_INFINITY; // It can't be read: it is not whole.
-    }
-  }
-
   #checkpoint(): void {
     try {
       this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
@@ -504,23 +391,7 @@ class SqliteOutbox implements Outbox {
       // Whoever watches sees that the log is as large as before.
     }
   }
-
-  #fullError(): PusherError {
-    const { file, maxBytes } = this.#options;
-    return new PusherError(
-      'OUTBOX_FULL',
-      `outbox ${file} is full: it holds ${bytes(this.#bytes)}, outbox.max_bytes is ${bytes(maxBytes)}`,
-    );
-  }
 }
-
-/** How far a source's epoch is heard with a commit. */
-interface Reached extends Progress {
-  readonly source: string;
-  readonly epoch: string;
-}
-
-const positionKey = ({ source, epoch }: Pick<Position, 'source' | 'epoch'>): string => `${source}\n${epoch}`;
 
 const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>): NewDeadLetter => {
   const { seq: _, ...content } = notification;

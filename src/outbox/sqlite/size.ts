@@ -1,0 +1,80 @@
+/** How large the content of the SQLite file is, and may be. */
+import type { DatabaseSync } from 'node:sqlite';
+import { PusherError } from '../../errors.ts';
+import { bytes } from '../../format.js';
+import { pragma } from './schema.ts';
+
+/** How often it is measured at most while it is written, in milliseconds: that costs two PRAGMAs. */
+const MEASURE_MS = 100;
+
+interface SizeSetup {
+  readonly database: DatabaseSync;
+  readonly file: string;
+  readonly maxBytes: number;
+  /** How much of the disk the log takes beyond its usual size, in bytes. */
+  readonly excessLogBytes: () => number;
+}
+
+export class Size {
+  readonly #setup: SizeSetup;
+  readonly #sql;
+  readonly pageBytes: number;
+  #bytes = 0;
+  #measuredAt = 0;
+
+  constructor(setup: SizeSetup) {
+    const { database } = setup;
+    this.#setup = setup;
+    this.#sql = {
+      pages: database.prepare('PRAGMA page_count'),
+      freePages: database.prepare('PRAGMA freelist_count'),
+    };
+    this.pageBytes = pragma(database, 'page_size');
+  }
+
+  /** What was last measured; between two measurements what is written counts, and what is settled does not. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** So much was written. */
+  wrote(bytes: number): void {
+    this.#bytes += bytes;
+  }
+
+  /** Measures when the last time is long enough ago. */
+  measureSometimes(): void {
+    if (performance.now() - this.#measuredAt > MEASURE_MS) this.measure();
+  }
+
+  measure(): void {
+    this.#measuredAt = performance.now();
+    try {
+      const free = Number(this.#sql.freePages.get()?.freelist_count);
+      const used = (Number(this.#sql.pages.get()?.page_count) - free) * this.pageBytes;
+      this.#bytes = used + this.#setup.excessLogBytes();
+    } catch {
+      // The disk can't be read: the last count stands, and whoever reads or writes next meets the fault itself.
+    }
+  }
+
+  /** Why nothing more may be kept; undefined when it may. Looks again first, for others delete dead letters. */
+  problem(): PusherError | undefined {
+    const { file, maxBytes } = this.#setup;
+    if (this.#bytes >= maxBytes) this.measure();
+    if (this.#bytes < maxBytes) return undefined;
+    return new PusherError(
+      'OUTBOX_FULL',
+      `outbox ${file} is full: it holds ${bytes(this.#bytes)}, outbox.max_bytes is ${bytes(maxBytes)}`,
+    );
+  }
+
+  /** How large the file is when all of its log is in it, in bytes. */
+  whole(): number {
+    try {
+      return Number(this.#sql.pages.get()?.page_count) * this.pageBytes;
+    } catch {
+      return Number.POSITIVE_INFINITY; // It can't be read: it is not whole.
+    }
+  }
+}
