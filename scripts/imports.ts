@@ -57,7 +57,7 @@ export const PARTS: readonly Part[] = [
     imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'readiness', 'config', 'trace'],
   },
   // What puts them together.
-  { name: 'pusher', files: /^src\/(pusher|pusher-options|daemon|index)\.ts$/, imports: ['*'] },
+  { name: 'pusher', files: /^src\/(pusher|pusher-options|open-outbox|daemon|index)\.ts$/, imports: ['*'] },
   { name: 'cli', files: /^src\/cli\/(completion\/|init\/|adapter\/(\w+\/)?)?[^/]+$/, imports: ['*'] },
   // The library for those who receive notifications: nothing of the daemon is in it.
   { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },

@@ -6,12 +6,12 @@ import { quotedCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import { countOf, bytes as size } from '../format.js';
+import { outboxFileOf } from '../open-outbox.ts';
 import type { State } from '../ops/state.ts';
 import type { Hole } from '../outbox/sources.ts';
 import { openDatabase, pragma } from '../outbox/sqlite/schema.ts';
 import { readHoles } from '../outbox/sqlite/sources.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';
-import { outboxFileOf } from './daemon.ts';
 
 const WHAT = 'outbox';
 /** How many holes are shown, the newest ones. */

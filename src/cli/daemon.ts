@@ -3,10 +3,10 @@
  * address with the configured token.
  */
 import { userInfo } from 'node:os';
-import path from 'node:path';
 import { Client, type Dispatcher } from 'undici';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { outboxFileOf } from '../open-outbox.ts';
 import { USER_HEADER } from '../ops/access.ts';
 import type { DaemonIdentity } from '../ops/server.ts';
 import { socketBeside, socketPathProblem } from '../ops/socket.ts';
@@ -38,7 +38,6 @@ interface Way {
 const daemonUnreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
 /** Where the configured outbox is. */
-export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
 
 /**
  * Connects by the socket.

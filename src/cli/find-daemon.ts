@@ -2,8 +2,9 @@
 import { existsSync, realpathSync } from 'node:fs';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
+import { outboxFileOf } from '../open-outbox.ts';
 import { lockOutbox } from '../outbox/sqlite/schema.ts';
-import { connectByAddress, connectBySocket, type DaemonClient, outboxFileOf } from './daemon.ts';
+import { connectByAddress, connectBySocket, type DaemonClient } from './daemon.ts';
 
 export type FoundDaemon =
   | { readonly kind: 'running'; readonly daemon: DaemonClient }

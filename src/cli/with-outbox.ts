@@ -3,8 +3,9 @@ import { existsSync, realpathSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { PusherConfig } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
+import { outboxFileOf } from '../open-outbox.ts';
 import { lockOutbox, openDatabase } from '../outbox/sqlite/schema.ts';
-import { type DaemonClient, outboxFileOf } from './daemon.ts';
+import type { DaemonClient } from './daemon.ts';
 import { findDaemon } from './find-daemon.ts';
 
 interface Uses<T> {

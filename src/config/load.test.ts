@@ -74,7 +74,7 @@ describe('configuration', () => {
       },
       hosts: new Map(),
       tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } } },
-      outbox: { path: './outbox.db', max_bytes: 1_073_741_824 },
+      outbox: { engine: 'sqlite', prefix: 'xep', partitions: 6, path: './outbox.db', max_bytes: 1_073_741_824 },
       trace: { keep: 3_600_000, max_bytes: 268_435_456 },
       admin: { source_silent_after: 3_600_000, listen: { host: '127.0.0.1', port: 5291, loopback: true } },
       log: { level: 'info' },
@@ -442,6 +442,33 @@ describe('configuration', () => {
         const secret = 'a secret of enough characters';
         assert.equal(parse(http({ listen: `"${address}:5290"`, secret: `"${secret}"` })).tap.http.secret, secret);
       });
+
+    const outbox = (options: Record<string, string>) => sns() + section('outbox', options);
+
+    it('takes one address of RabbitMQ or several, and nothing that is none', () => {
+      const url = '"amqps://user:p%40ss@mq1/xmpp"';
+      for (const value of [url, `[${url}, "amqp://mq2:5673"]`])
+        assert.ok(parse(outbox({ engine: '"rabbitmq"', url: value })).outbox.url);
+      for (const value of ['"https://mq1"', '"mq1"', '[]', `[${url}, ""]`])
+        assert.equal(mistakes(outbox({ engine: '"rabbitmq"', url: value })).length, 1, value);
+    });
+
+    it('wants an address for RabbitMQ, and its options for nothing else', () => {
+      assert.deepEqual(mistakes(outbox({ engine: '"rabbitmq"' })), [
+        'outbox.url is missing, and has to be set with `engine = "rabbitmq"`',
+      ]);
+      for (const [name, value] of Object.entries({
+        url: '"amqp://mq"',
+        prefix: '"x"',
+        partitions: '3',
+        ca_file: '"c"',
+      }))
+        assert.deepEqual(mistakes(outbox({ [name]: value })), [
+          `outbox.${name} goes with \`engine = "rabbitmq"\` only`,
+        ]);
+      const pair = { engine: '"rabbitmq"', url: '"amqps://mq"', cert_file: '"c.pem"' };
+      assert.deepEqual(mistakes(outbox(pair)), ['outbox.key_file is missing: `cert_file` and `key_file` go together']);
+    });
 
     it('accepts a certificate and its key only together', () => {
       assert.deepEqual(mistakes(http({ tls_cert: '"c.pem"' })), [

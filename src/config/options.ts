@@ -285,26 +285,92 @@ function secretProblems(section: Readonly<Record<string, unknown>>, option: stri
   return [{ option, problem: `is too short, should have ${LEAST_BEYOND_LOOPBACK} characters or more ${where}` }];
 }
 
+/** What is wrong where only one of two options is set that go together. */
+function pairProblems(section: Readonly<Record<string, unknown>>, one: string, two: string) {
+  const pairs = [
+    [one, two],
+    [two, one],
+  ] as const;
+  return pairs.flatMap(([option, other]) =>
+    section[option] === undefined && section[other] !== undefined
+      ? [{ option, problem: `is missing: \`${one}\` and \`${two}\` go together` }]
+      : [],
+  );
+}
+
 sectionRules.set(httpTapOptions, (section) => {
-  const found = secretProblems(section, 'secret');
-  for (const [option, other] of [
-    ['tls_cert', 'tls_key'],
-    ['tls_key', 'tls_cert'],
-  ] as const)
-    if (section[option] === undefined && section[other] !== undefined)
-      found.push({ option, problem: 'is missing: `tls_cert` and `tls_key` go together' });
-  return found;
+  return [...secretProblems(section, 'secret'), ...pairProblems(section, 'tls_cert', 'tls_key')];
 });
 
+const brokerUrl = z.string().superRefine((value, context) => {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (!url || !/^amqps?:$/.test(url.protocol) || url.hostname === '' || url.hash)
+    context.addIssue({ code: 'custom', input: value });
+});
+
+const RABBITMQ_ONLY = 'With `engine = "rabbitmq"` only.';
+
 const outboxOptions = z.strictObject({
+  engine: option(z.enum(['sqlite', 'rabbitmq']).default('sqlite'), {
+    expects: '"sqlite" or "rabbitmq"',
+    text: '`sqlite`: a file, for one daemon. `rabbitmq`: queues of RabbitMQ, for any number of daemons that share the work: see [RabbitMQ](rabbitmq.md).',
+  }),
+  url: option(z.union([brokerUrl, z.array(brokerUrl).min(1)]).optional(), {
+    expects: 'an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
+    text: `Where RabbitMQ is: the nodes of one cluster, tried in turn. Special characters of user, password and vhost are percent-encoded. ${RABBITMQ_ONLY}`,
+    example:
+      '["amqps://pusher:${MQ_PASSWORD}@mq1.example.org/xmpp", "amqps://pusher:${MQ_PASSWORD}@mq2.example.org/xmpp"]',
+    fallback: '**mandatory** with `engine = "rabbitmq"`',
+  }),
+  prefix: option(
+    z
+      .string()
+      .regex(/^[A-Za-z0-9_-]+$/)
+      .max(64)
+      .default('xep'),
+    {
+      expects: '1 to 64 ASCII letters, digits, hyphens and underscores',
+      text: `What the names of its queues begin with. Daemons with the same prefix share the work. ${RABBITMQ_ONLY}`,
+    },
+  ),
+  partitions: option(count(1, 64).default(6), {
+    expects: 'a whole number from 1 to 64',
+    text: `How many queues each topic has, so how many daemons can work on it. The same for all daemons; [changing it](rabbitmq.md#changing-the-number-of-partitions) needs all of them stopped. ${RABBITMQ_ONLY}`,
+  }),
   path: option(z.string().min(1).default('./outbox.db'), {
     expects: 'the path of a file',
-    text: 'The SQLite file that keeps notifications until SNS has them, and dead letters. Relative to the configuration file.',
+    text: 'The SQLite file that keeps notifications until SNS has them, and dead letters; with RabbitMQ only the dead letters of this daemon. Relative to the configuration file.',
   }),
   max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(1_073_741_824), {
     expects: 'a whole number of bytes, 1,048,576 or more',
-    text: 'How large its content may grow. Past it the taps answer 503 and the adapters keep their events.',
+    text: 'How large its content may grow; with RabbitMQ, what the queues of each topic may hold together. Past it the taps answer 503 and the adapters keep their events.',
   }),
+  ca_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM file with certificates',
+    text: `Certificate authorities to trust for \`amqps\` instead of the public ones. Relative to the configuration file. ${RABBITMQ_ONLY}`,
+    fallback: 'the public ones',
+  }),
+  cert_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM certificate',
+    text: `A client certificate; goes with \`key_file\`. A URL without a user then logs in with it (\`EXTERNAL\`). ${RABBITMQ_ONLY}`,
+    fallback: 'none',
+  }),
+  key_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM private key',
+    text: `The key of \`cert_file\`. ${RABBITMQ_ONLY}`,
+    fallback: 'none',
+  }),
+});
+
+sectionRules.set(outboxOptions, (section) => {
+  const found = [];
+  if (section.engine === 'rabbitmq') {
+    if (section.url === undefined)
+      found.push({ option: 'url', problem: 'is missing, and has to be set with `engine = "rabbitmq"`' });
+  } else
+    for (const option of ['url', 'prefix', 'partitions', 'ca_file', 'cert_file', 'key_file'])
+      if (section[option] !== undefined) found.push({ option, problem: 'goes with `engine = "rabbitmq"` only' });
+  return [...found, ...pairProblems(section, 'cert_file', 'key_file')];
 });
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

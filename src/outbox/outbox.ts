@@ -82,6 +82,12 @@ export interface Backlog {
   close(): Promise<void>;
 }
 
+/**
+ * Takes notifications back that were handed out, because another daemon hands them out from now on: the consumer forgets
+ * those that are not under way, and answers their numbers. It settles the others as ever.
+ */
+export type Recall = (seqs: ReadonlySet<number>) => readonly number[];
+
 /** One notification for every 4 KiB that it has, or has begun. */
 export const CREDIT_BYTES = 4_096;
 /** What a notification costs of a backlog's credit. */
@@ -121,8 +127,9 @@ export interface Outbox {
   /**
    * Opens what waits for a topic, which has no other backlog open.
    * @param take called with notifications as they come, at least one at a time, in order
+   * @param recall called by an outbox that several daemons share; without it what was handed out stays with the consumer
    */
-  backlog(topic: string, take: (notifications: readonly Stored[]) => void): Backlog;
+  backlog(topic: string, take: (notifications: readonly Stored[]) => void, recall?: Recall): Backlog;
   /** The topics that it has, or had, notifications of. */
   topics(): Iterable<string>;
   /** Calls `listener` when notifications come for a topic that has no backlog open; until the answered function is called. */

@@ -1,0 +1,85 @@
+/** The outbox that a configuration asks for. */
+import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { createSecureContext } from 'node:tls';
+import type { PusherConfig } from './config/load.ts';
+import { messageOf, PusherError } from './errors.ts';
+import type { Log } from './log.ts';
+import type { Outbox } from './outbox/outbox.ts';
+import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
+import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
+import type { BrokerTls } from './rabbitmq/connection.ts';
+
+/** The file that keeps dead letters, and, without RabbitMQ, notifications. */
+export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
+
+/** @throws PusherError OUTBOX_UNUSABLE, OUTBOX_LOCKED, CONFIG_INVALID */
+export function openOutbox(config: PusherConfig, log: Log): Outbox {
+  const file = outboxFileOf(config);
+  const { engine, max_bytes: maxBytes, prefix, partitions } = config.outbox;
+  const broker = brokerOf(config);
+  const letters = sqliteOutbox({ file, maxBytes, log });
+  if (engine === 'sqlite') {
+    const handover = handoverFileOf(file);
+    if (!existsSync(handover)) return letters;
+    log.warn(
+      { file: handover },
+      'this file is of RabbitMQ as the outbox: what waits there is not published by this daemon',
+    );
+    return letters;
+  }
+  const left = letters.health().topics.reduce((sum, { depth }) => sum + depth, 0);
+  if (left > 0) {
+    void letters.close();
+    const advice =
+      'move them with `xmpp-event-pusher outbox migrate`, or start with engine = "sqlite" until they are gone';
+    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} still has ${left} notifications: ${advice}`);
+  }
+  const url = addressOf(config);
+  return rabbitOutbox({
+    ...broker,
+    prefix,
+    partitions,
+    letters,
+    handoverFile: handoverFileOf(file),
+    maxBytes,
+    url,
+    log,
+  });
+}
+
+/** Beside the file of dead letters: what is known of parcels that are partly delivered. */
+const handoverFileOf = (file: string): string => `${file}.parcels`;
+
+/**
+ * How to connect to the broker that the outbox is configured with.
+ * @throws PusherError CONFIG_INVALID when a file of it can't be read
+ */
+function brokerOf({ file: configFile, outbox }: PusherConfig): { urls: readonly string[]; tls: BrokerTls } {
+  const { url = [], ca_file, cert_file, key_file } = outbox;
+  const read = (option: string, file: string | undefined) => {
+    if (file === undefined) return undefined;
+    try {
+      return readFileSync(path.resolve(path.dirname(configFile), file));
+    } catch (error) {
+      throw new PusherError('CONFIG_INVALID', `outbox.${option}: can't read ${file}: ${messageOf(error)}`, error);
+    }
+  };
+  const tls = { ca: read('ca_file', ca_file), cert: read('cert_file', cert_file), key: read('key_file', key_file) };
+  try {
+    createSecureContext(tls);
+  } catch (error) {
+    const problem = `ca_file, cert_file or key_file is not what it should be: ${messageOf(error)}`;
+    throw new PusherError('CONFIG_INVALID', `outbox: ${problem}`, error);
+  }
+  return { urls: [url].flat(), tls };
+}
+
+/** Where other daemons' consoles find this one's; undefined where only this machine could. */
+function addressOf({ admin }: PusherConfig): string | undefined {
+  const { host, port } = admin.listen;
+  if (port === 0) return undefined;
+  const named = /^(0\.0\.0\.0|::)$/.test(host) ? hostname() : host;
+  return `http://${named.includes(':') ? `[${named}]` : named}:${port}`;
+}

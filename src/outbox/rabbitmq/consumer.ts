@@ -1,0 +1,289 @@
+/**
+ * Consumes one partition: one channel for it alone, for a partition is given up by closing its channel. (A `basic.cancel`
+ * with deliveries unacknowledged would hand the next consumer new ones before old ones.)
+ *
+ * Maintained invariants:
+ * - A parcel is acknowledged when all in it are settled, and only over the channel that delivered it last.
+ * - A parcel that is delivered again, because its channel ended, is known by its id: nothing of it is handed out twice.
+ * - What was seen already of a source's epoch is dropped: a batch that was repeated because its position was not kept.
+ *   Not so what a replay or a baseline brought.
+ */
+import type { Channel, ChannelModel, ConsumeMessage, Message } from 'amqplib';
+import { parseEventId } from '../../event-id.ts';
+import type { Log } from '../../log.ts';
+import { openChannel } from '../../rabbitmq/connection.ts';
+import { type BrokerProblem, explain } from '../../rabbitmq/explain.ts';
+import type { NewDeadLetter } from '../dead-letters.ts';
+import type { Stored } from '../outbox.ts';
+import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
+import type { Depths } from './depths.ts';
+import { BASELINE, fromLine, type InHand, isSettled, NUMBERED, settledPlaces, UNNUMBERED } from './parcel.ts';
+
+/** What the consumers of an outbox share. */
+export interface Ground {
+  /** Undefined while there is none. */
+  connection(): ChannelModel | undefined;
+  /** Declares a partition's queue. */
+  declare(queue: string): Promise<void>;
+  /** How many parcels a consumer may hold. */
+  prefetch(): number;
+  nextSeq(): number;
+  /** Keeps dead letters; waits while the disk fails. */
+  bury(letters: readonly NewDeadLetter[]): Promise<void>;
+  /** What is known of a partition when nobody here consumes it. */
+  memoryOf(queue: string): PartitionMemory;
+  /** Places that are settled of parcels that were not acknowledged, by their ids. */
+  readonly settled: Map<string, string>;
+  /** Says to the other daemons which places are settled of parcels that go back to their queue. */
+  gaveBack(parcels: readonly (readonly [id: string, places: string])[]): void;
+  readonly depths: Depths;
+  readonly log: Log;
+  /** How long a delivery may stay unacknowledged before its channel is renewed, in milliseconds. */
+  readonly renewMs: number;
+}
+
+/** What outlives a consumer of the same partition in this process. */
+export interface PartitionMemory {
+  /** The last number that was seen of each source's epoch. */
+  readonly marks: Map<string, number>;
+  /** Ids of the parcels that were acknowledged last: the acknowledgement may be lost with its connection. */
+  readonly acknowledged: Set<string>;
+}
+
+/** Of how many parcels and epochs a partition remembers that. */
+const MOST_ACKNOWLEDGED = 128;
+const MOST_MARKS = 10_000;
+/** How long after a failure its channel is opened again, in milliseconds. */
+const AGAIN_MS = 500;
+const EMPTY = Buffer.alloc(0);
+
+export class PartitionConsumer {
+  readonly queue: string;
+  readonly #topic: string;
+  readonly #ground: Ground;
+  readonly #memory: PartitionMemory;
+  readonly #arrived: (parcel: InHand) => void;
+  readonly #parcels = new Map<string, InHand>();
+  #channel: Channel | undefined;
+  /** Opens and closes one after the other. */
+  #turn: Promise<void> = Promise.resolve();
+  #again: NodeJS.Timeout | undefined;
+  readonly #renewal: NodeJS.Timeout;
+  #stopped = false;
+  /** Why it can't consume at the moment. */
+  problem: BrokerProblem | undefined;
+
+  /** @param arrived called with each parcel that has something to hand out */
+  constructor(queue: string, topic: string, ground: Ground, arrived: (parcel: InHand) => void) {
+    this.queue = queue;
+    this.#topic = topic;
+    this.#ground = ground;
+    this.#arrived = arrived;
+    this.#memory = ground.memoryOf(queue);
+    this.#renewal = setInterval(() => this.#renewIfDue(), ground.renewMs / 4).unref();
+    this.open();
+  }
+
+  /** Its parcels in hand, in order. */
+  get parcels(): Iterable<InHand> {
+    return this.#parcels.values();
+  }
+
+  get isOpen(): boolean {
+    return this.#channel !== undefined;
+  }
+
+  /** Begins to consume, when there is a connection and it does not already. */
+  open(): void {
+    this.#turn = this.#turn.then(() => this.#open());
+  }
+
+  /** A parcel's last notification is settled. */
+  finished(parcel: InHand): void {
+    if (!parcel.delivery || !this.#channel) return; // Acknowledged when it comes again.
+    this.#parcels.delete(parcel.id);
+    this.#acknowledge(parcel.id, parcel.delivery);
+  }
+
+  /** Closes the channel: the broker hands what is not acknowledged to the next consumer, in order. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#again);
+    clearInterval(this.#renewal);
+    await this.#turn;
+    const { settled, depths, gaveBack } = this.#ground;
+    const partly = [...this.#parcels.values()].filter(
+      ({ left, entries, burying }) => left < entries.length && burying === 0,
+    );
+    const places = partly.map((parcel) => [parcel.id, settledPlaces(parcel)] as const);
+    gaveBack(places);
+    await this.#closeChannel();
+    for (const [id, of] of places) settled.set(id, of);
+    const returned = { parcels: 0, notifications: 0, bytes: 0 };
+    for (const parcel of this.#parcels.values()) {
+      this.#forgetMarks(parcel);
+      returned.parcels += 1;
+      returned.notifications += parcel.left;
+      returned.bytes += parcel.bytes;
+    }
+    depths.returned(this.queue, returned);
+    this.#parcels.clear();
+  }
+
+  async #open(): Promise<void> {
+    const connection = this.#ground.connection();
+    if (this.#stopped || this.#channel || !connection) return;
+    try {
+      await this.#ground.declare(this.queue);
+      const channel = await openChannel(connection, (error) => this.#lost(channel, error));
+      await channel.prefetch(this.#ground.prefetch());
+      this.#channel = channel;
+      await channel.consume(this.queue, (message) => this.#receive(channel, message));
+      this.problem = undefined;
+    } catch (error) {
+      this.problem = explain(error);
+      await this.#closeChannel();
+      this.#openLater();
+    }
+  }
+
+  async #closeChannel(): Promise<void> {
+    const channel = this.#channel;
+    this.#channel = undefined;
+    for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
+    // One that is closed already, or whose connection is, says so: that is what was wanted.
+    await channel?.close().catch(() => undefined);
+  }
+
+  #lost(channel: Channel, error?: Error): void {
+    if (this.#channel !== channel) return;
+    this.#channel = undefined;
+    for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
+    if (error) this.problem = explain(error);
+    this.#openLater();
+  }
+
+  #openLater(): void {
+    if (this.#stopped) return;
+    clearTimeout(this.#again);
+    this.#again = setTimeout(() => this.open(), AGAIN_MS).unref();
+  }
+
+  /** RabbitMQ ends a channel that holds a delivery for longer than its `consumer_timeout`, 30 minutes by default. */
+  #renewIfDue(): void {
+    const [oldest] = this.#parcels.values();
+    if (!oldest?.delivery || performance.now() - oldest.deliveredAt < this.#ground.renewMs) return;
+    this.#turn = this.#turn.then(() => this.#closeChannel()).then(() => this.#open());
+  }
+
+  #receive(channel: Channel, message: ConsumeMessage | null): void {
+    if (this.#channel !== channel) return;
+    if (!message) {
+      // The queue was deleted, or its leader is gone.
+      this.problem = { kind: 'missing', reason: `the queue ${this.queue} was deleted`, advice: 'it is declared again' };
+      this.#turn = this.#turn.then(() => this.#closeChannel());
+      this.#openLater();
+      return;
+    }
+    const { fields, properties, content } = message;
+    // Our own messages have an id. One that somebody else put there is a parcel all the same.
+    const id = String(properties.messageId ?? `unknown.${fields.deliveryTag}`);
+    const known = this.#parcels.get(id);
+    const delivery = { fields, properties };
+    if (known) {
+      known.delivery = delivery;
+      known.deliveredAt = performance.now();
+      if (known.left === 0) this.finished(known);
+      return;
+    }
+    this.#dropDone();
+    if (this.#memory.acknowledged.has(id)) this.#acknowledge(id, delivery);
+    else this.#unpack(id, delivery, content);
+  }
+
+  /** Once new parcels come, none comes again that this channel has not brought yet: another daemon had them meanwhile. */
+  #dropDone(): void {
+    for (const parcel of this.#parcels.values())
+      if (!parcel.delivery && parcel.left === 0) this.#parcels.delete(parcel.id);
+  }
+
+  #unpack(id: string, delivery: Pick<Message, 'fields' | 'properties'>, content: Buffer): void {
+    const { depths, settled, nextSeq, log, bury } = this.#ground;
+    const { at: committedAt } = (delivery.properties.headers ?? {}) as { at?: unknown };
+    const lines = content.toString().split('\n');
+    const before = settled.get(id);
+    const letters: NewDeadLetter[] = [];
+    let repetitions = 0;
+    let left = 0;
+    const entries = lines.map((line, place): Stored | undefined => {
+      const read = fromLine(line, this.#topic);
+      if (!read) {
+        if (!isSettled(before, place)) letters.push(unreadableLetter(this.#topic, `unreadable/${id}/${place}`, line));
+        return undefined;
+      }
+      if (this.#isRepetition(read.notification.eventId, read.numbering)) repetitions += 1;
+      else if (!isSettled(before, place)) {
+        left += 1;
+        return { ...read.notification, seq: nextSeq() };
+      }
+      return undefined;
+    });
+    depths.delivered(this.queue, lines.length, content.length);
+    const at = typeof committedAt === 'number' ? committedAt : Date.now();
+    const common = { id, queue: this.queue, at, bytes: content.length, entries, handed: 0, burying: letters.length };
+    const parcel: InHand = { ...common, left: left + letters.length, delivery, deliveredAt: performance.now() };
+    this.#parcels.set(id, parcel);
+    if (repetitions > 0)
+      log.info({ queue: this.queue, notifications: repetitions }, 'dropped what a repeated batch brought again');
+    if (letters.length > 0) {
+      log.error({ topic: this.#topic, notifications: letters.length }, UNREADABLE);
+      void bury(letters).then(() => {
+        parcel.left -= letters.length;
+        parcel.burying = 0;
+        if (parcel.left === 0) this.finished(parcel);
+      });
+    }
+    if (left > 0) this.#arrived(parcel);
+    else if (parcel.left === 0) this.finished(parcel);
+  }
+
+  #isRepetition(eventId: string, numbering: number): boolean {
+    const id = numbering === UNNUMBERED ? undefined : parseEventId(eventId);
+    if (!id) return false;
+    const { marks } = this.#memory;
+    const epoch = `${id.source}/${id.epoch}`;
+    const seen = marks.get(epoch) ?? 0;
+    if (numbering === NUMBERED && id.seq <= seen) return true;
+    // Set anew, so that the first one of the map is what was not heard for longest.
+    marks.delete(epoch);
+    marks.set(epoch, numbering === BASELINE ? id.seq : Math.max(seen, id.seq));
+    const [oldest] = marks.size > MOST_MARKS ? marks.keys() : [];
+    if (oldest !== undefined) marks.delete(oldest);
+    return false;
+  }
+
+  /** What goes back to the queue comes again, and is no repetition then. */
+  #forgetMarks({ entries }: InHand): void {
+    const { marks } = this.#memory;
+    for (const entry of entries) {
+      const id = entry && parseEventId(entry.eventId);
+      if (!id) continue;
+      const epoch = `${id.source}/${id.epoch}`;
+      const seen = marks.get(epoch);
+      if (seen !== undefined && seen >= id.seq) marks.set(epoch, id.seq - 1);
+    }
+  }
+
+  #acknowledge(id: string, delivery: Pick<Message, 'fields' | 'properties'>): void {
+    const { acknowledged } = this.#memory;
+    this.#ground.settled.delete(id);
+    acknowledged.add(id);
+    const [oldest] = acknowledged.size > MOST_ACKNOWLEDGED ? acknowledged : [];
+    if (oldest !== undefined) acknowledged.delete(oldest);
+    try {
+      this.#channel?.ack({ ...delivery, content: EMPTY });
+    } catch {
+      // The channel ended in this moment: it comes again, and is known by its id.
+    }
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * How much waits in the queues. RabbitMQ says how many parcels are ready, not what they hold: that is counted where this
+ * daemon wrote and read them itself, and estimated from the last ones otherwise.
+ */
+export interface Depth {
+  parcels: number;
+  notifications: number;
+  bytes: number;
+}
+
+export class Depths {
+  readonly #queues = new Map<string, Depth & { each: number; eachBytes: number }>();
+
+  /** What is ready in a queue: in it and in nobody's hands. */
+  of(queue: string): Readonly<Depth> {
+    return this.#queue(queue);
+  }
+
+  /** A parcel is in its queue. */
+  written(queue: string, notifications: number, bytes: number): void {
+    this.#change(queue, 1, notifications, bytes);
+    Object.assign(this.#queue(queue), { each: notifications, eachBytes: bytes });
+  }
+
+  /** A parcel was delivered to this daemon. */
+  delivered(queue: string, notifications: number, bytes: number): void {
+    this.#change(queue, -1, -notifications, -bytes);
+    Object.assign(this.#queue(queue), { each: notifications, eachBytes: bytes });
+  }
+
+  /** Parcels went back to their queue. */
+  returned(queue: string, { parcels, notifications, bytes }: Readonly<Depth>): void {
+    this.#change(queue, parcels, notifications, bytes);
+  }
+
+  /** RabbitMQ says how many parcels are ready. */
+  polled(queue: string, ready: number): void {
+    const known = this.#queue(queue);
+    if (known.parcels === ready) return;
+    // Others wrote or read some of them: as large as those that are known.
+    const [each, bytes] =
+      known.parcels > 0
+        ? [known.notifications / known.parcels, known.bytes / known.parcels]
+        : [known.each, known.eachBytes];
+    known.parcels = ready;
+    known.notifications = Math.max(ready, Math.round(ready * each)) * (ready > 0 ? 1 : 0);
+    known.bytes = Math.round(ready * bytes);
+  }
+
+  /** All of them, to be known again after a restart. */
+  entries(): [string, Depth][] {
+    return [...this.#queues].map(([queue, { parcels, notifications, bytes }]) => [
+      queue,
+      { parcels, notifications, bytes },
+    ]);
+  }
+
+  #change(queue: string, parcels: number, notifications: number, bytes: number): void {
+    const known = this.#queue(queue);
+    known.parcels = Math.max(0, known.parcels + parcels);
+    known.notifications = known.parcels === 0 ? 0 : Math.max(known.parcels, known.notifications + notifications);
+    known.bytes = known.parcels === 0 ? 0 : Math.max(0, known.bytes + bytes);
+  }
+
+  #queue(queue: string): Depth & { each: number; eachBytes: number } {
+    const known = this.#queues.get(queue);
+    if (known) return known;
+    const made = { parcels: 0, notifications: 0, bytes: 0, each: 1, eachBytes: 0 };
+    this.#queues.set(queue, made);
+    return made;
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Which topics and which epochs of sources the outbox has queues of: AMQP has no way to list queues. It is one message in
+ * a queue of length 1, changed under a lease.
+ */
+import type { ChannelModel } from 'amqplib';
+import { PusherError } from '../../errors.ts';
+import { createTurns } from '../turns.ts';
+import { readLast } from './last-value.ts';
+import type { Leases } from './leases.ts';
+
+interface Content {
+  /** By topic, how many partitions it has; more than one number while the queues of an earlier number are not empty yet. */
+  readonly topics: Readonly<Record<string, readonly number[]>>;
+  readonly epochs: readonly (readonly [source: string, epoch: string])[];
+}
+
+const WHAT = 'directory';
+
+export interface DirectoryOptions {
+  readonly queue: string;
+  readonly leases: Leases;
+  readonly connection: () => ChannelModel | undefined;
+  readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
+}
+
+export class Directory {
+  readonly #options: DirectoryOptions;
+  readonly #turns = createTurns();
+  #content: Content = { topics: {}, epochs: [] };
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+  }
+
+  get topics(): readonly string[] {
+    return Object.keys(this.#content.topics);
+  }
+
+  get epochs(): Content['epochs'] {
+    return this.#content.epochs;
+  }
+
+  /** The numbers of partitions that a topic has queues of, the current one last. */
+  generations(topic: string): readonly number[] {
+    return this.#content.topics[topic] ?? [];
+  }
+
+  hasEpoch(source: string, epoch: string): boolean {
+    return this.#content.epochs.some(([name, run]) => name === source && run === epoch);
+  }
+
+  /** Reads it anew. */
+  read(): Promise<void> {
+    return this.#change((content) => content);
+  }
+
+  setGenerations(topic: string, generations: readonly number[]): Promise<void> {
+    return this.#change(({ topics, epochs }) => ({ topics: { ...topics, [topic]: generations }, epochs }));
+  }
+
+  addEpoch(source: string, epoch: string): Promise<void> {
+    return this.#change(({ topics, epochs }) => ({ topics, epochs: [...epochs, [source, epoch]] }));
+  }
+
+  removeEpochs(gone: (source: string, epoch: string) => boolean): Promise<void> {
+    return this.#change(({ topics, epochs }) => ({
+      topics,
+      epochs: epochs.filter(([source, epoch]) => !gone(source, epoch)),
+    }));
+  }
+
+  async #change(change: (content: Content) => Content): Promise<void> {
+    const { queue, leases, connection, write } = this.#options;
+    const leave = await this.#turns(WHAT);
+    try {
+      await leases.take(WHAT);
+      const current = connection();
+      if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
+      const content = ((await readLast(current, queue)) as Content | undefined) ?? { topics: {}, epochs: [] };
+      this.#content = change(content);
+      if (this.#content !== content) await write(queue, [JSON.stringify(this.#content)]);
+      await leases.release(WHAT);
+    } finally {
+      leave();
+    }
+  }
+}

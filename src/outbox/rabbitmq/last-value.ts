@@ -1,0 +1,32 @@
+/** Queues of length 1, which keep a last value. */
+import type { ChannelModel, GetMessage } from 'amqplib';
+import { openChannel } from '../../rabbitmq/connection.ts';
+import { LAST_VALUE } from './names.ts';
+
+/**
+ * Declares such a queue and reads what it has; undefined when that is nothing. Nobody else may read or write it meanwhile.
+ * A daemon that was killed while it read may have left two: the newer one counts.
+ */
+export async function readLast(connection: ChannelModel, queue: string): Promise<unknown> {
+  const channel = await openChannel(connection);
+  await channel.assertQueue(queue, { durable: true, arguments: LAST_VALUE });
+  const messages: GetMessage[] = [];
+  for (let next = await channel.get(queue); next; next = await channel.get(queue)) messages.push(next);
+  const newest = messages.toSorted((a, b) => timeOf(b) - timeOf(a))[0];
+  for (const message of messages) if (message !== newest) channel.ack(message);
+  // What is not acknowledged goes back when the channel is closed.
+  await channel.close();
+  return newest ? JSON.parse(newest.content.toString()) : undefined;
+}
+
+/** Deletes such a queue. */
+export async function deleteLast(connection: ChannelModel, queue: string): Promise<void> {
+  const channel = await openChannel(connection);
+  await channel.deleteQueue(queue);
+  await channel.close();
+}
+
+const timeOf = ({ properties }: GetMessage): number => {
+  const { at } = (properties.headers ?? {}) as { at?: unknown };
+  return typeof at === 'number' ? at : 0;
+};

@@ -1,0 +1,251 @@
+/**
+ * Positions of sources: a queue of length 1 for each epoch, with how far it is heard and the holes that nobody
+ * acknowledged.
+ *
+ * Maintained invariants:
+ * - Who moves a position holds its lease, over the connection that it writes over: daemons take turns, as an adapter goes
+ *   from one to another.
+ * - What is known of a position is trusted only while its lease is held; otherwise it is for people to look at.
+ */
+import type { ChannelModel } from 'amqplib';
+import { PusherError } from '../../errors.ts';
+import type { Log } from '../../log.ts';
+import type { Cursor, Progress } from '../outbox.ts';
+import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
+import { createTurns } from '../turns.ts';
+import type { Directory } from './directory.ts';
+import { deleteLast, readLast } from './last-value.ts';
+import type { Leases } from './leases.ts';
+import type { Names } from './names.ts';
+
+/** A position as its queue has it. */
+export interface Position extends SourceState {
+  readonly newestAt?: number | undefined;
+  /** The holes that nobody acknowledged, newest first. */
+  readonly open: readonly Hole[];
+}
+
+export interface PositionOptions {
+  readonly names: Names;
+  readonly leases: Leases;
+  readonly directory: Directory;
+  readonly connection: () => ChannelModel | undefined;
+  readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
+  /** A position was moved here. */
+  readonly moved: (position: Position) => void;
+  readonly log: Log;
+  readonly now: () => number;
+}
+
+const keyOf = (source: string, epoch: string): string => `${source}\n${epoch}`;
+
+export class Positions {
+  readonly store: SourceStore;
+  readonly #options: PositionOptions;
+  readonly #turns = createTurns();
+  readonly #known = new Map<string, Position>();
+  /** Those that were read since their lease was taken. */
+  readonly #fresh = new Set<string>();
+  #lastHole = 0;
+
+  constructor(options: PositionOptions) {
+    this.#options = options;
+    this.store = {
+      list: async (limit) => latestFirst(this.states(), limit),
+      holes: async () => this.holes(),
+      acknowledge: (source) => this.#acknowledge(source),
+      retire: (source) => this.#retire(source),
+    };
+  }
+
+  states(): SourceState[] {
+    return [...this.#known.values()].map(({ newestAt: _, open: __, ...state }) => state);
+  }
+
+  holes(): Hole[] {
+    const all = [...this.#known.values()].flatMap(({ open }) => open);
+    return all.toSorted((a, b) => b.id - a.id).slice(0, MOST_HOLES);
+  }
+
+  /** Reads those of the directory that are not known yet, for people to look at. Those that another daemon has it announces. */
+  async readAll(): Promise<void> {
+    const { directory, leases } = this.#options;
+    for (const [source, epoch] of directory.epochs) {
+      const key = keyOf(source, epoch);
+      if (this.#known.has(key) || !(await leases.tryTake(key))) continue;
+      const leave = await this.#turns(key);
+      await this.#take(source, epoch).finally(leave);
+      await this.giveBack(key);
+    }
+  }
+
+  /** Those that this daemon holds. */
+  held(): Position[] {
+    return [...this.#fresh].flatMap((key) => this.#known.get(key) ?? []);
+  }
+
+  /** Another daemon moved a position. */
+  heard(position: Position): void {
+    const key = keyOf(position.source, position.epoch);
+    const known = this.#known.get(key);
+    if (!this.#fresh.has(key) && !((known?.heardAt ?? 0) > position.heardAt)) this.#known.set(key, position);
+  }
+
+  /** Another daemon retired a source. */
+  forgotten(source: string): void {
+    for (const [key, position] of this.#known) if (position.source === source) this.#known.delete(key);
+  }
+
+  /** The position of a source's epoch, when nobody else holds it any more, here or in another daemon. */
+  async cursor(source: string, epoch: string, keep: (baseline: boolean) => CommitOf): Promise<Cursor> {
+    const key = keyOf(source, epoch);
+    const leave = await this.#turns(key);
+    try {
+      await this.#take(source, epoch);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    const known = this.#known;
+    return {
+      get last() {
+        return known.get(key)?.last;
+      },
+      get newestAt() {
+        return known.get(key)?.newestAt;
+      },
+      commit: async (admission, progress) => {
+        await keep(!known.has(key))(admission);
+        await this.#move(source, epoch, progress);
+      },
+      release: leave,
+    };
+  }
+
+  /** Another daemon asks for a lease: it gets that when what is under way of it has ended. */
+  async giveBack(what: string): Promise<void> {
+    if (!this.#options.leases.has(what) || !this.#fresh.has(what)) return;
+    const leave = await this.#turns(what);
+    try {
+      this.#fresh.delete(what);
+      await this.#options.leases.release(what);
+    } catch {
+      // The connection is gone, and with it the lease.
+    } finally {
+      leave();
+    }
+  }
+
+  async #take(source: string, epoch: string): Promise<void> {
+    const { leases, connection, names } = this.#options;
+    const key = keyOf(source, epoch);
+    if (leases.has(key) && this.#fresh.has(key)) return; // As this daemon left it.
+    this.#fresh.delete(key);
+    await leases.take(key);
+    const current = connection();
+    if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
+    const found = (await readLast(current, names.position(source, epoch))) as Position | undefined;
+    if (found) this.#known.set(key, found);
+    else this.#known.delete(key);
+    this.#fresh.add(key);
+  }
+
+  async #move(source: string, epoch: string, { last, missing, newestAt }: Progress): Promise<void> {
+    const key = keyOf(source, epoch);
+    const before = this.#known.get(key);
+    const at = this.#options.now();
+    const first = (before?.last ?? 0) + 1;
+    // Ascending among all daemons, as far as their clocks agree.
+    this.#lastHole = Math.max(this.#lastHole + 1, at * 1_000);
+    const hole = { id: this.#lastHole, source, epoch, first, last: first + missing - 1, missing, at };
+    const open = before?.open ?? [];
+    const position: Position = {
+      source,
+      epoch,
+      last,
+      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
+      missing: (before?.missing ?? 0) + missing,
+      heardAt: at,
+      newestAt: Math.max(newestAt ?? 0, before?.newestAt ?? 0) || undefined,
+      open: missing > 0 ? [hole, ...open].slice(0, MOST_HOLES) : open,
+    };
+    if (!before && !this.#options.directory.hasEpoch(source, epoch)) {
+      await this.#options.directory.addEpoch(source, epoch);
+      await this.#write(position);
+      // Not waited for: another daemon may take long to give a lease back.
+      void this.#forgetOutdated();
+    } else await this.#write(position);
+  }
+
+  async #write(position: Position): Promise<void> {
+    const { leases, names, write, moved } = this.#options;
+    const { source, epoch } = position;
+    const key = keyOf(source, epoch);
+    if (!leases.has(key) || !this.#fresh.has(key))
+      throw new PusherError(
+        'OUTBOX_UNUSABLE',
+        'outbox: the connection to RabbitMQ was lost before the position was kept',
+      );
+    await write(names.position(source, epoch), [JSON.stringify(position)]);
+    this.#known.set(key, position);
+    moved(position);
+  }
+
+  async #forgetOutdated(): Promise<void> {
+    const { now, log } = this.#options;
+    try {
+      for (const { source, epoch } of outdated(this.#known.values(), now()))
+        await this.#hold(source, epoch, async () => {
+          // What another daemon heard since is only known now.
+          const all = [...this.#known.values()];
+          if (outdated(all, now()).some((each) => each.source === source && each.epoch === epoch))
+            await this.#delete(source, epoch);
+        });
+    } catch {
+      log.warn({}, 'ended epochs of sources could not be forgotten; tried again later');
+    }
+  }
+
+  async #delete(source: string, epoch: string): Promise<void> {
+    const { connection, names, directory } = this.#options;
+    const current = connection();
+    if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
+    await deleteLast(current, names.position(source, epoch));
+    await directory.removeEpochs((name, run) => name === source && run === epoch);
+    this.#known.delete(keyOf(source, epoch));
+    this.#fresh.delete(keyOf(source, epoch));
+  }
+
+  /** Does something while nobody else can move a position. */
+  async #hold(source: string, epoch: string, act: () => Promise<void>): Promise<void> {
+    const leave = await this.#turns(keyOf(source, epoch));
+    try {
+      await this.#take(source, epoch);
+      await act();
+    } finally {
+      leave();
+    }
+  }
+
+  async #acknowledge(source?: string): Promise<number> {
+    let count = 0;
+    for (const known of [...this.#known.values()])
+      if (known.open.length > 0 && (source === undefined || known.source === source))
+        await this.#hold(known.source, known.epoch, async () => {
+          const position = this.#known.get(keyOf(known.source, known.epoch));
+          if (!position) return;
+          count += position.open.length;
+          await this.#write({ ...position, open: [] });
+        });
+    return count;
+  }
+
+  async #retire(source: string): Promise<boolean> {
+    const epochs = this.#options.directory.epochs.filter(([name]) => name === source);
+    for (const [name, epoch] of epochs) await this.#hold(name, epoch, () => this.#delete(name, epoch));
+    return epochs.length > 0;
+  }
+}
+
+/** Keeps what came of a batch. */
+type CommitOf = (admission: Parameters<Cursor['commit']>[0]) => Promise<void>;

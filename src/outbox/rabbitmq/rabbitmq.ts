@@ -1,0 +1,412 @@
+/**
+ * The outbox of several daemons: RabbitMQ, with a quorum queue for each partition of each topic. docs/rabbitmq.md says
+ * what it promises; docs/decisions/rabbitmq-outbox.md, why it is built so.
+ *
+ * Maintained invariants:
+ * - A commit resolves when RabbitMQ has confirmed its notifications, the disk has its dead letters and RabbitMQ has its
+ *   position, in this order: what a crash leaves of it comes again as a whole.
+ * - A topic's queues are declared, and in the directory, before anything is put into them.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ChannelModel } from 'amqplib';
+import { PusherError } from '../../errors.ts';
+import type { Log } from '../../log.ts';
+import { type Broker, type BrokerTls, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
+import { refuseMaxBytes } from '../options.ts';
+import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
+import type { SourceStore } from '../sources.ts';
+import { RabbitBacklog } from './backlog.ts';
+import type { Ground, PartitionMemory } from './consumer.ts';
+import { type Announcement, Daemons } from './daemons.ts';
+import { Depths } from './depths.ts';
+import { Directory } from './directory.ts';
+import { leaveHandover, takeHandover } from './handover.ts';
+import { Leases } from './leases.ts';
+import { namesOf, partitionOf } from './names.ts';
+import { BASELINE, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel.ts';
+import { type Position, Positions } from './positions.ts';
+import { Queues } from './queues.ts';
+import { sharesOf } from './shares.ts';
+import { Writer } from './writer.ts';
+
+export interface RabbitOutboxOptions {
+  /** Addresses of the broker's nodes, `amqp://user:password@host:port/vhost` or `amqps:`. */
+  readonly urls: readonly string[];
+  readonly tls?: BrokerTls | undefined;
+  /** What the names of queues and exchange begin with: daemons with the same prefix share the work. */
+  readonly prefix: string;
+  /** How many queues each topic has. */
+  readonly partitions: number;
+  /** Keeps this daemon's dead letters, and closes with the outbox. */
+  readonly letters: Outbox;
+  /** What a parcel's settled places are kept in when the daemon ends. */
+  readonly handoverFile: string;
+  /** How much each topic may hold, in bytes; past it `commit` rejects. */
+  readonly maxBytes: number;
+  /** Of this daemon's console, for the others'. */
+  readonly url?: string | undefined;
+  readonly log: Log;
+  readonly now?: () => number;
+  /** How often the depths of queues are asked for, in milliseconds. Default: 2 s. */
+  readonly pollMs?: number;
+  /** How long a delivery stays unacknowledged before its channel is renewed, in milliseconds. Default: 10 minutes. */
+  readonly renewMs?: number;
+  /** How many parcels of a partition are in hand at most. Default: 32. */
+  readonly prefetch?: number;
+}
+
+const POLL_MS = 2_000;
+/** How long after a failed write of dead letters it is tried again, in milliseconds. */
+const BURY_AGAIN_MS = 500;
+const RENEW_MS = 600_000;
+/** How long after a connection the others are listened for before any partition is consumed, in milliseconds. */
+const LISTEN_MS = 100;
+/** What all consumers may hold together, in full parcels: 96 MiB; and what one may. */
+const MOST_PARCELS = 1_536;
+const PREFETCH = 32;
+/** How many parcels that others gave back are remembered. */
+const MOST_SETTLED = 20_000;
+
+/** Opens the outbox; connects in the background, and says what is wrong meanwhile. */
+export function rabbitOutbox(options: RabbitOutboxOptions): Outbox {
+  refuseMaxBytes('rabbitOutbox', options.maxBytes);
+  return new RabbitOutbox(options);
+}
+
+class RabbitOutbox implements Outbox {
+  readonly deadLetters: DeadLetterStore;
+  readonly sources: SourceStore;
+  readonly #options: RabbitOutboxOptions;
+  readonly #id = randomBytes(6).toString('hex');
+  readonly #now: () => number;
+  readonly #broker: Broker;
+  readonly #daemons: Daemons;
+  readonly #directory: Directory;
+  readonly #positions: Positions;
+  readonly #queues: Queues;
+  readonly #writer: Writer;
+  readonly #depths = new Depths();
+  readonly #ground: Ground;
+  readonly #backlogs = new Map<string, RabbitBacklog>();
+  readonly #memories = new Map<string, PartitionMemory>();
+  readonly #listeners = new Set<(topic: string) => void>();
+  /** Positions that were moved since the last announcement. */
+  #moved = new Map<string, Position>();
+  /** Since when a topic holds anything. */
+  readonly #since = new Map<string, number>();
+  readonly #pending = new Set<Promise<void>>();
+  readonly #timers: readonly NodeJS.Timeout[];
+  #connection: ChannelModel | undefined;
+  /** Whether the others were listened for long enough to know one's share. */
+  #listened = false;
+  #lastSeq = 0;
+  #closed = false;
+
+  constructor(options: RabbitOutboxOptions) {
+    this.#options = options;
+    const { urls, tls, prefix, partitions, letters, maxBytes, log, now = Date.now, handoverFile } = options;
+    this.#now = now;
+    const connection = () => this.#connection;
+    const names = namesOf(prefix);
+    this.#daemons = new Daemons({
+      id: this.#id,
+      names,
+      describe: (everything) => this.#describe(everything),
+      changed: () => this.#spread(),
+      heard: ({ topics, positions }) => this.#heard(topics, positions),
+      asked: (what) => void this.#positions.giveBack(what),
+      settled: (parcels) => this.#remember(parcels),
+      retired: (source) => this.#positions.forgotten(source),
+    });
+    this.#writer = new Writer({
+      daemon: this.#id,
+      now,
+      confirmed: (queue, notifications, bytes) => this.#depths.written(queue, notifications, bytes),
+      gone: (queue) => this.#queues.gone(queue),
+    });
+    const write = (queue: string, lines: readonly string[]) => this.#writer.write(queue, lines);
+    const leases = new Leases({ names, connection, ask: (what) => this.#daemons.ask(what) });
+    this.#directory = new Directory({ queue: names.directory, leases, connection, write });
+    const moved = (position: Position) => this.#moved.set(`${position.source}\n${position.epoch}`, position);
+    const shared = { names, leases, directory: this.#directory, connection };
+    this.#positions = new Positions({ ...shared, write, moved, log, now });
+    const perQueue = Math.max(1, Math.floor(maxBytes / partitions));
+    this.#queues = new Queues({ ...shared, partitions, maxBytes: perQueue, depths: this.#depths, log });
+    const settled = new Map<string, string>();
+    this.#ground = {
+      connection,
+      declare: (queue) => this.#queues.declare(queue),
+      prefetch: () => this.#prefetch(),
+      nextSeq: () => ++this.#lastSeq,
+      bury: (dead) => this.#bury(dead),
+      memoryOf: (queue) => this.#memoryOf(queue),
+      settled,
+      gaveBack: (parcels) => this.#daemons.tellSettled(parcels),
+      depths: this.#depths,
+      log,
+      renewMs: options.renewMs ?? RENEW_MS,
+    };
+    const left = takeHandover(handoverFile);
+    this.#remember(left.settled);
+    for (const [queue, depth] of left.depths) this.#depths.returned(queue, depth);
+    this.deadLetters = letters.deadLetters;
+    this.sources = {
+      ...this.#positions.store,
+      retire: async (source) => {
+        const found = await this.#positions.store.retire(source);
+        if (found) this.#daemons.tellRetired(source);
+        return found;
+      },
+    };
+    this.#timers = [
+      setInterval(() => void this.#queues.poll(), options.pollMs ?? POLL_MS).unref(),
+      setInterval(() => this.#spread(), 1_000).unref(),
+    ];
+    const name = `xmpp-event-pusher outbox ${prefix}`;
+    const opened = (open: ChannelModel) => this.#opened(open);
+    this.#broker = connectBroker({ urls, tls, name, log, opened, closed: () => this.#lost(this.#connection) });
+  }
+
+  get fault(): PusherError | undefined {
+    const { problem } = this.#broker;
+    if (!problem) return undefined;
+    return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`);
+  }
+
+  source(name: string, epoch: string): Promise<Cursor> {
+    return this.#positions.cursor(name, epoch, (baseline) => (admission) => {
+      return this.#track(this.#keep(admission, baseline ? BASELINE : NUMBERED));
+    });
+  }
+
+  commit(admission: Admission): Promise<void> {
+    return this.#track(this.#keep(admission, UNNUMBERED));
+  }
+
+  backlog(topic: string, take: (notifications: readonly Stored[]) => void, recall: Recall = () => []): Backlog {
+    if (this.#backlogs.has(topic)) throw new Error(`the backlog of ${topic} is open already`);
+    const backlog = new RabbitBacklog(topic, this.#ground, take, recall, () => this.#backlogs.delete(topic));
+    this.#backlogs.set(topic, backlog);
+    this.#spread();
+    return backlog;
+  }
+
+  topics(): Iterable<string> {
+    return this.#queues.topics();
+  }
+
+  onTopic(listener: (topic: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  health(): Health {
+    const letters = this.#options.letters.health();
+    const topics = this.#queues.topics();
+    const found = topics.map((topic) => ({ topic, depth: this.#depthOf(topic) }));
+    const queues = topics.flatMap((topic) => this.#queues.all(topic));
+    const oldest = found.flatMap(({ topic, depth }) => (depth > 0 ? (this.#oldestAt(topic) ?? []) : []));
+    return {
+      topics: found,
+      sources: this.#positions.states(),
+      holes: this.#positions.holes(),
+      deadLetters: letters.deadLetters,
+      bytes: queues.reduce((sum, queue) => sum + this.#depths.of(queue).bytes, 0),
+      maxBytes: this.#options.maxBytes * Math.max(1, topics.length),
+      oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
+      fault: this.fault?.message ?? this.#consumerFault() ?? letters.fault,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    await Promise.allSettled(this.#pending);
+    await Promise.all([...this.#backlogs.values()].map((backlog) => backlog.close()));
+    this.#daemons.stop();
+    const { handoverFile, letters } = this.#options;
+    leaveHandover(handoverFile, { settled: [...this.#ground.settled], depths: this.#depths.entries() });
+    await this.#broker.close();
+    await letters.close();
+  }
+
+  async #opened(connection: ChannelModel): Promise<void> {
+    this.#connection = connection;
+    this.#queues.reset();
+    this.#listened = false;
+    try {
+      this.#writer.attach(await openConfirmChannel(connection, () => this.#lost(connection)));
+      await this.#daemons.attach(connection);
+      await this.#directory.read();
+      await this.#positions.readAll();
+    } catch (error) {
+      this.#lost(connection);
+      throw error;
+    }
+    setTimeout(() => {
+      this.#listened = true;
+      this.#spread();
+    }, LISTEN_MS).unref();
+    this.#call(this.#directory.topics);
+  }
+
+  #lost(connection: ChannelModel | undefined): void {
+    if (!connection || this.#connection !== connection) return;
+    this.#connection = undefined;
+    this.#daemons.detach();
+    this.#writer.detach(
+      this.fault ??
+        new PusherError('OUTBOX_UNUSABLE', 'outbox: the connection to RabbitMQ was lost; it is tried again'),
+    );
+    // A channel of ours may have ended alone: all of it begins anew.
+    if (!this.#closed) void connection.close().catch(() => undefined);
+  }
+
+  #track(keeping: Promise<void>): Promise<void> {
+    this.#pending.add(keeping);
+    const done = () => this.#pending.delete(keeping);
+    keeping.then(done, done);
+    return keeping;
+  }
+
+  async #keep({ notifications, deadLetters, replaces = [] }: Admission, numbering: Numbering): Promise<void> {
+    if (this.#closed) throw new PusherError('OUTBOX_CLOSED', 'the outbox is closed');
+    const { fault } = this;
+    if (fault) throw fault;
+    const topics = new Set(notifications.map(({ topic }) => topic));
+    for (const topic of topics) {
+      await this.#queues.ensure(topic);
+      if (this.#depthOf(topic) === 0) this.#since.set(topic, this.#now());
+    }
+    const lines = new Map<string, string[]>();
+    for (const notification of notifications) {
+      const { topic, orderKey } = notification;
+      const { partitions } = this.#options;
+      const queue = this.#queues.current(topic)[partitionOf(orderKey, partitions)] as string;
+      const line = toLine(notification, numbering);
+      const others = lines.get(queue);
+      if (others) others.push(line);
+      else lines.set(queue, [line]);
+    }
+    const written = await Promise.allSettled([...lines].map(([queue, each]) => this.#writer.write(queue, each)));
+    for (const each of written) if (each.status === 'rejected') throw each.reason;
+    if (deadLetters.length > 0 || replaces.length > 0)
+      await this.#options.letters.commit({ notifications: [], deadLetters, replaces });
+    this.#call([...topics]);
+  }
+
+  /** Calls for consumers of topics that have none. */
+  #call(topics: readonly string[]): void {
+    for (const topic of topics) if (!this.#backlogs.has(topic)) for (const listener of this.#listeners) listener(topic);
+  }
+
+  /** Each backlog consumes this daemon's share of its topic's partitions. */
+  #spread(): void {
+    if (!this.#connection || !this.#listened || this.#closed) return;
+    for (const [topic, backlog] of this.#backlogs) {
+      const owners = sharesOf(topic, this.#options.partitions, this.#daemons.ids);
+      backlog.own(this.#queues.current(topic).filter((_, index) => owners[index] === this.#id));
+    }
+  }
+
+  #describe(everything: boolean): Announcement {
+    const positions = everything ? this.#positions.held() : [...this.#moved.values()];
+    this.#moved = new Map();
+    const parcels = [...this.#backlogs.values()].flatMap(({ consumers }) => consumers);
+    const inHand = parcels.map(({ queue, parcels: held }) => [queue, leftOf(held)] as const);
+    const oldest = [...this.#backlogs.keys()].flatMap((topic) => this.#ownOldest(topic) ?? []);
+    return {
+      id: this.#id,
+      url: this.#options.url,
+      topics: this.#queues.topics(),
+      partitions: this.#options.partitions,
+      deadLetters: this.#options.letters.health().deadLetters,
+      inHand: Object.fromEntries(inHand.filter(([, left]) => left > 0)),
+      oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
+      positions,
+    };
+  }
+
+  #heard(topics: readonly string[], positions: readonly Position[]): void {
+    for (const position of positions) this.#positions.heard(position);
+    const known = new Set(this.#queues.topics());
+    if (topics.every((topic) => known.has(topic)) || !this.#connection) return;
+    void this.#directory.read().then(
+      () => this.#call(this.#directory.topics),
+      () => undefined, // The connection is gone; it is read again with the next one.
+    );
+  }
+
+  #remember(parcels: readonly (readonly [string, string])[]): void {
+    const { settled } = this.#ground;
+    for (const [id, places] of parcels) settled.set(id, places);
+    for (const id of settled.keys()) {
+      if (settled.size <= MOST_SETTLED) break;
+      settled.delete(id);
+    }
+  }
+
+  #memoryOf(queue: string): PartitionMemory {
+    const known = this.#memories.get(queue);
+    if (known) return known;
+    const memory = { marks: new Map(), acknowledged: new Set<string>() };
+    this.#memories.set(queue, memory);
+    return memory;
+  }
+
+  #prefetch(): number {
+    const consumers = [...this.#backlogs.values()].reduce((sum, backlog) => sum + backlog.consumers.length, 1);
+    return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, Math.floor(MOST_PARCELS / consumers)));
+  }
+
+  #depthOf(topic: string): number {
+    const own = this.#backlogs.get(topic)?.consumers ?? [];
+    const { others } = this.#daemons;
+    const queued = this.#queues.all(topic).reduce((sum, queue) => {
+      const elsewhere = others.reduce((left, { inHand }) => left + (inHand[queue] ?? 0), 0);
+      return sum + this.#depths.of(queue).notifications + elsewhere;
+    }, 0);
+    return own.reduce((sum, { parcels }) => sum + leftOf(parcels), queued);
+  }
+
+  #ownOldest(topic: string): number | undefined {
+    const consumers = this.#backlogs.get(topic)?.consumers ?? [];
+    const times = consumers.flatMap(({ parcels }) => [...parcels].flatMap(({ left, at }) => (left > 0 ? at : [])));
+    return times.length > 0 ? Math.min(...times) : undefined;
+  }
+
+  #oldestAt(topic: string): number | undefined {
+    const elsewhere = this.#daemons.others.flatMap(({ oldestAt }) => oldestAt ?? []);
+    const times = [this.#ownOldest(topic) ?? [], elsewhere].flat();
+    return times.length > 0 ? Math.min(...times) : this.#since.get(topic);
+  }
+
+  #consumerFault(): string | undefined {
+    for (const { consumers } of this.#backlogs.values())
+      for (const { queue, problem } of consumers)
+        if (problem) return `outbox: RabbitMQ: ${queue}: ${problem.reason}; ${problem.advice}`;
+    return undefined;
+  }
+
+  /** Keeps dead letters however long the disk takes: what they are made of must not be acknowledged before. */
+  async #bury(deadLetters: readonly NewDeadLetter[]): Promise<void> {
+    for (;;) {
+      try {
+        await this.#options.letters.commit({ notifications: [], deadLetters });
+        return;
+      } catch (error) {
+        if (error instanceof PusherError && error.code === 'OUTBOX_CLOSED') return new Promise(() => {});
+        await sleep(BURY_AGAIN_MS, undefined, { ref: false });
+      }
+    }
+  }
+}
+
+const leftOf = (parcels: Iterable<{ readonly left: number }>): number => {
+  let sum = 0;
+  for (const { left } of parcels) sum += left;
+  return sum;
+};

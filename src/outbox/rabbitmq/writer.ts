@@ -1,0 +1,192 @@
+/**
+ * Puts lines into queues, in parcels, each confirmed by the broker.
+ *
+ * Maintained invariants:
+ * - Of each queue at most one parcel is under way. What comes meanwhile gathers into the next one: nothing waits at low
+ *   load, and at high load a parcel holds many.
+ * - So a queue never gets a later line of a write when an earlier one was refused: whoever repeats the write repeats all
+ *   of it, and consumers may take what they saw for all that was before it.
+ * - A parcel without an answer keeps its queue closed until the answer comes or the channel ends.
+ */
+import type { ConfirmChannel } from 'amqplib';
+import { PusherError } from '../../errors.ts';
+import { MOST_LENGTH, MOST_NOTIFICATIONS } from './parcel.ts';
+
+interface Job {
+  readonly lines: readonly string[];
+  /** The first line that is in no parcel yet. */
+  next: number;
+  /** How many are not confirmed. */
+  left: number;
+  failed: boolean;
+  readonly done: () => void;
+  readonly fail: (error: PusherError) => void;
+}
+
+interface Line {
+  readonly queue: string;
+  waiting: Job[];
+  /** The jobs of the parcel under way, with how many lines each has in it. */
+  underWay: readonly (readonly [Job, number])[] | undefined;
+  /** When the parcel under way was sent; of one that took too long, why nothing is taken. */
+  stalled: PusherError | undefined;
+}
+
+export interface WriterOptions {
+  /** What makes the ids of parcels unique among daemons. */
+  readonly daemon: string;
+  readonly now: () => number;
+  /** A parcel is in its queue. */
+  readonly confirmed: (queue: string, notifications: number, bytes: number) => void;
+  /** A queue is gone: it was deleted. */
+  readonly gone: (queue: string) => void;
+}
+
+/** How long the broker may take for a confirm before the write fails, in milliseconds: adapters give up after 30 s. */
+const CONFIRM_MS = 10_000;
+
+export class Writer {
+  readonly #options: WriterOptions;
+  readonly #lines = new Map<string, Line>();
+  /** Ids of parcels that came back because their queue is gone. */
+  readonly #returned = new Set<string>();
+  #channel: ConfirmChannel | undefined;
+  #parcels = 0;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+  }
+
+  /** Whether something is not confirmed yet. */
+  get busy(): boolean {
+    return [...this.#lines.values()].some(({ underWay, waiting }) => underWay || waiting.length > 0);
+  }
+
+  /** Writes over this channel from now on. */
+  attach(channel: ConfirmChannel): void {
+    this.#channel = channel;
+    channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
+  }
+
+  /** The channel ended: what was under way fails, and may be in its queue all the same. */
+  detach(error: PusherError): void {
+    this.#channel = undefined;
+    this.#returned.clear();
+    const lines = [...this.#lines.values()];
+    this.#lines.clear();
+    for (const line of lines) {
+      for (const [job] of line.underWay ?? []) fail(job, error);
+      for (const job of line.waiting) fail(job, error);
+    }
+  }
+
+  /**
+   * Puts lines into a queue, in their order; resolves when all are confirmed.
+   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE; then some may be in the queue, the first ones
+   */
+  write(queue: string, lines: readonly string[]): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const line = this.#lineOf(queue);
+    if (line.stalled) return Promise.reject(line.stalled);
+    line.waiting.push({ lines, next: 0, left: lines.length, failed: false, done: resolve, fail: reject });
+    if (!line.underWay) this.#send(line);
+    return promise;
+  }
+
+  #lineOf(queue: string): Line {
+    const known = this.#lines.get(queue);
+    if (known) return known;
+    const line: Line = { queue, waiting: [], underWay: undefined, stalled: undefined };
+    this.#lines.set(queue, line);
+    return line;
+  }
+
+  #send(line: Line): void {
+    const { lines, jobs } = gather(line);
+    if (lines.length === 0) return;
+    const channel = this.#channel;
+    const { daemon, now, confirmed } = this.#options;
+    const messageId = `${daemon}.${++this.#parcels}`;
+    const content = Buffer.from(lines.join('\n'));
+    line.underWay = jobs;
+    const late = setTimeout(() => this.#stall(line), CONFIRM_MS).unref();
+    const answered = (refused: unknown) => {
+      clearTimeout(late);
+      // The channel is gone, and with it this line: `detach` has failed its jobs.
+      if (line.underWay !== jobs || this.#channel !== channel) return;
+      line.underWay = undefined;
+      line.stalled = undefined;
+      if (this.#returned.delete(messageId)) this.#lost(line, jobs);
+      else if (refused) refuse(jobs, full(line.queue));
+      else {
+        confirmed(line.queue, lines.length, content.length);
+        for (const [job, count] of jobs) {
+          job.left -= count;
+          if (job.left === 0 && !job.failed) job.done();
+        }
+      }
+      line.waiting = line.waiting.filter(({ failed }) => !failed);
+      this.#send(line);
+    };
+    const headers = { n: lines.length, at: now() };
+    try {
+      if (!channel) throw new Error('no channel');
+      channel.publish('', line.queue, content, { mandatory: true, persistent: true, messageId, headers }, answered);
+    } catch {
+      // The channel ended in this moment; `detach` follows and says why.
+      clearTimeout(late);
+      if (!channel) this.detach(new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ'));
+    }
+  }
+
+  #stall(line: Line): void {
+    line.stalled = new PusherError(
+      'OUTBOX_UNUSABLE',
+      `outbox: RabbitMQ has not confirmed for ${CONFIRM_MS / 1_000} s what was put into ${line.queue}: more than half of its nodes have to run, without an alarm`,
+    );
+    for (const [job] of line.underWay ?? []) fail(job, line.stalled);
+    for (const job of line.waiting) fail(job, line.stalled);
+    line.waiting = [];
+  }
+
+  #lost({ queue }: Line, jobs: NonNullable<Line['underWay']>): void {
+    this.#options.gone(queue);
+    refuse(jobs, new PusherError('OUTBOX_UNUSABLE', `outbox: the queue ${queue} was deleted; it is declared again`));
+  }
+}
+
+/** Takes what fits into one parcel. */
+function gather(line: Line): { lines: string[]; jobs: (readonly [Job, number])[] } {
+  const lines: string[] = [];
+  const jobs: (readonly [Job, number])[] = [];
+  let length = 0;
+  for (let job = line.waiting[0]; job; job = line.waiting[0]) {
+    const first = job.next;
+    for (let text = job.lines[job.next]; text !== undefined; text = job.lines[job.next]) {
+      if (lines.length > 0 && (lines.length >= MOST_NOTIFICATIONS || length + text.length > MOST_LENGTH)) break;
+      lines.push(text);
+      length += text.length;
+      job.next += 1;
+    }
+    if (job.next > first) jobs.push([job, job.next - first]);
+    if (job.next < job.lines.length) break;
+    line.waiting.shift();
+  }
+  return { lines, jobs };
+}
+
+function fail(job: Job, error: PusherError): void {
+  if (job.failed) return;
+  job.failed = true;
+  job.fail(error);
+}
+
+const refuse = (jobs: NonNullable<Line['underWay']>, error: PusherError) => {
+  for (const [job] of jobs) fail(job, error);
+};
+
+const full = (queue: string) =>
+  new PusherError(
+    'OUTBOX_FULL',
+    `outbox: the queue ${queue} is full: it holds as many bytes as its x-max-length-bytes, outbox.max_bytes by partitions`,
+  );

@@ -1,0 +1,47 @@
+/** Outboxes on RabbitMQ for tests: as many daemons of one prefix as a test wants, each with a folder for its dead letters. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SILENT } from '../../src/log.ts';
+import type { Outbox } from '../../src/outbox/outbox.ts';
+import { type RabbitOutboxOptions, rabbitOutbox } from '../../src/outbox/rabbitmq/rabbitmq.ts';
+import { sqliteOutbox } from '../../src/outbox/sqlite/sqlite.ts';
+import { until } from './process.ts';
+
+export interface RabbitHouse {
+  [Symbol.asyncDispose](): Promise<void>;
+  /** Opens the outbox of a daemon; one that is opened again has the dead letters that it had. */
+  open(options?: Partial<RabbitOutboxOptions> & { readonly daemon?: string }): Promise<Outbox>;
+}
+
+let prefixes = 0;
+
+/** @param url of the broker's vhost; each house has a prefix of its own there */
+export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptions> = {}): Promise<RabbitHouse> {
+  const dir = await mkdtemp(join(tmpdir(), 'rabbit-outbox-'));
+  const prefix = `t${++prefixes}`;
+  return {
+    async open({ daemon = 'a', ...options } = {}) {
+      const { now = Date.now, maxBytes = 67_108_864 } = options;
+      const file = join(dir, `${daemon}.db`);
+      const letters = sqliteOutbox({ file, maxBytes, now });
+      const outbox = rabbitOutbox({
+        urls: [url],
+        prefix,
+        partitions: 2,
+        letters,
+        handoverFile: `${file}.parcels`,
+        maxBytes,
+        log: SILENT,
+        pollMs: 100,
+        ...defaults,
+        ...options,
+      });
+      await until('the outbox to be connected', () => outbox.fault === undefined);
+      return outbox;
+    },
+    async [Symbol.asyncDispose]() {
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
