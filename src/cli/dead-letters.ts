@@ -58,7 +58,7 @@ function showCommand(): Command {
     .action((id: number, flags: ConfigFlags) =>
       withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
         const letter = await letters.read(id);
-        if (!letter) throw notFound(id);
+        if (!letter) throw notFound([id]);
         printJson(letter, 2);
       }),
     );
@@ -106,7 +106,7 @@ async function onChosen(
 
 /**
  * Changes, with a bar on a terminal, and prints how many it reached.
- * @throws PusherError NOT_FOUND where there are not as many as were numbered; what there is of them is changed
+ * @throws PusherError NOT_FOUND where there is none with one of the numbers; the others are changed
  */
 async function change(
   done: string,
@@ -114,21 +114,29 @@ async function change(
   filter: DeadLetterFilter,
   changeAll: Letters['purge'],
 ): Promise<void> {
-  const asked = filter.ids?.length;
-  const progress = createProgressBar(done, asked ?? (await totalOf(letters, filter)));
-  let changed = 0;
+  const asked = filter.ids;
+  const missing = await letters.missing(asked ?? []);
+  if (asked && missing.length === asked.length) throw notFound(missing);
+  const ids = asked?.filter((id) => !missing.includes(id));
+  const progress = createProgressBar(done, ids?.length ?? (await totalOf(letters, filter)));
+  let count = 0;
   try {
-    changed = await changeAll(filter, progress.show);
+    count = await changeAll({ ...filter, ids }, progress.show);
   } finally {
     progress.end();
   }
-  const missing = (asked ?? changed) - changed;
-  if (missing === asked && asked === 1) throw notFound(filter.ids?.[0]);
-  printLine(`${lettersOf(changed)} ${done}`);
-  if (missing > 0) throw notFound(`with ${missing} of these ${asked} numbers`);
+  printLine(`${lettersOf(count)} ${done}`);
+  if (missing.length > 0) throw notFound(missing);
 }
 
-const notFound = (which: unknown) => new PusherError('NOT_FOUND', `there is no dead letter ${which}`);
+const notFound = (ids: readonly number[]) =>
+  new PusherError(
+    'NOT_FOUND',
+    `there is no dead letter ${ids.slice(0, MOST_NAMED).join(', ')}${ids.length > MOST_NAMED ? ' …' : ''}`,
+  );
+
+/** How many numbers an error names. */
+const MOST_NAMED = 20;
 
 const lettersOf = (number: number): string => countOf(number, 'dead letter');
 

@@ -16,6 +16,8 @@ import { withOutbox } from './with-outbox.ts';
 export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requestReplay' | 'purge'> {
   /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
   find(filter: DeadLetterFilter, limit: number, content: boolean): AsyncIterable<DeadLetterSummary | DeadLetter>;
+  /** Those of the numbers that no dead letter has. */
+  missing(ids: readonly number[]): Promise<number[]>;
   /** Whether a daemon runs that replays what is marked. */
   readonly served: boolean;
 }
@@ -50,6 +52,7 @@ const lettersIn = (letters: Omit<DeadLetterStore, 'put'>): Letters => ({
   counts: letters.counts,
   requestReplay: letters.requestReplay,
   purge: letters.purge,
+  missing: (ids) => missing(ids, (before) => letters.list({}, 1, before)),
   find: (filter, limit) => pages(limit, (size, after) => letters.find(filter, size, after)),
 });
 
@@ -80,6 +83,8 @@ function lettersOf(daemon: DaemonClient): Letters {
     counts: async () => (await daemon.get<{ counts: DeadLetterCount[] }>('/api/dead-letters?limit=1')).counts,
     requestReplay: (filter, onProgress) => change('replay', filter, onProgress),
     purge: (filter, onProgress) => change('delete', filter, onProgress),
+    missing: (ids) =>
+      missing(ids, async (before) => (await daemon.get<Listed>(`/api/dead-letters?limit=1&before=${before}`)).letters),
     find: ({ reason, topic }, limit, content) =>
       pages(limit, async (size, after) => {
         const query = new URLSearchParams({ limit: `${size}`, after: `${after}`, content: content ? 'yes' : 'no' });
@@ -88,6 +93,20 @@ function lettersOf(daemon: DaemonClient): Letters {
         return (await daemon.get<{ letters: DeadLetterSummary[] }>(`/api/dead-letters/find?${query}`)).letters;
       }),
   };
+}
+
+interface Listed {
+  readonly letters: DeadLetterSummary[];
+}
+
+/** Asks for summaries only: who reads what people wrote is in the daemon's log. */
+async function missing(
+  ids: readonly number[],
+  newest: (before: number) => Promise<readonly DeadLetterSummary[]>,
+): Promise<number[]> {
+  const found: number[] = [];
+  for (const id of ids) if ((await newest(id + 1))[0]?.id !== id) found.push(id);
+  return found;
 }
 
 async function* pages<T extends DeadLetterSummary>(

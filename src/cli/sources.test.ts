@@ -66,6 +66,10 @@ describe('sources', () => {
       assert.match(await check(), /warn {2}outbox: source prosody@a: events 8 to 10 of e1 are missing/);
 
       assert.deepEqual(await sources(t, 'acknowledge', 'prosody@a'), { code: 0, output: '1 hole acknowledged\n' });
+      assert.deepEqual(await sources(t, 'acknowledge', 'prosody@none'), {
+        code: 1,
+        output: 'xmpp-event-pusher: there is no source prosody@none\n',
+      });
       assert.deepEqual(await sources(t, 'acknowledge', '--all'), { code: 0, output: '0 holes acknowledged\n' });
       assert.equal((await sources(t, 'acknowledge')).code, 2);
       assert.doesNotMatch((await sources(t, 'list')).output, /^ {2}hole/m);

@@ -47,7 +47,10 @@ function acknowledgeCommand(): Command {
     .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
       return withSources(readConfig(flags), { change: true }, async (sources) => {
-        printLine(`${countOf(await sources.acknowledge(source), 'hole')} acknowledged`);
+        const count = await sources.acknowledge(source);
+        const isKnown = count > 0 || source === undefined || (await sources.list(MOST_LISTED)).some(isOf(source));
+        if (!isKnown) throw noSuchSource(source);
+        printLine(`${countOf(count, 'hole')} acknowledged`);
       });
     });
 }
@@ -58,11 +61,15 @@ function retireCommand(): Command {
     .argument('<source>', 'its name, as `sources list` shows it')
     .action((source: string, flags: Options) =>
       withSources(readConfig(flags), { change: true }, async (sources) => {
-        if (!(await sources.retire(source))) throw new PusherError('NOT_FOUND', `there is no source ${source}`);
+        if (!(await sources.retire(source))) throw noSuchSource(source);
         printLine(`${source} retired`);
       }),
     );
 }
+
+const isOf = (source: string) => (state: SourceState) => state.source === source;
+
+const noSuchSource = (source: string) => new PusherError('NOT_FOUND', `there is no source ${source}`);
 
 const withSources = (
   config: PusherConfig,
