@@ -33,7 +33,7 @@ interface Flood {
   readonly sender: Client;
 }
 
-async function flood(server: XmppServer, tag: string): Promise<Flood> {
+export async function flood(server: XmppServer, tag: string): Promise<Flood> {
   const sender = await connect(server, someone('sender'), 'phone', { available: false });
   const recipient = await connect(server, someone('recipient'), 'phone');
   let going = true;
@@ -59,7 +59,7 @@ async function flood(server: XmppServer, tag: string): Promise<Flood> {
   };
 }
 
-const bodiesOf = (tap: Collector, bare: string) =>
+export const bodiesOf = (tap: Collector, bare: string) =>
   eventsOf(tap, bare).flatMap((event) => (event.kind === 'message' ? [event.body] : []));
 
 export function runsContract<Server extends XmppServer>(

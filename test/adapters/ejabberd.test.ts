@@ -16,7 +16,7 @@ import { connect, message, post, settle } from '../support/xmpp.ts';
 import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 import { answersContract } from './contract-answers.ts';
 import { messagesContract } from './contract-messages.ts';
-import { runsContract } from './contract-runs.ts';
+import { bodiesOf, flood, runsContract } from './contract-runs.ts';
 
 adapterContract('ejabberd', startEjabberd);
 runsContract('ejabberd', startEjabberd, {
@@ -252,8 +252,23 @@ describe('ejabberd: installed into a running server', () => {
     // A newer version: all of its modules are the new ones.
     const log = join(modules, 'sources/mod_event_pusher/src/event_pusher_log.erl');
     await writeFile(log, readFileSync(log, 'utf8').replace('"mod_event_pusher "', '"mod_event_pusher (newer) "'));
+    const sent = await flood(server, 'upgraded');
+    await until('some messages', () => sent.received().length > 50);
     const upgraded = await server.api('module_upgrade', { module: 'mod_event_pusher' });
     assert.equal(upgraded, 0, server.log());
+    const before = sent.received().length;
+    await until('some more', () => sent.received().length > before + 50);
+    await sent.stop();
+    await sent.sender.logout();
+    await fence(server, tap);
+    const published = bodiesOf(tap, sent.sender.bare);
+    assert.deepEqual(published, [...new Set(published)], 'nothing twice');
+    assert.deepEqual(
+      sent.received().filter((body) => !published.includes(body)),
+      [],
+      'nothing is missing that was sent during the upgrade',
+    );
+    expectSound(tap);
     await tap.refuse();
     await (await connect(server, someone('later'), 'phone')).logout();
     await until('the newer log line', () => server.log().includes("mod_event_pusher (newer) localhost: can't deliver"));

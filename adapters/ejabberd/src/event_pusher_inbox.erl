@@ -6,11 +6,13 @@
 %%%  - `held` counts the events that are anywhere (mailbox, memory, disk). An event is admitted only while it is below the
 %%%    maximum, so the mailbox is bounded too. What is not admitted leaves one `dropped` marker in its place.
 %%%
+%%%  - While the process is away (a crash, a newer version) items are kept aside, in a table that no process of ours owns.
+%%%
 %%% The process gets {seen, Item}, and takes what else has come with `take`.
 -module(event_pusher_inbox).
 
 -export([open/2, delete/1, message/2, put/2]).
--export([take/0, admit/1, release/2, add/2, held/1, held_of/1, limit/2, take_dropped/1]).
+-export([take/0, take_aside/1, admit/1, release/2, add/2, held/1, held_of/1, limit/2, take_dropped/1]).
 -export_type([inbox/0]).
 
 -record(inbox, {gauge :: atomics:atomics_ref(), owner :: atom()}).
@@ -22,6 +24,7 @@
 -define(MAX, 2).
 -define(DROPPED, 3).
 -define(SIZE, 3).
+-define(ASIDE, event_pusher_aside).
 
 %%%------------------------------------------------------------------------------------------------ for the process
 
@@ -33,9 +36,30 @@ open(Name, Owner) ->
                 none -> atomics:new(?SIZE, [{signed, true}])
             end,
     atomics:put(Gauge, ?HELD, 0),
+    ok = make_aside(),
     Inbox = #inbox{gauge = Gauge, owner = Owner},
     persistent_term:put({?MODULE, Name}, Inbox),
     Inbox.
+
+%% Its owner runs code that is never replaced.
+make_aside() ->
+    try
+        Table = ets:new(?ASIDE, [named_table, public, ordered_set]),
+        true = ets:give_away(Table, spawn(timer, sleep, [infinity]), none),
+        ok
+    catch
+        %% It is there.
+        error:badarg -> ok
+    end.
+
+%% What the hooks saw while no process was there, in order. It is held from now on.
+-spec take_aside(inbox()) -> [term()].
+take_aside(#inbox{owner = Owner} = Inbox) ->
+    Found = ets:select(?ASIDE, [{{{Owner, '_'}, '_'}, [], ['$_']}]),
+    lists:foreach(fun({Key, _}) -> ets:delete(?ASIDE, Key) end, Found),
+    Items = [Item || {_, Item} <- Found],
+    add(length([Json || Json <- Items, is_binary(Json)]), Inbox),
+    Items.
 
 -spec delete(term()) -> ok.
 delete(Name) ->
@@ -118,11 +142,10 @@ put(Name, Item) ->
 find(Name) ->
     persistent_term:get({?MODULE, Name}, none).
 
-%% False while the process starts again; what it misses of sessions it finds out then.
 send(#inbox{owner = Owner}, Item) ->
     try
         Owner ! {seen, Item},
         true
     catch
-        error:badarg -> false
+        error:badarg -> ets:insert(?ASIDE, {{Owner, erlang:unique_integer([monotonic])}, Item})
     end.

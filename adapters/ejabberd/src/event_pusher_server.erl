@@ -14,8 +14,8 @@
 -module(event_pusher_server).
 -behaviour(gen_server).
 
--export([start_link/1, reload/1, leave/2, stay/1, waiting/2]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
+-export([start_link/1, reload/1, leave/2, stay/1, hand_over/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -record(state, {config :: event_pusher_host:config(),
                 inbox :: event_pusher_inbox:inbox(),
@@ -33,7 +33,9 @@
                 logged = #{} :: event_pusher_log:seen(),
                 status = none :: event_pusher_status:status() | none,
                 leaving = none :: none | reference(),
-                stopping = false :: boolean()}).
+                stopping = false :: boolean(),
+                %% Another process will go on in its stead.
+                handing_over = false :: boolean()}).
 
 %% How long a stopping server waits for the cluster to count sessions.
 -define(COUNT_MS, 1000).
@@ -51,7 +53,7 @@ start_link(#{name := Name} = Config) ->
 reload(Name) ->
     gen_server:cast(Name, reload).
 
-%% Stops the process after a while, by the callback `stop_now`, unless it is told to stay.
+%% Stops the process after a while, by the callback `stop_now`, unless it is told to stay. The first call counts.
 -spec leave(Name :: atom(), Ms :: pos_integer()) -> ok.
 leave(Name, Ms) ->
     gen_server:cast(Name, {leave, Ms}).
@@ -63,34 +65,28 @@ stay(Name) ->
     catch exit:_ -> none
     end.
 
-%% How many events are not delivered yet; `none` where no such process was started.
--spec waiting(Server :: module(), Host :: binary()) -> integer() | none.
-waiting(Server, Host) ->
-    event_pusher_inbox:held_of({Server, Host}).
+%% The process is going to be stopped and another one started, perhaps of a newer version. Until then the hooks stay, and
+%% what they see is kept aside.
+-spec hand_over(Name :: atom()) -> ok | none.
+hand_over(Name) ->
+    try gen_server:call(Name, hand_over, infinity)
+    catch exit:_ -> none
+    end.
 
 %%%----------------------------------------------------------------------------------------------------- gen_server
 
 -spec init(event_pusher_host:config()) -> {ok, #state{}}.
 init(#{name := Name, host := Host, server := Server} = Config) ->
     process_flag(trap_exit, true),
+    Run = event_pusher_sessions:run(),
     S = configure(#state{config = Config, inbox = event_pusher_inbox:open({Server, Host}, Name),
-                         sessions = event_pusher_sessions:new(run_id()),
-                         counting = event_pusher_counting:start(Server, Host, run_id()),
+                         sessions = event_pusher_sessions:new(Run),
+                         counting = event_pusher_counting:start(Server, Host, Run),
                          delivery = event_pusher_delivery:new(Host, fun Server:tls_options/0)}),
     _ = erlang:send_after(?TICK_MS, self(), tick),
     ok = Server:hooks(add, Host),
-    {ok, advance(open_queue(S))}.
-
-%% Names this run of the virtual machine: sessions of another one are gone, whatever their process ids say.
-run_id() ->
-    case persistent_term:get({?MODULE, run}, none) of
-        none ->
-            <<N:64>> = crypto:strong_rand_bytes(8),
-            Run = iolist_to_binary(io_lib:format("~16.16.0b", [N])),
-            persistent_term:put({?MODULE, run}, Run),
-            Run;
-        Run -> Run
-    end.
+    Aside = event_pusher_inbox:take_aside(S#state.inbox),
+    {ok, advance(lists:foldl(fun seen/2, open_queue(Aside, S), Aside))}.
 
 configure(#state{config = #{host := Host, server := Server}, inbox = Inbox, delivery = Delivery} = S) ->
     #{queue_max := Max} = Options = Server:options(Host),
@@ -100,6 +96,8 @@ configure(#state{config = #{host := Host, server := Server}, inbox = Inbox, deli
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, pid() | unknown, #state{}}.
 handle_call(stay, _From, S) ->
     {reply, self(), handle(reload, S#state{leaving = none})};
+handle_call(hand_over, _From, S) ->
+    {reply, ok, S#state{handing_over = true}};
 handle_call(_Request, _From, S) ->
     {reply, unknown, S}.
 
@@ -111,22 +109,17 @@ handle_cast(Request, S) ->
 handle_info(Message, S) ->
     {noreply, handle(Message, S)}.
 
--spec code_change(term(), #state{}, term()) -> {ok, #state{}}.
-code_change(_OldVersion, S, _Extra) ->
-    {ok, S}.
-
 handle({seen, Item}, S) ->
     advance(seen(Item, S));
 handle(flush, S) ->
     advance(flush(S));
 handle({'$gen_cast', Request}, S) ->
     handle(Request, S);
-handle({leave, Ms}, S) ->
+handle({leave, Ms}, #state{leaving = none} = S) ->
     Leaving = make_ref(),
     _ = erlang:send_after(Ms, self(), {left, Leaving}),
     S#state{leaving = Leaving};
 handle({left, Leaving}, #state{leaving = Leaving, config = #{host := Host, server := Server}} = S) ->
-    %% By the supervisor, so by another process.
     _ = spawn(Server, stop_now, [Host]),
     S;
 handle(reload, S) ->
@@ -146,10 +139,12 @@ handle(paced, S) ->
 handle(write_again, S) ->
     advance(commit(S#state{write_again = none}));
 handle(open_again, S) ->
-    advance(open_queue(S));
-handle(tick, S) ->
+    advance(open_queue([], S));
+handle(tick, #state{inbox = Inbox} = S) ->
     _ = erlang:send_after(?TICK_MS, self(), tick),
-    write_status(report_dropped(S));
+    %% A hook may have been slower than this process's start.
+    S1 = lists:foldl(fun seen/2, S, event_pusher_inbox:take_aside(Inbox)),
+    write_status(report_dropped(S1));
 handle(Message, #state{counting = Counting} = S) ->
     case event_pusher_counting:handle(Message, Counting) of
         {counted, Items, Counts, Counting1} -> advance(write(Items, Counts, S#state{counting = Counting1}));
@@ -242,7 +237,8 @@ commit(#state{unwritten = Unwritten, queue = Queue, next = Next} = S) ->
 
 %%%-------------------------------------------------------------------------------------------- queue and delivery
 
-open_queue(#state{config = Config, inbox = Inbox} = S) ->
+%% `Aside` is what happened to sessions since the former process stopped.
+open_queue(Aside, #state{config = Config, inbox = Inbox} = S) ->
     #{host := Host, dir := Dir, source := Source, server := Server} = Config,
     case event_pusher_queue:open(Dir, Source, Host) of
         {ok, Queue} ->
@@ -251,10 +247,8 @@ open_queue(#state{config = Config, inbox = Inbox} = S) ->
             Undelivered > 0 andalso
                 event_pusher_log:log(notice, "~ts: ~B events wait for delivery", [Host, Undelivered]),
             Ledger = event_pusher_queue:ledger(Queue),
-            Reconcile = fun(Sessions) ->
-                                event_pusher_sessions:reconcile(now_ms(), Ledger, Server:present_sessions(Host),
-                                                                Sessions)
-                        end,
+            Present = event_pusher_sessions:before(Aside, Server:present_sessions(Host)),
+            Reconcile = fun(Sessions) -> event_pusher_sessions:reconcile(now_ms(), Ledger, Present, Sessions) end,
             S1 = changed(Reconcile, S#state{queue = Queue, next = event_pusher_queue:next(Queue)}),
             %% What was dropped meanwhile may have left its marker with a process that is gone.
             #state{gathering = Gathering} = S2 = add([dropped], S1),
@@ -280,9 +274,11 @@ send(#state{queue = Queue, delivery = Delivery, paced = Paced} = S) ->
     end.
 
 %% What was committed can't be read, and perhaps can be later.
-unreadable(Reason, #state{delivery = Delivery, queue = Queue} = S) ->
-    seldom(read, error, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason],
-           S#state{delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)}).
+unreadable(Reason, #state{queue = Queue} = S) ->
+    seldom(read, error, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason], pause(S)).
+
+pause(#state{delivery = Delivery} = S) ->
+    S#state{delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)}.
 
 outcome(taken, #{last := Last, count := Count}, S) ->
     forget(Count, Last, S);
@@ -291,7 +287,7 @@ outcome({lost, Reason}, #{last := Last, first_seq := Seq, events := [Json]}, #st
                          [Host, Seq, byte_size(Json), Reason]),
     forget(1, Last, S);
 outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known := Known} = Batch, S) ->
-    #state{config = #{host := Host}, queue = Queue, inbox = Inbox, delivery = Delivery} = S,
+    #state{config = #{host := Host}, queue = Queue, inbox = Inbox} = S,
     event_pusher_log:log(error, "~ts: the daemon has other events under the numbers ~B to ~B of epoch ~ts, which were never "
                          "sent from here; was a backup or snapshot restored? They are sent again under a new epoch",
                          [Host, First + Known, First + Duplicates - 1, Epoch]),
@@ -301,16 +297,16 @@ outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known :=
             S#state{queue = Queue1};
         {error, Reason, Queue1} ->
             seldom(disk, error, "~ts: can't write to disk (~ts)", [file:format_error(Reason)],
-                   S#state{queue = Queue1, delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)})
+                   pause(S#state{queue = Queue1}))
     end;
 outcome(unsent, Batch, #state{queue = Queue} = S) ->
     S#state{queue = event_pusher_queue:unsent(Batch, Queue)};
 outcome(_, _, S) ->
     S.
 
-forget(Count, Last, #state{queue = Queue, inbox = Inbox, gathering = Gathering} = S) ->
+forget(Count, Last, #state{queue = Queue, inbox = Inbox, gathering = G} = S) ->
     event_pusher_inbox:release(Count, Inbox),
-    S#state{queue = event_pusher_queue:taken(Last, Queue), gathering = event_pusher_gathering:acknowledge(Last, Gathering)}.
+    S#state{queue = event_pusher_queue:taken(Last, Queue), gathering = event_pusher_gathering:acknowledge(Last, G)}.
 
 held(#state{inbox = Inbox}) ->
     max(0, event_pusher_inbox:held(Inbox)).
@@ -320,8 +316,13 @@ held(#state{inbox = Inbox}) ->
 %% What is in the inbox and the mailbox counts; then, where the server stops, each session that the ledger still has ends
 %% with it. Sessions live on when only this process is stopped.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
-    ok = Server:hooks(delete, Host),
+terminate(Reason, #state{config = #{name := Name, host := Host, server := Server}} = S) ->
+    %% After a crash the supervisor starts another one.
+    HandingOver = S#state.handing_over orelse not lists:member(Reason, [normal, shutdown]),
+    case HandingOver of
+        true -> unregister(Name);
+        false -> Server:hooks(delete, Host)
+    end,
     S1 = look(pump(fun(_) -> false end, 0, S#state{stopping = true})),
     S2 = case Server:is_stopping(Host) of
              true -> changed(fun(Sessions) -> event_pusher_sessions:end_all(now_ms(), Sessions) end, S1);
@@ -336,12 +337,15 @@ terminate(_Reason, #state{config = #{host := Host, server := Server}} = S) ->
                         (Paced =:= none andalso not event_pusher_delivery:is_sending(D))
                             orelse event_pusher_delivery:in_trouble(D)
                 end,
-    S5 = pump(Delivered, ?FAREWELL_MS, send(S4)),
+    S5 = case HandingOver of
+             true -> S4;
+             false -> pump(Delivered, ?FAREWELL_MS, send(S4))
+         end,
     #state{queue = Queue, delivery = Delivery} = S6 = flush(wait_no_more(S5)),
     _ = write_status(report_dropped(S6#state{logged = #{}})),
     _ = Queue =/= none andalso event_pusher_queue:close(Queue),
     event_pusher_delivery:stop(Delivery),
-    event_pusher_inbox:delete({Server, Host}),
+    HandingOver orelse event_pusher_inbox:delete({Server, Host}),
     ok.
 
 %% What the cluster has not counted yet goes without a count.

@@ -11,7 +11,7 @@
 %%% processes are monitored: a process that is killed runs no hook.
 -module(event_pusher_sessions).
 
--export([new/1, seen/2, handover_over/4, end_all/2, reconcile/4, revive/1, reclaimed/3]).
+-export([run/0, new/1, seen/2, handover_over/4, end_all/2, before/2, reconcile/4, revive/1, reclaimed/3]).
 -export_type([sessions/0, usr/0, key/0, ref/0, seen/0]).
 
 -type usr() :: {User :: binary(), Host :: binary(), Resource :: binary()}.
@@ -35,6 +35,18 @@
 
 %% How long a resumed session's former process is remembered, until the new one (perhaps on another node) took over.
 -define(HANDOVER_MS, 10000).
+
+%% Names this run of the virtual machine.
+-spec run() -> binary().
+run() ->
+    case persistent_term:get({?MODULE, run}, none) of
+        none ->
+            <<N:64>> = crypto:strong_rand_bytes(8),
+            Run = iolist_to_binary(io_lib:format("~16.16.0b", [N])),
+            persistent_term:put({?MODULE, run}, Run),
+            Run;
+        Run -> Run
+    end.
 
 -spec new(Run :: binary()) -> sessions().
 new(Run) ->
@@ -79,6 +91,18 @@ reconcile(At, Ledger, Present, S) ->
     Dead = [{dead, At, Ref, USR, Position} || {Ref, {USR, _, Position}} <- Former],
     S2 = lists:foldl(fun add/2, S1, Dead),
     changes(maps:fold(fun(Key, USR, Acc) -> available(At, Key, USR, Acc) end, S2, Present)).
+
+%% Which sessions were there before these things were seen, when there are these now.
+-spec before([seen() | term()], #{key() => usr()}) -> #{key() => usr()}.
+before(Seen, Present) ->
+    lists:foldr(fun was_present/2, Present, Seen).
+
+was_present({What, _, Key, _}, Present) when What =:= available; What =:= resumed; What =:= taken_over ->
+    maps:remove(Key, Present);
+was_present({What, _, Key, USR}, Present) when What =:= unavailable; What =:= handed_over ->
+    Present#{Key => USR};
+was_present(_, Present) ->
+    Present.
 
 %% For a census that has lost what it knew: all of them.
 -spec revive(sessions()) -> {[event_pusher_changes:change()], sessions()}.

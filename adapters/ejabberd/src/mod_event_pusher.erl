@@ -1,75 +1,41 @@
 %%% xmpp-event-pusher's adapter for ejabberd: reports to the daemon who came online or went offline and which chat and
 %%% group messages were sent, at least once and in order, by the tap protocol (docs/tap-protocol.md).
 %%%
-%%% All that is ejabberd's is here and in event_pusher_census: options, hooks, stanzas. The other modules
-%%% (event_pusher*) call nothing of ejabberd's and serve another Erlang server as they are.
-%%%
-%%% Invariants:
-%%%  - A hook never waits and never fails: it puts what it sees into the inbox.
-%%%  - No record and no header of ejabberd's is used, so that one source serves all versions from 23.01.
+%%% Here are the module's options, and how it is loaded, upgraded and unloaded. What else is ejabberd's is in
+%%% event_pusher_on_ejabberd and event_pusher_census; the other modules (event_pusher_*) call nothing of ejabberd's and serve
+%%% another Erlang server as they are.
 -module(mod_event_pusher).
 -behaviour(gen_mod).
--behaviour(event_pusher_host).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0, mod_status/0]).
--export([pre_uninstall/0, stop_now/1]).
--export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
--export([user_send_packet/1, filter_packet/1, c2s_self_presence/1, unset_presence/4, c2s_session_resumed/1, c2s_terminated/2]).
+-export([pre_uninstall/0]).
 
-%% How long a stopped module goes on, in case that it is being restarted.
--define(LINGER_MS, 2000).
-
--type state() :: map().
--type stanza() :: tuple().
+%% How long a stopped module goes on, in case that it is being restarted; and that is being upgraded, which takes a compiler.
+-define(RESTART_MS, 2000).
+-define(UPGRADE_MS, 30000).
 
 %%%------------------------------------------------------------------------------------------------------- gen_mod
 
-%% Restarted, it finds its process, which never stopped: nothing that happens in between is missed.
 -spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
 start(Host, Opts) ->
-    persistent_term:put({?MODULE, Host}, Opts),
-    case event_pusher_server:stay(proc(Host)) of
-        {ok, Pid} -> {ok, Pid};
-        none ->
-            _ = stop_now(Host),
-            start_process(Host)
-    end.
+    ok = renew(),
+    event_pusher_on_ejabberd:start(Host, options(Host, Opts)).
 
-%% Not gen_mod:start_child/3: with the option max_fsm_queue that would have the process killed for a long mailbox.
-start_process(Host) ->
-    Proc = proc(Host),
-    Config = #{name => Proc, host => Host, source => source(Host), dir => dir(Host), server => ?MODULE},
-    Start = {event_pusher_server, start_link, [Config]},
-    supervisor:start_child(ejabberd_gen_mod_sup, {Proc, Start, transient, 60000, worker, [event_pusher_server]}).
-
-%% ejabberd does not say whether it will start the module again in a moment.
 -spec stop(binary()) -> ok | {error, term()}.
 stop(Host) ->
-    case {whereis(proc(Host)), is_stopping(Host)} of
-        %% Stopped by pre_uninstall. No function of the other modules may be called then: it would load their old code again.
-        {undefined, _} -> ok;
-        {_, true} -> stop_now(Host);
-        {_, false} -> event_pusher_server:leave(proc(Host), ?LINGER_MS)
-    end.
+    event_pusher_on_ejabberd:stop(Host, ?RESTART_MS).
 
--spec stop_now(binary()) -> ok | {error, term()}.
-stop_now(Host) ->
-    gen_mod:stop_child(?MODULE, Host).
-
-%% ejabberd removes this module's code only, and would go on with the old code of the others.
+%% An upgrade begins so, too. ejabberd removes this module's code only; the others go on until they are renewed.
 -spec pre_uninstall() -> ok.
 pre_uninstall() ->
-    lists:foreach(fun stop_now/1, ejabberd_option:hosts()),
-    lists:foreach(fun(Module) ->
-                          _ = code:purge(Module),
-                          _ = code:delete(Module),
-                          code:purge(Module)
-                  end, [Module || {Module, _} <- code:all_loaded(), lists:prefix("event_pusher_", atom_to_list(Module))]).
+    lists:foreach(fun(Host) -> event_pusher_on_ejabberd:linger(Host, ?UPGRADE_MS) end, ejabberd_option:hosts()).
 
 -spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
 reload(Host, NewOpts, _OldOpts) ->
-    persistent_term:put({?MODULE, Host}, NewOpts),
-    event_pusher_server:reload(proc(Host)).
+    event_pusher_on_ejabberd:reload(Host, options(Host, NewOpts)).
+
+options(Host, Opts) ->
+    maps:from_list([{Name, gen_mod:get_opt(Name, Opts)} || {Name, _} <- mod_options(Host)]).
 
 -spec depends(binary(), gen_mod:opts()) -> [].
 depends(_Host, _Opts) ->
@@ -105,250 +71,36 @@ mod_doc() ->
 -spec mod_status() -> string().
 mod_status() ->
     Held = [io_lib:format("~ts: ~B", [Host, max(0, Count)])
-            || Host <- ejabberd_option:hosts(), Count <- [event_pusher_server:waiting(?MODULE, Host)], is_integer(Count)],
+            || Host <- ejabberd_option:hosts(), Count <- [event_pusher_on_ejabberd:waiting(Host)], is_integer(Count)],
     lists:flatten(["events not yet delivered: " | lists:join(", ", Held)]).
 
-proc(Host) ->
-    gen_mod:get_module_proc(Host, ?MODULE).
-
-dir(Host) ->
-    filename:join([mnesia:system_info(directory), "event_pusher", unicode:characters_to_list(Host)]).
-
-%% Stable for this node and virtual host. Most servers' node is called ejabberd@localhost, which says nothing.
-source(Host) ->
-    [Name, NodeHost] = string:split(atom_to_list(node()), "@"),
-    Machine = case NodeHost of
-                  Local when Local =:= "localhost"; Local =:= "nohost" ->
-                      {ok, Hostname} = inet:gethostname(),
-                      Hostname;
-                  Named -> Named
-              end,
-    Source = unicode:characters_to_binary(["ejabberd/", Host, $/, Name, $@, Machine]),
-    case string:length(Source) =< 256 of
-        true -> Source;
-        false -> <<"ejabberd/", (integer_to_binary(erlang:phash2(Source), 16))/binary>>
-    end.
-
-%%%---------------------------------------------------------------------------------- what event_pusher_host asks ejabberd
-
-%% As they are now: a process that is started again after a crash must not take those of its first start.
--spec options(binary()) -> event_pusher_host:options().
-options(Host) ->
-    Opts = persistent_term:get({?MODULE, Host}),
-    maps:from_list([{Name, gen_mod:get_opt(Name, Opts)} || {Name, _} <- mod_options(Host)]).
-
--spec jid_text(event_pusher_sessions:usr()) -> binary().
-jid_text(USR) ->
-    jid:encode(USR).
-
-%% ejabberd's own option ca_file says whom to trust (by default the system's store); OTP's store stands in for it.
--spec tls_options() -> [ssl:tls_client_option()].
-tls_options() ->
-    File = ejabberd_option:ca_file(),
-    case filelib:is_regular(File) of
-        true -> [{cacertfile, File}];
-        false ->
-            case erlang:function_exported(public_key, cacerts_get, 0) of
-                true -> [{cacerts, apply(public_key, cacerts_get, [])}];
-                false -> [{cacerts, []}]
-            end
-    end.
-
-%% The available sessions of this node.
--spec present_sessions(binary()) -> #{pid() => event_pusher_sessions:usr()}.
-present_sessions(Host) ->
-    Users = lists:usort([User || {User, _, _} <- ejabberd_sm:get_vh_session_list(Host)]),
-    maps:from_list([{Pid, {User, Host, Resource}}
-                    || User <- Users,
-                       {Resource, Info} <- ejabberd_sm:get_user_info(User, Host),
-                       is_integer(proplists:get_value(priority, Info)),
-                       Pid <- [proplists:get_value(pid, Info)], node(Pid) =:= node(), is_process_alive(Pid)]).
-
--spec is_stopping(binary()) -> boolean().
-is_stopping(Host) ->
-    whereis(ejabberd_sm) =:= undefined orelse not lists:member(Host, ejabberd_option:hosts()).
-
--spec start_census(pid(), binary(), binary()) -> pid().
-start_census(Owner, Host, Run) ->
-    event_pusher_census:start_link(Owner, Host, Run).
-
-%% c2s_terminated before mod_stream_mgmt (50), which stops the hook for a resumed session's former process. filter_packet is
-%% one hook for all hosts.
--spec hooks(add | delete, binary()) -> ok.
-hooks(AddOrDelete, Host) ->
-    lists:foreach(fun({Hook, Function, Priority}) ->
-                          ejabberd_hooks:AddOrDelete(Hook, Host, ?MODULE, Function, Priority)
-                  end, [{user_send_packet, user_send_packet, 90},
-                        {c2s_self_presence, c2s_self_presence, 20},
-                        {unset_presence_hook, unset_presence, 20},
-                        {c2s_session_resumed, c2s_session_resumed, 20},
-                        {c2s_terminated, c2s_terminated, 20}]),
-    Others = [Other || Other <- ejabberd_option:hosts(), Other =/= Host,
-                       event_pusher_server:waiting(?MODULE, Other) =/= none],
-    case AddOrDelete of
-        delete when Others =/= [] -> ok;
-        _ -> ejabberd_hooks:AddOrDelete(filter_packet, ?MODULE, filter_packet, 900)
-    end.
-
-%%%--------------------------------------------------------------------------- hooks, run by the session's process
+%%%------------------------------------------------------------------------------------------------ a newer version
 %%%
-%%% A message passes two hooks, one after the other in one process. The first sees who sends it: a session, or the server
-%%% in a user's name. Between them the server refuses what it does not let its own user send: filters that drop it, privacy
-%%% and block lists. What passes the second is routed. So the first one leaves a note, and the second one reports.
-%%%
-%%% Before 24.02 mod_privilege does not run the first hook. What it sends for a component passes the second one right after
-%%% the component's own message, which carries it; so that one leaves a note, too.
+%%% The new code of this module starts while the processes and hooks of the old one go on. Where the others' code is another
+%%% one now, the processes are stopped, all code is loaded anew, and they are started. The hooks stay; what they see meanwhile
+%%% is kept aside (event_pusher_inbox).
 
--spec user_send_packet({stanza() | drop, state()}) -> {stanza() | drop, state()}.
-user_send_packet({Packet, #{jid := JID} = State} = Acc) when element(1, Packet) =:= message ->
-    put(event_pusher_sent, {JID, is_map_key(sid, State)}),
-    Acc;
-user_send_packet(Acc) ->
-    erase(event_pusher_sent),
-    Acc.
-
--spec filter_packet(stanza() | drop) -> stanza() | drop.
-filter_packet(Packet) when element(1, Packet) =:= message ->
-    case get(event_pusher_sent) of
-        undefined -> note_privileged(Packet);
-        {privileged, Host} ->
-            erase(event_pusher_sent),
-            JID = xmpp:get_from(Packet),
-            case jid:tolower(JID) of
-                {_, Host, <<>>} -> sent(xmpp:get_type(Packet), Packet, JID, false);
-                _ -> note_privileged(Packet)
-            end;
-        {JID, HasSession} ->
-            case xmpp:get_from(Packet) of
-                JID ->
-                    erase(event_pusher_sent),
-                    sent(xmpp:get_type(Packet), Packet, JID, HasSession);
-                _ -> ok
-            end
-    end,
-    Packet;
-filter_packet(Packet) ->
-    Packet.
-
-%% A message to a virtual host with what it is to send (XEP-0356). Whether the host lets it is not known yet.
-note_privileged(Packet) ->
-    case jid:tolower(xmpp:get_to(Packet)) of
-        {<<>>, Host, <<>>} ->
-            Privileged = [El || El <- xmpp:get_els(Packet), is_privilege(xmpp:get_ns(El))],
-            _ = Privileged =/= [] andalso put(event_pusher_sent, {privileged, Host}),
-            ok;
-        _ -> ok
+renew() ->
+    case code:where_is_file("event_pusher_server.beam") of
+        non_existing -> ok;
+        Path ->
+            Files = filelib:wildcard(filename:join(filename:dirname(Path), "event_pusher_*.beam")),
+            Modules = [{list_to_atom(filename:basename(File, ".beam")), File} || File <- Files],
+            replace([Module || {Module, File} <- Modules, is_another(Module, File)]),
+            %% Their files are gone while ejabberd upgrades them.
+            lists:foreach(fun({Module, _}) -> {module, Module} = code:ensure_loaded(Module) end, Modules)
     end.
 
-is_privilege(Namespace) ->
-    lists:member(Namespace, [<<"urn:xmpp:privilege:1">>, <<"urn:xmpp:privilege:2">>]).
+is_another(Module, File) ->
+    code:is_loaded(Module) =/= false andalso beam_lib:md5(File) =/= {ok, {Module, Module:module_info(md5)}}.
 
-%% What no session sent is reported with the user's bare address. What has no user is the server's own.
-sent(Type, Packet, JID, HasSession) when Type =:= chat; Type =:= groupchat ->
-    case jid:tolower(JID) of
-        {<<>>, _, _} -> ok;
-        {User, Host, _} when not HasSession -> report(Type, Packet, Host, {JID, {User, Host, <<>>}});
-        {_, Host, _} = Full -> report(Type, Packet, Host, {JID, Full})
-    end;
-sent(_, _, _, _) ->
+replace([]) ->
+    ok;
+replace(Modules) ->
+    Hosts = [Host || Host <- ejabberd_option:hosts(), event_pusher_on_ejabberd:stop_for_newer(Host) =:= ok],
+    lists:foreach(fun(Module) ->
+                          _ = code:purge(Module),
+                          {module, Module} = code:load_file(Module)
+                  end, Modules),
+    _ = spawn(event_pusher_on_ejabberd, forget, [Hosts]),
     ok.
-
-report(Type, Packet, Host, {JID, Sender}) ->
-    From = address(event_pusher_from, JID, Sender, fun sender/1),
-    Recipient = xmpp:get_to(Packet),
-    To = address(event_pusher_to, Recipient, jid:tolower(Recipient), fun recipient/1),
-    Xml = encode(Packet, From, To),
-    case body(Xml) of
-        none -> ok;
-        Body ->
-            Make = fun() -> json(Type, From, To, xmpp:get_id(Packet), Body, Xml) end,
-            event_pusher_inbox:message({?MODULE, Host}, Make)
-    end.
-
-%% The direct text of the first body in the stream's namespace.
-body({xmlel, _, _, Children}) ->
-    case [Texts || {xmlel, <<"body">>, Attributes, Texts} <- Children, is_of_stream(Attributes)] of
-        [Texts | _] -> iolist_to_binary([Text || {xmlcdata, Text} <- Texts]);
-        [] -> none
-    end.
-
-is_of_stream(Attributes) ->
-    case lists:keyfind(<<"xmlns">>, 1, Attributes) of
-        false -> true;
-        {_, Namespace} -> Namespace =:= <<"jabber:client">>
-    end.
-
-json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
-    Stanza = case event_pusher_message:is_deep(Xml) of
-                 true -> none;
-                 false -> fxml:element_to_binary(Xml)
-             end,
-    event_pusher_message:json(Type, From, To, id(Id), Body, Stanza).
-
-id(<<>>) -> none;
-id(Id) -> Id.
-
-%% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
-%% often those of the message before; so they are kept in the session's process until it is another address
-%% (docs/decisions/speed-in-the-adapters.md has what that saves).
-address(Key, JID, USR, Json) ->
-    case get(Key) of
-        {JID, USR, Kept} -> Kept;
-        _ ->
-            New = {jid:encode(JID), Json(USR)},
-            put(Key, {JID, USR, New}),
-            New
-    end.
-
-sender({_, Host, _} = From) ->
-    event_pusher_message:sender(jid:encode(From), Host).
-
-recipient(To) ->
-    event_pusher_message:recipient(jid:encode(To)).
-
-%% Making the addresses' text anew is half of what encoding a message costs. ejabberd has put the session's own address
-%% there (RFC 6120, 8.1.2.1).
-encode(Packet, {From, _}, {To, _}) ->
-    Xml = xmpp:encode(xmpp:set_from_to(Packet, undefined, undefined)),
-    fxml:replace_tag_attr(<<"from">>, From, fxml:replace_tag_attr(<<"to">>, To, Xml)).
-
-%% The state still holds the presence before this one, if there was any: only the first one makes available.
--spec c2s_self_presence({stanza(), state()}) -> {stanza(), state()}.
-c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
-    case xmpp:get_type(Presence) =:= available andalso not maps:is_key(pres_last, State) of
-        true -> session(available, JID);
-        false -> ok
-    end,
-    Acc;
-c2s_self_presence(Acc) ->
-    Acc.
-
-%% Runs for unavailable presence (also a second one) and for each end of an available session.
--spec unset_presence(binary(), binary(), binary(), binary()) -> ok.
-unset_presence(User, Server, Resource, _Status) ->
-    session(unavailable, jid:make(User, Server, Resource)).
-
--spec c2s_session_resumed(state()) -> state().
-c2s_session_resumed(#{jid := JID} = State) ->
-    case maps:is_key(pres_last, State) of
-        true -> session(resumed, JID);
-        false -> ok
-    end,
-    State;
-c2s_session_resumed(State) ->
-    State.
-
--spec c2s_terminated(state(), term()) -> state().
-c2s_terminated(#{mgmt_state := resumed, jid := JID} = State, _Reason) ->
-    session(handed_over, JID),
-    State;
-c2s_terminated(State, _Reason) ->
-    State.
-
-%% The process is the session's key.
-session(What, JID) ->
-    {_, Host, _} = USR = jid:tolower(JID),
-    event_pusher_inbox:put({?MODULE, Host}, {What, now_ms(), self(), USR}).
-
-now_ms() ->
-    os:system_time(millisecond).

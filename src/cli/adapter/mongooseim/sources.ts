@@ -6,7 +6,7 @@ import { ADAPTERS } from '../files.ts';
 const OWN = path.join(ADAPTERS, 'mongooseim/src');
 const SHARED = path.join(ADAPTERS, 'ejabberd/src');
 /** What is ejabberd's in its folder. */
-const EJABBERDS = new Set(['mod_event_pusher.erl', 'event_pusher_census.erl']);
+const EJABBERDS = new Set(['mod_event_pusher.erl', 'event_pusher_on_ejabberd.erl', 'event_pusher_census.erl']);
 
 /** Their files, a behaviour before the module that has it. */
 export function erlangSources(): string[] {

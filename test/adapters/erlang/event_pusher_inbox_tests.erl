@@ -1,0 +1,38 @@
+%% What becomes of what the hooks see while the adapter's process is away, and of sessions that change then.
+-module(event_pusher_inbox_tests).
+-include_lib("eunit/include/eunit.hrl").
+
+-define(NAME, {test, <<"localhost">>}).
+
+kept_aside_in_order_test() ->
+    Inbox = event_pusher_inbox:open(?NAME, nobody_of_this_name),
+    event_pusher_inbox:limit(2, Inbox),
+    Seen = {unavailable, 1, self(), {<<"u">>, <<"h">>, <<"r">>}},
+    ok = event_pusher_inbox:message(?NAME, fun() -> <<"one">> end),
+    ok = event_pusher_inbox:put(?NAME, Seen),
+    ok = event_pusher_inbox:message(?NAME, fun() -> <<"two">> end),
+    ok = event_pusher_inbox:message(?NAME, fun() -> <<"beyond the maximum">> end),
+    %% The next process, whose name is known again.
+    Next = event_pusher_inbox:open(?NAME, nobody_of_this_name),
+    ?assertEqual([<<"one">>, Seen, <<"two">>, dropped], event_pusher_inbox:take_aside(Next)),
+    ?assertEqual(1, event_pusher_inbox:take_dropped(Next)),
+    ?assertEqual(2, event_pusher_inbox:held(Next)),
+    ?assertEqual([], event_pusher_inbox:take_aside(Next)),
+    ok = event_pusher_inbox:delete(?NAME).
+
+%% Each inbox gets its own.
+kept_aside_by_name_test() ->
+    [One, Two] = [event_pusher_inbox:open({test, Host}, Owner) || {Host, Owner} <- [{<<"a">>, nobody_a}, {<<"b">>, nobody_b}]],
+    ok = event_pusher_inbox:put({test, <<"b">>}, b),
+    ?assertEqual([], event_pusher_inbox:take_aside(One)),
+    ?assertEqual([b], event_pusher_inbox:take_aside(Two)).
+
+%% Who came meanwhile was not there before, and who went was; the first thing that is seen of a session says so.
+sessions_before_test() ->
+    [Stays, Came, Went, Resumed, Former, Both] = [{key, N} || N <- lists:seq(1, 6)],
+    USR = fun({key, N}) -> {integer_to_binary(N), <<"h">>, <<"r">>} end,
+    Aside = [{available, 1, Came, USR(Came)}, <<"a message">>, {unavailable, 2, Went, USR(Went)},
+             {resumed, 3, Resumed, USR(Former)}, {handed_over, 4, Former, USR(Former)},
+             {unavailable, 5, Both, USR(Both)}, {available, 6, Both, USR(Both)}, dropped],
+    Now = maps:from_list([{Key, USR(Key)} || Key <- [Stays, Came, Resumed, Both]]),
+    ?assertEqual(lists:sort([Stays, Went, Former, Both]), lists:sort(maps:keys(event_pusher_sessions:before(Aside, Now)))).
