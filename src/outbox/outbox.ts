@@ -99,6 +99,28 @@ interface TopicDepth {
   readonly depth: number;
 }
 
+/** One queue of a topic, of an outbox that several daemons share. */
+interface Partition {
+  readonly topic: string;
+  readonly queue: string;
+  /** The id of the daemon that works on it; undefined while nobody does. */
+  readonly daemon: string | undefined;
+  /** Notifications that the sink does not have yet. */
+  readonly depth: number;
+  /** Why it can't be worked on, as far as that is known here. */
+  readonly problem?: string | undefined;
+}
+
+/** A daemon that works on the same outbox. */
+interface Peer {
+  readonly id: string;
+  /** Whether it is this one. */
+  readonly self: boolean;
+  /** Of its console, where its dead letters are. */
+  readonly url: string | undefined;
+  readonly deadLetters: number;
+}
+
 /** What is known of an outbox now, or was last known where it has to be asked for elsewhere. */
 export interface Health {
   readonly topics: readonly TopicDepth[];
@@ -113,6 +135,8 @@ export interface Health {
   readonly oldestAt: number | undefined;
   /** Why it can't be used fully at the moment; undefined when it can. */
   readonly fault: string | undefined;
+  /** Of an outbox that several daemons share: how they share it. */
+  readonly shared?: { readonly partitions: readonly Partition[]; readonly daemons: readonly Peer[] };
 }
 
 export interface Outbox {

@@ -21,6 +21,12 @@ export class Fifo<T> {
     return this.#items[this.#head];
   }
 
+  /** Removes those that `keep` is false for. */
+  retain(keep: (item: T) => boolean): void {
+    this.#items = (this.#items.slice(this.#head) as T[]).filter(keep);
+    this.#head = 0;
+  }
+
   /** The first `count` items, or all there are; they stay in it. */
   first(count: number): T[] {
     return this.#items.slice(this.#head, this.#head + count) as T[];

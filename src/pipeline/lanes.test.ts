@@ -49,6 +49,25 @@ describe('lanes', () => {
     assert.deepEqual(lanes.take(10, 100), []);
   });
 
+  it('forgets what is recalled and not out, in memory or by number only, and keeps the order of the rest', () => {
+    const lanes = new Lanes();
+    for (let seq = 1; seq <= 100; seq++) lanes.add(stored(seq, 'room'));
+    lanes.add(stored(101, 'alice'));
+    lanes.add(stored(102, 'bob'));
+    const [out] = lanes.take(1, 1_000) as [Entry];
+    const recalled = new Set([1, 2, 64, 65, 99, 100, 101]);
+    assert.deepEqual(
+      lanes.forget(recalled).toSorted((a, b) => a - b),
+      [2, 64, 65, 99, 100, 101],
+    );
+    assert.deepEqual([lanes.held, lanes.parked, lanes.readyCount], [63, 33, 1]);
+    assert.deepEqual(seqs(lanes.take(10, 1_000)), [102]);
+    lanes.settled([out]);
+    assert.deepEqual(seqs(lanes.take(10, 1_000)), [3]);
+    lanes.add(stored(103, 'alice'));
+    assert.deepEqual(seqs(lanes.take(10, 1_000)), [103]);
+  });
+
   it('counts what a backlog charges for a notification until it is settled', () => {
     const lanes = new Lanes();
     [0, 1, CREDIT_BYTES, CREDIT_BYTES + 1, 262_144].forEach((bytes, seq) => {

@@ -145,6 +145,42 @@ export class Lanes {
     this.#ready.pushFront(end(entry));
   }
 
+  /** Forgets those of these numbers that are not out: somebody else sends them. @returns their numbers */
+  forget(seqs: ReadonlySet<number>): number[] {
+    const forgotten: number[] = [];
+    for (const lane of this.#lanes.values()) {
+      if (isEmpty(lane)) continue;
+      this.#forgetLoaded(lane, seqs, forgotten);
+      // What is being fetched arrives in a moment, and is sent as ever.
+      if (!lane.fetching)
+        lane.parked.retain((seq) => {
+          if (!seqs.has(seq)) return true;
+          forgotten.push(seq);
+          this.#parked -= 1;
+          return false;
+        });
+      if (isEmpty(lane)) this.#empty += 1;
+    }
+    this.#ready.retain((lane) => lane.first !== undefined);
+    return forgotten;
+  }
+
+  #forgetLoaded(lane: Lane, seqs: ReadonlySet<number>, forgotten: number[]): void {
+    let entry = lane.first;
+    const kept: Entry[] = [];
+    for (let head = true; entry; entry = entry.next, head = false) {
+      if ((head && lane.out) || !seqs.has(entry.notification.seq)) kept.push(entry);
+      else {
+        forgotten.push(entry.notification.seq);
+        this.#held -= costOf(entry.notification.bytes);
+      }
+    }
+    for (const [index, each] of kept.entries()) each.next = kept[index + 1];
+    lane.first = kept[0];
+    lane.last = kept.at(-1);
+    lane.length = kept.length;
+  }
+
   /** The lane of a key, about to be filled. */
   #laneFor(key: string): Lane {
     const known = this.#lanes.get(key);

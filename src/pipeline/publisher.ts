@@ -189,7 +189,11 @@ class TopicPublisher implements Publisher {
     const lanes = new Lanes();
     const topic: Topic = {
       name,
-      backlog: outbox.backlog(name, (notifications) => this.#take(topic, notifications)),
+      backlog: outbox.backlog(
+        name,
+        (notifications) => this.#take(topic, notifications),
+        (seqs) => this.#recall(topic, seqs),
+      ),
       lanes,
       pause: new TopicPause({ topic: name, log, report, now: this.#now, onOver: () => this.#pump() }),
       halves: [],
@@ -209,6 +213,13 @@ class TopicPublisher implements Publisher {
       topic.lanes.add(notification);
     }
     this.#pumpSoon();
+  }
+
+  /** Another daemon sends these; what is under way here ends here. */
+  #recall(topic: Topic, seqs: ReadonlySet<number>): readonly number[] {
+    const forgotten = topic.lanes.forget(seqs);
+    if (this.#running) this.#pumpSoon();
+    return forgotten;
   }
 
   /** Lets the backlog hand out more, when enough of what it gave has gone. */

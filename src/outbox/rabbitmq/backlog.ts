@@ -157,7 +157,7 @@ export class RabbitBacklog implements Backlog {
     for (const seq of this.#recall(new Set(handed()))) this.#places.delete(seq);
     const deadline = performance.now() + LEAVE_MS;
     while (handed().length > 0 && performance.now() < deadline && !this.#closing) await sleep(50);
-    for (const seq of handed()) this.#places.delete(seq);
+    // What is still under way keeps its place, until the publisher is done with it.
     await consumer.stop();
   }
 }

@@ -17,7 +17,7 @@ export interface Announcement {
   readonly topics: readonly string[];
   readonly partitions: number;
   readonly deadLetters: number;
-  /** Notifications that it has in hand, by queue. */
+  /** The queues that it consumes, with how many notifications it has in hand of each. */
   readonly inHand: Readonly<Record<string, number>>;
   readonly oldestAt?: number | undefined;
   /** Positions that it moved lately. */

@@ -18,7 +18,7 @@ import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
 import type { SourceStore } from '../sources.ts';
 import { RabbitBacklog } from './backlog.ts';
-import type { Ground, PartitionMemory } from './consumer.ts';
+import type { Ground, PartitionConsumer, PartitionMemory } from './consumer.ts';
 import { type Announcement, Daemons } from './daemons.ts';
 import { Depths } from './depths.ts';
 import { Directory } from './directory.ts';
@@ -217,6 +217,7 @@ class RabbitOutbox implements Outbox {
       maxBytes: this.#options.maxBytes * Math.max(1, topics.length),
       oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
       fault: this.fault?.message ?? this.#consumerFault() ?? letters.fault,
+      shared: this.#shared(),
     };
   }
 
@@ -315,8 +316,8 @@ class RabbitOutbox implements Outbox {
   #describe(everything: boolean): Announcement {
     const positions = everything ? this.#positions.held() : [...this.#moved.values()];
     this.#moved = new Map();
-    const parcels = [...this.#backlogs.values()].flatMap(({ consumers }) => consumers);
-    const inHand = parcels.map(({ queue, parcels: held }) => [queue, leftOf(held)] as const);
+    const open = this.#consumers().filter(({ isOpen }) => isOpen);
+    const inHand = open.map(({ queue, parcels }) => [queue, leftOf(parcels)] as const);
     const oldest = [...this.#backlogs.keys()].flatMap((topic) => this.#ownOldest(topic) ?? []);
     return {
       id: this.#id,
@@ -324,7 +325,7 @@ class RabbitOutbox implements Outbox {
       topics: this.#queues.topics(),
       partitions: this.#options.partitions,
       deadLetters: this.#options.letters.health().deadLetters,
-      inHand: Object.fromEntries(inHand.filter(([, left]) => left > 0)),
+      inHand: Object.fromEntries(inHand),
       oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
       positions,
     };
@@ -358,18 +359,42 @@ class RabbitOutbox implements Outbox {
   }
 
   #prefetch(): number {
-    const consumers = [...this.#backlogs.values()].reduce((sum, backlog) => sum + backlog.consumers.length, 1);
-    return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, Math.floor(MOST_PARCELS / consumers)));
+    const share = Math.floor(MOST_PARCELS / Math.max(1, this.#consumers().length));
+    return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, share));
+  }
+
+  #consumers(): PartitionConsumer[] {
+    return [...this.#backlogs.values()].flatMap(({ consumers }) => consumers);
   }
 
   #depthOf(topic: string): number {
-    const own = this.#backlogs.get(topic)?.consumers ?? [];
+    return this.#queues.all(topic).reduce((sum, queue) => sum + this.#depthOfQueue(queue), 0);
+  }
+
+  /** What is in a queue, in our hands and, as they said last, in those of the others. */
+  #depthOfQueue(queue: string): number {
+    const elsewhere = this.#daemons.others.reduce((sum, { inHand }) => sum + (inHand[queue] ?? 0), 0);
+    const own = this.#consumers().filter((consumer) => consumer.queue === queue);
+    return (
+      this.#depths.of(queue).notifications + elsewhere + own.reduce((sum, { parcels }) => sum + leftOf(parcels), 0)
+    );
+  }
+
+  #shared(): NonNullable<Health['shared']> {
     const { others } = this.#daemons;
-    const queued = this.#queues.all(topic).reduce((sum, queue) => {
-      const elsewhere = others.reduce((left, { inHand }) => left + (inHand[queue] ?? 0), 0);
-      return sum + this.#depths.of(queue).notifications + elsewhere;
-    }, 0);
-    return own.reduce((sum, { parcels }) => sum + leftOf(parcels), queued);
+    const own = this.#consumers();
+    const partitions = this.#queues.topics().flatMap((topic) =>
+      this.#queues.all(topic).map((queue) => {
+        const consumer = own.find((each) => each.queue === queue);
+        const other = others.find(({ inHand }) => inHand[queue] !== undefined);
+        const daemon = consumer?.isOpen ? this.#id : other?.id;
+        return { topic, queue, daemon, depth: this.#depthOfQueue(queue), problem: consumer?.problem?.reason };
+      }),
+    );
+    const { url } = this.#options;
+    const self = { id: this.#id, self: true, url, deadLetters: this.#options.letters.health().deadLetters };
+    const peers = others.map(({ id, url: its, deadLetters }) => ({ id, self: false, url: its, deadLetters }));
+    return { partitions, daemons: [self, ...peers].toSorted((a, b) => (a.id < b.id ? -1 : 1)) };
   }
 
   #ownOldest(topic: string): number | undefined {
@@ -385,9 +410,8 @@ class RabbitOutbox implements Outbox {
   }
 
   #consumerFault(): string | undefined {
-    for (const { consumers } of this.#backlogs.values())
-      for (const { queue, problem } of consumers)
-        if (problem) return `outbox: RabbitMQ: ${queue}: ${problem.reason}; ${problem.advice}`;
+    for (const { queue, problem } of this.#consumers())
+      if (problem) return `outbox: RabbitMQ: ${queue}: ${problem.reason}; ${problem.advice}`;
     return undefined;
   }
 

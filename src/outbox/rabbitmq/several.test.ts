@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { type Consumer, consume } from '../../../test/support/consumer.ts';
+import { until } from '../../../test/support/process.ts';
+import { openHouse } from '../../../test/support/rabbit-outbox.ts';
+import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import { admission, commitAs, depthOf, ids, lastOf, letter, notification, TOPIC } from '../contract.ts';
+import type { Outbox, Stored } from '../outbox.ts';
+
+/** How many of the topic's partitions each daemon works on, in the order of the given ones. */
+function shares(...outboxes: readonly Outbox[]): number[] {
+  return outboxes.map((outbox) => {
+    const { partitions = [], daemons = [] } = outbox.health().shared ?? {};
+    const self = daemons.find((daemon) => daemon.self)?.id;
+    return partitions.filter(({ daemon }) => daemon === self).length;
+  });
+}
+
+/** One for each of many keys. */
+const ofKeys = (name: string, count: number) =>
+  Array.from({ length: count }, (_, index) => notification(`${name}${index}`, { orderKey: `key${index}` }));
+
+describe('several daemons on RabbitMQ', () => {
+  let rabbit: RabbitServer;
+  let vhost: string;
+  before(async () => {
+    rabbit = await startRabbit();
+    vhost = await rabbit.vhost();
+  });
+  after(() => rabbit[Symbol.asyncDispose]());
+
+  it('spread the partitions evenly as they come and go', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 6 });
+    const a = await house.open({ daemon: 'a' });
+    await a.commit(admission(...ofKeys('e', 10)));
+    await using _a = consume(a, TOPIC);
+    await until('the first to have all', () => shares(a)[0] === 6);
+    const b = await house.open({ daemon: 'b' });
+    await using _b = consume(b, TOPIC);
+    const c = await house.open({ daemon: 'c' });
+    await using _c = consume(c, TOPIC);
+    await until('each to have two', () => shares(a, b, c).join() === '2,2,2', 30_000);
+    const owners = (outbox: Outbox) => outbox.health().shared?.partitions.map(({ daemon }) => daemon);
+    await until('each to know who has which', () => new Set([a, b, c].map((each) => `${owners(each)}`)).size === 1);
+    await c.close();
+    await until('the others to have three', () => shares(a, b).join() === '3,3', 30_000);
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it('hand out each notification once and in order, whoever has its partition, while daemons join and leave', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 6 });
+    const handed: string[] = [];
+    const settling: Promise<void>[] = [];
+    /** A daemon that settles whatever it is handed. */
+    const start = async (daemon: string) => {
+      const outbox = await house.open({ daemon });
+      const take = (notifications: readonly Stored[]) => {
+        handed.push(...ids(notifications));
+        settling.push(backlog.settle(notifications.map((each) => ({ notification: each }))));
+      };
+      const backlog = outbox.backlog(TOPIC, take);
+      backlog.request(1_000_000);
+      return outbox;
+    };
+    const first = await start('a');
+    let stopped = false;
+    let rounds = 0;
+    const load = (async () => {
+      for (; !stopped; rounds++) await first.commit(admission(...ofKeys(`${rounds}.`, 20)));
+    })();
+    const second = await start('b');
+    await until('the second to have its share', () => shares(second)[0] === 3, 30_000);
+    await second.close();
+    const third = await start('c');
+    await until('the third to have its share', () => shares(third)[0] === 3, 30_000);
+    stopped = true;
+    await load;
+    await until('everything to be handed out', () => handed.length >= rounds * 20);
+    await Promise.all(settling);
+    assert.equal(new Set(handed).size, rounds * 20);
+    assert.equal(handed.length, rounds * 20);
+    const last = new Map<string, number>();
+    for (const id of handed) {
+      const [round = '', key = ''] = id.split('.');
+      assert.ok(Number(round) > (last.get(key) ?? -1), `${id} after ${last.get(key)}`);
+      last.set(key, Number(round));
+    }
+    await Promise.all([first.close(), third.close()]);
+  });
+
+  it('hand a partition over of which some is settled, with no more than the rest', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const a = await house.open({ daemon: 'a' });
+    await a.commit(admission(...ofKeys('e', 10)));
+    const before = consume(a, TOPIC);
+    const taken = await before.next(10);
+    await before.settle(...(taken.slice(0, 4) as Stored[]));
+    const b = await house.open({ daemon: 'b' });
+    await using next = consume(b, TOPIC);
+    await before.close();
+    await a.close();
+    assert.deepEqual(ids(await next.next(6)), ids(taken.slice(4)));
+    assert.equal(depthOf(b), 6);
+    await next.settle(...next.held);
+    await b.close();
+  });
+
+  it('recall what waits when another daemon takes a partition', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 2 });
+    const a = await house.open({ daemon: 'a' });
+    const recalled: number[] = [];
+    const held: Stored[] = [];
+    const backlog = a.backlog(
+      TOPIC,
+      (notifications) => void held.push(...notifications),
+      (seqs) => {
+        recalled.push(...seqs);
+        return [...seqs];
+      },
+    );
+    backlog.request(1_000);
+    await a.commit(admission(...ofKeys('e', 20)));
+    await until('all of it', () => held.length === 20);
+    const b = await house.open({ daemon: 'b' });
+    await using other: Consumer = consume(b, TOPIC);
+    await until('some to be recalled', () => recalled.length > 0);
+    const there = ids(held.filter(({ seq }) => recalled.includes(seq)));
+    assert.deepEqual(ids(await other.next(recalled.length)).toSorted(), there.toSorted());
+    await backlog.close();
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it('take over what a daemon had that died, in its order', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 2 });
+    const a = await house.open({ daemon: 'a' });
+    const b = await house.open({ daemon: 'b' });
+    await a.commit(admission(...ofKeys('e', 20)));
+    await using _a = consume(a, TOPIC);
+    await using survivor = consume(b, TOPIC);
+    await until('each to have one', () => shares(a, b).join() === '1,1', 30_000);
+    // Its connection ends as with the process, and it does not come back.
+    await rabbit.nodes[0]?.evaluate('rabbit_networking:close_all_connections("of the test").');
+    await a.close();
+    await until('the other to have both', () => shares(b)[0] === 2, 30_000);
+    await until('all of it', () => new Set(ids(survivor.held)).size === 20);
+    await b.close();
+  });
+
+  it('let a source go from one to another with every batch', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outboxes = [await house.open({ daemon: 'a' }), await house.open({ daemon: 'b' })] as const;
+    for (let n = 1; n <= 6; n++) {
+      const outbox = outboxes[n % 2] as Outbox;
+      assert.equal(await lastOf(outbox, 's', 'x'), n === 1 ? undefined : (n - 1) * 10);
+      await commitAs(outbox, 's', 'x', n * 10, admission(notification(`s/x/${n * 10}`)), n === 4 ? 2 : 0);
+    }
+    assert.deepEqual(
+      (await outboxes[1].sources.list(10)).map(({ source, missing }) => [source, missing]),
+      [['s', 2]],
+    );
+    await until('both to know of the hole', () => outboxes.every((each) => each.health().holes.length === 1));
+    assert.equal(await outboxes[1].sources.acknowledge(), 1);
+    await until('both to forget it', () => outboxes.every((each) => each.health().holes.length === 0));
+    await Promise.all(outboxes.map((each) => each.close()));
+  });
+
+  it('drop what a batch brings again whose position was not kept', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const a = await house.open({ daemon: 'a' });
+    await using topic = consume(a, TOPIC);
+    const batch = (from: number) =>
+      admission(...[0, 1, 2].map((index) => notification(`s/x/${from + index}`, { orderKey: `k${index}` })));
+    await commitAs(a, 's', 'x', 3, batch(1));
+    await commitAs(a, 's', 'x', 6, batch(4));
+    await topic.next(6);
+    // As another daemon would that read the position before it was moved.
+    await commitAs(a, 's', 'x', 6, batch(4));
+    await a.commit({ ...admission(notification('s/x/5')), deadLetters: [letter('d')] });
+    // A replay has the number that it had, and is none.
+    assert.deepEqual(ids(await topic.next(1)), ['s/x/5']);
+    await until('the repetitions to be gone', () => depthOf(a) === 7);
+    await a.close();
+  });
+});
