@@ -1,8 +1,9 @@
-/** Compiles the package into `dist/`: TypeScript by tsc, and beside it what the console serves as it is. */
+/** Compiles the package into `dist/`: TypeScript by tsc, and beside it the console, bundled. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { compile } from '../src/cli/adapter/mongooseim/beams.ts';
+import { bundleConsole } from './bundle-console.ts';
 
 const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 
@@ -10,7 +11,7 @@ const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url
 rmSync(at('dist'), { recursive: true, force: true });
 const { status } = spawnSync('tsc', ['-p', at('tsconfig.build.json')], { stdio: 'inherit' });
 if (status !== 0) process.exit(1);
-cpSync(at('src/ops/console'), at('dist/ops/console'), { recursive: true });
+await bundleConsole(at('dist/ops/console'));
 
 // MongooseIM's adapter, for machines without an Erlang compiler: where this one has it.
 const beams = compile('erlc');

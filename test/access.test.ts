@@ -30,13 +30,16 @@ const OPEN = [
   'POST /api/logout',
   'GET /',
   ...['console.css', 'icon.svg', 'uplot.js', 'uplot.css'].map((name) => `GET /${name}`),
-  ...['age', 'console', 'api', 'confirm', 'dead-letters', 'dom', 'letter', 'plots', 'status', 'tail'].map(
+  ...['age', 'console', 'api', 'confirm', 'dead-letters', 'dom', 'format', 'letter', 'plots'].map(
     (n) => `GET /${n}.js`,
   ),
+  ...['status', 'stream', 'tabs', 'tail', 'topics'].map((n) => `GET /${n}.js`),
 ];
 
 const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/live': { expected: 200 },
+  'POST /api/live/:stream': { body: { follow: [] }, expected: 404 },
+  'GET /api/samples': { expected: 200 },
   'GET /api/dead-letters': { expected: 200 },
   'GET /api/dead-letters/find': { expected: 200 },
   'GET /api/dead-letters/:id': { expected: 404 },
@@ -130,6 +133,16 @@ describe('access', () => {
     it('lets probes, Prometheus and the login page through', async () => {
       for (const route of OPEN) assert.notEqual((await ask(url, route)).status, 401, route);
       assert.equal((await ask(url, 'GET /metrics', { host: 'pusher.monitoring.svc:5291' })).status, 200);
+    });
+
+    it('puts figures into the page for those who may see them, and not for another site', async () => {
+      const session = cookieOf(await logIn(url));
+      const page = async (headers: Headers) => (await ask(url, 'GET /', headers)).text;
+      for (const headers of [{}, bearer(WRONG), { ...session, 'sec-fetch-site': 'cross-site' }])
+        assert.match(await page(headers), /id="snapshot">null<\/script>/);
+      for (const headers of [session, bearer(TOKEN), { ...session, 'sec-fetch-site': 'same-origin' }])
+        assert.match(await page(headers), /id="snapshot">\{"login":true,"hello":\{.*"topics":\[\{"arn":/);
+      assert.equal((await ask(url, 'GET /', session)).headers['cache-control'], 'no-store');
     });
 
     for (const [route, { body, expected }] of Object.entries(CLOSED))

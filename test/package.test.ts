@@ -4,13 +4,34 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { startChromium } from './support/chromium.ts';
 import { freePorts, launch, until } from './support/process.ts';
+import { weigh } from './support/weight.ts';
 
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/** Its console shows first figures after two answers and 20 kB, draws plots after that, and keeps its files. */
+async function opensOnASlowLine(t: TestContext, url: string): Promise<void> {
+  await using chromium = await startChromium();
+  await using visit = await chromium.visit('about:blank');
+  const { page } = visit;
+  const { bytes, roundTrips, ms, files } = await weigh(page, url);
+  t.diagnostic(
+    `first figures of the console at 400 ms and 50 kB/s: ${bytes} bytes, ${roundTrips} round trips, ${ms} ms`,
+  );
+  assert.ok(bytes < 20_000 && roundTrips === 2, `${bytes} bytes and ${roundTrips} round trips for ${files}`);
+  await page.locator('#plots canvas').first().waitFor();
+  for (const file of files.filter((name) => /\.(js|css)$/.test(name))) {
+    const answer = await fetch(url + file, { headers: { 'accept-encoding': 'br' } });
+    const { 'content-encoding': encoding, 'cache-control': kept } = Object.fromEntries(answer.headers);
+    assert.deepEqual([answer.status, encoding, kept], [200, 'br', 'max-age=31536000, immutable'], file);
+  }
+  visit.assertQuiet(/asked elsewhere/);
+}
 
 describe('the npm package', () => {
   let folder: string;
@@ -54,7 +75,7 @@ describe('the npm package', () => {
     );
   });
 
-  it('runs the daemon, with its console, and installs the adapters that it brings', async () => {
+  it('runs the daemon, with its console, and installs the adapters that it brings', async (t) => {
     const [tap, admin] = (await freePorts(2)) as [number, number];
     const config = path.join(folder, 'pusher.toml');
     await writeFile(
@@ -76,7 +97,7 @@ describe('the npm package', () => {
       const page = await fetch(`http://127.0.0.1:${admin}/`);
       assert.equal(page.status, 200);
       assert.match(await page.text(), /<html/);
-      assert.equal((await fetch(`http://127.0.0.1:${admin}/uplot.js`)).status, 200);
+      await opensOnASlowLine(t, `http://127.0.0.1:${admin}/`);
       // It asks the thread that keeps the record.
       const asked = `http://127.0.0.1:${admin}/api/find?what=nobody`;
       assert.deepEqual(((await (await fetch(asked)).json()) as { findings: unknown }).findings, []);

@@ -241,6 +241,34 @@ describe('the live feed', () => {
     assert.deepEqual([statusCode, watching.size], [500, 0]);
   });
 
+  it('follows for several what each of them wants, and changes that without a new stream', async () => {
+    const reader = await read('?samples=no');
+    const [{ stream, samples }] = reader.events('hello') as [{ stream: string; samples: unknown }];
+    assert.equal(samples, undefined);
+    const follow = async (...wanted: { of: string; bodies: boolean; match: string }[]) => {
+      const payload = { follow: wanted.map((each) => ({ ...each, most: 10 })) };
+      const headers = { host: 'localhost' };
+      return (await server.inject({ method: 'POST', url: `/api/live/${stream}`, headers, payload })).statusCode;
+    };
+    const told = (of: string) => (reader.events('notifications') as TailLines[]).filter((lines) => lines.of === of);
+    assert.equal(await follow({ of: 'a', bodies: false, match: '' }, { of: 'b', bodies: true, match: 'nobody' }), 200);
+    deliver(flow, notification(1), 2_000);
+    await until('both to be told', () => told('a').length === 1 && told('b').length === 1);
+    assert.deepEqual([told('a')[0]?.list.length, told('b')[0]?.list.length, told('b')[0]?.passed], [1, 0, 1]);
+    assert.equal(await follow({ of: 'c', bodies: true, match: 'alice' }), 200);
+    deliver(flow, notification(2), 2_000);
+    await until('the new one to be told', () => told('c').flatMap(({ list }) => list).length === 2);
+    assert.deepEqual([told('a').length, told('b').length], [1, 1]);
+    assert.match(told('c')[0]?.list[0]?.message ?? '', /what people wrote/);
+    assert.equal(
+      await follow(...Array.from({ length: 21 }, (_, n) => ({ of: `${n}`, bodies: false, match: '' }))),
+      400,
+    );
+    reader.socket.destroy();
+    await until('it to be forgotten', () => watching.size === 0);
+    assert.equal(await follow(), 404);
+  });
+
   it('forgets a reader that went away', async () => {
     const reader = await read('?tail=lines');
     assert.equal(watching.size, 2);

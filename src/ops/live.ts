@@ -2,16 +2,20 @@
  * The live feed: one stream of server-sent events for the console and for `tail`.
  * https://html.spec.whatwg.org/multipage/server-sent-events.html
  *
- * - `hello`: `{ version, samples, state }`, first, and again after a reader was too slow for a while;
+ * - `hello`: `{ version, samples, state }`, or without samples, first, and again after a reader was too slow for a while;
  * - `tick`: `{ sample, state }`, after every sample;
  * - `notifications`: `{ list, missed }`, several times a second while there are any and the reader wants them.
+ *
+ * `hello` has the name of the stream. By it a reader that stands for several, as a browser's tab does for all its tabs, says
+ * what each of them wants, again and again without a new connection; their notifications have `of`.
  *
  * Maintained invariants:
  * - A reader that does not keep up costs a bounded buffer, and learns how much it missed.
  * - One that does not read at all is cut off: after 4 s where more than `MOST_UNREAD` waits for it, after 30 s otherwise.
  */
+import { randomBytes } from 'node:crypto';
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { version } from '../version.ts';
 import { type Access, refuse } from './access.ts';
@@ -41,6 +45,8 @@ export interface TailLines {
   readonly missed: number;
   /** How many were looked at, where the reader asked for some of them only. */
   readonly passed?: number;
+  /** For whom, where a reader stands for several. */
+  readonly of?: string;
 }
 
 interface LiveSetup {
@@ -64,12 +70,50 @@ const LINE_BYTES = 200;
 
 const query = z.object({
   tail: z.enum(['off', 'lines', 'bodies']).default('off'),
+  samples: z.enum(['yes', 'no']).default('yes'),
   most: z.coerce.number().int().min(1).max(MOST_LINES).default(MOST_LINES),
   match: z.string().max(500).optional(),
   topic: z.string().min(1).max(300).optional(),
 });
 
+/** How many a reader may stand for. */
+const MOST_FOLLOWED = 20;
+
+const followBody = z.strictObject({
+  follow: z
+    .array(
+      z.strictObject({
+        of: z.string().min(1).max(1_000),
+        bodies: z.boolean(),
+        match: z.string().max(500),
+        most: z.number().int().min(1).max(MOST_LINES),
+      }),
+    )
+    .max(MOST_FOLLOWED),
+});
+
+/** Has a stream follow these, and nothing else that it was asked for this way. */
+type Follow = (list: z.infer<typeof followBody>['follow'], request: FastifyRequest) => void;
+
 export function serveLive(server: FastifyInstance, { flow, state, access, log }: LiveSetup): void {
+  server.get('/api/samples', async () => columnsOf(flow.samples()));
+
+  const streams = new Map<string, Follow>();
+  server.post('/api/live/:stream', async (request, reply) => {
+    const parsed = followBody.safeParse(request.body);
+    if (!parsed.success)
+      return refuse(
+        reply,
+        400,
+        'malformed',
+        `follow is a list of up to ${MOST_FOLLOWED}, each with of, bodies, match, most`,
+      );
+    const follow = streams.get((request.params as { stream: string }).stream);
+    if (!follow) return refuse(reply, 404, 'not_found', 'this stream has ended');
+    follow(parsed.data.follow, request);
+    return {};
+  });
+
   // No HEAD: it would wait for a stream that has no body.
   server.get('/api/live', { exposeHeadRoute: false }, (request, reply) => {
     const parsed = query.safeParse(request.query);
@@ -78,13 +122,16 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
         reply,
         400,
         'malformed',
-        'tail is off, lines or bodies; most is a number; match and topic are texts',
+        'tail is off, lines or bodies; samples is yes or no; most is a number; match and topic are texts',
       );
-    const { tail, most, match, topic } = parsed.data;
+    const { tail, samples, most, match, topic } = parsed.data;
     const bodies = tail === 'bodies';
-    if (bodies) atAnyLevel(log).info(access.who(request), 'admin: live tail with message bodies opened');
+    const logBodies = (by: FastifyRequest) =>
+      atAnyLevel(log).info(access.who(by), 'admin: live tail with message bodies opened');
+    if (bodies) logBodies(request);
 
-    const greeting = () => ({ version, samples: flow.samples(), state: state() });
+    const stream = randomBytes(16).toString('base64url');
+    const greeting = () => ({ stream, version, ...(samples === 'yes' && { samples: flow.samples() }), state: state() });
     // Before the answer begins: where the outbox does not answer, this fails as any other request does.
     const first = greeting();
     reply.hijack();
@@ -125,8 +172,40 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     stops.push(flow.onSample(onSample));
     if (tail !== 'off')
       stops.push(followTail(flow, { bodies, most, wanted: matcherOf({ match, topic }, bodies) }, raw, send));
+    const followed = new Map<string, () => void>();
+    const stopFollowing = (keep: readonly string[] = []) => {
+      for (const [of, end] of followed)
+        if (!keep.includes(of)) {
+          followed.delete(of);
+          end();
+        }
+    };
+    streams.set(stream, (list, by) => {
+      stopFollowing(list.map(({ of }) => of));
+      for (const { of, bodies, match, most } of list) {
+        if (followed.has(of)) continue;
+        if (bodies) logBodies(by);
+        const options = { bodies, most, wanted: matcherOf({ match }, bodies) };
+        followed.set(
+          of,
+          followTail(flow, options, raw, (event, lines) => send(event, { of, ...lines })),
+        );
+      }
+    });
+    stops.push(() => streams.delete(stream), stopFollowing);
     return reply;
   });
+}
+
+/** The samples as a list for each of their values, which is half as long, with as many digits as anybody looks at. */
+function columnsOf(samples: readonly Sample[]): Record<keyof Sample, (number | null)[]> {
+  const column = (name: keyof Sample) =>
+    samples.map((sample) => {
+      const value = sample[name];
+      return value === null ? null : Math.round(value * 100) / 100;
+    });
+  const names = ['at', 'in', 'out', 'backlog', 'p50', 'p99'] as const;
+  return Object.fromEntries(names.map((name) => [name, column(name)])) as Record<keyof Sample, (number | null)[]>;
 }
 
 /** Answers a function that says, sample by sample, whether a reader still reads. */

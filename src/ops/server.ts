@@ -13,10 +13,12 @@ import { version } from '../version.ts';
 import { guard, refuse } from './access.ts';
 import { serveActions } from './actions.ts';
 import { serveAssets } from './assets.ts';
+import { compressAnswers } from './compress.ts';
 import type { Flow } from './flow.ts';
 import { serveHistory } from './history.ts';
 import { serveLive } from './live.ts';
 import type { Logger } from './log.ts';
+import { servePage } from './page.ts';
 import { type LocalListener, listenLocally, socketBeside } from './socket.ts';
 import type { State } from './state.ts';
 import { serveTrace } from './trace.ts';
@@ -80,6 +82,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   server.addHook('onRequest', async (_, reply) => {
     reply.headers(HEADERS);
   });
+  compressAnswers(server);
   server.setErrorHandler((error: FastifyError, request, reply) => {
     const status = error.statusCode ?? 500;
     if (status < 500) return refuse(reply, status, 'malformed', error.message);
@@ -97,6 +100,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   const access = guard(server, { token: options.token, log, isLocal });
   serveProbes(server, setup);
   serveAssets(server);
+  servePage(server, { flow, state, access });
   serveLive(server, { flow, state, access, log });
   const { deadLetters, sources, tryTopic } = setup;
   serveActions(server, { deadLetters, sources, tryTopic, access, log });

@@ -1,10 +1,10 @@
 /** The page: logs in where that is needed, follows the live feed, and hands what it tells to the parts. */
 import { forgetAge, markFresh, markOld } from './age.js';
-import { ask, follow } from './api.js';
+import { ask } from './api.js';
 import { createDeadLetters } from './dead-letters.js';
 import { now, setClock, setText } from './dom.js';
-import { createPlots } from './plots.js';
 import { showHealth, showState } from './status.js';
+import { followTogether } from './tabs.js';
 import { createTail } from './tail.js';
 
 const main = document.querySelector('#main');
@@ -17,79 +17,114 @@ const LETTERS_EVERY = 15;
 
 const ranges = [...document.querySelectorAll('input[name="range"]')];
 
-let parts;
+const letters = createDeadLetters();
+const tail = createTail((wish) => following?.wish(wish));
+/** What draws; loaded when the first figures are there, which need no plots. */
+let plots;
+/** The samples that came so far, oldest first. */
+let samples = [];
 let fitted = false;
-let stopFollowing = () => {};
+let following;
+let ticks = 0;
 
-function open(needsLogin) {
+/** @param hello the first figures, where the page came with them */
+function open(needsLogin, hello) {
   for (const element of [main, sections]) element.hidden = false;
   login.hidden = true;
   logout.hidden = !needsLogin;
-  // Made when they are seen: a plot needs to know how wide it is.
-  parts ??= createParts();
-  start({ bodies: false, match: '' });
-}
-
-function createParts() {
-  const plots = createPlots(document.querySelector('#plots'));
-  const tail = createTail(start);
-  for (const input of ranges) input.addEventListener('change', () => plots.show(Number(input.value)));
-  return { plots, tail, letters: createDeadLetters() };
-}
-
-function start({ bodies, match }) {
-  const { plots, tail, letters } = parts;
-  let ticks = 0;
-  const show = (state) => {
-    markFresh(state.at);
-    showState(state, plots.samples());
-    // What it has loaded, not what the last tick said: a replay may be refused again between two ticks, and count the same.
-    const changed = state.outbox.deadLetters !== letters.loaded();
-    if (changed || letters.replaying() || ticks++ % LETTERS_EVERY === 0) letters.load();
-  };
-  stopFollowing();
-  stopFollowing = follow(
-    { bodies, match },
+  if (hello) begin(hello);
+  following = followTogether(
+    { bodies: false, match: '' },
     {
-      hello({ version, samples, state }) {
-        setClock(state.at);
-        setText(document.querySelector('#version'), version);
-        plots.reset(samples);
-        fitRange(samples);
-        show(state);
+      hello(told) {
+        begin(told);
+        loadSamples();
       },
       tick({ sample, state }) {
         setClock(state.at);
-        plots.add(sample);
+        addSamples([sample]);
         show(state);
       },
       notifications: (lines) => tail.add(lines),
-      // The last few notifications come again with every connection.
-      opened: () => tail.reset(),
       lost: () => markOld('Connection lost'),
       silent: () => markOld('No answer'),
       hidden: () => markOld('Asleep'),
     },
   );
+  loadPlots();
+}
+
+function begin({ version, samples: few = [], state }) {
+  setClock(state.at);
+  setText(document.querySelector('#version'), version);
+  addSamples(few);
+  show(state);
+}
+
+function show(state) {
+  markFresh(state.at);
+  showState(state, samples);
+  // What it has loaded, not what the last tick said: a replay may be refused again between two ticks, and count the same.
+  const changed = state.outbox.deadLetters !== letters.loaded();
+  if (changed || letters.replaying() || ticks++ % LETTERS_EVERY === 0) letters.load();
+}
+
+/** As long as the daemon keeps samples, in milliseconds. */
+const KEPT_MS = 3_600_000;
+
+/** Adds samples, of which some may be known. */
+function addSamples(more) {
+  const [only] = more;
+  if (more.length === 1 && only.at > (samples.at(-1)?.at ?? 0)) {
+    samples.push(only);
+    while (samples[0].at < only.at - KEPT_MS) samples.shift();
+    plots?.draw(samples);
+    return;
+  }
+  const all = new Map([...samples, ...more].map((sample) => [sample.at, sample]));
+  const last = more.at(-1)?.at ?? 0;
+  samples = [...all.values()].filter(({ at }) => at >= last - KEPT_MS).sort((a, b) => a.at - b.at);
+  plots?.draw(samples);
+}
+
+/** The last hour: of the time before the page was opened, or while it heard nothing. */
+async function loadSamples() {
+  const columns = await ask('samples').catch(() => undefined);
+  if (!columns || !following) return;
+  const names = Object.keys(columns);
+  addSamples(columns.at.map((_, place) => Object.fromEntries(names.map((name) => [name, columns[name][place]]))));
+  fitRange();
+}
+
+async function loadPlots() {
+  if (plots) return;
+  const { createPlots } = await import('./plots.js');
+  // Made when they are seen: a plot needs to know how wide it is.
+  if (plots || main.hidden) return;
+  plots = createPlots(document.querySelector('#plots'));
+  for (const input of ranges) input.addEventListener('change', () => plots.show(Number(input.value)));
+  plots.show(Number(ranges.find(({ checked }) => checked).value));
+  plots.draw(samples);
 }
 
 /** A daemon that was just started has little to show: then the shortest range that holds it is chosen. */
-function fitRange(samples) {
+function fitRange() {
   if (fitted) return;
   fitted = true;
   const seconds = samples.length === 0 ? 0 : (now() - samples[0].at) / 1_000;
   const input = ranges.find(({ value }) => seconds < Number(value)) ?? ranges.at(-1);
   input.checked = true;
-  parts.plots.show(Number(input.value));
+  plots?.show(Number(input.value));
 }
 
 function close() {
-  stopFollowing();
+  following?.stop();
+  following = undefined;
   forgetAge();
   for (const element of [main, sections, logout]) element.hidden = true;
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
-  parts?.tail.forget();
-  parts?.letters.forget();
+  tail.forget();
+  letters.forget();
   login.hidden = false;
   showHealth('closed', 'Not logged in');
   login.elements.token.focus();
@@ -118,15 +153,26 @@ logout.addEventListener('click', async () => {
 
 document.addEventListener('logged-out', close);
 
-async function begin() {
+async function start() {
+  const snapshot = document.querySelector('#snapshot');
+  const first = JSON.parse(snapshot.textContent);
+  snapshot.remove();
+  if (first) {
+    open(first.login, first.hello);
+    return;
+  }
+  await askSession();
+}
+
+async function askSession() {
   try {
     const { login: needsLogin, allowed } = await ask('session');
     if (allowed) open(needsLogin);
     else close();
   } catch (error) {
     showHealth('lost', error.message);
-    setTimeout(begin, 2_000);
+    setTimeout(askSession, 2_000);
   }
 }
 
-begin();
+start();

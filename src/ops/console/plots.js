@@ -4,9 +4,6 @@ import { count, duration, rate } from './format.js';
 import UPlot from './uplot.js';
 
 const HEIGHT = 170;
-/** As long as the daemon keeps samples, in milliseconds. */
-const KEPT_MS = 3_600_000;
-
 /** What each plot shows: values of a sample by name, and how they read. Lines differ in more than colour. */
 const PLOTS = [
   {
@@ -33,7 +30,7 @@ const PLOTS = [
   },
 ];
 
-/** Draws the plots into an element; answers what gives them samples. */
+/** Makes the plots in an element; answers what draws samples, oldest first, and what sets the time shown in seconds. */
 export function createPlots(parent) {
   let samples = [];
   let seconds = 3_600;
@@ -43,20 +40,14 @@ export function createPlots(parent) {
   };
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
   return {
-    reset(list) {
+    draw(list) {
       samples = list;
-      draw();
-    },
-    add(sample) {
-      samples.push(sample);
-      while (samples[0].at < sample.at - KEPT_MS) samples.shift();
       draw();
     },
     show(range) {
       seconds = range;
       draw();
     },
-    samples: () => samples,
   };
 }
 

@@ -28,11 +28,15 @@ export function createTail(ask) {
   let missed = 0;
   /** What passed while the page stands still, the newest last. */
   let kept = [];
+  /** The lines that came last. */
+  const known = new Set();
+  const keyOf = ({ at, eventId }) => `${at} ${eventId}`;
   let passed = 0;
   let matched = 0;
   let typing;
   const again = () => {
     clearTimeout(typing);
+    reset();
     ask({ bodies: bodies.checked, match: text.value.trim() });
   };
   bodies.checked = false;
@@ -67,25 +71,30 @@ export function createTail(ask) {
     setText(section.querySelector('.missed'), parts.join(' '));
     section.querySelector('.empty').hidden = body.rows.length > 0 || passed > 0 || kept.length > 0;
   };
+  const reset = () => {
+    body.replaceChildren();
+    missed = passed = matched = 0;
+    kept = [];
+    known.clear();
+    showCounts();
+  };
   return {
-    reset() {
-      body.replaceChildren();
-      missed = passed = matched = 0;
-      kept = [];
-      showCounts();
-    },
     /** As it was before anyone looked: for the next person at this page. */
     forget() {
       clearTimeout(typing);
       bodies.checked = false;
       text.value = '';
       setHeld(false);
-      this.reset();
+      reset();
     },
-    add({ list, missed: more, passed: looked = 0 }) {
+    add({ list: all, missed: more, passed: looked = 0 }) {
+      // The last few come again with every connection.
+      const list = all.filter((line) => !known.has(keyOf(line)));
+      for (const line of list) known.add(keyOf(line));
+      while (known.size > 2 * ROWS) known.delete(known.values().next().value);
       missed += more;
       passed += looked;
-      matched += looked > 0 ? list.length + more : 0;
+      matched += looked > 0 ? all.length + more : 0;
       if (held) {
         kept.push(...list);
         const over = Math.max(kept.length - ROWS, 0);

@@ -1,6 +1,6 @@
 /** The topics: what is wrong with them by cause, each with its state, and trying those that are paused. */
 import { ask } from './api.js';
-import { keepRows, make, makeRow, setText, topicName } from './dom.js';
+import { keepRows, make, makeRow, now, setText, topicName } from './dom.js';
 import { ago, count, countOf, rate, seconds } from './format.js';
 
 const problems = document.querySelector('#problems');
@@ -166,6 +166,7 @@ function stateElements(arn, state) {
 /** The topics that a person had tried here, each with when its pause began; and when the last of them was done. */
 let tried = new Map();
 let triedCount = 0;
+let askedAt = 0;
 let doneAt;
 /** How long the outcome is shown, in milliseconds. */
 const OUTCOME_MS = 60_000;
@@ -180,6 +181,7 @@ async function tryTopics(arns) {
     await ask('topics/try', { arns });
     tried = began;
     triedCount = arns.length;
+    askedAt = now();
     doneAt = undefined;
     setText(result, `Trying ${name} …`);
   } catch (error) {
@@ -200,7 +202,7 @@ function showTried(all, at) {
   const outcomes = [...tried].map(([arn, began]) => outcomeOf(shownTopics.get(arn), began));
   const under = outcomes.filter((outcome) => outcome === 'under way').length;
   const refused = outcomes.filter((outcome) => outcome === 'refused').length;
-  if (under === 0) doneAt ??= at;
+  if (under === 0 || at - askedAt > OUTCOME_MS) doneAt ??= at;
   const only = triedCount === 1 ? shownTopics.get([...tried.keys()][0]) : undefined;
   if (only) setText(result, oneTried(only, outcomes[0]));
   else
@@ -215,8 +217,9 @@ function outcomeOf(topic, began) {
   return topic.pause.began === began ? 'under way' : 'refused';
 }
 
-function oneTried({ arn, pause }, outcome) {
+function oneTried({ arn, pause, depth }, outcome) {
   if (outcome === 'open') return `${topicName(arn)} is open: SNS takes its notifications again.`;
   if (outcome === 'refused') return `${topicName(arn)} was tried and is still paused: ${pause.reason}.`;
+  if (depth === 0) return `${topicName(arn)} is tried with the next notification: none waits for it now.`;
   return `Trying ${topicName(arn)} …`;
 }
