@@ -77,6 +77,20 @@ export const ago = (at, now) => (now - at < 2_500 ? 'just now' : `${seconds(now 
  */
 export const countOf = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
+/** Functions of a plugin; what else its error says may quote what people wrote. */
+const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
+
+/**
+ * What was wrong with a dead letter, fit for a list: nothing that people wrote, and never nothing.
+ * @param {{ readonly reason: string, readonly detail: string }} letter
+ * @returns {string}
+ */
+export function whatWasWrong({ reason, detail }) {
+  if (reason !== 'plugin') return detail.trim() || reason;
+  const called = PLUGIN_FUNCTION.exec(detail)?.[0];
+  return called === undefined ? 'the plugin failed: look at the detail' : `the plugin's ${called} failed`;
+}
+
 const STEERING = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu;
 
 /**

@@ -30,10 +30,10 @@ const OPEN = [
   'POST /api/logout',
   'GET /',
   ...['console.css', 'icon.svg', 'uplot.js', 'uplot.css'].map((name) => `GET /${name}`),
-  ...['age', 'console', 'api', 'confirm', 'dead-letters', 'dom', 'format', 'letter', 'plots'].map(
+  ...['age', 'console', 'api', 'chips', 'confirm', 'dead-letters', 'dom', 'format', 'letter', 'plots'].map(
     (n) => `GET /${n}.js`,
   ),
-  ...['status', 'stream', 'tabs', 'tail', 'topics'].map((n) => `GET /${n}.js`),
+  ...['sorting', 'status', 'stream', 'tabs', 'tail', 'topics'].map((n) => `GET /${n}.js`),
 ];
 
 const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
@@ -42,6 +42,7 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
   'GET /api/samples': { expected: 200 },
   'GET /api/dead-letters': { expected: 200 },
   'GET /api/dead-letters/find': { expected: 200 },
+  'GET /api/dead-letters/export': { expected: 200 },
   'GET /api/dead-letters/:id': { expected: 404 },
   'GET /api/daemon': { expected: 200 },
   'GET /api/state': { expected: 200 },

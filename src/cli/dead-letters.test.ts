@@ -153,9 +153,9 @@ describe('dead-letters', () => {
     const lines = output.split('\n').map((each) => each.split('\t').slice(4));
     assert.deepEqual(lines.slice(0, 4), [
       ['s·/x', 'attempts 3', 'two·lines··[2J·2J'],
-      ['s/x/2', 'attempts 3', 'messageAttributes'],
-      ['s/x/4', 'attempts 3', 'userGuid'],
-      ['s/x/3', 'attempts 3', '—'],
+      ['s/x/2', 'attempts 3', "the plugin's messageAttributes failed"],
+      ['s/x/4', 'attempts 3', "the plugin's userGuid failed"],
+      ['s/x/3', 'attempts 3', 'the plugin failed: look at the detail'],
     ]);
     const { output: shown } = await dead(t, 'show', '2');
     assert.equal(JSON.parse(shown).detail, detail);

@@ -1,9 +1,10 @@
 /** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
 
+import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { PusherError } from '../errors.ts';
-import { count, countOf } from '../format.js';
+import { count, countOf, whatWasWrong } from '../format.js';
 import type { DeadLetterCount, DeadLetterFilter, DeadLetterSummary } from '../outbox/dead-letters.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { type Letters, withDeadLetters } from './letters.ts';
@@ -18,13 +19,15 @@ const PATIENCE = 12;
 interface Selection extends ConfigFlags {
   reason?: string;
   topic?: string;
+  match?: string;
   all?: boolean;
 }
 
 export function deadLettersCommand(): Command {
   return new Command('dead-letters')
-    .description('List, show, replay and delete what could not be published.')
+    .description('List, export, show, replay and delete what could not be published.')
     .addCommand(listCommand())
+    .addCommand(exportCommand())
     .addCommand(showCommand())
     .addCommand(replayCommand())
     .addCommand(purgeCommand());
@@ -48,6 +51,17 @@ function listCommand(): Command {
         const total = await totalOf(letters, filter);
         if (!json) printLine(`${listed < total ? `${count(listed)} of ` : ''}${lettersOf(total)}`);
       }),
+    );
+}
+
+function exportCommand(): Command {
+  return selective(new Command('export'))
+    .description('JSON lines with everything, what people wrote included, oldest first; however many there are.')
+    .action((options: Selection) =>
+      withDeadLetters(readConfig(options), { change: false }, (letters) =>
+        // It waits for whoever reads slowly, and holds a page at a time.
+        pipeline(letters.export(filterOf(options, [])), process.stdout, { end: false }),
+      ),
     );
 }
 
@@ -96,8 +110,10 @@ async function onChosen(
   command: Command,
   act: (letters: Letters, filter: DeadLetterFilter) => Promise<void>,
 ): Promise<void> {
-  const ways = [ids.length > 0, options.reason !== undefined || options.topic !== undefined, options.all === true];
-  const WAYS = 'their numbers, --reason and --topic, or --all';
+  const { reason, topic, match } = options;
+  const chosen = [reason, topic, match].some((text) => text !== undefined);
+  const ways = [ids.length > 0, chosen, options.all === true];
+  const WAYS = 'their numbers, --reason, --topic and --match, or --all';
   if (!ways.includes(true)) command.error(`error: say which: ${WAYS}`);
   if (ways.filter(Boolean).length > 1) command.error(`error: say which in one way: ${WAYS}`);
   const each = [...new Set(ids)];
@@ -140,8 +156,9 @@ const MOST_NAMED = 20;
 
 const lettersOf = (number: number): string => countOf(number, 'dead letter');
 
-/** How many of a reason and topic there are. */
-async function totalOf(letters: Letters, { reason, topic }: DeadLetterFilter): Promise<number> {
+/** How many there are that match. */
+async function totalOf(letters: Letters, { reason, topic, match }: DeadLetterFilter): Promise<number> {
+  if (match !== undefined) return letters.total({ reason, topic, match });
   const counts = await letters.counts();
   const meant = counts.filter(
     (each) => (reason === undefined || each.reason === reason) && (topic === undefined || each.topic === topic),
@@ -174,16 +191,15 @@ async function follow(letters: Letters): Promise<void> {
 const selective = (command: Command): Command =>
   configurable(command)
     .option('--reason <reason>', 'only those with this reason')
-    .option('--topic <arn>', 'only those of this topic');
+    .option('--topic <arn>', 'only those of this topic')
+    .option('--match <text>', "only those whose event's id, user, room, host, topic, reason or detail contains this");
 
-const filterOf = ({ reason, topic }: Selection, ids: readonly number[]): DeadLetterFilter => ({
+const filterOf = ({ reason, topic, match }: Selection, ids: readonly number[]): DeadLetterFilter => ({
   ...(ids.length > 0 && { ids }),
   reason,
   topic,
+  match,
 });
-
-/** A plugin's error may quote what people wrote: of that only the function's name is for lists. */
-const PLUGIN_FUNCTION = /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/;
 
 function fieldsOf({
   id,
@@ -197,6 +213,6 @@ function fieldsOf({
 }: DeadLetterSummary): string[] {
   const when = new Date(diedAt).toISOString();
   const state = replayRequested ? ' (replay requested)' : '';
-  const what = reason === 'plugin' ? (PLUGIN_FUNCTION.exec(detail)?.[0] ?? '—') : detail;
+  const what = whatWasWrong({ reason, detail });
   return [`${id}`, when, reason, topic?.split(':').at(-1) ?? '—', eventId, `attempts ${attempts}${state}`, what];
 }

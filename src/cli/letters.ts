@@ -9,6 +9,7 @@ import type {
   DeadLetterStore,
   DeadLetterSummary,
 } from '../outbox/dead-letters.ts';
+import { linesOfLetters } from '../outbox/letter-lines.ts';
 import { deadLettersOn } from '../outbox/sqlite/dead-letters.ts';
 import type { DaemonClient } from './daemon.ts';
 import { withOutbox } from './with-outbox.ts';
@@ -18,6 +19,10 @@ export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requ
   find(filter: DeadLetterFilter, limit: number, content: boolean): AsyncIterable<DeadLetterSummary | DeadLetter>;
   /** Those of the numbers that no dead letter has. */
   missing(ids: readonly number[]): Promise<number[]>;
+  /** How many there are of a filter. */
+  total(filter: DeadLetterFilter): Promise<number>;
+  /** All of a filter as JSON lines, oldest first, with what they contain. */
+  export(filter: DeadLetterFilter): AsyncIterable<string | Uint8Array>;
   /** Whether a daemon runs that replays what is marked. */
   readonly served: boolean;
 }
@@ -52,21 +57,23 @@ const lettersIn = (letters: Omit<DeadLetterStore, 'put'>): Letters => ({
   counts: letters.counts,
   requestReplay: letters.requestReplay,
   purge: letters.purge,
-  missing: (ids) => missing(ids, (before) => letters.list({}, 1, before)),
+  missing: (ids) => missing(ids, async (upToId) => (await letters.browse({ filter: { upToId }, ...FIRST })).letters),
   find: (filter, limit) => pages(limit, (size, after) => letters.find(filter, size, after)),
+  total: async (filter) => (await letters.browse({ filter, ...FIRST })).total,
+  export: (filter) => linesOfLetters(letters, filter),
 });
 
 function lettersOf(daemon: DaemonClient): Letters {
   const change = async (
     action: 'replay' | 'delete',
-    { ids, reason, topic }: DeadLetterFilter,
+    { ids, reason, topic, match }: DeadLetterFilter,
     onProgress?: (count: number) => void,
   ): Promise<number> => {
     let sum = 0;
     const chunks = ids ? chunksOf(ids) : [undefined];
     for (const chunk of chunks) {
-      const all = chunk === undefined && reason === undefined && topic === undefined;
-      const body = { ids: chunk, reason, topic, ...(all && { all }) };
+      const all = [chunk, reason, topic, match].every((each) => each === undefined);
+      const body = { ids: chunk, reason, topic, match, ...(all && { all }) };
       const answer = await daemon.stream(`/api/dead-letters/${action}`, { body, accept: PROGRESS_TYPE });
       const before = sum;
       for await (const line of linesOf(answer, daemon.where)) {
@@ -84,12 +91,15 @@ function lettersOf(daemon: DaemonClient): Letters {
     requestReplay: (filter, onProgress) => change('replay', filter, onProgress),
     purge: (filter, onProgress) => change('delete', filter, onProgress),
     missing: (ids) =>
-      missing(ids, async (before) => (await daemon.get<Listed>(`/api/dead-letters?limit=1&before=${before}`)).letters),
-    find: ({ reason, topic }, limit, content) =>
+      missing(ids, async (upTo) => (await daemon.get<Listed>(`/api/dead-letters?limit=1&upTo=${upTo}`)).letters),
+    total: async (filter) =>
+      (await daemon.get<{ total: number }>(`/api/dead-letters?${queryOf(filter, { limit: '1' })}`)).total,
+    async *export(filter) {
+      yield* await daemon.stream(`/api/dead-letters/export?${queryOf(filter)}`);
+    },
+    find: (filter, limit, content) =>
       pages(limit, async (size, after) => {
-        const query = new URLSearchParams({ limit: `${size}`, after: `${after}`, content: content ? 'yes' : 'no' });
-        if (reason !== undefined) query.set('reason', reason);
-        if (topic !== undefined) query.set('topic', topic);
+        const query = queryOf(filter, { limit: `${size}`, after: `${after}`, content: content ? 'yes' : 'no' });
         return (await daemon.get<{ letters: DeadLetterSummary[] }>(`/api/dead-letters/find?${query}`)).letters;
       }),
   };
@@ -102,11 +112,21 @@ interface Listed {
 /** Asks for summaries only: who reads what people wrote is in the daemon's log. */
 async function missing(
   ids: readonly number[],
-  newest: (before: number) => Promise<readonly DeadLetterSummary[]>,
+  newest: (upTo: number) => Promise<readonly DeadLetterSummary[]>,
 ): Promise<number[]> {
   const found: number[] = [];
-  for (const id of ids) if ((await newest(id + 1))[0]?.id !== id) found.push(id);
+  for (const id of ids) if ((await newest(id))[0]?.id !== id) found.push(id);
   return found;
+}
+
+/** The first page, of which only the total is of interest. */
+const FIRST = { sort: 'id', descending: true, offset: 0, limit: 1 } as const;
+
+function queryOf({ reason, topic, match }: DeadLetterFilter, more: Record<string, string> = {}): URLSearchParams {
+  const chosen = Object.entries({ reason, topic, match }).filter(
+    (pair): pair is [string, string] => pair[1] !== undefined,
+  );
+  return new URLSearchParams([...Object.entries(more), ...chosen]);
 }
 
 async function* pages<T extends DeadLetterSummary>(

@@ -38,7 +38,11 @@ describe('the command line', () => {
     ['an unknown option', ['run', '--confg', 'x'], /error: unknown option '--confg'\n\(Did you mean --config\?\)/],
     ['an option without its value', ['check', '--config'], /error: option '-c, --config <file>' argument missing/],
     ['a number that is none', ['dead-letters', 'show', 'first'], /'first' is invalid.*whole number above zero/],
-    ['nothing chosen', ['dead-letters', 'purge'], /error: say which: their numbers, --reason and --topic, or --all/],
+    [
+      'nothing chosen',
+      ['dead-letters', 'purge'],
+      /error: say which: their numbers, --reason, --topic and --match, or --all/,
+    ],
     ['all and a number', ['dead-letters', 'replay', '--all', '1'], /error: say which in one way: their numbers/],
     ['a number and a reason', ['dead-letters', 'purge', '1', '--reason', 'x'], /error: say which in one way/],
     ['all and a topic', ['dead-letters', 'purge', '--all', '--topic', 'x'], /error: say which in one way/],

@@ -2,11 +2,12 @@
  * What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged,
  * at any level.
  */
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { messageOf } from '../errors.ts';
-import type { DeadLetterFilter, DeadLetterStore } from '../outbox/dead-letters.ts';
+import { DEAD_LETTER_SORTS, type DeadLetterFilter, type DeadLetterStore } from '../outbox/dead-letters.ts';
+import { linesOfLetters } from '../outbox/letter-lines.ts';
 import { MOST_LISTED, type SourceStore } from '../outbox/sources.ts';
 import { type Access, refuse } from './access.ts';
 import { atAnyLevel, type Logger } from './log.ts';
@@ -26,13 +27,20 @@ const text = z.string().min(1).max(2_048);
 const listQuery = z.object({
   reason: text.optional(),
   topic: text.optional(),
-  before: id.optional(),
+  match: text.optional(),
+  upTo: id.optional(),
+  sort: z.enum(DEAD_LETTER_SORTS).default('id'),
+  order: z.enum(['ascending', 'descending']).default('descending'),
+  offset: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(200).default(50),
 });
+
+const exportQuery = z.object({ reason: text.optional(), topic: text.optional(), match: text.optional() });
 
 const findQuery = z.object({
   reason: text.optional(),
   topic: text.optional(),
+  match: text.optional(),
   after: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(200).default(50),
   content: z.enum(['yes', 'no']).default('no'),
@@ -50,10 +58,11 @@ const selection = z
     ids: z.array(z.number().int().positive()).min(1).max(1_000).optional(),
     reason: text.optional(),
     topic: text.optional(),
+    match: text.optional(),
     all: z.literal(true).optional(),
     upTo: z.number().int().positive().optional(),
   })
-  .refine(({ ids, reason, topic, all }) => ids || reason || topic || all);
+  .refine(({ ids, reason, topic, match, all }) => ids || reason || topic || match || all);
 
 export function serveActions(
   server: FastifyInstance,
@@ -62,20 +71,43 @@ export function serveActions(
   serveSources(server, { sources, access, log });
   server.get('/api/dead-letters', async (request, reply) => {
     const parsed = listQuery.safeParse(request.query);
-    if (!parsed.success) return malformed(reply, 'reason, topic, before (a number) and limit (1 to 200)');
-    const { reason, topic, before, limit } = parsed.data;
-    const letters = await deadLetters.list({ reason, topic }, limit, before);
-    return { letters, counts: await deadLetters.counts() };
+    if (!parsed.success)
+      return malformed(
+        reply,
+        `reason, topic, match, upTo (a number), sort (${DEAD_LETTER_SORTS.join(', ')}), order (ascending, descending), offset and limit (1 to 200)`,
+      );
+    const { reason, topic, match, upTo: upToId, sort, order, offset, limit } = parsed.data;
+    const filter = { reason, topic, match, upToId };
+    const page = await deadLetters.browse({ filter, sort, descending: order === 'descending', offset, limit });
+    return { ...page, counts: await deadLetters.counts() };
+  });
+
+  server.get('/api/dead-letters/export', { exposeHeadRoute: false }, async (request, reply) => {
+    const parsed = exportQuery.safeParse(request.query);
+    if (!parsed.success) return malformed(reply, 'reason, topic and match');
+    const asked = { ...access.who(request), ...parsed.data };
+    atAnyLevel(log).info(asked, 'admin: export of dead letters begins');
+    let count = 0;
+    const lines = linesOfLetters(deadLetters, parsed.data, (more) => {
+      count += more;
+    });
+    // Read page by page, as fast as they are taken.
+    const stream = Readable.from(lines, { objectMode: true, highWaterMark: 1 });
+    stream.once('close', () => atAnyLevel(log).info({ ...asked, count }, 'admin: contents of dead letters exported'));
+    return reply
+      .type(PROGRESS_TYPE)
+      .header('content-disposition', 'attachment; filename="dead-letters.jsonl"')
+      .send(stream);
   });
 
   server.get('/api/dead-letters/find', async (request, reply) => {
     const parsed = findQuery.safeParse(request.query);
     if (!parsed.success)
-      return malformed(reply, 'reason, topic, after (a number), limit (1 to 200) and content (yes, no)');
-    const { reason, topic, after, limit, content } = parsed.data;
-    const letters = await deadLetters.find({ reason, topic }, limit, after);
+      return malformed(reply, 'reason, topic, match, after (a number), limit (1 to 200) and content (yes, no)');
+    const { reason, topic, match, after, limit, content } = parsed.data;
+    const letters = await deadLetters.find({ reason, topic, match }, limit, after);
     if (content === 'no') return { letters: letters.map(({ content: _, ...summary }) => summary) };
-    const shown = { reason, topic, count: letters.length };
+    const shown = { reason, topic, match, count: letters.length };
     atAnyLevel(log).info({ ...access.who(request), ...shown }, 'admin: contents of dead letters shown');
     return { letters };
   });
@@ -96,8 +128,8 @@ export function serveActions(
   ): FastifyInstance =>
     server.post(path, async (request, reply) => {
       const parsed = selection.safeParse(request.body);
-      if (!parsed.success) return malformed(reply, 'ids, reason, topic or all: true, and upTo');
-      const { ids, reason, topic, upTo } = parsed.data;
+      if (!parsed.success) return malformed(reply, 'ids, reason, topic, match or all: true, and upTo');
+      const { ids, reason, topic, match, upTo } = parsed.data;
       const asked = { ...access.who(request), ...parsed.data };
       // Beforehand too: a change of many that fails or is killed half-way has changed something.
       atAnyLevel(log).info(asked, begun);
@@ -106,7 +138,7 @@ export function serveActions(
       let count = 0;
       const carryOut = async () => {
         try {
-          count = await act({ ids, reason, topic, upToId: upTo }, (sum) => {
+          count = await act({ ids, reason, topic, match, upToId: upTo }, (sum) => {
             count = sum;
             write({ count });
           });

@@ -17,31 +17,15 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 const FOLDER = fileURLToPath(new URL('./console/', import.meta.url));
-const MODULES = [
-  ...[
-    'age',
-    'api',
-    'confirm',
-    'console',
-    'dead-letters',
-    'dom',
-    'letter',
-    'plots',
-    'status',
-    'stream',
-    'tabs',
-    'tail',
-    'topics',
-  ],
-];
 
 /** The files of a checkout by their addresses. */
 export const consoleSources = (): Readonly<Record<string, string>> => {
   const uplot = path.dirname(createRequire(import.meta.url).resolve('uplot/package.json'));
+  const scripts = readdirSync(FOLDER).filter((name) => name.endsWith('.js'));
   return {
     '/console.css': path.join(FOLDER, 'console.css'),
     '/icon.svg': path.join(FOLDER, 'icon.svg'),
-    ...Object.fromEntries(MODULES.map((name) => [`/${name}.js`, path.join(FOLDER, `${name}.js`)])),
+    ...Object.fromEntries(scripts.map((name) => [`/${name}`, path.join(FOLDER, name)])),
     '/format.js': fileURLToPath(new URL('../format.js', import.meta.url)),
     '/uplot.js': path.join(uplot, 'dist/uPlot.esm.js'),
     '/uplot.css': path.join(uplot, 'dist/uPlot.min.css'),

@@ -2,12 +2,22 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { ids, letter, TOPIC } from './contract.ts';
-import type { DeadContent, DeadLetterFilter, DeadLetterStore } from './dead-letters.ts';
+import type { DeadContent, DeadLetterFilter, DeadLetterQuery, DeadLetterStore } from './dead-letters.ts';
 
 export interface StoreUnderTest {
   readonly store: DeadLetterStore;
   dispose(): Promise<void>;
 }
+
+const NOTIFICATION = {
+  eventId: 'sent',
+  topic: TOPIC,
+  orderKey: 'erin@example.org',
+  at: 1,
+  message: '{"to_user_id":"frank@example.org","from_user_id":"erin@example.org","message":"x"}',
+  attributes: [],
+  bytes: 80,
+};
 
 export function deadLettersContract(name: string, make: () => Promise<StoreUnderTest>): void {
   describe(`${name}, as any store of dead letters`, () => {
@@ -61,6 +71,51 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       assert.deepEqual(await found({ topic: TOPIC, reason: 'malformed' }), ['e3']);
       assert.deepEqual(await found({ upToId: third?.id ?? 0 }), ['e1', 'e2', 'e3']);
       assert.deepEqual(await found({ ids: [] }), []);
+    });
+
+    it('finds those that have a text in a name, whatever its case, and nothing of what a plugin says', async () => {
+      const event = { kind: 'message', type: 'groupchat', from: 'Dave@Example.org/x', to: 'Tea_Room@conf.example.org' };
+      await store.put([
+        letter('group', { content: { kind: 'event', event } }),
+        letter('sent', { content: { kind: 'notification', notification: NOTIFICATION } }),
+        letter('hook', { reason: 'plugin', detail: 'filter: carol wrote 100% of it' }),
+      ]);
+      for (const [match, expected] of [
+        ['DAVE@example', ['group']],
+        ['tea_room', ['group']],
+        ['tea%room', []],
+        ['erin@', ['sent']],
+        ['carol', []],
+        ['PLUGIN', ['hook']],
+        ['negative', ['e1', 'e2', 'e3', 'e4', 'group', 'sent']],
+        ['e3', ['e3']],
+      ] as const)
+        assert.deepEqual(await found({ match }), expected, match);
+      assert.equal(await store.requestReplay({ match: 'dave' }), 1);
+      assert.equal(await store.purge({ match: 'dave' }), 1);
+      assert.deepEqual(await found({ match: 'dave' }), []);
+    });
+
+    it('shows a page in any order, whom each is about, and how many there are', async () => {
+      const event = { kind: 'presence', jid: 'zoe@Z.org/x', host: 'z.org' };
+      await store.put([letter('z', { reason: 'a', attempts: 9, content: { kind: 'event', event } })]);
+      const page = async (query: Partial<DeadLetterQuery>) => {
+        const all = { filter: {}, sort: 'id', descending: true, offset: 0, limit: 10 } as const;
+        const { letters, total } = await store.browse({ ...all, ...query });
+        assert.ok(letters.every((each) => !('content' in each)));
+        return [ids(letters), total];
+      };
+      assert.deepEqual(await page({}), [['z', 'e4', 'e3', 'e2', 'e1'], 5]);
+      assert.deepEqual(await page({ descending: false, offset: 1, limit: 2 }), [['e2', 'e3'], 5]);
+      assert.deepEqual(await page({ filter: { topic: TOPIC }, limit: 1 }), [['e3'], 2]);
+      assert.deepEqual(await page({ sort: 'reason', descending: false }), [['e2', 'z', 'e1', 'e3', 'e4'], 5]);
+      assert.deepEqual(await page({ sort: 'reason', limit: 2, offset: 2 }), [['e1', 'z'], 5]);
+      assert.deepEqual(await page({ sort: 'attempts', limit: 2 }), [['z', 'e2'], 5]);
+      assert.deepEqual(await page({ sort: 'user', limit: 2 }), [['z', 'e4'], 5]);
+      assert.deepEqual(await page({ sort: 'topic', filter: { match: 'malformed' }, limit: 2 }), [['e3', 'e4'], 3]);
+      const [newest] = (await store.browse({ filter: {}, sort: 'host', descending: true, offset: 0, limit: 1 }))
+        .letters;
+      assert.deepEqual([newest?.host, newest?.user, newest?.room], ['z.org', 'zoe@z.org', undefined]);
     });
 
     it('reads one by its number, and none that is not there', async () => {

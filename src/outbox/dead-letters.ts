@@ -3,6 +3,7 @@
  * outbox, for people look at dead letters, and a queue can't be looked at.
  */
 import type { Notification } from '../notification/notification.ts';
+import type { Names } from './names.ts';
 
 /**
  * What is kept of a dead letter so that it can be replayed:
@@ -43,8 +44,33 @@ export interface DeadLetterFilter {
   readonly ids?: readonly number[] | undefined;
   readonly reason?: string | undefined;
   readonly topic?: string | undefined;
+  /**
+   * What its event's id, user, room, host, topic, reason or detail has to contain, whatever the case of ASCII letters. Of
+   * what a plugin's error says nothing is searched: it may quote what people wrote.
+   */
+  readonly match?: string | undefined;
   /** Only those up to this number: what a person saw, and not what came since. */
   readonly upToId?: number | undefined;
+}
+
+/** By what dead letters can be sorted. */
+export const DEAD_LETTER_SORTS = ['id', 'reason', 'topic', 'host', 'user', 'room', 'attempts'] as const;
+export type DeadLetterSort = (typeof DEAD_LETTER_SORTS)[number];
+
+/** A page of dead letters, for a person who looks for some of them. */
+export interface DeadLetterQuery {
+  readonly filter: DeadLetterFilter;
+  readonly sort: DeadLetterSort;
+  readonly descending: boolean;
+  /** How many are left out before the first one. */
+  readonly offset: number;
+  readonly limit: number;
+}
+
+export interface DeadLetterPage {
+  readonly letters: readonly (DeadLetterSummary & Names)[];
+  /** How many there are in all of the filter. */
+  readonly total: number;
 }
 
 export interface DeadLetterCount {
@@ -65,6 +91,8 @@ export interface DeadLetterStore {
   put(letters: readonly NewDeadLetter[]): Promise<void>;
   /** Newest first, those with a number below `beforeId`, at most `limit`. */
   list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
+  /** In any order, from any place, and how many there are. Of equals the newest come first where descending, else last. */
+  browse(query: DeadLetterQuery): Promise<DeadLetterPage>;
   /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
   find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
   read(id: number): Promise<DeadLetter | undefined>;

@@ -3,10 +3,14 @@ import type {
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
+  DeadLetterPage,
+  DeadLetterQuery,
   DeadLetterSummary,
   NewDeadLetter,
   OnProgress,
 } from './dead-letters.ts';
+import { compareKeys } from './letter-order.ts';
+import { namesOf } from './names.ts';
 
 export class MemoryDeadLetters {
   readonly #now: () => number;
@@ -48,6 +52,13 @@ export class MemoryDeadLetters {
       .map(({ content: _, ...summary }) => summary);
   }
 
+  browse({ filter, sort, descending, offset, limit }: DeadLetterQuery): DeadLetterPage {
+    const found = this.#matching(filter).map(({ content, ...summary }) => ({ ...summary, ...namesOf(content) }));
+    const direction = descending ? -1 : 1;
+    const sorted = found.toSorted((a, b) => direction * (compareKeys(a[sort], b[sort]) || a.id - b.id));
+    return { letters: sorted.slice(offset, offset + limit), total: found.length };
+  }
+
   find(filter: DeadLetterFilter, limit: number, afterId = 0): DeadLetter[] {
     const matching = this.#matching(filter).filter(({ id }) => id > afterId);
     return matching.slice(0, limit);
@@ -86,15 +97,24 @@ export class MemoryDeadLetters {
   }
 
   /** Oldest first. */
-  #matching({ ids, reason, topic, upToId }: DeadLetterFilter, replayRequested?: boolean): DeadLetter[] {
+  #matching({ ids, reason, topic, match, upToId }: DeadLetterFilter, replayRequested?: boolean): DeadLetter[] {
     const found = [...this.#letters.values()].filter(
       (letter) =>
         (ids === undefined || ids.includes(letter.id)) &&
         (reason === undefined || letter.reason === reason) &&
         (topic === undefined || letter.topic === topic) &&
+        (match === undefined || isFound(letter, match)) &&
         (upToId === undefined || letter.id <= upToId) &&
         (replayRequested === undefined || letter.replayRequested === replayRequested),
     );
     return found.map(({ bytes: _, ...letter }) => letter);
   }
 }
+
+function isFound({ eventId, topic, reason, detail, content }: DeadLetter, match: string): boolean {
+  const { host, user, room } = namesOf(content);
+  const texts = [eventId, topic, reason, reason === 'plugin' ? '' : detail, host, user, room];
+  return texts.some((text) => text !== undefined && lower(text).includes(lower(match)));
+}
+
+const lower = (text: string): string => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());

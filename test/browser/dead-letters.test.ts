@@ -1,11 +1,15 @@
 /** Dead letters in the console, in a real browser: found, opened, replayed and deleted. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
 import { button, confirm, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
 import { until } from '../support/process.ts';
 
 const result = (page: Page) => page.locator('#letters .result');
+
+/** A choice of a reason or a topic. */
+const chip = (page: Page, name: RegExp) => page.locator('.chips').getByRole('button', { name });
 
 describe('dead letters in the console', () => {
   const pusher = useConsole();
@@ -16,7 +20,7 @@ describe('dead letters in the console', () => {
     await pusher.post(says(SECRET_TALK), malformed('x'));
     const page = await pusher.open();
     await hasRows(page, '#letters', 2);
-    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    await chip(page, /^InvalidParameter/).click();
     await hasRows(page, '#letters', 1);
     await button(page, /^Open dead letter/).click();
     const dialog = page.locator('#letter');
@@ -33,7 +37,7 @@ describe('dead letters in the console', () => {
     await shows(result(page), '1 dead letter taken up for replay.');
     await until('SNS to have it', () => pusher.accepted.length === 1);
     await hasRows(page, '#letters', 0);
-    await page.getByLabel('Reason').selectOption('');
+    await chip(page, /^InvalidParameter/).click();
     await hasRows(page, '#letters', 1);
     await shows(rows(page, '#letters'), 'malformed');
     assert.match(
@@ -50,19 +54,18 @@ describe('dead letters in the console', () => {
     await pusher.post(says('no 1'), says('no 2'), says('no 3'), says('no 4', 'groupchat'), malformed('x'));
     const page = await pusher.open();
     await hasRows(page, '#letters', 5);
-    const topic = page.getByRole('combobox', { name: 'Topic' });
-    assert.deepEqual(await topic.locator('option').allTextContents(), [
-      'any',
-      'user_message_sent',
-      'user_messagegroup_sent',
-    ]);
-    await topic.selectOption('user_messagegroup_sent');
+    const [one, group] = [chip(page, /^user_message_sent/), chip(page, /^user_messagegroup_sent/)];
+    await shows(one, 'user_message_sent 3');
+    await shows(group, 'user_messagegroup_sent 1');
+    await group.click();
     await hasRows(page, '#letters', 1);
-    await topic.selectOption('user_message_sent');
+    await shows(chip(page, /^malformed/), 'malformed 0');
+    await one.click();
     await hasRows(page, '#letters', 3);
-    await page.getByLabel('Reason').selectOption('malformed');
+    await chip(page, /^malformed/).click();
     await hasRows(page, '#letters', 0);
-    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    await shows(page.locator('#letters .empty'), 'None of these.');
+    await chip(page, /^InvalidParameter/).click();
     await hasRows(page, '#letters', 3);
 
     pusher.refused = undefined;
@@ -73,12 +76,12 @@ describe('dead letters in the console', () => {
     await confirm(page, 'Replay');
     await shows(result(page), '2 dead letters taken up for replay.');
     await hasRows(page, '#letters', 1);
-    await page.getByLabel('Reason').selectOption('');
+    await chip(page, /^InvalidParameter/).click();
     await button(page, 'Replay all 1 that match').click();
     await shows(page.locator('#confirm'), 'Replay 1 dead letter of topic user_message_sent?');
     await confirm(page, 'Replay');
     await until('SNS to have them', () => pusher.accepted.length === 3);
-    await topic.selectOption('');
+    await one.click();
     await hasRows(page, '#letters', 2);
     assert.deepEqual((await pusher.listed()).toSorted(), ['InvalidParameter', 'malformed']);
     assert.ok(!pusher.accepted.some((message) => message.includes('no 4')));
@@ -123,7 +126,7 @@ describe('dead letters in the console', () => {
     await shows(result(page), 'Deleted 2 dead letters.');
     await hasRows(page, '#letters', 3);
 
-    await page.getByLabel('Reason').selectOption('malformed');
+    await chip(page, /^malformed/).click();
     await hasRows(page, '#letters', 2);
     await button(page, 'Delete all 2 that match').click();
     await shows(page.locator('#confirm'), 'Delete all 2 dead letters of reason malformed?');
@@ -141,7 +144,7 @@ describe('dead letters in the console', () => {
     await pusher.post(says('no 1'), malformed('x'), says('no 2', 'groupchat'));
     const page = await pusher.open();
     await hasRows(page, '#letters', 3);
-    await page.getByLabel('Reason').selectOption('InvalidParameter');
+    await chip(page, /^InvalidParameter/).click();
     pusher.refused = undefined;
     await button(page, 'Replay all 2 that match').click();
     await shows(page.locator('#confirm'), 'Replay all 2 dead letters of reason InvalidParameter?');
@@ -168,11 +171,55 @@ describe('dead letters in the console', () => {
 
     pusher.quietBut = /status of 500/;
     await page.route('**/api/dead-letters?*', (route) => route.fulfill({ status: 500, body: '{}' }));
-    await page.getByLabel('Reason').selectOption('malformed');
+    await chip(page, /^malformed/).click();
     await shows(result(page), 'Not loaded: the daemon answered 500');
     await page.unroute('**/api/dead-letters?*');
-    await page.getByLabel('Reason').selectOption('');
+    await chip(page, /^malformed/).click();
     await until('that to be over', async () => (await result(page).innerText()) === '');
+  });
+
+  it('searches, sorts and exports them, with whom each is about, and acts on what was found', async () => {
+    await pusher.start();
+    pusher.refused = 'no';
+    await pusher.post(
+      says('no 1'),
+      { ...says('no 2'), from: 'zoe@localhost/x' },
+      { ...says('no 3', 'groupchat'), from: 'dave@localhost/x' },
+      malformed(SECRET_TALK),
+    );
+    const page = await pusher.open();
+    await hasRows(page, '#letters', 4);
+    await shows(
+      rows(page, '#letters'),
+      /user_messagegroup_sent\s+dave@localhost\s+room@conference\.localhost\s+localhost/,
+    );
+    const users = () => rows(page, '#letters').locator('td:nth-child(5)').allInnerTexts();
+    await button(page, 'User').click();
+    await until(
+      'them to be sorted',
+      async () => (await users()).join() === 'zoe@localhost,dave@localhost,alice@localhost,—',
+    );
+    assert.equal(await page.locator('[data-sort="user"]').getAttribute('aria-sort'), 'descending');
+    await button(page, 'User').click();
+    await until('the other way round', async () => (await users())[0] === '—');
+
+    await page.getByLabel('Search').fill('ZOE@');
+    await hasRows(page, '#letters', 1);
+    const download = page.waitForEvent('download');
+    await page.getByRole('link', { name: 'Export' }).click();
+    const lines = (await readFile(await (await download).path(), 'utf8')).trim().split('\n');
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line).content.notification.orderKey),
+      ['zoe@localhost'],
+    );
+    assert.match(pusher.daemon.output(), /"match":"ZOE@","count":1,"msg":"admin: contents of dead letters exported"/);
+    await button(page, 'Delete all 1 that match').click();
+    await shows(page.locator('#confirm'), 'Delete 1 dead letter with “ZOE@”?');
+    await confirm(page, 'Delete');
+    await page.getByLabel('Search').fill('');
+    await hasRows(page, '#letters', 3);
+    const { output } = await pusher.daemon.command('dead-letters', 'export', '--match', 'dave');
+    assert.equal(JSON.parse(output).eventId, 'test@chat1/e1/3');
   });
 
   it('turns the pages of many dead letters', async () => {
@@ -180,20 +227,27 @@ describe('dead letters in the console', () => {
     await pusher.post(...Array.from({ length: 45 }, (_, n) => malformed(`${n}`)));
     const page = await pusher.open();
     await hasRows(page, '#letters', 20);
-    const first = () => rows(page, '#letters').first().locator('td').nth(4).innerText();
+    const first = () => rows(page, '#letters').first().locator('td').nth(7).innerText();
+    const place = page.locator('#letters .place');
     const newest = await first();
     assert.match(newest, /e1\/45$/);
-    assert.equal(await button(page, 'Newer').isDisabled(), true);
-    await button(page, 'Older').click();
-    await until('the second page', async () => /e1\/25$/.test(await first()));
-    await button(page, 'Older').click();
-    await hasRows(page, '#letters', 5);
-    assert.equal(await button(page, 'Older').isDisabled(), true);
+    await shows(place, '1–20 of 45');
+    assert.equal(await button(page, 'Previous page').isDisabled(), true);
+    await button(page, 'Next page').click();
+    await shows(place, '21–40 of 45');
+    assert.match(await first(), /e1\/25$/);
+    // What comes meanwhile moves nothing on this page.
+    await pusher.post(malformed('later'));
+    await shows(page.locator('#figures'), /Dead letters\s+46/);
+    await button(page, 'Next page').click();
+    await shows(place, '41–45 of 45');
+    assert.equal(await button(page, 'Next page').isDisabled(), true);
     await page.getByLabel('Select all on this page').check();
     await button(page, 'Delete selected (5)').click();
     await confirm(page, 'Delete');
     await shows(result(page), 'Deleted 5 dead letters.');
     // The page is empty now: it goes back to the first.
-    await until('the first page', async () => (await first()) === newest);
+    await shows(place, '1–20 of 41');
+    assert.match(await first(), /e1\/46$/);
   });
 });

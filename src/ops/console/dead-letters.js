@@ -4,10 +4,12 @@
  * "All" means all that there were when the page last asked: what comes while a person reads the question is left alone.
  */
 import { ask } from './api.js';
+import { createChips } from './chips.js';
 import { confirmed } from './confirm.js';
 import { keepRows, make, makeRow, moment, now, setText, topicName } from './dom.js';
-import { ago, count, countOf } from './format.js';
+import { ago, count, countOf, whatWasWrong } from './format.js';
 import { createLetter } from './letter.js';
+import { createSorting } from './sorting.js';
 
 const PAGE = 20;
 const NOT_LOADED = 'Not loaded: ';
@@ -16,113 +18,149 @@ const COLUMNS = [
   ['Since', 'short'],
   ['Reason'],
   ['Topic'],
+  ['User'],
+  ['Room'],
+  ['Host'],
   ['What was wrong', 'detail'],
   ['Tries', 'number'],
   [''],
 ];
+/** How long a person may pause in typing before what was typed is looked for. */
+const TYPING_MS = 300;
 
 const section = document.querySelector('#letters');
 const body = section.querySelector('tbody');
 const result = section.querySelector('.result');
-const filter = section.querySelector('form').elements;
+const form = section.querySelector('form');
+const { match } = form.elements;
 const button = (name) => section.querySelector(`button[name="${name}"]`);
 const selectPage = section.querySelector('input[name="select-page"]');
 
 export function createDeadLetters() {
   let letters = [];
   let counts = [];
-  /** Where each page before this one began, for the way back. */
-  let earlier = [];
-  let before;
+  let total = 0;
+  /** How many come before this page, and the newest number when its first page was shown: what comes later moves nothing. */
+  let offset = 0;
+  let upTo;
   let selected = new Set();
   /** The last replay that was asked for here: how many, and whether all were taken up. */
   let replay;
+  let typing;
 
   const letter = createLetter((action, id) => act(action, { ids: [id] }, 1, `dead letter ${id}`));
-
-  const wanted = () => ({ reason: filter.reason.value || undefined, topic: filter.topic.value || undefined });
-  const matching = () => {
-    const { reason, topic } = wanted();
-    return counts.filter((entry) => (!reason || entry.reason === reason) && (!topic || entry.topic === topic));
+  const turn = (to) => {
+    offset = to;
+    selected = new Set();
+    load();
   };
-  const total = () => matching().reduce((sum, { count }) => sum + count, 0);
+  const reasons = createChips(section.querySelector('[data-of="reason"]'), () => turn(0));
+  const topics = createChips(section.querySelector('[data-of="topic"]'), () => turn(0));
+  const sorting = createSorting(section.querySelector('thead'), 'id', () => turn(0));
+
+  const wanted = () => ({
+    reason: reasons.chosen(),
+    topic: topics.chosen(),
+    match: match.value.trim() || undefined,
+  });
+  const isFiltered = () => Object.values(wanted()).some((value) => value !== undefined);
 
   /** The latest question; answers to earlier ones come too late. */
   let asked = 0;
 
   async function load() {
     const mine = ++asked;
-    const query = Object.entries({ ...wanted(), before, limit: PAGE + 1 }).filter(([, value]) => value !== undefined);
+    const query = queryOf({
+      ...wanted(),
+      ...sorting.chosen(),
+      offset,
+      limit: PAGE,
+      upTo: offset > 0 ? upTo : undefined,
+    });
     try {
-      const answer = await ask(`dead-letters?${new URLSearchParams(query)}`);
+      const answer = await ask(`dead-letters?${query}`);
       if (mine !== asked) return;
-      ({ letters, counts } = answer);
+      ({ letters, counts, total } = answer);
     } catch (error) {
       setText(result, `${NOT_LOADED}${error.message}`);
       return;
     }
+    if (offset === 0) upTo = newest(counts) || undefined;
     if (result.textContent.startsWith(NOT_LOADED)) setText(result, '');
     // A page whose letters are all gone is no place to be.
-    if (letters.length === 0 && before !== undefined) {
-      turn(undefined, []);
+    if (letters.length === 0 && offset > 0) {
+      turn(0);
       return;
     }
     followReplay();
     show();
   }
 
-  function turn(to, path) {
-    before = to;
-    earlier = path;
-    selected = new Set();
-    load();
+  function show() {
+    const ids = new Set(letters.map(({ id }) => id));
+    selected = selected.intersection(ids);
+    showChips();
+    section.querySelector('table').hidden = letters.length === 0;
+    const empty = section.querySelector('.empty');
+    empty.hidden = letters.length > 0;
+    setText(
+      empty,
+      isFiltered() ? 'None of these.' : "None. What can't be published comes here, and nothing is dropped.",
+    );
+    keepRows(body, letters, { key: ({ id }) => id, create: createRow, update: updateRow });
+    const end = offset + letters.length;
+    button('next').disabled = end >= total;
+    button('previous').disabled = offset === 0;
+    section.querySelector('.pages').hidden = letters.length === 0;
+    setText(section.querySelector('.place'), `${count(offset + 1)}–${count(end)} of ${count(total)}`);
+    form.querySelector('.export').href = `api/dead-letters/export?${queryOf(wanted())}`;
+    showButtons();
   }
 
-  function show() {
-    const page = letters.slice(0, PAGE);
-    const ids = new Set(page.map(({ id }) => id));
-    selected = selected.intersection(ids);
-    showChoices(
-      filter.reason,
-      'any',
-      counts.map(({ reason }) => [reason, reason]),
+  /** How many of each reason and topic there are: of reasons within the topic that is chosen, and the other way round. */
+  function showChips() {
+    const { reason, topic } = wanted();
+    const sums = (of, fits) => {
+      const all = new Map();
+      for (const each of counts)
+        if (each[of] !== undefined) all.set(each[of], (all.get(each[of]) ?? 0) + (fits(each) ? each.count : 0));
+      return [...all].sort(([, a], [, b]) => b - a);
+    };
+    reasons.show(
+      sums('reason', (each) => topic === undefined || each.topic === topic).map(([name, number]) => [
+        name,
+        name,
+        number,
+      ]),
     );
-    showChoices(
-      filter.topic,
-      'any',
-      counts.filter(({ topic }) => topic).map(({ topic }) => [topic, topicName(topic)]),
+    topics.show(
+      sums('topic', (each) => reason === undefined || each.reason === reason).map(([arn, number]) => [
+        arn,
+        topicName(arn),
+        number,
+      ]),
     );
-    section.querySelector('table').hidden = page.length === 0;
-    section.querySelector('.empty').hidden = page.length > 0;
-    keepRows(body, page, { key: ({ id }) => id, create: createRow, update: updateRow });
-    button('older').disabled = letters.length <= PAGE;
-    button('newer').disabled = earlier.length === 0;
-    section.querySelector('.pages').hidden = letters.length <= PAGE && earlier.length === 0;
-    showButtons();
   }
 
   function showButtons() {
     const chosen = selected.size;
-    const all = total();
     for (const action of ['replay', 'delete']) {
       const name = action === 'replay' ? 'Replay' : 'Delete';
       button(`${action}-selected`).disabled = chosen === 0;
       setText(button(`${action}-selected`), chosen === 0 ? `${name} selected` : `${name} selected (${count(chosen)})`);
-      button(`${action}-all`).disabled = all === 0;
+      button(`${action}-all`).disabled = total === 0;
       setText(
         button(`${action}-all`),
-        all === 0
-          ? `${name} all`
-          : `${name} all ${count(all)}${wanted().reason || wanted().topic ? ' that match' : ''}`,
+        total === 0 ? `${name} all` : `${name} all ${count(total)}${isFiltered() ? ' that match' : ''}`,
       );
     }
     selectPage.checked = chosen > 0 && chosen === body.rows.length;
     selectPage.indeterminate = chosen > 0 && chosen < body.rows.length;
   }
 
-  function createRow({ id, diedAt, reason, topic, detail, attempts, eventId }) {
+  function createRow({ id, diedAt, reason, topic, user, room, host, detail, attempts, eventId }) {
     const row = makeRow(COLUMNS);
-    const [check, since, why, where, what, tries, open] = row.cells;
+    const [check, since, why, where, who, place, domain, what, tries, open] = row.cells;
     const box = make('input', { type: 'checkbox' });
     box.addEventListener('change', () => {
       if (box.checked) selected.add(id);
@@ -135,12 +173,12 @@ export function createDeadLetters() {
       make('strong', {}, reason),
       make('span', { class: 'chip', data: { state: 'waiting' }, hidden: true }, 'replay asked for'),
     );
-    where.textContent = topic ? topicName(topic) : '—';
-    what.append(
-      make('span', {}, reason === 'plugin' ? pluginFunction(detail) : detail),
-      make('span', { class: 'quiet small' }, eventId),
-    );
-    tries.textContent = count(attempts);
+    setText(where, topic ? topicName(topic) : '—');
+    setText(who, user ?? '—');
+    setText(place, room ?? '—');
+    setText(domain, host ?? '—');
+    what.append(make('span', {}, whatWasWrong({ reason, detail })), make('span', { class: 'quiet small' }, eventId));
+    setText(tries, count(attempts));
     const opener = make('button', { type: 'button', class: 'small' }, 'Open');
     opener.setAttribute('aria-label', `Open dead letter ${id}`);
     opener.addEventListener('click', () => letter.open(letters.find((each) => each.id === id)));
@@ -201,13 +239,12 @@ export function createDeadLetters() {
     );
   };
   const actOnAll = async (action) => {
-    const { reason, topic } = wanted();
-    const of = `${reason ? ` of reason ${reason}` : ''}${topic ? ` of topic ${topicName(topic)}` : ''}`;
-    const number = total();
-    const upTo = newest(matching());
+    const { reason, topic, match: text } = wanted();
+    const of = `${reason ? ` of reason ${reason}` : ''}${topic ? ` of topic ${topicName(topic)}` : ''}${text ? ` with “${text}”` : ''}`;
+    const number = total;
     await act(
       action,
-      { reason, topic, all: true, upTo },
+      { reason, topic, match: text, all: true, upTo: offset > 0 ? upTo : newest(counts) },
       number,
       number === 1 ? `1 dead letter${of}` : `all ${count(number)} dead letters${of}`,
     );
@@ -218,13 +255,23 @@ export function createDeadLetters() {
     button(`${action}-all`).addEventListener('click', () => actOnAll(action));
   }
   selectPage.addEventListener('change', () => {
-    for (const { id } of letters.slice(0, PAGE)) selectPage.checked ? selected.add(id) : selected.delete(id);
+    for (const { id } of letters) selectPage.checked ? selected.add(id) : selected.delete(id);
     show();
   });
-  filter.reason.addEventListener('change', () => turn(undefined, []));
-  filter.topic.addEventListener('change', () => turn(undefined, []));
-  button('older').addEventListener('click', () => turn(letters[PAGE - 1].id, [...earlier, before]));
-  button('newer').addEventListener('click', () => turn(earlier.at(-1), earlier.slice(0, -1)));
+  const search = () => {
+    clearTimeout(typing);
+    turn(0);
+  };
+  match.addEventListener('input', () => {
+    clearTimeout(typing);
+    typing = setTimeout(search, TYPING_MS);
+  });
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    search();
+  });
+  button('next').addEventListener('click', () => turn(offset + PAGE));
+  button('previous').addEventListener('click', () => turn(Math.max(offset - PAGE, 0)));
 
   /** Leaves nothing of what was seen; what is still on its way comes too late. */
   function forget() {
@@ -232,11 +279,14 @@ export function createDeadLetters() {
     letter.forget();
     letters = [];
     counts = [];
-    earlier = [];
-    before = undefined;
+    total = 0;
+    offset = 0;
+    upTo = undefined;
     selected = new Set();
     replay = undefined;
-    for (const select of [filter.reason, filter.topic]) select.value = '';
+    clearTimeout(typing);
+    match.value = '';
+    for (const choice of [reasons, topics, sorting]) choice.forget();
     setText(result, '');
     show();
   }
@@ -247,21 +297,8 @@ export function createDeadLetters() {
   return { load, forget, loaded, replaying: () => replay !== undefined && !replay.done };
 }
 
-/** A plugin's error may quote what people wrote: of that only the function's name is for the table. */
-const pluginFunction = (detail) =>
-  /^(?:filter|userGuid|presenceAttributes|messageAttributes)\b/.exec(detail)?.[0] ?? '—';
-
 /** The highest number among some counts. */
 const newest = (counts) => counts.reduce((most, { newestId }) => Math.max(most, newestId), 0);
 
-function showChoices(select, anything, choices) {
-  const chosen = select.value;
-  const names = new Map(choices);
-  // A choice stays while it is chosen, also when the last of its kind has gone.
-  if (chosen && !names.has(chosen)) names.set(chosen, topicName(chosen));
-  const options = [['', anything], ...[...names].sort()];
-  const before = [...select.options].map(({ value }) => value).join('\n');
-  if (before === options.map(([value]) => value).join('\n')) return;
-  select.replaceChildren(...options.map(([value, name]) => make('option', { value }, name)));
-  select.value = chosen;
-}
+/** What of a query is set. */
+const queryOf = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined));

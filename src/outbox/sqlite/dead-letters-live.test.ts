@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import type { DeadLetterStore } from '../dead-letters.ts';
+import type { DeadLetterFilter, DeadLetterSort, DeadLetterStore } from '../dead-letters.ts';
+import { linesOfLetters } from '../letter-lines.ts';
 import { deadLettersOn, insertDeadLetter, replayRequested } from './dead-letters.ts';
 import { openDatabase } from './schema.ts';
 
@@ -82,6 +83,38 @@ describe('dead letters of a running daemon', () => {
     done = true;
     assert.ok(turns >= 4, `${turns} turns`);
     assert.equal((await ids({}, 100)).length, 10);
+  });
+
+  it('are searched, sorted and exported in thousands, with turns for others in between', async () => {
+    insert(20_000, 'malformed');
+    const turnsOf = async (work: () => Promise<unknown>) => {
+      let turns = 0;
+      let done = false;
+      const count = () => {
+        turns += 1;
+        if (!done) setImmediate(count);
+      };
+      setImmediate(count);
+      await work();
+      done = true;
+      return turns;
+    };
+    const browse = (filter: DeadLetterFilter, sort: DeadLetterSort) =>
+      letters.browse({ filter, sort, descending: true, offset: 7_000, limit: 20 });
+    const sorted = await turnsOf(async () => {
+      const { letters: page, total } = await browse({}, 'reason');
+      assert.deepEqual([page.length, page[0]?.id, total], [20, 13_000, 20_000]);
+    });
+    const searched = await turnsOf(async () => {
+      const { letters: page, total } = await browse({ match: '1' }, 'id');
+      assert.ok(page.length === 20 && total > 7_000 && total < 20_000);
+    });
+    let lines = 0;
+    const exported = await turnsOf(async () => {
+      for await (const text of linesOfLetters(letters, { match: '99' })) lines += text.split('\n').length - 1;
+    });
+    assert.ok(lines > 100);
+    assert.ok(Math.min(sorted, searched, exported) >= 10, `${sorted}, ${searched}, ${exported} turns`);
   });
 
   it('leaves dead letters alone that are newer than the listing', async () => {

@@ -1,23 +1,27 @@
 /** Dead letters in the SQLite file: what a person lists, replays and deletes. A replay is a mark that the daemon acts on. */
 
-import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../../errors.ts';
 import type {
   DeadContent,
   DeadLetter,
   DeadLetterCount,
   DeadLetterFilter,
+  DeadLetterPage,
+  DeadLetterQuery,
   DeadLetterStore,
   DeadLetterSummary,
   NewDeadLetter,
   OnProgress,
 } from '../dead-letters.ts';
+import { compareKeys } from '../letter-order.ts';
+import { type Names, namesOf } from '../names.ts';
+import { chunks, condition, hasNames, NAMES, SORT_COLUMNS } from './letter-filter.ts';
 
-/** How many dead letters the daemon changes in one turn of its event loop, which events share. */
-const CHUNK = 1_000;
+/** All but the content, which may be long. */
+const SUMMARY = 'id, event_id, topic_arn, reason, detail, attempts, died_at, replay';
 
-interface LetterRow {
+interface LetterRow extends Partial<Record<keyof Names, string | null>> {
   id: number;
   event_id: string;
   topic_arn: string | null;
@@ -31,11 +35,16 @@ interface LetterRow {
 
 export function insertDeadLetter(database: DatabaseSync, letter: NewDeadLetter, now: number): void {
   const { eventId, topic, reason, detail, attempts, content } = letter;
+  const { host, user, room } = namesOf(content);
   database
     .prepare(
-      'INSERT INTO dead_letter (event_id, topic_arn, reason, detail, attempts, died_at, content) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      `INSERT INTO dead_letter (event_id, topic_arn, reason, detail, attempts, died_at, host, user, room, content)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     )
-    .run(eventId, topic ?? null, reason, detail, attempts, now, JSON.stringify(content));
+    .run(
+      ...[eventId, topic ?? null, reason, detail, attempts, now],
+      ...[host ?? null, user ?? null, room ?? null, JSON.stringify(content)],
+    );
 }
 
 /** Dead letters that match, oldest first, from the one after `afterId` on, at most `limit`. */
@@ -45,46 +54,112 @@ export function listDeadLetters(
   limit: number,
   afterId = 0,
 ): DeadLetter[] {
-  const { where, values } = condition(filter);
+  const { where, values } = condition(database, filter);
   const rows = database
     .prepare(`SELECT * FROM dead_letter WHERE id > ? AND ${where} ORDER BY id LIMIT ?`)
     .all(afterId, ...values, limit);
   return rows.map((row) => toDeadLetter(row as unknown as LetterRow));
 }
 
+/** The same, in turns with others where each has to be looked at. */
+async function findDeadLetters(
+  database: DatabaseSync,
+  filter: DeadLetterFilter,
+  limit: number,
+  afterId = 0,
+): Promise<DeadLetter[]> {
+  if (filter.match === undefined) return listDeadLetters(database, filter, limit, afterId);
+  const { where, values } = condition(database, filter);
+  const statement = database.prepare(
+    `SELECT * FROM dead_letter NOT INDEXED WHERE id > ? AND id <= ? AND ${where} ORDER BY id LIMIT ?`,
+  );
+  const found: DeadLetter[] = [];
+  for await (const [after, upTo] of chunks(database, filter, afterId)) {
+    const rows = statement.all(after, upTo, ...values, limit - found.length);
+    found.push(...rows.map((row) => toDeadLetter(row as unknown as LetterRow)));
+    if (found.length >= limit) break;
+  }
+  return found;
+}
+
+/** A page in any order. Where the numbers' own order will not do, the keys of all that match are looked at in turns with others. */
+async function browse(database: DatabaseSync, query: DeadLetterQuery): Promise<DeadLetterPage> {
+  const { filter, sort } = query;
+  const { ids, total } =
+    filter.match === undefined && sort === 'id' ? inOrder(database, query) : await sorted(database, query);
+  const rows = database
+    .prepare(`SELECT ${SUMMARY} ${hasNames(database) ? ', host, user, room' : ''} FROM dead_letter
+      WHERE id IN (SELECT value FROM json_each(?))`)
+    .all(JSON.stringify(ids)) as unknown as LetterRow[];
+  const found = new Map(rows.map((row) => [row.id, { ...toSummary(row), ...toNames(row) }]));
+  return { letters: ids.flatMap((id) => found.get(id) ?? []), total };
+}
+
+/** What is met on the way to a page. */
+interface Met {
+  readonly id: number;
+  readonly key: string | number | null;
+}
+
+/** So many more keys than a page needs are kept before the rest is thrown away. */
+const SPARE = 5_000;
+
+async function sorted(
+  database: DatabaseSync,
+  { filter, sort, descending, offset, limit }: DeadLetterQuery,
+): Promise<{ ids: number[]; total: number }> {
+  const { where, values } = condition(database, filter);
+  const key = SORT_COLUMNS[sort];
+  const known = hasNames(database) || !NAMES.includes(key);
+  const statement = database.prepare(
+    `SELECT id, ${known ? key : 'NULL'} AS key FROM dead_letter NOT INDEXED WHERE id > ? AND id <= ? AND ${where}`,
+  );
+  const direction = descending ? -1 : 1;
+  const order = (a: Met, b: Met) => direction * (compareKeys(a.key, b.key) || a.id - b.id);
+  let met: Met[] = [];
+  let total = 0;
+  for await (const [after, upTo] of chunks(database, filter)) {
+    const rows = statement.all(after, upTo, ...values) as unknown as Met[];
+    total += rows.length;
+    met.push(...rows);
+    if (met.length > offset + limit + SPARE) met = met.sort(order).slice(0, offset + limit);
+  }
+  const ids = met.sort(order).slice(offset, offset + limit);
+  return { ids: ids.map(({ id }) => id), total };
+}
+
+function inOrder(database: DatabaseSync, { filter, descending, offset, limit }: DeadLetterQuery) {
+  const { where, values } = condition(database, filter);
+  const rows = database
+    .prepare(`SELECT id FROM dead_letter WHERE ${where} ORDER BY id ${descending ? 'DESC' : 'ASC'} LIMIT ? OFFSET ?`)
+    .all(...values, limit, offset);
+  const total = database.prepare(`SELECT count(*) AS n FROM dead_letter WHERE ${where}`).get(...values)?.n;
+  return { ids: rows.map(({ id }) => Number(id)), total: Number(total) };
+}
+
 /** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
 export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
-  inChunks(
-    database,
-    'UPDATE dead_letter SET replay = 1 WHERE id IN (SELECT id FROM dead_letter WHERE replay = 0 AND $where)',
-    filter,
-    onProgress,
-  );
+  change(database, 'UPDATE dead_letter NOT INDEXED SET replay = 1 WHERE replay = 0 AND', filter, onProgress);
 
 /** Deletes those that match, for good; answers how many. */
 export const purgeDeadLetters = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
-  inChunks(
-    database,
-    'DELETE FROM dead_letter WHERE id IN (SELECT id FROM dead_letter WHERE $where)',
-    filter,
-    onProgress,
-  );
+  change(database, 'DELETE FROM dead_letter NOT INDEXED WHERE', filter, onProgress);
 
 /** What takes long is done in many short transactions, so that a daemon on the same file can write in between. */
-async function inChunks(
+async function change(
   database: DatabaseSync,
-  change: string,
+  sql: string,
   filter: DeadLetterFilter,
   onProgress?: OnProgress,
 ): Promise<number> {
-  const { where, values } = condition(filter);
-  const statement = database.prepare(change.replace('$where', `${where} LIMIT ${CHUNK}`));
-  for (let sum = 0; ; await nextTurn()) {
-    const changes = Number(statement.run(...values).changes);
-    sum += changes;
+  const { where, values } = condition(database, filter);
+  const statement = database.prepare(`${sql} id > ? AND id <= ? AND ${where}`);
+  let sum = 0;
+  for await (const [after, upTo] of chunks(database, filter)) {
+    sum += Number(statement.run(after, upTo, ...values).changes);
     onProgress?.(sum);
-    if (changes < CHUNK) return sum;
   }
+  return sum;
 }
 
 /** Those marked for replay, oldest first, at most `limit`. */
@@ -96,7 +171,8 @@ export function replayRequested(database: DatabaseSync, limit: number): DeadLett
 /** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
 export const deadLettersOn = (database: DatabaseSync): Omit<DeadLetterStore, 'put'> => ({
   list: async (filter, limit, beforeId) => summarize(database, filter, limit, beforeId),
-  find: async (filter, limit, afterId) => listDeadLetters(database, filter, limit, afterId),
+  browse: (query) => browse(database, query),
+  find: (filter, limit, afterId) => findDeadLetters(database, filter, limit, afterId),
   read: async (id) => listDeadLetters(database, { ids: [id] }, 1)[0],
   counts: async () => countByReasonAndTopic(database),
   toReplay: async (limit) => replayRequested(database, limit),
@@ -121,11 +197,11 @@ function summarize(
   limit: number,
   beforeId = Number.MAX_SAFE_INTEGER,
 ): DeadLetterSummary[] {
-  const { where, values } = condition(filter);
+  const { where, values } = condition(database, filter);
   // The numbers first, which are all in an index: only the rows of one page are read.
   const rows = database
     .prepare(
-      `SELECT id, event_id, topic_arn, reason, detail, attempts, died_at, replay FROM dead_letter
+      `SELECT ${SUMMARY} FROM dead_letter
         WHERE id IN (SELECT id FROM dead_letter WHERE ${where} AND id < ? ORDER BY id DESC LIMIT ?) ORDER BY id DESC`,
     )
     .all(...values, beforeId, limit);
@@ -140,28 +216,6 @@ function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
     )
     .all() as unknown as (Omit<DeadLetterCount, 'topic'> & { topic: string | null })[];
   return rows.map((row) => ({ ...row, topic: row.topic ?? undefined }));
-}
-
-function condition({ ids, reason, topic, upToId }: DeadLetterFilter): { where: string; values: SQLInputValue[] } {
-  const parts = ['true'];
-  const values: SQLInputValue[] = [];
-  if (ids) {
-    parts.push('id IN (SELECT value FROM json_each(?))');
-    values.push(JSON.stringify(ids));
-  }
-  if (reason !== undefined) {
-    parts.push('reason = ?');
-    values.push(reason);
-  }
-  if (topic !== undefined) {
-    parts.push('topic_arn = ?');
-    values.push(topic);
-  }
-  if (upToId !== undefined) {
-    parts.push('id <= ?');
-    values.push(upToId);
-  }
-  return { where: parts.join(' AND '), values };
 }
 
 const toDeadLetter = (row: LetterRow): DeadLetter => ({ ...toSummary(row), content: toContent(row.content) });
@@ -183,4 +237,10 @@ const toSummary = (row: Omit<LetterRow, 'content'>): DeadLetterSummary => ({
   attempts: row.attempts,
   diedAt: row.died_at,
   replayRequested: row.replay === 1,
+});
+
+const toNames = ({ host, user, room }: LetterRow): Names => ({
+  host: host ?? undefined,
+  user: user ?? undefined,
+  room: room ?? undefined,
 });

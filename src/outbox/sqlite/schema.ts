@@ -57,6 +57,9 @@ const TABLES = `${PARCELS} ${HOLES}
     detail TEXT NOT NULL,
     attempts INTEGER NOT NULL,
     died_at INTEGER NOT NULL,
+    host TEXT,
+    user TEXT,
+    room TEXT,
     content TEXT NOT NULL,
     replay INTEGER NOT NULL DEFAULT 0
   );

@@ -8,7 +8,9 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from '../../log.ts';
+import { namesOf } from '../names.ts';
 import { insertDeadLetter } from './dead-letters.ts';
+import { hasNames, NAMES } from './letter-filter.ts';
 import { Parcels } from './parcels.ts';
 import { HOLES, PARCELS, pragma, VERSION } from './schema.ts';
 import { UNREADABLE, unreadableLetter } from './unreadable.ts';
@@ -41,10 +43,30 @@ export function takeOver(database: DatabaseSync, now: number, log: Log): void {
   if (pragma(database, 'user_version') === 1)
     database.exec(`BEGIN IMMEDIATE; ${PARCELS} ${HOLES} ${TAKE_HOLES}
       ALTER TABLE source ADD COLUMN newest_at INTEGER; PRAGMA user_version = ${VERSION}; COMMIT;`);
+  if (!hasNames(database)) addNames(database);
   if (!hasOldTable(database)) return;
   const moved = moveAll(database, now, log);
   database.exec('DROP TABLE notification');
   if (moved > 0) log.info({ notifications: moved }, 'the outbox of an earlier release was taken over');
+}
+
+/** Says of the dead letters that there are whom they are about. */
+function addNames(database: DatabaseSync): void {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    for (const name of NAMES) database.exec(`ALTER TABLE dead_letter ADD COLUMN ${name} TEXT`);
+    const next = database.prepare(`SELECT id, content FROM dead_letter WHERE id > ? ORDER BY id LIMIT ${PORTION}`);
+    const update = database.prepare('UPDATE dead_letter SET host = ?, user = ?, room = ? WHERE id = ?');
+    for (let rows = next.all(0); rows.length > 0; rows = next.all(Number(rows.at(-1)?.id)))
+      for (const { id, content } of rows) {
+        const { host = null, user = null, room = null } = namesOf(JSON.parse(String(content)));
+        update.run(host, user, room, Number(id));
+      }
+    database.exec('COMMIT');
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
 }
 
 const hasOldTable = (database: DatabaseSync): boolean =>

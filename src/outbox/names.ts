@@ -1,0 +1,64 @@
+/** Whom and what a dead letter is about, as far as what is kept of it says so. Pure. */
+import { bareJid } from '../notification/kind.ts';
+import type { DeadContent } from './dead-letters.ts';
+
+/** Names to find a dead letter by. */
+export interface Names {
+  /** The virtual host, or the domain of the user. */
+  readonly host: string | undefined;
+  /** Whose presence, or who sent it. */
+  readonly user: string | undefined;
+  /** The room of a group message. */
+  readonly room: string | undefined;
+}
+
+/** What is longer is no name. */
+const MOST_CHARACTERS = 512;
+
+/** @returns the names in what is kept; none where it is nothing like an event */
+export function namesOf(content: DeadContent): Names {
+  return content.kind === 'notification' ? ofNotification(content.notification) : ofEvent(content.event);
+}
+
+function ofEvent(event: unknown): Names {
+  const { host, kind, type, jid, from, to } = (typeof event === 'object' && event ? event : {}) as Record<
+    string,
+    unknown
+  >;
+  const user = bare(kind === 'presence' ? jid : from);
+  return {
+    host: named(host)?.toLowerCase() ?? domainOf(user),
+    user,
+    room: type === 'groupchat' ? bare(to) : undefined,
+  };
+}
+
+/** A plugin may have chosen other names, and a template another form: then the key that it is ordered by is what is known. */
+function ofNotification({ orderKey, message }: { readonly orderKey: string; readonly message: string }): Names {
+  const { user_id, from_user_id, to_user_id } = objectOf(message);
+  const key = named(orderKey);
+  if (user_id === undefined && key !== undefined && to_user_id === key) {
+    const user = named(from_user_id);
+    return { host: domainOf(user), user, room: key };
+  }
+  return { host: domainOf(key), user: key, room: undefined };
+}
+
+function objectOf(json: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {}; // A template may make a body that is no JSON.
+  }
+}
+
+const named = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' && value.length <= MOST_CHARACTERS ? value : undefined;
+
+const bare = (value: unknown): string | undefined => {
+  const name = named(value);
+  return name === undefined ? undefined : bareJid(name);
+};
+
+const domainOf = (jid: string | undefined): string | undefined => jid?.split('@')[1];
