@@ -21,6 +21,8 @@ export interface LoadOptions {
   readonly seconds: number;
   /** How many adapters post side by side. */
   readonly sources: number;
+  /** Over how many virtual hosts they are spread: example.org, h1.example.org and so on. Default: one. */
+  readonly hosts?: number;
   /** Tells one load's events from another's. */
   readonly epoch: string;
 }
@@ -41,11 +43,13 @@ const WORDS = 'the quick brown fox jumps over the lazy dog and then asks where i
 const scatter = (n: number): number => Math.imul(n ^ (n >>> 15), 0x9e3779b1) >>> 0;
 
 /** Event number `n` of all: of four one is a presence, two are private messages, one is a group message. */
-function eventOf(n: number, due: number): unknown {
+function eventOf(n: number, due: number, hosts: number): unknown {
   const chance = scatter(n);
-  const user = `user${chance % USERS}@example.org`;
+  const which = n % hosts;
+  const host = which === 0 ? 'example.org' : `h${which}.example.org`;
+  const user = `user${chance % USERS}@${host}`;
   const from = `${user}/phone`;
-  const common = { at: Math.floor(due), host: 'example.org' };
+  const common = { at: Math.floor(due), host };
   if (n % 4 === 0) {
     const present = Math.floor(n / USERS) % 2 === 0;
     return { kind: 'presence', ...common, jid: from, present, sessions: present ? 1 : 0 };
@@ -60,7 +64,7 @@ function eventOf(n: number, due: number): unknown {
 
 /** One adapter: hands its batches over one after the other until the time or the events are over. */
 async function adapter(options: LoadOptions, index: number, report: { acknowledged: number; refused: number }) {
-  const { tapUrl, secret, batch, rate, sources, seconds, epoch } = options;
+  const { tapUrl, secret, batch, rate, sources, seconds, epoch, hosts = 1 } = options;
   const url = new URL(tapUrl);
   const client = new Client(url.origin, { headersTimeout: 60_000 });
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${secret}` };
@@ -81,7 +85,7 @@ async function adapter(options: LoadOptions, index: number, report: { acknowledg
       source: `bench@node${index}`,
       epoch,
       first_seq: turn * batch + 1,
-      events: Array.from({ length: size }, (_, offset) => eventOf(first + offset, due)),
+      events: Array.from({ length: size }, (_, offset) => eventOf(first + offset, due, hosts)),
     });
     for (;;) {
       const answer = await client.request({ method: 'POST', path: url.pathname, headers, body });

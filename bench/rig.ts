@@ -45,6 +45,7 @@ export interface BenchDaemon extends AsyncDisposable {
   /** Where its configuration and its outbox are. */
   readonly folder: string;
   readonly tapUrl: string;
+  readonly adminUrl: string;
   readonly secret: string;
   /** From starting the process to being ready, in milliseconds. */
   readonly startedMs: number;
@@ -102,6 +103,7 @@ export async function createDaemon({
   return {
     folder,
     tapUrl,
+    adminUrl,
     secret: SECRET,
     get pid() {
       return child?.pid ?? 0;

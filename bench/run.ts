@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { compare } from './compare.ts';
+import { consoleCost } from './console.ts';
 import { drain } from './drain.ts';
 import { endToEnd } from './end-to-end.ts';
 import { latency } from './latency.ts';
@@ -26,6 +27,7 @@ const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   profile,
   templates,
   trace,
+  console: consoleCost,
   peers,
 };
 

@@ -79,7 +79,10 @@ async function take(name: string, options: BrowserContextOptions, prepare: (page
 
 await take('console', { viewport: { width: 1200, height: 1160 }, colorScheme: 'light' }, async () => undefined);
 await take('console-dead-letter', { viewport: { width: 1000, height: 700 }, colorScheme: 'dark' }, async (page) => {
-  await page.getByLabel('Reason').selectOption('InvalidParameter');
+  await page
+    .locator('.chips')
+    .getByRole('button', { name: /^InvalidParameter/ })
+    .click();
   await page.locator('#letters').scrollIntoViewIfNeeded();
   await page
     .getByRole('button', { name: /^Open dead letter/ })

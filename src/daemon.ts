@@ -86,6 +86,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const contacts = createContacts();
     const conditions = createConditions(flow, log, history.changed);
 
+    let hosts = hostsByTopic(config);
     let pusher: Pusher | undefined;
     const state = () =>
       pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
@@ -98,7 +99,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       flow,
       state: () =>
         stateOf({
-          ...{ pusher: state(), flow, conditions, replays, contacts, trace: trace?.state() },
+          ...{ pusher: state(), flow, conditions, replays, hosts, contacts, trace: trace?.state() },
           silentMs: config.admin.source_silent_after,
           now: Date.now(),
         }),
@@ -157,6 +158,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
           history.note('reload-failed', 'the configuration', messageOf(error));
           throw error;
         });
+        hosts = hostsByTopic(next);
         history.note('reload', 'the configuration', '');
         tap.renew(certificate);
         log.level = next.log.level;
@@ -194,6 +196,17 @@ function routingOf({ file, sns, hosts }: PusherConfig): Routing {
     hosts: Object.fromEntries([...hosts].map(([host, options]) => [host, settings(options)])),
     resolveFrom: file,
   };
+}
+
+/** The virtual hosts that each topic is configured for. */
+function hostsByTopic(config: PusherConfig): ReadonlyMap<string, readonly string[]> {
+  const sections = sectionsOf(config);
+  const rest = sections.size === 1 ? 'all hosts' : 'all other hosts';
+  const found = new Map<string, string[]>();
+  for (const [host, options] of sections)
+    for (const arn of new Set(options ? Object.values(topicsOf(options)) : []))
+      found.set(arn, [...(found.get(arn) ?? []), host || rest]);
+  return found;
 }
 
 function announce(config: PusherConfig, log: Logger): void {

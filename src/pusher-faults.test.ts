@@ -184,7 +184,7 @@ describe('a host program', () => {
       await using pusher = await createPusher({ outbox: memoryOutbox() });
       const { accepted, rejected } = await pusher.receive({ source: 's', events: [message('1'), event] });
       assert.deepEqual([accepted, rejected.map(({ index }) => index)], [1, [1]]);
-      assert.equal((await pusher.deadLetters.list({}, 10)).length, 1);
+      assert.equal((await pusher.deadLetters.find({}, 10)).length, 1);
     });
 
   for (const batch of [undefined, 'events', { source: 's' }, { source: 's', events: 'x' }])

@@ -5,6 +5,7 @@ import { drawStatus, sparkline } from './status-text.ts';
 
 const topic = (name: string, fields: Partial<State['topics'][number]> = {}): State['topics'][number] => ({
   arn: `arn:aws:sns:eu-west-1:123456789012:${name}`,
+  hosts: [],
   ...{ state: 'open', since: 0, reason: '', advice: '', pause: undefined },
   ...{ depth: 0, inFlight: 0, rate: 12.4, lastAt: 99_000 },
   ...fields,

@@ -27,8 +27,17 @@ const outbox = (fields: Partial<Health>): Health => ({
 const of = (fields: Partial<Health>, topics: TopicState[] = []) =>
   stateFrom({ outbox: outbox(fields), topics, notReady: [] }, createFlow(0));
 const stateFrom = (pusher: Seen['pusher'], flow: Flow) =>
-  stateOf({ pusher, flow, conditions: createConditions(flow, SILENT), replays: createReplayCounter(), now: 100 });
+  stateOf({
+    pusher,
+    flow,
+    conditions: createConditions(flow, SILENT),
+    replays: createReplayCounter(),
+    hosts: HOSTS,
+    now: 100,
+  });
 const pool = { size: 100, inFlight: 2 };
+
+const HOSTS = new Map([[`${ARN}:a`, ['example.org']]]);
 
 describe('state', () => {
   it('joins what publisher, outbox and flow know of a topic', () => {
@@ -44,11 +53,13 @@ describe('state', () => {
     assert.deepEqual(stateFrom(pusher, flow).topics, [
       {
         arn: `${ARN}:a`,
+        hosts: ['example.org'],
         ...{ state: 'open', since: 100, reason: '', advice: '' },
         ...{ pause: undefined, depth: 0, inFlight: 2, rate: 1, lastAt: 90 },
       },
       {
         arn: `${ARN}:b`,
+        hosts: [],
         ...{ state: 'paused', since: 1, reason: 'NotFound: gone', advice: 'make it' },
         ...{ pause, depth: 5, inFlight: 0, rate: 0, lastAt: undefined },
       },

@@ -30,6 +30,8 @@ export interface State extends SourceViews {
 
 interface TopicView {
   readonly arn: string;
+  /** The virtual hosts whose events it gets, as they are configured: at most fifty. */
+  readonly hosts: readonly string[];
   /** `orphaned`: notifications wait for it, and no configured account owns it. */
   readonly state: ConditionName;
   readonly since: number;
@@ -46,6 +48,9 @@ interface TopicView {
   readonly lastAt: number | undefined;
 }
 
+/** How many virtual hosts of a topic are named. */
+const MOST_HOSTS = 50;
+
 export interface Seen {
   readonly pusher: {
     readonly outbox: Health;
@@ -55,6 +60,8 @@ export interface Seen {
   readonly flow: Pick<Flow, 'topic' | 'notPublished'>;
   readonly conditions: Pick<Conditions, 'of' | 'trend'>;
   readonly replays: Pick<ReplayCounter, 'counts'>;
+  /** Which virtual hosts a topic is configured for. */
+  readonly hosts: ReadonlyMap<string, readonly string[]>;
   readonly trace?: TraceState | undefined;
   readonly contacts?: Pick<Contacts, 'all'>;
   /** How long a source may be silent, in milliseconds; 0: for as long as it likes. */
@@ -62,7 +69,8 @@ export interface Seen {
   readonly now: number;
 }
 
-export function stateOf({ pusher, flow, conditions, replays, trace, contacts, silentMs = 0, now }: Seen): State {
+export function stateOf(seen: Seen): State {
+  const { pusher, flow, conditions, replays, hosts: hostsOf, trace, contacts, silentMs = 0, now } = seen;
   const { outbox, notReady } = pusher;
   const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
   return {
@@ -71,7 +79,8 @@ export function stateOf({ pusher, flow, conditions, replays, trace, contacts, si
     topics: conditions.of(pusher, now).map(({ arn, name: state, depth, topic, since, reason, advice }) => {
       const { rate = 0, lastAt } = flow.topic(arn) ?? {};
       const inFlight = topic?.inFlight ?? 0;
-      return { arn, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };
+      const hosts = (hostsOf.get(arn) ?? []).slice(0, MOST_HOSTS);
+      return { arn, hosts, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };
     }),
     ...sourceViews(outbox, contacts?.all(now) ?? new Map(), silentMs, now),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },

@@ -52,15 +52,11 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       );
     });
 
-    it('finds them whole, oldest first, in portions, and lists them newest first without what they hold', async () => {
+    it('finds them whole, oldest first, in portions', async () => {
       assert.deepEqual(await found(), ['e1', 'e2', 'e3', 'e4']);
       const [, second] = await store.find({}, 2);
       assert.equal(second?.topic, TOPIC);
       assert.deepEqual(await found({}, 2, second?.id), ['e3', 'e4']);
-      const [newest, next] = await store.list({}, 2);
-      assert.deepEqual([newest?.eventId, next?.eventId], ['e4', 'e3']);
-      assert.ok(newest && !('content' in newest));
-      assert.deepEqual(ids(await store.list({}, 10, next?.id)), ['e2', 'e1']);
     });
 
     it('chooses them by number, reason, topic, and what was there when somebody looked', async () => {
@@ -154,7 +150,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
     });
 
     it('deletes them for good, and no number comes back', async () => {
-      const last = (await store.list({}, 1))[0]?.id ?? 0;
+      const last = (await store.find({}, 10)).at(-1)?.id ?? 0;
       assert.equal(await store.purge({ topic: TOPIC }), 2);
       assert.deepEqual(await found(), ['e1', 'e4']);
       assert.equal(await store.purge({}), 2);

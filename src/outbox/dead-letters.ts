@@ -3,7 +3,6 @@
  * outbox, for people look at dead letters, and a queue can't be looked at.
  */
 import type { Notification } from '../notification/notification.ts';
-import type { Names } from './names.ts';
 
 /**
  * What is kept of a dead letter so that it can be replayed:
@@ -53,6 +52,16 @@ export interface DeadLetterFilter {
   readonly upToId?: number | undefined;
 }
 
+/** Names to find a dead letter by. */
+export interface Names {
+  /** The virtual host, or the domain of the user. */
+  readonly host: string | undefined;
+  /** Whose presence, or who sent it. */
+  readonly user: string | undefined;
+  /** The room of a group message. */
+  readonly room: string | undefined;
+}
+
 /** By what dead letters can be sorted. */
 export const DEAD_LETTER_SORTS = ['id', 'reason', 'topic', 'host', 'user', 'room', 'attempts'] as const;
 export type DeadLetterSort = (typeof DEAD_LETTER_SORTS)[number];
@@ -89,8 +98,6 @@ export type OnProgress = (count: number) => void;
 export interface DeadLetterStore {
   /** Keeps dead letters; resolves when they are safe. @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED */
   put(letters: readonly NewDeadLetter[]): Promise<void>;
-  /** Newest first, those with a number below `beforeId`, at most `limit`. */
-  list(filter: DeadLetterFilter, limit: number, beforeId?: number): Promise<DeadLetterSummary[]>;
   /** In any order, from any place, and how many there are. Of equals the newest come first where descending, else last. */
   browse(query: DeadLetterQuery): Promise<DeadLetterPage>;
   /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */

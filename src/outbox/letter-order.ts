@@ -6,3 +6,14 @@ export function compareKeys(a: string | number | null | undefined, b: string | n
   const [first, second] = [a ?? '', b ?? ''];
   return first === second ? 0 : first < second ? -1 : 1;
 }
+
+/** Two lists that are in order, as one. */
+export function mergeSorted<T>(first: readonly T[], second: readonly T[], order: (a: T, b: T) => number): T[] {
+  const merged: T[] = [];
+  let [a, b] = [0, 0];
+  while (a < first.length && b < second.length)
+    merged.push(order(first[a] as T, second[b] as T) <= 0 ? (first[a++] as T) : (second[b++] as T));
+  while (a < first.length) merged.push(first[a++] as T);
+  while (b < second.length) merged.push(second[b++] as T);
+  return merged;
+}

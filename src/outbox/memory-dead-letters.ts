@@ -5,7 +5,6 @@ import type {
   DeadLetterFilter,
   DeadLetterPage,
   DeadLetterQuery,
-  DeadLetterSummary,
   NewDeadLetter,
   OnProgress,
 } from './dead-letters.ts';
@@ -42,14 +41,6 @@ export class MemoryDeadLetters {
   remove(id: number): void {
     this.#bytes -= this.#letters.get(id)?.bytes ?? 0;
     this.#letters.delete(id);
-  }
-
-  list(filter: DeadLetterFilter, limit: number, beforeId = Number.POSITIVE_INFINITY): DeadLetterSummary[] {
-    const matching = this.#matching(filter).filter(({ id }) => id < beforeId);
-    return matching
-      .reverse()
-      .slice(0, limit)
-      .map(({ content: _, ...summary }) => summary);
   }
 
   browse({ filter, sort, descending, offset, limit }: DeadLetterQuery): DeadLetterPage {

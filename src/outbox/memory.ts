@@ -78,7 +78,6 @@ class MemoryOutbox implements Outbox {
     };
     this.deadLetters = {
       put: (deadLetters) => this.commit({ notifications: [], deadLetters }),
-      list: async (filter, limit, beforeId) => letters.list(filter, limit, beforeId),
       browse: async (query) => letters.browse(query),
       find: async (filter, limit, afterId) => letters.find(filter, limit, afterId),
       read: async (id) => letters.find({ ids: [id] }, 1)[0],

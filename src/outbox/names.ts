@@ -1,16 +1,6 @@
 /** Whom and what a dead letter is about, as far as what is kept of it says so. Pure. */
 import { bareJid } from '../notification/kind.ts';
-import type { DeadContent } from './dead-letters.ts';
-
-/** Names to find a dead letter by. */
-export interface Names {
-  /** The virtual host, or the domain of the user. */
-  readonly host: string | undefined;
-  /** Whose presence, or who sent it. */
-  readonly user: string | undefined;
-  /** The room of a group message. */
-  readonly room: string | undefined;
-}
+import type { DeadContent, Names } from './dead-letters.ts';
 
 /** What is longer is no name. */
 const MOST_CHARACTERS = 512;

@@ -193,14 +193,15 @@ describe('dead letters in the console', () => {
       rows(page, '#letters'),
       /user_messagegroup_sent\s+dave@localhost\s+room@conference\.localhost\s+localhost/,
     );
+    const user = page.getByRole('button', { name: 'User', exact: true });
     const users = () => rows(page, '#letters').locator('td:nth-child(5)').allInnerTexts();
-    await button(page, 'User').click();
+    await user.click();
     await until(
       'them to be sorted',
       async () => (await users()).join() === 'zoe@localhost,dave@localhost,alice@localhost,—',
     );
     assert.equal(await page.locator('[data-sort="user"]').getAttribute('aria-sort'), 'descending');
-    await button(page, 'User').click();
+    await user.click();
     await until('the other way round', async () => (await users())[0] === '—');
 
     await page.getByLabel('Search').fill('ZOE@');

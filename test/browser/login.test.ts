@@ -15,13 +15,13 @@ describe('the console is used', () => {
     const page = await pusher.open();
     const token = page.getByLabel(/^Token/);
     await token.waitFor();
-    assert.equal(await page.locator('main').isHidden(), true);
+    assert.equal(await page.locator('#main').isHidden(), true);
     await token.fill('a-token-that-is-wrong');
     await page.keyboard.press('Enter');
     await shows(page.locator('#login-result'), 'Not logged in: this is not the token');
     await token.fill(TOKEN);
     await button(page, 'Log in').click();
-    await page.locator('main').waitFor();
+    await page.locator('#main').waitFor();
     await hasRows(page, '#topics', 3);
     assert.equal(await page.evaluate('document.cookie'), '', 'scripts do not get the session');
     await page.reload();
@@ -29,7 +29,7 @@ describe('the console is used', () => {
 
     await button(page, 'Log out').click();
     await token.waitFor();
-    assert.equal(await page.locator('main').isHidden(), true);
+    assert.equal(await page.locator('#main').isHidden(), true);
     await page.reload();
     await token.waitFor();
   });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
+import { assertAccessible, violationsOf } from '../support/axe.ts';
 import { button, hasRows, malformed, rows, says, shows, TOKEN, useConsole } from '../support/console.ts';
 
 describe('the console can be used', () => {
@@ -63,18 +64,52 @@ describe('the console can be used', () => {
       await hasRows(page, '#tail', 2);
       assert.deepEqual(await page.evaluate(FAINT), []);
       // 1280 px at 400 % are 320 (WCAG 2.2, 1.4.10).
-      for (const width of [1_280, 375, 320]) {
+      for (const width of [1_280, 360, 320]) {
         await page.setViewportSize({ width, height: 700 });
         assert.deepEqual(await page.evaluate(SIDEWAYS), [], `sideways at ${width}`);
+        assert.deepEqual(await violationsOf(page), [], `at ${width}`);
       }
       await button(page, /^Open dead letter/).click();
       await button(page, 'Show content').click();
       await page.locator('#letter pre').waitFor();
-      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+      assert.deepEqual(
+        [await page.evaluate(SIDEWAYS), await page.evaluate(FAINT), await violationsOf(page)],
+        [[], [], []],
+      );
       await page.locator('#letter').getByRole('button', { name: 'Delete' }).click();
       await shows(page.locator('#confirm'), 'Delete dead letter');
-      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+      assert.deepEqual(
+        [await page.evaluate(SIDEWAYS), await page.evaluate(FAINT), await violationsOf(page)],
+        [[], [], []],
+      );
     });
+
+  it('breaks no rule for accessibility, whatever is wrong', async () => {
+    pusher.quietBut = /ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
+    await pusher.start();
+    const page = await pusher.open();
+    await pusher.post(says('taken'), malformed('1'));
+    // A hole, events that come again, and a replay that only makes new dead letters.
+    pusher.seq += 3;
+    await pusher.post(malformed('2'));
+    pusher.seq -= 1;
+    await pusher.post(malformed('2'));
+    await hasRows(page, '#letters', 2);
+    await button(page, 'Replay all 2').click();
+    await page.locator('#confirm').getByRole('button', { name: 'Replay' }).click();
+    await shows(page.locator('#letters .replay'), '2 dead again');
+    await page.getByLabel('Only with').fill('nobody');
+    await shows(page.locator('#tail .missed'), /None of/);
+    pusher.fault = () => ({ kind: 'error', status: 400, code: 'Throttling' });
+    await pusher.post(...Array.from({ length: 50 }, (_, n) => says(`${n}`)));
+    await shows(page.locator('#health'), '1 topic throttled');
+    await shows(page.locator('#sources'), /not acknowledged|unacknowledged|hole/);
+    await shows(page.locator('#figures'), /Event to SNS\s+—\s+none taken since/);
+    await assertAccessible(page, 'throttled');
+    await pusher.daemon.kill();
+    await page.getByText('Connection lost', { exact: true }).waitFor();
+    await assertAccessible(page, 'old');
+  });
 
   it('has a login that can be read on a phone and at 400 %', async () => {
     await pusher.start(`token = "${TOKEN}"`);
@@ -82,7 +117,10 @@ describe('the console can be used', () => {
     await page.getByLabel(/^Token/).waitFor();
     for (const colorScheme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme });
-      assert.deepEqual([await page.evaluate(SIDEWAYS), await page.evaluate(FAINT)], [[], []]);
+      assert.deepEqual(
+        [await page.evaluate(SIDEWAYS), await page.evaluate(FAINT), await violationsOf(page)],
+        [[], [], []],
+      );
     }
   });
 

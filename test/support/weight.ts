@@ -1,5 +1,6 @@
 /** What a page costs until its first figures are there, over a line that is slow in both ways. */
 import type { Page } from 'playwright-core';
+import { until } from './process.ts';
 
 export interface Weight {
   /** Of all that was loaded until then, as it came over the line, in bytes. */
@@ -36,8 +37,9 @@ export async function weigh(page: Page, url: string): Promise<Weight> {
   await session.send('Network.emulateNetworkConditions', { offline: false, ...line });
   await page.addInitScript(WATCH);
   await page.goto(url, { waitUntil: 'commit' });
-  const found = await page.waitForFunction('window.firstFigures');
-  const { ms, timings } = (await found.jsonValue()) as { ms: number; timings: Timing[] };
+  // Not by waitForFunction, which the page's policy forbids.
+  await until('the first figures', async () => Boolean(await page.evaluate('window.firstFigures')), 60_000);
+  const { ms, timings } = (await page.evaluate('window.firstFigures')) as { ms: number; timings: Timing[] };
   return {
     bytes: timings.reduce((sum, { transferSize }) => sum + transferSize, 0),
     roundTrips: roundTripsOf(timings),

@@ -9,6 +9,7 @@ import { createTail } from './tail.js';
 
 const main = document.querySelector('#main');
 const login = document.querySelector('#login');
+const entry = document.querySelector('#entry');
 const logout = document.querySelector('#logout');
 const sections = document.querySelector('#sections');
 
@@ -30,7 +31,7 @@ let ticks = 0;
 /** @param hello the first figures, where the page came with them */
 function open(needsLogin, hello) {
   for (const element of [main, sections]) element.hidden = false;
-  login.hidden = true;
+  entry.hidden = true;
   logout.hidden = !needsLogin;
   if (hello) begin(hello);
   following = followTogether(
@@ -125,7 +126,7 @@ function close() {
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
   tail.forget();
   letters.forget();
-  login.hidden = false;
+  entry.hidden = false;
   showHealth('closed', 'Not logged in');
   login.elements.token.focus();
 }

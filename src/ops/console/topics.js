@@ -94,7 +94,12 @@ only.addEventListener('input', () => {
   for (const row of topics.querySelectorAll('tbody tr')) row.hidden = !isWanted(row.dataset);
 });
 
-const isWanted = ({ key, state }) => `${key} ${state}`.toLowerCase().includes(only.value.trim().toLowerCase());
+const isWanted = ({ key, state, hosts }) =>
+  `${key} ${state} ${hosts}`.toLowerCase().includes(only.value.trim().toLowerCase());
+
+/** Of several virtual hosts two are named. */
+const hostsText = (hosts) =>
+  hosts.length > 3 ? `${hosts.slice(0, 2).join(', ')} and ${count(hosts.length - 2)} more` : hosts.join(', ');
 
 export function showTopics({ at, topics: all }) {
   showTried(all, at);
@@ -109,12 +114,18 @@ export function showTopics({ at, topics: all }) {
     key: ({ arn }) => arn,
     create: ({ arn }) => {
       const row = makeRow(TOPIC_COLUMNS);
-      row.cells[0].append(make('strong', {}, topicName(arn)), make('span', { class: 'quiet small' }, arn));
+      row.cells[0].append(
+        make('strong', {}, topicName(arn)),
+        make('span', { class: 'quiet small' }, arn),
+        make('span', { class: 'small hosts' }),
+      );
       return row;
     },
     update: (row, topic) => {
       const [, state, depth, out, inFlight, last] = row.cells;
       row.dataset.state = topic.state;
+      row.dataset.hosts = topic.hosts.join(' ');
+      setText(row.querySelector('.hosts'), hostsText(topic.hosts));
       row.hidden = !isWanted(row.dataset);
       showTopicState(state, topic, at);
       setText(depth, count(topic.depth));
@@ -156,7 +167,7 @@ function stateElements(arn, state) {
   const since = make('span', {}, make('span', { class: 'quiet since' }));
   if (state === 'paused') {
     const button = make('button', { type: 'button', class: 'small' }, 'Try now');
-    button.setAttribute('aria-label', `Try ${topicName(arn)} now`);
+    button.setAttribute('aria-label', `Try now: ${topicName(arn)}`);
     button.addEventListener('click', () => tryTopics([arn]));
     since.append(' ', button);
   }

@@ -33,15 +33,16 @@ describe('dead letters of a running daemon', () => {
     }
     database.exec('COMMIT');
   };
-  const ids = async (...parameters: Parameters<DeadLetterStore['list']>) =>
-    (await letters.list(...parameters)).map(({ id }) => id);
+  const newest = async (limit: number, offset = 0) =>
+    (await letters.browse({ filter: {}, sort: 'id', descending: true, offset, limit })).letters;
+  const ids = async (limit: number, offset = 0) => (await newest(limit, offset)).map(({ id }) => id);
 
   it('lists dead letters newest first, page by page, without their content', async () => {
     insert(5, 'malformed');
-    assert.deepEqual(await ids({}, 2), [5, 4]);
-    assert.deepEqual(await ids({}, 2, 4), [3, 2]);
-    assert.deepEqual(await ids({}, 2, 2), [1]);
-    const [summary] = await letters.list({}, 1);
+    assert.deepEqual(await ids(2), [5, 4]);
+    assert.deepEqual(await ids(2, 2), [3, 2]);
+    assert.deepEqual(await ids(2, 4), [1]);
+    const [summary] = await newest(1);
     assert.deepEqual(Object.keys(summary ?? {}).includes('content'), false);
     assert.deepEqual((await letters.read(5))?.content, { kind: 'raw', event: { body: '4' } });
     assert.equal(await letters.read(6), undefined);
@@ -82,7 +83,7 @@ describe('dead letters of a running daemon', () => {
     assert.equal(await letters.purge({ reason: 'malformed' }), 2_500);
     done = true;
     assert.ok(turns >= 4, `${turns} turns`);
-    assert.equal((await ids({}, 100)).length, 10);
+    assert.equal((await ids(100)).length, 10);
   });
 
   it('are searched, sorted and exported in thousands, with turns for others in between', async () => {
@@ -121,6 +122,6 @@ describe('dead letters of a running daemon', () => {
     insert(5, 'malformed');
     assert.equal(await letters.purge({ reason: 'malformed', upToId: 3 }), 3);
     assert.equal(await letters.requestReplay({ upToId: 4 }), 1);
-    assert.deepEqual(await ids({}, 10), [5, 4]);
+    assert.deepEqual(await ids(10), [5, 4]);
   });
 });

@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DeadLetterFilter, DeadLetterSort } from '../dead-letters.ts';
 
 /** How many dead letters are looked at or changed in one turn of the event loop, which events share. */
-const CHUNK = 1_000;
+const CHUNK = 500;
 
 /** The columns that files of earlier releases have only when a daemon of this one has run on them. */
 export const NAMES: readonly string[] = ['host', 'user', 'room'];
