@@ -20,7 +20,7 @@ export const count = (value) => whole.format(value);
  */
 export const rate = (value) => (Math.abs(value) >= 100 ? whole.format(value) : precise.format(value));
 
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 
 /**
  * A size: `730 B`, `1.05 MB`.

@@ -88,7 +88,7 @@ describe('capacity', () => {
     assert.match(text, /^Notifications +1,000\/s {2}3,000\/s at the peak\n/);
     assert.match(text, /Quota +1,500\/s {2}an account in eu-central-1 by default\n/);
     assert.match(text, /Accounts +3 {2}or regions; or a quota of 3,750\/s\n/);
-    assert.match(text, /Disk +24 GB {2}86,400,000 notifications wait after 24 h\n/);
+    assert.match(text, /Disk +24\.2 GB {2}86,400,000 notifications wait after 24 h\n/);
     assert.match(text, /a month\n/);
   });
 

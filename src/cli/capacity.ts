@@ -1,5 +1,7 @@
 /** `capacity`: how large an installation has to be, and what it costs, for so many users. */
+
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { bytes, count, duration, rate } from '../format.js';
 import { CONSTANTS, QUOTA_SOURCE } from './capacity-constants.ts';
 import { type Capacity, capacityOf, type Demand } from './capacity-model.ts';
 
@@ -76,7 +78,7 @@ export function drawCapacity(demand: Demand, capacity: Capacity): string {
     [
       'All reconnect',
       `${rate(capacity.reconnectRate)}/s`,
-      reconnectMinutes === undefined ? 'never goes out' : `gone out after ${minutes(reconnectMinutes)}`,
+      reconnectMinutes === undefined ? 'never goes out' : `gone out after ${duration(reconnectMinutes * 60_000)}`,
     ],
     ['Memory', bytes(capacity.sessionBytes), 'for counted sessions, with [tap.rabbitmq] only'],
     ['Cost', `${dollars(cost.total)}`, 'a month'],
@@ -90,19 +92,5 @@ export function drawCapacity(demand: Demand, capacity: Capacity): string {
   return `${lines.join('\n')}\n\nWithout what subscribers cost. Formulas and sources: docs/scaling.md, or --json.\n`;
 }
 
-const count = (value: number): string => Math.round(value).toLocaleString('en');
-const rate = (value: number): string => (value >= 10 ? count(value) : `${Math.round(value * 10) / 10}`);
 const dollars = (value: number): string => `$${count(value)}`;
-const hours = (value: number): string => (value < 2 ? minutes(value * 60) : `${value.toFixed(1)} h`);
-const minutes = (value: number): string => (value < 2 ? `${Math.ceil(value * 60)} s` : `${value.toFixed(1)} min`);
-
-function bytes(value: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
-  let unit = 0;
-  let rest = value;
-  while (rest >= 1_000 && unit < units.length - 1) {
-    rest /= 1_000;
-    unit += 1;
-  }
-  return `${rest < 10 && unit > 0 ? rest.toFixed(1) : count(rest)} ${units[unit]}`;
-}
+const hours = (value: number): string => duration(value * 3_600_000);

@@ -1,5 +1,7 @@
 /** Explains why AWS doesn't accept our identity: key, secret, session token, or the clock that dates signatures. */
+
 import { snsHostOf } from '../../config/regions.ts';
+import { seconds } from '../../format.js';
 import type { Circumstances, Failure, Meaning } from '../failure.ts';
 import { NOT_SNS_ADVICE } from './foreign.ts';
 
@@ -60,10 +62,7 @@ export const CLOCK_ADVICE = 'set the clock and keep it so with NTP (timedatectl 
 /** `7 min behind`; `skewMs` is how far this clock is ahead. */
 export function skewText(skewMs: number | undefined): string {
   if (skewMs === undefined) return 'wrong';
-  const seconds = Math.round(Math.abs(skewMs) / 1_000);
-  const minutes = Math.round(seconds / 60);
-  const length = seconds < 120 ? `${seconds} s` : minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
-  return `${length} ${skewMs > 0 ? 'ahead' : 'behind'}`;
+  return `${seconds(Math.abs(skewMs))} ${skewMs > 0 ? 'ahead' : 'behind'}`;
 }
 
 /** AWS refused the key or the signature. */
