@@ -11,6 +11,7 @@ import { type Prosody, startProsody } from '../test/support/prosody.ts';
 import { type Received, type Sns, startSns } from '../test/support/sns.ts';
 import { connect, join, message } from '../test/support/xmpp.ts';
 import { install } from './install-servers.ts';
+import { leaveNothing } from './leave-nothing.ts';
 
 const HELP = `npm run demo -- [options]
 
@@ -196,18 +197,29 @@ async function depthOf({ adminUrl }: Daemon): Promise<number> {
   return [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0);
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      keep: { type: 'boolean', default: false },
-      recorded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
+/** What was asked for, or what is wrong with it. */
+function readFlags() {
+  try {
+    return parseArgs({
+      options: {
+        keep: { type: 'boolean', default: false },
+        recorded: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (error) {
+    return (error as Error).message;
   }
+}
+
+async function main(): Promise<number> {
+  const values = readFlags();
+  if (typeof values === 'string' || values.help) {
+    if (typeof values === 'string') process.stderr.write(`${values}\n\n${HELP}`);
+    else process.stdout.write(HELP);
+    return typeof values === 'string' ? 2 : 0;
+  }
+  leaveNothing('xmpp-event-pusher-demo');
   await using stack = new AsyncDisposableStack();
   const sns = stack.use(await startSns(Object.values(TOPICS)));
   const daemon = stack.use(await createDaemon(sns, { sns: 'attributes = ["event_id", "timestamp"]' }));
@@ -232,15 +244,13 @@ async function main(): Promise<number> {
 }
 
 /** Goes on printing what arrives until Ctrl-C. */
-async function keep(login: string, daemon: Daemon, sns: Sns): Promise<void> {
+async function keep(login: string, daemon: Daemon, sns: Sns): Promise<never> {
   say(`\nEverything goes on running; log in with your own XMPP client, and stop with Ctrl-C:\n${login}`);
   say(`  admin  ${daemon.adminUrl}/readyz\n  SNS    ${sns.url} (region ${sns.region}, account ${sns.accountId})\n`);
-  let running = true;
-  process.once('SIGINT', () => {
-    running = false;
-  });
+  // That is how it is meant to end.
+  process.prependListener('SIGINT', () => process.exit(0));
   let seen = sns.received.length;
-  while (running) {
+  for (;;) {
     await sns.receive(seen + 1, 1_000).catch(() => sns.received);
     for (const received of sns.received.slice(seen)) print(received);
     seen = sns.received.length;

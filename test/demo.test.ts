@@ -1,17 +1,44 @@
-/** The demo, as a user runs it: with a real Prosody, with recorded events, and with a Prosody that does not start. */
+/** The demo, as a user runs it: with a real Prosody, with recorded events, and with a Prosody that does not start. It leaves nothing behind. */
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, it } from 'node:test';
+import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
-import { launch } from './support/process.ts';
+import { launch, until } from './support/process.ts';
 
 const DEMO = fileURLToPath(new URL('../scripts/demo.ts', import.meta.url));
 
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'demo-'));
+  // A Prosody that root starts runs as another user.
+  await chmod(folder, 0o755);
+});
+afterEach(async () => {
+  const [files, processes] = [await readdir(folder), await processesIn(folder)];
+  await rm(folder, { recursive: true, force: true });
+  assert.deepEqual(files, [], 'files are left behind');
+  assert.deepEqual(processes, [], 'processes are left behind');
+});
+
+/** Command lines of processes whose environment or arguments name the folder. */
+async function processesIn(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const read = (name: string) => readFile(`/proc/${pid}/${name}`, 'latin1').catch(() => '');
+    const line = await read('cmdline');
+    if (line.includes(folder) || (await read('environ')).includes(folder)) found.push(line.replaceAll('\0', ' '));
+  }
+  return found;
+}
+
+const start = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+  launch(process.execPath, [DEMO, ...args], { env: { ...process.env, TMPDIR: folder, ...env } });
+
 async function demo(args: string[], env: NodeJS.ProcessEnv = {}): Promise<{ code: number | null; output: string }> {
-  const run = await launch(process.execPath, [DEMO, ...args], { env: { ...process.env, ...env } });
+  const run = await start(args, env);
   const code = await run.exited;
   return { code, output: stripVTControlCharacters(run.output()) };
 }
@@ -34,11 +61,11 @@ describe('the demo', { timeout: 120_000 }, () => {
   });
 
   it('plays recorded events when Prosody does not start, and says why', async () => {
-    const folder = await mkdtemp(path.join(tmpdir(), 'demo-'));
+    const bin = await mkdtemp(path.join(tmpdir(), 'bin-'));
     try {
-      await writeFile(path.join(folder, 'prosody'), '#!/bin/sh\necho "lua is broken"\nexit 1\n');
-      for (const place of [folder, path.join(folder, 'prosody')]) await chmod(place, 0o755);
-      const { code, output } = await demo([], { PATH: `${folder}:${process.env.PATH}` });
+      await writeFile(path.join(bin, 'prosody'), '#!/bin/sh\necho "lua is broken"\nexit 1\n');
+      for (const place of [bin, path.join(bin, 'prosody')]) await chmod(place, 0o755);
+      const { code, output } = await demo([], { PATH: `${bin}:${process.env.PATH}` });
       assert.equal(code, 0, output);
       assert.match(
         output,
@@ -46,7 +73,7 @@ describe('the demo', { timeout: 120_000 }, () => {
       );
       assert.match(output, /\nAll came\. .*: recorded events → tap → /);
     } finally {
-      await rm(folder, { recursive: true, force: true });
+      await rm(bin, { recursive: true, force: true });
     }
   });
 
@@ -54,5 +81,36 @@ describe('the demo', { timeout: 120_000 }, () => {
     const { code, output } = await demo(['--help']);
     assert.equal(code, 0);
     for (const option of ['--keep', '--recorded']) assert.ok(output.includes(option), output);
+  });
+
+  it('says which option it does not know', async () => {
+    const { code, output } = await demo(['--recordd']);
+    assert.equal(code, 2);
+    assert.match(output, /^Unknown option '--recordd'.*\n\nnpm run demo -- \[options\]\n/);
+  });
+
+  it('ends all that it started when its terminal is closed', async () => {
+    const run = await start(['--keep']);
+    await until('the end of the story', () => /log in with your own XMPP client/.test(run.output()) || !run.running);
+    process.kill(run.pid, 'SIGHUP');
+    assert.equal(await run.exited, 129, run.output());
+  });
+
+  for (const when of ['at once', 'while it goes on'])
+    it(`ends all that it started at a Ctrl-C ${when}`, async () => {
+      const run = await start(['--recorded', '--keep']);
+      const isTime = async () =>
+        when === 'at once' ? (await readdir(folder)).length > 0 : run.output().includes('with your own XMPP client');
+      await until('it to begin', async () => (await isTime()) || !run.running);
+      await run.end('SIGINT');
+      assert.equal(await run.exited, when === 'at once' ? 130 : 0, run.output());
+    });
+
+  it('ends all that it started when nobody reads what it prints', async () => {
+    const run = await launch('sh', ['-c', `"$0" "$1" --recorded --keep | head -n 2`, process.execPath, DEMO], {
+      env: { ...process.env, TMPDIR: folder },
+    });
+    assert.equal(await run.exited, 0, run.output());
+    await until('the demo to be gone', async () => (await processesIn(folder)).length === 0);
   });
 });

@@ -56,8 +56,12 @@ export async function launch(
       resolve(code);
     });
   });
-  await once(child, 'spawn');
+  // Before anything else can happen: what ends this process in the next moment ends that one too.
   alive.add(child);
+  await once(child, 'spawn').catch((error: Error) => {
+    alive.delete(child);
+    throw error;
+  });
   const running = () => child.exitCode === null && child.signalCode === null;
   return {
     pid: child.pid!,
