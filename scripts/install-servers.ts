@@ -98,7 +98,8 @@ function collect(names: readonly ServerName[]): { packages: string[]; services: 
 }
 
 // A package's own script starts its service unless policy-rc.d forbids that (exit status 101), and enables it in any
-// case at a first install; so it is forbidden for this while, and disabled afterwards. A policy-rc.d that was there
+// case at a first install, for systemd and for other inits, also where none runs; so it is forbidden for this while, and
+// what was not enabled before is disabled afterwards. A policy-rc.d that was there
 // already comes back; one that a killed run of this left is known by its mark, and goes. dash runs what is trapped for
 // EXIT when it exits, but not when a signal ends it: hence the second trap.
 const SCRIPT = `
@@ -114,8 +115,26 @@ trap 'exit 130' INT TERM HUP
 if [ -e $policy ] && ! is_ours; then mv $policy $policy.before; fi
 printf '#!/bin/sh\\n%s\\nexit 101\\n' "$mark" > $policy && chmod 755 $policy
 export DEBIAN_FRONTEND=noninteractive
+enabled() {
+  find /etc/systemd/system /etc/rc[2-5].d -type l '(' -path '*.wants/*' -o -name 'S*' ')' 2>/dev/null
+}
+before=$(enabled)
 apt-get update -qq && apt-get install -y -qq --no-install-recommends $1 || exit 1
-for service in $2; do systemctl disable $service >/dev/null 2>&1 || true; done
+enabled | grep -vxF -e "$before" | while read -r link; do
+  unit=\${link##*/}
+  case $link in
+  /etc/rc*) service=\${unit#S??} ;;
+  *) service=\${unit%.*} ;;
+  esac
+  case " $2 " in
+  *" $service "*) ;;
+  *) continue ;;
+  esac
+  case $link in
+  /etc/rc*) update-rc.d $service disable >/dev/null 2>&1 ;;
+  *) deb-systemd-helper disable $unit >/dev/null 2>&1 || systemctl disable $unit >/dev/null 2>&1 ;;
+  esac || echo "$service could not be disabled" >&2
+done
 `;
 
 if (import.meta.main) {
