@@ -3,10 +3,11 @@
  * queue must not lose or repeat, and what a queue's folder may hold that is not the adapter's.
  */
 import assert from 'node:assert/strict';
-import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
 import type { ServerOptions, XmppServer } from '../support/server.ts';
@@ -24,6 +25,21 @@ export interface Own<Server extends XmppServer> {
 }
 
 const FIXTURES = path.join(import.meta.dirname, '../fixtures');
+
+/** Erlang's external format of `[{head, 9}]`, in a group: its length and its CRC-32 first. */
+function laterSegment(): Buffer {
+  const payload = Buffer.from([131, 108, 0, 0, 0, 1, 104, 2, 119, 4, ...Buffer.from('head'), 97, 9, 106]);
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(payload.length, 0);
+  head.writeUInt32BE(crc32(payload), 4);
+  return Buffer.concat([head, payload]);
+}
+
+/** A file of the queue as a release to come may write it. */
+const LATER: Readonly<Record<XmppServer['name'], { name: string; content: Buffer }>> = {
+  prosody: { name: '000000000007.log', content: Buffer.from('event-pusher 9\tsource\tepoch\t1\n=\nsomething new\n') },
+  ejabberd: { name: '0000000007.seg', content: laterSegment() },
+};
 
 /** Sends numbered messages all the time, from one user to another, until it is stopped. */
 interface Flood {
@@ -79,11 +95,13 @@ export function runsContract<Server extends XmppServer>(
       await tap[Symbol.asyncDispose]();
     });
 
-    test('a queue that version 0.1.0 left at a SIGKILL is delivered once, and the offline of whom it knew online', async () => {
+    test('delivers once what version 0.1.0 left, with the offline of whom it knew online; leaves a later version alone', async () => {
       await server.stop();
       const dir = own.queueDir(server);
       await rm(dir, { recursive: true, force: true });
       await cp(path.join(FIXTURES, '0.1.0', server.name, left[server.name]), dir, { recursive: true });
+      const later = path.join(dir, LATER[server.name].name);
+      await writeFile(later, LATER[server.name].content);
       await server.start();
       const told = () => eventsOf(tap, 'alice@localhost', 'bob@localhost').map(inShort);
       await tap.wait('all of it', () => told().length >= 28);
@@ -100,6 +118,8 @@ export function runsContract<Server extends XmppServer>(
       await server.start();
       await fence(server, tap);
       assert.equal(told().length, 28, 'nothing comes again');
+      assert.deepEqual(await readFile(later), LATER[server.name].content);
+      assert.match(server.log(), /was written by a later release \(version 9 of the file, this one reads up to \d\)/);
     });
 
     test('a restored backup of the server: no number is used twice, so all messages come', async () => {

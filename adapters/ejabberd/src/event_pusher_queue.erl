@@ -87,9 +87,14 @@ replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
             Last = lists:max([0 | [Last || {_, Last} <- Here]]),
             {Queue1#queue{number = Number, segments = Segments#{Number => Last}}, Here ++ Ranges};
         {error, Reason} ->
-            event_pusher_log:log(error, "~ts: can't read ~ts (~0p), left alone", [Label, Path, Reason]),
+            event_pusher_log:log(error, "~ts: ~ts ~ts: its events wait for another start", [Label, Path, why(Reason)]),
             {Queue#queue{number = Number}, Ranges}
     end.
+
+why({later, Version, Known}) ->
+    io_lib:format("was written by a later release (version ~B of the file, this one reads up to ~B)", [Version, Known]);
+why(Reason) ->
+    io_lib:format("can't be read (~0p)", [Reason]).
 
 %% Positions in a row, from the first one to the last.
 ranges([]) -> [];

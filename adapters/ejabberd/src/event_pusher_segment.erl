@@ -39,6 +39,8 @@
             | {next, position()}
             | {stretches, event_pusher_stretches:stretches()}.
 
+%% The version of these files, in the head.
+-define(VERSION, 2).
 %% No group is larger: one event is at most 3 MiB, and groups are closed at a fraction of that.
 -define(MAX_BYTES, 16777216).
 %% How much is read at once in search of the next whole group.
@@ -214,17 +216,43 @@ is_torn(Fd, Offset, _, End) ->
         _ -> false
     end.
 
-%% Folds over the groups of one segment; also over each region that can't be read.
+%% Folds over the groups of one segment; also over each region that can't be read. One that a later release began is
+%% not read at all.
 -spec fold(file:filename(),
            fun(({group, [op()]} | {damaged | torn, non_neg_integer(), non_neg_integer()}, Acc) -> Acc), Acc) ->
-          {ok, Acc} | {error, term()}.
+          {ok, Acc} | {error, {later, pos_integer(), pos_integer()} | term()}.
 fold(Path, Fun, Acc) ->
     case file:open(Path, [read, raw, binary]) of
         {ok, Fd} ->
-            try fold(Fd, 0, Fun, Acc)
+            try
+                case version(Fd) of
+                    Version when is_integer(Version), Version > ?VERSION -> {error, {later, Version, ?VERSION}};
+                    _ -> fold(Fd, 0, Fun, Acc)
+                end
             after file:close(Fd)
             end;
         {error, Reason} -> {error, Reason}
+    end.
+
+%% The version in the head that a segment begins with; `unknown` where the beginning is damaged.
+version(Fd) ->
+    case file:pread(Fd, 0, 8) of
+        {ok, <<Size:32, Crc:32>>} when Size > 0, Size =< ?MAX_BYTES ->
+            case file:pread(Fd, 8, Size) of
+                {ok, Payload} -> version_of(erlang:crc32(Payload) =:= Crc, Payload);
+                _ -> unknown
+            end;
+        _ -> unknown
+    end.
+
+version_of(false, _) ->
+    unknown;
+version_of(true, Payload) ->
+    try binary_to_term(Payload) of
+        [Head | _] when element(1, Head) =:= head -> element(2, Head);
+        _ -> unknown
+    catch
+        error:badarg -> unknown
     end.
 
 fold(Fd, Offset, Fun, Acc) ->

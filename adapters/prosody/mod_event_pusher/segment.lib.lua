@@ -15,7 +15,9 @@ local json_decode = require "util.json".decode;
 local is_utf8 = require "util.encodings".utf8.valid;
 local sha256 = require "util.hashes".sha256;
 
-local signature = "event-pusher 1\t";
+-- What the first line begins with, and the version of these files. A later one is not read, and not touched.
+local version = 1;
+local signature = "event-pusher "..version.."\t";
 local segment = {};
 
 -- The epoch and the number have a fixed length, for they may be written anew in place. The empty field was version
@@ -66,14 +68,20 @@ local function read_line(reading)
 end
 
 -- Reads how a file begins. Returns { path, file, source, epoch, first, sessions, … }, to be given to segment.read;
--- source is missing where the beginning is damaged. Returns nil and an error when the file can't be opened. The second
--- value is true for a file that ended there: whoever wrote it was killed meanwhile.
+-- source is missing where the beginning is damaged. Returns nil and an error when the file can't be opened, or is of a
+-- later version. The second value is true for a file that ended there: whoever wrote it was killed meanwhile.
 function segment.open(path)
 	local file, err = io.open(path, "rb");
 	if not file then return nil, err; end
 	local reading = { path = path, file = file, bytes = file:seek("end"), offset = 0, sessions = {} };
 	file:seek("set", 0);
 	local line = read_line(reading);
+	local written = tonumber((line or ""):match("^event%-pusher (%d+)\t"));
+	if written and written > version then
+		file:close();
+		return nil, ("%s was written by a later release (version %d of the file, this one reads up to %d)")
+			:format(path, written, version);
+	end
 	local source, epoch, first = (line or ""):match("^event%-pusher 1\t([^\t]+)\t([^\t]+)\t[^\t]*\t(%-?%d+)$");
 	while line do
 		line = read_line(reading);

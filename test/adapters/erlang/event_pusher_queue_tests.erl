@@ -221,6 +221,18 @@ a_queue_of_version_0_1_0_test() ->
                      drain(write(<<"n">>, Queue)))
     end).
 
+a_file_of_a_later_version_is_left_alone_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(write(<<"a">>, open(Dir))),
+        Path = event_pusher_segment:path(Dir, 2),
+        Later = iolist_to_binary([event_pusher_segment:group(Ops) || Ops <- [[{head, 3, new}], [{event, 9, <<"later">>}]]]),
+        ok = file:write_file(Path, Later),
+        Queue = write(<<"b">>, open(Dir)),
+        ?assertMatch([{_, _, [<<"a">>]}, {_, _, [<<"b">>]}], drain(Queue)),
+        ok = event_pusher_queue:close(Queue),
+        ?assertEqual({ok, Later}, file:read_file(Path))
+    end).
+
 renumbered_events_come_once_under_a_new_epoch_test() ->
     in_folder(fun(Dir) ->
         Queue = write_all([<<"a">>, <<"b">>, <<"c">>, <<"d">>], open(Dir)),
