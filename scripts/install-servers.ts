@@ -20,7 +20,11 @@ interface Server {
 const SERVERS = {
   prosody: { command: 'prosody', packages: ['prosody', 'prosody-modules'], services: ['prosody'] },
   ejabberd: { command: 'ejabberdctl', packages: ['ejabberd'], services: ['ejabberd', 'epmd'] },
-  rabbitmq: { command: 'rabbitmqctl', packages: ['rabbitmq-server'], services: ['rabbitmq-server', 'epmd'] },
+  rabbitmq: {
+    command: 'rabbitmqctl',
+    packages: ['rabbitmq-server'],
+    services: ['rabbitmq-server', 'epmd', 'logrotate', 'cron'],
+  },
   chromium: { command: 'chromium', packages: ['chromium'], services: [] },
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
@@ -36,6 +40,7 @@ const SERVERS = {
   jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
   // Its applets are the commands of an Alpine image.
   busybox: { command: 'busybox', packages: ['busybox'], services: [] },
+  kubectl: { command: 'kubectl', packages: ['kubernetes-client'], services: [] },
   zsh: { command: 'zsh', packages: ['zsh'], services: [] },
   fish: { command: 'fish', packages: ['fish'], services: [] },
   'dpkg-deb': { command: 'dpkg-deb', packages: ['dpkg'], services: [] },

@@ -63,7 +63,7 @@ describe('a minimal machine', () => {
 
   it('says in a sentence what is missing, where it may not install it', () => {
     const { status, output } = run(
-      "setpriv --reuid=nobody --clear-groups npm run demo --cache /tmp/npm 2>&1 | grep -v '^>' | sed '/^$/d'",
+      "setpriv --reuid=nobody --clear-groups npm run demo --cache /var/tmp/npm 2>&1 | grep -v '^>' | sed '/^$/d'",
     );
     assert.equal(status, 0);
     assert.equal(

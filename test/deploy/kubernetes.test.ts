@@ -1,15 +1,16 @@
 /** The Kubernetes manifest: by Kubernetes' own types, and by what the daemon does with it. No cluster has seen it here. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { StatefulSet } from 'kubernetes-types/apps/v1.js';
 import type { ConfigMap, Service, ServiceAccount } from 'kubernetes-types/core/v1.js';
-import { parseAllDocuments } from 'yaml';
+import { parse, parseAllDocuments } from 'yaml';
 import { parseConfig } from '../../src/config/load.ts';
+import { version } from '../../src/version.ts';
 import { ROOT, readDeployed } from '../support/deploy.ts';
 
 interface Kinds {
@@ -19,8 +20,8 @@ interface Kinds {
   StatefulSet: StatefulSet;
 }
 
-async function manifest() {
-  const documents = [...parseAllDocuments(await readDeployed('kubernetes/xmpp-event-pusher.yaml'))];
+async function manifest(text?: string) {
+  const documents = [...parseAllDocuments(text ?? (await readDeployed('kubernetes/xmpp-event-pusher.yaml')))];
   const list = documents.map((document) => {
     assert.deepEqual([document.errors, document.warnings], [[], []]);
     return document.toJS() as Kinds[keyof Kinds];
@@ -74,6 +75,34 @@ describe('Kubernetes manifest', () => {
     const problems = await problemsOf(t, mistaken);
     assert.match(problems, /'string' is not assignable to type 'number'/);
     assert.match(problems, /'"?livenesProbe"?' does not exist in type 'Container'/);
+  });
+
+  it('is changed by the kustomization to what Kubernetes still takes, with a configuration of its own', async (t) => {
+    const { stdout } = await promisify(execFile)('kubectl', ['kustomize', path.join(ROOT, 'deploy/kubernetes')]);
+    const { list, of, container } = await manifest(stdout);
+    assert.equal(await problemsOf(t, list), '');
+    assert.equal(list.length, 4);
+    for (const { metadata } of list) assert.equal(metadata?.namespace, 'chat');
+    assert.equal(container.image, `images.example.org/xmpp-event-pusher:${version}`);
+    const own = await readDeployed('kubernetes/pusher.toml');
+    assert.deepEqual(of('ConfigMap').data, { 'pusher.toml': own });
+    const environment = { TAP_SECRET: 'tap-secret-long-enough', ADMIN_TOKEN: 'admin-token-long-enough' };
+    const files = [own, (await manifest()).of('ConfigMap').data?.['pusher.toml'] ?? ''];
+    const [changed, base] = files.map((file) => parseConfig(file, '/etc/xmpp-event-pusher/pusher.toml', environment));
+    assert.deepEqual(
+      [changed?.tap, changed?.outbox, changed?.admin],
+      [base?.tap, base?.outbox, base?.admin],
+      'listens and writes where the manifest expects it',
+    );
+  });
+
+  it('can bring its adapters to a server in another pod, as the documents show', async (t) => {
+    const text = await readFile(path.join(ROOT, 'docs/adapters.md'), 'utf8');
+    const [, fragment = ''] = /\n( {4}initContainers:\n(?: {4}.*\n)+)/.exec(text) ?? [];
+    const { initContainers } = parse(fragment) as { initContainers: object[] };
+    assert.equal(initContainers.length, 1);
+    const pod = { apiVersion: 'v1', kind: 'Pod', spec: { containers: [{ name: 'x' }], initContainers } };
+    assert.equal(await problemsOf(t, [pod]), '');
   });
 
   it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
