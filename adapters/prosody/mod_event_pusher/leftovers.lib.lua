@@ -52,8 +52,10 @@ return function (folder, source, delivered, ledger)
 		local following = readings[i + 1];
 		local before = following and following.epoch == reading.epoch and following.first or nil;
 		if reading.source then ledger.reset(reading.sessions); end
-		local parts, damages;
-		parts, damages, unseen = segment_files.read(reading, source, before, delivered, ledger.change, unseen);
+		local parts, damages, still_unseen =
+			segment_files.read(reading, source, before, delivered, ledger.change, unseen);
+		-- A file without anything of ours says nothing of losses.
+		if #parts > 0 then unseen = still_unseen; end
 		for _, part in ipairs(parts) do segments[#segments + 1] = part; end
 		damaged_places = damaged_places + damages;
 		if #parts == 0 then

@@ -9,7 +9,8 @@
 -- What stays true:
 --  * Only the run that began a file appends to it, so a torn last line stays torn, and counts as not written.
 --  * A damaged line costs itself only. How many numbers it had is unknown, so what follows has an epoch of its own: a
---    hash of the next line, so that it is the same whenever the file is read. There number 1 is the damage, a hole.
+--    hash of the next line, so that it is the same whenever the file is read. The damage counts as one lost number that
+--    the daemon has not seen, for it sees none before the first number of an epoch.
 
 local json_decode = require "util.json".decode;
 local is_utf8 = require "util.encodings".utf8.valid;
@@ -134,6 +135,7 @@ end
 -- are in what is not delivered, and how many lost numbers are unseen now.
 function segment.read(reading, own_source, before, delivered, changed, unseen)
 	local parts, part, broken, damages = {}, nil, false, 0;
+	local before_damage = 0; -- unseen then, with the damage itself; what follows in the file does not show them
 
 	local function begin(epoch, first, offset)
 		part = {
@@ -141,6 +143,11 @@ function segment.read(reading, own_source, before, delivered, changed, unseen)
 			head = offset, head_seq = first, size = offset, count = 0;
 		};
 		parts[#parts + 1] = part;
+	end
+
+	local function damaged()
+		broken, damages = true, damages + 1;
+		before_damage, unseen = before_damage + unseen + 1, 0;
 	end
 
 	if reading.path:match("[^/]*$") == delivered.name then
@@ -155,17 +162,17 @@ function segment.read(reading, own_source, before, delivered, changed, unseen)
 	elseif reading.source then
 		begin(reading.epoch, reading.first, reading.offset);
 	else
-		broken, damages = true, 1;
+		damaged();
 	end
 	while true do
 		local offset = reading.offset;
 		local line = read_line(reading);
 		if not line then break; end
-		local seq, change, now_unseen = read_record(line, broken and 1 or part.last, unseen);
+		local seq, change, now_unseen = read_record(line, broken and 0 or part.last, unseen);
 		if not seq then
-			if not broken then broken, damages = true, damages + 1; end
+			if not broken then damaged(); end
 		else
-			if broken then begin(sha256(line, true):sub(1, 24), 2, offset); end
+			if broken then begin(sha256(line, true):sub(1, 24), 1, offset); end
 			broken = false;
 			if before and part.epoch == reading.epoch and seq >= before then break; end
 			if change then changed(change); end
@@ -178,7 +185,7 @@ function segment.read(reading, own_source, before, delivered, changed, unseen)
 		end
 	end
 	reading.file:close();
-	return parts, damages, unseen;
+	return parts, damages, before_damage + unseen;
 end
 
 return segment;
