@@ -25,6 +25,9 @@ const ODD_ANSWERS = [
   '{"accepted":-1,"duplicates":0,"rejected":[]}',
   '{"accepted":5000,"duplicates":0,"rejected":[]}',
   '{"accepted":{"accepted":1},"duplicates":[],"rejected":{}}',
+  '{"accepted":0,"duplicates":0,"rejected":[]}',
+  '{"accepted":0,"duplicates":0,"rejected":["all"]}',
+  '{"accepted":0,"duplicates":0,"rejected":[{"index":1000,"reason":"beyond"}]}',
   `${'['.repeat(30_000)}`,
 ];
 

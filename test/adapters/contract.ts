@@ -408,6 +408,12 @@ export function adapterContract(name: string, startServer: StartServer): void {
       assert.equal(tap.duplicates, duplicates, 'nothing is sent again');
     });
 
+    test('an answer after 100 Continue and 102 Processing counts', async () => {
+      const [before, { duplicates }] = [answers(200), tap];
+      await through({ kind: 'interim' }, () => answers(200) > before);
+      assert.equal(tap.duplicates, duplicates, 'nothing is sent again');
+    });
+
     test('413: sent in smaller batches', () => through({ kind: 'too-large', above: 3 }, () => answers(413) > 0, 100));
 
     test('no answer: sent again', () => {

@@ -50,6 +50,10 @@ export type Fault =
   | { kind: 'page' }
   /** Accepts the batch, and answers in two pieces that end with the connection. */
   | { kind: 'pieces' }
+  /** Accepts the batch, and answers with what only precedes an answer, and then with one. */
+  | { kind: 'interim' }
+  /** Accepts the batch, and answers after what only precedes an answer (1xx). */
+  | { kind: 'interim' }
   /** 413 for more events than this. */
   | { kind: 'too-large'; above: number }
   /** Answers 503 and keeps nothing, from when it has more events than this. */
@@ -238,6 +242,14 @@ export async function startCollector({
       requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
       response.destroy();
       return;
+    }
+    if (fault?.kind === 'interim') {
+      response.writeContinue();
+      response.writeProcessing();
+    }
+    if (fault?.kind === 'interim') {
+      response.writeContinue();
+      response.writeProcessing();
     }
     if (fault?.kind === 'pieces') {
       requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 200 });

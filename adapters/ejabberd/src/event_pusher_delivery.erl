@@ -172,7 +172,7 @@ verdict({ok, 413, _, Body}, _) ->
         true -> too_large;
         false -> slow
     end;
-verdict({ok, Status, _, _}, _) when Status =:= 400; Status =:= 401 -> slow;
+verdict({ok, Status, _, _}, _) when Status =:= 400; Status =:= 401; Status =:= 403 -> slow;
 verdict({ok, 503, #{<<"retry-after">> := After}, _}, _) ->
     case string:to_integer(After) of
         {Seconds, <<>>} when is_integer(Seconds), Seconds >= 0 -> {later, min(Seconds, 600) * 1000};
@@ -180,7 +180,8 @@ verdict({ok, 503, #{<<"retry-after">> := After}, _}, _) ->
     end;
 verdict(_, _) -> backoff.
 
-%% The numbers of the daemon's answer, where they can be one. Its list of refused events may be longer than what is read.
+%% The numbers of the daemon's answer, where it is one: with the refused events they come to those of the batch. Its list
+%% of these may be longer than what is read.
 accepted(Body, Count) ->
     Number = fun(Name) ->
                      Pattern = ["^\\s*\\{[^\\[]*\"", Name, "\"\\s*:\\s*(\\d{1,9})\\s*[,}]"],
@@ -189,11 +190,21 @@ accepted(Body, Count) ->
     case {Number("accepted"), Number("duplicates")} of
         {{match, [Accepted]}, {match, [Text]}} ->
             Duplicates = binary_to_integer(Text),
-            case binary_to_integer(Accepted) + Duplicates =< Count of
-                true -> {ok, Duplicates};
-                false -> error
+            Refused = refused(Body),
+            Sum = binary_to_integer(Accepted) + Duplicates + length(Refused),
+            Whole = byte_size(Body) < event_pusher_http:most_bytes(),
+            case lists:all(fun(Index) -> Index < Count end, Refused) of
+                true when Sum =:= Count; Sum < Count, not Whole -> {ok, Duplicates};
+                _ -> error
             end;
         _ -> error
+    end.
+
+%% Their indexes. In a text the quotation marks would be escaped.
+refused(Body) ->
+    case re:run(Body, <<"\"index\"\\s*:\\s*(\\d{1,9})\\s*[,}]">>, [global, {capture, [1], binary}]) of
+        {match, Found} -> [binary_to_integer(Index) || [Index] <- Found];
+        nomatch -> []
     end.
 
 is_too_large(Body) ->
@@ -244,6 +255,8 @@ recovered(#delivery{label = Label, shown = Url} = D) ->
     D#delivery{trouble = none}.
 
 trouble({ok, 401, _, _}) -> {401, error, "it refuses the secret (status 401)"};
+trouble({ok, 403, _, Body}) ->
+    {403, error, io_lib:format("it takes nothing from here (status 403): ~ts", [clip(Body)])};
 trouble({ok, 400, _, Body}) ->
     {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
 trouble({ok, 200, _, _}) -> {200, warning, "status 200, but not the daemon's answer"};

@@ -7,7 +7,7 @@
 %%%    the process.
 -module(event_pusher_http).
 
--export([start_link/0, post/3, parse_url/1]).
+-export([start_link/0, post/3, parse_url/1, most_bytes/0]).
 -export([init/1]).
 -export_type([url/0, result/0, request/0]).
 
@@ -38,6 +38,11 @@ post(Client, Ref, Request) ->
     ok.
 
 %% `error` for what is no http or https URL.
+%% Of an answer's body no more is read.
+-spec most_bytes() -> pos_integer().
+most_bytes() ->
+    ?BODY_BYTES.
+
 -spec parse_url(unicode:chardata()) -> url() | error.
 parse_url(Text) ->
     case uri_string:parse(unicode:characters_to_list(Text)) of

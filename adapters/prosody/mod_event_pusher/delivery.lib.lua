@@ -50,8 +50,8 @@ local function verdict(result, answer, batch, slow_retry)
 	elseif status == 413 and err and err.code == "too_large" then
 		return "too_large";
 	elseif status == 400 or status == 401 or status == 403 or status == 413 then
-		local message = err and tostring(err.message) or "";
-		return "keep", ("status %d %s"):format(status, message:sub(1, 200)), slow_retry, "error";
+		local message = err and " "..tostring(err.message):sub(1, 200) or "";
+		return "keep", ("status %d%s"):format(status, message), slow_retry, "error";
 	elseif status == 503 then
 		local seconds = tonumber(result.headers["retry-after"]);
 		return "keep", "status 503", seconds and math.min(math.max(seconds, backoff_first), retry_after_max), "warn";

@@ -79,6 +79,8 @@ return function (batch, url, secret, answer)
 
 	local body; -- pieces of one that ends with the connection; the parser would take the first one for the whole
 	local function parsed(response)
+		-- Such as 100 Continue: the answer is yet to come.
+		if response.code < 200 then return; end
 		if not response.partial then
 			finish({
 				status = response.code, headers = response.headers, body = body and table.concat(body) or response.body or "";

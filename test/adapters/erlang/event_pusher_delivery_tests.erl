@@ -11,13 +11,24 @@ verdict(Status, Body) ->
 accepted_test_() ->
     [?_assertEqual({accepted, 0}, verdict(200, <<"{\"accepted\":10,\"duplicates\":0,\"rejected\":[]}">>)),
      ?_assertEqual({accepted, 3}, verdict(200, <<" { \"duplicates\" : 3, \"accepted\" : 7, \"rejected\" : [] }">>)),
+     ?_assertEqual({accepted, 1}, verdict(200, refusals(2, 1, [0, 1, 2, 5, 6, 8, 9], <<"\\\"index\\\":77,">>))),
      %% A list of refused events that is longer than what is read.
-     ?_assertEqual({accepted, 1}, verdict(200, <<"{\"accepted\":2,\"duplicates\":1,\"rejected\":[{\"index\":0,\"reas">>))].
+     ?_assertEqual({accepted, 1}, verdict(200, cut(refusals(2, 1, [0, 1, 2, 5, 6, 8, 9], binary:copy(<<"x">>, 30000)))))].
+
+refusals(Accepted, Duplicates, Indexes, Reason) ->
+    List = lists:join($,, [io_lib:format("{\"index\":~B,\"reason\":\"~s\"}", [Index, Reason]) || Index <- Indexes]),
+    iolist_to_binary(io_lib:format("{\"accepted\":~B,\"duplicates\":~B,\"rejected\":[~s]}", [Accepted, Duplicates, List])).
+
+cut(Body) ->
+    binary:part(Body, 0, event_pusher_http:most_bytes()).
 
 answers_of_something_else_test_() ->
     [?_assertEqual(slow, verdict(200, Body))
      || Body <- [<<>>, <<"<html>It works!</html>">>, <<"null">>, <<"[]">>, <<"{}">>, <<"{\"accepted\":10}">>,
                  <<"{\"accepted\":\"10\",\"duplicates\":0}">>, <<"{\"accepted\":11,\"duplicates\":0}">>,
+                 %% They don't come to the batch's ten.
+                 refusals(9, 0, [], <<>>), refusals(0, 0, [], <<>>), refusals(9, 0, [3, 4], <<>>), refusals(10, 0, [3], <<>>),
+                 refusals(9, 0, [10], <<>>), <<"{\"accepted\":9,\"duplicates\":0,\"rejected\":[\"a\"]}">>,
                  <<"{\"accepted\":-1,\"duplicates\":0}">>, <<"{\"accepted\":10,\"duplicates\":99999999999}">>,
                  <<"{\"rejected\":[{\"reason\":\"\\\"accepted\\\":1,\\\"duplicates\\\":1,\"}]}">>, <<255, 254, 0>>]].
 
@@ -38,6 +49,7 @@ later_test_() ->
      ?_assertEqual(backoff, verdict(503, <<>>)),
      ?_assertEqual(backoff, verdict(502, <<>>)),
      ?_assertEqual(backoff, verdict(301, <<>>)),
+     ?_assertEqual(slow, verdict(403, <<>>)),
      ?_assertEqual(slow, verdict(401, <<>>)),
      ?_assertEqual(slow, verdict(400, <<>>))].
 
