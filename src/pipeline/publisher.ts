@@ -7,19 +7,19 @@
  *   came of it. So what a kill makes the sink see twice is never more than what was under way.
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
  * - A topic that is paused does not hold up the others.
- * - What a topic holds in memory is bounded by the credit that its backlog was given.
  */
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { NewDeadLetter } from '../outbox/dead-letters.ts';
-import { type Backlog, costOf, type Outbox, type Settlement, type Stored } from '../outbox/outbox.ts';
+import type { Outbox, Settlement } from '../outbox/outbox.ts';
 import type { Throttling } from './condition.ts';
-import { type Entry, Lanes } from './lanes.ts';
+import type { Entry } from './lanes.ts';
 import { TopicPause } from './pause.ts';
 import type { RateLimit } from './rate.ts';
 import type { Pause, Report } from './report.ts';
 import { pauseLength, retryDelay } from './retry.ts';
 import { answerProblem, limitsOf, type Sink, type SinkReceipt, type Verdict } from './sink.ts';
+import { Topic } from './topic.ts';
 
 export interface PublisherOptions {
   readonly sink: Sink;
@@ -66,38 +66,6 @@ export interface Publisher {
 }
 
 type Retry = Extract<Verdict, { kind: 'retry' }>;
-
-interface Topic {
-  readonly name: string;
-  readonly backlog: Backlog;
-  readonly lanes: Lanes;
-  readonly pause: TopicPause;
-  /** Halves of batches that the sink refused as a whole. */
-  readonly halves: (readonly Entry[])[];
-  /** What the backlog may still hand out. */
-  credit: number;
-  inFlight: number;
-  throttled: Throttling | undefined;
-  /** The last request of which the sink took anything. */
-  lastTaken: number;
-  /** While it waits for what would fill a batch. */
-  gathering: NodeJS.Timeout | undefined;
-  /** Whether it has waited long enough. */
-  gathered: boolean;
-}
-
-/** What one topic holds in memory at most, in credit: 4,000 notifications or 16 MiB, enough to fill every slot from many lanes. */
-const WINDOW = 4_000;
-/** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
-const MOST_PARKED = 1_000_000;
-/** Credit is given in such portions, so that what is read from disk is read in bulk. */
-const PORTION = 1_000;
-/**
- * With so many requests of a topic under way, a batch that is not full waits a moment for more: a request costs the same
- * whether it holds one notification or ten. At low load nothing waits.
- */
-const BUSY_REQUESTS = 4;
-const GATHER_MS = 2;
 
 /** Of a sink that has a fault of its own, so that nothing is known of what it was given. */
 const faulty = (shown: string): Verdict => ({
@@ -163,10 +131,7 @@ class TopicPublisher implements Publisher {
     this.#running = false;
     for (const timer of [...this.#timers, this.#paced]) clearTimeout(timer);
     clearImmediate(this.#pumping);
-    for (const { pause, gathering } of this.#topics) {
-      pause.stop();
-      clearTimeout(gathering);
-    }
+    for (const topic of this.#topics) topic.stop();
     if (this.#inFlight > 0) await this.#untilIdle(graceMs);
     // Only one consumer of a topic's backlog may be active: the next one begins after this.
     await Promise.all(this.#topics.map(({ backlog }) => backlog.close()));
@@ -185,50 +150,15 @@ class TopicPublisher implements Publisher {
   }
 
   #open(name: string): Topic {
-    const { outbox, log, report } = this.#options;
-    const lanes = new Lanes();
-    const topic: Topic = {
+    const { outbox, log, report, sink } = this.#options;
+    return new Topic({
       name,
-      backlog: outbox.backlog(
-        name,
-        (notifications) => this.#take(topic, notifications),
-        (seqs) => this.#recall(topic, seqs),
-      ),
-      lanes,
+      outbox,
       pause: new TopicPause({ topic: name, log, report, now: this.#now, onOver: () => this.#pump() }),
-      halves: [],
-      credit: 0,
-      inFlight: 0,
-      throttled: undefined,
-      lastTaken: -1,
-      gathering: undefined,
-      gathered: false,
-    };
-    return topic;
-  }
-
-  #take(topic: Topic, notifications: readonly Stored[]): void {
-    for (const notification of notifications) {
-      topic.credit -= costOf(notification.bytes);
-      topic.lanes.add(notification);
-    }
-    this.#pumpSoon();
-  }
-
-  /** Another daemon sends these; what is under way here ends here. */
-  #recall(topic: Topic, seqs: ReadonlySet<number>): readonly number[] {
-    const forgotten = topic.lanes.forget(seqs);
-    if (this.#running) this.#pumpSoon();
-    return forgotten;
-  }
-
-  /** Lets the backlog hand out more, when enough of what it gave has gone. */
-  #refill(topic: Topic): void {
-    const { lanes, backlog } = topic;
-    const free = WINDOW - lanes.held - topic.credit;
-    if (free < PORTION || lanes.parked > MOST_PARKED) return;
-    topic.credit += free;
-    backlog.request(free);
+      maxEntries: () => limitsOf(sink, name).maxEntries,
+      onChange: () => this.#pumpSoon(),
+      onGathered: () => this.#pump(),
+    });
   }
 
   /**
@@ -245,7 +175,7 @@ class TopicPublisher implements Publisher {
   /** Sends while there is a free slot and something to send; what arrives meanwhile is packed together. */
   #pump(): void {
     if (!this.#running) return;
-    for (const topic of this.#topics) this.#refill(topic);
+    for (const topic of this.#topics) topic.refill();
     const { poolSize, rate, sink } = this.#options;
     while (this.#inFlight < poolSize) {
       const topic = this.#nextTopic();
@@ -274,31 +204,15 @@ class TopicPublisher implements Publisher {
   #nextTopic(): Topic | undefined {
     for (let step = 0; step < this.#topics.length; step++) {
       const topic = this.#topics[this.#next++ % this.#topics.length] as Topic;
-      const { halves, lanes, pause, inFlight } = topic;
-      if ((halves.length > 0 || lanes.ready) && pause.allows(inFlight) && !this.#gathers(topic)) return topic;
+      if (topic.maySend()) return topic;
     }
     return undefined;
-  }
-
-  /** Whether a topic waits for more, so that its next batch is full. */
-  #gathers(topic: Topic): boolean {
-    const { halves, lanes, inFlight, gathered, name } = topic;
-    if (gathered || inFlight < BUSY_REQUESTS || halves.length > 0) return false;
-    if (lanes.readyCount >= limitsOf(this.#options.sink, name).maxEntries) return false;
-    topic.gathering ??= setTimeout(() => {
-      topic.gathered = true;
-      this.#pump();
-    }, GATHER_MS).unref();
-    return true;
   }
 
   /** One request and all that comes of it. */
   async #send(topic: Topic, batch: readonly Entry[]): Promise<void> {
     this.#inFlight += 1;
-    topic.inFlight += 1;
-    clearTimeout(topic.gathering);
-    topic.gathering = undefined;
-    topic.gathered = false;
+    topic.begin();
     const request = this.#requests++;
     const verdicts = await this.#ask(topic, batch);
     if (verdicts === 'split') {
