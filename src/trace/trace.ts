@@ -24,6 +24,11 @@ import { deadLine, deliveredLine, type Entry, skippedLine } from './record.ts';
 /** How often records are handed on, in milliseconds, and how many characters of them wait at most until then. */
 const FLUSH_MS = 250;
 const FLUSH_LENGTH = 1_048_576;
+/**
+ * How many characters of them wait as strings. Behind it they are bytes, which lie beside the heap: of what waits a quarter
+ * of a second in it, the garbage collector would copy all, several times.
+ */
+const LOOSE_LENGTH = 16_384;
 /** How much may wait for the thread, in characters. */
 const MOST_WAITING = 33_554_432;
 /** How long a thread that ended is left alone, in milliseconds, and how long a stop waits for it. */
@@ -60,6 +65,8 @@ class RunningTrace implements Trace {
   #restarting: NodeJS.Timeout | undefined;
   #flushing: NodeJS.Timeout | undefined;
   #lines: string[] = [];
+  #loose = 0;
+  #chunks: Buffer[] = [];
   #length = 0;
   #records = 0;
   #first = 0;
@@ -165,10 +172,18 @@ class RunningTrace implements Trace {
     if (this.#records === 0) this.#first = at;
     this.#last = at;
     this.#lines.push(line);
+    this.#loose += line.length;
     this.#length += line.length;
     this.#records += records;
+    if (this.#loose >= LOOSE_LENGTH) this.#bundle();
     if (this.#length >= FLUSH_LENGTH) this.#flush();
     else this.#flushSoon();
+  }
+
+  #bundle(): void {
+    if (this.#lines.length > 0) this.#chunks.push(Buffer.from(this.#lines.join('\n')));
+    this.#lines = [];
+    this.#loose = 0;
   }
 
   #flushSoon(): void {
@@ -192,14 +207,15 @@ class RunningTrace implements Trace {
     if (this.#moments.length > 0) this.#post({ kind: 'moments', moments: this.#moments });
     this.#moments = [];
     if (this.#records === 0) return;
+    this.#bundle();
     const portion = {
-      text: this.#lines.join('\n'),
+      text: this.#chunks.map(String).join('\n'),
       records: this.#records,
       from: Math.min(this.#first, this.#last),
       to: Math.max(this.#first, this.#last),
     };
     const bytes = this.#length;
-    this.#lines = [];
+    this.#chunks = [];
     this.#length = 0;
     this.#records = 0;
     if (this.#waiting > MOST_WAITING || !this.#worker) {
