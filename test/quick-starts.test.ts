@@ -39,7 +39,7 @@ const commandsOf = (line: string): string[][] =>
 /** Every command line of ours in a page, between fences or indented. */
 const ours = (page: string): string[] =>
   [...read(page).matchAll(/^(?: {4,}|)(?:\$ )?(?:\w+=\S* )*(xmpp-event-pusher [^\n]+)$/gm)]
-    .map(([, line]) => (line ?? '').replace(/\s+#.*$/, '').replace(/\s+(&&|\|).*$/, ''))
+    .map(([, line]) => (line ?? '').replace(/\s+#.*$/, '').replace(/\s+(&&|\||>).*$/, ''))
     // The output of --version, and units.
     .filter((line) => !/^xmpp-event-pusher (v?\d|\|)/.test(line));
 

@@ -1,0 +1,32 @@
+/** The lock file: what `npm ci` does on a machine that has nothing but some Node.js. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, it } from 'node:test';
+import { ROOT } from './support/deploy.ts';
+
+interface Locked {
+  readonly resolved?: string;
+  readonly hasInstallScript?: boolean;
+}
+
+describe('the lock file', () => {
+  const packages = async () => {
+    const lock = JSON.parse(await readFile(path.join(ROOT, 'package-lock.json'), 'utf8'));
+    return Object.entries(lock.packages as Record<string, Locked>);
+  };
+
+  it('has no package with a script that runs at its installation, but the one that brings Node.js', async () => {
+    // Those scripts find the pinned Node.js first, which needs a library that a base system lacks: `npm ci` would fail.
+    const scripted = (await packages()).filter(([, { hasInstallScript }]) => hasInstallScript);
+    assert.deepEqual(
+      scripted.map(([folder]) => folder),
+      ['node_modules/node'],
+    );
+  });
+
+  it('has no addresses to download from: they are the registry of whoever installs', async () => {
+    const addressed = (await packages()).filter(([, { resolved }]) => resolved?.startsWith('http'));
+    assert.deepEqual(addressed, []);
+  });
+});
