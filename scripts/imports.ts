@@ -48,13 +48,18 @@ export const PARTS: readonly Part[] = [
     imports: ['event', 'notification', 'outbox', 'outbox/sqlite', 'pipeline'],
   },
   { name: 'taps/http', files: /^src\/taps\/http\/[^/]+$/, imports: ['http', 'event', 'taps', 'tracing', 'config'] },
+  {
+    name: 'taps/rabbitmq',
+    files: /^src\/taps\/rabbitmq\/[^/]+$/,
+    imports: ['event', 'taps', 'config', 'rabbitmq'],
+  },
   { name: 'sns', files: /^src\/sns\/(explain\/)?[^/]+$/, imports: ['notification', 'tracing', 'pipeline', 'config'] },
   { name: 'sns/check', files: /^src\/sns\/check\/[^/]+$/, imports: ['notification', 'sns', 'config'] },
   { name: 'readiness', files: /^src\/readiness\.ts$/, imports: ['outbox', 'taps', 'pipeline'] },
   {
     name: 'ops',
     files: /^src\/ops\/[^/]+$/,
-    imports: ['http', 'event', 'notification', 'outbox', 'pipeline', 'readiness', 'config', 'trace'],
+    imports: ['http', 'event', 'notification', 'outbox', 'taps', 'pipeline', 'readiness', 'config', 'trace'],
   },
   // What puts them together.
   { name: 'pusher', files: /^src\/(pusher|pusher-options|open-outbox|daemon|index)\.ts$/, imports: ['*'] },

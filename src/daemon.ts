@@ -28,6 +28,9 @@ import { owns, topicsOf } from './sns/account.ts';
 import { snsSettingsOf } from './sns/settings.ts';
 import { readCertificate } from './taps/http/certificate.ts';
 import { httpTap } from './taps/http/http.ts';
+import { rabbitTap } from './taps/rabbitmq/rabbitmq.ts';
+import { rabbitTapSettings } from './taps/rabbitmq/settings.ts';
+import type { Tap } from './taps/tap.ts';
 import { traceBeside } from './trace/messages.ts';
 import { startTrace, type Trace } from './trace/trace.ts';
 import { version } from './version.ts';
@@ -72,6 +75,10 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const file = dryRun ? undefined : outboxFileOf(config);
     const { listen, secret } = config.tap.http;
     const tap = httpTap({ listen, secret, certificate: readCertificate(config.tap.http, folder), log });
+    const { rabbitmq } = config.tap;
+    const taps: Tap[] = [tap];
+    // A dry run keeps nothing, so it must not take what the queue has.
+    if (rabbitmq) taps.push(rabbitTap({ ...rabbitTapSettings(rabbitmq, folder), temporary: !!dryRun, log }));
     const registry = new Registry();
     addProcessMetrics(registry, () => logHealth(log).lost);
     const flow = createFlow();
@@ -89,7 +96,12 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     let hosts = hostsByTopic(config);
     let pusher: Pusher | undefined;
     const state = () =>
-      pusher?.state() ?? { outbox: outbox.health(), topics: [], notReady: [{ what: 'daemon', reason: 'is starting' }] };
+      pusher?.state() ?? {
+        outbox: outbox.health(),
+        topics: [],
+        taps: [],
+        notReady: [{ what: 'daemon', reason: 'is starting' }],
+      };
     if (file !== undefined) addDiskMetrics(registry, path.dirname(file));
     if (trace) addTraceMetrics(registry, trace.state);
     addConditionMetric(registry, () => conditions.of(state(), Date.now()));
@@ -135,7 +147,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const running = await createPusher({
       ...routingOf(config),
       outbox,
-      taps: [tap],
+      taps,
       log,
       metrics: registry,
       report: reportTo(flow, replays.report, history.report, contacts.report, trace?.report ?? {}),
@@ -252,7 +264,14 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   const options = ({ tap, outbox, trace, admin, log: { format } }: PusherConfig) => {
     // Certificates are renewed; whether there is HTTPS at all is not.
     const { tls_cert, tls_key: _, ...http } = tap.http;
-    return { 'tap.http': { ...http, tls: tls_cert !== undefined }, outbox, trace, admin, 'log.format': format ?? '' };
+    return {
+      'tap.http': { ...http, tls: tls_cert !== undefined },
+      'tap.rabbitmq': tap.rabbitmq,
+      outbox,
+      trace,
+      admin,
+      'log.format': format ?? '',
+    };
   };
   const [before, after] = [options(running), options(next)];
   const changed = Object.keys(before) as (keyof typeof before)[];

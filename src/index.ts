@@ -26,4 +26,5 @@ export {
 export type { SnsSettings } from './sns/settings.ts';
 export { type HttpTap, type HttpTapSettings, httpTap } from './taps/http/http.ts';
 export type { GivenBatch } from './taps/in-process.ts';
+export { type RabbitTapSettings, rabbitTap } from './taps/rabbitmq/rabbitmq.ts';
 export type { Batch, Receipt, Receive, Tap, TapState } from './taps/tap.ts';

@@ -1,15 +1,15 @@
 /** The outbox that a configuration asks for. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { createSecureContext } from 'node:tls';
 import type { PusherConfig } from './config/load.ts';
-import { messageOf, PusherError } from './errors.ts';
+import { PusherError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
 import type { BrokerTls } from './rabbitmq/connection.ts';
+import { readBrokerTls } from './rabbitmq/tls.ts';
 
 /** The file that keeps dead letters, and, without RabbitMQ, notifications. */
 export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
@@ -58,21 +58,7 @@ const handoverFileOf = (file: string): string => `${file}.parcels`;
  */
 function brokerOf({ file: configFile, outbox }: PusherConfig): { urls: readonly string[]; tls: BrokerTls } {
   const { url = [], ca_file, cert_file, key_file } = outbox;
-  const read = (option: string, file: string | undefined) => {
-    if (file === undefined) return undefined;
-    try {
-      return readFileSync(path.resolve(path.dirname(configFile), file));
-    } catch (error) {
-      throw new PusherError('CONFIG_INVALID', `outbox.${option}: can't read ${file}: ${messageOf(error)}`, error);
-    }
-  };
-  const tls = { ca: read('ca_file', ca_file), cert: read('cert_file', cert_file), key: read('key_file', key_file) };
-  try {
-    createSecureContext(tls);
-  } catch (error) {
-    const problem = `ca_file, cert_file or key_file is not what it should be: ${messageOf(error)}`;
-    throw new PusherError('CONFIG_INVALID', `outbox: ${problem}`, error);
-  }
+  const tls = readBrokerTls({ ca_file, cert_file, key_file }, path.dirname(configFile), 'outbox');
   return { urls: [url].flat(), tls };
 }
 

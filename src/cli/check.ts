@@ -16,6 +16,7 @@ import { type Finding, failed } from '../sns/check/diagnosis.ts';
 import { readCertificate } from '../taps/http/certificate.ts';
 import { examineAddresses, examineDaemon } from './check-daemon.ts';
 import { examineOpenOutbox, examineOutbox } from './check-outbox.ts';
+import { rabbitFindings } from './check-rabbitmq.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { findDaemon } from './find-daemon.ts';
 import { configurable } from './options.ts';
@@ -28,7 +29,7 @@ interface CheckOptions extends ConfigFlags {
 export function checkCommand(): Command {
   return configurable(new Command('check'))
     .description(
-      "Look at the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, the plugins, and each topic at SNS. Sends no notification.",
+      "Look at the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, RabbitMQ where it is read, the plugins, and each topic at SNS. Sends no notification.",
     )
     .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
     .option('--json', 'JSON lines')
@@ -67,6 +68,7 @@ async function* findings({ publish = false, ...flags }: CheckOptions): AsyncGene
   yield { what: 'configuration', level: 'ok', seen: config.file };
   yield* daemonFindings(config);
   yield* certificateFindings(config);
+  yield* rabbitFindings(config);
   for (const [host, options] of [['', config.sns] as const, ...config.hosts]) {
     if (!options) continue;
     const of = host === '' ? '' : ` (${host})`;

@@ -23,6 +23,10 @@ const STATE: State = {
       advice: 'raise the quota',
     }),
   ],
+  taps: [
+    { name: 'http', at: 'http://127.0.0.1:5290/v1/events' },
+    { name: 'rabbitmq', at: 'amqp://mq1/xmpp queue events', waiting: 1_200, note: 'reads; 5 sessions online' },
+  ],
   sources: [],
   otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 5, maxBytes: 100, oldestAt: 10_000, fault: undefined, deadLetters: 3 },
@@ -40,6 +44,8 @@ describe('status', () => {
   it('draws the figures, what is wrong first, and what to do', () => {
     const text = drawStatus(STATE, samples);
     assert.match(text, /^Ready, 1 of 2 topics not open/);
+    assert.match(text, /\nhttp +— +http:\/\/127.0.0.1:5290\/v1\/events\n/);
+    assert.match(text, /\nrabbitmq +1,200 +amqp:\/\/mq1\/xmpp queue events {2}reads; 5 sessions online\n/);
     assert.match(text, /^In +10\/s +▁▅█ +not published: 30\/s filtered, 0\.52\/s duplicate$/m);
     assert.match(text, /^Waiting +2,252 +▁▅█ +growing 58\/s, full in 3 h +the oldest for 90 s$/m);
     assert.match(text, /^Event to SNS +— +███ +none taken for 99 s$/m);

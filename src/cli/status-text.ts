@@ -49,6 +49,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   lines.push('', ...table(['TOPIC', 'STATE', 'WAITING', 'OUT/S', 'UNDER WAY', 'LAST SENT'], topicRows(state)));
   for (const { arn, state: name, reason, advice } of topics)
     if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, `    what to do: ${advice}`);
+  lines.push('', ...table(['COMES IN BY', 'WAITING', 'AT'], state.taps.map(tapRow)));
   if (state.sources.length > 0)
     lines.push(
       '',
@@ -85,6 +86,12 @@ const topicRows = ({ at, topics }: State): string[][] =>
       count(inFlight),
       lastAt === undefined ? '—' : ago(lastAt, at),
     ]);
+
+const tapRow = ({ name, at, problem, waiting, note }: State['taps'][number]): string[] => [
+  name,
+  waiting === undefined ? '—' : count(waiting),
+  `${at ?? '—'}  ${problem ? `NOT READY: ${problem.reason}` : (note ?? '')}`,
+];
 
 const sourceRows = ({ at, sources }: State): string[][] =>
   sources.map(({ source, heardAt, contactAt, rate: events, last, missing }) => [

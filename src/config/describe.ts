@@ -33,6 +33,11 @@ const INTROS: Record<keyof typeof sections, string> = {
   'modules.mod_event_pusher.sns':
     "What is published and where: the section of MongooseIM's `mod_event_pusher`, option for option.",
   'tap.http': 'Where adapters hand events over: see [the tap protocol](tap-protocol.md).',
+  'tap.rabbitmq':
+    "Where [MongooseIM's rabbit backend](mongooseim.md#its-rabbit-backend) publishes. Without this section nothing is read from RabbitMQ. The three sections below are MongooseIM's, option for option: those of `[modules.mod_event_pusher.rabbit]` can be copied, and in a whole `mongooseim.toml` they count as they stand there.",
+  'tap.rabbitmq.presence_exchange': 'Where MongooseIM publishes presence.',
+  'tap.rabbitmq.chat_msg_exchange': 'Where it publishes private messages.',
+  'tap.rabbitmq.groupchat_msg_exchange': 'Where it publishes group messages.',
   outbox: 'Where notifications are kept until SNS has them.',
   trace: 'What became of events, for people who ask.',
   admin: 'For operators and their probes.',

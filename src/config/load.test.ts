@@ -73,7 +73,7 @@ describe('configuration', () => {
         body_fields: [],
       },
       hosts: new Map(),
-      tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } } },
+      tap: { http: { listen: { host: '127.0.0.1', port: 5290, loopback: true } }, rabbitmq: undefined },
       outbox: { engine: 'sqlite', prefix: 'xep', partitions: 6, path: './outbox.db', max_bytes: 1_073_741_824 },
       trace: { keep: 3_600_000, max_bytes: 268_435_456 },
       admin: { source_silent_after: 3_600_000, listen: { host: '127.0.0.1', port: 5291, loopback: true } },

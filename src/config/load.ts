@@ -24,12 +24,14 @@ import {
   type LogOptions,
   type OutboxOptions,
   optionTexts,
+  type RabbitTapOptions,
   type SnsOptions,
   sectionRules,
   sections,
   snsOptions,
   type TraceOptions,
 } from './options.ts';
+import { rabbitPlaces } from './rabbitmq.ts';
 
 export interface PusherConfig {
   /** Absolute path of the file it came from; other paths in it are relative to the file's folder. */
@@ -41,7 +43,7 @@ export interface PusherConfig {
    * in MongooseIM, overrides the general modules completely, so nothing of that host is published.
    */
   readonly hosts: ReadonlyMap<string, SnsOptions | null>;
-  readonly tap: { readonly http: HttpTapOptions };
+  readonly tap: { readonly http: HttpTapOptions; readonly rabbitmq: RabbitTapOptions | undefined };
   readonly outbox: OutboxOptions;
   readonly trace: TraceOptions;
   readonly admin: AdminOptions;
@@ -166,13 +168,16 @@ export function parseConfig(
   foreignKeys(document, '', SECTION_NAMES.file, ignored, mistakes);
   const sns = readModules(document, '', ignored, read, mistakes);
   const tap = tableAt(document, 'tap', mistakes) ?? {};
-  unknownKeys(tap, 'tap', ['http'], mistakes);
+  unknownKeys(tap, 'tap', ['http', 'rabbitmq'], mistakes);
   const hosts = readHosts(document, ignored, read, resolve, mistakes);
   const config = {
     file,
     sns: sns ?? undefined,
     hosts,
-    tap: { http: read(sections['tap.http'], 'tap.http', tap.http) },
+    tap: {
+      http: read(sections['tap.http'], 'tap.http', tap.http),
+      rabbitmq: readRabbit(document, ignored, read, mistakes),
+    },
     outbox: read(sections.outbox, 'outbox', document.outbox),
     trace: read(sections.trace, 'trace', document.trace),
     admin: read(sections.admin, 'admin', document.admin),
@@ -219,6 +224,26 @@ function readModules(
   if (!pusher) return null;
   foreignKeys(pusher, `${at}.mod_event_pusher`, SECTION_NAMES.mod_event_pusher, ignored, mistakes);
   return pusher.sns === undefined ? null : read(snsOptions, `${at}.mod_event_pusher.sns`, pusher.sns);
+}
+
+/** The options of `tap.rabbitmq`, some of which may stand in MongooseIM's own sections. */
+function readRabbit(document: Table, ignored: string[], read: Read, mistakes: Mistake[]): RabbitTapOptions | undefined {
+  const places = rabbitPlaces(document);
+  if (!places) return undefined;
+  const { tap, exchanges, theirs } = places;
+  if (theirs !== undefined && ignored.includes(theirs)) ignored.splice(ignored.indexOf(theirs), 1);
+  const options = read(sections['tap.rabbitmq'], tap.at, tap.input);
+  const { presence_exchange: one, chat_msg_exchange: two, groupchat_msg_exchange: three } = exchanges;
+  const presence = read(sections['tap.rabbitmq.presence_exchange'], one.at, one.input);
+  const chat = read(sections['tap.rabbitmq.chat_msg_exchange'], two.at, two.input);
+  const groupchat = read(sections['tap.rabbitmq.groupchat_msg_exchange'], three.at, three.input);
+  if (!options || !presence || !chat || !groupchat) return undefined;
+  if (chat.name === groupchat.name && chat.sent_topic === groupchat.sent_topic)
+    mistakes.push({
+      path: `${three.at}.sent_topic`,
+      problem: 'is that of chat_msg_exchange too, which has the same name: nothing tells their messages apart',
+    });
+  return { ...options, presence_exchange: presence, chat_msg_exchange: chat, groupchat_msg_exchange: groupchat };
 }
 
 function readHosts(
@@ -347,15 +372,20 @@ export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
   return 'shape' in section ? (section.shape as Record<string, z.ZodType>) : {};
 }
 
+function shownText(text: string): string {
+  // An address that lacks its scheme may hold a password all the same.
+  const isAddress = /\/\/|:.*@/s.test(text);
+  const shown = isAddress ? text.replace(/^(\w+:\/\/)?.*@/s, '$1…@') : text;
+  return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
+}
+
 /** Describes a value to a person; never shows a secret, nor a password in a URL. */
 function shown(value: unknown, key = ''): string {
   if (value === undefined) return 'missing';
   if (/secret|token|password/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;
-  if (typeof value === 'string') {
-    const shown = value.replace(/\/\/[^/@]*@/, '//…@');
-    return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
-  }
-  if (Array.isArray(value)) return `the list ${JSON.stringify(value)}`;
+  if (typeof value === 'string') return shownText(value);
+  if (Array.isArray(value))
+    return `the list [${value.map((each) => (typeof each === 'string' ? shownText(each) : JSON.stringify(each))).join(',')}]`;
   if (isTable(value)) return 'a section';
   if (value instanceof Date) return `the date ${value.toISOString()}`;
   return `the ${typeof value} ${String(value)}`;

@@ -308,6 +308,73 @@ const brokerUrl = z.string().superRefine((value, context) => {
     context.addIssue({ code: 'custom', input: value });
 });
 
+/** RabbitMQ: at most 255 bytes; names that begin with `amq.` are its own. */
+const brokerName = (more = 0) =>
+  z.string().refine((name) => name !== '' && Buffer.byteLength(name) <= 255 - more && !name.startsWith('amq.'));
+const LONGEST_SUFFIX = 55;
+
+const rabbitTapOptions = z.strictObject({
+  url: option(z.union([brokerUrl.transform((url) => [url]), z.array(brokerUrl).min(1)]), {
+    expects: 'an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
+    text: "Where RabbitMQ is; the last part is the vhost, `/` where there is none. Nodes of a list are tried in turn. Left out in a whole `mongooseim.toml`, it is that of MongooseIM's pool `outgoing_pools.rabbit.event_pusher`.",
+    example: '"amqps://pusher:${RABBITMQ_PASSWORD}@mq1.example.org/xmpp"',
+  }),
+  queue: option(brokerName(LONGEST_SUFFIX).default('xmpp-event-pusher'), {
+    expects: 'a name of at most 200 bytes that does not begin with `amq.`',
+    text: 'Our queue, which the daemon makes and binds; beside it stands one with `.sessions` at its end, for the count of sessions. All daemons with the same name share it: one reads at a time.',
+  }),
+  ca_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM file with certificates',
+    text: 'Certificate authorities to trust for `amqps` instead of the public ones. Relative to the configuration file.',
+    fallback: 'the public ones',
+  }),
+  cert_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM certificate',
+    text: 'A client certificate; goes with `key_file`. A URL without a user then logs in with it (`EXTERNAL`).',
+    fallback: 'none',
+  }),
+  key_file: option(z.string().min(1).optional(), {
+    expects: 'the path of a PEM private key',
+    text: 'The key of `cert_file`.',
+    fallback: 'none',
+  }),
+});
+
+sectionRules.set(rabbitTapOptions, (section) => pairProblems(section, 'cert_file', 'key_file'));
+
+/** One of MongooseIM's exchanges, option for option. */
+const exchangeOptions = (what: string, name: string) => ({
+  name: option(brokerName().default(name), {
+    expects: 'a name of at most 255 bytes that does not begin with `amq.`',
+    text: `The exchange that MongooseIM publishes ${what} to.`,
+  }),
+  type: option(z.enum(['topic', 'fanout', 'headers', 'direct']).default('topic'), {
+    expects: '"topic", "fanout", "headers" or "direct"',
+    text: "Its type. To a `direct` one the daemon can't bind: see [MongooseIM](mongooseim.md#direct-exchanges).",
+  }),
+  durable: option(z.boolean().default(false), {
+    expects: 'true or false',
+    text: 'Whether it survives a restart of the broker. As in MongooseIM, which does not start where they differ.',
+  }),
+});
+
+const messageExchangeOptions = (what: string, name: string) =>
+  z.strictObject({
+    ...exchangeOptions(what, name),
+    sent_topic: option(z.string().min(1).default(`${name}_sent`), {
+      expects: 'a text that is not empty',
+      text: 'What the routing keys of messages that users sent end in: the ones that are published.',
+    }),
+    recv_topic: option(z.string().min(1).default(`${name}_recv`), {
+      expects: 'a text that is not empty',
+      text: 'What those of the copies for recipients end in, which are not published.',
+    }),
+  });
+
+const presenceExchangeOptions = z.strictObject(exchangeOptions('presence', 'presence'));
+const chatExchangeOptions = messageExchangeOptions('private messages', 'chat_msg');
+const groupchatExchangeOptions = messageExchangeOptions('group messages', 'groupchat_msg');
+
 const RABBITMQ_ONLY = 'With `engine = "rabbitmq"` only.';
 
 const outboxOptions = z.strictObject({
@@ -432,6 +499,10 @@ const logOptions = z.strictObject({
 export const sections = {
   'modules.mod_event_pusher.sns': snsOptions,
   'tap.http': httpTapOptions.prefault({}),
+  'tap.rabbitmq': rabbitTapOptions,
+  'tap.rabbitmq.presence_exchange': presenceExchangeOptions.prefault({}),
+  'tap.rabbitmq.chat_msg_exchange': chatExchangeOptions.prefault({}),
+  'tap.rabbitmq.groupchat_msg_exchange': groupchatExchangeOptions.prefault({}),
   outbox: outboxOptions.prefault({}),
   trace: traceOptions.prefault({}),
   admin: adminOptions.prefault({}),
@@ -441,6 +512,11 @@ export const sections = {
 /** The options of one `sns` section, as parsed. Names are those of the file. */
 export type SnsOptions = z.infer<typeof snsOptions>;
 export type HttpTapOptions = z.infer<typeof httpTapOptions>;
+export interface RabbitTapOptions extends z.infer<typeof rabbitTapOptions> {
+  readonly presence_exchange: z.infer<typeof presenceExchangeOptions>;
+  readonly chat_msg_exchange: z.infer<typeof chatExchangeOptions>;
+  readonly groupchat_msg_exchange: z.infer<typeof groupchatExchangeOptions>;
+}
 export type OutboxOptions = z.infer<typeof outboxOptions>;
 export type TraceOptions = z.infer<typeof traceOptions>;
 export type AdminOptions = z.infer<typeof adminOptions>;

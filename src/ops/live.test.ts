@@ -18,6 +18,7 @@ const STATE: State = {
   at: 0,
   notReady: [],
   topics: [],
+  taps: [],
   sources: [],
   otherSources: { count: 0, holes: 0, missing: 0 },
   outbox: { bytes: 0, maxBytes: 1, oldestAt: undefined, fault: undefined, deadLetters: 0 },

@@ -25,7 +25,7 @@ const outbox = (fields: Partial<Health>): Health => ({
   ...fields,
 });
 const of = (fields: Partial<Health>, topics: TopicState[] = []) =>
-  stateFrom({ outbox: outbox(fields), topics, notReady: [] }, createFlow(0));
+  stateFrom({ outbox: outbox(fields), topics, taps: [], notReady: [] }, createFlow(0));
 const stateFrom = (pusher: Seen['pusher'], flow: Flow) =>
   stateOf({
     pusher,
@@ -49,7 +49,7 @@ describe('state', () => {
       { topic: `${ARN}:a`, pause: undefined, inFlight: 2, pool },
       { topic: `${ARN}:b`, pause, inFlight: 0, pool },
     ];
-    const pusher = { outbox: outbox({ topics: [{ topic: `${ARN}:b`, depth: 5 }] }), topics, notReady: [] };
+    const pusher = { outbox: outbox({ topics: [{ topic: `${ARN}:b`, depth: 5 }] }), topics, taps: [], notReady: [] };
     assert.deepEqual(stateFrom(pusher, flow).topics, [
       {
         arn: `${ARN}:a`,

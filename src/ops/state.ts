@@ -4,6 +4,7 @@ import type { ConditionName } from '../pipeline/condition.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Pause } from '../pipeline/report.ts';
 import type { NotReady } from '../readiness.ts';
+import type { TapState } from '../taps/tap.ts';
 import type { TraceState } from '../trace/messages.ts';
 import type { Conditions } from './conditions.ts';
 import type { Contacts } from './contacts.ts';
@@ -17,6 +18,8 @@ export interface State extends SourceViews {
   readonly at: number;
   readonly notReady: readonly NotReady[];
   readonly topics: readonly TopicView[];
+  /** Where events come in. */
+  readonly taps: readonly TapView[];
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
   /** Where what waits is going. */
   readonly trend: Trend;
@@ -26,6 +29,10 @@ export interface State extends SourceViews {
   readonly trace: TraceState | undefined;
   /** What of the events that come is not published, and why, per second. */
   readonly notPublished: ReturnType<Flow['notPublished']>;
+}
+
+interface TapView extends TapState {
+  readonly name: string;
 }
 
 interface TopicView {
@@ -55,6 +62,7 @@ export interface Seen {
   readonly pusher: {
     readonly outbox: Health;
     readonly topics: readonly TopicState[];
+    readonly taps: readonly TapView[];
     readonly notReady: readonly NotReady[];
   };
   readonly flow: Pick<Flow, 'topic' | 'notPublished'>;
@@ -82,6 +90,7 @@ export function stateOf(seen: Seen): State {
       const hosts = (hostsOf.get(arn) ?? []).slice(0, MOST_HOSTS);
       return { arn, hosts, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };
     }),
+    taps: pusher.taps,
     ...sourceViews(outbox, contacts?.all(now) ?? new Map(), silentMs, now),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
     trend: conditions.trend(maxBytes),

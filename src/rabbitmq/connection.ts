@@ -85,7 +85,7 @@ export async function connectOnce(url: string, tls: BrokerTls = {}, name = 'xmpp
 }
 
 /** Closes a connection; one that does not answer in time is cut. */
-async function closeConnection(connection: ChannelModel): Promise<void> {
+export async function closeConnection(connection: ChannelModel): Promise<void> {
   const closing = connection.close().then(
     () => true,
     () => true,
@@ -137,7 +137,7 @@ function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C 
 }
 
 /** An address as people may see it: without the password. */
-function shownUrl(url: string): string {
+export function shownUrl(url: string): string {
   const { protocol, host, pathname } = new URL(url);
   return `${protocol}//${host}${pathname}`;
 }

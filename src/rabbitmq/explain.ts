@@ -11,6 +11,16 @@ export interface BrokerProblem {
   readonly advice: string;
 }
 
+/** A failure that whoever met it explains better than its text does. */
+export class ExplainedError extends Error {
+  readonly problem: BrokerProblem;
+
+  constructor(problem: BrokerProblem, cause?: unknown) {
+    super(problem.reason, { cause });
+    this.problem = problem;
+  }
+}
+
 /** What amqplib knows of a channel or connection that the broker closed: the reply's code, and the method that caused it. */
 interface Closed {
   readonly code?: number | string;
@@ -44,6 +54,7 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 
 /** Explains whatever a connection or channel failed with. */
 export function explain(error: unknown): BrokerProblem {
+  if (error instanceof ExplainedError) return error.problem;
   const text = messageOf(error);
   const { code, classId, methodId } = error as Closed;
   const reply = typeof code === 'number' ? code : replyCodeOf(text);

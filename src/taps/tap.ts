@@ -40,6 +40,10 @@ export interface TapState {
   readonly at: string | undefined;
   /** Why it takes nothing at the moment, and what to do about it; undefined when it does. */
   readonly problem?: { readonly reason: string; readonly advice?: string } | undefined;
+  /** Events that wait where it reads them, as last known; undefined where nothing waits there, or that is not known. */
+  readonly waiting?: number | undefined;
+  /** More about it, for people. */
+  readonly note?: string | undefined;
 }
 
 export interface Tap {

@@ -25,6 +25,7 @@ export function showState(state, samples) {
   showProblems(causes);
   showFigures(state, samples);
   showTopics(state);
+  showTaps(state.taps);
   showSources(state);
   showReplay(state.replay);
 }
@@ -130,6 +131,24 @@ const SOURCE_COLUMNS = [
 
 const holeText = ({ epoch, first, last, at }, now) =>
   first === undefined ? 'from before' : `the last ${first} to ${last} of ${epoch}, ${ago(at, now)}`;
+
+/** Where events come in: with what waits there, and what keeps it from taking any. */
+function showTaps(taps) {
+  keepRows(sources.querySelector('.taps'), taps, {
+    key: ({ name }) => name,
+    create: ({ name }) => make('li', {}, make('strong', {}, name), make('span', {})),
+    update: (row, { at, problem, waiting, note }) => {
+      const parts = [
+        at,
+        problem?.reason ?? note,
+        waiting === undefined ? '' : `${plural(waiting, 'event')} waiting there`,
+      ];
+      const text = row.querySelector('span');
+      setText(text, `: ${parts.filter(Boolean).join('; ')}`);
+      text.classList.toggle('bad', problem !== undefined);
+    },
+  });
+}
 
 function showSources({ at, sources: list, otherSources: others }) {
   sources.querySelector('.empty').hidden = list.length > 0;

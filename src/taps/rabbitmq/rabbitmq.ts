@@ -1,0 +1,166 @@
+/**
+ * The RabbitMQ tap: reads what MongooseIM's rabbit backend publishes, by a queue of its own. Any number of daemons may read
+ * one queue: the broker lets one at a time, and the next one goes on where it left off.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ChannelModel } from 'amqplib';
+import { messageOf } from '../../errors.ts';
+import { countOf } from '../../format.js';
+import { type Log, SILENT } from '../../log.ts';
+import { type Broker, type BrokerTls, connectBroker, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
+import type { Receive, Tap, TapState } from '../tap.ts';
+import type { Exchanges } from './exchanges.ts';
+import { type Reader, startReader } from './reader.ts';
+import { declare } from './topology.ts';
+
+export interface RabbitTapSettings {
+  /** `amqp://user:password@host:port/vhost` or `amqps:`; of one broker's nodes, tried in turn. */
+  readonly urls: readonly string[];
+  readonly tls?: BrokerTls | undefined;
+  /** Our queue; beside it stands one with `.sessions` at its end. */
+  readonly queue: string;
+  readonly exchanges: Exchanges;
+  /** Reads a queue that ends with the connection, and so takes nothing from other daemons; for dry runs. */
+  readonly temporary?: boolean | undefined;
+  /** Default: no log. */
+  readonly log?: Log | undefined;
+  /** How long a batch that can't be kept is tried before another daemon may try, in milliseconds, for tests. */
+  readonly giveUpMs?: number | undefined;
+}
+
+/** How often the queue is asked for its depth, in milliseconds. */
+const DEPTH_MS = 5_000;
+/** How long a stop waits for the batch under way and for the broker's answers, in milliseconds. */
+const STOP_MS = 5_000;
+
+/** The tap that reads MongooseIM's events from RabbitMQ. A broker that is away does not fail the start: it is tried again. */
+export function rabbitTap(given: RabbitTapSettings): Tap {
+  const settings = given.temporary ? { ...given, queue: `${given.queue}.${randomUUID()}` } : given;
+  let running: RunningTap | undefined;
+  const at = `${shownUrl(settings.urls[0] ?? '')} queue ${settings.queue}`;
+  return {
+    name: 'rabbitmq',
+    async start(receive) {
+      running = new RunningTap(settings, receive);
+      await running.tried;
+    },
+    async stop() {
+      const stopped = running;
+      running = undefined;
+      await stopped?.stop();
+    },
+    state: (): TapState =>
+      running ? { at, ...running.state() } : { at: undefined, problem: { reason: 'does not read' } },
+  };
+}
+
+class RunningTap {
+  /** Settles when the broker was tried once, with or without success. */
+  readonly tried: Promise<void>;
+  readonly #settings: RabbitTapSettings;
+  readonly #receive: Receive;
+  readonly #broker: Broker;
+  readonly #stopping = new AbortController();
+  #reader: Reader | undefined;
+  /** Messages that wait in the queue and are not handed out. */
+  #ready: number | undefined;
+
+  constructor(settings: RabbitTapSettings, receive: Receive) {
+    this.#settings = settings;
+    this.#receive = receive;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#broker = connectBroker({
+      urls: settings.urls,
+      tls: settings.tls,
+      name: `xmpp-event-pusher: ${settings.queue}`,
+      log: settings.log ?? SILENT,
+      opened: (connection) => this.#open(connection),
+      closed: () => {
+        this.#reader = undefined;
+      },
+      changed: resolve,
+    });
+    this.tried = promise;
+    void this.#watchDepth();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    const reader = this.#reader;
+    this.#reader = undefined;
+    const late = new AbortController();
+    // A broker that does not answer keeps nobody: what is not acknowledged comes again.
+    const waited = sleep(STOP_MS, undefined, { signal: late.signal }).catch(() => {});
+    await Promise.race([reader?.stop().catch((error: unknown) => this.#note(error)), waited]);
+    late.abort();
+    await this.#broker.close();
+  }
+
+  state(): Omit<TapState, 'at'> {
+    const { problem } = this.#broker;
+    const putOff = this.#reader?.putOff;
+    const waiting = this.#ready === undefined ? undefined : this.#ready + (this.#reader?.held ?? 0);
+    if (problem) return { problem, waiting: undefined };
+    if (putOff !== undefined) return { problem: { reason: `events wait in the queue: ${putOff}` }, waiting };
+    return { problem: undefined, waiting, note: this.#noteOf() };
+  }
+
+  /** Whether it reads, in a few words; the broker does not say who else does. */
+  #noteOf(): string {
+    const sessions = this.#reader?.sessions;
+    return sessions === undefined ? 'stands by' : `reads; ${countOf(sessions, 'session')} online`;
+  }
+
+  async #open(connection: ChannelModel): Promise<void> {
+    const { queue, exchanges, temporary, log = SILENT, giveUpMs } = this.#settings;
+    await declare(connection, { queue, exchanges, temporary });
+    const source = `${queue}@${vhostOf(this.#settings.urls[0] ?? '')}`;
+    const lost = (error?: Error) => {
+      // As the connection's own failure: it is explained, logged, and opened anew.
+      if (error) connection.emit('error', error);
+      connection.close().catch(() => {});
+    };
+    this.#reader = await startReader(
+      connection,
+      { queue, exchanges, source, receive: this.#receive, log, giveUpMs },
+      lost,
+    );
+  }
+
+  async #watchDepth(): Promise<void> {
+    const { signal } = this.#stopping;
+    await this.tried;
+    while (!signal.aborted) {
+      this.#ready = await this.#askDepth();
+      await sleep(DEPTH_MS, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  async #askDepth(): Promise<number | undefined> {
+    const { connection } = this.#broker;
+    if (!connection) return undefined;
+    try {
+      const channel = await openChannel(connection);
+      const { messageCount } = await channel.checkQueue(this.#settings.queue);
+      await channel.close();
+      return messageCount;
+    } catch {
+      // Whoever reads the queue says what is wrong.
+      return undefined;
+    }
+  }
+
+  #note(error: unknown): void {
+    this.#settings.log?.warn(
+      { problem: messageOf(error) },
+      'the queue was not given back in order; the broker does it',
+    );
+  }
+}
+
+/** The vhost in an address, as the broker names it. */
+function vhostOf(url: string): string {
+  const { pathname } = new URL(url);
+  return decodeURIComponent(pathname.slice(1)) || '/';
+}

@@ -1,0 +1,107 @@
+/**
+ * The ledger of sessions as a log of records: what a daemon needs to go on where another one, or itself before a restart,
+ * left off. A record is one message of the ledger's queue.
+ *
+ * Maintained invariants:
+ * - A term begins with a whole snapshot, and follows the one before. Records of any other term are ignored, so that a
+ *   daemon that lost the queue without knowing can't change anything any more.
+ * - A delta holds counts as they are after its events, not differences: reading it twice does no harm.
+ */
+import { z } from 'zod';
+import { type SessionCount, Sessions } from './sessions.ts';
+
+/** How many events of presence are remembered to know them when the broker delivers them again: as many as it hands out. */
+export const MOST_SEEN = 1_000;
+/** Counts in one record of a snapshot. */
+const COUNTS_IN_RECORD = 2_000;
+
+const counts = z.array(z.tuple([z.string(), z.int().min(0)]).readonly());
+const record = z.object({
+  /** A random name, made by the daemon that began the term. */
+  term: z.string(),
+  /** `part`: of a snapshot; `begin`: it is whole; `delta`: what a batch changed; `end`: all is acknowledged; `fence`: what a reader reads up to. */
+  kind: z.enum(['part', 'begin', 'delta', 'end', 'fence']),
+  /** Of a beginning: the term that it follows. */
+  after: z.string().optional(),
+  counts: counts.default([]),
+  /** Fingerprints of the events of presence that the record comes from, in their order. */
+  seen: z.array(z.string()).default([]),
+});
+
+export type LedgerRecord = z.input<typeof record>;
+
+/** What the records come to. */
+export interface LedgerState {
+  /** The term that counts; undefined where there is none yet. */
+  readonly term?: string | undefined;
+  readonly sessions: Sessions;
+  /** The newest events of presence that are counted, oldest first; none when all of them are known to be acknowledged. */
+  readonly seen: readonly string[];
+}
+
+/** Puts the state together from the records, in their order. What is no record is left out, and counted. */
+export function createReader(): { read(body: Buffer): void; state(): LedgerState & { readonly unreadable: number } } {
+  let sessions = new Sessions();
+  let seen: readonly string[] = [];
+  let term: string | undefined;
+  let unreadable = 0;
+  const parts = new Map<string, SessionCount[]>();
+  return {
+    read(body) {
+      const parsed = parse(body);
+      if (!parsed) {
+        unreadable += 1;
+        return;
+      }
+      if (parsed.kind === 'part') {
+        const part = parts.get(parsed.term) ?? [];
+        part.push(...parsed.counts);
+        parts.set(parsed.term, part);
+      } else if (parsed.kind === 'begin') {
+        if (term !== undefined && parsed.after !== term) return;
+        term = parsed.term;
+        sessions = new Sessions();
+        for (const [jid, count] of parts.get(term) ?? []) sessions.set(jid, count);
+        parts.clear();
+        seen = parsed.seen;
+      } else if (parsed.term === term) {
+        for (const [jid, count] of parsed.counts) sessions.set(jid, count);
+        seen = parsed.kind === 'end' ? [] : [...seen, ...parsed.seen].slice(-MOST_SEEN);
+      }
+    },
+    state: () => ({ term, sessions, seen, unreadable }),
+  };
+}
+
+function parse(body: Buffer): z.output<typeof record> | undefined {
+  try {
+    return record.parse(JSON.parse(body.toString('utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** A whole state as records, which begin a term after the state's own. */
+export function* snapshotOf({ sessions, seen, term: after }: LedgerState, term: string): Generator<LedgerRecord> {
+  let part: SessionCount[] = [];
+  for (const entry of sessions.entries()) {
+    part.push(entry);
+    if (part.length < COUNTS_IN_RECORD) continue;
+    yield { term, kind: 'part', counts: part };
+    part = [];
+  }
+  if (part.length > 0) yield { term, kind: 'part', counts: part };
+  yield { term, kind: 'begin', after, seen: [...seen] };
+}
+
+/**
+ * How many of the events of presence that a broker delivers again are counted already. It delivers again what was not
+ * acknowledged, in order; what of that is counted stands first, and is what was counted last.
+ * @param seen the newest that are counted, oldest first
+ * @param again fingerprints of what is delivered again
+ */
+export function countedAmong(seen: readonly string[], again: readonly string[]): number {
+  for (let length = Math.min(seen.length, again.length); length > 0; length--)
+    if (again.slice(0, length).every((one, index) => one === seen[seen.length - length + index])) return length;
+  return 0;
+}

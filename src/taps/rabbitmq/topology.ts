@@ -1,0 +1,78 @@
+/**
+ * What the tap declares: MongooseIM's exchanges exactly as it declares them, our queue, and the ledger's.
+ *
+ * RabbitMQ never changes what exists: a declaration that differs is refused. MongooseIM does not start when an exchange
+ * differs from what it wants, and does not declare them again when a broker lost them. So they are declared as
+ * configured, with each new connection, and never otherwise.
+ */
+import type { Channel, ChannelModel } from 'amqplib';
+import { openChannel } from '../../rabbitmq/connection.ts';
+import { type BrokerProblem, ExplainedError, explain } from '../../rabbitmq/explain.ts';
+import { bindingsOf, type Exchange, type Exchanges, exchangesOf } from './exchanges.ts';
+
+export interface Topology {
+  readonly queue: string;
+  readonly exchanges: Exchanges;
+  /** Queues that end with the connection: for who looks on, and takes nothing from anybody. */
+  readonly temporary?: boolean | undefined;
+}
+
+/**
+ * A quorum queue that one consumer reads at a time, in order. RabbitMQ 4 would drop what was handed out twenty times, and
+ * 3.10 takes -1, its word for no limit, for none at all.
+ */
+const QUEUE = {
+  durable: true,
+  arguments: { 'x-queue-type': 'quorum', 'x-single-active-consumer': true, 'x-delivery-limit': 1_000_000_000 },
+};
+
+const TEMPORARY = { durable: false, exclusive: true, autoDelete: true };
+
+/** Where the counts of sessions are kept. */
+export const ledgerOf = (queue: string): string => `${queue}.sessions`;
+
+/** @throws ExplainedError when something is declared otherwise, or the user may not */
+export async function declare(connection: ChannelModel, { queue, exchanges, temporary }: Topology): Promise<void> {
+  for (const name of [ledgerOf(queue), queue])
+    await attempt(connection, `queue "${name}"`, (channel) => declareQueue(channel, name, temporary));
+  for (const exchange of exchangesOf(exchanges))
+    await attempt(connection, `exchange "${exchange.name}"`, (channel) => declareExchange(channel, exchange));
+  for (const { exchange, key } of bindingsOf(exchanges))
+    await attempt(connection, `binding of the queue "${queue}" to the exchange "${exchange}"`, (channel) =>
+      channel.bindQueue(queue, exchange, key),
+    );
+}
+
+/** Declares one of our queues. */
+export const declareQueue = (channel: Channel, name: string, temporary = false) =>
+  channel.assertQueue(name, temporary ? TEMPORARY : QUEUE);
+
+/** Declares an exchange as MongooseIM does. */
+export const declareExchange = (channel: Channel, { name, type, durable }: Exchange) =>
+  channel.assertExchange(name, type, { durable, autoDelete: false });
+
+/** Each on a channel of its own: RabbitMQ closes the channel that it refuses something on. */
+async function attempt(
+  connection: ChannelModel,
+  what: string,
+  act: (channel: Channel) => Promise<unknown>,
+): Promise<void> {
+  const channel = await openChannel(connection);
+  try {
+    await act(channel);
+  } catch (error) {
+    throw new ExplainedError(explainDeclaration(error, what), error);
+  }
+  await channel.close();
+}
+
+/** What a refused declaration means here. */
+export function explainDeclaration(error: unknown, what: string): BrokerProblem {
+  const problem = explain(error);
+  const reason = `${what}: ${problem.reason}`;
+  if (problem.kind !== 'different') return { ...problem, reason };
+  const advice = what.startsWith('exchange')
+    ? 'configure it here as in MongooseIM, which does not start while it differs; if both are right, stop MongooseIM, delete the exchange, and start the daemon first'
+    : 'take another name as `queue`, or delete that one when it is empty';
+  return { kind: 'different', reason, advice };
+}
