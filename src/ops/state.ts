@@ -85,7 +85,8 @@ export function stateOf(seen: Seen): State {
     at: now,
     notReady,
     topics: conditions.of(pusher, now).map(({ arn, name: state, depth, topic, since, reason, advice }) => {
-      const { rate = 0, lastAt } = flow.topic(arn) ?? {};
+      // A mean that can be read, as in the reasons.
+      const { steady: rate = 0, lastAt } = flow.topic(arn) ?? {};
       const inFlight = topic?.inFlight ?? 0;
       const hosts = (hostsOf.get(arn) ?? []).slice(0, MOST_HOSTS);
       return { arn, hosts, state, since, reason, advice, pause: topic?.pause, depth, inFlight, rate, lastAt };

@@ -65,7 +65,7 @@ describe('tabs of a browser', () => {
     const first = await pusher.open();
     await first.context().addInitScript(COUNT_STREAMS);
     await first.reload();
-    let tabs = await openTabs(first, 5);
+    let tabs = await openTabs(first, 4);
     let letters = 0;
     const goesOn = async () => {
       await pusher.post(malformed('x'));

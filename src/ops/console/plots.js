@@ -87,7 +87,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
         y: scale(logarithmic),
       },
       axes: [
-        axis({ space: 60, size: 28, values: (_, ticks) => ticks.map((at) => clock(at * 1_000).slice(0, 5)) }),
+        axis({ space: 44, size: 28, values: (_, ticks) => ticks.map((at) => clock(at * 1_000).slice(0, 5)) }),
         axis({ size: 56, values: labels(read), grid: logarithmic ? { filter: powersOfTen } : {} }),
       ],
       series: [{}, ...lines.map(series)],

@@ -31,11 +31,17 @@ export function causesOf(notReady, topics) {
     causes.set(key, cause);
   }
   return [...causes.values()].map((cause) => {
-    const { arns } = cause;
+    const { arns, advice } = cause;
     if (arns.length < 2) return { ...cause, names: '' };
     const more = arns.length - NAMED;
     const names = arns.slice(0, NAMED).map(topicName).join(', ') + (more > 0 ? ` and ${count(more)} more` : '');
-    return { ...cause, what: countOf(arns.length, 'topic'), names };
+    // The advice of the first one is for all of them.
+    return {
+      ...cause,
+      what: countOf(arns.length, 'topic'),
+      names,
+      advice: advice?.replaceAll(arns[0], 'each of them'),
+    };
   });
 }
 
