@@ -1,37 +1,13 @@
 /** The CloudFormation template: by AWS's specification of its resources, and by what the daemon needs of them. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isScalar, parseDocument, visit } from 'yaml';
 import { leastPolicy } from '../../src/cli/iam-policy.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { problemsOf } from '../support/cloudformation.ts';
+import { problemsOf, readTemplate, unresolved } from '../support/cloudformation.ts';
 import { readDeployed } from '../support/deploy.ts';
 
-interface Template {
-  AWSTemplateFormatVersion: string;
-  Parameters: Record<string, { Type: string; Default?: string }>;
-  Resources: Record<string, { Type: string; DependsOn?: string; Properties: Record<string, unknown> }>;
-  Outputs: Record<string, { Value: unknown }>;
-}
-
 describe('CloudFormation template', () => {
-  const TAGS = ['Ref', 'GetAtt', 'Sub'];
-
-  /** The template with `!Ref X` as `{ Ref: 'X' }`, as CloudFormation itself reads it. */
-  async function template(): Promise<Template> {
-    const customTags = TAGS.map((name) => ({ tag: `!${name}`, resolve: (value: string) => value }));
-    const document = parseDocument(await readDeployed('cloudformation/topics.yaml'), { customTags });
-    assert.deepEqual([document.errors, document.warnings], [[], []]);
-    visit(document, {
-      Scalar(_, node) {
-        const name = node.tag?.slice(1) ?? '';
-        if (!TAGS.includes(name) || !isScalar(node)) return undefined;
-        const value = { [name === 'Ref' ? 'Ref' : `Fn::${name}`]: node.value };
-        return document.createNode(value);
-      },
-    });
-    return document.toJS() as Template;
-  }
+  const template = () => readTemplate('topics.yaml');
 
   const properties = async (type: string) =>
     Object.values((await template()).Resources)
@@ -57,15 +33,10 @@ describe('CloudFormation template', () => {
   });
 
   it('refers only to what it has', async () => {
-    const whole = await template();
-    const names = [...Object.keys(whole.Parameters), ...Object.keys(whole.Resources), 'AWS::AccountId', 'AWS::Region'];
-    const text = JSON.stringify(whole);
-    const refs = [...text.matchAll(/"(?:Ref|Fn::GetAtt)":"([^".]+)/g)].map(([, name]) => name ?? '');
-    assert.ok(refs.length > 20);
-    for (const name of refs) assert.ok(names.includes(name), name);
-    for (const { DependsOn } of Object.values(whole.Resources))
-      if (DependsOn) assert.ok(whole.Resources[DependsOn], DependsOn);
-    for (const name of Object.keys(whole.Parameters)) assert.ok(refs.includes(name), `${name} is not used`);
+    assert.deepEqual(unresolved(await template()), []);
+    const { Outputs, ...rest } = await template();
+    const mistaken = { ...rest, Parameters: { ...rest.Parameters, Spare: { Type: 'String' } }, Outputs };
+    assert.deepEqual(unresolved({ ...mistaken, Outputs: { ...Outputs, X: { Value: { Ref: 'Y' } } } }), ['Y', 'Spare']);
   });
 
   it('makes the topics that the example configurations name', async () => {
@@ -110,5 +81,27 @@ describe('CloudFormation template', () => {
     assert.deepEqual(statement?.Resource, [queue, deadLetters]);
     const sources = ['PresenceTopic', 'PrivateMessageTopic', 'GroupMessageTopic'].map((Ref) => ({ Ref }));
     assert.deepEqual(statement?.Condition, { ArnEquals: { 'aws:SourceArn': sources } });
+  });
+});
+
+describe("CloudFormation template of Amazon MQ's broker", () => {
+  it('has the resources, properties and attributes that AWS knows, and refers only to what it has', async () => {
+    const template = await readTemplate('rabbitmq.yaml');
+    assert.deepEqual(problemsOf(template.Resources), []);
+    assert.deepEqual(unresolved(template), []);
+  });
+
+  it('makes a cluster of three that only the daemons reach, with TLS and a password that stands nowhere', async () => {
+    const { Resources } = await readTemplate('rabbitmq.yaml');
+    const { Broker, BrokerSecurityGroup, WaitingAlarm } = Resources;
+    const { DeploymentMode, PubliclyAccessible, Users, BrokerName } = Broker?.Properties ?? {};
+    assert.deepEqual([DeploymentMode, PubliclyAccessible], ['CLUSTER_MULTI_AZ', false]);
+    const password = { 'Fn::Sub': '{{resolve:secretsmanager:${Password}}}' };
+    assert.deepEqual(Users, [{ Username: 'pusher', Password: password }]);
+    const { SecurityGroupIngress } = BrokerSecurityGroup?.Properties ?? {};
+    const [ingress] = SecurityGroupIngress as Record<string, unknown>[];
+    assert.deepEqual(ingress?.SourceSecurityGroupId, { Ref: 'DaemonSecurityGroupId' });
+    assert.deepEqual([ingress?.FromPort, ingress?.ToPort], [5671, 5671]);
+    assert.deepEqual(WaitingAlarm?.Properties.Dimensions, [{ Name: 'Broker', Value: BrokerName }]);
   });
 });

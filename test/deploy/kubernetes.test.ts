@@ -8,6 +8,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { StatefulSet } from 'kubernetes-types/apps/v1.js';
 import type { ConfigMap, Service, ServiceAccount } from 'kubernetes-types/core/v1.js';
+import type { PodDisruptionBudget } from 'kubernetes-types/policy/v1.js';
 import { parse, parseAllDocuments } from 'yaml';
 import { parseConfig } from '../../src/config/load.ts';
 import { version } from '../../src/version.ts';
@@ -18,10 +19,30 @@ interface Kinds {
   Service: Service;
   ServiceAccount: ServiceAccount;
   StatefulSet: StatefulSet;
+  PodDisruptionBudget: PodDisruptionBudget;
+  RabbitmqCluster: RabbitmqCluster;
 }
 
+/** What we use of the resource of RabbitMQ's cluster operator, which has no types for TypeScript. */
+interface RabbitmqCluster {
+  readonly apiVersion: string;
+  readonly kind: 'RabbitmqCluster';
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly spec: {
+    readonly replicas: number;
+    readonly persistence: { readonly storage: string };
+    readonly resources: unknown;
+    readonly rabbitmq: { readonly additionalConfig: string };
+    readonly affinity: { readonly podAntiAffinity: unknown };
+  };
+}
+
+const ALONE = 'xmpp-event-pusher.yaml';
+const CLUSTER = 'cluster.yaml';
+const readManifest = async (name: string) => manifest(await readDeployed(`kubernetes/${name}`));
+
 async function manifest(text?: string) {
-  const documents = [...parseAllDocuments(text ?? (await readDeployed('kubernetes/xmpp-event-pusher.yaml')))];
+  const documents = [...parseAllDocuments(text ?? (await readDeployed(`kubernetes/${ALONE}`)))];
   const list = documents.map((document) => {
     assert.deepEqual([document.errors, document.warnings], [[], []]);
     return document.toJS() as Kinds[keyof Kinds];
@@ -68,7 +89,8 @@ describe('Kubernetes manifest', () => {
       list.map(({ kind }) => kind),
       ['ServiceAccount', 'ConfigMap', 'Service', 'StatefulSet'],
     );
-    assert.equal(await problemsOf(t, list), '');
+    const cluster = (await readManifest(CLUSTER)).list.filter(({ kind }) => kind !== 'RabbitmqCluster');
+    assert.equal(await problemsOf(t, [...list, ...cluster]), '');
     const mistaken = structuredClone(list) as [unknown, unknown, Service, { spec: { template: { spec: object } } }];
     mistaken[2].spec = { ports: [{ port: '5290' as never }] };
     mistaken[3].spec.template.spec = { containers: [{ name: 'x', livenesProbe: {} }] };
@@ -104,56 +126,110 @@ describe('Kubernetes manifest', () => {
     const pod = { apiVersion: 'v1', kind: 'Pod', spec: { containers: [{ name: 'x' }], initContainers } };
     assert.equal(await problemsOf(t, [pod]), '');
   });
+});
 
-  it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
-    const { of, container } = await manifest();
-    const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
-    const environment = { TAP_SECRET: 'tap-secret-long-enough', ADMIN_TOKEN: 'admin-token-long-enough' };
-    const config = parseConfig(text, '/etc/xmpp-event-pusher/pusher.toml', environment);
-    const port = (name: string) => container.ports?.find((each) => each.name === name)?.containerPort;
-    assert.equal(config.tap.http.listen.port, port('tap'));
-    assert.equal(config.admin.listen.port, port('admin'));
-    for (const { host } of [config.tap.http.listen, config.admin.listen]) assert.equal(host, '0.0.0.0');
-    const mounts = container.volumeMounts?.map(({ mountPath }) => mountPath);
-    assert.deepEqual(mounts, [path.dirname(config.outbox.path), path.dirname(config.file)]);
-  });
-
-  it('refers only to what it has: account, ports, volumes, labels', async () => {
-    const { of, pod, container } = await manifest();
-    const { selector, template, serviceName, volumeClaimTemplates = [] } = of('StatefulSet').spec ?? {};
-    assert.deepEqual(selector?.matchLabels, template?.metadata?.labels);
-    assert.deepEqual(of('Service').spec?.selector, template?.metadata?.labels);
-    assert.equal(serviceName, of('Service').metadata?.name);
-    assert.equal(pod?.serviceAccountName, of('ServiceAccount').metadata?.name);
-    const ports = container.ports?.map(({ name }) => name);
-    for (const { targetPort } of of('Service').spec?.ports ?? [])
-      assert.ok(ports?.includes(String(targetPort)), String(targetPort));
-    const volumes = [...(pod?.volumes ?? []), ...volumeClaimTemplates.map(({ metadata }) => ({ ...metadata }))];
-    for (const { name } of container.volumeMounts ?? [])
-      assert.ok(
-        volumes.some((volume) => volume.name === name),
-        name,
-      );
-    assert.equal(pod?.volumes?.[0]?.configMap?.name, of('ConfigMap').metadata?.name);
-  });
-
-  it('gives the daemon no more than it needs', async () => {
-    const { pod, container } = await manifest();
-    assert.equal(pod?.securityContext?.runAsNonRoot, true);
-    assert.equal(pod?.securityContext?.runAsUser, 10001);
-    assert.deepEqual(pod?.securityContext?.seccompProfile, { type: 'RuntimeDefault' });
-    assert.deepEqual(container.securityContext, {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ['ALL'] },
+for (const name of [ALONE, CLUSTER])
+  describe(`Kubernetes manifest ${name}`, () => {
+    it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
+      const { of, container } = await readManifest(name);
+      const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
+      const environment = {
+        TAP_SECRET: 'tap-secret-long-enough',
+        ADMIN_TOKEN: 'admin-token-long-enough',
+        ...Object.fromEntries(container.env?.map(({ name: variable }) => [variable, 'x']) ?? []),
+      };
+      const config = parseConfig(text, '/etc/xmpp-event-pusher/pusher.toml', environment);
+      const port = (name: string) => container.ports?.find((each) => each.name === name)?.containerPort;
+      assert.equal(config.tap.http.listen.port, port('tap'));
+      assert.equal(config.admin.listen.port, port('admin'));
+      for (const { host } of [config.tap.http.listen, config.admin.listen]) assert.equal(host, '0.0.0.0');
+      const mounts = container.volumeMounts?.map(({ mountPath }) => mountPath);
+      assert.deepEqual(mounts, [path.dirname(config.outbox.path), path.dirname(config.file)]);
     });
-    assert.ok(container.resources?.limits?.memory);
+
+    it('refers only to what it has: account, ports, volumes, labels', async () => {
+      const { of, pod, container } = await readManifest(name);
+      const { selector, template, serviceName, volumeClaimTemplates = [] } = of('StatefulSet').spec ?? {};
+      assert.deepEqual(selector?.matchLabels, template?.metadata?.labels);
+      assert.deepEqual(of('Service').spec?.selector, template?.metadata?.labels);
+      assert.equal(serviceName, of('Service').metadata?.name);
+      assert.equal(pod?.serviceAccountName, of('ServiceAccount').metadata?.name);
+      const ports = container.ports?.map(({ name }) => name);
+      for (const { targetPort } of of('Service').spec?.ports ?? [])
+        assert.ok(ports?.includes(String(targetPort)), String(targetPort));
+      const volumes = [...(pod?.volumes ?? []), ...volumeClaimTemplates.map(({ metadata }) => ({ ...metadata }))];
+      for (const { name } of container.volumeMounts ?? [])
+        assert.ok(
+          volumes.some((volume) => volume.name === name),
+          name,
+        );
+      assert.equal(pod?.volumes?.[0]?.configMap?.name, of('ConfigMap').metadata?.name);
+    });
+
+    it('gives the daemon no more than it needs', async () => {
+      const { pod, container } = await readManifest(name);
+      assert.equal(pod?.securityContext?.runAsNonRoot, true);
+      assert.equal(pod?.securityContext?.runAsUser, 10001);
+      assert.deepEqual(pod?.securityContext?.seccompProfile, { type: 'RuntimeDefault' });
+      assert.deepEqual(container.securityContext, {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+      assert.ok(container.resources?.limits?.memory);
+    });
+
+    it('asks for life at /healthz, and for readiness at the tap and not at /readyz', async () => {
+      const { container } = await readManifest(name);
+      assert.deepEqual(container.livenessProbe?.httpGet, { path: '/healthz', port: 'admin' });
+      assert.deepEqual(container.startupProbe?.httpGet, { path: '/healthz', port: 'admin' });
+      assert.deepEqual(container.readinessProbe?.tcpSocket, { port: 'tap' });
+    });
   });
 
-  it('asks for life at /healthz, and for readiness at the tap and not at /readyz', async () => {
-    const { container } = await manifest();
-    assert.deepEqual(container.livenessProbe?.httpGet, { path: '/healthz', port: 'admin' });
-    assert.deepEqual(container.startupProbe?.httpGet, { path: '/healthz', port: 'admin' });
-    assert.deepEqual(container.readinessProbe?.tcpSocket, { port: 'tap' });
+describe('Kubernetes manifest of three daemons', () => {
+  it('has a broker, and a budget of disruptions, beside what one daemon has', async () => {
+    const { list } = await readManifest(CLUSTER);
+    assert.deepEqual(
+      list.map(({ kind }) => kind),
+      ['RabbitmqCluster', 'ServiceAccount', 'ConfigMap', 'Service', 'PodDisruptionBudget', 'StatefulSet'],
+    );
+  });
+
+  it('keeps two of three daemons, and of three brokers on machines of their own, through a disruption', async () => {
+    const { of, pod } = await readManifest(CLUSTER);
+    const { replicas, template } = of('StatefulSet').spec ?? {};
+    assert.equal(replicas, 3);
+    const budget = of('PodDisruptionBudget').spec;
+    assert.equal(budget?.maxUnavailable, 1);
+    assert.deepEqual(budget?.selector?.matchLabels, template?.metadata?.labels);
+    assert.equal(pod?.topologySpreadConstraints?.[0]?.topologyKey, 'kubernetes.io/hostname');
+    const { apiVersion, metadata, spec } = of('RabbitmqCluster');
+    assert.equal(apiVersion, 'rabbitmq.com/v1beta1');
+    assert.equal(spec.replicas, 3);
+    assert.deepEqual(spec.affinity.podAntiAffinity, {
+      requiredDuringSchedulingIgnoredDuringExecution: [
+        {
+          labelSelector: { matchLabels: { 'app.kubernetes.io/name': metadata.name } },
+          topologyKey: 'kubernetes.io/hostname',
+        },
+      ],
+    });
+  });
+
+  it("connects to that RabbitMQ, with the user of its operator's secret", async () => {
+    const { of, container } = await readManifest(CLUSTER);
+    const { name } = of('RabbitmqCluster').metadata;
+    for (const { valueFrom } of container.env ?? [])
+      assert.equal(valueFrom?.secretKeyRef?.name, `${name}-default-user`);
+    const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
+    const names = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, variable = '']) => [variable, 'long-enough-for-a-secret']);
+    // What stands there for MongooseIM, too.
+    const parts = [text, text.replace('# [tap.rabbitmq]', '[tap.rabbitmq]').replace('#   url', 'url')];
+    for (const part of parts) {
+      const { outbox, tap } = parseConfig(part, '/x/pusher.toml', Object.fromEntries(names));
+      assert.equal(outbox.engine, 'rabbitmq');
+      for (const url of [outbox.url, tap.rabbitmq?.url].flat()) if (url) assert.equal(new URL(url).hostname, name);
+    }
   });
 });

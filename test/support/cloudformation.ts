@@ -3,8 +3,50 @@
  * whether types, properties and attributes exist, and whether values are of their types. Values that CloudFormation
  * works out are taken as they are, but for the attributes that they ask for.
  */
+import assert from 'node:assert/strict';
 import { loadAwsServiceSpecSync } from '@aws-cdk/aws-service-spec';
 import type { PropertyType, Resource, SpecDatabase } from '@aws-cdk/service-spec-types';
+import { isScalar, parseDocument, visit } from 'yaml';
+import { readDeployed } from './deploy.ts';
+
+export interface Template {
+  AWSTemplateFormatVersion: string;
+  Parameters: Record<string, { Type: string; Default?: string }>;
+  Resources: Record<string, { Type: string; DependsOn?: string; Properties: Record<string, unknown> }>;
+  Outputs: Record<string, { Value: unknown }>;
+}
+
+const TAGS = ['Ref', 'GetAtt', 'Sub'];
+
+/** A template of deploy/cloudformation with `!Ref X` as `{ Ref: 'X' }`, as CloudFormation itself reads it. */
+export async function readTemplate(name: string): Promise<Template> {
+  const customTags = TAGS.map((tag) => ({ tag: `!${tag}`, resolve: (value: string) => value }));
+  const document = parseDocument(await readDeployed(`cloudformation/${name}`), { customTags });
+  assert.deepEqual([document.errors, document.warnings], [[], []]);
+  visit(document, {
+    Scalar(_, node) {
+      const tag = node.tag?.slice(1) ?? '';
+      if (!TAGS.includes(tag) || !isScalar(node)) return undefined;
+      const value = { [tag === 'Ref' ? 'Ref' : `Fn::${tag}`]: node.value };
+      return document.createNode(value);
+    },
+  });
+  return document.toJS() as Template;
+}
+
+/** The names that a template refers to and does not have, and its parameters that it does not use. */
+export function unresolved(template: Template): string[] {
+  const names = [...Object.keys(template.Parameters), ...Object.keys(template.Resources)];
+  const text = JSON.stringify(template);
+  const refs = [...text.matchAll(/"(?:Ref|Fn::GetAtt)":"([^".]+)|\$\{([^}.]+)\}/g)].map(
+    ([, ref, sub]) => ref ?? sub ?? '',
+  );
+  const depends = Object.values(template.Resources).flatMap(({ DependsOn }) => DependsOn ?? []);
+  return [
+    ...[...refs, ...depends].filter((name) => !names.includes(name) && !name.startsWith('AWS::')),
+    ...Object.keys(template.Parameters).filter((name) => !refs.includes(name)),
+  ];
+}
 
 interface TemplateResource {
   readonly Type: string;
