@@ -330,6 +330,23 @@ describe('init', () => {
     });
   });
 
+  it('leaves an ejabberd that does not run able to start: without options for a module that it does not have', async (t) => {
+    await chmod(folder, 0o755);
+    await mkdir(at('modules.d'));
+    await writeFile(at('ejabberd.yml'), 'hosts:\n  - localhost\nmodules:\n  mod_disco: {}\n');
+    const places = { CONTRIB_MODULES_PATH: at('contrib'), CONTRIB_MODULES_CONF_DIR: at('modules.d') };
+    const set = Object.entries({ ...places, EJABBERD_CONFIG_PATH: at('ejabberd.yml'), SPOOL_DIR: at('spool') });
+    await writeFile(at('ejabberdctl.cfg'), set.map(([name, value]) => `${name}=${value}\n`).join(''));
+    const own = flags.filter((word) => word !== '--server' && word !== 'none');
+    const where = ['--server', 'ejabberd', '--server-config', at('ejabberdctl.cfg')];
+    const { code, output } = await commandLine(t, 'init', '--yes', ...own, ...ASKED, ...where);
+    assert.equal(code, 0, output);
+    assert.deepEqual(readdirSync(at('modules.d')), []);
+    const options = readFileSync(at('contrib/sources/mod_event_pusher/conf/mod_event_pusher.yml'), 'utf8');
+    assert.ok(options.includes(loaded().tap.http.secret ?? '-'), options);
+    assert.match(output, /Then load it into the running server:\n\n {2}ejabberdctl module_install mod_event_pusher\n/);
+  });
+
   describe('on a terminal', () => {
     const start = async (...args: string[]) => {
       const { AWS_SECRET_ACCESS_KEY: _, ...env } = process.env;

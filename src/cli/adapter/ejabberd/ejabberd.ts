@@ -41,14 +41,14 @@ function install(tap: TapAccess, where: Where, { configure } = { configure: fals
   const [former] = formerFiles(places);
   const kept = former === undefined ? undefined : readFileSync(former, 'utf8');
   const isNew = !existsSync(compiledOf(places));
+  const running = configure && isRunning(where);
   replaceFolder(PACKAGED, sourceOf(places));
   const options =
     configured.length > 0
       ? optionsInConfig(configured, ownFiles(places))
-      : optionsOfTheirOwn(places, tap, former, kept);
+      : optionsOfTheirOwn(places, tap, { former, kept, asleep: configure && !running });
   const wrong = options.settings.filter(({ url, secret }) => url !== tap.url || secret !== tap.secret);
-  const loadable = configure && options.ok && wrong.length === 0 && !places.unknown;
-  const load = loadable ? loadInto(isNew, where) : undefined;
+  const load = running && options.ok && wrong.length === 0 && !places.unknown ? loadInto(isNew) : undefined;
   const lines = [
     `Installed ${sourceOf(places)}`,
     ...options.lines,
@@ -78,11 +78,10 @@ function optionsInConfig(configured: readonly Settings[], others: readonly strin
 function optionsOfTheirOwn(
   places: Places,
   tap: TapAccess,
-  former: string | undefined,
-  kept: string | undefined,
+  { former, kept, asleep }: { former: string | undefined; kept: string | undefined; asleep: boolean },
 ): Options {
   // Where ejabberd has to start before it can compile the module, `module_install` takes the options along.
-  const withModule = places.unknown && !existsSync(compiledOf(places));
+  const withModule = (places.unknown || asleep) && !existsSync(compiledOf(places));
   const folder = withModule ? path.join(sourceOf(places), EXAMPLE_OPTIONS) : places.options;
   const file = path.join(folder, `${MODULE}.yml`);
   if (former !== file || withModule) writeSecret(file, kept ?? ownFile(tap), places.gid);
@@ -124,10 +123,12 @@ const naming = ({ modules, options }: Places): string[] => [
   `  CONTRIB_MODULES_CONF_DIR=${shellWord(options)}`,
 ];
 
-/** Loads the adapter into the running ejabberd; undefined where none runs. */
-function loadInto(isNew: boolean, { serverConfig }: Where): Printed | undefined {
-  // Of another configuration than the usual one there may be another server, which `ejabberdctl` would not ask.
-  if (serverConfig !== undefined || spawnSync('ejabberdctl', ['status']).status !== 0) return undefined;
+/** Whether it runs. Of another configuration than the usual one there may be another server: `ejabberdctl` would not ask it. */
+const isRunning = ({ serverConfig }: Where): boolean =>
+  serverConfig === undefined && spawnSync('ejabberdctl', ['status']).status === 0;
+
+/** Loads the adapter into the running ejabberd. */
+function loadInto(isNew: boolean): Printed {
   const command = isNew ? 'module_install' : 'module_upgrade';
   const { status, stdout, stderr } = spawnSync('ejabberdctl', [command, MODULE], { encoding: 'utf8' });
   if (status === 0) return { lines: ['', 'Loaded it into the running ejabberd.'], ok: true };
