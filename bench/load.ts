@@ -74,7 +74,8 @@ async function adapter(options: LoadOptions, index: number, report: { acknowledg
   let behindMs = 0;
   for (let turn = 0; turn * batch < share; turn++) {
     const scheduled = begin + every * (turn + index / sources);
-    if (every > 0 && scheduled > clock()) await sleep(scheduled - clock());
+    const early = scheduled - clock();
+    if (every > 0 && early > 0) await sleep(early);
     const now = clock();
     if (now - begin > seconds * 1_000) break;
     behindMs = every > 0 ? now - scheduled : 0;
