@@ -194,6 +194,7 @@ describe('dead letters in the console', () => {
       /user_messagegroup_sent\s+dave@localhost\s+room@conference\.localhost\s+localhost/,
     );
     const user = page.getByRole('button', { name: 'User', exact: true });
+    const search = page.locator('#letters').getByRole('searchbox', { name: 'Search' });
     const users = () => rows(page, '#letters').locator('td:nth-child(5)').allInnerTexts();
     await user.click();
     await until(
@@ -204,7 +205,7 @@ describe('dead letters in the console', () => {
     await user.click();
     await until('the other way round', async () => (await users())[0] === '—');
 
-    await page.getByLabel('Search').fill('ZOE@');
+    await search.fill('ZOE@');
     await hasRows(page, '#letters', 1);
     const download = page.waitForEvent('download');
     await page.getByRole('link', { name: 'Export' }).click();
@@ -217,7 +218,7 @@ describe('dead letters in the console', () => {
     await button(page, 'Delete all 1 that match').click();
     await shows(page.locator('#confirm'), 'Delete 1 dead letter with “ZOE@”?');
     await confirm(page, 'Delete');
-    await page.getByLabel('Search').fill('');
+    await search.fill('');
     await hasRows(page, '#letters', 3);
     const { output } = await pusher.daemon.command('dead-letters', 'export', '--match', 'dave');
     assert.equal(JSON.parse(output).eventId, 'test@chat1/e1/3');
