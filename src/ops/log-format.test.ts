@@ -39,6 +39,12 @@ describe('a line of the log', () => {
     );
   });
 
+  it('steers no terminal, whatever others chose for names', () => {
+    const text = format('pretty', { ...LINE, source: 'a\u202eb\u0085', msg: 'topic \u001b[2J' }) ?? '';
+    assert.ok(text.includes('topic ·[2J') && text.includes('a·b·'), text);
+    assert.doesNotMatch(text, /\u202e|\u0085/);
+  });
+
   it('stays as it is in JSON', () => {
     assert.equal(format('json'), undefined);
   });

@@ -2,7 +2,7 @@
 import { fstatSync } from 'node:fs';
 import { prettyFactory } from 'pino-pretty';
 import type { LogOptions } from '../config/options.ts';
-import { json, printable } from '../format.js';
+import { json, printable, printableLines } from '../format.js';
 
 export type LogFormat = NonNullable<LogOptions['format']>;
 
@@ -20,7 +20,9 @@ export function formatterOf(format: LogFormat): Formatter | undefined {
   if (format === 'json') return undefined;
   if (format === 'journald') return journalLine;
   const pretty = prettyFactory({ ignore: 'pid,hostname', translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l' });
-  return (line) => String(pretty(line));
+  // Before it is coloured, which takes escape sequences of our own.
+  const harmless = (_: string, value: unknown) => (typeof value === 'string' ? printableLines(value) : value);
+  return (line) => String(pretty(JSON.parse(line, harmless)));
 }
 
 /** What nobody configured: the journal's where it is the journal that reads, readable on a terminal, else JSON. */
