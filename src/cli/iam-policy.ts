@@ -36,7 +36,7 @@ export function iamPolicyCommand(): Command {
     .option('--with-attributes', 'also what reads topic attributes: limits above 256 KiB, encryption in `check`')
     .option('--with-create', 'also what `topics create` needs')
     .action((options: PolicyOptions) => {
-      const topics = topicsIn(readConfig(options, { secretsOptional: true }), options.host);
+      const topics = topicsIn(readConfig(options, { routingOnly: true }), options.host);
       const contents = {
         topics,
         kmsKeys: options.kmsKey ?? [],

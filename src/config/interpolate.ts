@@ -14,7 +14,7 @@ export const isTable = (value: unknown): value is Table =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 
 /** Options that open something, and what stands for them where they are not needed. */
-export const SECRET = /\.(access_key_id|secret_access_key|secret|token|proxy)$/;
+export const SECRET = /\.(access_key_id|secret_access_key|proxy)$/;
 export const NO_SECRET = 'a-secret-that-is-not-needed';
 
 /** A variable's value; not what every object has by a name such as `constructor`. */

@@ -61,10 +61,10 @@ export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions
 
 export interface LoadOptions {
   /**
-   * Whether keys, secrets and tokens are optional: for what is done without them. Where the environment lacks one, a
-   * placeholder takes its place.
+   * Whether only what is published, and where to, is of interest: the sections of `modules` and `host_config`. Keys and
+   * secrets are optional then: where the environment lacks one, a placeholder takes its place.
    */
-  readonly secretsOptional?: boolean;
+  readonly routingOnly?: boolean;
 }
 
 /**
@@ -150,16 +150,17 @@ export function parseConfig(
   text: string,
   file: string,
   environment: Environment = process.env,
-  { secretsOptional = false }: LoadOptions = {},
+  { routingOnly = false }: LoadOptions = {},
 ): PusherConfig {
-  const document = parseDocument(text, file);
+  const whole = parseDocument(text, file);
+  const document: Table = routingOnly ? { modules: whole.modules, host_config: whole.host_config } : whole;
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
   const variables = new Set<string>();
   const lookUp = (name: string, at: string) => {
     variables.add(name);
     const found = variableOf(environment, name);
-    return secretsOptional && !found && SECRET.test(at) ? NO_SECRET : found;
+    return routingOnly && !found && SECRET.test(at) ? NO_SECRET : found;
   };
   const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>

@@ -48,8 +48,11 @@ export function rabbitPlaces(document: Table): RabbitPlaces | undefined {
 
 const THEIR_SECTION = 'modules.mod_event_pusher.rabbit';
 
-/** The address of MongooseIM's pool, with its defaults; undefined where the file has none. */
-function poolUrl(document: Table): string | undefined {
+/**
+ * The address of MongooseIM's pool, with its defaults; undefined where the file has none.
+ * @param hide what to write in the place of the password
+ */
+export function poolUrl(document: Table, hide?: (encoded: string) => string): string | undefined {
   const pool = within(document, 'outgoing_pools', 'rabbit', 'event_pusher');
   if (!pool) return undefined;
   const {
@@ -61,7 +64,8 @@ function poolUrl(document: Table): string | undefined {
     tls,
   } = within(pool, 'connection') ?? {};
   const [name, secret, vhost] = [username, password, virtual_host].map((text) => encodeURIComponent(String(text)));
-  return `${tls === undefined ? 'amqp' : 'amqps'}://${name}:${secret}@${host}${port === undefined ? '' : `:${port}`}/${vhost}`;
+  const shown = hide ? hide(secret as string) : secret;
+  return `${tls === undefined ? 'amqp' : 'amqps'}://${name}:${shown}@${host}${port === undefined ? '' : `:${port}`}/${vhost}`;
 }
 
 function within(table: Table, ...names: readonly string[]): Table | undefined {

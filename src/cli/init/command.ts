@@ -21,6 +21,7 @@ interface InitFlags extends AnswerFlags, Where {
   readonly config?: string;
   readonly yes?: boolean;
   readonly from?: string;
+  readonly rabbitmq?: boolean;
   readonly server?: string;
   readonly overwrite?: boolean;
   readonly tapListen: string;
@@ -56,10 +57,11 @@ export function initCommand(): Command {
     )
     .option('--sns-host <host>', 'another endpoint than that of the region')
     .addOption(
-      new Option(
-        '--from <mongooseim.toml>',
-        "take region, account, topics and key from MongooseIM's configuration",
-      ).conflicts(['region', 'account', 'presenceTopic', 'pmTopic', 'mucTopic', 'accessKeyId', 'role', 'snsHost']),
+      new Option('--from <mongooseim.toml>', "take region, account, topics and key from MongooseIM's configuration"),
+    )
+    .option(
+      '--rabbitmq',
+      "read what MongooseIM's rabbit backend publishes, where that file says, instead of by an adapter",
     )
     .addOption(
       new Option('--server <name>', 'the XMPP server on this machine (default: the one that is found)').choices([
@@ -105,9 +107,7 @@ function targetOf({ config }: InitFlags): string {
 /** Whether there is no configuration yet, or it is to be replaced. */
 async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
   if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
-  const unused = ['region', 'account', 'presenceTopic', 'pmTopic', 'mucTopic', 'accessKeyId', 'role', 'snsHost', 'from']
-    .filter((name) => flags[name as keyof InitFlags] !== undefined)
-    .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+  const unused = given(flags, [...ANSWERS, 'from', 'rabbitmq']);
   if (!flags.yes && (await dialog.confirm(`There is ${file} already. Write it anew? The old one is kept.`, false)))
     return true;
   const note = unused.length === 0 ? '' : ` ${unused.join(', ')} ${unused.length === 1 ? 'has' : 'have'} no effect.`;
@@ -117,6 +117,24 @@ async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promis
   return false;
 }
 
+/** Flags that answer what `--from` answers too. */
+const ANSWERS = [
+  'region',
+  'account',
+  'presenceTopic',
+  'pmTopic',
+  'mucTopic',
+  'accessKeyId',
+  'role',
+  'snsHost',
+] as const;
+
+/** Those of the flags that somebody gave, as they are written. */
+const given = (flags: InitFlags, names: readonly (keyof InitFlags)[]): string[] =>
+  names
+    .filter((name) => flags[name] !== undefined)
+    .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+
 /** Whether it is what a package brings, as it came. */
 function isExample(file: string): boolean {
   const example = new URL('../../../deploy/systemd/pusher.toml', import.meta.url);
@@ -124,7 +142,7 @@ function isExample(file: string): boolean {
 }
 
 async function write(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<void> {
-  const { contents, secrets, notes } = await contentsFor(file, flags, dialog);
+  const { contents, secrets, notes } = await contentsFor(file, flags, dialog, command);
   if (dialog.missing.length > 0)
     command.error(`error: --yes asks nothing, so this has to be said: ${dialog.missing.join(', ')}`);
   const envFile = path.join(path.dirname(file), 'environment');
@@ -156,18 +174,30 @@ interface Found {
   readonly notes: readonly string[];
 }
 
-async function contentsFor(file: string, flags: InitFlags, dialog: Dialog): Promise<Found> {
-  // The unit's folder for what changes.
-  const outbox = file === SYSTEM_CONFIG ? '/var/lib/xmpp-event-pusher/outbox.db' : undefined;
-  const listen = { tap: flags.tapListen, admin: flags.adminListen };
-  const asked = ['region', 'account', 'accessKeyId', 'role'].some(
-    (name) => flags[name as keyof InitFlags] !== undefined,
-  );
-  const taken = asked ? undefined : takeFromMongooseim(flags.from);
-  if (taken && (flags.from || (await dialog.confirm(`Take region, topics and key from ${taken.file}?`, true)))) {
-    const notes = [`taken from ${taken.file}, which stays as it is`, ...taken.notes];
-    return { contents: { ...taken, listen, outbox }, secrets: taken.secrets, notes };
-  }
+async function contentsFor(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<Found> {
+  const { from, rabbitmq = false } = flags;
+  const places = {
+    listen: { tap: flags.tapListen, admin: flags.adminListen },
+    // The unit's folder for what changes.
+    outbox: file === SYSTEM_CONFIG ? '/var/lib/xmpp-event-pusher/outbox.db' : undefined,
+  };
+  const answered = given(flags, ANSWERS);
+  const isLooked =
+    from !== undefined || rabbitmq || given(flags, ['region', 'account', 'accessKeyId', 'role']).length === 0;
+  const taken = isLooked ? takeFromMongooseim(from, { rabbitmq }) : undefined;
+  if (rabbitmq && !taken) command.error('error: --rabbitmq wants --from with the mongooseim.toml that says where');
+  const sections = taken && [taken.sns, ...taken.hosts.map(({ sns }) => sns)].some(Boolean) ? taken : undefined;
+  if (sections && from !== undefined && answered.length > 0)
+    command.error(`error: ${answered.join(', ')} cannot be used with --from: ${from} has its own`);
+  const notes = taken ? [`taken from ${taken.file}, which stays as it is`, ...taken.notes] : [];
+  if (sections && (from || (await dialog.confirm(`Take region, topics and key from ${sections.file}?`, true))))
+    return { contents: { ...sections, ...places }, secrets: sections.secrets, notes };
   const { sns, secrets } = await askForSns(dialog, flags, process.env);
-  return { contents: { sns, hosts: [], listen, outbox }, secrets, notes: [] };
+  const rabbit = taken?.rabbit;
+  const passwords = rabbit ? taken.secrets : {};
+  return {
+    contents: { sns, hosts: [], rabbit, ...places },
+    secrets: { ...passwords, ...secrets },
+    notes: rabbit ? notes : [],
+  };
 }

@@ -27,7 +27,7 @@ export async function finish(file: string, flags: FinishFlags, dialog: Dialog): 
   printPolicy(config);
   if (flags.topics && (await dialog.confirm('Make the topics that are missing?', true)))
     await attempt('topics', () => createTopics(config, async () => true));
-  const servers = flags.adapter ? await serversFor(flags, dialog) : [];
+  const servers = flags.adapter ? await serversFor(config, flags, dialog) : [];
   for (const server of servers) await attempt('adapter', async () => installAdapter(server, file, flags));
   print('');
   await attempt('check', () => check({ config: file }));
@@ -44,10 +44,16 @@ function printPolicy(config: PusherConfig): void {
 }
 
 /** The servers to install the adapter into: the one that is named, or each that is found and wanted. */
-async function serversFor({ server: named }: FinishFlags, dialog: Dialog): Promise<AdapterServer[]> {
+async function serversFor(
+  { tap }: PusherConfig,
+  { server: named }: FinishFlags,
+  dialog: Dialog,
+): Promise<AdapterServer[]> {
   if (named !== undefined) return SERVERS.filter(({ name }) => name === named);
   const wanted: AdapterServer[] = [];
-  const found = SERVERS.filter((server) => server.present());
+  // By both ways each event would come twice.
+  const served = SERVERS.filter(({ name }) => !(name === 'mongooseim' && tap.rabbitmq));
+  const found = served.filter((server) => server.present());
   if (found.length === 0) print('note      no XMPP server is on this machine: install the adapter where it runs');
   for (const server of found)
     if (await dialog.confirm(`Install the adapter into ${server.name}?`, true)) wanted.push(server);

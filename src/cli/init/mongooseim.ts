@@ -3,13 +3,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { parse as parseToml } from 'smol-toml';
 import { shapeOf } from '../../config/load.ts';
 import { snsOptions } from '../../config/options.ts';
+import { poolUrl } from '../../config/rabbitmq.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import type { Contents, Options, Value } from './toml.ts';
 
 /** Where MongooseIM's packages have it. */
 const PLACES = ['/etc/mongooseim/mongooseim.toml', '/usr/lib/mongooseim/etc/mongooseim.toml'];
 
-export interface Taken extends Pick<Contents, 'sns' | 'hosts'> {
+export interface Taken extends Pick<Contents, 'sns' | 'hosts' | 'rabbit'> {
   readonly file: string;
   /** Values of the variables that stand for secrets. */
   readonly secrets: Readonly<Record<string, string>>;
@@ -22,14 +23,15 @@ type Table = Readonly<Record<string, unknown>>;
 /**
  * Takes the `sns` sections of MongooseIM's `mod_event_pusher`, option for option.
  * @param named the file that somebody named
+ * @param options.rabbitmq whether to take where its rabbit backend publishes, too
  * @returns undefined where none is named and there is none with such a section
  * @throws PusherError CONFIG_UNREADABLE where a named file can't be read or has no such section
  */
-export function takeFromMongooseim(named: string | undefined): Taken | undefined {
+export function takeFromMongooseim(named: string | undefined, { rabbitmq }: { rabbitmq: boolean }): Taken | undefined {
   const file = named ?? PLACES.find((each) => existsSync(each));
   if (file === undefined) return undefined;
-  const taken = take(file, read(file));
-  if (taken.sns || taken.hosts.some(({ sns }) => sns)) return taken;
+  const taken = take(file, read(file), rabbitmq);
+  if (taken.sns || taken.rabbit || taken.hosts.some(({ sns }) => sns)) return taken;
   if (named === undefined) return undefined;
   throw unusable(
     [`${file} has no [modules.mod_event_pusher.sns] to take: leave --from out, and init asks`, ...taken.notes].join(
@@ -46,15 +48,11 @@ function read(file: string): Table {
   }
 }
 
-function take(file: string, document: Table): Taken {
+function take(file: string, document: Table, rabbitmq: boolean): Taken {
   const secrets: Record<string, string> = {};
   const notes: string[] = [];
   const optionsOf = (parent: Table, where: string): Options | undefined => {
     const pusher = tableAt(tableAt(parent, 'modules'), 'mod_event_pusher');
-    if (pusher?.rabbit !== undefined)
-      notes.push(
-        `${where}modules.mod_event_pusher.rabbit: events go on to RabbitMQ from MongooseIM itself, beside what the adapter hands to the daemon`,
-      );
     const sns = tableAt(pusher, 'sns');
     return sns && knownOptions(sns, `${where}modules.mod_event_pusher.sns`, secrets, notes);
   };
@@ -71,8 +69,35 @@ function take(file: string, document: Table): Taken {
       );
     return [];
   });
-  return { file, sns, hosts, secrets, notes };
+  const theirs = tableAt(tableAt(tableAt(document, 'modules'), 'mod_event_pusher'), 'rabbit');
+  if (theirs && !rabbitmq)
+    notes.push(
+      'modules.mod_event_pusher.rabbit: left alone; with --rabbitmq the daemon reads from there instead of by the adapter',
+    );
+  if (!theirs && rabbitmq)
+    throw unusable(`${file} has no [modules.mod_event_pusher.rabbit] to read from: leave --rabbitmq out`);
+  const rabbit = theirs && rabbitmq ? rabbitOf(document, theirs, secrets) : undefined;
+  return { file, sns, hosts, rabbit, secrets, notes };
 }
+
+/** Where the rabbit backend publishes: its pool's address, with the password moved out of the file, and its exchanges. */
+function rabbitOf(document: Table, theirs: Table, secrets: Record<string, string>): NonNullable<Taken['rabbit']> {
+  const hide = (password: string) => {
+    secrets[RABBIT_PASSWORD] = password;
+    return `\${${RABBIT_PASSWORD}}`;
+  };
+  const url = poolUrl(document, hide);
+  if (url === undefined)
+    throw unusable('there is no [outgoing_pools.rabbit.event_pusher], so where its RabbitMQ is can not be seen');
+  const exchanges = Object.entries(theirs).flatMap(([name, options]) =>
+    isTable(options) ? [[name, Object.fromEntries(Object.entries(options).filter(isOption))] as const] : [],
+  );
+  return { url: { template: url }, exchanges: Object.fromEntries(exchanges) };
+}
+
+const RABBIT_PASSWORD = 'RABBITMQ_PASSWORD';
+
+const isOption = (entry: [string, unknown]): entry is [string, Exclude<Value, object>] => isValue(entry[1]);
 
 /** The options that are ours too, with variables in the place of secrets. */
 function knownOptions(sns: Table, where: string, secrets: Record<string, string>, notes: string[]): Options {

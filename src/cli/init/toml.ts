@@ -3,10 +3,15 @@ import { commandTo } from '../../config/commands.ts';
 import { tomlString } from '../../quote.ts';
 
 /** A value of the file: a variable of the environment where it is a secret. */
-export type Value = string | number | boolean | readonly Value[] | Variable;
+export type Value = string | number | boolean | readonly Value[] | Variable | Template;
 
 interface Variable {
   readonly variable: string;
+}
+
+/** A text with variables in it, as `${NAME}`. */
+interface Template {
+  readonly template: string;
 }
 
 /** Options of a section, in the order of the file. */
@@ -17,6 +22,8 @@ export interface Contents {
   readonly sns: Options | undefined;
   /** Those of single virtual hosts; undefined: the host publishes nothing. */
   readonly hosts: readonly { readonly host: string; readonly sns: Options | undefined }[];
+  /** Where MongooseIM's rabbit backend publishes, and its exchanges by their sections. */
+  readonly rabbit?: { readonly url: Value; readonly exchanges: Readonly<Record<string, Options>> } | undefined;
   /** Where adapters post to, and where the console is. */
   readonly listen: { readonly tap: string; readonly admin: string };
   /** Where the outbox is; undefined: beside the configuration. */
@@ -27,10 +34,11 @@ export const TAP_SECRET = 'TAP_SECRET';
 export const ADMIN_TOKEN = 'ADMIN_TOKEN';
 
 /** The whole file. */
-export function configText({ sns, hosts, listen, outbox }: Contents): string {
+export function configText({ sns, hosts, rabbit, listen, outbox }: Contents): string {
   const sections = [
     ...(sns ? [section('[modules.mod_event_pusher.sns]', sns)] : []),
     section('[tap.http]', { listen: listen.tap, secret: { variable: TAP_SECRET } }),
+    ...(rabbit ? rabbitSections(rabbit) : []),
     ...(outbox === undefined ? [] : [section('[outbox]', { path: outbox })]),
     section('[admin]', { listen: listen.admin, token: { variable: ADMIN_TOKEN } }),
     ...hosts.map((each) => hostText(each)),
@@ -41,6 +49,11 @@ export function configText({ sns, hosts, listen, outbox }: Contents): string {
 const HEAD = `# Written by \`${commandTo(['init'])}\`. Secrets are in the file \`environment\` beside it. Options that are not here
 # have their defaults: docs/configuration.md lists all of them.
 `;
+
+const rabbitSections = ({ url, exchanges }: NonNullable<Contents['rabbit']>): string[] => [
+  section('[tap.rabbitmq]', { url }),
+  ...Object.entries(exchanges).map(([name, options]) => section(`[tap.rabbitmq.${name}]`, options)),
+];
 
 function hostText({ host, sns }: Contents['hosts'][number]): string {
   const own = sns
@@ -57,6 +70,7 @@ const section = (title: string, options: Options): string =>
 function text(value: Value): string {
   if (typeof value === 'string') return tomlString(value);
   if (typeof value !== 'object') return String(value);
+  if ('template' in value) return tomlString(value.template).replaceAll('$${', '${');
   if ('variable' in value) return `"\${${value.variable}}"`;
   return `[${value.map(text).join(', ')}]`;
 }
