@@ -187,10 +187,11 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
 }
 
 /** Where it is recorded what became of events, beside the outbox's file itself. */
-function traceOf({ trace }: PusherConfig, file: string, log: Logger): Trace {
+function traceOf({ trace, outbox }: PusherConfig, file: string, log: Logger): Trace {
   const outboxFile = realpathSync(file);
   const { keep: keepMs, max_bytes: maxBytes } = trace;
-  return startTrace({ file: traceBeside(outboxFile), outboxFile, keepMs, maxBytes, log });
+  const elsewhere = outbox.engine !== 'sqlite';
+  return startTrace({ file: traceBeside(outboxFile), outboxFile, keepMs, maxBytes, elsewhere, log });
 }
 
 function logProblems(log: Logger): NotReady[] {

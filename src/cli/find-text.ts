@@ -46,10 +46,11 @@ function describe(finding: Finding, now: number): string[] {
 
 /** What was looked through, and what is not known. */
 function coverage({ record, looked }: Found, now: number): string[] {
-  const { on, since, problem, lost, unreadable } = record;
-  const lines = [
-    `looked through ${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, the dead letters, and ${described(on, since, now)}`,
-  ];
+  const { on, since, problem, lost, unreadable, elsewhere } = record;
+  const waiting = `the ${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;
+  const lines = [`looked through ${elsewhere ? '' : waiting}the dead letters, and ${described(on, since, now)}`];
+  if (elsewhere)
+    lines.push("what waits is in RabbitMQ and can't be looked through; other daemons know what they delivered");
   if (problem !== undefined) lines.push(`the record can't be written or read: ${problem}`);
   if (lost > 0) lines.push(`${countOf(lost, 'record')} could not be written since the daemon started`);
   if (unreadable > 0) lines.push(`${countOf(unreadable, 'block')} of some thousand records could not be read: damaged`);

@@ -145,13 +145,13 @@ describe('find', () => {
     assert.match(output, /^ {4}what to do: ./m);
     assert.match(
       output,
-      /^looked through 2 notifications that wait, the dead letters, and the record .* since \S+ \(/m,
+      /^looked through the 2 notifications that wait, the dead letters, and the record .* since \S+ \(/m,
     );
     assert.doesNotMatch(output, /hello|second|unacceptable/);
 
     const none = await find(t, 'nobody@localhost');
     assert.equal(none.code, 1);
-    assert.match(none.output, /^nothing was seen of nobody@localhost\nlooked through 2 notifications that wait/);
+    assert.match(none.output, /^nothing was seen of nobody@localhost\nlooked through the 2 notifications that wait/);
   });
 
   it('says the same from the files while no daemon runs, after a restart, and where they were moved to', async (t) => {

@@ -76,6 +76,7 @@ async function findInFiles(config: PusherConfig, database: DatabaseSync, asked: 
     bytes: 0,
     problem: undefined,
     lost: 0,
+    elsewhere: config.outbox.engine !== 'sqlite',
   };
   const file = traceBeside(realpathSync(outboxFileOf(config)));
   const nothing: InRecord = { records: [], unreadable: 0, since: undefined, bytes: 0 };

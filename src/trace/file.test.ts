@@ -48,7 +48,7 @@ describe("the record's file", () => {
     const lines: string[] = [];
     for (let n = 0; n < count; n += 10)
       lines.push(deliveredLine(at, TOPIC, { requestId: randomUUID(), messageIds: [] }, entries.slice(n, n + 10)));
-    file.append({ text: lines.join('\n'), records: count, from: at, to: at });
+    file.append({ content: Buffer.from(lines.join('\n')), records: count, from: at, to: at });
   };
   const search = async (file: TraceFile, text: string, bounds: { from?: number; until?: number } = {}) => {
     const { from = 0, until = Number.MAX_SAFE_INTEGER } = bounds;

@@ -14,6 +14,7 @@ import { HISTORY } from './history-file.ts';
 // "xevt" in ASCII: tells our file from any other SQLite database.
 const APPLICATION_ID = 0x78657674;
 const VERSION = 1;
+const LINE_FEED = Buffer.from('\n');
 /** So many records make a block. */
 const BLOCK_RECORDS = 4_000;
 /** How much of the file is free before it is made smaller: a quarter of its pages, and 1,000 at a time. */
@@ -45,7 +46,8 @@ export interface TraceLimits {
 
 /** Lines of the record that are handed over together. */
 export interface Portion {
-  readonly text: string;
+  /** UTF-8. */
+  readonly content: Uint8Array;
   readonly records: number;
   /** When the first and the last of it happened. */
   readonly from: number;
@@ -114,12 +116,12 @@ export class TraceFile {
   }
 
   /** Keeps lines. */
-  append({ text, records, from, to }: Portion): void {
+  append({ content, records, from, to }: Portion): void {
     if (records >= BLOCK_RECORDS) {
-      this.#sql.insert.run(from, to, records, 1, pack(Buffer.from(text)));
+      this.#sql.insert.run(from, to, records, 1, pack(content));
       return;
     }
-    this.#sql.insert.run(from, to, records, 0, Buffer.from(text));
+    this.#sql.insert.run(from, to, records, 0, content);
     this.#loose += records;
     if (this.#loose >= BLOCK_RECORDS) this.#pack();
   }
@@ -187,14 +189,14 @@ export class TraceFile {
 
   #pack(): void {
     const rows = this.#sql.loose.all() as unknown as LooseRow[];
-    const text = rows.map(({ content }) => Buffer.from(content).toString()).join('\n');
+    const lines = rows.flatMap(({ content }, place) => (place === 0 ? [content] : [LINE_FEED, content]));
     const of = (pick: (row: LooseRow) => number) => rows.map(pick);
     const sum = of(({ records }) => records).reduce((total, records) => total + records, 0);
     this.database.exec('BEGIN');
     try {
       this.#sql.removeLoose.run();
       const [from, to] = [Math.min(...of(({ fromAt }) => fromAt)), Math.max(...of(({ toAt }) => toAt))];
-      this.#sql.insert.run(from, to, sum, 1, pack(Buffer.from(text)));
+      this.#sql.insert.run(from, to, sum, 1, pack(Buffer.concat(lines)));
       this.database.exec('COMMIT');
       this.#loose = 0;
     } catch (error) {
@@ -249,5 +251,5 @@ const pragma = (database: DatabaseSync, name: string): number =>
   Number(Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
 
 /** The fastest level: a third of a microsecond a record. */
-const pack = (content: Buffer): Buffer =>
+const pack = (content: Uint8Array): Buffer =>
   zstdCompressSync(content, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });

@@ -15,6 +15,7 @@ const STATE: TraceState = {
   bytes: 0,
   problem: undefined,
   lost: 0,
+  elsewhere: false,
 };
 const event = (eventId: string, at: number) => ({ eventId, eventAt: 1, names: ['alice@localhost/phone'], at });
 const waiting = (eventId: string, at: number): FoundWaiting => ({

@@ -54,7 +54,8 @@ export interface Found {
   /** Whether there is more than was asked for. */
   readonly more: boolean;
   /** What can be said at all. */
-  readonly record: Pick<TraceState, 'on' | 'keepMs' | 'since' | 'problem' | 'lost'> & Pick<InRecord, 'unreadable'>;
+  readonly record: Pick<TraceState, 'on' | 'keepMs' | 'since' | 'problem' | 'lost' | 'elsewhere'> &
+    Pick<InRecord, 'unreadable'>;
   /** How many notifications that wait were looked at. */
   readonly looked: number;
 }
@@ -93,14 +94,14 @@ export function findAll(
     }
   }
   findings.sort((a, b) => b.at - a.at);
-  const { on, keepMs, problem, lost } = state;
+  const { on, keepMs, problem, lost, elsewhere } = state;
   return {
     asked,
     findings: findings.slice(0, asked.limit),
     more:
       [outbox.waiting, outbox.letters, records].some(({ length }) => length >= asked.limit) ||
       findings.length > asked.limit,
-    record: { on, keepMs, since, problem, lost, unreadable },
+    record: { on, keepMs, since, problem, lost, elsewhere, unreadable },
     looked: outbox.looked,
   };
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { until } from '../../test/support/process.ts';
+import { mountSmallDisk } from '../../test/support/tmpfs.ts';
 import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 import type { History } from './history-file.ts';
 import { createKeeper, type Keeper } from './keeper.ts';
@@ -53,7 +54,7 @@ describe('the keeper of the record', () => {
   };
   const append = (keeper: Keeper, eventId: string) => {
     const text = deliveredLine(now, TOPIC, undefined, [[eventId, now, ['alice@localhost']]]);
-    keeper.take({ kind: 'append', portion: { text, records: 1, from: now, to: now }, bytes: text.length });
+    keeper.take({ kind: 'append', portion: { content: Buffer.from(text), records: 1, from: now, to: now } });
   };
   const ask = async <T>(keeper: Keeper, question: (id: number) => ToKeeper): Promise<T> => {
     const id = ++questions;
@@ -139,6 +140,41 @@ describe('the keeper of the record', () => {
     append(keeper, 'e3');
     assert.deepEqual([lost(), problems().at(-1)], [2, undefined]);
     assert.deepEqual(await found(keeper), ['e3']);
+  });
+
+  it('counts what it loses on a disk that is full, and goes on when it has room', async () => {
+    await using disk = await mountSmallDisk('1m');
+    file = path.join(disk.folder, 'outbox.db.trace');
+    const keeper = start();
+    append(keeper, 'e1');
+    // Until not a page is free.
+    const filler = await open(path.join(disk.folder, 'filler'), 'w');
+    await assert.rejects(async () => {
+      for (;;) await filler.write(Buffer.alloc(4_096));
+    });
+    await filler.close();
+    // What SQLite has room for in its log is no loss.
+    for (let n = 0; lost() === 0 && n < 10_000; n++) append(keeper, `e${n + 2}`);
+    const before = lost();
+    assert.ok(before > 0);
+    assert.match(String(problems().at(-1)), /full/);
+    await rm(path.join(disk.folder, 'filler'));
+    now += 5_001;
+    append(keeper, 'last');
+    assert.equal(lost(), before);
+    assert.equal((await found(keeper))[0], 'last');
+    keeper.close();
+  });
+
+  it('counts what it loses on a disk that is read-only, and answers', async () => {
+    await using disk = await mountSmallDisk('1m');
+    await disk.makeReadOnly();
+    file = path.join(disk.folder, 'outbox.db.trace');
+    const keeper = start();
+    append(keeper, 'e1');
+    assert.equal(lost(), 1);
+    assert.deepEqual(await found(keeper), []);
+    assert.match(String(problems().at(-1)), /EROFS/);
   });
 
   it('tries again also where the clock was set back', async () => {

@@ -146,9 +146,11 @@ export function createKeeper(
   return {
     take(message) {
       if (message.kind === 'append') {
-        const { portion, bytes } = message;
+        const { portion } = message;
         const written = attempt((file) => file.append(portion)).done;
-        tell({ kind: 'done', bytes, lost: written ? 0 : portion.records });
+        const { content, records } = portion;
+        const memory = content.buffer as ArrayBuffer;
+        tell({ kind: 'done', bytes: content.length, lost: written ? 0 : records, memory });
       } else if (message.kind === 'span') {
         attempt(({ database }) => addSpan(database, message.span));
       } else if (message.kind === 'moments') {

@@ -28,6 +28,8 @@ export interface TraceState {
   readonly problem: string | undefined;
   /** Records that could not be written since the start. */
   readonly lost: number;
+  /** Whether what waits is where it can't be looked through, and other daemons deliver it too. */
+  readonly elsewhere: boolean;
 }
 
 /** What is asked for: see {@link import('../outbox/sqlite/find.ts').Search}. */
@@ -54,15 +56,15 @@ export interface InRecord extends Coverage {
 }
 
 export type ToKeeper =
-  | { readonly kind: 'append'; readonly portion: Portion; readonly bytes: number }
+  | { readonly kind: 'append'; readonly portion: Portion }
   | { readonly kind: 'span'; readonly span: Span }
   | { readonly kind: 'moments'; readonly moments: readonly Moment[] }
   | { readonly kind: 'outbox' | 'record'; readonly id: number; readonly asked: Asked }
   | { readonly kind: 'history' | 'close'; readonly id: number };
 
 export type FromKeeper =
-  /** What was handed over is written, or lost. */
-  | { readonly kind: 'done'; readonly bytes: number; readonly lost: number }
+  /** What was handed over is written, or lost; its memory goes back, to be used again. */
+  | { readonly kind: 'done'; readonly bytes: number; readonly lost: number; readonly memory: ArrayBuffer }
   /** Why nothing can be written; undefined: it can. */
   | { readonly kind: 'state'; readonly problem: string | undefined; readonly coverage: Coverage | undefined }
   /** A file that was no use was put aside there, and a new one begun. */

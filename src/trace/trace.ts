@@ -21,15 +21,12 @@ import type { History, Moment, Span } from './history-file.ts';
 import type { Asked, FromKeeper, InOutbox, InRecord, KeeperOptions, ToKeeper, TraceState } from './messages.ts';
 import { deadLine, deliveredLine, type Entry, skippedLine } from './record.ts';
 
-/** How often records are handed on, in milliseconds, and how many characters of them wait at most until then. */
+/** How often records are handed on, in milliseconds, and how many bytes of them wait at most until then. */
 const FLUSH_MS = 250;
-const FLUSH_LENGTH = 1_048_576;
-/**
- * How many characters of them wait as strings. Behind it they are bytes, which lie beside the heap: of what waits a quarter
- * of a second in it, the garbage collector would copy all, several times.
- */
-const LOOSE_LENGTH = 16_384;
-/** How much may wait for the thread, in characters. */
+const BUFFER_BYTES = 1_048_576;
+const COPIED = 65_536;
+const LINE_FEED = 10;
+/** How much may wait for the thread, in bytes. */
 const MOST_WAITING = 33_554_432;
 /** How long a thread that ended is left alone, in milliseconds, and how long a stop waits for it. */
 const RESTART_MS = 30_000;
@@ -49,7 +46,11 @@ export interface Trace {
 
 export interface TraceOptions extends Omit<KeeperOptions, 'startedAt'> {
   readonly log: Log;
+  /** See {@link TraceState.elsewhere}. Default: no. */
+  readonly elsewhere?: boolean;
 }
+
+const newBuffer = (): Buffer => Buffer.allocUnsafeSlow(BUFFER_BYTES);
 
 /** Starts the thread; a record that can't be kept is no reason not to start. */
 export function startTrace(options: TraceOptions): Trace {
@@ -60,28 +61,31 @@ class RunningTrace implements Trace {
   readonly report: Trace['report'];
   readonly #log: Log;
   readonly #options: KeeperOptions;
+  readonly #elsewhere: boolean;
   readonly #questions = createQuestions((message) => this.#post(message));
   #worker: Worker | undefined;
   #restarting: NodeJS.Timeout | undefined;
   #flushing: NodeJS.Timeout | undefined;
-  #lines: string[] = [];
-  #loose = 0;
-  #chunks: Buffer[] = [];
-  #length = 0;
+  #buffer = newBuffer();
+  /** One that came back: memory that is asked for anew each time is given back late. */
+  #spare: Buffer | undefined;
+  /** How much of it is written. */
+  #used = 0;
   #records = 0;
   #first = 0;
   #last = 0;
   #skipped = new Map<string, { readonly at: number; readonly entries: Entry[] }>();
   #moments: Moment[] = [];
-  /** What the thread has not written yet, in characters. */
+  /** What the thread has not written yet, in bytes. */
   #waiting = 0;
   #lost = 0;
   #problem: string | undefined;
   #coverage: Coverage | undefined;
   #closed = false;
 
-  constructor({ log, ...options }: TraceOptions) {
+  constructor({ log, elsewhere = false, ...options }: TraceOptions) {
     this.#log = log;
+    this.#elsewhere = elsewhere;
     this.#options = { ...options, startedAt: Date.now() };
     this.report =
       options.keepMs > 0
@@ -129,7 +133,16 @@ class RunningTrace implements Trace {
   readonly state = (): TraceState => {
     const { keepMs, maxBytes } = this.#options;
     const { since, bytes = 0 } = this.#coverage ?? {};
-    return { on: keepMs > 0, keepMs, maxBytes, since, bytes, problem: this.#problem, lost: this.#lost };
+    return {
+      on: keepMs > 0,
+      keepMs,
+      maxBytes,
+      since,
+      bytes,
+      problem: this.#problem,
+      lost: this.#lost,
+      elsewhere: this.#elsewhere,
+    };
   };
 
   async find(asked: Asked): Promise<Found> {
@@ -168,22 +181,21 @@ class RunningTrace implements Trace {
     await this.#worker?.terminate();
   }
 
+  /**
+   * Written at once, and not kept as text until it is handed on: what lives for a quarter of a second is moved twice by the
+   * garbage collector.
+   */
   #add(line: string, records: number, at: number): void {
-    if (this.#records === 0) this.#first = at;
-    this.#last = at;
-    this.#lines.push(line);
-    this.#loose += line.length;
-    this.#length += line.length;
+    // A character has three bytes at most.
+    const most = line.length * 3 + 1;
+    if (this.#used + most > this.#buffer.length) this.#hand();
+    if (most > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(most);
+    if (this.#used > 0) this.#buffer[this.#used++] = LINE_FEED;
+    this.#used += this.#buffer.write(line, this.#used);
+    this.#first = this.#records === 0 ? at : Math.min(this.#first, at);
+    this.#last = this.#records === 0 ? at : Math.max(this.#last, at);
     this.#records += records;
-    if (this.#loose >= LOOSE_LENGTH) this.#bundle();
-    if (this.#length >= FLUSH_LENGTH) this.#flush();
-    else this.#flushSoon();
-  }
-
-  #bundle(): void {
-    if (this.#lines.length > 0) this.#chunks.push(Buffer.from(this.#lines.join('\n')));
-    this.#lines = [];
-    this.#loose = 0;
+    this.#flushSoon();
   }
 
   #flushSoon(): void {
@@ -195,35 +207,31 @@ class RunningTrace implements Trace {
     this.#flushing = undefined;
     const skipped = this.#skipped;
     this.#skipped = new Map();
-    for (const [reason, { at, entries }] of skipped) {
-      const line = skippedLine(at, reason, entries);
-      if (this.#records === 0) this.#first = at;
-      this.#first = Math.min(this.#first, at);
-      this.#last = Math.max(this.#last, at);
-      this.#lines.push(line);
-      this.#length += line.length;
-      this.#records += entries.length;
-    }
+    for (const [reason, { at, entries }] of skipped) this.#add(skippedLine(at, reason, entries), entries.length, at);
     if (this.#moments.length > 0) this.#post({ kind: 'moments', moments: this.#moments });
     this.#moments = [];
+    this.#hand();
+  }
+
+  /** Hands on what was written. */
+  #hand(): void {
     if (this.#records === 0) return;
-    this.#bundle();
-    const portion = {
-      text: this.#chunks.map(String).join('\n'),
-      records: this.#records,
-      from: Math.min(this.#first, this.#last),
-      to: Math.max(this.#first, this.#last),
-    };
-    const bytes = this.#length;
-    this.#chunks = [];
-    this.#length = 0;
+    const [records, from, to, used] = [this.#records, this.#first, this.#last, this.#used];
     this.#records = 0;
+    this.#used = 0;
     if (this.#waiting > MOST_WAITING || !this.#worker) {
-      this.#lost += portion.records;
+      this.#lost += records;
       return;
     }
-    this.#waiting += bytes;
-    this.#post({ kind: 'append', portion, bytes });
+    this.#waiting += used;
+    // Much goes as it is, and another buffer takes its place; little is copied.
+    const content = used > COPIED ? this.#buffer.subarray(0, used) : new Uint8Array(this.#buffer.subarray(0, used));
+    if (used > COPIED) {
+      this.#buffer = this.#spare ?? newBuffer();
+      this.#spare = undefined;
+    }
+    const message: ToKeeper = { kind: 'append', portion: { content, records, from, to } };
+    this.#worker.postMessage(message, [content.buffer as ArrayBuffer]);
   }
 
   #post(message: ToKeeper): boolean {
@@ -234,7 +242,13 @@ class RunningTrace implements Trace {
   #start(): void {
     // Beside this file, with its extension: TypeScript in a checkout, JavaScript in the package.
     const script = new URL(`worker${path.extname(import.meta.url)}`, import.meta.url);
-    const worker = new Worker(script, { workerData: this.#options, name: 'trace' });
+    let worker: Worker;
+    try {
+      worker = new Worker(script, { workerData: this.#options, name: 'trace' });
+    } catch (error) {
+      this.#ended(messageOf(error));
+      return;
+    }
     worker.unref();
     worker.on('message', (message: FromKeeper) => this.#hear(message));
     worker.on('error', (error) => this.#ended(messageOf(error)));
@@ -258,6 +272,7 @@ class RunningTrace implements Trace {
     if (message.kind === 'done') {
       this.#waiting -= message.bytes;
       this.#lost += message.lost;
+      if (message.memory.byteLength === BUFFER_BYTES) this.#spare = Buffer.from(message.memory);
     } else if (message.kind === 'state') {
       this.#coverage = message.coverage ?? this.#coverage;
       this.#note(message.problem);

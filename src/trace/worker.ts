@@ -5,7 +5,9 @@ import type { KeeperOptions, ToKeeper } from './messages.ts';
 
 const port = parentPort;
 if (port) {
-  const keeper = createKeeper(workerData as KeeperOptions, (message) => port.postMessage(message));
+  const keeper = createKeeper(workerData as KeeperOptions, (message) =>
+    port.postMessage(message, message.kind === 'done' ? [message.memory] : []),
+  );
   port.on('message', (message: ToKeeper) => {
     keeper.take(message);
     // Then nothing holds the thread any more.
