@@ -44,11 +44,12 @@ export interface Daemon {
   /** Why it is not ready; empty when it is. */
   notReady(): readonly NotReady[];
   /**
-   * Takes over what a new configuration says of topics, plugins, credentials, rates, the tap's certificate and the log
-   * level; what needs a restart is named in the log. Reloads have to be asked for one after the other.
-   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
+   * Takes over what the configuration that `read` answers says of topics, plugins, credentials, rates, the tap's
+   * certificate and the log level; what needs a restart is named in the log. Reloads have to be asked for one after the
+   * other.
+   * @throws what `read` throws, PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
    */
-  reload(config: PusherConfig): Promise<void>;
+  reload(read: () => PusherConfig): Promise<void>;
   /** Requests to SNS that are under way. */
   underWay(): number;
   /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
@@ -164,18 +165,22 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
       tapUrl,
       adminUrl,
       notReady: () => running.state().notReady,
-      async reload(next) {
-        const certificate = readCertificate(next.tap.http, folder);
-        await running.reload(routingOf(next)).catch((error: unknown) => {
-          history.note('reload-failed', 'the configuration', messageOf(error));
+      async reload(read) {
+        const reloading = async () => {
+          const next = read();
+          const certificate = readCertificate(next.tap.http, folder);
+          await running.reload(routingOf(next));
+          hosts = hostsByTopic(next);
+          tap.renew(certificate);
+          log.level = next.log.level;
+          announce(next, log);
+          reportReload(config, next, log);
+        };
+        await reloading().catch((error: unknown) => {
+          history.note('reload-failed', 'the configuration', firstLine(messageOf(error)));
           throw error;
         });
-        hosts = hostsByTopic(next);
         history.note('reload', 'the configuration', '');
-        tap.renew(certificate);
-        log.level = next.log.level;
-        announce(next, log);
-        reportReload(config, next, log);
       },
       underWay: running.underWay,
       stop,
@@ -200,6 +205,8 @@ function logProblems(log: Logger): NotReady[] {
   const advice = 'mend where standard output goes: free space on its disk, or start again with a reader that reads';
   return [{ what: 'log', reason: `can't be written: ${fault}`, advice }];
 }
+
+const firstLine = (text: string): string => text.split('\n', 1)[0] as string;
 
 /** Where and how events are published, as the configuration says. */
 function routingOf({ file, sns, hosts }: PusherConfig): Routing {

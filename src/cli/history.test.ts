@@ -52,7 +52,8 @@ describe('history', () => {
   };
 
   it('lists starts, stops, reloads, holes and what people did, also while no daemon runs', async (t) => {
-    await daemon?.reload(loadConfig(config));
+    await daemon?.reload(() => loadConfig(config));
+    await assert.rejects(async () => daemon?.reload(() => loadConfig('/nowhere/pusher.toml')));
     await post(1, { kind: 'presence' });
     await post(5, { kind: 'presence' });
     await commandLine(t, 'dead-letters', 'replay', '1', '--config', config);
@@ -63,9 +64,11 @@ describe('history', () => {
       listed = (await lines(t)).map((line) => line.split('\t').slice(1).join(' '));
       return listed.some((line) => line.startsWith('retire'));
     });
-    assert.deepEqual(listed, [
+    const withoutCause = listed.map((line) => line.replace(/^(reload-failed [^:]*): can't read .*$/, '$1'));
+    assert.deepEqual(withoutCause, [
       'start the daemon started',
       'reload the configuration',
+      'reload-failed the configuration',
       'hole prosody@a: 3 events never came',
       'replay 1 dead letter',
       'acknowledge 1 hole',
@@ -75,7 +78,7 @@ describe('history', () => {
     daemon = undefined;
     assert.match((await lines(t, '--limit', '1')).join('\n'), /^\S+\tstop\tthe daemon stopped$/);
     const { moments, minutes } = JSON.parse((await lines(t, '--json')).join(''));
-    assert.equal(moments.length, 7);
+    assert.equal(moments.length, 8);
     assert.ok(Array.isArray(minutes));
   });
 });

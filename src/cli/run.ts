@@ -102,7 +102,7 @@ async function reload(
 ): Promise<void> {
   void service.reloading();
   try {
-    await daemon.reload(again());
+    await daemon.reload(again);
   } catch (error) {
     if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }
