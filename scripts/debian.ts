@@ -9,7 +9,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { install } from './install-servers.ts';
 
-const FOLDER = fileURLToPath(new URL('../.cache/debian', import.meta.url));
+const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
+const FOLDER = path.join(CHECKOUT, '.cache/debian');
 
 /** What a command of a fresh system finds in its environment. */
 export const ENVIRONMENT = {
@@ -69,8 +70,9 @@ export interface Debian extends Disposable {
   /**
    * Runs a script of its shell, with processes and mounts that end with it.
    * @param options.network whether it sees this machine's network; by default it has none but a loopback of its own
+   * @param options.checkout whether this checkout is there as `/checkout`, to read
    */
-  run(script: string, options?: { network?: boolean }): { status: number | null; output: string };
+  run(script: string, options?: { network?: boolean; checkout?: boolean }): { status: number | null; output: string };
   /** The command line, on this machine, of a command in there: the same process, with this machine's network. */
   command(...words: string[]): string[];
 }
@@ -78,9 +80,14 @@ export interface Debian extends Disposable {
 // The shell stays as the first process, to reap what is left to it: hence the exit, or it would become the command.
 const RUN = `
 set -e
-root=$1 network=$2 script=$3
+root=$1 network=$2 checkout=$3 script=$4
 [ "$network" = true ] || ip link set lo up
 mount -t proc proc "$root/proc"
+if [ -n "$checkout" ]; then
+  mkdir -p "$root/checkout"
+  mount --bind "$checkout" "$root/checkout"
+  mount -o remount,bind,ro "$root/checkout"
+fi
 chroot "$root" sh -c "$script"
 exit
 `;
@@ -92,19 +99,59 @@ const BECOME = 'set -e; root=$1; shift; mount -t proc proc "$root/proc"; exec ch
  * @param include packages beside those of the base
  */
 export function debian(release: string, include: readonly string[] = []): Debian {
-  const kept = path.join(FOLDER, [release, ...include].join('+'));
-  if (!existsSync(kept)) {
-    bootstrap(release, `${kept}.partial`, include);
-    renameSync(`${kept}.partial`, kept);
-  }
   const root = mkdtempSync(path.join(tmpdir(), `${release}-`));
-  const copied = spawnSync('cp', ['-a', `${kept}/.`, root], { encoding: 'utf8' });
-  if (copied.status !== 0) throw new Error(`${kept} could not be copied: ${copied.stderr}`);
+  copy(keep(release, include), root);
+  return inside(root);
+}
+
+/** The folder with that system, made where it is missing. */
+function keep(release: string, include: readonly string[]): string {
+  const kept = path.join(FOLDER, [release, ...include].join('+'));
+  if (existsSync(kept)) return kept;
+  const partial = `${kept}.partial`;
+  if (include.length === 0) bootstrap(release, partial);
+  else {
+    const base = keep(release, []);
+    rmSync(partial, { recursive: true, force: true });
+    mkdirSync(partial);
+    copy(base, partial);
+    say(`adding ${include.join(', ')} to ${partial} …`);
+    const { status, output } = inside(partial).run(addition(include), { network: true });
+    if (status !== 0) throw new Error(`${include.join(', ')} could not be installed:\n${output}`);
+  }
+  renameSync(partial, kept);
+  return kept;
+}
+
+/** Starts nothing while it installs: that system is only being made. */
+const addition = (packages: readonly string[]): string => `
+  printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends ${packages.join(' ')} || exit 1
+  rm /usr/sbin/policy-rc.d
+  apt-get clean`;
+
+function copy(from: string, to: string): void {
+  const { status, stderr } = spawnSync('cp', ['-a', `${from}/.`, to], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${from} could not be copied: ${stderr}`);
+}
+
+function inside(root: string): Debian {
   return {
     root,
-    run(script, { network = false } = {}) {
+    run(script, { network = false, checkout = false } = {}) {
       const namespaces = ['--mount', '--pid', '--fork', '--kill-child', ...(network ? [] : ['--net'])];
-      const args = [...namespaces, 'sh', '-c', RUN, 'sh', root, String(network), `exec 2>&1\n${script}`];
+      const args = [
+        ...namespaces,
+        'sh',
+        '-c',
+        RUN,
+        'sh',
+        root,
+        String(network),
+        checkout ? CHECKOUT : '',
+        `exec 2>&1\n${script}`,
+      ];
       const { status, stdout, error } = spawnSync('unshare', args, {
         env: ENVIRONMENT,
         stdio: ['ignore', 'pipe', 'inherit'],
