@@ -22,6 +22,7 @@ import { addTraceMetrics } from './ops/trace.ts';
 import { memoryOutbox } from './outbox/memory.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { reportTo } from './pipeline/report.ts';
+import { startRetention } from './pipeline/retention.ts';
 import { createPusher, type Pusher, type Routing } from './pusher.ts';
 import type { NotReady } from './readiness.ts';
 import { owns, topicsOf } from './sns/account.ts';
@@ -158,6 +159,8 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     pusher = running;
     stops.push(() => running.stop());
     stops.push(startSampling({ flow, conditions, contacts, history }, running, log));
+    const { retention } = config.outbox;
+    if (retention > 0) stops.push(startRetention({ deadLetters: outbox.deadLetters, keepMs: retention, log }));
     const topics = running.state().topics.map(({ topic }) => topic);
     const tapUrl = tap.url ?? '';
     log.info({ version, config: config.file, tap: tapUrl, admin: adminUrl, topics }, 'running');

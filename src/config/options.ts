@@ -377,6 +377,18 @@ const groupchatExchangeOptions = messageExchangeOptions('group messages', 'group
 
 const RABBITMQ_ONLY = 'With `engine = "rabbitmq"` only.';
 
+const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A length of time such as `90s`, `15m`, `1h` or `7d`, in milliseconds; `off` is 0. */
+const duration = z.string().transform((value, context): number => {
+  if (value === 'off') return 0;
+  const [, digits, unit] = /^([1-9]\d{0,6})([smhd])$/.exec(value) ?? [];
+  if (unit) return Number(digits) * UNIT_MS[unit as keyof typeof UNIT_MS];
+  context.addIssue({ code: 'custom', input: value });
+  return z.NEVER;
+});
+const DURATION_EXPECTS = 'a length of time such as "90s", "15m", "1h" or "7d", or "off"';
+
 const outboxOptions = z.strictObject({
   engine: option(z.enum(['sqlite', 'rabbitmq']).default('sqlite'), {
     expects: '"sqlite" or "rabbitmq"',
@@ -412,6 +424,11 @@ const outboxOptions = z.strictObject({
     expects: 'a whole number of bytes, 1,048,576 or more',
     text: 'How large its content may grow; with RabbitMQ, what the queues of each topic may hold together. Past it the taps answer 503 and the adapters keep their events.',
   }),
+  retention: option(duration.prefault('off'), {
+    expects: DURATION_EXPECTS,
+    text: 'How long dead letters are kept; older ones are deleted, for good, each hour. `off`: until somebody replays or deletes them. What waits for SNS is always kept.',
+    fallback: '`"off"`',
+  }),
   ca_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM file with certificates',
     text: `Certificate authorities to trust for \`amqps\` instead of the public ones. Relative to the configuration file. ${RABBITMQ_ONLY}`,
@@ -439,18 +456,6 @@ sectionRules.set(outboxOptions, (section) => {
       if (section[option] !== undefined) found.push({ option, problem: 'goes with `engine = "rabbitmq"` only' });
   return [...found, ...pairProblems(section, 'cert_file', 'key_file')];
 });
-
-const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-
-/** A length of time such as `90s`, `15m`, `1h` or `7d`, in milliseconds; `off` is 0. */
-const duration = z.string().transform((value, context): number => {
-  if (value === 'off') return 0;
-  const [, digits, unit] = /^([1-9]\d{0,6})([smhd])$/.exec(value) ?? [];
-  if (unit) return Number(digits) * UNIT_MS[unit as keyof typeof UNIT_MS];
-  context.addIssue({ code: 'custom', input: value });
-  return z.NEVER;
-});
-const DURATION_EXPECTS = 'a length of time such as "90s", "15m", "1h" or "7d", or "off"';
 
 const traceOptions = z.strictObject({
   keep: option(duration.prefault('1h'), {

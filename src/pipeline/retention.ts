@@ -1,0 +1,59 @@
+/** Deletes dead letters that are older than they may become: for rules on how long data of people is kept. */
+import { setInterval } from 'node:timers';
+import { messageOf } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { DeadLetterStore } from '../outbox/dead-letters.ts';
+
+const HOUR_MS = 3_600_000;
+
+interface RetentionSetup {
+  readonly deadLetters: Pick<DeadLetterStore, 'browse' | 'purge'>;
+  /** How old they may become, in milliseconds. */
+  readonly keepMs: number;
+  readonly log: Log;
+  readonly now?: () => number;
+}
+
+/** Deletes those that are too old; answers how many. Their numbers ascend with the time, so the last of them names all. */
+export async function deleteExpired({ deadLetters, keepMs, now = Date.now }: RetentionSetup): Promise<number> {
+  const expired = now() - keepMs;
+  const at = async (offset: number) => {
+    const query = { filter: {}, sort: 'id', descending: false, offset, limit: 1 } as const;
+    const { letters, total } = await deadLetters.browse(query);
+    const [letter] = letters;
+    return { total, id: letter && letter.diedAt < expired ? letter.id : undefined };
+  };
+  const first = await at(0);
+  if (first.id === undefined) return 0;
+  let [lastId, from, to] = [first.id, 0, first.total];
+  // Between `from`, which is too old, and `to`, which is not or does not exist.
+  while (to - from > 1) {
+    const middle = Math.floor((from + to) / 2);
+    const { id } = await at(middle);
+    if (id === undefined) to = middle;
+    else [lastId, from] = [id, middle];
+  }
+  return deadLetters.purge({ upToId: lastId });
+}
+
+/** Does so now and each hour; answers what ends that. */
+export function startRetention(setup: RetentionSetup): () => void {
+  const { log } = setup;
+  let stopped = false;
+  const run = async () => {
+    try {
+      const count = await deleteExpired(setup);
+      if (count > 0) log.info({ count, keepMs: setup.keepMs }, 'dead letters older than outbox.retention deleted');
+    } catch (error) {
+      // A stop closes the store under it; what is left is deleted after the next start.
+      if (!stopped)
+        log.error({ problem: messageOf(error) }, 'dead letters older than outbox.retention could not be deleted');
+    }
+  };
+  void run();
+  const timer = setInterval(run, HOUR_MS).unref();
+  return () => {
+    stopped = true;
+    clearInterval(timer);
+  };
+}
