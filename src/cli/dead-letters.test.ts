@@ -161,6 +161,26 @@ describe('dead-letters', () => {
     assert.equal(JSON.parse(shown).detail, detail);
   });
 
+  it('export: all that match as JSON lines, with what they hold; list counts those that match', async (t) => {
+    await fill();
+    const lines = async (...args: string[]) => {
+      const { code, output } = await dead(t, 'export', ...args);
+      assert.equal(code, 0, output);
+      return output.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]));
+    };
+    assert.deepEqual(
+      (await lines()).map(({ id, content }) => [id, content.event.body]),
+      [1, 2, 3].map((id) => [id, 'what was written']),
+    );
+    assert.deepEqual(
+      (await lines('--match', '.FIFO')).map(({ id }) => id),
+      [3],
+    );
+    assert.deepEqual(await lines('--match', 'what was written'), []);
+    assert.match((await dead(t, 'list', '--match', 'HTTP 400', '--limit', '1')).output, /\n1 of 3 dead letters\n$/);
+    assert.equal((await dead(t, 'purge', '--match', 's/x/2')).output, '1 dead letter deleted\n');
+  });
+
   it('says that there is no outbox yet, and makes none', async (t) => {
     const { code, output } = await dead(t, 'list');
     assert.equal(code, 1);

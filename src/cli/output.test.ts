@@ -13,7 +13,7 @@ const sh = promisify(execFile);
 const LETTERS = 30;
 const BODY = 'x'.repeat(100_000);
 
-describe('the output of a command', () => {
+describe('the output of a command', { concurrency: true }, () => {
   let folder: string;
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'output-'));
@@ -38,25 +38,27 @@ describe('the output of a command', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  const list = (pipe: string) =>
-    sh('sh', ['-c', `"${process.execPath}" "${BIN}" dead-letters list --json | ${pipe}`], {
+  const run = (command: string, pipe: string) =>
+    sh('sh', ['-c', `"${process.execPath}" "${BIN}" dead-letters ${command} | ${pipe}`], {
       cwd: folder,
       maxBuffer: 2 * LETTERS * BODY.length,
     });
 
-  it('is whole, however slowly it is read', async () => {
-    const { stdout } = await list('(sleep 1; cat)');
-    const letters = stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    assert.equal(letters.length, LETTERS);
-    assert.ok(letters.every(({ content }) => content.event === BODY));
-  });
+  for (const command of ['list --json', 'export']) {
+    it(`is whole, however slowly it is read: ${command}`, async () => {
+      const { stdout } = await run(command, '(sleep 1; cat)');
+      const letters = stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      assert.equal(letters.length, LETTERS);
+      assert.ok(letters.every(({ content }) => content.event === BODY));
+    });
 
-  it('ends quietly when nobody reads on', async () => {
-    const { stdout, stderr } = await list('head -c 10');
-    assert.equal(stdout.length, 10);
-    assert.equal(stderr, '');
-  });
+    it(`ends quietly when nobody reads on: ${command}`, async () => {
+      const { stdout, stderr } = await run(command, 'head -c 10');
+      assert.equal(stdout.length, 10);
+      assert.equal(stderr, '');
+    });
+  }
 });
