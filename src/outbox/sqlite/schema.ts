@@ -173,6 +173,8 @@ export function describe(error: unknown): string {
   return `can't be used: ${messageOf(error)}`;
 }
 
+/** How long to wait for the lock, in milliseconds: a command that looks whether a daemon runs has it for a moment. */
+const LOCK_MS = 500;
 /** How long a start waits for another process to close the outbox, such as a `check` that is just looking, in milliseconds. */
 const PROBE_MS = 2_000;
 
@@ -219,7 +221,7 @@ export function refuseIfOpenElsewhere(file: string): void {
 
 function openLock(file: string): DatabaseSync {
   try {
-    return new DatabaseSync(`${file}.lock`, { timeout: 0 });
+    return new DatabaseSync(`${file}.lock`, { timeout: LOCK_MS });
   } catch (error) {
     throw faultOf(file, error);
   }
