@@ -245,6 +245,16 @@ describe('prosody: https', () => {
     expectSound(tap);
   });
 
+  test('localhost is this machine, whatever the DNS says', async () => {
+    const { tls, globalSettings } = await certified('DNS:localhost');
+    await using tap = await startCollector({ tls });
+    const url = tap.url.replace('127.0.0.1', 'localhost');
+    await using server = await startProsody({ url, globalSettings });
+    const alice = await connect(server, someone('alice'), 'phone');
+    await alice.logout();
+    await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
+  });
+
   for (const [what, name, trusted] of [
     ['an authority that Prosody does not know', 'IP:127.0.0.1', false],
     ['a certificate of another name', 'DNS:localhost', true],

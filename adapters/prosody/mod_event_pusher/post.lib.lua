@@ -134,8 +134,10 @@ return function (batch, url, secret, answer)
 
 	-- RFC 6066 allows no IP address as a server's name.
 	local servername = not pton(to.host) and to.host or nil;
+	-- Prosody asks the DNS only, which need not know this name (RFC 6761).
+	local host = to.host:lower() == "localhost" and "127.0.0.1" or to.host;
 	connect(
-		new_resolver(to.host, tonumber(to.port) or is_tls and 443 or 80, "tcp", {
+		new_resolver(host, tonumber(to.port) or is_tls and 443 or 80, "tcp", {
 			servername = servername, use_dane = http_options.use_dane;
 		}),
 		listener,
