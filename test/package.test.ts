@@ -14,7 +14,7 @@ import { weigh } from './support/weight.ts';
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Its console shows first figures after two answers and 20 kB, draws plots after that, and keeps its files. */
+/** Its console shows first figures after two answers and 25 kB, draws plots after that, and keeps its files. */
 async function opensOnASlowLine(t: TestContext, url: string): Promise<void> {
   await using chromium = await startChromium();
   await using visit = await chromium.visit('about:blank');
@@ -23,7 +23,8 @@ async function opensOnASlowLine(t: TestContext, url: string): Promise<void> {
   t.diagnostic(
     `first figures of the console at 400 ms and 50 kB/s: ${bytes} bytes, ${roundTrips} round trips, ${ms} ms`,
   );
-  assert.ok(bytes < 20_000 && roundTrips === 2, `${bytes} bytes and ${roundTrips} round trips for ${files}`);
+  // Of 1.5 s two answers take 0.8 and the page itself some 0.15.
+  assert.ok(bytes < 25_000 && roundTrips === 2, `${bytes} bytes and ${roundTrips} round trips for ${files}`);
   await page.locator('#plots canvas').first().waitFor();
   for (const file of files.filter((name) => /\.(js|css)$/.test(name))) {
     const answer = await fetch(url + file, { headers: { 'accept-encoding': 'br' } });
