@@ -145,7 +145,7 @@ describe('the console', () => {
     const page = await pusher.open();
     await shows(
       rows(page, '#sources'),
-      /test@chat1\s.*\s5\s+1 hole: 3 events lost; 1 not acknowledged, the last 2 to 4 of e1, .*\s+e1/s,
+      /test@chat1\s.*\s5\s+1 hole: 3 events lost; 1 not acknowledged, the last 2 to 4 of e1, .*\s+e1\s/s,
     );
   });
 

@@ -3,6 +3,8 @@ import { forgetAge, markFresh, markOld } from './age.js';
 import { ask } from './api.js';
 import { createDeadLetters } from './dead-letters.js';
 import { now, setClock, setText } from './dom.js';
+import { createFind } from './find.js';
+import { createHistory } from './history.js';
 import { showHealth, showState } from './status.js';
 import { followTogether } from './tabs.js';
 import { createTail } from './tail.js';
@@ -19,6 +21,8 @@ const LETTERS_EVERY = 15;
 const ranges = [...document.querySelectorAll('input[name="range"]')];
 
 const letters = createDeadLetters();
+const found = createFind();
+const forgetHistory = createHistory();
 const tail = createTail((wish) => following?.wish(wish));
 /** What draws; loaded when the first figures are there, which need no plots. */
 let plots;
@@ -34,6 +38,7 @@ function open(needsLogin, hello) {
   entry.hidden = true;
   logout.hidden = !needsLogin;
   if (hello) begin(hello);
+  found.begin();
   following = followTogether(
     { bodies: false, match: '' },
     {
@@ -126,6 +131,8 @@ function close() {
   for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
   tail.forget();
   letters.forget();
+  found.forget();
+  forgetHistory();
   entry.hidden = false;
   showHealth('closed', 'Not logged in');
   login.elements.token.focus();

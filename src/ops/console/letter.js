@@ -45,6 +45,11 @@ export function createLetter(act) {
     dialog.querySelector('dl').replaceChildren();
     showContent(undefined);
   };
+  // From where an event's letter is named, as by its number alone.
+  document.addEventListener('open-letter', async ({ detail: id }) => {
+    const { letters } = await ask(`dead-letters/find?after=${id - 1}&limit=1`).catch(() => ({ letters: [] }));
+    if (letters[0]?.id === id) open(letters[0]);
+  });
   return { open, forget };
 }
 

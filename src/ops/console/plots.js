@@ -1,5 +1,5 @@
 /** The plots: events in and out, what waits, and how long it takes, over the last hour. */
-import { clock, make, now, setText } from './dom.js';
+import { clock, make, moment, now, setText } from './dom.js';
 import { count, duration, rate } from './format.js';
 import UPlot from './uplot.js';
 
@@ -51,9 +51,37 @@ export function createPlots(parent) {
   };
 }
 
+/** Makes the plots of the history in an element; answers what draws spans, oldest first, with marks of what happened. */
+export function createSpanPlots(parent) {
+  let seconds = 86_400;
+  let spans = [];
+  let marks = [];
+  const options = { label: spanLabel, marks: () => marks, key: 'history', over: () => spanName(seconds) };
+  const plots = PLOTS.map((definition) => createPlot(parent, definition, () => seconds, options));
+  const draw = () => {
+    for (const plot of plots) plot.draw(spans);
+  };
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
+  return {
+    show(range, list, happened) {
+      seconds = range;
+      spans = list;
+      marks = happened;
+      draw();
+    },
+  };
+}
+
+const DAY = new Intl.DateTimeFormat('en', { month: 'short', day: 'numeric' });
+const spanLabel = (at, plot) =>
+  plot.scales.x.max - plot.scales.x.min > 172_800 ? DAY.format(at) : clock(at).slice(0, 5);
+const spanName = (seconds) => (seconds > 86_400 ? 'the last 30 days' : 'the last 24 hours');
+
+const FLOW = { label: (at) => clock(at).slice(0, 5), marks: () => [], key: 'flow', over: () => 'the last hour' };
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-function createPlot(parent, { title, read, logarithmic = false, lines }, seconds) {
+function createPlot(parent, { title, read, logarithmic = false, lines }, seconds, { label, marks, key, over } = FLOW) {
   const readouts = lines.map(({ name, colour, dash }) => {
     const value = make('b', {}, '—');
     const key = make('span', { class: dash ? 'key dashed' : 'key', data: { colour } });
@@ -65,6 +93,11 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
   const caption = make('figcaption', {}, make('strong', {}, title), ...readouts.map(({ element }) => element), when);
   parent.append(make('figure', {}, caption, canvas));
 
+  const whenOf = (at) => [key === 'flow' ? clock(at) : moment(at), ...marksNear(at)].join(', ');
+  const marksNear = (at) =>
+    marks()
+      .flatMap((mark) => (Math.abs(mark.at - at) < seconds() * 4 ? [mark.text] : []))
+      .slice(0, 3);
   let samples = [];
   const showValues = (index) => {
     const sample = samples[index ?? samples.length - 1];
@@ -72,7 +105,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
       const value = sample?.[of];
       setText(readouts[line].value, value === undefined || value === null ? '—' : read(value));
     });
-    setText(when, index === null || index === undefined ? '' : clock(sample.at));
+    setText(when, index === null || index === undefined || !sample ? '' : whenOf(sample.at));
   };
   const plot = new UPlot(
     {
@@ -81,17 +114,17 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
       // Half a label of the last tick reaches beyond the end of the axis.
       padding: [8, 22, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: 'flow' }, drag: { setScale: false }, points: { size: 6 } },
+      cursor: { sync: { key }, drag: { setScale: false }, points: { size: 6 } },
       scales: {
         x: { time: true, range: () => [now() / 1_000 - seconds(), now() / 1_000] },
         y: scale(logarithmic),
       },
       axes: [
-        axis({ space: 44, size: 28, values: (_, ticks) => ticks.map((at) => clock(at * 1_000).slice(0, 5)) }),
+        axis({ space: 44, size: 28, values: (plot, ticks) => ticks.map((at) => label(at * 1_000, plot)) }),
         axis({ size: 56, values: labels(read), grid: logarithmic ? { filter: powersOfTen } : {} }),
       ],
       series: [{}, ...lines.map(series)],
-      hooks: { setCursor: [(plot) => showValues(plot.cursor.idx)] },
+      hooks: { setCursor: [(plot) => showValues(plot.cursor.idx)], draw: [(plot) => drawMarks(plot, marks())] },
     },
     [[], ...lines.map(() => [])],
     canvas,
@@ -106,10 +139,37 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
         ...lines.map(({ of }) => list.map((sample) => positive(sample[of], logarithmic))),
       ]);
       if (plot.cursor.idx === null || plot.cursor.idx === undefined) showValues();
-      canvas.setAttribute('aria-label', describe(title, lines, list, read));
+      canvas.setAttribute('aria-label', `${describe(title, lines, list, read, over())}${describeMarks(marks())}`);
     },
   };
 }
+
+/** A line through the plot where something happened. */
+function drawMarks({ ctx, bbox, valToPos }, marks) {
+  ctx.save();
+  for (const { at, tone } of marks) {
+    const x = Math.round(valToPos(at / 1_000, 'x', true));
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = colour(TONES[tone]);
+    ctx.fillStyle = ctx.strokeStyle;
+    ctx.lineWidth = devicePixelRatio;
+    ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    ctx.fillRect(x - 3 * devicePixelRatio, bbox.top, 6 * devicePixelRatio, 4 * devicePixelRatio);
+  }
+  ctx.restore();
+}
+
+const TONES = { good: '--good', warn: '--warn', bad: '--bad', note: '--quiet' };
+
+const describeMarks = (marks) => {
+  if (marks.length === 0) return '';
+  const counts = Object.entries(Object.groupBy(marks, ({ text }) => text)).map(([text, of]) => `${text}: ${of.length}`);
+  return ` Marked: ${counts.join(', ')}.`;
+};
 
 /** A logarithm needs more than nothing: what took less than 1 ms is drawn as 1 ms. */
 const positive = (value, logarithmic) => (logarithmic && value !== null ? Math.max(value, 1) : value);
@@ -157,11 +217,11 @@ function lonePoints(plot, index) {
 }
 
 /** The plot for those who can't see it. */
-function describe(title, lines, samples, read) {
+function describe(title, lines, samples, read, over) {
   const parts = lines.map(({ of, name }) => {
     const values = samples.map((sample) => sample[of]).filter((value) => value !== null);
     if (values.length === 0) return `${name}: none`;
     return `${name}: now ${read(values.at(-1))}, at most ${read(values.reduce((a, b) => Math.max(a, b)))}`;
   });
-  return `${title} over the last hour. ${parts.join('; ')}.`;
+  return `${title} over ${over}. ${parts.join('; ')}.`;
 }

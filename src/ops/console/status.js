@@ -1,11 +1,12 @@
-/** How things stand: the health, the figures and the sources. */
-import { clock, keepRows, make, makeRow, moment, setText } from './dom.js';
-import { ago, bytes, count, countOf, duration, percent, rate, seconds } from './format.js';
+/** How things stand: the health and the figures. */
+import { clock, keepRows, make, moment, setText } from './dom.js';
+import { showRecord } from './find.js';
+import { bytes, count, countOf, duration, percent, rate, seconds } from './format.js';
+import { showSources, showTaps } from './sources.js';
 import { causesOf, showProblems, showTopics, slowedTopics } from './topics.js';
 
 const health = document.querySelector('#health');
 const figures = document.querySelector('#figures');
-const sources = document.querySelector('#sources');
 
 /** @param {'ready' | 'warn' | 'not-ready' | 'lost' | 'closed'} state */
 export function showHealth(state, text) {
@@ -27,6 +28,7 @@ export function showState(state, samples) {
   showTopics(state);
   showTaps(state.taps);
   showSources(state);
+  showRecord(state.trace);
   showReplay(state.replay);
 }
 
@@ -119,62 +121,4 @@ function latencyNote(timed, fresh) {
   if (!timed) return 'none taken yet';
   if (fresh) return `99 % within ${duration(timed.p99)}`;
   return `none taken since ${clock(timed.at)}, when it was ${duration(timed.p50)}`;
-}
-
-const SOURCE_COLUMNS = [
-  ['Source'],
-  ['Last heard', 'short'],
-  ['Position', 'number'],
-  ['Holes in its numbers'],
-  ['Queue'],
-];
-
-const holeText = ({ epoch, first, last, at }, now) =>
-  first === undefined ? 'from before' : `the last ${first} to ${last} of ${epoch}, ${ago(at, now)}`;
-
-/** Where events come in: with what waits there, and what keeps it from taking any. */
-function showTaps(taps) {
-  keepRows(sources.querySelector('.taps'), taps, {
-    key: ({ name }) => name,
-    create: ({ name }) => make('li', {}, make('strong', {}, name), make('span', {})),
-    update: (row, { at, problem, waiting, note }) => {
-      const parts = [
-        at,
-        problem?.reason ?? note,
-        waiting === undefined ? '' : `${plural(waiting, 'event')} waiting there`,
-      ];
-      const text = row.querySelector('span');
-      setText(text, `: ${parts.filter(Boolean).join('; ')}`);
-      text.classList.toggle('bad', problem !== undefined);
-    },
-  });
-}
-
-function showSources({ at, sources: list, otherSources: others }) {
-  sources.querySelector('.empty').hidden = list.length > 0;
-  sources.querySelector('table').hidden = list.length === 0;
-  const more = sources.querySelector('.others');
-  more.hidden = others.count === 0;
-  setText(
-    more,
-    `and ${countOf(others.count, 'other source')}, with ${countOf(others.holes, 'hole')}: ${countOf(others.missing, 'event')} lost`,
-  );
-  keepRows(sources.querySelector('tbody'), list, {
-    key: ({ source }) => source,
-    create: ({ source }) => {
-      const row = makeRow(SOURCE_COLUMNS);
-      row.cells[0].append(make('strong', {}, source));
-      return row;
-    },
-    update: (row, { heardAt, last, holes, missing, epoch, earlier, newHoles, newestHole }) => {
-      const [, heard, position, hole, queue] = row.cells;
-      setText(heard, ago(heardAt, at));
-      heard.title = moment(heardAt);
-      setText(position, count(last));
-      const all = holes === 0 ? 'none' : `${countOf(holes, 'hole')}: ${countOf(missing, 'event')} lost`;
-      setText(hole, newHoles === 0 ? all : `${all}; ${newHoles} not acknowledged, ${holeText(newestHole, at)}`);
-      hole.classList.toggle('bad', newHoles > 0);
-      setText(queue, earlier === 0 ? epoch : `${epoch}, after ${countOf(earlier, 'earlier one')}`);
-    },
-  });
 }

@@ -1,5 +1,6 @@
 /** The live tail: the newest notifications that SNS took, bodies only when someone asks for them. */
 import { clock, make, makeRow, setText, topicName } from './dom.js';
+import { linkTo } from './find.js';
 import { count, duration, bytes as size } from './format.js';
 
 const ROWS = 200;
@@ -117,7 +118,7 @@ function rowOf({ at, eventAt, topic, eventId, about, bytes, message }) {
   setText(who, about);
   took.textContent = duration(at - eventAt);
   volume.textContent = size(bytes);
-  setText(event, eventId);
+  event.append(make('a', { href: linkTo(eventId) }, eventId));
   if (message !== undefined) event.append(make('code', { class: 'body' }, message));
   return row;
 }

@@ -1,0 +1,167 @@
+/** What became of it: looks for events by user, room or id, and says what came of each. */
+import { ask } from './api.js';
+import { make, moment, now, setText, topicName } from './dom.js';
+import { ago, count, countOf, duration } from './format.js';
+
+const section = document.querySelector('#find');
+const form = section.querySelector('form');
+const result = section.querySelector('.result');
+const list = section.querySelector('.found');
+const covers = section.querySelector('.covers');
+/** How the address of a page begins that shows an event. */
+const LINK = '#find=';
+
+/** An address that leads to what became of something. */
+export const linkTo = (what) => `${LINK}${encodeURIComponent(what)}`;
+
+/** Says it where the record can't be written: what is delivered meanwhile is not found later. */
+export function showRecord(record) {
+  const line = section.querySelector('.problem');
+  line.hidden = !record?.problem;
+  if (record?.problem) setText(line, `Deliveries are not recorded: ${record.problem}. They go on all the same.`);
+}
+
+/** Answers what looks for what the page's address names, and what forgets all that was found. */
+export function createFind() {
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const what = form.elements.what.value.trim();
+    if (what === '') return;
+    // The address can be handed on; the same one again asks again.
+    if (location.hash === linkTo(what)) find(what);
+    else location.hash = linkTo(what);
+  });
+  form.elements.since.addEventListener('change', () => {
+    if (asked !== undefined) find(asked);
+  });
+  addEventListener('hashchange', follow);
+  return {
+    begin: follow,
+    forget() {
+      asked = undefined;
+      form.reset();
+      for (const element of [list, result, covers]) element.replaceChildren();
+    },
+  };
+}
+
+let asked;
+
+function follow() {
+  if (!location.hash.startsWith(LINK)) return;
+  let what;
+  try {
+    what = decodeURIComponent(location.hash.slice(LINK.length)).trim();
+  } catch {
+    return; // Somebody cut the address off.
+  }
+  if (what === '') return;
+  form.elements.what.value = what;
+  section.scrollIntoView();
+  find(what);
+}
+
+async function find(what) {
+  asked = what;
+  setText(result, 'Looking …');
+  const since = Number(form.elements.since.value);
+  const query = new URLSearchParams({ what, limit: 100, ...(since > 0 && { from: Math.round(now() - since) }) });
+  let found;
+  try {
+    found = await ask(`find?${query}`);
+  } catch (error) {
+    if (asked === what) setText(result, `Not found out: ${error.message}`);
+    return;
+  }
+  // Meanwhile something else may have been asked for, or the person logged out.
+  if (asked !== what) return;
+  show(found);
+}
+
+function show({ asked: { text, limit }, findings, more, record, looked }) {
+  const events = [...Map.groupBy(findings, ({ eventId }) => eventId)];
+  list.replaceChildren(...events.map(([eventId, of]) => eventOf(eventId, of)));
+  if (events.length === 0) setText(result, `Nothing was seen of ${text}.`);
+  else
+    setText(
+      result,
+      `${countOf(events.length, 'event')} of ${text}${more ? `: the newest ${limit} findings, there may be more` : ''}.`,
+    );
+  setText(covers, coverage(record, looked));
+}
+
+function eventOf(eventId, findings) {
+  const [{ names, eventAt }] = findings;
+  const happened = eventAt === undefined ? '' : `happened ${moment(eventAt)}`;
+  return make(
+    'li',
+    {},
+    make('p', {}, make('strong', {}, names.join(' → ')), ' ', make('span', { class: 'quiet' }, happened)),
+    make('ul', {}, ...findings.map(findingOf)),
+    make('p', { class: 'quiet small' }, 'Event ', make('a', { href: linkTo(eventId) }, eventId)),
+  );
+}
+
+/** How the reasons to skip an event read. */
+const SKIPPED = {
+  'no-topic': 'no topic is configured for it',
+  'host-has-no-sns': 'its host publishes nothing',
+  'not-first-session': 'the user had a session already',
+  'sessions-left': 'the user has other sessions',
+  filtered: 'the plugin filtered it',
+};
+
+function findingOf(finding) {
+  const { what, at } = finding;
+  const [state, ...lines] = { delivered, waiting, skipped, dead }[what](finding);
+  const chip = make('span', { class: 'chip', data: { state: state[0] } }, state[1]);
+  return make(
+    'li',
+    {},
+    chip,
+    ' ',
+    moment(at),
+    ...lines.map((line) => (typeof line === 'string' ? make('span', { class: 'line' }, line) : line)),
+  );
+}
+
+function delivered({ topic, messageId, requestId }) {
+  const ids = [messageId && `MessageId ${messageId}`, requestId && `request ${requestId}`].filter(Boolean);
+  return [['ready', 'Delivered'], `to ${topicName(topic)}`, ...ids];
+}
+
+function waiting({ topic, before, at, behind }) {
+  const wait = `for ${topicName(topic)} since ${ago(at, now())}, ${before === 0 ? 'next in its turn' : `${count(before)} before it`}`;
+  if (!behind || behind.state === 'open') return [['waiting', 'Waiting'], wait];
+  const why = `the topic is ${behind.state}: ${behind.reason}`;
+  return [['waiting', 'Waiting'], wait, why, ...(behind.advice ? [`What to do: ${behind.advice}`] : [])];
+}
+
+const skipped = ({ reason }) => [['', 'Skipped'], SKIPPED[reason] ?? reason];
+
+function dead({ topic, reason, deadLetter, replaying }) {
+  const where = topic === undefined ? reason : `${reason}, for ${topicName(topic)}`;
+  if (deadLetter === undefined) return [['', 'Was a dead letter'], where, 'replayed or deleted since'];
+  const open = make('button', { type: 'button', class: 'small' }, `Open dead letter ${deadLetter}`);
+  open.addEventListener('click', () => document.dispatchEvent(new CustomEvent('open-letter', { detail: deadLetter })));
+  return [
+    ['not-ready', 'Dead'],
+    replaying ? `${where}; its replay waits` : where,
+    make('span', { class: 'line' }, open),
+  ];
+}
+
+/** What was looked through: what is not found there may have been all the same. */
+function coverage({ on, since, problem, lost, unreadable, elsewhere }, looked) {
+  const waits = `${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;
+  const parts = [`Looked through ${elsewhere ? '' : waits}the dead letters, and `];
+  if (!on) parts.push('nothing else: what is delivered and skipped is not recorded (trace.keep is off).');
+  else if (since === undefined) parts.push('nothing else: there is no record yet.');
+  else parts.push(`what was delivered and skipped in the last ${duration(Math.max(now() - since, 1_000))}.`);
+  if (elsewhere)
+    parts.push(" What waits is in RabbitMQ and can't be looked through; other daemons know what they delivered.");
+  if (problem) parts.push(` The record can't be written: ${problem}.`);
+  if (lost > 0) parts.push(` ${countOf(lost, 'record')} could not be written.`);
+  if (unreadable > 0) parts.push(` ${countOf(unreadable, 'block')} of some thousand records could not be read.`);
+  return parts.join('');
+}
