@@ -19,7 +19,7 @@ export async function* examineRabbitTap(settings: RabbitTapSettings): AsyncGener
   let open: ChannelModel | undefined;
   for (const url of settings.urls)
     try {
-      const connection = await connectOnce(url, settings.tls, 'xmpp-event-pusher check');
+      const connection = await connectOnce(url, settings.tls, 'xmpp-event-pusher (check)');
       yield { what: 'broker', seen: `${shownUrl(url)} takes the login` };
       if (open) await closeConnection(connection);
       open ??= connection;
