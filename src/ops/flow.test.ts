@@ -75,6 +75,32 @@ describe('flow', () => {
     assert.deepEqual([flow.recent().length, flow.recent()[0]?.at, flow.recent().at(-1)?.at], [50, 11, 60]);
   });
 
+  it('keeps of requests only what the sink took, the last 50 of them', () => {
+    const flow = createFlow(0);
+    const retry = { kind: 'retry', throttled: false, reason: 'r', detail: 'd', shown: 's', advice: 'a' } as const;
+    for (let at = 1; at <= 9; at++) {
+      const entries = Array.from({ length: 10 }, (_, n) => notification(at * 10 + n));
+      const verdicts = entries.map((_, n) => (n % 2 === 0 ? undefined : retry));
+      flow.request({ topic: TOPIC, entries, verdicts, ms: 1, at });
+      flow.request({ topic: TOPIC, entries, verdicts: 'split', ms: 1, at });
+    }
+    assert.deepEqual(
+      flow.recent().map(({ notification }) => notification.at),
+      Array.from({ length: 45 }, (_, n) => 10 + 2 * n),
+    );
+    flow.request({
+      topic: TOPIC,
+      entries: Array(60).fill(notification(7)),
+      verdicts: Array(60).fill(undefined),
+      ms: 1,
+      at: 10,
+    });
+    assert.deepEqual(
+      [flow.recent().length, new Set(flow.recent().map(({ notification }) => notification.at)).size],
+      [50, 1],
+    );
+  });
+
   it('tells how each topic does', () => {
     const flow = createFlow(0);
     assert.equal(flow.topic(TOPIC), undefined);

@@ -73,9 +73,17 @@ export interface Flow extends Pick<Report, 'batch' | 'request' | 'skipped'> {
 
 export function createFlow(startedAt: number = Date.now()): Flow {
   const samples: Sample[] = [];
-  /** A ring of requests, each with something that was taken: the oldest is overwritten. */
-  const recent: RequestReport[] = [];
-  let place = 0;
+  /** The last requests of which the sink took anything, as few as have the last notifications. */
+  const recent: { readonly report: RequestReport; readonly taken: number }[] = [];
+  let recentCount = 0;
+  const keep = (report: RequestReport, taken: number) => {
+    recent.push({ report, taken });
+    recentCount += taken;
+    for (let first = recent[0]; first && recentCount - first.taken >= RECENT; first = recent[0]) {
+      recentCount -= first.taken;
+      recent.shift();
+    }
+  };
   const topics = new Map<string, { count: number; rate: number; steady: number; lastAt: number }>();
   const sampled = new Set<(sample: Sample) => void>();
   const told = new Set<(delivered: Delivered) => void>();
@@ -115,8 +123,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
         latency.add(at - (entries[index] as Notification).at);
       }
       if (taken === 0) return;
-      recent[place] = report;
-      place = (place + 1) % RECENT;
+      keep(report, taken);
       if (told.size > 0) for (const each of deliveredBy(report)) for (const listener of told) listener(each);
       delivered += taken;
       const topic = topics.get(name);
@@ -150,7 +157,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     },
     samples: () => samples,
     topic: (arn) => topics.get(arn),
-    recent: () => [...recent.slice(place), ...recent.slice(0, place)].flatMap(deliveredBy).slice(-RECENT),
+    recent: () => recent.flatMap(({ report }) => deliveredBy(report)).slice(-RECENT),
     onSample: (listener) => subscribe(sampled, listener),
     onDelivered: (listener) => subscribe(told, listener),
   };
