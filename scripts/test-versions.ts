@@ -1,5 +1,5 @@
 /**
- * Runs the adapters' tests on the servers of other Debian releases than this machine's.
+ * Runs the tests of adapters and of RabbitMQ on the servers of other Debian releases than this machine's.
  *
  * Each release is a folder of its own under `.cache/versions/`, made once. The tests run in it by chroot, as they are:
  * they see that release's servers, and this checkout read-only. Needs root.
@@ -15,13 +15,19 @@ import { apart, bootstrap, mirror } from './debian.ts';
 const HELP = `npm run test:versions -- [RELEASE …] [options]
 
   RELEASE      a release of Debian or its backports, such as trixie or trixie-backports
-  --only FILE  this test file instead of all of the adapters'
+  --only FILE  this test file instead of all of them
   --fresh      makes the releases' folders anew
   --help       this
 `;
 
 const RELEASES = ['bookworm', 'bookworm-backports', 'trixie', 'trixie-backports', 'forky'];
-const TESTS = ['test/adapters/*.test.ts', 'test/end-to-end/*.test.ts'];
+const TESTS = [
+  'test/adapters/*.test.ts',
+  'test/end-to-end/*.test.ts',
+  'src/rabbitmq/*.test.ts',
+  'src/outbox/rabbitmq/*.test.ts',
+  'src/taps/rabbitmq/*.test.ts',
+];
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(CHECKOUT, '.cache/versions');
 
@@ -57,7 +63,15 @@ function prepare(name: string, fresh: boolean): string {
     const preference = `Package: *\nPin: release n=${name}\nPin-Priority: 500\n`;
     writeFileSync(path.join(partial, 'etc/apt/preferences.d/backports'), preference);
   }
-  const servers = ['node', 'scripts/install-servers.ts', 'prosody', 'ejabberd', 'erlang-dialyzer', 'openssl'];
+  const servers = [
+    'node',
+    'scripts/install-servers.ts',
+    'prosody',
+    'ejabberd',
+    'rabbitmq',
+    'erlang-dialyzer',
+    'openssl',
+  ];
   if (!inside(partial, servers, { shown: true }).ok) throw new Error(`the servers of ${name} could not be installed`);
   renameSync(partial, root);
   return root;
@@ -67,6 +81,7 @@ const ASK_VERSIONS = `
 prosody=$(prosodyctl about | sed -n 's/^Prosody \\([0-9]\\)/\\1/p')
 lua=$($(sed -n '1s/.* //p' /usr/bin/prosody) -v | cut -d ' ' -f 2)
 ejabberd=$(dpkg-query -W -f '\${Version}' ejabberd)
+rabbitmq=$(dpkg-query -W -f '\${Version}' rabbitmq-server)
 otp=$(cat /usr/lib/erlang/releases/*/OTP_VERSION)
 echo "Prosody $prosody on Lua $lua, ejabberd \${ejabberd%%-*} on OTP $otp"
 `;

@@ -32,6 +32,7 @@ describe('the console', () => {
     await shows(page.locator('#figures'), /not published: [\d.]+\/s came again/);
     await shows(page.locator('#figures'), /Event to SNS\s+[\d.]+ m?s/);
     await shows(page.locator('#sources'), 'test@chat1');
+    await shows(page.locator('#sources .taps'), /^http: http:\/\/127\.0\.0\.1:\d+\/v1\/events$/);
     assert.match(
       String(await page.getByRole('img', { name: /^Event to SNS/ }).getAttribute('aria-label')),
       /Median: now/,

@@ -200,6 +200,31 @@ describe("MongooseIM's rabbit backend", () => {
     assert.doesNotMatch(check.output + first.output() + second.output(), /guest:guest/);
   });
 
+  it('has a dead letter for each message that is no event, as it came', async () => {
+    const vhost = await rabbit.vhost();
+    await using mongoose = await mongooseOn(rabbit, vhost);
+    const outbox = memoryOutbox();
+    await using pusher = await createPusher({ outbox, taps: [tapOn(rabbit, vhost)] });
+    const { exchange, routing_key } = presence('alice@localhost/phone', true);
+    await mongoose.publish({ exchange, routing_key, body: '' }, { exchange, routing_key, body: '{"user_id":5}' });
+    await until(
+      'both',
+      async () => (await pusher.deadLetters.counts()).reduce((sum, { count }) => sum + count, 0) === 2,
+    );
+    const letters = (await pusher.deadLetters.find({}, 10)).map(({ detail, content }) => [
+      detail,
+      content.kind === 'raw' && (content.event as { body: string; routing_key: string }),
+    ]);
+    const raw = (body: string) => ({ exchange, routing_key, content_encoding: undefined, body });
+    assert.deepEqual(
+      letters.toSorted(([a], [b]) => String(a).localeCompare(String(b))),
+      [
+        ['is empty, should be a JSON object', raw('')],
+        ['user_id: should be a JID; present: should be true or false', raw('{"user_id":5}')],
+      ],
+    );
+  });
+
   it('publishes presence once for a user with two devices', async () => {
     const [phone, laptop] = ['alice@localhost/phone', 'alice@localhost/laptop'] as const;
     const messages = [presence(phone, true), presence(laptop, true), presence(phone, false), presence(laptop, false)];

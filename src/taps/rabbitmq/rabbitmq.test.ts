@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../../test/support/process.ts';
 import {
   chat,
@@ -19,6 +20,7 @@ import { tapContract } from '../contract.ts';
 import type { Receipt, Receive } from '../tap.ts';
 import { openLedger } from './ledger.ts';
 import { fingerprintOf } from './reader.ts';
+import { Sessions } from './sessions.ts';
 import { declareQueue, ledgerOf } from './topology.ts';
 
 let rabbit: RabbitServer;
@@ -169,6 +171,41 @@ describe('the RabbitMQ tap', () => {
     await tap.stop();
   });
 
+  it('counts exactly over two daemons whose connections are lost again and again', async () => {
+    const vhost = await rabbit.vhost();
+    await using mongoose = await mongooseOn(rabbit, vhost);
+    const model = new Sessions();
+    const last = new Map<string, boolean>();
+    const changes = Array.from({ length: 3_000 }, (_, n): Recorded => {
+      const jid = `user${(n * 7) % 13}@localhost/${(n * 5) % 3 === 0 ? 'phone' : 'laptop'}`;
+      const present = (n * 2_654_435_761) % 4_294_967_296 < 2_400_000_000;
+      last.set(jid.replace(/\/.*/, ''), model.change(jid, present) > 0);
+      return presence(jid, present, { n });
+    });
+    await mongoose.publish(...changes);
+    const status = new Map<string, boolean>();
+    let taken = 0;
+    const receive: Receive = async ({ events }) => {
+      for (const event of events)
+        if (!isMalformed(event) && event.kind === 'presence')
+          status.set(event.jid.replace(/\/.*/, ''), (event.sessions ?? 0) > 0);
+      // Often enough before a batch is kept, and after it.
+      if (taken++ % 3 === 1) cutAll()?.catch(() => {});
+      await sleep(taken % 20);
+      return RECEIPT;
+    };
+    const taps = [tapOn(rabbit, vhost), tapOn(rabbit, vhost)];
+    for (const tap of taps) await tap.start(receive);
+    await until('the end', async () => (await messagesIn(rabbit, vhost)) === 0);
+    for (const tap of taps) await tap.stop();
+    assert.ok(taken > 8, `${taken} batches`);
+    assert.deepEqual(status, last);
+    const connection = await connectOnce(rabbit.url(vhost));
+    const { sessions } = await openLedger(connection, ledgerOf(QUEUE), () => {});
+    assert.deepEqual(new Map(sessions.entries()), new Map(model.entries()));
+    await closeConnection(connection);
+  });
+
   it('leaves presence out that is counted and comes again, and hands messages on', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
@@ -208,6 +245,23 @@ describe('the RabbitMQ tap', () => {
       Array.from({ length: 100 }, (_, n) => `${n}`),
     );
     await Promise.all([first.stop(), second.stop()]);
+  });
+
+  it('takes nothing from anybody in a dry run, and leaves nothing behind', async () => {
+    const vhost = await rabbit.vhost();
+    await using mongoose = await mongooseOn(rabbit, vhost);
+    const [real, dry] = [collect(), collect()];
+    const [tap, looking] = [tapOn(rabbit, vhost), tapOn(rabbit, vhost, { temporary: true })];
+    await tap.start(real.receive);
+    await looking.start(dry.receive);
+    await mongoose.publish(phone(true), ...numbered(0, 3));
+    for (const { presence, bodies } of [real, dry]) {
+      await until('all of them', () => bodies().length === 3);
+      assert.deepEqual(presence(), ['phone+ 1']);
+    }
+    await Promise.all([tap.stop(), looking.stop()]);
+    const queues = await rabbit.nodes[0]?.evaluate(`length(rabbit_amqqueue:list(<<"${vhost}">>)).`);
+    assert.equal(queues, '2');
   });
 
   it('keeps the ledger short', async () => {
