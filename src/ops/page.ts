@@ -30,7 +30,11 @@ export function servePage(server: FastifyInstance, { flow, state, access }: Page
   const html = readPage();
   const take = (request: FastifyRequest): Snapshot | undefined => {
     if (!access.allows(request) || !isDirect(request)) return undefined;
-    return { login: access.login, hello: { version, samples: lastOf(flow.samples()), state: state() } };
+    try {
+      return { login: access.login, hello: { version, samples: lastOf(flow.samples()), state: state() } };
+    } catch {
+      return undefined; // The page has to open all the same: it asks again, and says what is wrong.
+    }
   };
   server.get('/', { config: { open: true } }, async (request, reply) => {
     const json = JSON.stringify(take(request) ?? null).replaceAll('<', '\\u003c');
