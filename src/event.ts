@@ -41,7 +41,8 @@ export const name = (what: string) =>
   xmlText(z.string(`should be ${what}`).min(1, `should be ${what}, not empty`), NAME)
     .refine(atMost(256), `should be ${what} of at most 256 characters`)
     .meta({ maxLength: 256 })
-    .refine((text) => forbiddenCharacter(text) !== undefined || !/\p{Cc}/u.test(text), {
+    // Of what XML does not allow the rule before has told.
+    .refine((text) => !/\p{Cc}/u.test(text) || forbiddenCharacter(text) !== undefined, {
       error: `should be ${what} without control characters`,
     });
 

@@ -165,6 +165,7 @@ async function translateAll(
   const translated: Translated = { notifications: [], deadLetters: [], rejected: [], kinds: new Map(), skipped: [] };
   /** Those that a plugin takes its time for, and all behind them, so that they keep their order. */
   const waiting: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
+  const route = rememberLast(routeOf);
   for (let index = from; index < events.length; index++) {
     const given = events[index] as NewEvent | MalformedEvent;
     if (isMalformed(given)) {
@@ -175,12 +176,21 @@ async function translateAll(
     const event: XmppEvent = { ...given, id: idOf(index), traceparent };
     const kind = kindOf(event);
     translated.kinds.set(kind, (translated.kinds.get(kind) ?? 0) + 1);
-    const translation = translate(event, routeOf(event.host));
+    const translation = translate(event, route(event.host));
     if (translation instanceof Promise || waiting.length > 0) waiting.push([event, translation]);
     else place(event, translation, translated);
   }
   for (const [event, translation] of waiting) place(event, await translation, translated);
   return translated;
+}
+
+/** Asks once for a host that comes again and again, as the events of one batch have it. */
+function rememberLast(routeOf: IntakeOptions['routeOf']): IntakeOptions['routeOf'] {
+  let last: { readonly host: string; readonly route: Route | undefined } | undefined;
+  return (host) => {
+    if (last?.host !== host) last = { host, route: routeOf(host) };
+    return last.route;
+  };
 }
 
 /** Puts a translated event where it belongs. */
