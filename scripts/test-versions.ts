@@ -83,7 +83,7 @@ lua=$($(sed -n '1s/.* //p' /usr/bin/prosody) -v | cut -d ' ' -f 2)
 ejabberd=$(dpkg-query -W -f '\${Version}' ejabberd)
 rabbitmq=$(dpkg-query -W -f '\${Version}' rabbitmq-server)
 otp=$(cat /usr/lib/erlang/releases/*/OTP_VERSION)
-echo "Prosody $prosody on Lua $lua, ejabberd \${ejabberd%%-*} on OTP $otp"
+echo "Prosody $prosody on Lua $lua, ejabberd \${ejabberd%%-*}, RabbitMQ \${rabbitmq%%-*} on OTP $otp"
 `;
 
 /** Runs the tests on a release; answers what there is to say about it. */
