@@ -17,8 +17,9 @@ export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.res
 /** @throws PusherError OUTBOX_UNUSABLE, OUTBOX_LOCKED, CONFIG_INVALID */
 export function openOutbox(config: PusherConfig, log: Log): Outbox {
   const file = outboxFileOf(config);
-  const { engine, max_bytes: maxBytes, prefix, partitions } = config.outbox;
-  const broker = brokerOf(config);
+  const { engine, max_bytes: maxBytes } = config.outbox;
+  // Before the file is opened.
+  if (engine === 'rabbitmq') brokerOf(config);
   const letters = sqliteOutbox({ file, maxBytes, log });
   if (engine === 'sqlite') {
     const handover = handoverFileOf(file);
@@ -36,17 +37,15 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
       'move them with `xmpp-event-pusher outbox migrate`, or start with engine = "sqlite" until they are gone';
     throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} still has ${left} notifications: ${advice}`);
   }
+  return openRabbit(config, letters, log);
+}
+
+/** Opens the outbox on RabbitMQ. @param letters keeps the dead letters, and closes with it */
+export function openRabbit(config: PusherConfig, letters: Outbox, log: Log): Outbox {
+  const { max_bytes: maxBytes, prefix, partitions } = config.outbox;
+  const handoverFile = handoverFileOf(outboxFileOf(config));
   const url = addressOf(config);
-  return rabbitOutbox({
-    ...broker,
-    prefix,
-    partitions,
-    letters,
-    handoverFile: handoverFileOf(file),
-    maxBytes,
-    url,
-    log,
-  });
+  return rabbitOutbox({ ...brokerOf(config), prefix, partitions, letters, handoverFile, maxBytes, url, log });
 }
 
 /** Beside the file of dead letters: what is known of parcels that are partly delivered. */
@@ -56,10 +55,8 @@ const handoverFileOf = (file: string): string => `${file}.parcels`;
  * How to connect to the broker that the outbox is configured with.
  * @throws PusherError CONFIG_INVALID when a file of it can't be read
  */
-function brokerOf({ file: configFile, outbox }: PusherConfig): { urls: readonly string[]; tls: BrokerTls } {
-  const { url = [], ca_file, cert_file, key_file } = outbox;
-  const tls = readBrokerTls({ ca_file, cert_file, key_file }, path.dirname(configFile), 'outbox');
-  return { urls: [url].flat(), tls };
+export function brokerOf({ file, outbox }: PusherConfig): { urls: readonly string[]; tls: BrokerTls } {
+  return { urls: [outbox.url ?? []].flat(), tls: readBrokerTls(outbox, path.dirname(file), 'outbox') };
 }
 
 /** Where other daemons' consoles find this one's; undefined where only this machine could. */

@@ -16,6 +16,7 @@ import { type Finding, failed } from '../sns/check/diagnosis.ts';
 import { readCertificate } from '../taps/http/certificate.ts';
 import { examineAddresses, examineDaemon } from './check-daemon.ts';
 import { examineOpenOutbox, examineOutbox } from './check-outbox.ts';
+import { examineRabbit } from './check-outbox-broker.ts';
 import { rabbitFindings } from './check-rabbitmq.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
 import { findDaemon } from './find-daemon.ts';
@@ -83,6 +84,7 @@ async function* daemonFindings(config: PusherConfig): AsyncGenerator<Finding> {
   const asked = await findDaemon(config);
   if (asked.kind === 'none') {
     yield* examineOutbox(config);
+    yield* await examineRabbit(config);
     yield* await examineAddresses(config);
   } else if (asked.kind === 'silent') {
     yield failed(

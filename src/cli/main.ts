@@ -13,6 +13,7 @@ import { findCommand } from './find.ts';
 import { historyCommand } from './history.ts';
 import { iamPolicyCommand } from './iam-policy.ts';
 import { initCommand } from './init/command.ts';
+import { outboxCommand } from './outbox.ts';
 import { pluginCommand } from './plugin.ts';
 import { runCommand } from './run.ts';
 import { sourcesCommand } from './sources.ts';
@@ -49,6 +50,7 @@ export function createProgram(): Command {
     .addCommand(iamPolicyCommand())
     .addCommand(deadLettersCommand())
     .addCommand(sourcesCommand())
+    .addCommand(outboxCommand())
     .addCommand(findCommand())
     .addCommand(historyCommand())
     .addCommand(statusCommand())

@@ -50,6 +50,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
   for (const { arn, state: name, reason, advice } of topics)
     if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, `    what to do: ${advice}`);
   lines.push('', ...table(['COMES IN BY', 'WAITING', 'AT'], state.taps.map(tapRow)));
+  if (state.shared) lines.push(...sharedLines(state.shared));
   if (state.sources.length > 0)
     lines.push(
       '',
@@ -92,6 +93,23 @@ const tapRow = ({ name, at, problem, waiting, note }: State['taps'][number]): st
   waiting === undefined ? '—' : count(waiting),
   `${at ?? '—'}  ${problem ? `NOT READY: ${problem.reason}` : (note ?? '')}`,
 ];
+/** The daemons that share the outbox, and who works on which partition. */
+function sharedLines({ daemons, partitions }: NonNullable<State['shared']>): string[] {
+  const rows = daemons.map(({ id, self, url, deadLetters }) => {
+    const own = partitions.filter(({ daemon }) => daemon === id);
+    const depth = own.reduce((sum, partition) => sum + partition.depth, 0);
+    return [self ? `${id} (this one)` : id, count(own.length), count(depth), count(deadLetters), url ?? '—'];
+  });
+  const unserved = partitions.filter(({ daemon, problem }) => daemon === undefined || problem !== undefined);
+  return [
+    '',
+    ...table(['DAEMON', 'PARTITIONS', 'WAITING', 'DEAD LETTERS', 'CONSOLE'], rows),
+    ...unserved.map(
+      ({ topic, queue, depth, problem }) =>
+        `  ${queue} of ${nameOf(topic)}: ${problem ?? 'no daemon works on it'}, ${count(depth)} waiting`,
+    ),
+  ];
+}
 
 const sourceRows = ({ at, sources }: State): string[][] =>
   sources.map(({ source, heardAt, contactAt, rate: events, last, missing }) => [

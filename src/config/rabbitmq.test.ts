@@ -114,7 +114,7 @@ describe('[tap.rabbitmq]', () => {
   it('names every mistake, and no password', () => {
     assert.equal(
       mistakes('[tap.rabbitmq]\nqueue = "events"'),
-      'tap.rabbitmq.url is missing, and has to be set: `amqp://user:password@host:port/vhost`, or `amqps:` for TLS; or a list of such, one for each node of the broker',
+      'tap.rabbitmq.url is missing, and has to be set: an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
     );
     for (const url of ['"mq1:5672"', '"http://u:secret@mq1"', '[]', '["amqp://u:secret@mq1", "u:secret@mq2"]', '5'])
       assert.match(mistakes(`[tap.rabbitmq]\nurl = ${url}`), /^tap\.rabbitmq\.url is /, url);

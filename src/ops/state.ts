@@ -21,6 +21,8 @@ export interface State extends SourceViews {
   /** Where events come in. */
   readonly taps: readonly TapView[];
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
+  /** How several daemons share the outbox; undefined of one that is this daemon's alone. */
+  readonly shared?: Health['shared'];
   /** Where what waits is going. */
   readonly trend: Trend;
   /** How the last replay of dead letters gets on; undefined when there was none. */
@@ -80,7 +82,7 @@ export interface Seen {
 export function stateOf(seen: Seen): State {
   const { pusher, flow, conditions, replays, hosts: hostsOf, trace, contacts, silentMs = 0, now } = seen;
   const { outbox, notReady } = pusher;
-  const { bytes, maxBytes, oldestAt, fault, deadLetters } = outbox;
+  const { bytes, maxBytes, oldestAt, fault, deadLetters, shared } = outbox;
   return {
     at: now,
     notReady,
@@ -94,6 +96,7 @@ export function stateOf(seen: Seen): State {
     taps: pusher.taps,
     ...sourceViews(outbox, contacts?.all(now) ?? new Map(), silentMs, now),
     outbox: { bytes, maxBytes, oldestAt, fault, deadLetters },
+    shared,
     trend: conditions.trend(maxBytes),
     replay: replays.counts(),
     trace,

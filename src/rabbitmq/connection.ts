@@ -131,9 +131,34 @@ function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C 
   const { close } = channel;
   channel.close = () => {
     over = true;
-    return close.call(channel);
+    return answered(close.call(channel), 'close a channel');
   };
+  for (const name of ASKING) {
+    const ask = channel[name] as (...values: unknown[]) => Promise<unknown>;
+    Object.assign(channel, { [name]: (...values: unknown[]) => answered(ask.apply(channel, values), name) });
+  }
   return channel;
+}
+
+/** Closes a channel that nothing depends on any more. Not waited for: now and then the answer does not come. */
+export function closeSoon(channel: Channel): void {
+  channel.close().catch(() => undefined);
+}
+
+/** What RabbitMQ may leave without an answer for ever: of a queue that is being deleted, or has too few nodes. */
+const ASKING = ['assertQueue', 'checkQueue', 'deleteQueue', 'bindQueue', 'assertExchange', 'consume', 'get'] as const;
+/** How long an answer may take, in milliseconds. */
+const ANSWER_MS = 10_000;
+
+async function answered<T>(answer: Promise<T>, question: string): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const error = new Error(`RabbitMQ did not answer within ${ANSWER_MS / 1_000} s (${question})`);
+  const timer = setTimeout(() => reject(error), ANSWER_MS);
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** An address as people may see it: without the password. */

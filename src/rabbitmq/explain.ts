@@ -112,6 +112,12 @@ export function explain(error: unknown): BrokerProblem {
       text,
       'the connection was lost: a node that is down or hangs, or the network; it is tried again',
     );
+  if (/did not answer within/.test(text))
+    return problem(
+      'network',
+      text,
+      'more than half of the nodes have to run (`rabbitmq-queues check_if_node_is_quorum_critical`); it is tried again',
+    );
   return problem('other', said, "see RabbitMQ's log");
 }
 

@@ -10,8 +10,11 @@ import { until } from './process.ts';
 
 export interface RabbitHouse {
   [Symbol.asyncDispose](): Promise<void>;
-  /** Opens the outbox of a daemon; one that is opened again has the dead letters that it had. */
-  open(options?: Partial<RabbitOutboxOptions> & { readonly daemon?: string }): Promise<Outbox>;
+  readonly prefix: string;
+  /** Opens the outbox of a daemon, and waits for its connection unless told otherwise; one that is opened again has the dead letters that it had. */
+  open(
+    options?: Partial<RabbitOutboxOptions> & { readonly daemon?: string; readonly connected?: boolean },
+  ): Promise<Outbox>;
 }
 
 let prefixes = 0;
@@ -21,7 +24,8 @@ export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptio
   const dir = await mkdtemp(join(tmpdir(), 'rabbit-outbox-'));
   const prefix = `t${++prefixes}`;
   return {
-    async open({ daemon = 'a', ...options } = {}) {
+    prefix,
+    async open({ daemon = 'a', connected = true, ...options } = {}) {
       const { now = Date.now, maxBytes = 67_108_864 } = options;
       const file = join(dir, `${daemon}.db`);
       const letters = sqliteOutbox({ file, maxBytes, now });
@@ -37,7 +41,7 @@ export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptio
         ...defaults,
         ...options,
       });
-      await until('the outbox to be connected', () => outbox.fault === undefined);
+      if (connected) await until('the outbox to be connected', () => outbox.fault === undefined);
       return outbox;
     },
     async [Symbol.asyncDispose]() {

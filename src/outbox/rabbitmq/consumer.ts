@@ -17,14 +17,18 @@ import type { NewDeadLetter } from '../dead-letters.ts';
 import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
 import type { Depths } from './depths.ts';
-import { BASELINE, fromLine, type InHand, isSettled, NUMBERED, settledPlaces, UNNUMBERED } from './parcel.ts';
+import { BASELINE, END, fromLine, type InHand, isSettled, NUMBERED, settledPlaces, UNNUMBERED } from './parcel.ts';
 
 /** What the consumers of an outbox share. */
 export interface Ground {
   /** Undefined while there is none. */
   connection(): ChannelModel | undefined;
-  /** Declares a partition's queue. */
+  /** Declares a partition's queue, unless it is one of a former number of partitions. */
   declare(queue: string): Promise<void>;
+  /** Whether nothing is written to a queue any more. */
+  isFormer(queue: string): boolean;
+  /** Reads anew which numbers of partitions there are. */
+  refresh(): Promise<void>;
   /** How many parcels a consumer may hold. */
   prefetch(): number;
   nextSeq(): number;
@@ -65,6 +69,8 @@ export class PartitionConsumer {
   readonly #arrived: (parcel: InHand) => void;
   readonly #parcels = new Map<string, InHand>();
   #channel: Channel | undefined;
+  /** The end of a queue that nothing is written to any more, once it was delivered. */
+  #end: Pick<Message, 'fields' | 'properties'> | undefined;
   /** Opens and closes one after the other. */
   #turn: Promise<void> = Promise.resolve();
   #again: NodeJS.Timeout | undefined;
@@ -103,6 +109,7 @@ export class PartitionConsumer {
     if (!parcel.delivery || !this.#channel) return; // Acknowledged when it comes again.
     this.#parcels.delete(parcel.id);
     this.#acknowledge(parcel.id, parcel.delivery);
+    this.#endIfEmpty();
   }
 
   /** Closes the channel: the broker hands what is not acknowledged to the next consumer, in order. */
@@ -141,7 +148,9 @@ export class PartitionConsumer {
       await channel.consume(this.queue, (message) => this.#receive(channel, message));
       this.problem = undefined;
     } catch (error) {
-      this.problem = explain(error);
+      const problem = explain(error);
+      // One of a former number of partitions may be empty and deleted already.
+      this.problem = problem.kind === 'missing' && this.#ground.isFormer(this.queue) ? undefined : problem;
       await this.#closeChannel();
       this.#openLater();
     }
@@ -150,6 +159,7 @@ export class PartitionConsumer {
   async #closeChannel(): Promise<void> {
     const channel = this.#channel;
     this.#channel = undefined;
+    this.#end = undefined;
     for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
     // One that is closed already, or whose connection is, says so: that is what was wanted.
     await channel?.close().catch(() => undefined);
@@ -158,6 +168,7 @@ export class PartitionConsumer {
   #lost(channel: Channel, error?: Error): void {
     if (this.#channel !== channel) return;
     this.#channel = undefined;
+    this.#end = undefined;
     for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
     if (error) this.problem = explain(error);
     this.#openLater();
@@ -169,18 +180,31 @@ export class PartitionConsumer {
     this.#again = setTimeout(() => this.open(), AGAIN_MS).unref();
   }
 
+  /** Nobody consumes the queue, as RabbitMQ says: one that was deleted and declared again has no consumer, and told nobody. */
+  unconsumed(): void {
+    if (this.#channel) this.#renew();
+  }
+
+  #renew(): void {
+    this.#turn = this.#turn.then(() => this.#closeChannel()).then(() => this.#open());
+  }
+
   /** RabbitMQ ends a channel that holds a delivery for longer than its `consumer_timeout`, 30 minutes by default. */
   #renewIfDue(): void {
     const [oldest] = this.#parcels.values();
-    if (!oldest?.delivery || performance.now() - oldest.deliveredAt < this.#ground.renewMs) return;
-    this.#turn = this.#turn.then(() => this.#closeChannel()).then(() => this.#open());
+    if (oldest?.delivery && performance.now() - oldest.deliveredAt >= this.#ground.renewMs) this.#renew();
   }
 
   #receive(channel: Channel, message: ConsumeMessage | null): void {
     if (this.#channel !== channel) return;
     if (!message) {
       // The queue was deleted, or its leader is gone.
-      this.problem = { kind: 'missing', reason: `the queue ${this.queue} was deleted`, advice: 'it is declared again' };
+      if (!this.#ground.isFormer(this.queue))
+        this.problem = {
+          kind: 'missing',
+          reason: `the queue ${this.queue} was deleted`,
+          advice: 'it is declared again',
+        };
       this.#turn = this.#turn.then(() => this.#closeChannel());
       this.#openLater();
       return;
@@ -197,8 +221,33 @@ export class PartitionConsumer {
       return;
     }
     this.#dropDone();
-    if (this.#memory.acknowledged.has(id)) this.#acknowledge(id, delivery);
+    if (content.length === END.length && content.toString() === END) {
+      this.#end = delivery;
+      this.#endIfEmpty();
+    } else if (this.#memory.acknowledged.has(id)) this.#acknowledge(id, delivery);
     else this.#unpack(id, delivery, content);
+  }
+
+  /** Deletes a queue of which all is settled and that nothing is written to any more. */
+  #endIfEmpty(): void {
+    const end = this.#end;
+    const channel = this.#channel;
+    if (!end || !channel || this.#parcels.size > 0) return;
+    this.#end = undefined;
+    // Where that fails, its end is delivered again.
+    this.#finish(channel, end).catch(() => this.#openLater());
+  }
+
+  async #finish(channel: Channel, end: Pick<Message, 'fields' | 'properties'>): Promise<void> {
+    const { isFormer, refresh, log } = this.#ground;
+    // Another daemon may have changed the number since the directory was read here.
+    if (!isFormer(this.queue)) await refresh();
+    if (!isFormer(this.queue)) {
+      channel.ack({ ...end, content: EMPTY });
+      return;
+    }
+    log.info({ queue: this.queue }, 'a queue of the former number of partitions is empty, and deleted');
+    await channel.deleteQueue(this.queue);
   }
 
   /** Once new parcels come, none comes again that this channel has not brought yet: another daemon had them meanwhile. */

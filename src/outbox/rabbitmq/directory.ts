@@ -58,6 +58,15 @@ export class Directory {
     return this.#change(({ topics, epochs }) => ({ topics: { ...topics, [topic]: generations }, epochs }));
   }
 
+  /** The queues of a former number of partitions are gone. */
+  dropGeneration(topic: string, count: number): Promise<void> {
+    return this.#change((content) => {
+      const generations = content.topics[topic] ?? [];
+      if (!generations.includes(count)) return content;
+      return { ...content, topics: { ...content.topics, [topic]: generations.filter((each) => each !== count) } };
+    });
+  }
+
   addEpoch(source: string, epoch: string): Promise<void> {
     return this.#change(({ topics, epochs }) => ({ topics, epochs: [...epochs, [source, epoch]] }));
   }

@@ -1,6 +1,6 @@
 /** Queues of length 1, which keep a last value. */
 import type { ChannelModel, GetMessage } from 'amqplib';
-import { openChannel } from '../../rabbitmq/connection.ts';
+import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { LAST_VALUE } from './names.ts';
 
 /**
@@ -23,7 +23,7 @@ export async function readLast(connection: ChannelModel, queue: string): Promise
 export async function deleteLast(connection: ChannelModel, queue: string): Promise<void> {
   const channel = await openChannel(connection);
   await channel.deleteQueue(queue);
-  await channel.close();
+  closeSoon(channel);
 }
 
 const timeOf = ({ properties }: GetMessage): number => {

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
-import { openChannel } from '../../rabbitmq/connection.ts';
+import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
 import type { Names } from './names.ts';
 
@@ -64,7 +64,7 @@ export class Leases {
     if (connection === undefined || connection !== this.#options.connection()) return;
     const channel = await openChannel(connection);
     await channel.deleteQueue(this.#options.names.lease(what));
-    await channel.close();
+    closeSoon(channel);
   }
 
   async #try(connection: ChannelModel, what: string) {
@@ -72,7 +72,7 @@ export class Leases {
       const channel = await openChannel(connection);
       await channel.assertQueue(this.#options.names.lease(what), { exclusive: true, durable: false });
       this.#held.set(what, connection);
-      await channel.close();
+      closeSoon(channel);
       return undefined;
     } catch (error) {
       return explain(error);

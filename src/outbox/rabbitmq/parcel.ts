@@ -19,6 +19,9 @@ export const NUMBERED = 1;
 export const BASELINE = 2;
 export type Numbering = typeof UNNUMBERED | typeof NUMBERED | typeof BASELINE;
 
+/** The last parcel of a queue that nothing is written to any more, since the number of partitions was changed. */
+export const END = '"end"';
+
 type Line = [
   orderKey: string,
   eventId: string,

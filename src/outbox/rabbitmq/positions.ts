@@ -186,7 +186,13 @@ export class Positions {
         'OUTBOX_UNUSABLE',
         'outbox: the connection to RabbitMQ was lost before the position was kept',
       );
-    await write(names.position(source, epoch), [JSON.stringify(position)]);
+    try {
+      await write(names.position(source, epoch), [JSON.stringify(position)]);
+    } catch (error) {
+      // It may be there or not, or its queue deleted: it is read, and declared, before it is used again.
+      this.#fresh.delete(key);
+      throw error;
+    }
     this.#known.set(key, position);
     moved(position);
   }

@@ -2,11 +2,12 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
-import { openChannel } from '../../rabbitmq/connection.ts';
+import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
 import type { Depths } from './depths.ts';
 import type { Directory } from './directory.ts';
 import { type Names, partitionArguments } from './names.ts';
+import { END } from './parcel.ts';
 
 export interface QueuesOptions {
   readonly names: Names;
@@ -16,8 +17,18 @@ export interface QueuesOptions {
   readonly directory: Directory;
   readonly depths: Depths;
   readonly connection: () => ChannelModel | undefined;
+  /** Nobody consumes a queue. */
+  readonly unconsumed: (queue: string) => void;
+  /** Which queues there are, or are read from, has changed. */
+  readonly changed: () => void;
+  readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
   readonly log: Log;
 }
+
+/** How long after its deletion a queue is declared again, in milliseconds. */
+const DELETED_MS = 1_000;
+/** How long a poll may take before the next one begins without it, in milliseconds. */
+const POLL_PATIENCE_MS = 3_000;
 
 export class Queues {
   readonly #options: QueuesOptions;
@@ -25,22 +36,42 @@ export class Queues {
   #ensured = new Map<string, Promise<void>>();
   #declared = new Set<string>();
   readonly #warned = new Set<string>();
-  #polling: Channel | undefined;
+  /** When each queue was found deleted. */
+  readonly #deletedAt = new Map<string, number>();
+  /** Names that were made: each is a hash. */
+  readonly #names = new Map<string, readonly string[]>();
+  /** Until when the last poll may take, in milliseconds of `performance.now()`. */
+  #pollingUntil = 0;
 
   constructor(options: QueuesOptions) {
     this.#options = options;
   }
 
   /** A topic's queues that are written to. */
-  current(topic: string): string[] {
+  current(topic: string): readonly string[] {
     return this.#of(topic, this.#options.partitions);
   }
 
   /** All queues of a topic. */
   all(topic: string): string[] {
-    const { directory, partitions } = this.#options;
-    const counts = new Set([...directory.generations(topic), partitions]);
-    return [...counts].flatMap((count) => this.#of(topic, count));
+    return this.#options.directory.generations(topic).flatMap((count) => this.#of(topic, count));
+  }
+
+  /** The queues of a topic that are read from: those of a former number of partitions first, until they are empty. */
+  readable(topic: string): readonly string[] {
+    const [oldest] = this.#options.directory.generations(topic);
+    return oldest === undefined ? [] : this.#of(topic, oldest);
+  }
+
+  /** Whether nothing is written to a queue any more. */
+  isFormer(queue: string): boolean {
+    const { directory } = this.#options;
+    return directory.topics.some((topic) =>
+      directory
+        .generations(topic)
+        .slice(0, -1)
+        .some((count) => this.#of(topic, count).includes(queue)),
+    );
   }
 
   topics(): string[] {
@@ -51,7 +82,7 @@ export class Queues {
   reset(): void {
     this.#ensured = new Map();
     this.#declared = new Set();
-    this.#polling = undefined;
+    this.#pollingUntil = 0;
   }
 
   /** Sees to it that a topic's queues are there and in the directory. @throws PusherError OUTBOX_UNUSABLE */
@@ -67,10 +98,15 @@ export class Queues {
     return ensuring;
   }
 
-  /** A queue was deleted: what it held is lost. */
+  /**
+   * A queue was deleted: what it held is lost. It is declared again only when its consumers have heard of that: RabbitMQ
+   * 3.10 would count them as consumers of the new one, and they would get nothing.
+   */
   gone(queue: string): void {
     this.#declared.delete(queue);
     this.#ensured = new Map();
+    this.#deletedAt.set(queue, performance.now());
+    this.#options.unconsumed(queue);
     this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with what it held; it is declared again');
   }
 
@@ -78,15 +114,20 @@ export class Queues {
   async declare(queue: string): Promise<void> {
     const { connection, maxBytes, log } = this.#options;
     const current = connection();
-    if (!current || this.#declared.has(queue)) return;
-    const channel = await openChannel(current);
+    if (performance.now() - (this.#deletedAt.get(queue) ?? Number.NEGATIVE_INFINITY) < DELETED_MS)
+      throw new PusherError(
+        'OUTBOX_UNUSABLE',
+        `outbox: the queue ${queue} was deleted; it is declared again in a moment`,
+      );
+    if (!current || this.#declared.has(queue) || this.isFormer(queue)) return;
     try {
-      await channel.assertQueue(queue, { durable: true, arguments: partitionArguments(maxBytes) });
-      await channel.close();
+      await declareWith(current, queue, maxBytes);
     } catch (error) {
       const { kind, reason } = explain(error);
-      if (kind !== 'different' || !reason.includes("'x-max-length-bytes'")) throw error;
-      // Its other arguments are compared first only by chance, so all that can be said is that it is there.
+      const [, length] = /'x-max-length-bytes'.*but current is (?:the value )?'(\d+)'/.exec(reason) ?? [];
+      if (kind !== 'different' || length === undefined) throw error;
+      // RabbitMQ names the first difference only: with this length all the rest has to be the same.
+      await declareWith(current, queue, Number(length));
       if (!this.#warned.has(queue))
         log.warn({ queue, problem: reason }, 'a queue was made with another length, which RabbitMQ never changes');
       this.#warned.add(queue);
@@ -94,33 +135,64 @@ export class Queues {
     this.#declared.add(queue);
   }
 
-  /** Asks how many parcels are ready in each queue. */
+  /**
+   * Asks how many parcels are ready in each queue, once at a time. RabbitMQ may leave the question for a queue that is
+   * being deleted without an answer for ever, and with it its channel.
+   */
   async poll(): Promise<void> {
-    const { connection, depths } = this.#options;
+    const { connection } = this.#options;
     const current = connection();
-    if (!current) return;
+    if (!current || performance.now() < this.#pollingUntil) return;
+    this.#pollingUntil = performance.now() + POLL_PATIENCE_MS;
     try {
-      this.#polling ??= await openChannel(current, () => {
-        this.#polling = undefined;
-      });
-      for (const topic of this.topics())
-        for (const queue of this.all(topic)) {
-          const { messageCount } = await this.#polling.checkQueue(queue);
-          depths.polled(queue, messageCount);
-        }
+      const channel = await openChannel(current);
+      const late = setTimeout(() => closeSoon(channel), POLL_PATIENCE_MS);
+      await this.#ask(channel).finally(() => clearTimeout(late));
+      await this.#askFormer();
+      closeSoon(channel);
     } catch {
       // A queue that is gone, or the connection: whoever uses it says so.
-      this.#polling = undefined;
+    } finally {
+      this.#pollingUntil = 0;
     }
   }
 
+  async #ask(channel: Channel): Promise<void> {
+    const { depths, unconsumed } = this.#options;
+    for (const topic of this.topics())
+      for (const queue of this.all(topic)) {
+        if (this.isFormer(queue)) continue;
+        const { messageCount, consumerCount } = await channel.checkQueue(queue);
+        depths.polled(queue, messageCount);
+        if (consumerCount === 0) unconsumed(queue);
+      }
+  }
+
+  /** Looks which queues of former numbers of partitions are gone. */
+  async #askFormer(): Promise<void> {
+    const { connection, directory, depths, changed } = this.#options;
+    for (const topic of directory.topics)
+      for (const count of directory.generations(topic).slice(0, -1)) {
+        let gone = 0;
+        for (const queue of this.#of(topic, count)) {
+          const current = connection();
+          if (!current) return;
+          const ready = await countReady(current, queue);
+          depths.polled(queue, ready ?? 0);
+          if (ready === undefined) gone += 1;
+        }
+        if (gone < count) continue;
+        await directory.dropGeneration(topic, count);
+        changed();
+      }
+  }
+
   async #ensure(topic: string): Promise<void> {
-    const { directory, partitions } = this.#options;
+    const { directory, partitions, changed } = this.#options;
     try {
-      const generations = directory.generations(topic);
-      if (generations.at(-1) !== partitions)
-        await directory.setGenerations(topic, [...generations.filter((count) => count !== partitions), partitions]);
+      if (directory.generations(topic).at(-1) !== partitions) await this.#begin(topic);
       await Promise.all(this.current(topic).map((queue) => this.declare(queue)));
+      changed();
     } catch (error) {
       if (error instanceof PusherError) throw error;
       const { reason, advice } = explain(error);
@@ -128,7 +200,51 @@ export class Queues {
     }
   }
 
-  #of(topic: string, count: number): string[] {
-    return Array.from({ length: count }, (_, index) => this.#options.names.partition(topic, count, index));
+  /** Begins with the configured number of partitions: puts an end into each queue of the former one. */
+  async #begin(topic: string): Promise<void> {
+    const { directory, partitions, write, log } = this.#options;
+    const former = directory.generations(topic);
+    if (former.includes(partitions))
+      throw new PusherError(
+        'OUTBOX_UNUSABLE',
+        `outbox: the queues of an earlier change from outbox.partitions = ${partitions} are not empty yet; wait for that with ${former.at(-1)}`,
+      );
+    const last = former.at(-1);
+    if (last !== undefined) {
+      log.info(
+        { topic, before: last, now: partitions },
+        'another number of partitions: what waits in the former ones goes first',
+      );
+      await Promise.all(this.#of(topic, last).map((queue) => write(queue, [END])));
+    }
+    await directory.setGenerations(topic, [...former, partitions]);
+  }
+
+  #of(topic: string, count: number): readonly string[] {
+    const key = `${count} ${topic}`;
+    const known = this.#names.get(key);
+    if (known) return known;
+    const queues = Array.from({ length: count }, (_, index) => this.#options.names.partition(topic, count, index));
+    this.#names.set(key, queues);
+    return queues;
+  }
+}
+
+async function declareWith(connection: ChannelModel, queue: string, maxBytes: number): Promise<void> {
+  const channel = await openChannel(connection);
+  await channel.assertQueue(queue, { durable: true, arguments: partitionArguments(maxBytes) });
+  closeSoon(channel);
+}
+
+/** How many parcels are ready in a queue; undefined when there is none of that name. */
+async function countReady(connection: ChannelModel, queue: string): Promise<number | undefined> {
+  const channel = await openChannel(connection);
+  try {
+    const { messageCount } = await channel.checkQueue(queue);
+    closeSoon(channel);
+    return messageCount;
+  } catch (error) {
+    if (explain(error).kind === 'missing') return undefined;
+    throw error;
   }
 }

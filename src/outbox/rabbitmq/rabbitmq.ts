@@ -18,7 +18,7 @@ import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
 import type { SourceStore } from '../sources.ts';
 import { RabbitBacklog } from './backlog.ts';
-import type { Ground, PartitionConsumer, PartitionMemory } from './consumer.ts';
+import type { Ground, PartitionMemory } from './consumer.ts';
 import { type Announcement, Daemons } from './daemons.ts';
 import { Depths } from './depths.ts';
 import { Directory } from './directory.ts';
@@ -29,6 +29,7 @@ import { BASELINE, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel
 import { type Position, Positions } from './positions.ts';
 import { Queues } from './queues.ts';
 import { sharesOf } from './shares.ts';
+import { View } from './view.ts';
 import { Writer } from './writer.ts';
 
 export interface RabbitOutboxOptions {
@@ -80,7 +81,6 @@ class RabbitOutbox implements Outbox {
   readonly sources: SourceStore;
   readonly #options: RabbitOutboxOptions;
   readonly #id = randomBytes(6).toString('hex');
-  readonly #now: () => number;
   readonly #broker: Broker;
   readonly #daemons: Daemons;
   readonly #directory: Directory;
@@ -89,13 +89,12 @@ class RabbitOutbox implements Outbox {
   readonly #writer: Writer;
   readonly #depths = new Depths();
   readonly #ground: Ground;
+  readonly #view: View;
   readonly #backlogs = new Map<string, RabbitBacklog>();
   readonly #memories = new Map<string, PartitionMemory>();
   readonly #listeners = new Set<(topic: string) => void>();
   /** Positions that were moved since the last announcement. */
   #moved = new Map<string, Position>();
-  /** Since when a topic holds anything. */
-  readonly #since = new Map<string, number>();
   readonly #pending = new Set<Promise<void>>();
   readonly #timers: readonly NodeJS.Timeout[];
   #connection: ChannelModel | undefined;
@@ -107,7 +106,6 @@ class RabbitOutbox implements Outbox {
   constructor(options: RabbitOutboxOptions) {
     this.#options = options;
     const { urls, tls, prefix, partitions, letters, maxBytes, log, now = Date.now, handoverFile } = options;
-    this.#now = now;
     const connection = () => this.#connection;
     const names = namesOf(prefix);
     this.#daemons = new Daemons({
@@ -133,11 +131,31 @@ class RabbitOutbox implements Outbox {
     const shared = { names, leases, directory: this.#directory, connection };
     this.#positions = new Positions({ ...shared, write, moved, log, now });
     const perQueue = Math.max(1, Math.floor(maxBytes / partitions));
-    this.#queues = new Queues({ ...shared, partitions, maxBytes: perQueue, depths: this.#depths, log });
+    const unconsumed = (queue: string) => {
+      for (const consumer of this.#view.consumers) if (consumer.queue === queue) consumer.unconsumed();
+    };
+    const changed = () => this.#spread();
+    const queueOptions = { partitions, maxBytes: perQueue, depths: this.#depths, unconsumed, changed, write, log };
+    this.#queues = new Queues({ ...shared, ...queueOptions });
+    this.#view = new View({
+      id: this.#id,
+      url: options.url,
+      partitions,
+      maxBytes,
+      letters,
+      backlogs: this.#backlogs,
+      queues: this.#queues,
+      depths: this.#depths,
+      daemons: () => this.#daemons,
+      positions: this.#positions,
+      now,
+    });
     const settled = new Map<string, string>();
     this.#ground = {
       connection,
       declare: (queue) => this.#queues.declare(queue),
+      isFormer: (queue) => this.#queues.isFormer(queue),
+      refresh: () => this.#directory.read(),
       prefetch: () => this.#prefetch(),
       nextSeq: () => ++this.#lastSeq,
       bury: (dead) => this.#bury(dead),
@@ -171,8 +189,13 @@ class RabbitOutbox implements Outbox {
 
   get fault(): PusherError | undefined {
     const { problem } = this.#broker;
-    if (!problem) return undefined;
-    return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`);
+    if (problem) return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`);
+    const { partitions } = this.#options;
+    // Two numbers at once would part what belongs to one user, and with it the order.
+    const other = this.#daemons.others.find((daemon) => daemon.partitions !== partitions);
+    if (!other) return undefined;
+    const seen = `a daemon (${other.url ?? other.id}) has outbox.partitions = ${other.partitions}, this one ${partitions}`;
+    return new PusherError('OUTBOX_UNUSABLE', `outbox: ${seen}: give all daemons the same number, and restart them`);
   }
 
   source(name: string, epoch: string): Promise<Cursor> {
@@ -203,22 +226,7 @@ class RabbitOutbox implements Outbox {
   }
 
   health(): Health {
-    const letters = this.#options.letters.health();
-    const topics = this.#queues.topics();
-    const found = topics.map((topic) => ({ topic, depth: this.#depthOf(topic) }));
-    const queues = topics.flatMap((topic) => this.#queues.all(topic));
-    const oldest = found.flatMap(({ topic, depth }) => (depth > 0 ? (this.#oldestAt(topic) ?? []) : []));
-    return {
-      topics: found,
-      sources: this.#positions.states(),
-      holes: this.#positions.holes(),
-      deadLetters: letters.deadLetters,
-      bytes: queues.reduce((sum, queue) => sum + this.#depths.of(queue).bytes, 0),
-      maxBytes: this.#options.maxBytes * Math.max(1, topics.length),
-      oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
-      fault: this.fault?.message ?? this.#consumerFault() ?? letters.fault,
-      shared: this.#shared(),
-    };
+    return this.#view.health(this.fault?.message);
   }
 
   async close(): Promise<void> {
@@ -280,7 +288,7 @@ class RabbitOutbox implements Outbox {
     const topics = new Set(notifications.map(({ topic }) => topic));
     for (const topic of topics) {
       await this.#queues.ensure(topic);
-      if (this.#depthOf(topic) === 0) this.#since.set(topic, this.#now());
+      this.#view.writing(topic);
     }
     const lines = new Map<string, string[]>();
     for (const notification of notifications) {
@@ -308,27 +316,16 @@ class RabbitOutbox implements Outbox {
   #spread(): void {
     if (!this.#connection || !this.#listened || this.#closed) return;
     for (const [topic, backlog] of this.#backlogs) {
-      const owners = sharesOf(topic, this.#options.partitions, this.#daemons.ids);
-      backlog.own(this.#queues.current(topic).filter((_, index) => owners[index] === this.#id));
+      const queues = this.#queues.readable(topic);
+      const owners = sharesOf(topic, queues.length, this.#daemons.ids);
+      backlog.own(queues.filter((_, index) => owners[index] === this.#id));
     }
   }
 
   #describe(everything: boolean): Announcement {
     const positions = everything ? this.#positions.held() : [...this.#moved.values()];
     this.#moved = new Map();
-    const open = this.#consumers().filter(({ isOpen }) => isOpen);
-    const inHand = open.map(({ queue, parcels }) => [queue, leftOf(parcels)] as const);
-    const oldest = [...this.#backlogs.keys()].flatMap((topic) => this.#ownOldest(topic) ?? []);
-    return {
-      id: this.#id,
-      url: this.#options.url,
-      topics: this.#queues.topics(),
-      partitions: this.#options.partitions,
-      deadLetters: this.#options.letters.health().deadLetters,
-      inHand: Object.fromEntries(inHand),
-      oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
-      positions,
-    };
+    return this.#view.announcement(positions);
   }
 
   #heard(topics: readonly string[], positions: readonly Position[]): void {
@@ -359,60 +356,8 @@ class RabbitOutbox implements Outbox {
   }
 
   #prefetch(): number {
-    const share = Math.floor(MOST_PARCELS / Math.max(1, this.#consumers().length));
+    const share = Math.floor(MOST_PARCELS / Math.max(1, this.#view.consumers.length));
     return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, share));
-  }
-
-  #consumers(): PartitionConsumer[] {
-    return [...this.#backlogs.values()].flatMap(({ consumers }) => consumers);
-  }
-
-  #depthOf(topic: string): number {
-    return this.#queues.all(topic).reduce((sum, queue) => sum + this.#depthOfQueue(queue), 0);
-  }
-
-  /** What is in a queue, in our hands and, as they said last, in those of the others. */
-  #depthOfQueue(queue: string): number {
-    const elsewhere = this.#daemons.others.reduce((sum, { inHand }) => sum + (inHand[queue] ?? 0), 0);
-    const own = this.#consumers().filter((consumer) => consumer.queue === queue);
-    return (
-      this.#depths.of(queue).notifications + elsewhere + own.reduce((sum, { parcels }) => sum + leftOf(parcels), 0)
-    );
-  }
-
-  #shared(): NonNullable<Health['shared']> {
-    const { others } = this.#daemons;
-    const own = this.#consumers();
-    const partitions = this.#queues.topics().flatMap((topic) =>
-      this.#queues.all(topic).map((queue) => {
-        const consumer = own.find((each) => each.queue === queue);
-        const other = others.find(({ inHand }) => inHand[queue] !== undefined);
-        const daemon = consumer?.isOpen ? this.#id : other?.id;
-        return { topic, queue, daemon, depth: this.#depthOfQueue(queue), problem: consumer?.problem?.reason };
-      }),
-    );
-    const { url } = this.#options;
-    const self = { id: this.#id, self: true, url, deadLetters: this.#options.letters.health().deadLetters };
-    const peers = others.map(({ id, url: its, deadLetters }) => ({ id, self: false, url: its, deadLetters }));
-    return { partitions, daemons: [self, ...peers].toSorted((a, b) => (a.id < b.id ? -1 : 1)) };
-  }
-
-  #ownOldest(topic: string): number | undefined {
-    const consumers = this.#backlogs.get(topic)?.consumers ?? [];
-    const times = consumers.flatMap(({ parcels }) => [...parcels].flatMap(({ left, at }) => (left > 0 ? at : [])));
-    return times.length > 0 ? Math.min(...times) : undefined;
-  }
-
-  #oldestAt(topic: string): number | undefined {
-    const elsewhere = this.#daemons.others.flatMap(({ oldestAt }) => oldestAt ?? []);
-    const times = [this.#ownOldest(topic) ?? [], elsewhere].flat();
-    return times.length > 0 ? Math.min(...times) : this.#since.get(topic);
-  }
-
-  #consumerFault(): string | undefined {
-    for (const { queue, problem } of this.#consumers())
-      if (problem) return `outbox: RabbitMQ: ${queue}: ${problem.reason}; ${problem.advice}`;
-    return undefined;
   }
 
   /** Keeps dead letters however long the disk takes: what they are made of must not be acknowledged before. */
@@ -428,9 +373,3 @@ class RabbitOutbox implements Outbox {
     }
   }
 }
-
-const leftOf = (parcels: Iterable<{ readonly left: number }>): number => {
-  let sum = 0;
-  for (const { left } of parcels) sum += left;
-  return sum;
-};

@@ -164,6 +164,42 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all(outboxes.map((each) => each.close()));
   });
 
+  it('empty the former partitions first when their number was changed, in the order of each key', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 3 });
+    const before = await house.open();
+    for (let round = 0; round < 3; round++) await before.commit(admission(...ofKeys(`${round}.`, 12)));
+    await before.close();
+    const a = await house.open({ partitions: 2 });
+    const b = await house.open({ partitions: 2, daemon: 'b' });
+    for (let round = 3; round < 5; round++) await a.commit(admission(...ofKeys(`${round}.`, 12)));
+    const handed: string[] = [];
+    const backlogs = [a, b].map((outbox) => {
+      const backlog = outbox.backlog(TOPIC, (notifications) => {
+        handed.push(...ids(notifications));
+        void backlog.settle(notifications.map((each) => ({ notification: each })));
+      });
+      backlog.request(1_000_000);
+      return backlog;
+    });
+    await until('all of it', () => handed.length >= 60);
+    assert.equal(new Set(handed).size, 60);
+    const last = new Map<string, number>();
+    for (const id of handed) {
+      const [round = '', key = ''] = id.split('.');
+      assert.ok(Number(round) > (last.get(key) ?? -1), `${id} after ${last.get(key)}`);
+      last.set(key, Number(round));
+    }
+    await until('the former ones to be gone', () => a.health().shared?.partitions.length === 2);
+    const c = await house.open({ partitions: 3, daemon: 'c', connected: false });
+    await until('both sides to refuse', () =>
+      [a, c].every(({ fault }) => /outbox.partitions = /.test(fault?.message ?? '')),
+    );
+    await c.close();
+    await until('the others to go on', () => a.fault === undefined && b.fault === undefined);
+    await Promise.all(backlogs.map((backlog) => backlog.close()));
+    await Promise.all([a.close(), b.close()]);
+  });
+
   it('drop what a batch brings again whose position was not kept', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const a = await house.open({ daemon: 'a' });

@@ -1,0 +1,31 @@
+/** What `check` says of RabbitMQ as the outbox: each address is tried with all that the daemon will do there. */
+import type { PusherConfig } from '../config/load.ts';
+import { messageOf } from '../errors.ts';
+import { brokerOf } from '../open-outbox.ts';
+import { shownUrl } from '../rabbitmq/connection.ts';
+import { probeBroker } from '../rabbitmq/probe.ts';
+import { type Finding, failed } from '../sns/check/diagnosis.ts';
+
+const WHAT = 'RabbitMQ';
+
+/** None where the outbox is a file. */
+export async function examineRabbit(config: PusherConfig): Promise<Finding[]> {
+  if (config.outbox.engine !== 'rabbitmq') return [];
+  let broker: ReturnType<typeof brokerOf>;
+  try {
+    broker = brokerOf(config);
+  } catch (error) {
+    return [failed(WHAT, messageOf(error), 'the daemon would not start', 'correct the option, or the file')];
+  }
+  const findings: Finding[] = [];
+  for (const url of broker.urls) {
+    const problem = await probeBroker(url, broker.tls, config.outbox.prefix);
+    const seen = shownUrl(url);
+    findings.push(
+      problem
+        ? failed(WHAT, `${seen}: ${problem.reason}`, 'the tap would answer 503 over this address', problem.advice)
+        : { what: WHAT, level: 'ok', seen: `${seen} takes and gives what the outbox needs` },
+    );
+  }
+  return findings;
+}

@@ -1,0 +1,68 @@
+/** `outbox migrate`: from the file to RabbitMQ, or back. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import type { PusherConfig } from '../config/load.ts';
+import { PusherError } from '../errors.ts';
+import { countOf } from '../format.js';
+import { SILENT } from '../log.ts';
+import { openRabbit, outboxFileOf } from '../open-outbox.ts';
+import { type Moved, moveOutbox } from '../outbox/move.ts';
+import type { Outbox } from '../outbox/outbox.ts';
+import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
+import { type ConfigFlags, readConfig } from './configuration.ts';
+import { configurable } from './options.ts';
+import { printLine } from './print.ts';
+
+interface Options extends ConfigFlags {
+  readonly to: string;
+}
+
+/** How long RabbitMQ may take to answer, and how long nothing has to come of a queue before it counts as empty, in milliseconds. */
+const CONNECT_MS = 15_000;
+const QUIET_MS = 6_000;
+const LOOK_MS = 50;
+
+export function outboxCommand(): Command {
+  return new Command('outbox').description('Move what waits from one kind of outbox to another.').addCommand(
+    configurable(new Command('migrate'))
+      .description(
+        'Move what waits and the positions of sources between the file and RabbitMQ; with every daemon stopped. The configuration is the one with engine = "rabbitmq"; dead letters stay in its file.',
+      )
+      .requiredOption('--to <engine>', 'rabbitmq or sqlite: where it goes')
+      .action(async ({ to, ...flags }: Options, command: Command) => {
+        if (to !== 'rabbitmq' && to !== 'sqlite') command.error('error: --to should be rabbitmq or sqlite');
+        const config = readConfig(flags);
+        if (config.outbox.engine !== 'rabbitmq')
+          throw new PusherError('CONFIG_INVALID', 'outbox.engine should be "rabbitmq" here: it says where RabbitMQ is');
+        const { notifications, sources } = await migrate(config, to === 'rabbitmq');
+        const moved = `${countOf(notifications, 'notification')} and the positions of ${countOf(sources, 'epoch')}`;
+        printLine(`moved ${moved} to ${to}; start the daemons with engine = "${to}"`);
+      }),
+  );
+}
+
+async function migrate(config: PusherConfig, toRabbit: boolean): Promise<Moved> {
+  const { max_bytes: maxBytes } = config.outbox;
+  const file = sqliteOutbox({ file: outboxFileOf(config), maxBytes });
+  // It closes the file too.
+  const rabbit = openRabbit(config, file, SILENT);
+  try {
+    await connected(rabbit);
+    const others = (rabbit.health().shared?.daemons.length ?? 1) - 1;
+    if (others > 0)
+      throw new PusherError(
+        'OUTBOX_LOCKED',
+        `${countOf(others, 'daemon')} of this prefix still runs: stop all of them`,
+      );
+    return toRabbit ? await moveOutbox(file, rabbit, 0) : await moveOutbox(rabbit, file, QUIET_MS);
+  } finally {
+    await rabbit.close();
+  }
+}
+
+/** Waits for the connection, and long enough to hear of other daemons. */
+async function connected(rabbit: Outbox): Promise<void> {
+  for (const until = performance.now() + CONNECT_MS; rabbit.fault; await sleep(LOOK_MS))
+    if (performance.now() > until) throw rabbit.fault;
+  await sleep(QUIET_MS / 4);
+}

@@ -1,0 +1,69 @@
+/** Moves what waits, and how far each source is heard, from one outbox to another; of either kind. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Backlog, costOf, type Outbox, type Stored } from './outbox.ts';
+import { MOST_LISTED } from './sources.ts';
+
+/** What a topic may hold in memory meanwhile, in credit. */
+const WINDOW = 2_000;
+const LOOK_MS = 20;
+
+export interface Moved {
+  readonly notifications: number;
+  readonly sources: number;
+}
+
+/**
+ * Moves all there is. A notification leaves the one outbox when the other has it: what is cut off goes on with the next
+ * call, and repeats what was under way.
+ * @param quietMs for how long nothing has to come of a topic before it counts as empty, where its depth is an estimate
+ */
+export async function moveOutbox(from: Outbox, to: Outbox, quietMs: number): Promise<Moved> {
+  const sources = await movePositions(from, to);
+  let notifications = 0;
+  for (const topic of [...from.topics()]) notifications += await moveTopic(from, to, topic, quietMs);
+  return { notifications, sources };
+}
+
+async function movePositions(from: Outbox, to: Outbox): Promise<number> {
+  const states = await from.sources.list(MOST_LISTED);
+  for (const { source, epoch, last } of states) {
+    const before = await from.source(source, epoch);
+    const { newestAt } = before;
+    before.release();
+    const cursor = await to.source(source, epoch);
+    try {
+      if ((cursor.last ?? 0) < last)
+        await cursor.commit({ notifications: [], deadLetters: [] }, { last, missing: 0, newestAt });
+    } finally {
+      cursor.release();
+    }
+  }
+  return states.length;
+}
+
+async function moveTopic(from: Outbox, to: Outbox, topic: string, quietMs: number): Promise<number> {
+  let arrived: Stored[] = [];
+  let moved = 0;
+  let lastAt = performance.now();
+  const backlog: Backlog = from.backlog(topic, (notifications) => void arrived.push(...notifications));
+  backlog.request(WINDOW);
+  const depth = () => from.health().topics.find((each) => each.topic === topic)?.depth ?? 0;
+  try {
+    while (arrived.length > 0 || depth() > 0 || performance.now() - lastAt < quietMs) {
+      const batch = arrived;
+      arrived = [];
+      if (batch.length === 0) {
+        await sleep(LOOK_MS);
+        continue;
+      }
+      await to.commit({ notifications: batch.map(({ seq: _, ...notification }) => notification), deadLetters: [] });
+      await backlog.settle(batch.map((notification) => ({ notification })));
+      moved += batch.length;
+      lastAt = performance.now();
+      backlog.request(batch.reduce((sum, { bytes }) => sum + costOf(bytes), 0));
+    }
+  } finally {
+    await backlog.close();
+  }
+  return moved;
+}

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { consume } from '../../../test/support/consumer.ts';
+import { openHouse } from '../../../test/support/rabbit-outbox.ts';
+import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import { admission, commitAs, depthOf, ids, lastOf, notification, OTHER, TOPIC } from '../contract.ts';
+import { moveOutbox } from '../move.ts';
+import { sqliteOutbox } from '../sqlite/sqlite.ts';
+
+describe('moving an outbox', () => {
+  let rabbit: RabbitServer;
+  let folder: string;
+  before(async () => {
+    rabbit = await startRabbit();
+    folder = await mkdtemp(path.join(tmpdir(), 'move-'));
+  });
+  after(async () => {
+    await rabbit[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  it('takes all that waits and the positions from the file to RabbitMQ and back, in the order of each key', async () => {
+    const file = sqliteOutbox({ file: path.join(folder, 'outbox.db') });
+    const events = Array.from({ length: 300 }, (_, index) =>
+      notification(`s/x/${index + 1}`, { orderKey: `key${index % 5}`, parameters: { Subject: `${index}` } }),
+    );
+    await commitAs(file, 's', 'x', 300, admission(...events));
+    await file.commit(admission(notification('f1', { topic: OTHER })));
+    await using house = await openHouse(rabbit.url(await rabbit.vhost()));
+    const broker = await house.open();
+
+    assert.deepEqual(await moveOutbox(file, broker, 0), { notifications: 301, sources: 1 });
+    assert.deepEqual([depthOf(file), depthOf(file, OTHER)], [0, 0]);
+    assert.equal(await lastOf(broker, 's', 'x'), 300);
+    assert.deepEqual(await moveOutbox(file, broker, 0), { notifications: 0, sources: 1 });
+
+    assert.deepEqual(await moveOutbox(broker, file, 500), { notifications: 301, sources: 1 });
+    assert.equal(await lastOf(file, 's', 'x'), 300);
+    await using topic = consume(file, TOPIC);
+    const back = await topic.next(300);
+    for (let key = 0; key < 5; key++) {
+      const of = (all: readonly { orderKey: string; eventId: string }[]) =>
+        ids(all.filter((each) => each.orderKey === `key${key}`));
+      assert.deepEqual(of(back), of(events));
+    }
+    const { seq: _, ...first } = back.find(({ eventId }) => eventId === 's/x/1') ?? assert.fail('it is not there');
+    assert.deepEqual(first, events[0]);
+    await Promise.all([broker.close(), file.close()]);
+  });
+});

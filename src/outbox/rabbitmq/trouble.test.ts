@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { consume, turns } from '../../../test/support/consumer.ts';
+import { until } from '../../../test/support/process.ts';
+import { openHouse } from '../../../test/support/rabbit-outbox.ts';
+import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import { connectOnce, openChannel } from '../../rabbitmq/connection.ts';
+import { probeBroker } from '../../rabbitmq/probe.ts';
+import { admission, commitAs, depthOf, ids, lastOf, notification, numbered, TOPIC } from '../contract.ts';
+import type { Outbox, Stored } from '../outbox.ts';
+import { namesOf } from './names.ts';
+
+/** Commits, again and again until it succeeds; answers how it was refused on the way. */
+async function insist(outbox: Outbox, ...events: Parameters<typeof admission>): Promise<string[]> {
+  const refusals: string[] = [];
+  await until('it to be taken', () =>
+    outbox.commit(admission(...events)).then(
+      () => true,
+      (error: Error) => {
+        refusals.push(error.message);
+        return false;
+      },
+    ),
+  );
+  return refusals;
+}
+
+describe('the outbox on RabbitMQ, in trouble', () => {
+  let rabbit: RabbitServer;
+  let vhost: string;
+  before(async () => {
+    rabbit = await startRabbit();
+    vhost = await rabbit.vhost();
+  });
+  after(() => rabbit[Symbol.asyncDispose]());
+
+  it('says which alarm keeps it from taking anything, and goes on when it is over', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outbox = await house.open();
+    await outbox.commit(admission(notification('e1')));
+    await rabbit.alarm(true);
+    await until('the alarm to be met', async () => {
+      void outbox.commit(admission(notification('under way'))).catch(() => undefined);
+      return outbox.fault !== undefined;
+    });
+    assert.match(outbox.fault?.message ?? '', /takes nothing new: low on memory.*list_alarms/);
+    await assert.rejects(outbox.commit(admission(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
+    assert.match(outbox.health().fault ?? '', /memory/);
+    await rabbit.alarm(false);
+    await until('its end', () => outbox.fault === undefined);
+    await outbox.commit(admission(notification('e2')));
+    await outbox.close();
+  });
+
+  it('goes on after its connection was lost, and hands nothing out twice', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outbox = await house.open();
+    await using topic = consume(outbox, TOPIC);
+    await commitAs(outbox, 's', 'x', 5, admission(...numbered(1, 5)));
+    const [one, two] = (await topic.next(5)) as [Stored, Stored];
+    await topic.settle(one);
+    await rabbit.nodes[0]?.evaluate('rabbit_networking:close_all_connections("of the test").');
+    await until('the loss', () => outbox.fault !== undefined);
+    await topic.settle(two);
+    await insist(outbox, notification('e6'));
+    assert.deepEqual(ids(await topic.next(1)), ['e6']);
+    assert.equal(await lastOf(outbox, 's', 'x'), 5);
+    await until('the rest to be counted', () => depthOf(outbox) === 4);
+    await outbox.close();
+  });
+
+  it('loses and repeats nothing when the broker starts anew', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outbox = await house.open();
+    await using topic = consume(outbox, TOPIC);
+    await outbox.commit(admission(...numbered(1, 5)));
+    const taken = await topic.next(5);
+    await rabbit.nodes[0]?.stop();
+    await until('the loss', () => outbox.fault !== undefined);
+    assert.match(outbox.fault?.message ?? '', /nothing listens there|is tried again/);
+    await rabbit.nodes[0]?.start();
+    await insist(outbox, notification('e6'));
+    assert.deepEqual(ids(await topic.next(1)), ['e6']);
+    await topic.settle(...taken);
+    await until('the first ones to be gone', () => depthOf(outbox) === 1);
+    await outbox.close();
+  });
+
+  it('declares a queue again that was deleted, and puts off what was to be put there', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const outbox = await house.open();
+    await using topic = consume(outbox, TOPIC);
+    await outbox.commit(admission(notification('e1')));
+    await topic.next(1);
+    const connection = await connectOnce(rabbit.url(vhost));
+    await (await openChannel(connection)).deleteQueue(namesOf(house.prefix).partition(TOPIC, 1, 0));
+    await connection.close();
+    await insist(outbox, notification('e2'));
+    assert.deepEqual(ids(await topic.next(1)), ['e2']);
+    await until('nothing to be wrong', () => outbox.health().fault === undefined);
+    await outbox.close();
+  });
+
+  it('begins with a baseline where the queue of a position was deleted', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outbox = await house.open();
+    await commitAs(outbox, 's', 'x', 5, admission(notification('e1')));
+    const connection = await connectOnce(rabbit.url(vhost));
+    await (await openChannel(connection)).deleteQueue(namesOf(house.prefix).position('s', 'x'));
+    await connection.close();
+    await until('it to be taken', () =>
+      commitAs(outbox, 's', 'x', 6, admission(notification('e2'))).then(
+        () => true,
+        () => false,
+      ),
+    );
+    assert.equal(await lastOf(outbox, 's', 'x'), 6);
+    await outbox.close();
+  });
+
+  it('takes nothing for a queue that was declared otherwise, says so, and goes on when it is away', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const queue = namesOf(house.prefix).partition(TOPIC, 1, 0);
+    const connection = await connectOnce(rabbit.url(vhost));
+    const channel = await openChannel(connection);
+    await channel.assertQueue(queue, { durable: true });
+    const outbox = await house.open();
+    await using topic = consume(outbox, TOPIC);
+    await assert.rejects(outbox.commit(admission(notification('e1'))), /x-queue-type|inequivalent arg|delete it/);
+    await until('it to be said', () => /declared|inequivalent/.test(outbox.health().fault ?? ''));
+    await channel.deleteQueue(queue);
+    await insist(outbox, notification('e1'));
+    assert.deepEqual(ids(await topic.next(1)), ['e1']);
+    await until('nothing to be wrong', () => outbox.health().fault === undefined);
+    await connection.close();
+    await outbox.close();
+  });
+
+  for (const [lacking, permissions] of [
+    ['configure', ['', '.*', '.*']],
+    ['write', ['.*', '^nothing$', '.*']],
+    ['read', ['.*', '.*', '^nothing$']],
+  ] as const)
+    it(`says that the user may not ${lacking}, beforehand too, and goes on when it may`, async () => {
+      const login = `lacks-${lacking}`;
+      await rabbit.user(login, 'secret', vhost, permissions);
+      const url = rabbit.url(vhost, { login: `${login}:secret` });
+      await using house = await openHouse(url);
+      assert.match((await probeBroker(url, {}, house.prefix))?.reason ?? '', new RegExp(`permission to ${lacking}`));
+      const outbox = await house.open({ connected: false });
+      await until('it to be said', () => new RegExp(`permission to .*${lacking}`).test(outbox.fault?.message ?? ''));
+      await rabbit.user(login, 'secret', vhost, ['^t', '^(t|amq\\.default$)', '^t']);
+      assert.equal(await probeBroker(url, {}, house.prefix), undefined);
+      await insist(outbox, notification('e1'));
+      await using topic = consume(outbox, TOPIC);
+      assert.deepEqual(ids(await topic.next(1)), ['e1']);
+      await outbox.close();
+    });
+
+  it('renews the channel of a topic that waits, and repeats nothing', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1, renewMs: 40 });
+    const outbox = await house.open();
+    await using topic = consume(outbox, TOPIC);
+    await outbox.commit(admission(...numbered(1, 3)));
+    await outbox.commit(admission(notification('e4')));
+    const taken = await topic.next(4);
+    const renewals = async () => {
+      const connection = await connectOnce(rabbit.url(vhost));
+      const channel = await openChannel(connection);
+      await channel.checkQueue(namesOf(house.prefix).partition(TOPIC, 1, 0));
+      await connection.close();
+    };
+    // More often than RabbitMQ 4 would deliver a message without our limit.
+    for (let n = 0; n < 30; n++) await renewals();
+    assert.deepEqual(await topic.rest(), []);
+    await topic.settle(...taken);
+    await until('it to be gone', () => depthOf(outbox) === 0);
+    await turns();
+    await outbox.commit(admission(notification('e5')));
+    assert.deepEqual(ids(await topic.next(1)), ['e5']);
+    await outbox.close();
+  });
+});

@@ -1,0 +1,41 @@
+/** Tries on a broker what a program needs of it, before it needs it. */
+import { type BrokerTls, closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
+import { type BrokerProblem, explain } from './explain.ts';
+
+/**
+ * Connects, and makes, fills, reads and deletes a queue; answers what was in the way, undefined when nothing was.
+ * @param prefix what the queue's name begins with
+ */
+export async function probeBroker(url: string, tls: BrokerTls, prefix: string): Promise<BrokerProblem | undefined> {
+  try {
+    const connection = await connectOnce(url, tls, 'xmpp-event-pusher check');
+    try {
+      const queue = `${prefix}.check`;
+      const arguments_ = { 'x-queue-type': 'quorum' };
+      const { promise: lost, reject } = Promise.withResolvers<never>();
+      lost.catch(() => undefined);
+      const channel = await openConfirmChannel(connection, (error) => reject(error ?? new Error('channel closed')));
+      await channel.assertQueue(queue, { durable: true, arguments: arguments_ });
+      channel.sendToQueue(queue, Buffer.from('check'), { mandatory: true });
+      await Promise.race([channel.waitForConfirms(), lost, late('RabbitMQ does not confirm')]);
+      await channel.get(queue, { noAck: true });
+      await channel.deleteQueue(queue);
+      const other = await openChannel(connection);
+      await other.assertExchange(`${prefix}.daemons`, 'fanout', { durable: true });
+    } finally {
+      await closeConnection(connection);
+    }
+    return undefined;
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+/** How long a confirm may take, in milliseconds. */
+const CONFIRM_MS = 10_000;
+
+const late = (what: string): Promise<never> =>
+  new Promise((_, reject) => {
+    const error = new Error(`${what}: an alarm, or too few of its nodes run`);
+    setTimeout(() => reject(error), CONFIRM_MS).unref();
+  });

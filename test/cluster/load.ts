@@ -1,0 +1,107 @@
+/** XMPP servers that post to whichever daemon takes their batches, and what SNS had of them. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SECRET } from '../support/daemon.ts';
+import type { StubEntry, StubRequest } from '../support/stub-sns.ts';
+
+const BATCH = 20;
+/** Users of each source: private messages of each are to keep their order. */
+const USERS = 12;
+const REQUEST_MS = 20_000;
+
+export interface Server {
+  readonly source: string;
+  /** How many events are acknowledged. */
+  acknowledged(): number;
+  /** How often a batch was put off or got no answer. */
+  putOff(): number;
+  run(stopped: AbortSignal): Promise<void>;
+}
+
+/** A server that posts its batches, in order, to one of these addresses, and to the next one where that fails. */
+export function createServer(source: string, addresses: () => readonly string[], pauseMs: number): Server {
+  let acknowledged = 0;
+  let putOff = 0;
+  let next = 0;
+  return {
+    source,
+    acknowledged: () => acknowledged,
+    putOff: () => putOff,
+    async run(stopped) {
+      while (!stopped.aborted) {
+        const body = JSON.stringify({
+          source,
+          epoch: 'e',
+          first_seq: acknowledged + 1,
+          events: eventsOf(source, acknowledged),
+        });
+        // A load balancer gives each batch to another one.
+        const all = addresses();
+        const url = all[next++ % all.length] as string;
+        const headers = { 'content-type': 'application/json', authorization: `Bearer ${SECRET}` };
+        const request = { method: 'POST', headers, body, signal: AbortSignal.timeout(REQUEST_MS) };
+        const taken = await fetch(url, request).then(
+          async (response) => {
+            await response.text();
+            return response.ok;
+          },
+          () => false,
+        );
+        if (taken) acknowledged += BATCH;
+        else putOff += 1;
+        await sleep(taken ? pauseMs : 100);
+      }
+    },
+  };
+}
+
+const eventsOf = (source: string, from: number) =>
+  Array.from({ length: BATCH }, (_, index) => {
+    const seq = from + index + 1;
+    const user = `${source.replaceAll(/\W/g, '')}${seq % USERS}@localhost`;
+    return {
+      kind: 'message',
+      type: 'chat',
+      at: Date.now(),
+      host: 'localhost',
+      from: `${user}/x`,
+      to: 'bob@localhost',
+      body: `${seq}`,
+    };
+  });
+
+/** What SNS accepted, in which order. */
+export class Book {
+  /** The number of acceptances of each event. */
+  readonly #times = new Map<string, number>();
+  readonly #highest = new Map<string, number>();
+  readonly problems: string[] = [];
+  repeated = 0;
+
+  readonly accepted = ({ attributes }: StubEntry, _request: StubRequest): void => {
+    const id = attributes.get('event_id') ?? '';
+    const times = this.#times.get(id) ?? 0;
+    this.#times.set(id, times + 1);
+    if (times > 0) {
+      this.repeated += 1;
+      return;
+    }
+    const [, source = '', seq = ''] = /^(.*)\/e\/(\d+)$/.exec(id) ?? [];
+    const key = `${source} ${Number(seq) % USERS}`;
+    const highest = this.#highest.get(key) ?? 0;
+    if (Number(seq) < highest) this.problems.push(`${id} came after ${highest}`);
+    this.#highest.set(key, Math.max(highest, Number(seq)));
+  };
+
+  get size(): number {
+    return this.#times.size;
+  }
+
+  /** Acknowledged events that SNS does not have. */
+  missing(servers: readonly Server[]): string[] {
+    return servers.flatMap(({ source, acknowledged }) =>
+      Array.from({ length: acknowledged() }, (_, index) => `${source}/e/${index + 1}`).filter(
+        (id) => !this.#times.has(id),
+      ),
+    );
+  }
+}
