@@ -205,11 +205,21 @@ function build(architecture: string, folder: string): string {
 
 const CONFFILES = `/etc/${NAME}/environment\n/etc/${NAME}/pusher.toml\n`;
 
+/** What was asked for; ends with a usage error where that is none. */
+function readFlags(): { to: string; arch: string } {
+  try {
+    const options = { to: { type: 'string', default: ROOT }, arch: { type: 'string', default: own() } } as const;
+    const { values } = parseArgs({ options });
+    if (!(values.arch in ARCHITECTURES)) throw new Error(`--arch should be ${Object.keys(ARCHITECTURES).join(' or ')}`);
+    return values;
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\nusage: npm run deb -- [--to FOLDER] [--arch amd64|arm64]\n`);
+    process.exit(2);
+  }
+}
+
 function main(): void {
-  const { values } = parseArgs({
-    options: { to: { type: 'string', default: ROOT }, arch: { type: 'string', default: own() } },
-  });
-  if (!(values.arch in ARCHITECTURES)) throw new Error(`--arch should be ${Object.keys(ARCHITECTURES).join(' or ')}`);
+  const values = readFlags();
   const say = (text: string) => process.stderr.write(`${text}\n`);
   const foreign = values.arch === 'arm64' && process.arch !== 'arm64';
   const { missing, why } = install([foreign ? 'binutils-arm64' : 'binutils', 'dpkg-deb'], say);

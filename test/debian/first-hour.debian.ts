@@ -145,10 +145,12 @@ for (const server of ['prosody', 'ejabberd'] as const)
         NODE_TLS_REJECT_UNAUTHORIZED=0 ${NODE} --no-warnings /checkout/test/debian/client.ts ${server} >/tmp/client.log 2>&1 &
         until grep -qs 'logged in' /tmp/client.log; do sleep 0.2; kill -0 $! || { cat /tmp/client.log; exit 1; }; done
         ${each(reading)}
+        stat -c '%a %U:%G' /etc/xmpp-event-pusher/environment
         ${each(looking).replace(/\btail$/m, 'tail & sleep 3; kill $!')}`,
         { checkout: true },
       );
       assert.equal(status, 0, output);
+      assert.match(output, /^640 root:xmpp-event-pusher$/m, 'secrets are for the daemon alone');
       // In SNS's envelope, which the command line prints as JSON once more.
       assert.ok(output.replaceAll('\\', '').includes('{"user_id":"alice@localhost","present":true}'), output);
     });
