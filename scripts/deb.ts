@@ -58,7 +58,8 @@ function nodeOf(architecture: string, scratch: string): string {
 /** When the release was made: its commit's time, so that the same commit makes the same package. */
 function released(): Date {
   const { stdout } = spawnSync('git', ['log', '-1', '--format=%ct'], { cwd: ROOT, encoding: 'utf8' });
-  return new Date(Number(process.env.SOURCE_DATE_EPOCH ?? stdout ?? 0) * 1_000);
+  // Without git, as in an archive of the sources, it is now.
+  return new Date((Number(process.env.SOURCE_DATE_EPOCH ?? stdout) || Date.now() / 1_000) * 1_000);
 }
 
 /** Lays out below `stage` what dpkg unpacks at `/`. */

@@ -52,8 +52,8 @@ function settings(): string {
 /** Makes the base system of a release in a folder, with what its apt needs on this machine. */
 export function bootstrap(release: string, folder: string, include: readonly string[] = []): void {
   if (process.getuid?.() !== 0) throw new Error('only root can make and enter the folder of a release');
-  const { missing, why } = install(['debootstrap'], say);
-  if (missing.length > 0) throw new Error(`debootstrap is missing: ${why}`);
+  const { missing, why } = install(['debootstrap', 'iproute'], say);
+  if (missing.length > 0) throw new Error(`${missing.join(', ')} is missing: ${why}`);
   say(`making ${folder} …`);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(path.dirname(folder), { recursive: true });

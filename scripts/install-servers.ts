@@ -28,6 +28,7 @@ const SERVERS = {
   chromium: { command: 'chromium', packages: ['chromium'], services: [] },
   prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
+  iproute: { command: 'ip', packages: ['iproute2'], services: [] },
   debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
   // With EUnit and the headers of OTP, which its tests include.
   'erlang-dialyzer': {
