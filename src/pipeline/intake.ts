@@ -56,6 +56,8 @@ export function createIntake(options: IntakeOptions): Intake {
     async receive(batch) {
       const { tap, source, numbering, events } = batch;
       const contact = (refused?: ErrorCode) => {
+        // What `adapter check` posts is no source's.
+        if (events.length === 0 && !numbering) return;
         const newestAt = newestOf(events);
         options.report.contact({ tap, source, numbered: !!numbering, events: events.length, newestAt, refused });
       };
