@@ -140,8 +140,11 @@ group_at(Fd, Offset) ->
 payload_at(Fd, Offset, Size, Crc) ->
     case file:pread(Fd, Offset + 8, Size) of
         {ok, <<Payload:Size/binary>>} ->
-            case erlang:crc32(Payload) =:= Crc andalso ops(Payload) of
+            IsWhole = erlang:crc32(Payload) =:= Crc,
+            case IsWhole andalso ops(Payload) of
                 [_ | _] = Ops -> {ok, Ops, Offset + 8 + Size};
+                %% Written to its end, but by no version that this one knows.
+                _ when IsWhole -> {bad, 0};
                 _ -> {bad, Size}
             end;
         {error, Reason} -> {error, Reason};
@@ -206,13 +209,13 @@ first_whole(Fd, [Offset | Offsets]) ->
         _ -> first_whole(Fd, Offsets)
     end.
 
-%% A write that did not get to its end goes to the end of the file or beyond it, or left nothing but the zeros that a
-%% file system leaves when the power goes.
-is_torn(_, Offset, Size, End) when Offset + 8 + Size >= End ->
-    true;
-is_torn(Fd, Offset, _, End) ->
+%% A write that did not get to its end begins as a group does and goes to the end of the file or beyond it, or left nothing
+%% but the zeros that a file system leaves when the power goes.
+is_torn(Fd, Offset, Size, End) ->
     case file:pread(Fd, Offset, min(End - Offset, ?MAX_BYTES)) of
-        {ok, Rest} -> Rest =:= <<0:(byte_size(Rest) * 8)>>;
+        {ok, <<_:8/binary, 131, 108, _/binary>>} -> Offset + 8 + Size >= End;
+        {ok, <<_:8/binary, 131>>} -> true;
+        {ok, Rest} -> byte_size(Rest) =< 8 orelse Rest =:= <<0:(byte_size(Rest) * 8)>>;
         _ -> false
     end.
 

@@ -183,7 +183,7 @@ files_of_others_test() ->
     end).
 
 content_of_others_test() ->
-    Foreign = [crypto:strong_rand_bytes(3000), <<>>, <<"just text, and not a queue">>, binary:copy(<<131, 108>>, 500),
+    Foreign = [crypto:strong_rand_bytes(3000), <<"just text, and not a queue">>, <<255, 255, 255, 255, "text of any length">>,
                iolist_to_binary(event_pusher_segment:group([{head, 99, something, <<"new">>}])),
                iolist_to_binary(event_pusher_segment:group([unknown])),
                <<8:32, (erlang:crc32(<<"no terms">>)):32, "no terms">>],
@@ -191,8 +191,17 @@ content_of_others_test() ->
          _ = file_with(Dir, [<<"a">>]),
          ok = file:write_file(event_pusher_segment:path(Dir, 2), Bytes),
          ok = event_pusher_queue:close(write(<<"b">>, open(Dir))),
-         ?assertEqual([<<"a">>, <<"b">>], left(Dir))
+         ?assertEqual([<<"a">>, <<"b">>], left(Dir)),
+         ?assertMatch([_], [Name || Name <- names(Dir), string:prefix(Name, "0000000002.") =/= nomatch])
      end) || Bytes <- Foreign].
+
+content_that_is_nobodys_test() ->
+    [in_folder(fun(Dir) ->
+         _ = file_with(Dir, [<<"a">>]),
+         ok = file:write_file(event_pusher_segment:path(Dir, 2), Bytes),
+         ok = event_pusher_queue:close(write(<<"b">>, open(Dir))),
+         ?assertEqual([<<"a">>, <<"b">>], left(Dir))
+     end) || Bytes <- [<<>>, <<"x">>, binary:copy(<<131, 108>>, 500)]].
 
 the_only_file_is_not_a_queue_test() ->
     in_folder(fun(Dir) ->
