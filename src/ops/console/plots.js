@@ -121,7 +121,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
       },
       axes: [
         axis({ space: 44, size: 28, values: (plot, ticks) => ticks.map((at) => label(at * 1_000, plot)) }),
-        axis({ size: 56, values: labels(read), grid: logarithmic ? { filter: powersOfTen } : {} }),
+        axis({ size: roomFor, values: labels(read), grid: logarithmic ? { filter: powersOfTen } : {} }),
       ],
       series: [{}, ...lines.map(series)],
       hooks: { setCursor: [(plot) => showValues(plot.cursor.idx)], draw: [(plot) => drawMarks(plot, marks())] },
@@ -186,6 +186,9 @@ const scale = (logarithmic) =>
     : { range: (_, __, high) => [0, Math.max(5, (high ?? 0) * 1.1)] };
 
 const labels = (read) => (_, ticks) => ticks.map((value) => (value === null ? '' : read(value).replace('/s', '')));
+
+/** As wide as the longest label, at some 7 px a character: a million waiting must be read too. */
+const roomFor = (_, values) => Math.max(56, ...(values ?? []).map((text) => 7 * (text?.length ?? 0) + 14));
 
 const powersOfTen = (_, ticks) => ticks.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
 
