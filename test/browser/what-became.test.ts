@@ -39,7 +39,7 @@ describe('the console', () => {
     await shows(found(page), /Skipped .*\s+the user had a session already/);
     await shows(
       found(page),
-      /Waiting .*\s+for user_message_sent since .*, 1 before it\s+the topic is paused: Auth.*\s+What to do: /,
+      /Waiting .*\s+for user_message_sent, \d+ s so far, 1 before it\s+the topic is paused: Auth.*\s+What to do: /,
     );
     await shows(found(page), /Dead .*\s+InvalidParameter, for user_message_sent/);
     await shows(

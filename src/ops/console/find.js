@@ -1,7 +1,7 @@
 /** What became of it: looks for events by user, room or id, and says what came of each. */
 import { ask } from './api.js';
 import { make, moment, now, setText, topicName } from './dom.js';
-import { ago, count, countOf, duration } from './format.js';
+import { count, countOf, seconds } from './format.js';
 
 const section = document.querySelector('#find');
 const form = section.querySelector('form');
@@ -96,11 +96,15 @@ function eventOf(eventId, findings) {
   return make(
     'li',
     {},
-    make('p', {}, make('strong', {}, names.join(' → ')), ' ', make('span', { class: 'quiet' }, happened)),
+    make('p', {}, make('strong', {}, namesText(names)), ' ', make('span', { class: 'quiet' }, happened)),
     make('ul', {}, ...findings.map(findingOf)),
     make('p', { class: 'quiet small' }, 'Event ', make('a', { href: linkTo(eventId) }, eventId)),
   );
 }
+
+/** Whom it is from and to, and the stanza's id. */
+const namesText = ([from = '', to, stanza]) =>
+  [from, to && ` → ${to}`, stanza && `, stanza ${stanza}`].filter(Boolean).join('');
 
 /** How the reasons to skip an event read. */
 const SKIPPED = {
@@ -131,7 +135,7 @@ function delivered({ topic, messageId, requestId }) {
 }
 
 function waiting({ topic, before, at, behind }) {
-  const wait = `for ${topicName(topic)} since ${ago(at, now())}, ${before === 0 ? 'next in its turn' : `${count(before)} before it`}`;
+  const wait = `for ${topicName(topic)}, ${seconds(now() - at)} so far, ${before === 0 ? 'next in its turn' : `${count(before)} before it`}`;
   if (!behind || behind.state === 'open') return [['waiting', 'Waiting'], wait];
   const why = `the topic is ${behind.state}: ${behind.reason}`;
   return [['waiting', 'Waiting'], wait, why, ...(behind.advice ? [`What to do: ${behind.advice}`] : [])];
@@ -157,7 +161,7 @@ function coverage({ on, since, problem, lost, unreadable, elsewhere }, looked) {
   const parts = [`Looked through ${elsewhere ? '' : waits}the dead letters, and `];
   if (!on) parts.push('nothing else: what is delivered and skipped is not recorded (trace.keep is off).');
   else if (since === undefined) parts.push('nothing else: there is no record yet.');
-  else parts.push(`what was delivered and skipped in the last ${duration(Math.max(now() - since, 1_000))}.`);
+  else parts.push(`what was delivered and skipped in the last ${seconds(now() - since)}.`);
   if (elsewhere)
     parts.push(" What waits is in RabbitMQ and can't be looked through; other daemons know what they delivered.");
   if (problem) parts.push(` The record can't be written: ${problem}.`);

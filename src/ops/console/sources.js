@@ -55,7 +55,7 @@ export function showSources({ at, sources, otherSources: others }) {
     contact.title = moment(contacted);
     setText(kept, ago(heardAt, at));
     kept.title = moment(heardAt);
-    setText(perSecond, rate(events));
+    setText(perSecond, events < 0.05 ? '0' : rate(events));
     setText(position, last === undefined ? '—' : count(last));
     setText(holes, holesText(view, at));
     holes.classList.toggle('bad', newHoles > 0);
