@@ -70,6 +70,11 @@ describe('the console', () => {
   it('has what happened over a kill, as marks on the plots and as a list', async () => {
     await pusher.start();
     await pusher.post(malformed('1'));
+    // The thread that keeps it begins a little after the daemon.
+    await until('the start to be kept', async () => {
+      const answer = await fetch(`${pusher.daemon.adminUrl}/api/history`);
+      return ((await answer.json()) as { moments: unknown[] }).moments.length > 0;
+    });
     await pusher.daemon.kill();
     await pusher.daemon.start();
     await pusher.daemon.reload();
