@@ -99,8 +99,9 @@ const BECOME = 'set -e; root=$1; shift; mount -t proc proc "$root/proc"; exec ch
  * @param include packages beside those of the base
  */
 export function debian(release: string, include: readonly string[] = []): Debian {
+  const kept = keep(release, include);
   const root = mkdtempSync(path.join(tmpdir(), `${release}-`));
-  copy(keep(release, include), root);
+  copy(kept, root);
   return inside(root);
 }
 
