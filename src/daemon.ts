@@ -53,21 +53,21 @@ export interface Daemon {
   reload(read: () => PusherConfig): Promise<void>;
   /** Requests to SNS that are under way. */
   underWay(): number;
-  /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
+  /** Takes no more events, waits up to 10 s for running requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
-/** A run that sends nothing, and keeps nothing: called with each notification when SNS would have got it. */
+/** A dry run, which sends and keeps nothing: called with each notification in place of SNS. */
 export type DryRun = (notification: Notification) => void;
 
 /**
- * Builds and starts everything that a configuration asks for; resolves when the taps listen.
+ * Builds and starts the parts that a configuration asks for; resolves when the taps listen.
  * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
  */
 export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Daemon> {
   const stops: (() => Promise<void> | void)[] = [];
   const stop = async () => {
-    // What was started last is stopped first: the admin address shows how the rest gets on.
+    // Stop in reverse order: the admin address shows how the rest stops.
     for (const step of stops.splice(0).reverse()) await step();
   };
   try {
@@ -194,7 +194,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
   }
 }
 
-/** Where it is recorded what became of events, beside the outbox's file itself. */
+/** The file that records what became of events, beside the outbox. */
 function traceOf({ trace, outbox }: PusherConfig, file: string, log: Logger): Trace {
   const outboxFile = realpathSync(file);
   const { keep: keepMs, max_bytes: maxBytes } = trace;
@@ -211,7 +211,7 @@ function logProblems(log: Logger): NotReady[] {
 
 const firstLine = (text: string): string => text.split('\n', 1)[0] as string;
 
-/** Where and how events are published, as the configuration says. */
+/** The configuration's destinations and routes. */
 function routingOf({ file, sns, hosts }: PusherConfig): Routing {
   const settings = (options: SnsOptions | null | undefined) => (options ? snsSettingsOf(options) : null);
   return {
@@ -267,7 +267,7 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
   }
 }
 
-/** Names what a reload can't change, where it was changed or, of the environment, may have been. */
+/** Names options that changed, or whose variables may have changed, and that a reload can't apply. */
 function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
   const variables = next.variables.filter((name) => !isFromEnvFile(name));
   if (variables.length > 0)
@@ -300,7 +300,7 @@ interface Sampled {
   readonly history: Pick<HistoryKeeper, 'sample'>;
 }
 
-/** Takes samples of the flow and of the topics; answers what ends that. */
+/** Samples the flow and the topics at intervals; returns a function that stops it. */
 export function startSampling(
   { flow, conditions, contacts, history }: Sampled,
   pusher: Pick<Pusher, 'state'>,

@@ -27,12 +27,12 @@ export class PusherError extends Error {
   }
 }
 
-/** The message of whatever was thrown; plugins and libraries throw things that are not errors. */
+/** The message of anything thrown; plugins and libraries throw values that are not errors. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-/** The name or code of whatever was thrown, as they are usual; anything else could be a text that somebody wrote. */
+/** The name or code of anything thrown, if it looks like one; anything else may quote a user's text. */
 export function codeOf(thrown: unknown): string | undefined {
   const { code, name } = (thrown ?? {}) as { code?: unknown; name?: unknown };
   return [code, name].find((word): word is string => typeof word === 'string' && /^[A-Za-z_]\w{0,63}$/.test(word));

@@ -10,7 +10,7 @@ export interface EventId {
 }
 
 /**
- * Takes an event's id apart; undefined for an id of a source that doesn't number its events. A source may hold slashes
+ * Splits an event's id; undefined for an id of a source that doesn't number its events. A source may contain slashes
  * (`prosody/example.org@chat1`), an epoch doesn't.
  */
 export function parseEventId(id: string): EventId | undefined {

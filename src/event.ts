@@ -1,6 +1,6 @@
 /**
- * What happened on an XMPP server, as an adapter or another tap reports it. The schema is the type: taps check what they
- * get against it, and everything behind them works with what it infers. The form is version 1 of the tap protocol's.
+ * An event on an XMPP server, as an adapter or another tap reports it. Taps check events against this schema, and all
+ * other code uses the types inferred from it. It is version 1 of the tap protocol.
  */
 import { z } from 'zod';
 import { forbiddenCharacter } from './xml.ts';
@@ -36,7 +36,7 @@ const xmlText = (schema: z.ZodString, pattern = XML_TEXT) =>
     })
     .meta({ pattern });
 
-/** Names stand in keys, logs and ids, where a control character would end one and begin another. */
+/** Names are parts of keys, logs and ids, where a control character would act as a separator. */
 export const name = (what: string) =>
   xmlText(z.string(`should be ${what}`).min(1, `should be ${what}, not empty`), NAME)
     .refine(atMost(256), `should be ${what} of at most 256 characters`)
@@ -83,10 +83,10 @@ const message = z.object({
 
 export const eventSchema = z.discriminatedUnion('kind', [presence, message], 'should be "presence" or "message"');
 
-/** The same, as a generated function: a third of the time, the same results and the same words. */
+/** The schema compiled to a function: the same results and messages in a third of the time. */
 const compiledSchema = z.compile(eventSchema);
 
-/** What an event has beside what its source reported. */
+/** Fields that the intake adds to an event. */
 interface Identity {
   /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
   readonly id: string;
@@ -105,15 +105,18 @@ export type XmppEvent = PresenceEvent | MessageEvent;
 /** An event as its source reports it: without what the intake adds. */
 export type NewEvent = Readonly<z.infer<typeof eventSchema>>;
 
-/** What a source reported and is no event. */
+/** A malformed event. */
 export interface MalformedEvent {
-  /** What is wrong with it: the field and the rule, never the value. */
+  /** The mistake: field and rule, never the value. */
   readonly problem: string;
   /** As it came. */
   readonly raw: unknown;
 }
 
-/** How deep what is kept of a malformed event may be nested; events themselves are flat. Writing more as JSON could overflow the stack. */
+/**
+ * How deep what is kept of a malformed event may be nested; events themselves are flat. Writing more as JSON could
+ * overflow the stack.
+ */
 const MOST_DEPTH = 32;
 
 /** Checks what a source reports as an event. */
@@ -129,7 +132,7 @@ export function parseEvent(raw: unknown): NewEvent | MalformedEvent {
   return { problem: problemOf(result.error), raw };
 }
 
-/** Level by level and not by recursion, which would overflow the stack itself. */
+/** Goes level by level, because recursion would overflow the stack itself. */
 function isDeeper(value: unknown, most: number): boolean {
   let level: object[] = typeof value === 'object' && value !== null ? [value] : [];
   for (let depth = 0; level.length > 0; depth++) {
@@ -144,7 +147,7 @@ function isDeeper(value: unknown, most: number): boolean {
 
 export const isMalformed = (event: NewEvent | MalformedEvent): event is MalformedEvent => 'problem' in event;
 
-/** What is wrong, one phrase a field. */
+/** The mistakes, one phrase per field. */
 export function problemOf(error: z.ZodError): string {
   return error.issues
     .map(({ path, message }) => (path.length === 0 ? message : `${path.join('.')}: ${message}`))

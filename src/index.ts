@@ -1,6 +1,6 @@
 /**
- * The library: the pipeline that the daemon runs, for programs of one's own. The daemon uses nothing else.
- * `xmpp-event-pusher/consumer` is for those who consume what it publishes.
+ * The library: the daemon's pipeline for other programs. The daemon uses nothing else. `xmpp-event-pusher/consumer` is
+ * for consumers of the notifications.
  */
 export { loadConfig, type PusherConfig } from './config/load.ts';
 export { type ErrorCode, PusherError } from './errors.ts';

@@ -1,4 +1,4 @@
-/** What the parts need of a log. A pino logger is one; a host program may bring its own. */
+/** The log's interface. A pino logger has it; a host program may bring its own. */
 export interface Log {
   /** @param fields what the line is about, by name; no message texts and no secrets */
   info(fields: object, message: string): void;
@@ -6,5 +6,5 @@ export interface Log {
   error(fields: object, message: string): void;
 }
 
-/** Writes nothing: for host programs that want no log. */
+/** A log that writes nothing. */
 export const SILENT: Log = { info() {}, warn() {}, error() {} };

@@ -1,4 +1,4 @@
-/** What {@link createPusher} is given, checked: a host program in plain JavaScript has no compiler that would say so. */
+/** Checks the options of {@link createPusher}, because plain JavaScript has no compiler to do so. */
 import { z } from 'zod';
 import { PusherError } from './errors.ts';
 import { problemOf } from './event.ts';
@@ -14,7 +14,7 @@ const withFunctions = (what: string, ...names: readonly string[]) =>
     `should be ${what}, with the functions ${names.join(', ')}`,
   );
 
-/** Nothing unknown is left alone: a misspelt `plugin` would publish what its filter withholds. */
+/** Unknown options are errors: with a misspelt `plugin`, the pusher would publish what the filter withholds. */
 const known = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.strictObject(shape, {
     error: ({ code, keys }) =>

@@ -1,6 +1,6 @@
 /**
- * The pipeline as a library: builds it from its parts, starts it and stops it, each in one ordered list. It opens nothing
- * that it was not given: no listener, no signal handler, no global state. The daemon is one of its users.
+ * The pipeline as a library: builds it from its parts, then starts and stops them in order. It opens nothing by itself:
+ * no listener, no signal handler, no global state. The daemon is one of its users.
  */
 import { EventEmitter } from 'node:events';
 import path from 'node:path';
@@ -67,15 +67,15 @@ export interface PusherOptions extends Routing {
   readonly log?: Log | undefined;
   /** The registry that the metrics are added to, and removed from at the stop. Default: no metrics. */
   readonly metrics?: Registry | undefined;
-  /** Called with everything that happens, as it does. It must not throw, and is on the way of every event. */
+  /** Called for every event and request as it happens. It must be fast and must not throw. */
   readonly report?: Partial<Report> | undefined;
-  /** Reasons not to be ready that only the host program knows. */
+  /** The host program's own reasons not to be ready. */
   readonly notReady?: (() => readonly NotReady[]) | undefined;
   /** Called with each notification in place of sending it. */
   readonly dryRun?: ((notification: Notification) => void) | undefined;
 }
 
-/** What {@link Pusher.on} listens to. */
+/** Events of {@link Pusher.on}. */
 export interface PusherEvents {
   /** The sink has a notification; `at` is when, in milliseconds since the Unix epoch. */
   delivered: [{ readonly notification: Notification; readonly at: number }];
@@ -84,7 +84,7 @@ export interface PusherEvents {
   resumed: [{ readonly topic: string; readonly pausedMs: number }];
 }
 
-/** How everything is at a moment. */
+/** A snapshot of the pusher's state. */
 export interface PusherState {
   readonly topics: readonly TopicState[];
   readonly outbox: Health;
@@ -117,13 +117,14 @@ export interface Pusher extends AsyncDisposable {
    * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
    */
   reload(routing: Routing): Promise<void>;
-  /** Takes nothing more, lets requests under way end (10 s at most), and leaves the rest in the outbox. */
+  /** Takes no more events, waits up to 10 s for running requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
 /**
  * Builds and starts a pipeline; resolves when its taps take events.
- * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing is left running, and the outbox is closed
+ * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing is left running, and the outbox is
+ * closed
  */
 export async function createPusher(options: PusherOptions): Promise<Pusher> {
   try {
@@ -195,7 +196,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
         checkRouting(routing);
         const fresh = await open(routing);
         const replaced = reloading.then(() => replace(fresh));
-        // The next one, and the stop, only have to know that it is over.
+        // The next reload and the stop only need to know that this one ended.
         reloading = Promise.allSettled([replaced]).then(() => {});
         await replaced;
       },
@@ -203,13 +204,13 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
-    // Why it could not start says more than what went wrong when its parts were stopped.
+    // Report why it couldn't start, not what failed while stopping its parts.
     await stop().catch((failure: unknown) => log.error({ problem: messageOf(failure) }, 'a part did not stop'));
     throw error;
   }
 }
 
-/** What was started last is stopped first; one that fails keeps none of the others running. */
+/** Stops parts in reverse order; a failure doesn't keep the others running. */
 async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<void> {
   const failures: unknown[] = [];
   for (const stop of stops.toReversed())
@@ -295,14 +296,14 @@ const routeOf = (settings: SinkSettings, plugin: SnsPlugin): Route => ({
   maxBytes: (topic) => settings.sink.limits(topic).maxBytes,
 });
 
-/** Tells a host program's listeners; one that throws disturbs neither the pipeline nor the others. */
+/** Calls a host program's listeners; one that throws affects neither the pipeline nor the others. */
 function emitting(emitter: EventEmitter<PusherEvents>, log: Log): Partial<Report> {
   const emit = <Name extends keyof PusherEvents>(name: Name, ...values: PusherEvents[Name]) => {
     const failed = (error: unknown) =>
       log.error({ event: name, problem: messageOf(error) }, 'a listener of the pusher failed');
     for (const listener of emitter.listeners(name) as ((...values: PusherEvents[Name]) => unknown)[])
       try {
-        // An async one fails later; nobody else would hear of it, and Node.js would end the host program.
+        // Catch an async listener's rejection too: otherwise Node.js would end the host program.
         const pending = listener(...values);
         if (pending instanceof Promise) pending.catch(failed);
       } catch (error) {

@@ -1,4 +1,4 @@
-/** Text as a literal of the languages that configurations are written in. Secrets, paths and domains may have anything in them. */
+/** Quotes text for the languages of configuration files. Secrets, paths and domains may contain any character. */
 
 /** A string of Lua. Control characters are decimal escapes of three digits, so that a digit may follow. */
 export function luaString(text: string): string {

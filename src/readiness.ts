@@ -1,4 +1,4 @@
-/** Why a pusher is not ready: one function, from which `/readyz`, the metrics, systemd's status and the console all read. */
+/** Why a pusher is not ready: one function for `/readyz`, the metrics, systemd's status and the console. */
 import { bytes as size } from './format.js';
 import type { Health } from './outbox/outbox.ts';
 import type { TopicState } from './pipeline/publisher.ts';

@@ -35,7 +35,7 @@ const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-
 const TRACEPARENT_ATTRIBUTE = 'traceparent';
 
 /**
- * Runs what takes a batch in, in a span that continues the sender's trace.
+ * Runs the intake of a batch in a span that continues the sender's trace.
  * @param headers of the request, `traceparent` among them where the sender traces
  * @param run gets the `traceparent` for what comes of the batch: the span's, or the sender's own where nothing records
  */
@@ -52,14 +52,14 @@ export async function receiving<T>(
   return spanned('receive events', options, parent, (span) => run(contextOf(span) ?? given(headers.traceparent)));
 }
 
-/** What came of a request to SNS: it failed, or these entries of it did. */
+/** The outcome of a request to SNS: it failed, or these entries did. */
 type Outcome =
   | { readonly failure: { readonly code: string } }
   | { readonly entries: readonly ({ readonly code: string } | undefined)[] };
 
 /**
- * Runs the publishing of a batch, in a span that links the traces that its notifications carry. It has no parent: what
- * asks for it is whatever happened last, most often the receiving of some other batch.
+ * Runs the publishing of a batch in a span that links to the traces of its notifications. It has no parent, because it
+ * is triggered by whatever happened last, most often the intake of another batch.
  */
 export function publishing<T extends Outcome>(
   topicArn: string,
@@ -82,7 +82,7 @@ export function publishing<T extends Outcome>(
   });
 }
 
-/** SNS's code alone, of the whole or of the first entry that failed: its messages may quote what they refuse. */
+/** SNS's code only, of the request or its first failed entry: the message may quote the notification. */
 const failureOf = (outcome: Outcome): string | undefined =>
   'failure' in outcome ? outcome.failure.code : outcome.entries.find((failure) => failure !== undefined)?.code;
 

@@ -1,6 +1,6 @@
 /**
- * The port for dead letters: what can't be published, kept until a person replays or deletes it. It stands beside the
- * outbox, for people look at dead letters, and a queue can't be looked at.
+ * The port for dead letters: events and notifications that can't be published, kept until a person replays or deletes
+ * them. It is separate from the outbox, because people search dead letters, and a queue can't be searched.
  */
 import type { Notification } from '../notification/notification.ts';
 
@@ -20,7 +20,7 @@ export interface NewDeadLetter {
   readonly topic: string | undefined;
   /** A word to group by: `malformed`, `plugin`, `too-large`, `skipped`, or the sink's error code. */
   readonly reason: string;
-  /** What exactly was wrong, for a person. */
+  /** The exact mistake, for a person. */
   readonly detail: string;
   /** How often the sink was asked. */
   readonly attempts: number;
@@ -44,8 +44,8 @@ export interface DeadLetterFilter {
   readonly reason?: string | undefined;
   readonly topic?: string | undefined;
   /**
-   * What its event's id, user, room, host, topic, reason or detail has to contain, whatever the case of ASCII letters. Of
-   * what a plugin's error says nothing is searched: it may quote what people wrote.
+   * What its event's id, user, room, host, topic, reason or detail has to contain, whatever the case of ASCII letters.
+   * Of what a plugin's error says nothing is searched: it may quote what people wrote.
    */
   readonly match?: string | undefined;
   /** Only those up to this number: what a person saw, and not what came since. */
@@ -92,13 +92,17 @@ export interface DeadLetterCount {
   readonly newestId: number;
 }
 
-/** Called now and then with how many dead letters a change has reached so far. */
+/** Called at intervals with the number of dead letters changed so far. */
 export type OnProgress = (count: number) => void;
 
 export interface DeadLetterStore {
-  /** Keeps dead letters; resolves when they are safe. @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED */
+  /**
+   * Keeps dead letters; resolves when they are safe. @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED
+   */
   put(letters: readonly NewDeadLetter[]): Promise<void>;
-  /** In any order, from any place, and how many there are. Of equals the newest come first where descending, else last. */
+  /**
+   * In any order, from any place, and how many there are. Of equals the newest come first where descending, else last.
+   */
   browse(query: DeadLetterQuery): Promise<DeadLetterPage>;
   /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
   find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
@@ -107,8 +111,8 @@ export interface DeadLetterStore {
   counts(): Promise<DeadLetterCount[]>;
   /** Those marked for replay, oldest first, at most `limit`. */
   toReplay(limit: number): Promise<DeadLetter[]>;
-  /** Marks for replay; answers how many were not marked yet. */
+  /** Marks for replay; resolves to the number that weren't marked yet. */
   requestReplay(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
-  /** Deletes for good; answers how many. */
+  /** Deletes for good; resolves to the number deleted. */
   purge(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
 }

@@ -1,6 +1,6 @@
 /**
- * An outbox in memory, for tests of host programs and for dry runs. It keeps the port's promises but for the first: what
- * it holds is gone with the process.
+ * An outbox in memory, for tests of host programs and for dry runs. It keeps the port's promises except the first: its
+ * content is lost with the process.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
@@ -32,7 +32,7 @@ export interface MemoryOutboxOptions {
 /** How much it may hold unless it is said otherwise, in bytes: 64 MiB. */
 const MAX_BYTES = 67_108_864;
 
-/** What waits for one topic. */
+/** One topic's backlog. */
 interface Waiting {
   /** What is not settled, in order. */
   readonly unsettled: Map<number, Stored & { readonly committedAt: number }>;
@@ -211,7 +211,7 @@ class MemoryOutbox implements Outbox {
 
   #settle({ unsettled }: Waiting, { notification, dead }: Settlement): void {
     const { seq, ...content } = notification;
-    // Settled twice when a reload did not wait for a request that hung: it counts once.
+    // A reload that didn't wait for a hanging request settles twice; count it once.
     if (!unsettled.delete(seq)) return;
     this.#bytes -= content.bytes;
     const { eventId, topic } = content;

@@ -1,9 +1,9 @@
 /**
- * The port for what people do with sources: look at the holes in their numbers, acknowledge them, and take a source out
- * that does not come back. It stands beside the outbox, which keeps the positions.
+ * The port with which people manage sources: list the holes in their numbers, acknowledge them, and retire a source. It
+ * is separate from the outbox, which keeps the positions.
  */
 
-/** How far one epoch of a source is heard. */
+/** The position of one epoch of a source. */
 export interface SourceState {
   readonly source: string;
   readonly epoch: string;
@@ -22,7 +22,7 @@ export const MOST_LISTED = 10_000;
 export const latestFirst = (states: Iterable<SourceState>, limit: number): SourceState[] =>
   [...states].sort((a, b) => b.heardAt - a.heardAt).slice(0, limit);
 
-/** Numbers that a source left out: events that it lost. */
+/** Numbers missing from a source: events that it lost. */
 export interface Hole {
   /** Ascending, and never used twice. */
   readonly id: number;
@@ -39,7 +39,7 @@ export interface Hole {
 export interface SourceStore {
   /** Every source's epochs, the latest heard first, at most `limit`. */
   list(limit: number): Promise<readonly SourceState[]>;
-  /** The holes that nobody acknowledged, newest first. */
+  /** Unacknowledged holes, newest first. */
   holes(): Promise<readonly Hole[]>;
   /** Marks holes as seen: those of a source, or all; answers how many. */
   acknowledge(source?: string): Promise<number>;
@@ -50,7 +50,7 @@ export interface SourceStore {
   retire(source: string): Promise<boolean>;
 }
 
-/** How many holes that nobody acknowledged are kept; past it the oldest go. */
+/** Most unacknowledged holes kept; beyond it the oldest are dropped. */
 export const MOST_HOLES = 1_000;
 
 /** How long an ended epoch is remembered after it was last heard, in milliseconds: 7 days. */
@@ -58,7 +58,7 @@ const EPOCH_KEPT_MS = 7 * 24 * 3_600_000;
 /** Of how many epochs the positions are remembered. */
 const MOST_POSITIONS = 50_000;
 
-/** Whose position nobody needs any more: ended epochs, and, where there are too many, what was not heard for longest. */
+/** Chooses positions to forget: ended epochs and, beyond the limit, those not heard for longest. */
 export function outdated<T extends Pick<SourceState, 'source' | 'heardAt'>>(states: Iterable<T>, now: number): T[] {
   const latest = [...states].sort((a, b) => b.heardAt - a.heardAt);
   const newest = new Map<string, number>();

@@ -1,4 +1,4 @@
-/** Lets users of one key in one after the other, in the order in which they came; those of different keys side by side. */
+/** A lock per key: users of one key take turns in their order of arrival. */
 export function createTurns(): (key: string) => Promise<() => void> {
   /** The last user of each key: resolved when it has left. */
   const last = new Map<string, Promise<void>>();

@@ -1,5 +1,5 @@
 /**
- * How a topic does: one pure function, from which the log, the metrics, the console and the command line all read.
+ * Decides a topic's condition: one pure function for the log, the metrics, the console and the command line.
  *
  * Of what is true at once, the first counts: orphaned, paused, throttled, slow, behind, open.
  */
@@ -49,7 +49,7 @@ export interface Condition {
   readonly advice: string;
 }
 
-/** How long the sink has to take everything before a topic is not throttled any more: longer than the rate takes to recover. */
+/** How long the sink must accept everything before a topic stops being throttled: longer than the rate's recovery. */
 const THROTTLED_MS = 30_000;
 /** How long all requests have to be under way. */
 const SLOW_MS = 10_000;
@@ -91,7 +91,7 @@ export function conditionOf(facts: TopicFacts): Condition {
   return OPEN;
 }
 
-/** All requests are under way, and have been for a while; it ends when for as long not all of them were. */
+/** All requests have been running for a while; it ends when for as long not all were. */
 function isSlow({ at, history, before }: TopicFacts): boolean {
   const recent = history.filter((sample) => at - sample.at <= SLOW_MS);
   const covered = (history[0]?.at ?? at) <= at - SLOW_MS;

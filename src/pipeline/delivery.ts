@@ -1,6 +1,5 @@
 /**
- * From the outbox to where notifications go: a publisher for each destination. It is the part of the pipeline that a
- * reload replaces as a whole.
+ * A publisher for each destination: the part of the pipeline that a reload replaces as a whole.
  */
 import type { Log } from '../log.ts';
 import type { Route } from '../notification/notification.ts';
@@ -25,13 +24,13 @@ export interface Pace {
 
 /** One place that notifications are published to, with the topics that are its own. */
 export interface Destination {
-  /** All its topics, by names of its own. */
+  /** All its topics, by its own names. */
   readonly topics: Readonly<Record<string, string>>;
   readonly sink: Sink;
   readonly pace: Pace;
-  /** What shares a rate has the same name here. */
+  /** Destinations with the same name share a rate. */
   readonly quota: string;
-  /** Whether a topic is one of its own, configured or not: what the outbox still has for it goes out here. */
+  /** Whether it owns a topic, configured or not: the outbox's notifications for the topic are published here. */
   owns(topic: string): boolean;
   /** Ends its connections, requests under way included. */
   close(): void;
@@ -46,7 +45,7 @@ export interface Delivery {
   /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
   tryTopic(topic: string): boolean;
   start(): void;
-  /** Takes nothing more, lets requests under way end, and leaves the rest in the outbox. */
+  /** Takes no more notifications, waits for running requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
@@ -110,13 +109,13 @@ export function createDelivery({ destinations, routes, outbox, log, report }: De
     async stop() {
       unlisten();
       await Promise.all(publishers.map((publisher) => publisher.stop(STOP_GRACE_MS)));
-      // What is still under way has had its time.
+      // Grace period over; abort the rest.
       for (const destination of destinations) destination.close();
     },
   };
 }
 
-/** A rate for each quota; of several caps the lowest counts. */
+/** One rate per quota; the lowest of several caps applies. */
 function ratesOf(destinations: readonly Destination[]): Map<string, RateLimit> {
   const caps = new Map<string, number>();
   for (const { quota, pace } of destinations) {

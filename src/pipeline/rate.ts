@@ -4,15 +4,15 @@
  * recovers by itself (additive increase, multiplicative decrease).
  */
 export interface RateLimit {
-  /** How many messages may be sent now; none while it is worth the wait for more of `wanted`, so that batches stay whole. */
+  /** How many messages may be sent now; 0 while waiting for more of `wanted` keeps batches whole. */
   available(wanted?: number): number;
   /** Counts messages that are being sent. */
   spend(messages: number): void;
-  /** The sink throttled a request of so many messages: they were not taken. */
+  /** The sink throttled a request of this many messages. */
   throttled(messages: number): void;
-  /** How long until `available` answers some, in milliseconds. */
+  /** Milliseconds until `available` is above 0. */
   wait(wanted?: number): number;
-  /** Messages a second at the moment; Infinity while nothing limits it. */
+  /** The current limit in messages per second; Infinity for none. */
   rate(): number;
 }
 
@@ -23,7 +23,7 @@ interface RateOptions {
   readonly now?: () => number;
 }
 
-/** After a decrease, requests that were under way still come back throttled: they say nothing new. */
+/** After a decrease, earlier requests still come back throttled; ignore them. */
 const SETTLE_MS = 1_000;
 const DECREASE = 0.7;
 /** Each second without throttling brings back this share of the rate at which it began. */

@@ -1,8 +1,8 @@
 /**
- * Replays dead letters that somebody marked for it: at once when asked, and after a start those that are left from before.
+ * Replays dead letters marked for it: at once on request, and at a start those left from the last run.
  *
  * Maintained invariants:
- * - One batch at a time; a call meanwhile makes it look once more.
+ * - One batch at a time; a call meanwhile makes it check again.
  * - A mark stays in the outbox until its dead letter is replaced, so a failure or a kill only puts the replay off.
  */
 import { messageOf } from '../errors.ts';
@@ -10,9 +10,9 @@ import type { Log } from '../log.ts';
 import type { DeadLetter, DeadLetterStore } from '../outbox/dead-letters.ts';
 
 export interface Replays {
-  /** Replays whatever is marked; returns at once. */
+  /** Starts to replay all marked dead letters; returns at once. */
   wake(): void;
-  /** Begins no other batch; resolves when the one under way has ended. */
+  /** Starts no further batch; resolves when the running one has ended. */
   stop(): Promise<void>;
 }
 

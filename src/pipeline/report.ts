@@ -1,4 +1,4 @@
-/** What the pipeline reports as it happens: metrics, the console and a host program's listeners are made from it. */
+/** The pipeline's reports, from which metrics, the console and a host program's listeners are fed. */
 import type { ErrorCode } from '../errors.ts';
 import type { XmppEvent } from '../event.ts';
 import type { EventKind } from '../notification/kind.ts';
@@ -17,7 +17,7 @@ export interface Pause {
   readonly until: number;
 }
 
-/** What a batch of events of one source came to; reported when it is committed. */
+/** The outcome of a source's batch; reported when it is committed. */
 export interface BatchReport {
   readonly tap: string;
   readonly source: string;
@@ -27,7 +27,9 @@ export interface BatchReport {
   readonly rejected: number;
   /** How many events are missing between this batch and the one before it. */
   readonly missing: number;
-  /** Of the duplicates, how many are other events than those that had their numbers before: the source used them twice. */
+  /**
+   * Of the duplicates, how many are other events than those that had their numbers before: the source used them twice.
+   */
   readonly conflicts: number;
 }
 
@@ -45,7 +47,7 @@ export interface ContactReport {
   readonly refused: ErrorCode | undefined;
 }
 
-/** What became of one request to the sink. */
+/** The outcome of one request to the sink. */
 export interface RequestReport {
   readonly topic: string;
   readonly entries: readonly Notification[];
@@ -72,7 +74,7 @@ export interface Report {
   resumed(topic: string, pausedMs: number): void;
 }
 
-/** Reports to several, in order; each may leave out what it does not care for. */
+/** Reports to several listeners in order; each implements only what it needs. */
 export function reportTo(...reports: readonly Partial<Report>[]): Report {
   const each = <Name extends keyof Report>(name: Name): Report[Name] => {
     const handlers = reports.flatMap((report) => (report[name] ? [report[name].bind(report)] : []));

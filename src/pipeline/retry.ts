@@ -1,4 +1,4 @@
-/** How long to wait before something is tried again. */
+/** Delays before retries. */
 
 /**
  * How long to wait before the n-th retry, in milliseconds: MongooseIM's schedule,
@@ -16,7 +16,7 @@ export function retryDelay(retry: number, baseMs: number, random: number): numbe
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 30_000;
 
-/** How long a topic waits, in milliseconds: 1 s, then twice as long each time that it failed again, up to 30 s. */
+/** How long a topic pauses, in milliseconds: 1 s, doubled after each further failure, up to 30 s. */
 export function pauseLength(consecutive: number): number {
   return Math.min(FIRST_PAUSE_MS * 2 ** (consecutive - 1), LONGEST_PAUSE_MS);
 }

@@ -1,10 +1,10 @@
 /**
- * The sink: where notifications go. Declared by the publisher, which is its only user; Amazon SNS and the dry run are
- * sinks, and tests and host programs bring their own. Every sink passes the suite in `sink-contract.ts`.
+ * The port that notifications are published to. Amazon SNS and the dry run implement it; tests and host programs bring
+ * their own. Every sink passes the suite in `sink-contract.ts`.
  */
 import type { Notification } from '../notification/notification.ts';
 
-/** What a topic takes in one request. */
+/** A topic's limits for one request. */
 export interface Limits {
   /** Most notifications. */
   readonly maxEntries: number;
@@ -12,7 +12,7 @@ export interface Limits {
   readonly maxBytes: number;
 }
 
-/** Why something was not taken. `reason` is a word to group by; `shown` is fit for logs, which `detail` need not be. */
+/** Why a notification was refused. `reason` is a word to group by; `shown` is fit for logs, `detail` may not be. */
 interface Cause {
   readonly reason: string;
   /** All that is known, for a person who looks at the dead letter; may quote the message. */
@@ -28,7 +28,7 @@ export type Verdict = Cause &
     | {
         /** Worth another try soon. */
         readonly kind: 'retry';
-        /** The sink asks for a lower rate; it says nothing about this notification. */
+        /** The sink asks for a lower rate; the notification isn't the cause. */
         readonly throttled: boolean;
         /**
          * The cause is certainly not the notification, but a key, a clock, the network or the configuration: it never
@@ -36,9 +36,9 @@ export type Verdict = Cause &
          */
         readonly surroundings?: boolean | undefined;
       }
-    /** A person has to act; until then the topic waits. */
+    /** A person has to act; the topic waits until then. */
     | { readonly kind: 'pause' }
-    /** The sink will never take it. */
+    /** The sink will never accept it. */
     | { readonly kind: 'dead' }
   );
 
@@ -70,8 +70,8 @@ export interface Sink {
 const KINDS: readonly unknown[] = ['retry', 'pause', 'dead'] satisfies Verdict['kind'][];
 
 /**
- * What is wrong with a sink's answer, which plain JavaScript may have given; undefined when nothing is. An entry without
- * a verdict counts as delivered, so an answer that is too short would lose what it leaves out.
+ * The mistake in a sink's answer, which may come from plain JavaScript; undefined when there is none. An entry without
+ * a verdict counts as delivered, so an answer that is too short would lose notifications.
  * @param entries how many the sink was given
  */
 export function answerProblem(answer: unknown, entries: number): string | undefined {

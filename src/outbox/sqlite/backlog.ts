@@ -1,13 +1,13 @@
 /**
- * What waits for one topic in the SQLite file, handed out to its consumer.
+ * One topic's backlog in the SQLite file.
  *
  * It is in one of three states:
- * - `live`: everything on disk was handed out; what comes to the disk is handed out from memory;
- * - `behind`: there may be more on disk after `#cursor`; it reads on as far as the credit goes, and is live when it has
- *   read up to the last number on disk;
+ * - `live`: everything on disk was handed out; new commits are handed out from memory;
+ * - `behind`: there may be more on disk after `#cursor`; it reads as far as the credit goes, and becomes live at the
+ *   last number on disk;
  * - `closed`.
  *
- * Maintained invariant: what is handed out has ascending numbers, and none of the topic's between them is left out.
+ * Maintained invariant: numbers are handed out in ascending order, without leaving out any of the topic's.
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type Backlog, costOf, type Settlement, type Stored } from '../outbox.ts';
@@ -15,7 +15,10 @@ import { type Found, PLACES } from './parcels.ts';
 
 /** The notifications on disk. */
 export interface Shelf {
-  /** Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost `credit`. */
+  /**
+   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
+   * `credit`.
+   */
   read(topic: string, after: number, upTo: number, limit: number, credit: number): Pick<Found, 'notifications' | 'end'>;
   /** Those of a topic with these numbers, in order. */
   load(topic: string, seqs: readonly number[]): Stored[];
@@ -24,7 +27,7 @@ export interface Shelf {
   /** The highest number that is on disk. */
   last(): number;
   settle(settlements: readonly Settlement[]): Promise<void>;
-  /** Notes that the file could not be read, or, without an error, that it could. */
+  /** Records that reading the file failed or, without an error, succeeded. */
   readFailed(error?: unknown): void;
   closed(): boolean;
 }
@@ -102,14 +105,14 @@ export class SqliteBacklog implements Backlog {
     if (this.#reading || this.#state !== 'behind' || this.#credit <= 0 || !this.#mayRead()) return;
     this.#reading = this.#catchUp().finally(() => {
       this.#reading = undefined;
-      // What it read used the credit up, and more was given meanwhile.
+      // The read used up the credit, but more was granted meanwhile.
       this.#readOn();
     });
   }
 
   async #catchUp(): Promise<void> {
     while (this.#state === 'behind' && this.#credit > 0) {
-      // Each read has a turn of its own: a million rows are looked through in many.
+      // One read per turn of the event loop, so that a million rows don't block it.
       await nextTurn();
       if (!this.#mayRead()) return;
       const found = this.#attempt(() => this.#readWindow());
@@ -131,7 +134,7 @@ export class SqliteBacklog implements Backlog {
     let cursor = end;
     if (found.length === 0 && cursor < last) cursor = (this.#shelf.next(cursor) ?? last + 1) - 1;
     this.#cursor = cursor;
-    // Nothing can come to the disk before what was found is handed out: all of it runs in one turn.
+    // No commit can come between reading and handing out: both run in one turn.
     if (cursor >= last) this.#state = 'live';
     return found;
   }
@@ -152,7 +155,7 @@ export class SqliteBacklog implements Backlog {
     }
   }
 
-  /** Leaves a disk that failed alone for a while, or until the close. */
+  /** Waits a while, or until the close, before it reads a failed disk again. */
   async #pause(): Promise<void> {
     await sleep(READ_PAUSE_MS, undefined, { ref: false, signal: this.#closing.signal }).catch(() => undefined);
   }

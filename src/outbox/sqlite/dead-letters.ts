@@ -1,4 +1,7 @@
-/** Dead letters in the SQLite file: what a person lists, replays and deletes. A replay is a mark that the daemon acts on. */
+/**
+ * Dead letters in the SQLite file, which a person lists, replays and deletes. A replay is a mark that the daemon acts
+ * on.
+ */
 
 import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../../errors.ts';
@@ -83,7 +86,10 @@ async function findDeadLetters(
   return found;
 }
 
-/** A page in any order. Where the numbers' own order will not do, the keys of all that match are looked at in turns with others. */
+/**
+ * A page in any order. Where the numbers' own order will not do, the keys of all that match are looked at in turns with
+ * others.
+ */
 async function browse(database: DatabaseSync, query: DeadLetterQuery): Promise<DeadLetterPage> {
   const { filter, sort } = query;
   const { ids, total } =
@@ -135,7 +141,10 @@ function inOrder(database: DatabaseSync, { filter, descending, offset, limit }: 
   return { ids: rows.map(({ id }) => Number(id)), total: Number(total) };
 }
 
-/** Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not running. */
+/**
+ * Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not
+ * running.
+ */
 export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
   change(database, 'UPDATE dead_letter NOT INDEXED SET replay = 1 WHERE replay = 0 AND', filter, onProgress);
 
@@ -143,7 +152,7 @@ export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, 
 export const purgeDeadLetters = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
   change(database, 'DELETE FROM dead_letter NOT INDEXED WHERE', filter, onProgress);
 
-/** What takes long is done in many short transactions, so that a daemon on the same file can write in between. */
+/** Long changes run in many short transactions, so that a daemon on the same file can write in between. */
 async function change(
   database: DatabaseSync,
   sql: string,

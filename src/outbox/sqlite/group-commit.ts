@@ -2,16 +2,17 @@
  * Writes to the SQLite file, in groups.
  *
  * Maintained invariants:
- * - All writes that came in one turn of the event loop share one transaction. An intake is told only when it is on disk;
- *   a settlement when it is committed, which outlives the process. (A loss of power may undo the last ones: SNS gets
- *   those notifications twice.)
- * - A write that may fail is told of a fault at once and leaves nothing behind; one that must not (a settlement) is kept
- *   until the disk takes it.
- * - After a fault nothing new is taken before the reserve is whole again; settlements go on as soon as they can.
+ * - All writes of one turn of the event loop share one transaction. An intake's write resolves only when it is on disk;
+ *   a settlement when it is committed, which survives a kill of the process. (A loss of power may undo the last ones:
+ *   SNS gets those notifications twice.)
+ * - A write that may fail rejects at once and leaves nothing behind; one that must not (a settlement) is retried until
+ *   it succeeds.
+ * - After a failure, new events are refused until the reserve is complete again; settlements resume as soon as
+ *   possible.
  *
- * SQLite would sync its log in every COMMIT (`synchronous=FULL`), and the event loop would stand still for as long as the
- * disk takes. So it does not here (`NORMAL`: it syncs only around checkpoints), and the log is synced beside the loop;
- * what is committed meanwhile shares the next sync.
+ * With `synchronous=FULL` SQLite would sync its WAL in every COMMIT and block the event loop meanwhile. So it runs with
+ * `NORMAL`, which syncs only around checkpoints, and this class syncs the WAL asynchronously; commits that arrive
+ * meanwhile share the next sync.
  */
 import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
@@ -25,7 +26,7 @@ export interface Write {
   readonly apply: (now: number) => void;
   /** Runs when it is on disk; without `failed`, when it is committed. */
   readonly done: () => void;
-  /** Runs when it could not be written. Without it, the write is tried again until it is. */
+  /** Runs when the write failed. Without it, the write is retried until it succeeds. */
   readonly failed?: (error: PusherError) => void;
 }
 
@@ -45,22 +46,24 @@ interface GroupCommitOptions {
 }
 
 /**
- * How long settlements wait for more to share their transaction with, in milliseconds; a tap's commit takes them along at
- * once. Nobody waits for a settlement but the slot that its request had.
+ * How long settlements wait for others to share their transaction, in milliseconds; a tap's commit includes them at
+ * once. Only the request's slot waits for a settlement.
  */
 const COMPANY_MS = 5;
-/** After how long settlements are synced that no tap's commit took along, in milliseconds. */
+/** Delay before settlements are synced that no tap's commit included, in milliseconds. */
 const SETTLED_SYNC_MS = 100;
 /**
- * While another process writes, the daemon tries again in such pauses, with the event loop free, and takes it for a fault
- * after so long, in milliseconds.
+ * While another process writes, the daemon retries at these intervals without blocking the event loop, and treats it as
+ * a failure after the limit, in milliseconds.
  */
 const BUSY_PAUSE_MS = 50;
 const MOST_BUSY_MS = 2_000;
-/** How long a disk that failed is left alone, in milliseconds. */
+/** Delay before a failed disk is tried again, in milliseconds. */
 const FAULT_PAUSE_MS = 1_000;
 
-/** What came of a transaction: what to run when it is on disk, or why it was undone, and by which write if by one. */
+/**
+ * The outcome of a transaction: callbacks for when it is on disk, or the error that undid it and the write at fault.
+ */
 type Outcome =
   | { readonly onDisk: () => void; readonly error?: never; readonly culprit?: never }
   | { readonly onDisk?: never; readonly error: PusherError; readonly culprit: Write | undefined };
@@ -86,24 +89,24 @@ export class GroupCommit {
   #closing = false;
   /** Whether even settlements failed the last time. */
   #stuck = false;
-  /** Whether a sync failed. Linux tells of that once: what it covered is lost, and the next sync succeeds all the same. */
+  /** Whether a sync failed. Linux reports a failed fsync once; the next one succeeds although data was lost. */
   #doubtful = false;
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     options.database.exec('PRAGMA synchronous = NORMAL');
     this.log = openSync(`${options.file}-wal`, 'r');
-    // What a killed run committed and did not sync any more counts as heard from now on.
+    // Commits that a killed run didn't sync count as received from now on.
     fdatasyncSync(this.log);
     if (!options.reserve.restore()) this.#failed(diskFull(options.file));
   }
 
-  /** Why nothing new is taken at the moment; undefined when it is. */
+  /** Why new events are refused at the moment; undefined when they aren't. */
   get fault(): PusherError | undefined {
     return this.#fault;
   }
 
-  /** Writes with the group that is being gathered; at once unless it can wait a little for company. */
+  /** Adds a write to the current group; starts the transaction at once unless the write can wait for others. */
   add(write: Write, canWait = false): void {
     if (this.#fault && write.failed) {
       write.failed(this.#fault);
@@ -125,7 +128,7 @@ export class GroupCommit {
     this.#pending = [];
     const { error, onDisk, culprit } = this.#transact(writes);
     if (culprit) {
-      // A mistake of ours in one write: no fault of the disk, and no matter of the others.
+      // A bug of ours in one write: neither the disk's fault nor the other writes'.
       this.#pending = writes.filter((write) => write !== culprit);
       this.#reject(culprit, error);
       this.flush();
@@ -151,7 +154,7 @@ export class GroupCommit {
     for (const write of writes) write.failed?.(error);
   }
 
-  /** Whether an error only says that another process writes, for which it may take some time. */
+  /** Whether an error only means that another process is writing, within the time limit. */
   #waitsFor(error: PusherError): boolean {
     if (this.#closing || !isBusy(error)) return false;
     this.#busySince ??= performance.now();
@@ -167,7 +170,7 @@ export class GroupCommit {
     else write.done();
   }
 
-  /** Writes what was gathered, if it can, and ends all that would go on by itself. */
+  /** Writes the current group, if possible, and stops all timers. */
   close(): void {
     this.#closing = true;
     this.flush();
@@ -187,7 +190,7 @@ export class GroupCommit {
     closeSync(this.log);
   }
 
-  /** Syncs the log, and tells those whose writes are on disk with that. */
+  /** Syncs the WAL, and resolves the writes that are on disk with it. */
   #sync(): void {
     if (this.#syncing || this.#doubtful) return;
     clearTimeout(this.#lateSync);
@@ -200,7 +203,7 @@ export class GroupCommit {
       if (this.#syncing !== writes) return;
       this.#syncing = undefined;
       if (error) {
-        // Committed all the same. They are told when the recovery has brought them into the database file.
+        // They are committed, though. They resolve once the recovery has brought them into the database file.
         this.#unsynced.unshift(...writes);
         this.#doubtful = true;
         this.#failed(this.#faultOf(error));
@@ -259,7 +262,7 @@ export class GroupCommit {
     this.#recovery ??= setTimeout(() => this.#recover());
   }
 
-  /** Makes room in the log, writes the settlements that wait, and takes new events again when there is room for both. */
+  /** Checkpoints the WAL, writes pending settlements, and accepts new events again when there is space for both. */
   #recover(): void {
     const { database, reserve } = this.#options;
     try {

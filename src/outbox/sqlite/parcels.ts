@@ -1,15 +1,15 @@
 /**
- * Notifications in the SQLite file, in parcels: what one transaction brings for one topic is one row.
+ * Notifications in the SQLite file, in parcels: the notifications of one transaction and topic are one row.
  *
- * A row for each notification cost a third of the daemon's processor time. A parcel has a line for each of its
- * notifications, so that one can be read without the others and a damaged one costs no other: what is known of it as JSON,
- * a tab, and its message as it is published. Which of them are settled stands in a bitmap of its own small row; a parcel
- * goes when all are. A notification's number holds its parcel and its place in it.
+ * A row per notification cost a third of the daemon's processor time. A parcel has a line per notification, so that
+ * each can be read alone and damage affects only its own line: its metadata as JSON, a tab, and its message as
+ * published. A bitmap in a separate small row marks the settled ones; a parcel is deleted when all are. A
+ * notification's number consists of its parcel and its place in it.
  *
  * Maintained invariants:
  * - Numbers ascend in the order of the commits, and none is given twice.
- * - What is settled is in the transaction that the settlement is part of: a kill makes nothing of it come again.
- * - After each transaction `#states` says what the file says; it is a cache, and may forget.
+ * - A settlement is part of its transaction: after a kill nothing settled is handed out again.
+ * - After each transaction `#states` agrees with the file; it is a cache, and may drop entries.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Notification } from '../../notification/notification.ts';
@@ -17,7 +17,7 @@ import { costOf, type Stored } from '../outbox.ts';
 
 /** Numbers that one parcel takes up: a notification's is its parcel's times this, and its place. */
 export const PLACES = 1_024;
-/** A parcel is closed when it holds so many notifications, or so many characters: reading takes it up as a whole. */
+/** Upper bounds of a parcel, in notifications and characters: a read loads a whole parcel. */
 const MOST_NOTIFICATIONS = 256;
 const MOST_LENGTH = 262_144;
 /** Of how many parcels that are partly settled the bitmaps are kept in memory. */
@@ -44,7 +44,7 @@ interface State {
   kept: boolean;
 }
 
-/** What can't be read of a notification, as it stands in the file. */
+/** The unreadable text of a notification. */
 export interface Unreadable {
   readonly seq: number;
   readonly raw: string;
@@ -207,7 +207,10 @@ export class Parcels {
     this.#states.clear();
   }
 
-  /** Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost `credit`. */
+  /**
+   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
+   * `credit`.
+   */
   read(topic: string, topicId: number, after: number, upTo: number, limit: number, credit: number): Found {
     const found: Found & { end: number } = { notifications: [], unreadable: [], end: upTo };
     let left = credit;
@@ -269,7 +272,7 @@ export class Parcels {
 
 const newState = (count: number): State => ({ bits: new Array((count + 7) >> 3).fill(0), left: count, kept: false });
 
-/** Buffers by their length, used again and again: the garbage collector takes long over many small ones. */
+/** Reuses buffers by length: many small ones are expensive for the garbage collector. */
 const buffers: Uint8Array[] = [];
 
 function bytesOf(bits: readonly number[]): Uint8Array {
@@ -318,7 +321,7 @@ function lineAt(lines: readonly string[], place: number): string {
   return lines.find((line) => line.startsWith(start)) ?? (/^\[\d+,/.test(there) ? '' : there);
 }
 
-/** What a notification doesn't have is no key of it. Written out: a spread takes longer. */
+/** Leaves out keys that the notification lacks. Explicit, because a spread is slower. */
 function stored(seq: number, notification: Notification): Stored {
   const { eventId, topic, orderKey, at, message, attributes, bytes, names, parameters } = notification;
   const whole: Stored = names

@@ -1,4 +1,7 @@
-/** Reads what waits from the SQLite file; what can't be read becomes a dead letter, so that it holds up nobody. */
+/**
+ * Reads waiting notifications from the SQLite file; unreadable ones become dead letters, so that they don't block
+ * others.
+ */
 import type { DatabaseSync } from 'node:sqlite';
 import { messageOf } from '../../errors.ts';
 import type { Log } from '../../log.ts';
@@ -33,7 +36,10 @@ export class Reader {
     return this.#fault;
   }
 
-  /** Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost `credit`. */
+  /**
+   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
+   * `credit`.
+   */
   read(topic: string, after: number, upTo: number, limit: number, credit: number): Found {
     const { parcels, topics } = this.#setup;
     const found = parcels.read(topic, topics.known(topic), after, upTo, limit, credit);
@@ -49,7 +55,7 @@ export class Reader {
     return found.notifications;
   }
 
-  /** Notes that the file could not be read, or, without an error, that it could. */
+  /** Records that reading the file failed or, without an error, succeeded. */
   note(error: unknown): void {
     if (error === undefined) {
       this.#fault = undefined;

@@ -1,7 +1,7 @@
 /**
- * Room on the disk that is kept free for the worst moment: a file beside the outbox that is removed when the disk is
- * full, so that what SNS already has can still be struck out. It is as large as SQLite's log may grow, for that is what
- * emptying the log into the database file can take; then the log is used again in place.
+ * Reserved disk space: a file beside the outbox that is removed when the disk is full, so that settlements can still be
+ * written. It is as large as SQLite's WAL may grow, because a checkpoint may need that much; afterwards the WAL is
+ * reused in place.
  */
 import { closeSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
@@ -11,7 +11,7 @@ export interface Reserve {
   readonly size: number;
   /** Makes it, if it is not there; false while the disk has no room for it and as much again. */
   restore(): boolean;
-  /** Gives its room away. */
+  /** Frees its space. */
   release(): void;
 }
 
@@ -44,7 +44,7 @@ export function createReserve(file: string): Reserve {
         write(name, size);
         return true;
       } catch {
-        release(); // Somebody else was faster: half a reserve is none.
+        release(); // Another process took the space: half a reserve is useless.
         return false;
       }
     },
@@ -56,7 +56,7 @@ function freeBytes(file: string): number {
   return bavail * bsize;
 }
 
-/** Writes it out, for a file with a hole in place of its content would keep no room. */
+/** Writes real bytes, because a sparse file would reserve nothing. */
 function write(name: string, size: number): void {
   const handle = openSync(name, 'w', 0o600);
   try {

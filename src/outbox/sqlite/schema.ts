@@ -9,7 +9,10 @@ const APPLICATION_ID = 0x78657670;
 /** Version of the tables; 1 was a row for each notification. */
 export const VERSION = 2;
 
-/** The tables that `parcels.ts` keeps, which files of schema 1 did not have. What is read of many rows stands before the content. */
+/**
+ * The tables that `parcels.ts` keeps, which files of schema 1 did not have. What is read of many rows stands before the
+ * content.
+ */
 export const PARCELS = `
   CREATE TABLE parcel (
     id INTEGER PRIMARY KEY,
@@ -92,7 +95,7 @@ export function openDatabase(file: string, options: { create: boolean }): Databa
   }
 }
 
-/** Sees to it that there is a file, readable for its owner only. SQLite would give it the umask's mode; -wal and -shm follow the file's. */
+/** Creates the file readable for its owner only. SQLite would use the umask's mode; -wal and -shm follow the file's. */
 function prepareFile(file: string, create: boolean): void {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
@@ -126,11 +129,11 @@ export function pragma(database: DatabaseSync, name: string): number {
 const unusable = (file: string, problem: string, cause?: unknown) =>
   new PusherError('OUTBOX_UNUSABLE', `outbox ${file} ${problem}`, cause);
 
-/** Whatever was thrown while the outbox was in use, as the project's error. */
+/** Converts anything thrown by the outbox to the project's error. */
 export const faultOf = (file: string, error: unknown): PusherError =>
   error instanceof PusherError ? error : unusable(file, describe(error), error);
 
-/** Whether it was raised for want of room on the disk. */
+/** Whether the disk was full. */
 export function isDiskFull(error: unknown): boolean {
   const { errcode, code, cause } = error as { errcode?: number; code?: string; cause?: unknown };
   return (
@@ -150,7 +153,7 @@ export function isBusy(error: unknown): boolean {
   return primaryOf(error as object) === 5 || (cause !== undefined && isBusy(cause));
 }
 
-/** What SQLite answers to what it should not have been asked: too big, a constraint, a mismatch, misuse, a wrong index. */
+/** SQLite's codes for a caller's mistake: too big, constraint, mismatch, misuse, range. */
 const OURS = [18, 19, 20, 21, 25];
 
 /** Whether the file or the disk is at fault, and not this program. */
@@ -160,7 +163,7 @@ export function isOfTheFile(error: unknown): boolean {
   return error instanceof PusherError || syscall !== undefined || (primary !== undefined && !OURS.includes(primary));
 }
 
-/** What SQLite's or the system's error means for the person who has to mend it. */
+/** Explains SQLite's or the system's error, with what to do. */
 export function describe(error: unknown): string {
   const { code } = error as { code?: string };
   const primary = primaryOf(error as object);
@@ -175,12 +178,15 @@ export function describe(error: unknown): string {
 
 /** How long to wait for the lock, in milliseconds: a command that looks whether a daemon runs has it for a moment. */
 const LOCK_MS = 500;
-/** How long a start waits for another process to close the outbox, such as a `check` that is just looking, in milliseconds. */
+/**
+ * How long a start waits for another process to close the outbox, such as a `check` that is just looking, in
+ * milliseconds.
+ */
 const PROBE_MS = 2_000;
 
 /**
- * Keeps a second daemon away from an outbox. The lock is SQLite's on a file of its own, held by an open transaction, so
- * it goes with the process however that ends.
+ * Keeps a second daemon away from an outbox. The lock is SQLite's lock on a separate file, held by an open transaction,
+ * so it ends with the process however that ends.
  * @throws PusherError OUTBOX_LOCKED naming the process that has it, OUTBOX_UNUSABLE where no lock can be made
  */
 export function lockOutbox(file: string): { release(): void } {
@@ -202,8 +208,8 @@ export function lockOutbox(file: string): { release(): void } {
 }
 
 /**
- * Refuses a file that another process has open, by whatever name, also where the lock beside it was removed: SQLite gives
- * the lock on the file itself to one connection only while there is no other.
+ * Refuses a file that another process has open, by whatever name, also where the lock beside it was removed: SQLite
+ * gives the lock on the file itself to one connection only while there is no other.
  * @throws PusherError OUTBOX_LOCKED
  */
 export function refuseIfOpenElsewhere(file: string): void {
@@ -232,6 +238,6 @@ function ownerOf(lock: DatabaseSync): string {
     const pid = lock.prepare('SELECT pid FROM owner').get()?.pid;
     return pid === undefined ? '' : ` (process ${pid})`;
   } catch {
-    return ''; // It is just being written: the lock matters, the name is a courtesy.
+    return ''; // Another daemon is just writing it. The lock matters; the name is a courtesy.
   }
 }

@@ -1,10 +1,10 @@
-/** How large the content of the SQLite file is, and may be. */
+/** The size of the SQLite file's content, and its limit. */
 import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../../errors.ts';
 import { bytes } from '../../format.js';
 import { pragma } from './schema.ts';
 
-/** How often it is measured at most while it is written, in milliseconds: that costs two PRAGMAs. */
+/** Shortest time between two measurements, in milliseconds: one costs two PRAGMAs. */
 const MEASURE_MS = 100;
 
 interface SizeSetup {
@@ -54,7 +54,7 @@ export class Size {
       const used = (Number(this.#sql.pages.get()?.page_count) - free) * this.pageBytes;
       this.#bytes = used + this.#setup.excessLogBytes();
     } catch {
-      // The disk can't be read: the last count stands, and whoever reads or writes next meets the fault itself.
+      // The disk can't be read. Keep the last count; the next read or write reports the failure.
     }
   }
 
@@ -74,7 +74,7 @@ export class Size {
     try {
       return Number(this.#sql.pages.get()?.page_count) * this.pageBytes;
     } catch {
-      return Number.POSITIVE_INFINITY; // It can't be read: it is not whole.
+      return Number.POSITIVE_INFINITY; // Unreadable, so not whole.
     }
   }
 }

@@ -1,14 +1,16 @@
 /**
  * Sources in the SQLite file: their positions, and the holes in their numbers.
  *
- * Maintained invariant: what `Sources` knows changes only when that is on disk, so that nothing is taken for a duplicate
- * which a loss of power could undo.
+ * Maintained invariant: `Sources` changes only when the change is on disk, so that no event counts as a duplicate of
+ * one that a loss of power could undo.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Progress } from '../outbox.ts';
 import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 
-/** A position as it is kept: with when the newest event of the epoch happened, by which numbers used twice are known. */
+/**
+ * A position as it is kept: with when the newest event of the epoch happened, by which numbers used twice are known.
+ */
 export interface Position extends SourceState {
   readonly newestAt: number | undefined;
 }

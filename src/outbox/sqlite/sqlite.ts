@@ -2,8 +2,8 @@
  * The embedded outbox: one SQLite file.
  *
  * Maintained invariants:
- * - What is known of sources, and the backlogs, change only when that is on disk, so that nothing is published or taken for a
- *   duplicate which a loss of power could undo.
+ * - Sources and backlogs change only when the change is on disk, so that nothing that a loss of power could undo is
+ *   published or counts as a duplicate.
  * - A commit's notifications, dead letters and position are one transaction.
  */
 import { existsSync, lstatSync, realpathSync, statSync } from 'node:fs';
@@ -29,12 +29,12 @@ import { type Surroundings, watchSurroundings } from './surroundings.ts';
 import { takeOver } from './takeover.ts';
 import { Topics } from './topics.ts';
 
-/** How often positions that nobody needs any more are looked for, in milliseconds: an hour. */
+/** Interval between clean-ups of unneeded positions, in milliseconds: an hour. */
 const FORGET_MS = 3_600_000;
 
-/** How long one statement waits for another process's lock, in milliseconds: the event loop stands still meanwhile. */
+/** How long a statement waits for another process's lock, in milliseconds: it blocks the event loop. */
 const BUSY_MS = 20;
-/** Below this a log is not worth a word, in bytes. */
+/** A smaller WAL isn't reported, in bytes. */
 const LEAST_LOG_BYTES = 4_194_304;
 
 /** How large the content of the file may grow unless it is said otherwise, in bytes: 1 GiB. */
@@ -45,7 +45,7 @@ export interface SqliteOutboxOptions {
   readonly file: string;
   /** How large the content of the file may grow, in bytes; past it `commit` rejects. Default: 1 GiB. */
   readonly maxBytes?: number;
-  /** Where a disk that fails is reported. Default: nowhere. */
+  /** Receives reports of a failing disk. Default: none. */
   readonly log?: Log;
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
@@ -75,7 +75,7 @@ export function sqliteOutbox({
   }
 }
 
-/** Before anything is made beside a file that is none: SQLite takes '' and ':memory:' for databases that nothing is kept of. */
+/** Rejects names that are no files before anything is created: SQLite keeps nothing of '' and ':memory:'. */
 function refuseOptions(file: unknown, maxBytes: unknown): void {
   if (typeof file !== 'string' || file === '' || file === ':memory:' || file.startsWith('file:') || file.includes('\0'))
     throw new PusherError(
@@ -174,7 +174,7 @@ class SqliteOutbox implements Outbox {
     const reserve = createReserve(options.file);
     // Most rows live for less than a second: with a long log they never reach the database file at all.
     const logPages = Math.floor((reserve.size * 0.9) / this.#size.pageBytes);
-    // And whoever else has the file locked must not hold the event loop up.
+    // Another process's lock must not block the event loop.
     database.exec(
       `PRAGMA wal_autocheckpoint = ${logPages}; PRAGMA journal_size_limit = ${reserve.size}; PRAGMA busy_timeout = ${BUSY_MS}`,
     );
@@ -270,7 +270,7 @@ class SqliteOutbox implements Outbox {
   }
 
   #settle(settlements: readonly Settlement[]): Promise<void> {
-    // Too late to write it down: the notification stays, and goes out once more at the next start.
+    // Closed already: the notification stays, and is sent again at the next start.
     if (this.#closed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const apply = (now: number) => {
@@ -281,7 +281,7 @@ class SqliteOutbox implements Outbox {
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
     };
-    // What the sink has must not be sent again: this may wait for the disk, but never fail.
+    // An accepted notification must not be sent again: this write may wait for the disk, but never fail.
     this.#writer.add({ apply, done: resolve }, true);
     return promise;
   }
@@ -304,7 +304,9 @@ class SqliteOutbox implements Outbox {
     };
   }
 
-  /** Counts what is known only to the file. Where that can't be read, what was seen last stands, and the fault says why. */
+  /**
+   * Counts what is known only to the file. Where that can't be read, what was seen last stands, and the fault says why.
+   */
   #look(): void {
     this.#size.measure();
     try {

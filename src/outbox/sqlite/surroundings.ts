@@ -1,14 +1,15 @@
 /**
- * What happens to the outbox's files behind the daemon's back: removed, moved, replaced, cut short, or a log that another
- * process keeps from being emptied. SQLite notices nothing of the first ones: it goes on with files that no start finds.
+ * Watches the outbox's files for changes by others: removed, moved, replaced, truncated, or a WAL that another process
+ * keeps from being checkpointed. SQLite itself doesn't notice the former, and continues with files that no start will
+ * find.
  */
 import { type BigIntStats, fstatSync, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { bytes } from '../../format.js';
 
-/** How often the files are looked at, in milliseconds. What is acknowledged in between may be lost. */
+/** Interval between checks of the files, in milliseconds. Events acknowledged in between may be lost. */
 const WATCH_MS = 1_000;
-/** How often the size of the log is looked at, at most, in milliseconds. */
+/** Shortest time between checks of the WAL's size, in milliseconds. */
 const EXCESS_MS = 20;
 /** How much larger than its usual size the log may grow while it can't be emptied. */
 const LOG_LIMIT = 4;

@@ -3,8 +3,8 @@
  *
  * Maintained invariants:
  * - Only a daemon that holds the lock does this, before it hands anything out.
- * - Each portion is one transaction that moves it from the old table to the new: a kill in between costs nothing, and the
- *   next start goes on. What waits keeps its order, since all of it comes before what is new.
+ * - Each portion moves from the old table to the new in one transaction, so the next start continues after a kill. The
+ *   order is kept, since all old notifications come before new ones.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from '../../log.ts';

@@ -1,4 +1,4 @@
-/** Notifications that can't be read any more: each becomes a dead letter, alone, so that it holds up nobody. */
+/** Makes dead letters of notifications that can't be read any more, so that they don't block others. */
 import type { NewDeadLetter } from '../dead-letters.ts';
 
 /** What the log says of them. */
