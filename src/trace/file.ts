@@ -1,26 +1,26 @@
 /**
- * The record's file: an SQLite database of its own beside the outbox. What is handed over several times a second is kept
- * as it comes, and packed into compressed blocks of some thousand records: some 30 bytes each.
+ * The record's file: a separate SQLite database beside the outbox. Records are written as they arrive, several times a
+ * second, and later packed into compressed blocks of some thousand records: some 30 bytes each.
  *
  * Maintained invariants:
- * - It holds nothing older than `keepMs`, and no more than `maxBytes` or so: the oldest blocks go.
- * - A kill leaves it whole. After a loss of power it is whole too, and what the disk did not have is missing.
+ * - It holds nothing older than `keepMs` and about `maxBytes` at most: the oldest blocks are deleted.
+ * - A kill or a power failure doesn't corrupt it; a power failure loses what was not on disk yet.
  */
 import { chmodSync, closeSync, openSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { HISTORY } from './history-file.ts';
 
-// "xevt" in ASCII: tells our file from any other SQLite database.
+// "xevt" in ASCII: distinguishes our file from other SQLite databases.
 const APPLICATION_ID = 0x78657674;
 const VERSION = 1;
 const LINE_FEED = Buffer.from('\n');
-/** So many records make a block. */
+/** Records per block. */
 const BLOCK_RECORDS = 4_000;
-/** How much of the file is free before it is made smaller: a quarter of its pages, and 1,000 at a time. */
+/** The share of free pages at which the file is shrunk, and the number of pages freed at a time. */
 const FREE_SHARE = 0.25;
 const VACUUM_PAGES = 1_000;
-/** Leave room for what is written before the next look. */
+/** Leaves room for writes until the next check. */
 const FULL_SHARE = 0.95;
 
 const TABLES = `
@@ -38,18 +38,18 @@ const TABLES = `
 `;
 
 export interface TraceLimits {
-  /** How long a record is kept, in milliseconds; 0: there is none, and what there was is deleted. */
+  /** Retention in milliseconds; 0 disables the record and deletes the old one. */
   readonly keepMs: number;
-  /** How large the file may grow, in bytes. */
+  /** Size limit of the file, in bytes. */
   readonly maxBytes: number;
 }
 
-/** Lines of the record that are handed over together. */
+/** A batch of the record's lines. */
 export interface Portion {
   /** UTF-8. */
   readonly content: Uint8Array;
   readonly records: number;
-  /** When the first and the last of it happened. */
+  /** Times of its first and last line. */
   readonly from: number;
   readonly to: number;
 }
@@ -63,7 +63,7 @@ interface LooseRow {
 }
 
 export interface Coverage {
-  /** Since when there is a record; undefined where there is none. */
+  /** Start of the record; undefined where there is none. */
   readonly since: number | undefined;
   readonly bytes: number;
 }
@@ -115,7 +115,7 @@ export class TraceFile {
     }
   }
 
-  /** Keeps lines. */
+  /** Writes a batch of lines. */
   append({ content, records, from, to }: Portion): void {
     if (records >= BLOCK_RECORDS) {
       this.#sql.insert.run(from, to, records, 1, pack(content));
@@ -126,7 +126,7 @@ export class TraceFile {
     if (this.#loose >= BLOCK_RECORDS) this.#pack();
   }
 
-  /** Deletes what is too old, and the oldest where it is too much. */
+  /** Deletes expired blocks, and the oldest ones while the file is too large. */
   prune(now: number): void {
     this.#sql.older.run(now - this.#limits.keepMs);
     for (let bytes = this.#used(); bytes > this.#limits.maxBytes * FULL_SHARE; bytes = this.#used()) {
@@ -143,8 +143,8 @@ export class TraceFile {
   }
 
   /**
-   * The newest block below a number that has something of that time; undefined where there is none. Its text is undefined
-   * where it is damaged.
+   * The newest block below a number that overlaps that time; undefined where there is none. Its text is undefined
+   * if the block is damaged.
    */
   block(below: number, from: number, until: number): { id: number; text: string | undefined } | undefined {
     const row = this.#sql.block.get(below, from, until);
@@ -158,13 +158,13 @@ export class TraceFile {
     return { since: since === undefined ? undefined : Math.min(since, now), bytes: this.#used() };
   }
 
-  /** A number that is kept beside the records. */
+  /** Reads a number stored beside the records. */
   about(name: string): number | undefined {
     const value = this.database.prepare('SELECT value FROM about WHERE name = ?').get(name)?.value;
     return value === undefined ? undefined : Number(value);
   }
 
-  /** Keeps a number beside the records. */
+  /** Stores a number beside the records. */
   remember(name: string, value: number): void {
     this.database.prepare('INSERT OR REPLACE INTO about VALUES (?, ?)').run(name, value);
   }
@@ -177,7 +177,7 @@ export class TraceFile {
     this.database.close();
   }
 
-  /** Begins a record where there is to be one, and deletes it where there is to be none. */
+  /** Starts the record if it is enabled; deletes it otherwise. */
   #begin(now: number): void {
     if (this.#limits.keepMs > 0) {
       if (this.about('begun') === undefined) this.remember('begun', now);
@@ -211,7 +211,7 @@ export class TraceFile {
 
   #prepareTables(readOnly: boolean): void {
     const { database } = this;
-    // The vacuum counts only before there is a table.
+    // auto_vacuum takes effect only before the first table is created.
     if (!readOnly)
       database.exec('PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
     const version = pragma(database, 'user_version');
@@ -237,10 +237,10 @@ function textOf(content: Uint8Array, packed: boolean): string | undefined {
   }
 }
 
-/** The file is whole and none that this release can use. */
+/** The file is intact, but this release can't use it. */
 export class ForeignFile extends Error {}
 
-/** Whether it was raised because the file can't be read as what it should be: a new one is needed. */
+/** Whether the error means that the file is unreadable as a record, so that a new one is needed. */
 export function isDamage(error: unknown): boolean {
   const { errcode } = error as { errcode?: number };
   const primary = errcode === undefined ? undefined : errcode & 0xff;

@@ -1,17 +1,17 @@
-/** What became of an event, from all that is known: what waits, what died, and what the record has. Pure. */
+/** An event's outcome, from all sources: the outbox, the dead letters and the record. Pure. */
 import type { Asked, InOutbox, InRecord, TraceState } from './messages.ts';
 
 interface Common {
   readonly eventId: string;
-  /** When the event happened, in milliseconds since the Unix epoch; undefined where it never said. */
+  /** When the event happened, in milliseconds since the Unix epoch; undefined where it has no time. */
   readonly eventAt: number | undefined;
-  /** Whom and what it names: users, rooms, the stanza's id. */
+  /** The users, rooms and stanza id that it names. */
   readonly names: readonly string[];
-  /** When it became this; of what waits, since when it waits. */
+  /** When it reached this outcome; for a waiting one, when it began to wait. */
   readonly at: number;
 }
 
-/** What became of an event. One that was replayed has several of these. */
+/** An outcome of an event. A replayed event has several. */
 export type Finding = Common &
   (
     | {
@@ -23,9 +23,9 @@ export type Finding = Common &
     | {
         readonly what: 'waiting';
         readonly topic: string;
-        /** How many of its topic wait before it. */
+        /** Notifications of its topic that wait before it. */
         readonly before: number;
-        /** How its topic does; undefined where no daemon runs. */
+        /** The condition of its topic; undefined where no daemon runs. */
         readonly behind?: Behind | undefined;
       }
     | { readonly what: 'skipped'; readonly reason: string }
@@ -33,13 +33,13 @@ export type Finding = Common &
         readonly what: 'dead';
         readonly topic: string | undefined;
         readonly reason: string;
-        /** Its number; undefined when it is no longer kept: replayed or deleted. */
+        /** Its number; undefined once it was replayed or deleted. */
         readonly deadLetter: number | undefined;
         readonly replaying: boolean;
       }
   );
 
-/** What a notification waits for: the state of its topic. */
+/** Why a notification waits: the state of its topic. */
 interface Behind {
   readonly state: string;
   readonly since: number;
@@ -51,16 +51,16 @@ export interface Found {
   readonly asked: Asked;
   /** Newest first. */
   readonly findings: readonly Finding[];
-  /** Whether there is more than was asked for. */
+  /** Whether there are more results than requested. */
   readonly more: boolean;
   /** What can be said at all. */
   readonly record: Pick<TraceState, 'on' | 'keepMs' | 'since' | 'problem' | 'lost' | 'elsewhere'> &
     Pick<InRecord, 'unreadable'>;
-  /** How many notifications that wait were looked at. */
+  /** Waiting notifications searched. */
   readonly looked: number;
 }
 
-/** A letter and the line of the record that says so are of one moment, or nearly. */
+/** Most time between a dead letter and its line in the record. */
 const SAME_MS = 5_000;
 
 export function findAll(
@@ -72,7 +72,7 @@ export function findAll(
   const delivered = records.filter(({ outcome }) => outcome.kind === 'delivered');
   const findings: Finding[] = [];
   for (const { kind: _, messageId: __, ...waiting } of outbox.waiting) {
-    // It was on its way out while the outbox was looked through.
+    // It left the outbox during the search.
     const gone = delivered.some(({ eventId, at }) => eventId === waiting.eventId && at >= waiting.at);
     if (!gone) findings.push({ what: 'waiting', ...waiting });
   }

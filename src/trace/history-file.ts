@@ -1,13 +1,13 @@
-/** The part of the file that has the history: samples of a minute and of ten minutes, and what happened when. */
+/** The history's part of the file: samples of one and of ten minutes, and moments (starts, pauses, reloads …). */
 import type { DatabaseSync } from 'node:sqlite';
 
-/** What passed in a span of time, of which `at` is the end in milliseconds since the Unix epoch. */
+/** Throughput in a span of time; `at` is its end in milliseconds since the Unix epoch. */
 export interface Span {
   readonly at: number;
   /** New events and notifications that the sink took, per second. */
   readonly in: number;
   readonly out: number;
-  /** Most that waited. */
+  /** Longest backlog. */
   readonly backlog: number;
   /** From an event to the sink, in milliseconds; the worst of its samples, null where nothing was delivered. */
   readonly p50: number | null;
@@ -18,9 +18,9 @@ export interface Span {
 export interface Moment {
   /** When, in milliseconds since the Unix epoch. */
   readonly at: number;
-  /** A word to group by: `start`, `stop`, `killed`, `reload`, `paused`, `replay` … */
+  /** A category: `start`, `stop`, `killed`, `reload`, `paused`, `replay` … */
   readonly kind: string;
-  /** What it was, for a person. */
+  /** Description for people. */
   readonly text: string;
 }
 
@@ -40,12 +40,12 @@ export const HISTORY = `
 `;
 
 const TEN_MS = 600_000;
-/** How long spans of so many minutes are kept, in milliseconds. */
+/** Retention of spans, by their length in minutes, in milliseconds. */
 const KEPT_MS = { 1: 24 * 3_600_000, 10: 30 * 86_400_000 } as const;
-/** How many moments are kept at most. */
+/** Most moments kept. */
 const MOST_MOMENTS = 5_000;
 
-/** Keeps a minute, and makes the ten minutes that it is in anew. */
+/** Writes a minute and recomputes the ten minutes around it. */
 export function addSpan(database: DatabaseSync, { at, in: came, out, backlog, p50, p99 }: Span): void {
   database
     .prepare('INSERT OR REPLACE INTO span VALUES (1, ?, ?, ?, ?, ?, ?)')

@@ -1,10 +1,10 @@
 /**
- * Keeps the record and the history, on a thread of its own: a disk that is slow, full or damaged, and a search of
- * millions of records, hold up neither deliveries nor probes.
+ * Writes the record and the history on a separate thread, so that neither a slow, full or damaged disk nor a search of
+ * millions of records delays deliveries or probes.
  *
  * Maintained invariants:
- * - Whatever happens to the file, what is handed over is written or counted as lost, and every question is answered.
- * - A file that is no use is put aside under one name, so that at most one such lies there.
+ * - Whatever happens to the file, every line is written or counted as lost, and every question is answered.
+ * - An unusable file is renamed, always to the same name, so that at most one is kept.
  */
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
@@ -17,9 +17,9 @@ import { addMoments, addSpan, type Moment, readHistory } from './history-file.ts
 import type { Asked, FromKeeper, InOutbox, InRecord, KeeperOptions, ToKeeper } from './messages.ts';
 import { searchRecords } from './search.ts';
 
-/** How often old records are deleted and a sign of life is written, in milliseconds. */
+/** Interval for deleting old records and writing a heartbeat, in milliseconds. */
 const TEND_MS = 10_000;
-/** How long a file that can't be used is left alone, in milliseconds. */
+/** Delay before trying an unusable file again, in milliseconds. */
 const RETRY_MS = 5_000;
 
 const NOTHING: InRecord = { records: [], unreadable: 0, since: undefined, bytes: 0 };
@@ -30,7 +30,7 @@ export interface Keeper {
 }
 
 /**
- * @param tell called with what the daemon has to know
+ * @param tell called with messages for the daemon
  * @param now milliseconds since the Unix epoch
  */
 export function createKeeper(
@@ -48,7 +48,7 @@ export function createKeeper(
     try {
       return file?.coverage(now());
     } catch {
-      return undefined; // The next write meets what is wrong, and says it.
+      return undefined; // The next write meets the fault and reports it.
     }
   };
 
@@ -59,7 +59,7 @@ export function createKeeper(
     begun = true;
   };
 
-  /** Puts the file aside and begins a new one. */
+  /** Renames the file and creates a new one. */
   const replace = (why: string) => {
     file?.close();
     file = undefined;
@@ -72,7 +72,7 @@ export function createKeeper(
     open();
   };
 
-  /** Does something with the file; undefined, and false in `done`, where it can't be used now. */
+  /** Runs an operation on the file; undefined, and false in `done`, where the file is unusable now. */
   const attempt = <T>(use: (file: TraceFile) => T): { done: true; value: T } | { done: false } => {
     if (!file && now() < nextTry && now() > nextTry - 2 * RETRY_MS) return { done: false };
     for (let tries = 0; ; tries++) {
@@ -131,7 +131,7 @@ export function createKeeper(
     try {
       return { ...(await searchRecords(opened.value, searchOf(asked))), ...opened.value.coverage(now()) };
     } catch (error) {
-      // Put aside where it is damaged.
+      // Renamed if it is damaged.
       attempt(() => {
         throw error;
       });
@@ -185,7 +185,7 @@ async function searchFile(outboxFile: string, asked: Asked): Promise<InOutbox> {
   }
 }
 
-/** Looks through what an outbox has. */
+/** Searches an outbox. */
 export async function searchOutbox(database: DatabaseSync, asked: Asked): Promise<InOutbox> {
   const search = searchOf(asked);
   const { found: waiting, looked } = await findWaiting(database, search);
@@ -198,7 +198,7 @@ export const searchOf = ({ text, ...rest }: Asked): Search => ({
   pause: () => nextTurn(),
 });
 
-/** Notes that the daemon runs, and, where the run before never ended, when it was last seen alive. */
+/** Notes the start and, if the previous run was killed, its last heartbeat. */
 function beginRun(file: TraceFile, now: number): void {
   const moments: Moment[] = [];
   const [running, alive] = [file.about('running'), file.about('alive')];

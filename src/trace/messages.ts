@@ -1,18 +1,18 @@
-/** What the daemon and the thread that keeps the record say to each other. */
+/** Messages between the daemon and the thread that writes the record. */
 import type { FoundLetter, FoundWaiting } from '../outbox/sqlite/find.ts';
 import type { Coverage, Portion, TraceLimits } from './file.ts';
 import type { Moment, Span } from './history-file.ts';
 import type { TraceRecord } from './record.ts';
 
-/** Where the record of an outbox is: beside its file. */
+/** The path of an outbox's record: beside the outbox's file. */
 export const traceBeside = (outboxFile: string): string => `${outboxFile}.trace`;
 
-/** What the thread is started with. */
+/** The thread's initial data. */
 export interface KeeperOptions extends TraceLimits {
   readonly file: string;
-  /** When the daemon began to hand records over, in milliseconds since the Unix epoch. */
+  /** When the daemon began to send records, in milliseconds since the Unix epoch. */
   readonly startedAt: number;
-  /** The outbox's file, which it looks into too. */
+  /** The outbox's file, which the thread searches too. */
   readonly outboxFile: string;
 }
 
@@ -21,18 +21,18 @@ export interface TraceState {
   readonly on: boolean;
   readonly keepMs: number;
   readonly maxBytes: number;
-  /** Since when the record goes back; undefined where there is none. */
+  /** Start of the record; undefined where there is none. */
   readonly since: number | undefined;
   readonly bytes: number;
-  /** Why nothing can be written at the moment. */
+  /** Why writing fails at the moment. */
   readonly problem: string | undefined;
-  /** Records that could not be written since the start. */
+  /** Records lost since the start. */
   readonly lost: number;
-  /** Whether what waits is where it can't be looked through, and other daemons deliver it too. */
+  /** Whether the outbox can't be searched, and other daemons deliver from it too. */
   readonly elsewhere: boolean;
 }
 
-/** What is asked for: see {@link import('../outbox/sqlite/find.ts').Search}. */
+/** The query: see {@link import('../outbox/sqlite/find.ts').Search}. */
 export interface Asked {
   readonly text: string;
   readonly limit: number;
@@ -40,18 +40,18 @@ export interface Asked {
   readonly until: number;
 }
 
-/** What is in the outbox of what was asked for. */
+/** Matches in the outbox. */
 export interface InOutbox {
   readonly waiting: readonly FoundWaiting[];
   readonly letters: readonly FoundLetter[];
-  /** How many notifications that wait were looked at. */
+  /** Waiting notifications searched. */
   readonly looked: number;
 }
 
-/** What is in the record. */
+/** Matches in the record. */
 export interface InRecord extends Coverage {
   readonly records: readonly TraceRecord[];
-  /** How many blocks of some thousand records could not be read. */
+  /** Unreadable blocks, of some thousand records each. */
   readonly unreadable: number;
 }
 
@@ -63,10 +63,10 @@ export type ToKeeper =
   | { readonly kind: 'history' | 'close'; readonly id: number };
 
 export type FromKeeper =
-  /** What was handed over is written, or lost; its memory goes back, to be used again. */
+  /** A batch is written or lost; its buffer returns for reuse. */
   | { readonly kind: 'done'; readonly bytes: number; readonly lost: number; readonly memory: ArrayBuffer }
-  /** Why nothing can be written; undefined: it can. */
+  /** Why writing fails; undefined when it works. */
   | { readonly kind: 'state'; readonly problem: string | undefined; readonly coverage: Coverage | undefined }
-  /** A file that was no use was put aside there, and a new one begun. */
+  /** An unusable file was renamed to this path, and a new one created. */
   | { readonly kind: 'aside'; readonly problem: string; readonly to: string }
   | { readonly kind: 'answer'; readonly id: number; readonly value?: unknown; readonly error?: string };

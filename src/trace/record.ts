@@ -1,10 +1,10 @@
 /**
- * What the record holds, and how it is written: a line of JSON for each request to the sink, and for what else came of
- * events. No bodies are in it.
+ * The record's format: a line of JSON for each request to the sink, and for every other outcome of an event. It
+ * contains no bodies.
  */
 import type { SinkReceipt } from '../pipeline/sink.ts';
 
-/** What came of an event at a moment. */
+/** An event's outcome at a moment. */
 export type Outcome =
   | {
       readonly kind: 'delivered';
@@ -18,15 +18,15 @@ export type Outcome =
 
 export interface TraceRecord {
   readonly eventId: string;
-  /** When the event happened; undefined where it never said. */
+  /** When the event happened; undefined where it has no time. */
   readonly eventAt: number | undefined;
   readonly names: readonly string[];
-  /** When this came of it. */
+  /** When it reached this outcome. */
   readonly at: number;
   readonly outcome: Outcome;
 }
 
-/** An event in a line: its id, when it happened, what it is found by, and the sink's id. */
+/** An event in a line: its id, its time, its search keys, and the sink's id. */
 export type Entry = readonly [eventId: string, eventAt: number | null, names: readonly string[], messageId?: string];
 
 type Line =
@@ -47,7 +47,7 @@ export const skippedLine = (at: number, reason: string, entries: readonly Entry[
 export const deadLine = (at: number, topic: string | undefined, reason: string, entry: Entry): string =>
   JSON.stringify(['x', at, topic ?? null, reason, [entry]] satisfies Line);
 
-/** What a line says; nothing where it is damaged. */
+/** Parses a line; returns nothing for a damaged one. */
 export function recordsIn(text: string): TraceRecord[] {
   try {
     const line = JSON.parse(text) as Line;

@@ -1,10 +1,10 @@
-/** Looks for records in the file: newest first, block by block, with a pause between two. */
+/** Searches the record's file: newest first, block by block, pausing between blocks. */
 import type { Search } from '../outbox/sqlite/find.ts';
 import type { TraceFile } from './file.ts';
 import type { InRecord } from './messages.ts';
 import { recordsIn, type TraceRecord } from './record.ts';
 
-/** The newest `limit` records of what is wanted, newest first. */
+/** The newest `limit` matching records, newest first. */
 export async function searchRecords(
   file: TraceFile,
   { wanted, limit, from, until, pause }: Search,

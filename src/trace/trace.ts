@@ -1,11 +1,11 @@
 /**
- * The daemon's side of the record: notes what comes of events as it happens, and hands it to the thread that keeps it
- * several times a second.
+ * The daemon's side of the record: notes the outcome of events and, several times a second, sends them to the thread
+ * that writes the record.
  *
  * Maintained invariants:
  * - A request to the sink costs one line of text here, and no I/O.
- * - What waits for the thread is bounded; past it records are lost, and counted.
- * - Nothing that happens to the record reaches the deliveries.
+ * - The backlog for the thread is bounded; records beyond it are lost, and counted.
+ * - A fault of the record never affects deliveries.
  */
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -21,21 +21,21 @@ import type { History, Moment, Span } from './history-file.ts';
 import type { Asked, FromKeeper, InOutbox, InRecord, KeeperOptions, ToKeeper, TraceState } from './messages.ts';
 import { deadLine, deliveredLine, type Entry, skippedLine } from './record.ts';
 
-/** How often records are handed on, in milliseconds, and how many bytes of them wait at most until then. */
+/** Interval for sending records, in milliseconds, and the most bytes that wait until then. */
 const FLUSH_MS = 250;
 const BUFFER_BYTES = 1_048_576;
 const COPIED = 65_536;
 const LINE_FEED = 10;
-/** How much may wait for the thread, in bytes. */
+/** Limit of the backlog for the thread, in bytes. */
 const MOST_WAITING = 33_554_432;
-/** How long a thread that ended is left alone, in milliseconds, and how long a stop waits for it. */
+/** Delay before restarting the thread, in milliseconds, and how long a stop waits for it. */
 const RESTART_MS = 30_000;
 const STOP_MS = 5_000;
 
 export interface Trace {
   readonly report: Pick<Report, 'request' | 'skipped' | 'deadLetter'>;
   state(): TraceState;
-  /** What became of what is asked for. @throws Error where too many ask at once, or the outbox can't be read */
+  /** Finds the outcome of matching events. @throws Error on too many concurrent searches, or an unreadable outbox */
   find(asked: Asked): Promise<Found>;
   history(): Promise<History>;
   span(span: Span): void;
@@ -52,7 +52,7 @@ export interface TraceOptions extends Omit<KeeperOptions, 'startedAt'> {
 
 const newBuffer = (): Buffer => Buffer.allocUnsafeSlow(BUFFER_BYTES);
 
-/** Starts the thread; a record that can't be kept is no reason not to start. */
+/** Starts the thread; the daemon starts even without a working record. */
 export function startTrace(options: TraceOptions): Trace {
   return new RunningTrace(options);
 }
@@ -67,16 +67,16 @@ class RunningTrace implements Trace {
   #restarting: NodeJS.Timeout | undefined;
   #flushing: NodeJS.Timeout | undefined;
   #buffer = newBuffer();
-  /** One that came back: memory that is asked for anew each time is given back late. */
+  /** A returned buffer: memory that is allocated anew each time is freed late. */
   #spare: Buffer | undefined;
-  /** How much of it is written. */
+  /** Bytes of it in use. */
   #used = 0;
   #records = 0;
   #first = 0;
   #last = 0;
   #skipped = new Map<string, { readonly at: number; readonly entries: Entry[] }>();
   #moments: Moment[] = [];
-  /** What the thread has not written yet, in bytes. */
+  /** Bytes that the thread has not written yet. */
   #waiting = 0;
   #lost = 0;
   #problem: string | undefined;
@@ -147,7 +147,7 @@ class RunningTrace implements Trace {
 
   async find(asked: Asked): Promise<Found> {
     const outbox = await this.#questions.ask<InOutbox>((id) => ({ kind: 'outbox', id, asked }));
-    // What left the outbox while that was looked through is in here by now.
+    // Whatever left the outbox during the search is in here by now.
     this.#flush();
     const record = await this.#questions.ask<InRecord>((id) => ({ kind: 'record', id, asked }));
     return findAll(asked, outbox, record, this.state());
@@ -182,11 +182,11 @@ class RunningTrace implements Trace {
   }
 
   /**
-   * Written at once, and not kept as text until it is handed on: what lives for a quarter of a second is moved twice by the
-   * garbage collector.
+   * Encoded at once instead of kept as text until it is sent: objects that live a quarter of a second are moved twice
+   * by the garbage collector.
    */
   #add(line: string, records: number, at: number): void {
-    // A character has three bytes at most.
+    // A UTF-16 code unit takes three bytes of UTF-8 at most.
     const most = line.length * 3 + 1;
     if (this.#used + most > this.#buffer.length) this.#hand();
     if (most > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(most);
@@ -213,7 +213,7 @@ class RunningTrace implements Trace {
     this.#hand();
   }
 
-  /** Hands on what was written. */
+  /** Sends the buffer. */
   #hand(): void {
     if (this.#records === 0) return;
     const [records, from, to, used] = [this.#records, this.#first, this.#last, this.#used];
@@ -224,7 +224,7 @@ class RunningTrace implements Trace {
       return;
     }
     this.#waiting += used;
-    // Much goes as it is, and another buffer takes its place; little is copied.
+    // A large buffer is transferred and replaced; a small one is copied.
     const content = used > COPIED ? this.#buffer.subarray(0, used) : new Uint8Array(this.#buffer.subarray(0, used));
     if (used > COPIED) {
       this.#buffer = this.#spare ?? newBuffer();

@@ -10,7 +10,7 @@ if (port) {
   );
   port.on('message', (message: ToKeeper) => {
     keeper.take(message);
-    // Then nothing holds the thread any more.
+    // Nothing else keeps the thread alive.
     if (message.kind === 'close') port.close();
   });
 }
