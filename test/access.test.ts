@@ -106,7 +106,7 @@ describe('access', () => {
     await sns[Symbol.asyncDispose]();
   });
 
-  it('is known here for every route that the admin address has', () => {
+  it('this test covers every route of the admin address', () => {
     const { routes } = createAdminServer({
       options: { listen: { host: '127.0.0.1', port: 0, loopback: true }, token: TOKEN, source_silent_after: 0 },
       notReady: () => [],
@@ -131,12 +131,12 @@ describe('access', () => {
       url = daemon.adminUrl;
     });
 
-    it('lets probes, Prometheus and the login page through', async () => {
+    it('serves probes, Prometheus and the login page without a token', async () => {
       for (const route of OPEN) assert.notEqual((await ask(url, route)).status, 401, route);
       assert.equal((await ask(url, 'GET /metrics', { host: 'pusher.monitoring.svc:5291' })).status, 200);
     });
 
-    it('puts figures into the page for those who may see them, and not for another site', async () => {
+    it('embeds figures in the page only for those who may see them', async () => {
       const session = cookieOf(await logIn(url));
       const page = async (headers: Headers) => (await ask(url, 'GET /', headers)).text;
       for (const headers of [{}, bearer(WRONG), { ...session, 'sec-fetch-site': 'cross-site' }])
@@ -161,7 +161,7 @@ describe('access', () => {
         }
       });
 
-    it('refuses what another site makes a browser send, session or not', async () => {
+    it('refuses requests that another site makes a browser send, with or without a session', async () => {
       const session = cookieOf(await logIn(url));
       for (const [route, { body }] of Object.entries(CLOSED)) {
         const foreign = { ...session, 'sec-fetch-site': 'cross-site' };
@@ -182,7 +182,7 @@ describe('access', () => {
       assert.equal((await ask(url, 'POST /api/login', { origin: 'https://evil.example' })).status, 403);
     });
 
-    it('goes by the token, under whatever name it is called', async () => {
+    it('accepts the token under any host name', async () => {
       for (const [route, { body, expected }] of Object.entries(CLOSED))
         for (const host of ['evil.example', 'localhost', 'console.example.org']) {
           assert.equal((await ask(url, route, { host }, { body })).status, 401, `${route} for ${host}`);
@@ -191,7 +191,7 @@ describe('access', () => {
         }
     });
 
-    it('lets the page do nothing but what its own files do, on every answer', async () => {
+    it('sends a strict Content-Security-Policy with every answer', async () => {
       for (const route of [...OPEN, ...Object.keys(CLOSED), 'GET /nothing']) {
         const { headers } = await ask(url, route, bearer(TOKEN));
         const policy = String(headers['content-security-policy']).split('; ');
@@ -204,7 +204,7 @@ describe('access', () => {
       }
     });
 
-    it('refuses forms, which a page can send anywhere', async () => {
+    it('refuses form posts', async () => {
       for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data']) {
         const headers = { ...bearer(TOKEN), 'content-type': type };
         const { status } = await ask(url, 'POST /api/dead-letters/delete', headers, { body: { all: true } });
@@ -212,12 +212,12 @@ describe('access', () => {
       }
     });
 
-    it('hides what there is and is not', async () => {
+    it('does not reveal which routes exist', async () => {
       assert.equal((await ask(url, 'GET /api/nothing')).status, 401);
       assert.equal((await ask(url, 'GET /api/nothing', bearer(TOKEN))).status, 404);
     });
 
-    it('gives a cookie that scripts and other sites do not get, and that is Secure behind TLS', async () => {
+    it('sets an HttpOnly, SameSite cookie that is Secure behind TLS', async () => {
       assert.match(
         await logIn(url),
         /^pusher-session-[0-9a-f]{8}=[\w-]{43}; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/,
@@ -234,7 +234,7 @@ describe('access', () => {
       await ended;
     });
 
-    it('serves the right token after any number of wrong ones from the same address', async () => {
+    it('accepts the right token after any number of wrong ones from the same address', async () => {
       const agent = new Agent({ localAddress: '127.0.0.9' });
       const attempt = (token: string) => ask(url, 'POST /api/login', {}, { body: { token }, agent });
       const wrong = await Promise.all(Array.from({ length: 15 }, (_, n) => attempt(`${WRONG}${n}`)));
@@ -247,7 +247,7 @@ describe('access', () => {
       await agent.close();
     });
 
-    it('says in the log what was done from the command line, and by whom', async () => {
+    it('logs actions of the command line with their user', async () => {
       assert.deepEqual(await daemon.command('dead-letters', 'purge', '--reason', 'from-a-terminal'), {
         code: 0,
         output: '0 dead letters deleted\n',
@@ -267,7 +267,7 @@ describe('access', () => {
       assert.equal(ended.msg, 'admin: dead letters deleted');
     });
 
-    it('says in the log who did what also where it is to say errors only', async () => {
+    it('logs who did what even at log level error', async () => {
       const quiet = await start(`token = "${TOKEN}"\n[log]\nlevel = "error"`);
       const session = cookieOf(await logIn(quiet.adminUrl));
       const done = ['POST /api/dead-letters/delete', 'POST /api/dead-letters/replay', 'GET /api/live?tail=bodies'];
@@ -287,7 +287,7 @@ describe('access', () => {
       ]);
     });
 
-    it('says in the log who did what, and never the token', async () => {
+    it('logs who did what, and never the token', async () => {
       const session = cookieOf(await logIn(url));
       await ask(url, 'POST /api/dead-letters/delete', session, { body: { reason: 'for-the-log' } });
       await ask(url, 'POST /api/dead-letters/replay', bearer(TOKEN), { body: { topic: 'arn:for:the:log' } });
@@ -318,7 +318,7 @@ describe('access', () => {
       url = (await start('')).adminUrl;
     });
 
-    it('is open to this machine', async () => {
+    it('without a token serves this machine', async () => {
       const { port } = new URL(url);
       for (const [route, { body, expected }] of Object.entries(CLOSED))
         for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, 'localhost:8080', '[::1]'])
@@ -326,14 +326,14 @@ describe('access', () => {
       assert.equal((await ask(url, 'POST /api/login', {}, { body: { token: TOKEN } })).status, 409);
     });
 
-    it('is closed to names that somebody else’s DNS points here', async () => {
+    it('refuses foreign host names that resolve to this machine', async () => {
       for (const route of [...OPEN, ...Object.keys(CLOSED)])
         for (const host of ['evil.example', '127.0.0.1.evil.example', 'localhost.evil.example:80', '10.0.0.1'])
           for (const token of [{}, bearer(TOKEN)])
             assert.equal((await ask(url, route, { host, ...token })).status, 403, `${route} for ${host}`);
     });
 
-    it('is closed to pages of other sites', async () => {
+    it('refuses pages of other sites', async () => {
       for (const [route, { body }] of Object.entries(CLOSED)) {
         assert.equal((await ask(url, route, { 'sec-fetch-site': 'same-site' }, { body })).status, 403, route);
         if (route.startsWith('GET')) continue;
@@ -342,7 +342,7 @@ describe('access', () => {
       }
     });
 
-    it('does not start beyond loopback', () => {
+    it('does not start beyond loopback without a token', () => {
       const text = (admin: string) => `
         [modules.mod_event_pusher.sns]
         sns_host = "sns.eu-west-1.amazonaws.com"
@@ -371,7 +371,7 @@ describe('access', () => {
     const statusOf = async (base: string, route: string, headers: Headers, agent?: Dispatcher) =>
       (await ask(base, route, headers, { body, ...(agent && { agent }) })).status;
 
-    it('is known here for every route that it has', () => {
+    it('this test covers every route of the tap', () => {
       const { routes } = httpTap({ listen: { host: '127.0.0.1', port: 0 }, secret: SECRET });
       assert.deepEqual(routes, Object.keys(TAP));
     });

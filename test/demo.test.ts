@@ -51,7 +51,7 @@ describe('the demo', { timeout: 120_000 }, () => {
     assert.doesNotMatch(output, /recorded/);
   });
 
-  it('plays recorded events when that is wanted', async () => {
+  it('plays recorded events on request', async () => {
     const { code, output } = await demo(['--recorded']);
     assert.equal(code, 0, output);
     assert.match(
@@ -77,13 +77,13 @@ describe('the demo', { timeout: 120_000 }, () => {
     }
   });
 
-  it('names its options', async () => {
+  it('lists its options with --help', async () => {
     const { code, output } = await demo(['--help']);
     assert.equal(code, 0);
     for (const option of ['--keep', '--recorded']) assert.ok(output.includes(option), output);
   });
 
-  it('says which option it does not know', async () => {
+  it('names an unknown option', async () => {
     const { code, output } = await demo(['--recordd']);
     assert.equal(code, 2);
     assert.match(output, /^Unknown option '--recordd'.*\n\nnpm run demo -- \[options\]\n/);

@@ -52,7 +52,7 @@ describe('the documents', () => {
     );
   });
 
-  it('name no folder beside the project', () => {
+  it('the documents name no folder outside the project', () => {
     assert.deepEqual(find(/(\.\.\/shared)/g), []);
   });
 });

@@ -366,7 +366,7 @@ publish_retry_count = 0\npublish_exhausted = "${name === 'sns-fails' ? 'wait' : 
 
   const nameOf = (arn: string) => String(arn.split(':').at(-1));
 
-  it('makes no dead letter, though publish_exhausted asks for them', async () => {
+  it('a failure on the way to SNS makes no dead letter, even with publish_exhausted', async () => {
     assert.match((await daemon.command('dead-letters', 'list')).output, /^0 dead letters$/m);
   });
 

@@ -38,7 +38,7 @@ describe('a log that can not be written', () => {
     return (await daemon.post({ source: 's', events })).status;
   };
 
-  it('on a full device: takes events, counts the lost lines, and says why on /readyz and standard error', async () => {
+  it('with its log on a full device takes events, counts lost lines, and reports why on /readyz and standard error', async () => {
     const { child, said, ended } = run(openSync('/dev/full', 'w'));
     try {
       await until('the daemon', async () => (await notReady()).includes('ENOSPC'));
@@ -53,7 +53,7 @@ describe('a log that can not be written', () => {
     assert.deepEqual(await ended, [0, null]);
   });
 
-  it('on a full device: ends with 1 after an exception that nobody handles', async () => {
+  it('with its log on a full device exits with 1 after an unhandled exception', async () => {
     const code = 'export const filter = () => { setImmediate(() => { throw new Error(); }); return true; }';
     await writeFile(path.join(daemon.folder, 'plugin.mjs'), code);
     await daemon.configure({ sns: 'plugin_module = "./plugin.mjs"' });
@@ -64,7 +64,7 @@ describe('a log that can not be written', () => {
     assert.deepEqual(await ended, [1, null]);
   });
 
-  it('whose reader is gone: goes on, and is not ready', async () => {
+  it('a daemon whose log has no reader continues, and is not ready', async () => {
     const { child, said, ended } = run('pipe');
     try {
       await once(child.stdout ?? child, 'data');
@@ -78,7 +78,7 @@ describe('a log that can not be written', () => {
     assert.deepEqual(await ended, [0, null]);
   });
 
-  it('whose reader does not read: goes on', async () => {
+  it('a daemon whose log is not read continues', async () => {
     const { child, said, ended } = run('pipe');
     try {
       child.stdout?.pause();

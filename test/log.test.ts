@@ -165,7 +165,7 @@ async function useAdmin(daemon: Daemon): Promise<string> {
 }
 
 describe('the log', () => {
-  it('of a full run at level trace holds no body and no secret', async (t) => {
+  it('the log of a full run at level trace contains no body and no secret', async (t) => {
     const sns = await quotingSns(t);
     await using daemon = await createDaemon(sns);
     await writeFile(path.join(daemon.folder, 'plugin.mjs'), PLUGIN);
@@ -220,7 +220,7 @@ describe('the log', () => {
     assert.ok(session.length > 20 && !output.includes(session), 'the log holds a session');
   });
 
-  it('of a run with temporary credentials holds none of them, though SNS quotes them', async (t) => {
+  it('the log contains no temporary credentials, although SNS quotes them', async (t) => {
     const sns = await quotingSns(t);
     await using daemon = await createDaemon(sns);
     const env = {
@@ -245,7 +245,7 @@ describe('the log', () => {
     assertSilent(child.output() + check.output());
   });
 
-  it('of a start that fails for its configuration holds no secret of it', async (t) => {
+  it('the log of a start that fails for its configuration contains no secret', async (t) => {
     const sns = await quotingSns(t);
     await using daemon = await createDaemon(sns);
     await daemon.configure({

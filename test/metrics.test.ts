@@ -115,7 +115,7 @@ function problems(expr: string, text = ''): string[] {
 }
 
 describe('alert rules', () => {
-  it('are valid, and fire when they should and not otherwise (promtool test rules)', () => {
+  it('alert rules are valid, and fire when they should and not otherwise (promtool test rules)', () => {
     promtool(['check', 'rules', ALERTS]);
     promtool(['test', 'rules', file('deploy/prometheus/alerts.test.yml')]);
   });
@@ -214,7 +214,7 @@ describe('GET /metrics of a daemon', () => {
   });
   const read = async () => (await fetch(`${daemon.adminUrl}/metrics`)).text();
 
-  it('tells what happened, in a form that Prometheus takes without complaint', async () => {
+  it('GET /metrics reports what happened in a form that Prometheus accepts without warnings', async () => {
     const presence = {
       kind: 'presence',
       at: Date.now(),

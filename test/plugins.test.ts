@@ -43,7 +43,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
   const configure = (options: string) =>
     daemon.configure({ sns: `plugin_module = "./p.cjs"\n [modules.mod_event_pusher.sns.plugin_options]\n ${options}` });
 
-  it('has its options from the configuration, and the daemon its log', async () => {
+  it('a plugin gets its options from the configuration, and logs to the daemon’s log', async () => {
     await write('p.cjs', plugin(1));
     await configure('prefix = "a"');
     await daemon.start();
@@ -51,7 +51,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
     assert.match(daemon.output(), /"prefix":"a1","msg":"the plugin is ready"/);
   });
 
-  it('is replaced by a reload: the new one starts, the old one stops', async () => {
+  it('a reload starts the new plugin and stops the old one', async () => {
     await write('p.cjs', plugin(2));
     await configure('prefix = "b"');
     await daemon.reload();
@@ -60,7 +60,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
     assert.deepEqual(await notes(), ['start a1', 'start b2', 'stop a1']);
   });
 
-  it('whose start fails in a reload leaves the old one in place', async () => {
+  it('a plugin whose start fails in a reload leaves the old one in place', async () => {
     await write('p.cjs', `${plugin(3)}\nexports.start = () => { throw new Error('no database'); };`);
     await daemon.reload();
     await until('the refusal', () => /not reloaded: all stays as it was/.test(daemon.output()));
@@ -68,7 +68,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
     assert.equal(await guid(), 'b2:alice');
   });
 
-  it('whose start never ends keeps no stop waiting, and the one in place is stopped', async () => {
+  it('a plugin whose start hangs does not delay the stop', async () => {
     await write('p.cjs', `${plugin(4)}\nexports.start = () => new Promise(() => note('hangs'));`);
     await daemon.reload();
     await until('the start that hangs', async () => (await notes()).includes('hangs'));

@@ -120,7 +120,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     await daemon.stop();
   });
 
-  it('is told by check which way requests go', async () => {
+  it('check shows the proxy in use', async () => {
     assert.match(
       await check({ HTTPS_PROXY: url() }),
       /ok {4}SNS: https:\/\/sns\.test answers, through the proxy http:\/\/127\.0\.0\.1:\d+ \(HTTPS_PROXY\)/,
@@ -140,7 +140,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     );
   });
 
-  it('asks for the whole URL where the endpoint has no TLS', async () => {
+  it('requests the absolute URL where the endpoint has no TLS', async () => {
     const text = await check({}, '');
     assert.match(text, /FAIL/);
     await daemon.configure({ sns: `proxy = "${url()}"` });
@@ -154,7 +154,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     assert.ok(proxy.passed.includes('POST http://plain.test'));
   });
 
-  it('says what the proxy refuses, and what to do', async () => {
+  it('reports what the proxy refuses, and what to do', async () => {
     const wrong = await check({ HTTPS_PROXY: url('me:wrong') });
     assert.match(
       wrong,
@@ -181,7 +181,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     assert.match(await at('unknown.test'), /FAIL {2}SNS: ProxyFailed: [\s\S]*the proxy can't reach unknown\.test/);
   });
 
-  it('refuses to start with a proxy that is none', async () => {
+  it('refuses to start with an invalid proxy', async () => {
     assert.match(
       await check({ HTTPS_PROXY: 'socks5://me:p@ss@p:1' }),
       /FAIL {2}SNS: HTTPS_PROXY of the environment names no HTTP proxy/,

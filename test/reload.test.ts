@@ -71,7 +71,7 @@ describe('a reload', () => {
     return fingerprint256;
   };
 
-  it('takes a new rate: less, and more', async () => {
+  it('a reload applies a lower and a higher rate', async () => {
     await daemon.start();
     await post(100);
     await until('all without a cap', () => sent() === 100);
@@ -90,7 +90,7 @@ describe('a reload', () => {
     assert.deepEqual(accepted.toSorted(), [...new Set(accepted)].toSorted(), 'nothing twice');
   });
 
-  it('takes a new log level: less, and more', async () => {
+  it('a reload applies a lower and a higher log level', async () => {
     await daemon.start();
     let times = 0;
     /** From another address each time: of one address such lines come once a minute. */
@@ -124,7 +124,7 @@ describe('a reload', () => {
     await until('the warning', () => lines('not JSON') > before);
   });
 
-  it('names each section that needs a restart, at any log level', async () => {
+  it('a reload names each section that needs a restart, at any log level', async () => {
     await daemon.start();
     const sections = () =>
       daemon
@@ -151,7 +151,7 @@ describe('a reload', () => {
     );
   });
 
-  it('takes a renewed certificate, and none that is not one', async () => {
+  it('a reload applies a renewed certificate, and refuses an invalid one', async () => {
     await makeCertificate(daemon.folder, 'IP:127.0.0.1');
     const https = { tap: 'tls_cert = "cert.pem"\ntls_key = "key.pem"' };
     await daemon.configure(https);
@@ -193,7 +193,7 @@ describe('a reload', () => {
     await until('the daemon to be ready', async () => (await ready()).reasons === undefined);
   });
 
-  it('loses nothing and sends nothing twice, however often it comes', async () => {
+  it('repeated reloads lose nothing and send nothing twice', async () => {
     await daemon.start();
     let goesOn = true;
     const flowing = (async () => {

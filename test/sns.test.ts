@@ -205,7 +205,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.ok(handed >= 2);
   });
 
-  it('says so when there are no credentials, and goes on when there are', async () => {
+  it('reports missing credentials, and continues once there are some', async () => {
     const sns = await stub(() => undefined);
     const daemon = use(await createDaemon({ ...HOST, url: sns.url }, { sns: 'credentials = "aws"' }));
     const text = await readFile(daemon.configFile, 'utf8');
@@ -274,7 +274,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     await until('it to arrive', () => sns.publishes.flatMap(messagesOf).includes('m52'));
   });
 
-  it('sends what is replayed to a topic that left the configuration', async () => {
+  it('sends replayed notifications to a topic that left the configuration', async () => {
     let refuses = true;
     const refused = '<ErrorResponse><Error><Code>InvalidParameter</Code><Message>no</Message></Error></ErrorResponse>';
     const sns = await stub(() => (refuses ? { status: 400, body: refused } : undefined));
@@ -293,7 +293,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.equal(sns.publishes.at(-1)?.form.get('TopicArn'), `arn:aws:sns:eu-west-1:123456789012:${TOPICS.pm}`);
   });
 
-  it('prints instead of sending in a dry run, and leaves the outbox alone', async () => {
+  it('a dry run prints instead of sending, and does not touch the outbox', async () => {
     const sns = await stub(() => undefined);
     const daemon = use(await createDaemon({ ...HOST, url: sns.url }, { sns: 'attributes = ["event_id"]' }));
     const dry = await launch(process.execPath, [daemon.bin, 'run', '--dry-run', '--config', daemon.configFile]);
@@ -309,7 +309,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.deepEqual(json, { accepted: 1, duplicates: 0, rejected: [] });
   });
 
-  it('hands the trace of a batch on as an attribute', async () => {
+  it('passes on the trace of a batch as an attribute', async () => {
     const sns = await stub(() => undefined);
     const daemon = await daemonFor(sns.url, { sns: 'attributes = ["traceparent"]' });
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';

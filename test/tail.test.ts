@@ -90,7 +90,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('does not let what people chose steer the terminal', async () => {
+  it('removes control characters from names before printing', async () => {
     const child = await tail(daemon.configFile, '--bodies');
     await post('\u009b2J\u202e\u2066\u2028', { stanza_id: 'm1' });
     await prints(child, `e1/${seq - 1}\t{"to_user_id":"bob@localhost","message":"·2J···"`);
@@ -110,7 +110,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('goes on after a restart of the daemon', async () => {
+  it('continues after a restart of the daemon', async () => {
     const child = await tail(daemon.configFile);
     await prints(child, 'tail@test/e1/1\n');
     await daemon.stop();
@@ -123,7 +123,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('has a sibling that draws how the daemon does, or prints it for machines', async () => {
+  it('status draws the daemon’s state, or prints it as JSON', async () => {
     const drawn = await daemon.command('status');
     assert.equal(drawn.code, 0, drawn.output);
     assert.match(drawn.output, /^Ready .*\n\nIn [\s\S]*user_message_sent +open [\s\S]*tail@test /);
@@ -131,7 +131,7 @@ describe('tail', () => {
     assert.deepEqual([code, JSON.parse(output).topics.length], [0, 3]);
   });
 
-  it('says what is wrong: another token, and no daemon', async () => {
+  it('reports a wrong token, and a missing daemon', async () => {
     const other = path.join(daemon.folder, 'other.toml');
     const text = (token: string, port: string) => `
       [modules.mod_event_pusher.sns]

@@ -59,7 +59,7 @@ describe('on a terminal', () => {
     await outbox.close();
   }
 
-  it('a purge shows how far it is, and then what it did', async () => {
+  it('a purge shows its progress, then its result', async () => {
     await fill();
     const screen = await run('dead-letters', 'purge', '--all');
     assert.equal(await screen.exited, 0);
@@ -68,7 +68,7 @@ describe('on a terminal', () => {
     assert.equal(seen(screen), '1,500 dead letters deleted\n');
   });
 
-  it('a replay shows how far it is, and how far the daemon is with it', async () => {
+  it('a replay shows its progress, and the daemon’s', async () => {
     await fill();
     await daemon.start();
     const screen = await run('dead-letters', 'replay', '--all');

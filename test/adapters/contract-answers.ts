@@ -68,7 +68,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       );
     const single = () => tap.requests.filter(({ status, count }) => status === 413 && count === 1).length;
 
-    test('413 of a proxy, even for a single event: nothing is given up', async () => {
+    test('nothing is lost when a proxy answers 413, even for a single event', async () => {
       tap.fault = { kind: 'proxy-413' };
       await send(...Array.from({ length: 30 }, (_, index) => `through a proxy ${index}`));
       await tap.wait('two attempts with a single event', () => single() >= 2, 30_000);
@@ -77,7 +77,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       assert.deepEqual(tap.holes, []);
     });
 
-    test('413 of the daemon for a single event: this one is a hole, the log says why, and all others go on', async () => {
+    test('an event for which the daemon answers 413 becomes a logged hole, and all others are delivered', async () => {
       tap.fault = { kind: 'too-large-event', body: 'enormous' };
       await send('before it', 'enormous', 'after it');
       sent.splice(sent.indexOf('enormous'), 1);
@@ -90,7 +90,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       await until('the log to say so', () => /too large/.test(server.log()));
     });
 
-    test('answers of an unexpected shape: nothing is given up, and no error of the adapter itself', async () => {
+    test('an answer of an unexpected shape loses nothing and raises no error', async () => {
       const bodies = [...ODD_ANSWERS];
       tap.fault = { kind: 'bodies', bodies };
       await send('oddly answered');
@@ -113,7 +113,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       });
     }
 
-    test('what was sent while answers were odd came once', async () => {
+    test('events sent during odd answers arrive once', async () => {
       await fence(server, tap);
       assert.equal(eventsOf(tap, alice.bare).length, sent.length);
       await alice.closeStream();
@@ -129,7 +129,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     });
     after(() => rm(dir, { recursive: true, force: true }));
 
-    test('a tap by its address: taken where the certificate has it as an address, and only there', async () => {
+    test('accepts a certificate for an IP address only when it lists the address as such', async () => {
       const { file, certify } = await makeAuthority(dir);
       const tapOf = async (name: string) => startCollector({ tls: await certify(name) });
       await using good = await tapOf('IP:127.0.0.1');

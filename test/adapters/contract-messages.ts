@@ -85,7 +85,7 @@ export function messagesContract(name: string, startServer: StartServer): void {
         bodies.map((body) => chat(alice, body)),
       );
 
-    test('the text is the direct one of the first body in the namespace of the stream', async () => {
+    test("the text is the direct text of the first body in the stream's namespace", async () => {
       await login();
       for (const [, ...children] of BODIES) await message(alice, { to, extra: children });
       await message(alice, { to, extra: [xml('body', { xmlns: 'urn:foo' }, 'only a foreign one')] });
@@ -93,14 +93,14 @@ export function messagesContract(name: string, startServer: StartServer): void {
       await alice.closeStream();
     });
 
-    test('400,000 tabs come through', async () => {
+    test('a message of 400,000 tabs arrives', async () => {
       await login();
       await message(alice, { to, body: '\t'.repeat(400_000) });
       await expect('\t'.repeat(400_000));
       await alice.closeStream();
     });
 
-    test('elements nested 500 deep are told, those nested deeper are left out, and the server lives', async () => {
+    test('a stanza nested 500 deep is sent, a deeper one is left out, and the server survives', async () => {
       await login();
       // The message itself is the first.
       for (const depth of [500, 501, 3_000]) {

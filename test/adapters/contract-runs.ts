@@ -179,7 +179,7 @@ export function runsContract<Server extends XmppServer>(
       });
     }
 
-    test('restarted, reloaded and stopped under load: what a recipient got is published, once', async () => {
+    test('publishes every message that a recipient got, once, through restarts, reloads and stops under load', async () => {
       const one = await flood(server, 'restarted');
       for (let round = 0; round < 2; round++) {
         const before = one.received().length;
@@ -224,7 +224,7 @@ export function runsContract<Server extends XmppServer>(
       assert.equal(late.events.filter(({ seq }) => seq === 1).length, 2);
     });
 
-    test('what lies in the queue’s folder and is not its own is named once and left alone', async () => {
+    test('foreign files in the queue’s folder are logged once and left alone', async () => {
       await server.stop();
       const dir = own.queueDir(server);
       const strangers = ['backup.seg', '0000000099.seg.bak', 'notes.txt', 'µ.log', '000000000001.log.old'];

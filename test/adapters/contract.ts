@@ -134,19 +134,19 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('a session that never sends presence is no event', async () => {
+    test('a session that never sends presence makes no event', async () => {
       const alice = await connect(server, someone('alice'), 'phone', { available: false });
       await alice.closeStream();
       await expect([alice.bare], []);
     });
 
-    test('the connection dies', async () => {
+    test('a broken connection makes the session offline', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       alice.cut();
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('the stream ends without unavailable presence', async () => {
+    test('a stream closed without unavailable presence makes the session offline', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       await alice.closeStream();
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
@@ -199,7 +199,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([second.bare], [`+${jid} 1`, `-${jid} 0`, `+${jid} 1`, `-${jid} 0`]);
     });
 
-    test('updates of presence and presence to others are no events', async () => {
+    test('presence updates and directed presence make no events', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       const to = 'bob@localhost';
       await presence(alice, undefined, xml('show', {}, 'away'), xml('priority', {}, '5'));
@@ -265,7 +265,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       for (const client of clients) await client.logout();
     });
 
-    test('what has no body, or is no chat, is no event; an empty body is one', async () => {
+    test('a message without a body, or of another type, makes no event; an empty body does', async () => {
       const alice = await connect(server, someone('alice'), 'phone', { available: false });
       const to = 'bob@localhost';
       await message(alice, { to, extra: [xml('composing', { xmlns: 'http://jabber.org/protocol/chatstates' })] });
@@ -278,7 +278,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await alice.closeStream();
     });
 
-    test('the stanza is told as its recipient gets it, whatever is in it', async () => {
+    test('the event has the stanza as its recipient gets it, whatever it contains', async () => {
       const nasty = `<a> & "b" 'c' \\ \n\t é😀`;
       const alice = await connect(server, someone('alice'), `<a> & "b" 'c' \\ é`, { available: false });
       const bob = await connect(server, someone('bob'), 'phone');
@@ -315,7 +315,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await carol.logout();
     });
 
-    test('any text comes through as it is', async () => {
+    test('any text arrives unchanged', async () => {
       const texts = [
         'quotes " and \' and \\ and \\n',
         'line\nbreak\ttab',
@@ -356,7 +356,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       });
     }
 
-    test('the WebSocket closes without a word', async () => {
+    test('a WebSocket that closes without a close frame makes the session offline', async () => {
       const alice = await connect(server, someone('alice'), 'web', { via: 'websocket' });
       alice.cut();
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
@@ -454,7 +454,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       );
     });
 
-    test('all in all, no number is missing and no session twice online or offline', () => expectSound(tap));
+    test('over all tests no number is missing, and no session is twice online or offline', () => expectSound(tap));
   });
 
   describe(`${name}: the server ends and begins`, () => {
@@ -527,7 +527,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       }
     });
 
-    test('killed again right after that: nothing is told twice', async () => {
+    test('killed again right after that: nothing is sent twice', async () => {
       await server.kill();
       await server.start();
       await fence(server, tap);
@@ -568,7 +568,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
   });
 
   describe(`${name}: a full queue`, () => {
-    test('drops the newest, says so, leaves the hole, and keeps the sessions right', async () => {
+    test('a full queue drops the newest events, logs it, leaves a hole, and keeps the sessions right', async () => {
       await using tap = await startCollector();
       await using server = await startServer({ url: tap.url, queueMax: 10 });
       const alice = await connect(server, someone('alice'), 'phone');
@@ -603,7 +603,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       assert.equal(eventsOf(tap, alice.bare).map(inShort).at(-1), `-${alice.jid} 0`);
     });
 
-    test('is told of at once, and then once a minute with how many events were dropped', async () => {
+    test('logs a full queue at once, then once a minute with the number of dropped events', async () => {
       assert.equal(full.linesAtFirst, 1);
       await until('the second line', () => full.told().length > 1, 90_000);
       assert.equal(full.told().length, 2);

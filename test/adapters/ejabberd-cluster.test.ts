@@ -62,7 +62,7 @@ describe('ejabberd cluster', () => {
     assert.deepEqual(told(one), [`+${one.jid} 1`, `+${two.jid} 2`, `-${one.jid} 1`, `-${two.jid} 0`]);
   });
 
-  test('of two that come at the same time one is told to be the first, of two that go one the last', async () => {
+  test('of two concurrent logins one counts as the first, of two concurrent logouts one as the last', async () => {
     const pairs: [Client, Client][] = [];
     for (let index = 0; index < 15; index++) pairs.push(await twoNodes('eve', false));
     const all = pairs.flat();
@@ -108,7 +108,7 @@ describe('ejabberd cluster', () => {
     assert.deepEqual(sources, ['a@127.0.0.1', 'a@127.0.0.1', 'b@127.0.0.1', 'b@127.0.0.1']);
   });
 
-  test('a node that hangs holds nobody up: events go without a count', async () => {
+  test('a hanging node blocks nothing: events are sent without a count', async () => {
     // ejabberd itself waits for the other node when a client logs in, or gets its offline messages.
     const comes = await connect(cluster.a, someone('alice'), 'phone', { available: false });
     const goes = await connect(cluster.a, someone('carol'), 'phone');
@@ -134,7 +134,7 @@ describe('ejabberd cluster', () => {
     await two.logout();
   });
 
-  test('a node dies: the other tells of its sessions, once, and it does not when it returns', async () => {
+  test("another node reports a dead node's sessions once, and the dead one does not when it returns", async () => {
     const [stays, dies] = await twoNodes('alice');
     const others: Client[] = [];
     for (let index = 0; index < 20; index++) others.push(await connect(cluster.b, someone('bob'), 'phone'));
@@ -154,7 +154,7 @@ describe('ejabberd cluster', () => {
     await tap.wait('the last session', () => told(stays).at(-1) === `-${stays.jid} 0`);
   });
 
-  test('the node that dies had not delivered: what it returns with ends as it should', async () => {
+  test("a dead node's undelivered events arrive when it returns, and end in the right state", async () => {
     await tap.refuse();
     const [stays, dies] = await twoNodes('alice');
     await message(dies, { to: 'bob@localhost', body: 'not delivered' });
@@ -170,7 +170,7 @@ describe('ejabberd cluster', () => {
     await tap.wait('the last session', () => told(stays).at(-1) === `-${stays.jid} 0`);
   });
 
-  test('a node that is stopped tells of its sessions itself', async () => {
+  test('a stopped node reports its own sessions', async () => {
     const [stays, stops] = await twoNodes('alice');
     await settled();
     await cluster.b.stop();

@@ -58,7 +58,7 @@ describe('ejabberd: configured and restarted', () => {
     await expectEvents(server, tap, [one.bare, two.bare], expected);
   });
 
-  test("addresses are told in ejabberd's normal form, whatever the client writes", async () => {
+  test("JIDs are in ejabberd's normal form, whatever the client writes", async () => {
     const alice = await connect(server, someone('alice'), 'Phone');
     await message(alice, { to: 'BOB@LocalHost/Home', body: 'Hi' });
     await alice.logout();
@@ -92,7 +92,7 @@ describe('ejabberd: configured and restarted', () => {
     assert.equal(names('mod_event_pusher:mod_options(<<"localhost">>)'), documented);
   });
 
-  test('new options are taken without a restart, and sessions stay as they are', async () => {
+  test('applies new options without a restart, and keeps the sessions', async () => {
     await using other = await startCollector({ secret: 'another' });
     const alice = await connect(server, someone('alice'), 'phone');
     await fence(server, tap);
@@ -117,7 +117,7 @@ describe('ejabberd: configured and restarted', () => {
     );
   });
 
-  test('the module alone is restarted: nothing is lost, and sessions stay as they are', async () => {
+  test('a restart of the module alone loses nothing and keeps the sessions', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     const resuming = await connect(server, someone('resuming'), 'phone', { smacks: true });
     await tap.refuse();
@@ -312,7 +312,7 @@ describe('ejabberd: what the queue survives', () => {
     expectSound(tap);
   });
 
-  test('a segment that was only begun', async () => {
+  test('survives a segment that was only begun', async () => {
     await server.kill();
     const last = segments(server).at(-1)!;
     const next = String(Number(last.match(/(\d+)\.seg$/)![1]) + 1).padStart(10, '0');

@@ -38,7 +38,7 @@ describe('MongooseIM', () => {
   const arrived = (bare: string, count: number) =>
     tap.wait(`${count} events of ${bare}`, () => of(bare).length >= count);
 
-  it('sends text that is no text as what can be read of it', async () => {
+  it('replaces invalid UTF-8 in a text', async () => {
     const alice = user('alice');
     const session = await open(alice);
     await session.message('bob@localhost', Buffer.from([0x61, 0xff, 0x02, 0x22, 0xc3, 0x5c, 0x00, 0xf0, 0x9f, 0x92]));
@@ -84,7 +84,7 @@ describe('MongooseIM', () => {
     await Promise.all([first.end(), second.end()]);
   });
 
-  it('takes a presence that comes before the session was looked at', async () => {
+  it('accepts a presence that arrives before the session is known', async () => {
     const alice = user('alice');
     await server.call('mongoose_live', 'open_at_once', binary(`${alice}/fast`));
     await open(alice, 'next');
@@ -92,7 +92,7 @@ describe('MongooseIM', () => {
     assert.deepEqual(presence(alice), [`+${alice}/fast 1`, `+${alice}/next 2`]);
   });
 
-  it('ends a session that was given up for a resumption when its user logs in anew', async () => {
+  it('ends a session that waited for a resumption when its user logs in again', async () => {
     const alice = user('alice');
     const session = await open(alice);
     await session.end('{shutdown,resumed}');

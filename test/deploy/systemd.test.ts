@@ -42,7 +42,7 @@ describe('systemd unit', () => {
     assert.match(report, /Overall exposure level/);
   });
 
-  it('waits for the daemon, and restarts it when it gives no sign of life', async () => {
+  it('waits for the daemon, and restarts it when its watchdog times out', async () => {
     const unit = await readDeployed('systemd/xmpp-event-pusher.service');
     for (const line of ['Type=notify', 'NotifyAccess=all', 'DynamicUser=yes', 'StateDirectory=xmpp-event-pusher'])
       assert.ok(unit.includes(`\n${line}\n`), line);
@@ -52,7 +52,7 @@ describe('systemd unit', () => {
     assert.deepEqual(never, [EXIT.usage, EXIT.configuration], 'what another start would meet again');
   });
 
-  it('comes with a configuration that needs nothing but the variables beside it', async () => {
+  it('has a configuration that needs only the variables in its environment file', async () => {
     const lines = (await readDeployed('systemd/environment.example')).split('\n').filter((line) => /^\w+=/.test(line));
     const environment = Object.fromEntries(lines.map((line) => line.split('=', 2)));
     const text = await readDeployed('systemd/pusher.toml');
@@ -77,7 +77,7 @@ describe('the daemon under systemd', () => {
   const LISTENER = `use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
     $| = 1; print "listening\\n"; while (1) { recv($s, my $m, 8192, 0); print "--\\n$m\\n"; }`;
 
-  it('tells when it is ready, reloads, lives and stops', async (t) => {
+  it('notifies systemd when it is ready, reloads, lives and stops', async (t) => {
     const folder = await temporary(t);
     const socket = path.join(folder, 'notify');
     const systemd = await launch('perl', ['-e', LISTENER, socket]);
