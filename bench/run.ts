@@ -4,6 +4,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { cluster } from './cluster.ts';
 import { compare } from './compare.ts';
 import { consoleCost } from './console.ts';
 import { drain } from './drain.ts';
@@ -29,11 +30,12 @@ const BENCHMARKS: Record<string, (size: Size) => Promise<Result>> = {
   trace,
   console: consoleCost,
   peers,
+  cluster,
 };
 
 const HELP = `npm run bench -- [benchmark…] [options]
 
-Benchmarks (all without a name): ${Object.keys(BENCHMARKS).join(', ')}
+Benchmarks (without a name all but \`cluster\`, which needs RabbitMQ): ${Object.keys(BENCHMARKS).join(', ')}
 
   --seconds <n>  length of each measurement under load (60)
   --backlog <n>  events of the backlog that is drained (1000000)
@@ -74,7 +76,8 @@ const size: Size = {
   backlog: Number(values.backlog ?? (values.quick ? 100_000 : 1_000_000)),
   folder,
 };
-const whole = Object.keys(BENCHMARKS).filter((name) => name !== 'compare');
+// One needs another checkout, the other RabbitMQ.
+const whole = Object.keys(BENCHMARKS).filter((name) => name !== 'compare' && name !== 'cluster');
 for (const name of positionals.length > 0 ? positionals : whole) {
   process.stderr.write(`${name} …\n`);
   const result = await (BENCHMARKS[name] as (size: Size) => Promise<Result>)(size);

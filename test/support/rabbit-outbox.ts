@@ -38,6 +38,7 @@ export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptio
         maxBytes,
         log: SILENT,
         pollMs: 100,
+        leaveMs: 300,
         ...defaults,
         ...options,
       });

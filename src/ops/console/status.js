@@ -1,4 +1,5 @@
 /** How things stand: the health and the figures. */
+import { showDaemons } from './daemons.js';
 import { clock, keepRows, make, moment, setText } from './dom.js';
 import { showRecord } from './find.js';
 import { bytes, count, countOf, duration, percent, rate, seconds } from './format.js';
@@ -26,6 +27,7 @@ export function showState(state, samples) {
   showProblems(causes);
   showFigures(state, samples);
   showTopics(state);
+  showDaemons(state.shared);
   showTaps(state.taps);
   showSources(state);
   showRecord(state.trace);

@@ -13,9 +13,6 @@ import { type Backlog, costOf, type Recall, type Settlement, type Stored } from 
 import { type Ground, PartitionConsumer } from './consumer.ts';
 import type { InHand, Place } from './parcel.ts';
 
-/** How long what is under way of a partition that is given up may take, in milliseconds: all is spread within 10 s. */
-const LEAVE_MS = 6_000;
-
 export class RabbitBacklog implements Backlog {
   readonly topic: string;
   readonly #ground: Ground;
@@ -155,7 +152,7 @@ export class RabbitBacklog implements Backlog {
     for (const parcel of consumer.parcels) this.#waiting.delete(parcel);
     const handed = () => [...this.#places].flatMap(([seq, { parcel }]) => (parcel.queue === consumer.queue ? seq : []));
     for (const seq of this.#recall(new Set(handed()))) this.#places.delete(seq);
-    const deadline = performance.now() + LEAVE_MS;
+    const deadline = performance.now() + this.#ground.leaveMs;
     while (handed().length > 0 && performance.now() < deadline && !this.#closing) await sleep(50);
     // What is still under way keeps its place, until the publisher is done with it.
     await consumer.stop();

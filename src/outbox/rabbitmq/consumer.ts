@@ -44,6 +44,8 @@ export interface Ground {
   readonly log: Log;
   /** How long a delivery may stay unacknowledged before its channel is renewed, in milliseconds. */
   readonly renewMs: number;
+  /** How long what is under way of a partition that is given up may take, in milliseconds. */
+  readonly leaveMs: number;
 }
 
 /** What outlives a consumer of the same partition in this process. */

@@ -35,6 +35,8 @@ export class Queues {
   /** The topics whose queues are there, over the connection that there is now. */
   #ensured = new Map<string, Promise<void>>();
   #declared = new Set<string>();
+  readonly #declaring = new Map<string, Promise<void>>();
+  readonly #problems = new Map<string, string>();
   readonly #warned = new Set<string>();
   /** When each queue was found deleted. */
   readonly #deletedAt = new Map<string, number>();
@@ -78,6 +80,12 @@ export class Queues {
     return [...new Set([...this.#options.directory.topics, ...this.#ensured.keys()])];
   }
 
+  /** Why a topic's queues can't be had at the moment; undefined when all can. */
+  get problem(): string | undefined {
+    const [problem] = this.#problems.values();
+    return problem;
+  }
+
   /** There is another connection, or none: what was declared may be gone. */
   reset(): void {
     this.#ensured = new Map();
@@ -110,8 +118,19 @@ export class Queues {
     this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with what it held; it is declared again');
   }
 
-  /** Declares one queue. Where only its length differs from the configuration, it is used as it is. */
-  async declare(queue: string): Promise<void> {
+  /**
+   * Declares one queue, once at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready, and ends the
+   * connection of who consumes it then. Where only its length differs from the configuration, it is used as it is.
+   */
+  declare(queue: string): Promise<void> {
+    const known = this.#declaring.get(queue);
+    if (known) return known;
+    const declaring = this.#declare(queue).finally(() => this.#declaring.delete(queue));
+    this.#declaring.set(queue, declaring);
+    return declaring;
+  }
+
+  async #declare(queue: string): Promise<void> {
     const { connection, maxBytes, log } = this.#options;
     const current = connection();
     if (performance.now() - (this.#deletedAt.get(queue) ?? Number.NEGATIVE_INFINITY) < DELETED_MS)
@@ -190,18 +209,22 @@ export class Queues {
   async #ensure(topic: string): Promise<void> {
     const { directory, partitions, changed } = this.#options;
     try {
-      if (directory.generations(topic).at(-1) !== partitions) await this.#begin(topic);
+      const isNew = directory.generations(topic).at(-1) !== partitions;
+      if (isNew) await this.#end(topic);
+      // In the directory when they are ready: other daemons consume what stands there.
       await Promise.all(this.current(topic).map((queue) => this.declare(queue)));
+      if (isNew) await directory.setGenerations(topic, [...directory.generations(topic), partitions]);
+      this.#problems.delete(topic);
       changed();
     } catch (error) {
-      if (error instanceof PusherError) throw error;
-      const { reason, advice } = explain(error);
-      throw new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${reason}; ${advice}`, error);
+      const fault = faultOf(error);
+      this.#problems.set(topic, fault.message);
+      throw fault;
     }
   }
 
-  /** Begins with the configured number of partitions: puts an end into each queue of the former one. */
-  async #begin(topic: string): Promise<void> {
+  /** Puts an end into each queue of a topic's former number of partitions. */
+  async #end(topic: string): Promise<void> {
     const { directory, partitions, write, log } = this.#options;
     const former = directory.generations(topic);
     if (former.includes(partitions))
@@ -217,7 +240,6 @@ export class Queues {
       );
       await Promise.all(this.#of(topic, last).map((queue) => write(queue, [END])));
     }
-    await directory.setGenerations(topic, [...former, partitions]);
   }
 
   #of(topic: string, count: number): readonly string[] {
@@ -247,4 +269,10 @@ async function countReady(connection: ChannelModel, queue: string): Promise<numb
     if (explain(error).kind === 'missing') return undefined;
     throw error;
   }
+}
+
+function faultOf(error: unknown): PusherError {
+  if (error instanceof PusherError) return error;
+  const { reason, advice } = explain(error);
+  return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${reason}; ${advice}`, error);
 }

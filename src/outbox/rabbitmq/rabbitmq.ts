@@ -13,6 +13,7 @@ import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { type Broker, type BrokerTls, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { explain } from '../../rabbitmq/explain.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
@@ -54,6 +55,8 @@ export interface RabbitOutboxOptions {
   readonly pollMs?: number;
   /** How long a delivery stays unacknowledged before its channel is renewed, in milliseconds. Default: 10 minutes. */
   readonly renewMs?: number;
+  /** How long what is under way of a partition that is given up may take, in milliseconds. Default: 6 s. */
+  readonly leaveMs?: number;
   /** How many parcels of a partition are in hand at most. Default: 32. */
   readonly prefetch?: number;
 }
@@ -62,6 +65,8 @@ const POLL_MS = 2_000;
 /** How long after a failed write of dead letters it is tried again, in milliseconds. */
 const BURY_AGAIN_MS = 500;
 const RENEW_MS = 600_000;
+/** All is spread within 10 s. */
+const LEAVE_MS = 6_000;
 /** How long after a connection the others are listened for before any partition is consumed, in milliseconds. */
 const LISTEN_MS = 100;
 /** What all consumers may hold together, in full parcels: 96 MiB; and what one may. */
@@ -165,6 +170,7 @@ class RabbitOutbox implements Outbox {
       depths: this.#depths,
       log,
       renewMs: options.renewMs ?? RENEW_MS,
+      leaveMs: options.leaveMs ?? LEAVE_MS,
     };
     const left = takeHandover(handoverFile);
     this.#remember(left.settled);
@@ -235,7 +241,7 @@ class RabbitOutbox implements Outbox {
     for (const timer of this.#timers) clearInterval(timer);
     await Promise.allSettled(this.#pending);
     await Promise.all([...this.#backlogs.values()].map((backlog) => backlog.close()));
-    this.#daemons.stop();
+    await this.#daemons.stop();
     const { handoverFile, letters } = this.#options;
     leaveHandover(handoverFile, { settled: [...this.#ground.settled], depths: this.#depths.entries() });
     await this.#broker.close();
@@ -247,7 +253,11 @@ class RabbitOutbox implements Outbox {
     this.#queues.reset();
     this.#listened = false;
     try {
-      this.#writer.attach(await openConfirmChannel(connection, () => this.#lost(connection)));
+      const ended = (error?: Error) => {
+        if (error && this.#connection === connection) this.#report(error);
+        this.#lost(connection);
+      };
+      this.#writer.attach(await openConfirmChannel(connection, ended));
       await this.#daemons.attach(connection);
       await this.#directory.read();
       await this.#positions.readAll();
@@ -260,6 +270,11 @@ class RabbitOutbox implements Outbox {
       this.#spread();
     }, LISTEN_MS).unref();
     this.#call(this.#directory.topics);
+  }
+
+  #report(error: Error): void {
+    const { reason, advice } = explain(error);
+    this.#options.log.error({ problem: reason, advice }, 'RabbitMQ ended what the outbox writes over; it begins anew');
   }
 
   #lost(connection: ChannelModel | undefined): void {

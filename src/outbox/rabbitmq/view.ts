@@ -55,7 +55,7 @@ export class View {
       bytes: all.reduce((sum, queue) => sum + depths.of(queue).bytes, 0),
       maxBytes: maxBytes * Math.max(1, topics.length),
       oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
-      fault: fault ?? this.#consumerFault() ?? lettersFault,
+      fault: fault ?? queues.problem ?? this.#consumerFault() ?? lettersFault,
       shared: this.#shared(deadLetters),
     };
   }

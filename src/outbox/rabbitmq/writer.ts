@@ -32,6 +32,17 @@ interface Line {
   stalled: PusherError | undefined;
 }
 
+/** What is under way to one queue. */
+interface Parcel {
+  readonly line: Line;
+  readonly jobs: NonNullable<Line['underWay']>;
+  readonly messageId: string;
+  readonly late: NodeJS.Timeout;
+  readonly count: number;
+  readonly content: Buffer;
+  tries: number;
+}
+
 export interface WriterOptions {
   /** What makes the ids of parcels unique among daemons. */
   readonly daemon: string;
@@ -44,6 +55,10 @@ export interface WriterOptions {
 
 /** How long the broker may take for a confirm before the write fails, in milliseconds: adapters give up after 30 s. */
 const CONFIRM_MS = 10_000;
+
+/** How often a parcel that is refused is sent before it fails, and the pause between, longer each time, in milliseconds. */
+const TRIES = 5;
+const AGAIN_MS = 30;
 
 export class Writer {
   readonly #options: WriterOptions;
@@ -104,39 +119,64 @@ export class Writer {
   #send(line: Line): void {
     const { lines, jobs } = gather(line);
     if (lines.length === 0) return;
-    const channel = this.#channel;
-    const { daemon, now, confirmed } = this.#options;
-    const messageId = `${daemon}.${++this.#parcels}`;
-    const content = Buffer.from(lines.join('\n'));
     line.underWay = jobs;
+    const messageId = `${this.#options.daemon}.${++this.#parcels}`;
     const late = setTimeout(() => this.#stall(line), CONFIRM_MS).unref();
-    const answered = (refused: unknown) => {
-      clearTimeout(late);
-      // The channel is gone, and with it this line: `detach` has failed its jobs.
-      if (line.underWay !== jobs || this.#channel !== channel) return;
-      line.underWay = undefined;
-      line.stalled = undefined;
-      if (this.#returned.delete(messageId)) this.#lost(line, jobs);
-      else if (refused) refuse(jobs, full(line.queue));
-      else {
-        confirmed(line.queue, lines.length, content.length);
-        for (const [job, count] of jobs) {
-          job.left -= count;
-          if (job.left === 0 && !job.failed) job.done();
-        }
-      }
-      line.waiting = line.waiting.filter(({ failed }) => !failed);
-      this.#send(line);
+    const parcel = {
+      line,
+      jobs,
+      messageId,
+      late,
+      count: lines.length,
+      content: Buffer.from(lines.join('\n')),
+      tries: 0,
     };
-    const headers = { n: lines.length, at: now() };
+    this.#publish(parcel);
+  }
+
+  #publish(parcel: Parcel): void {
+    const channel = this.#channel;
+    const { line, messageId, late, count, content } = parcel;
+    const headers = { n: count, at: this.#options.now() };
+    const options = { mandatory: true, persistent: true, messageId, headers };
     try {
       if (!channel) throw new Error('no channel');
-      channel.publish('', line.queue, content, { mandatory: true, persistent: true, messageId, headers }, answered);
+      channel.publish('', line.queue, content, options, (refused: unknown) => {
+        // The channel is gone, and with it this line: `detach` has failed its jobs.
+        if (line.underWay === parcel.jobs && this.#channel === channel) this.#answered(parcel, Boolean(refused));
+        else clearTimeout(late);
+      });
     } catch {
       // The channel ended in this moment; `detach` follows and says why.
       clearTimeout(late);
       if (!channel) this.detach(new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ'));
     }
+  }
+
+  #answered(parcel: Parcel, refused: boolean): void {
+    const { line, jobs, messageId, late, count, content } = parcel;
+    const returned = this.#returned.delete(messageId);
+    // A queue without a leader for a moment refuses too. With the same id it is not there twice, whatever became of it.
+    if (refused && !returned && ++parcel.tries < TRIES) {
+      setTimeout(() => {
+        if (line.underWay === jobs) this.#publish(parcel);
+      }, AGAIN_MS * parcel.tries);
+      return;
+    }
+    clearTimeout(late);
+    line.underWay = undefined;
+    line.stalled = undefined;
+    if (returned) this.#lost(line, jobs);
+    else if (refused) refuse(jobs, full(line.queue));
+    else {
+      this.#options.confirmed(line.queue, count, content.length);
+      for (const [job, share] of jobs) {
+        job.left -= share;
+        if (job.left === 0 && !job.failed) job.done();
+      }
+    }
+    line.waiting = line.waiting.filter(({ failed }) => !failed);
+    this.#send(line);
   }
 
   #stall(line: Line): void {
