@@ -1,12 +1,13 @@
 /**
- * Who may use the admin address. By the Unix socket come only those whom its mode lets in. With `admin.token` a person logs in with it and a machine sends it along; without one
- * the address is loopback, and what a browser is made to do by a page of somebody else's is refused by Host and Origin.
+ * Access control of the admin address. The Unix socket is protected by its file mode. With `admin.token`, people log in
+ * with it and machines send it along; without one the address is loopback, and requests that a foreign page makes a
+ * browser send are refused by Host and Origin.
  *
  * Maintained invariants:
- * - A route is closed unless it says that it is open.
- * - Nothing changes on behalf of another site's page, whatever cookies its visitor has.
- * - Tokens are compared in constant time. The right one is always served; answers to wrong ones are slowed down.
- * - What anybody can send writes a bounded number of lines to the log.
+ * - A route requires a login unless it is marked as open.
+ * - Another site's page can change nothing, whatever cookies its visitor has.
+ * - Tokens are compared in constant time. The right one always works; answers to wrong ones are delayed.
+ * - Requests without a login write a bounded number of lines to the log.
  */
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -27,9 +28,9 @@ declare module 'fastify' {
 export interface Access {
   /** Whether a login is needed at all. */
   readonly login: boolean;
-  /** Whether this request may see and do everything. Asked again while a stream lasts: a session ends. */
+  /** Whether this request has full access. Checked again during a stream, because sessions expire. */
   allows(request: FastifyRequest): boolean;
-  /** Who asks, for the log: a session, a token or a local process, and from where. */
+  /** The client, for the log: a session, a token or a local process, and its address. */
   who(request: FastifyRequest): Readonly<Record<string, string>>;
 }
 
@@ -37,13 +38,13 @@ interface AccessSetup {
   /** `admin.token`. */
   readonly token: string | undefined;
   readonly log: Logger;
-  /** Whether a request came by the Unix socket, where the file's mode has let it in. */
+  /** Whether a request came by the Unix socket, and so passed its file mode. */
   readonly isLocal?: (request: FastifyRequest) => boolean;
   readonly now?: () => number;
   readonly brake?: Brake;
 }
 
-/** The header in which the command line says, URI-encoded, which user it works for; it counts by the Unix socket only. */
+/** The command line's header with its user, URI-encoded; trusted only over the Unix socket. */
 export const USER_HEADER = 'x-pusher-user';
 
 /** How long a login lasts, in milliseconds: a shift. */
@@ -51,12 +52,12 @@ const SESSION_MS = 12 * 3_600_000;
 
 const loginBody = z.strictObject({ token: z.string().max(1_000) });
 
-/** Guards every route of `server`, and adds those for logging in and out. */
+/** Guards every route of `server`, and adds the routes for login and logout. */
 export function guard(
   server: FastifyInstance,
   { token, log, isLocal = () => false, now = Date.now, brake = createBrake() }: AccessSetup,
 ): Access {
-  // Cookies of one host are shared by all its ports: two daemons behind tunnels must not end each other's sessions.
+  // All ports of a host share cookies: two daemons behind tunnels must not end each other's sessions.
   const cookie = `pusher-session-${randomBytes(4).toString('hex')}`;
   const sessions = new Map<string, { readonly name: string; readonly until: number }>();
   const refused = createTally();
@@ -87,7 +88,7 @@ export function guard(
   };
 
   server.addHook('onRequest', async (request, reply) => {
-    // No browser opens a Unix socket.
+    // Browsers can't connect to a Unix socket.
     if (isLocal(request)) return;
     const foreign = foreignProblem(request, token === undefined);
     if (foreign) {
@@ -101,7 +102,7 @@ export function guard(
     return refuse(reply, 401, 'unauthorized', 'log in, or send admin.token as "Authorization: Bearer <token>"');
   });
 
-  // Of the page's session only: an open route that judged tokens would be a place to guess them.
+  // Checks only the page's session: an open route that checked tokens would allow guessing them.
   server.get('/api/session', { config: { open: true } }, async (request) => ({
     login: token !== undefined,
     allowed: token === undefined || sessionOf(request) !== undefined,
@@ -131,7 +132,7 @@ export function guard(
   return { login: token !== undefined, allows, who };
 }
 
-/** A header holds ASCII only, and the names of users other characters too. */
+/** Headers are ASCII; user names may have other characters. */
 function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -144,10 +145,10 @@ export function refuse(reply: FastifyReply, status: number, code: string, messag
   return reply.code(status).send({ error: { code, message } });
 }
 
-/** The path without the query, which may hold what people look for. */
+/** The path without the query, which may contain search texts. */
 const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] as string;
 
-/** Whether a page of another site, or a name that somebody else's DNS points here, is behind a request. */
+/** Whether another site's page, or a foreign DNS name that points here, caused a request. */
 function foreignProblem(
   { headers, method, routeOptions }: FastifyRequest,
   loopbackOnly: boolean,
@@ -160,9 +161,9 @@ function foreignProblem(
   const changes = method !== 'GET' && method !== 'HEAD';
   if (changes && origin !== undefined && !isSameOrigin(origin, host))
     return { code: 'wrong_origin', message: 'requests that change something have to come from the console itself' };
-  // Browsers say so of every request, and a page can't forge it (https://www.w3.org/TR/fetch-metadata/).
+  // Browsers send it with every request, and a page can't forge it (https://www.w3.org/TR/fetch-metadata/).
   const site = headers['sec-fetch-site'];
-  // The route that was found and not the path as sent, in which `%61pi` is `api` too.
+  // The matched route rather than the path as sent, where `%61pi` is `api` too.
   if (routeOptions.url?.startsWith('/api/') && site !== undefined && site !== 'same-origin' && site !== 'none')
     return { code: 'wrong_origin', message: "another site's page may not use this" };
   return undefined;
@@ -178,7 +179,7 @@ function cookieOf({ headers }: FastifyRequest, name: string): string | undefined
 }
 
 function setCookie({ headers }: FastifyRequest, name: string, value: string, seconds: number): string {
-  // The browser knows whether a proxy in front of us speaks TLS; it says so in Origin.
+  // The Origin shows whether a proxy in front of us uses TLS.
   const secure = headers.origin?.startsWith('https:') ? '; Secure' : '';
   return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`;
 }

@@ -1,6 +1,6 @@
 /**
- * What a person on call does: looks at dead letters, replays and deletes them, tries a paused topic. All of it is logged,
- * at any level.
+ * Actions of the person on call: view, replay and delete dead letters, retry a paused topic. Each is logged, at any
+ * level.
  */
 import { PassThrough, Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
@@ -15,7 +15,7 @@ import { atAnyLevel, type Logger } from './log.ts';
 interface ActionsSetup {
   readonly deadLetters: DeadLetterStore;
   readonly sources: SourceStore;
-  /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
+  /** Retries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly access: Access;
   readonly log: Logger;
@@ -46,13 +46,13 @@ const findQuery = z.object({
   content: z.enum(['yes', 'no']).default('no'),
 });
 
-/** What a change answers to a client that accepts it: a line of JSON now and then, and one at the end. */
+/** The response to a change, if the client accepts it: a line of JSON now and then, and a final one. */
 export const PROGRESS_TYPE = 'application/x-ndjson';
 
-/** A line of that. */
+/** A line of that response. */
 export type ProgressLine = { readonly count: number } | { readonly error: { code: string; message: string } };
 
-/** Which dead letters an action is about. That it is about all of them has to be said. */
+/** The dead letters of an action. Selecting all of them must be explicit. */
 const selection = z
   .strictObject({
     ids: z.array(z.number().int().positive()).min(1).max(1_000).optional(),
@@ -91,7 +91,7 @@ export function serveActions(
     const lines = linesOfLetters(deadLetters, parsed.data, (more) => {
       count += more;
     });
-    // Read page by page, as fast as they are taken.
+    // Reads page by page, as fast as the client reads.
     const stream = Readable.from(lines, { objectMode: true, highWaterMark: 1 });
     stream.once('close', () => atAnyLevel(log).info({ ...asked, count }, 'admin: contents of dead letters exported'));
     return reply
@@ -131,7 +131,7 @@ export function serveActions(
       if (!parsed.success) return malformed(reply, 'ids, reason, topic, match or all: true, and upTo');
       const { ids, reason, topic, match, upTo } = parsed.data;
       const asked = { ...access.who(request), ...parsed.data };
-      // Beforehand too: a change of many that fails or is killed half-way has changed something.
+      // Logged before too: a bulk change that fails or is killed half-way has changed something.
       atAnyLevel(log).info(asked, begun);
       const steps = request.headers.accept === PROGRESS_TYPE ? new PassThrough() : undefined;
       const write = (line: ProgressLine) => steps?.write(`${JSON.stringify(line)}\n`);

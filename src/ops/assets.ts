@@ -1,6 +1,6 @@
 /**
  * The console's files: read at the start, and served from memory. They hold no data, so they need no login. The package
- * has them bundled and compressed (`scripts/bundle-console.ts`), a checkout as they are written.
+ * contains them bundled and compressed (`scripts/bundle-console.ts`), a checkout their sources.
  */
 import { hash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -34,11 +34,11 @@ export const consoleSources = (): Readonly<Record<string, string>> => {
 
 const isBundled = !existsSync(path.join(FOLDER, 'console.js'));
 
-/** The page itself, which names the others. */
+/** The page itself, which refers to the others. */
 export function readPage(): string {
   const html = readFileSync(path.join(FOLDER, 'index.html'), 'utf8');
   if (isBundled) return html;
-  // Asked for together and not one after the other, as each is met in the one before.
+  // Preloaded together; otherwise the browser finds each only after loading the one before.
   const scripts = Object.keys(consoleSources()).filter((address) => address.endsWith('.js'));
   const preloads = scripts.map((address) => `<link rel="modulepreload" href="${address.slice(1)}" />`);
   return html.replace('</head>', () => `${preloads.join('')}</head>`);
@@ -53,14 +53,14 @@ function serveSource(server: FastifyInstance, address: string, file: string): vo
   const content = readFileSync(file, 'utf8');
   const etag = `"${hash('sha256', content).slice(0, 16)}"`;
   server.get(address, { config: { open: true } }, async (request, reply) => {
-    // Asked for at every load and answered in a line while it is the same: an update must not meet old scripts.
+    // Revalidated at every load (304 while unchanged): an updated page must not run old scripts.
     reply.header('etag', etag).header('cache-control', 'no-cache');
     if (request.headers['if-none-match'] === etag) return reply.code(304).send();
     return reply.type(TYPES[path.extname(file)] as string).send(content);
   });
 }
 
-/** Files with a hash in their names never change: a browser that has one does not ask again. */
+/** Files with a hash in their names never change, so browsers cache them without asking again. */
 function serveBundle(server: FastifyInstance): void {
   const read = (name: string) => readFileSync(path.join(FOLDER, name));
   const names = readdirSync(FOLDER).filter((name) => TYPES[path.extname(name)] !== undefined);

@@ -1,11 +1,11 @@
-/** Compresses what the admin address answers: a page is opened over slow lines too, at night, from a phone. */
+/** Compresses the admin address's responses, for slow lines: people open the page at night, from a phone. */
 import { promisify } from 'node:util';
 import { brotliCompress, constants, gzip } from 'node:zlib';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
-/** What fits into one packet is not worth it. */
+/** A response that fits into one packet isn't worth compressing. */
 const LEAST_BYTES = 1_400;
-/** Fast, for answers are made anew each time. */
+/** Fast, because each response is compressed anew. */
 const FAST = { params: { [constants.BROTLI_PARAM_QUALITY]: 4 } };
 
 const compressors = {
@@ -13,7 +13,10 @@ const compressors = {
   gzip: (text: string) => promisify(gzip)(text),
 };
 
-/** The best encoding that a client takes; undefined: none (https://www.rfc-editor.org/rfc/rfc9110#field.accept-encoding). */
+/**
+ * The best encoding that a client accepts; undefined: none
+ * (https://www.rfc-editor.org/rfc/rfc9110#field.accept-encoding).
+ */
 export function accepts({ headers }: Pick<FastifyRequest, 'headers'>): 'br' | 'gzip' | undefined {
   const listed = String(headers['accept-encoding'] ?? '')
     .toLowerCase()
@@ -25,7 +28,7 @@ export function accepts({ headers }: Pick<FastifyRequest, 'headers'>): 'br' | 'g
   return takes('gzip') ? 'gzip' : undefined;
 }
 
-/** Compresses every text that is answered, where the client takes that. Streams are left alone: they are read as they come. */
+/** Compresses text responses if the client accepts that; not streams, which are read as they come. */
 export function compressAnswers(server: FastifyInstance): void {
   server.addHook('onSend', async (request, reply, payload) => {
     if (typeof payload !== 'string' || payload.length < LEAST_BYTES || reply.hasHeader('content-encoding'))

@@ -1,6 +1,6 @@
 /**
- * How each topic does, and since when: takes a sample of every topic now and then, has `conditionOf` decide, and logs
- * where a condition begins and ends.
+ * The condition of each topic, and since when: samples every topic now and then, lets `conditionOf` decide, and logs
+ * the begin and end of a condition.
  *
  * Maintained invariant: its memory is bounded by the topics that the daemon has, a minute of samples each.
  */
@@ -23,7 +23,7 @@ export interface TopicCondition extends Condition {
   /** Since when, in milliseconds since the Unix epoch. */
   readonly since: number;
   readonly depth: number;
-  /** What it publishes with; undefined when it is orphaned. */
+  /** Its publisher; undefined when it is orphaned. */
   readonly topic: TopicState | undefined;
 }
 
@@ -33,11 +33,11 @@ export interface ConditionsSeen {
 }
 
 export interface Conditions {
-  /** Takes a sample, and logs what has changed. */
+  /** Takes a sample and logs changes. */
   sample(seen: ConditionsSeen, now: number): void;
-  /** What holds at this moment. */
+  /** The current conditions. */
   of(seen: ConditionsSeen, now: number): TopicCondition[];
-  /** Where what waits is going. */
+  /** The trend of the backlog. */
   trend(maxBytes: number): Trend;
 }
 
@@ -47,12 +47,12 @@ interface Track {
   since: number;
 }
 
-/** How much of the past is kept, in milliseconds: what `conditionOf` looks at, and the sample before it. */
+/** How long samples are kept, in milliseconds: the span that `conditionOf` looks at, and one sample more. */
 const KEPT_MS = 62_000;
 
 /**
- * @param flow what knows how much the sink takes of each topic
- * @param onChange called when a topic gets into another condition
+ * @param flow provides the rate at which the sink takes each topic
+ * @param onChange called when a topic's condition changes
  */
 export function createConditions(
   flow: Pick<Flow, 'topic'>,
@@ -80,7 +80,7 @@ export function createConditions(
     });
 
   const change = (track: Track, { arn, name, reason, advice, since, depth: waiting }: TopicCondition, now: number) => {
-    // Pauses and what nobody sends are logged where they come about.
+    // Pauses and orphaned topics are logged where they occur.
     if (track.name !== 'open' && track.name !== 'paused')
       log.info({ topic: arn, lastedMs: now - track.since, now: name }, `topic no longer ${track.name}`);
     if (name !== 'open' && name !== 'paused' && name !== 'orphaned')
@@ -116,7 +116,7 @@ export function createConditions(
   };
 }
 
-/** Adds the metric of conditions: 1 for the one that a topic is in, 0 for all others. */
+/** Adds the metric of conditions: 1 for a topic's current one, 0 for all others. */
 export function addConditionMetric(registry: Registry, current: () => readonly TopicCondition[]): void {
   new Gauge({
     name: 'xmpp_event_pusher_topic_state',
@@ -131,7 +131,7 @@ export function addConditionMetric(registry: Registry, current: () => readonly T
   });
 }
 
-/** The topics that are published to, and those that only the outbox has something for. */
+/** The configured topics, and those that only the outbox still has notifications for. */
 function topicsOf({ outbox, topics }: ConditionsSeen): { arn: string; depth: number; topic: TopicState | undefined }[] {
   const depths = new Map(outbox.topics.map(({ topic, depth }) => [topic, depth]));
   const served = topics.map((topic) => ({ arn: topic.topic, depth: depths.get(topic.topic) ?? 0, topic }));

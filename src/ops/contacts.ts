@@ -1,37 +1,37 @@
 /**
- * How sources keep in touch since the daemon started: when they last came, how many events they bring, whether they are put
- * off, and whether their clocks agree with this one. Positions and holes are the outbox's.
+ * Contacts of sources since the daemon started: their last request, their rate, whether they are put off, and whether
+ * their clocks agree with this one. Positions and holes are in the outbox.
  *
- * Maintained invariant: its memory is bounded by MOST sources; of more, those that came last are remembered.
+ * Maintained invariant: its memory is bounded by MOST sources; it remembers the most recent ones.
  */
 import type { ErrorCode } from '../errors.ts';
 import type { ContactReport, Report } from '../pipeline/report.ts';
 
-/** What is known of a source's contacts. Times are milliseconds since the Unix epoch. */
+/** A source's contacts. Times are milliseconds since the Unix epoch. */
 export interface Contact {
   readonly source: string;
-  /** Whether its events are numbered; those of others can't be told from repetitions, and their loss is not seen. */
+  /** Whether its events are numbered; without numbers, repetitions and losses can't be detected. */
   readonly numbered: boolean;
-  /** When it last came, whatever the answer. */
+  /** Its last request, whatever the answer. */
   readonly at: number;
-  /** When its events were last kept; undefined when they never were. */
+  /** When its events were last accepted; undefined: never. */
   readonly keptAt: number | undefined;
-  /** Events per second that were kept, a mean of some 10 s. */
+  /** Accepted events per second, a mean of some 10 s. */
   readonly rate: number;
-  /** While it is put off: how often a second, and why. */
+  /** While it is put off: refusals per second, and the reason. */
   readonly refused: { readonly rate: number; readonly reason: string } | undefined;
   /**
-   * How far its clock is ahead of this one, in milliseconds; negative: how old its events are at least when they come,
-   * for its queue is behind or its clock slow. 0 while neither is worth a word.
+   * How far its clock is ahead of this one, in milliseconds; negative: the least age of its events on arrival,
+   * because its queue is behind or its clock slow. 0 while the difference is insignificant.
    */
   readonly clockMs: number;
 }
 
 export interface Contacts {
   readonly report: Pick<Report, 'contact'>;
-  /** Forgets a source that is retired; false where it never came. */
+  /** Forgets a retired source; false if it is unknown. */
   forget(source: string): boolean;
-  /** Takes the rates anew. */
+  /** Updates the rates. */
   sample(now: number): void;
   /** The contacts by source. */
   all(now: number): ReadonlyMap<string, Contact>;
@@ -47,19 +47,19 @@ interface Track {
   refusedRate: number;
   refusedAt: number;
   reason: string;
-  /** The newest event's time against this clock, the most of this window and of the one before; undefined: no event. */
+  /** Greatest lead of the newest event over this clock, in this window and the previous one; undefined: no event. */
   ahead: number | undefined;
   aheadBefore: number | undefined;
 }
 
 const MOST = 1_000;
-/** Over how many seconds a rate is a mean. */
+/** Time constant of the mean rate, in seconds. */
 const STEADY_S = 10;
-/** How long after the last refusal a source counts as put off: adapters wait for up to 30 s. */
+/** How long a source counts as put off after a refusal: adapters wait for up to 30 s. */
 const REFUSED_MS = 45_000;
-/** Over how long clocks are compared: what comes late now and then does not mean that a clock is. */
+/** Window for comparing clocks: an occasional late event doesn't mean a slow clock. */
 const WINDOW_MS = 60_000;
-/** No event can come from the future: beyond what clocks differ anyway. */
+/** Tolerance for events from the future: clocks always differ a little. */
 const AHEAD_MS = 5_000;
 const BEHIND_MS = 120_000;
 
@@ -71,7 +71,7 @@ const REASONS: Partial<Record<ErrorCode, string>> = {
 
 /** @param now milliseconds since the Unix epoch */
 export function createContacts(now: () => number = Date.now): Contacts {
-  /** The one that came last stands last. */
+  /** The most recent one is last. */
   const tracks = new Map<string, Track>();
   let sampledAt = now();
   let windowSince = sampledAt;
@@ -112,7 +112,7 @@ export function createContacts(now: () => number = Date.now): Contacts {
         track.kept = 0;
         track.put = 0;
       }
-      // Also where this clock was set back.
+      // Also after this clock was set back.
       if (Math.abs(at - windowSince) < WINDOW_MS) return;
       windowSince = at;
       for (const track of tracks.values()) {

@@ -1,50 +1,49 @@
 /**
- * What passes through the daemon, for those who watch it: rates, backlog and latency over the last hour, and
- * notifications as SNS takes them.
+ * Live figures of the daemon: rates, backlog and latency over the last hour, and notifications as SNS accepts them.
  *
  * Maintained invariants:
- * - Its memory is bounded, whatever passes: an hour of samples, and the last few notifications.
- * - What is told here costs no I/O, for it is told on the way of every event.
+ * - Its memory is bounded at any rate: an hour of samples, and the last few notifications.
+ * - Reporting costs no I/O, because it is on the path of every event.
  */
 import type { Notification } from '../notification/notification.ts';
 import type { BatchReport, Report, RequestReport } from '../pipeline/report.ts';
 
-/** How often a sample is taken, in milliseconds, and how many are kept: an hour. */
+/** Sampling interval, in milliseconds, and the samples kept: an hour. */
 export const SAMPLE_MS = 2_000;
 const SAMPLES = 3_600_000 / SAMPLE_MS;
-/** Over how many seconds the rate of a topic is a mean. */
+/** Time constant of a topic's mean rate, in seconds. */
 const STEADY_S = 10;
-/** A rate below this is one of long ago. */
+/** Lower rates are remains of old traffic and count as none. */
 const LEAST_RATE = 0.05;
-/** How many of the last notifications are kept, so that a page that opens is not empty. */
+/** Recent notifications kept, so that a newly opened page isn't empty. */
 const RECENT = 50;
 
-/** What happened since the sample before. */
+/** Figures since the previous sample. */
 export interface Sample {
   /** When it was taken, in milliseconds since the Unix epoch. */
   readonly at: number;
-  /** New events that came in, and notifications that SNS took, per second. */
+  /** New events, and notifications that SNS accepted, per second. */
   readonly in: number;
   readonly out: number;
-  /** Notifications that SNS did not have yet. */
+  /** Notifications that SNS had not accepted yet. */
   readonly backlog: number;
-  /** From an event to SNS, in milliseconds: what half of them and 99 % stayed below; null when there was none. */
+  /** Latency from event to SNS, in milliseconds: median and 99th percentile; null when there was none. */
   readonly p50: number | null;
   readonly p99: number | null;
 }
 
-/** A notification, and when SNS took it, in milliseconds since the Unix epoch. */
+/** A notification, and when SNS accepted it, in milliseconds since the Unix epoch. */
 export interface Delivered {
   readonly notification: Notification;
   readonly at: number;
 }
 
-/** What a topic did. */
+/** Figures of a topic. */
 interface TopicFlow {
-  /** Notifications per second, in the last sample, and as a mean of some 10 s, which can be read. */
+  /** Notifications per second, in the last sample, and as a steadier mean of some 10 s. */
   readonly rate: number;
   readonly steady: number;
-  /** When SNS last took one, in milliseconds since the Unix epoch. */
+  /** When SNS last accepted one, in milliseconds since the Unix epoch. */
   readonly lastAt: number;
 }
 
@@ -56,24 +55,24 @@ interface NotPublished {
 }
 
 export interface Flow extends Pick<Report, 'batch' | 'request' | 'skipped'> {
-  /** What of the events that came lately is not published, and why; most first. */
+  /** Reasons why recent events weren't published, the most frequent first. */
   notPublished(): NotPublished[];
-  /** Takes a sample, tells those who watch, and answers it. */
+  /** Takes a sample, notifies the listeners, and returns it. */
   sample(backlog: number, now: number): Sample;
-  /** Those of the last hour, oldest first. */
+  /** Samples of the last hour, oldest first. */
   samples(): readonly Sample[];
   topic(arn: string): TopicFlow | undefined;
-  /** The last notifications that SNS took, oldest first. */
+  /** The last notifications that SNS accepted, oldest first. */
   recent(): readonly Delivered[];
-  /** Calls `listener` after each sample, until the function that it answers is called. */
+  /** Calls `listener` after each sample, until the returned function is called. */
   onSample(listener: (sample: Sample) => void): () => void;
-  /** The same for each notification that SNS takes. */
+  /** The same for each notification that SNS accepts. */
   onDelivered(listener: (delivered: Delivered) => void): () => void;
 }
 
 export function createFlow(startedAt: number = Date.now()): Flow {
   const samples: Sample[] = [];
-  /** The last requests of which the sink took anything, as few as have the last notifications. */
+  /** The last successful requests, as few as contain the last notifications. */
   const recent: { readonly report: RequestReport; readonly taken: number }[] = [];
   let recentCount = 0;
   const keep = (report: RequestReport, taken: number) => {
@@ -139,7 +138,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
       const sample = { at: now, in: received / seconds, out: delivered / seconds, backlog, ...latency.read() };
       for (const topic of topics.values()) {
         topic.rate = topic.count / seconds;
-        // The first sample stands for itself; later ones move the mean, by how long they took.
+        // The first sample sets the mean; later ones move it, weighted by their duration.
         topic.steady += (topic.rate - topic.steady) * (topic.steady === 0 ? 1 : Math.min(seconds / STEADY_S, 1));
         topic.count = 0;
       }
@@ -163,7 +162,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
   };
 }
 
-/** What the sink took of a request. */
+/** Notifications of a request that the sink accepted. */
 const deliveredBy = ({ entries, verdicts, at }: RequestReport): Delivered[] =>
   entries.filter((_, index) => !verdicts[index]).map((notification) => ({ notification, at }));
 
@@ -172,11 +171,11 @@ function subscribe<T>(listeners: Set<T>, listener: T): () => void {
   return () => listeners.delete(listener);
 }
 
-/** Eight steps between a duration and its double, up to 2^32 ms: within 5 % of the truth, and never more memory. */
+/** Eight buckets per doubling, up to 2^32 ms: accurate to 5 % in constant memory. */
 const STEPS = 8;
 const BUCKETS = STEPS * 32;
 
-/** Durations since they were last read. */
+/** Durations since the last read. */
 function createLatency() {
   const buckets = new Uint32Array(BUCKETS);
   let count = 0;
@@ -184,13 +183,13 @@ function createLatency() {
     let left = Math.ceil(count * share);
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       left -= buckets[bucket] as number;
-      // The middle of the bucket, on its scale.
+      // The middle of the bucket, on the logarithmic scale.
       if (left <= 0) return Math.round((2 ** ((bucket + 0.5) / STEPS) - 1) * 10) / 10;
     }
     return null;
   };
   return {
-    /** @param ms negative where the server's clock is ahead of ours: taken for none */
+    /** @param ms negative where the server's clock is ahead of ours: counts as 0 */
     add(ms: number): void {
       const bucket = Math.floor(Math.log2(Math.max(ms, 0) + 1) * STEPS);
       buckets[Math.min(bucket, BUCKETS - 1)]! += 1;

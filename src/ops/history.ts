@@ -1,10 +1,10 @@
 /**
- * The history: what passed, minute by minute, and what happened when, for the plots of a day and of a month. The thread
- * that keeps the record keeps it, over restarts.
+ * The history: throughput by the minute, and notable moments, for the plots of a day and of a month. The thread that
+ * writes the record stores it, so it survives restarts.
  *
  * Maintained invariants:
- * - Of what happens to many topics at once one line is kept, and never more than a few for two seconds.
- * - It costs nothing on the way of an event.
+ * - An event that hits many topics at once makes one line, and there are never more than a few for two seconds.
+ * - It adds no cost to an event's path.
  */
 import type { FastifyInstance } from 'fastify';
 import { messageOf } from '../errors.ts';
@@ -19,7 +19,7 @@ import type { Trace } from '../trace/trace.ts';
 import { refuse } from './access.ts';
 import type { Sample } from './flow.ts';
 
-/** What may happen: of `start`, `stop` and `killed` the thread itself knows. */
+/** Kinds of moments; the thread itself adds `start`, `stop` and `killed`. */
 type Kind =
   | 'reload'
   | 'reload-failed'
@@ -38,17 +38,17 @@ type Kind =
 
 export interface HistoryKeeper {
   readonly report: Pick<Report, 'paused' | 'resumed' | 'batch'>;
-  /** A topic got into another condition. */
+  /** A topic's condition changed. */
   changed(topic: string, condition: Condition, before: ConditionName): void;
-  /** Something happened to, or was done with, a topic, a source or another part. */
+  /** Notes a moment of a topic, a source or another part. */
   note(kind: Kind, subject: string, text: string): void;
-  /** What passed since the sample before, and why the daemon is not ready. */
+  /** Takes a sample of the throughput, and why the daemon is not ready. */
   sample(sample: Sample, notReady: readonly NotReady[]): void;
-  /** Hands over what is not a whole minute yet. */
+  /** Sends the unfinished minute. */
   close(): void;
 }
 
-/** What happened to several at once. */
+/** A moment that several topics or sources share. */
 interface Group {
   readonly at: number;
   readonly first: string;
@@ -58,7 +58,7 @@ interface Group {
 }
 
 const MINUTE_MS = 60_000;
-/** Kinds of which the thread is told in one sample at most. */
+/** Most subjects counted of one kind per sample. */
 const MOST_SUBJECTS = 1_000;
 
 /** @param now milliseconds since the Unix epoch */
@@ -90,7 +90,7 @@ export function createHistory(trace: Pick<Trace, 'span' | 'moment'>, now: () => 
   return {
     report: {
       paused(topic, { since, began, reason, detail }) {
-        // Not each time that it is tried in vain.
+        // Not again after each failed retry.
         if (since === began) note('paused', nameOf(topic), `${reason}: ${detail}`);
       },
       resumed: (topic) => note('resumed', nameOf(topic), 'the sink takes notifications again'),
@@ -99,13 +99,13 @@ export function createHistory(trace: Pick<Trace, 'span' | 'moment'>, now: () => 
       },
     },
     changed(topic, { name, reason }, before) {
-      // Pauses are reported when they come about, and not when somebody looks.
+      // `paused` and `resumed` note pauses as they happen, not at the next sample.
       if (name === 'paused' || (name === 'open' && before === 'paused')) return;
       note(name, nameOf(topic), name === 'open' ? `no longer ${before}` : reason);
     },
     note,
     sample(sample, notReady) {
-      // Topics are named where they pause.
+      // Paused topics are noted by `paused`.
       const reasons = new Map(notReady.flatMap(({ what, reason }) => (/^topic /.test(what) ? [] : [[what, reason]])));
       for (const [what, reason] of reasons) if (!notReadyBefore.has(what)) note('not-ready', what, reason);
       for (const what of notReadyBefore.keys()) if (!reasons.has(what)) note('ready', what, 'all right again');
@@ -125,7 +125,7 @@ export function createHistory(trace: Pick<Trace, 'span' | 'moment'>, now: () => 
 const nameOf = (arn: string): string => arn.split(':').at(-1) ?? arn;
 const minuteOf = (at: number): number => Math.floor(at / MINUTE_MS);
 
-/** The samples of a minute as one; undefined where there is none. */
+/** Merges the samples of a minute; undefined where there is none. */
 function spanOf(samples: readonly Sample[]): Span | undefined {
   const [first] = samples;
   if (!first) return undefined;
@@ -143,7 +143,7 @@ function spanOf(samples: readonly Sample[]): Span | undefined {
   };
 }
 
-/** Notes what people do with dead letters, sources and topics. */
+/** Notes people's actions on dead letters, sources and topics. */
 export function noting(
   { deadLetters, sources, tryTopic }: PeoplesActions,
   note: HistoryKeeper['note'],

@@ -2,16 +2,18 @@
  * The live feed: one stream of server-sent events for the console and for `tail`.
  * https://html.spec.whatwg.org/multipage/server-sent-events.html
  *
- * - `hello`: `{ version, samples, state }`, or without samples, first, and again after a reader was too slow for a while;
+ * - `hello`: `{ version, samples, state }`, or without samples, first, and again after a reader was too slow for a
+ *   while;
  * - `tick`: `{ sample, state }`, after every sample;
  * - `notifications`: `{ list, missed }`, several times a second while there are any and the reader wants them.
  *
- * `hello` has the name of the stream. By it a reader that stands for several, as a browser's tab does for all its tabs, says
- * what each of them wants, again and again without a new connection; their notifications have `of`.
+ * `hello` has the name of the stream. With it, a reader that serves several (one browser tab does so for all tabs)
+ * changes what each of them wants without a new connection; their notifications have `of`.
  *
  * Maintained invariants:
- * - A reader that does not keep up costs a bounded buffer, and learns how much it missed.
- * - One that does not read at all is cut off: after 4 s where more than `MOST_UNREAD` waits for it, after 30 s otherwise.
+ * - A slow reader costs a bounded buffer, and learns how much it missed.
+ * - A reader that stops reading is disconnected: after 4 s if more than `MOST_UNREAD` waits for it, otherwise after 30
+ *   s.
  */
 import { randomBytes } from 'node:crypto';
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
@@ -24,28 +26,28 @@ import { atAnyLevel, type Logger } from './log.ts';
 import { matcherOf } from './match.ts';
 import type { State } from './state.ts';
 
-/** A notification as the feed tells it. */
+/** A notification in the feed. */
 export interface TailLine {
-  /** When SNS had it, and when the event happened; milliseconds since the Unix epoch. */
+  /** When SNS accepted it, and when the event happened; milliseconds since the Unix epoch. */
   readonly at: number;
   readonly eventAt: number;
   readonly topic: string;
   readonly eventId: string;
-  /** The bare JID whose order counts: the user, the sender, or the room. */
+  /** The bare JID of its order key: the user, the sender, or the room. */
   readonly about: string;
   readonly bytes: number;
-  /** The published JSON string, where bodies were asked for. */
+  /** The published JSON string, if the reader requested bodies. */
   readonly message?: string;
 }
 
-/** What a reader learns of several notifications. */
+/** A batch of notifications for a reader. */
 export interface TailLines {
   readonly list: readonly TailLine[];
-  /** How many more there were that it was too slow for, or asked not to get. */
+  /** Notifications left out because the reader was too slow, or limited them. */
   readonly missed: number;
-  /** How many were looked at, where the reader asked for some of them only. */
+  /** Notifications examined, if the reader filters them. */
   readonly passed?: number;
-  /** For whom, where a reader stands for several. */
+  /** The recipient, where a reader serves several. */
   readonly of?: string;
 }
 
@@ -56,16 +58,16 @@ interface LiveSetup {
   readonly log: Logger;
 }
 
-/** How often notifications are handed on, in milliseconds, and how many at a time at most. */
+/** Interval for sending notifications, in milliseconds, and the most at a time. */
 const FLUSH_MS = 250;
 const MOST_LINES = 10_000;
-/** How much of them waits for one reader at most, in bytes or so: a body may have a quarter of a megabyte. */
+/** Approximate limit of one reader's backlog, in bytes: a body may have a quarter of a megabyte. */
 const MOST_BYTES = 4 * 1024 * 1024;
-/** The same for a reader that has not read what it was sent before. */
+/** The same for a reader with unread output. */
 const MOST_UNREAD = 1024 * 1024;
-/** After how many samples a reader is cut off that reads nothing of what waits for it, where that is much and where it is little. */
+/** Samples until a reader that reads nothing is disconnected, with a large and with a small backlog. */
 const PATIENCE = { much: 1, little: 15 };
-/** What a line takes beside its strings. */
+/** Size of a line without its strings. */
 const LINE_BYTES = 200;
 
 const query = z.object({
@@ -76,7 +78,7 @@ const query = z.object({
   topic: z.string().min(1).max(300).optional(),
 });
 
-/** How many a reader may stand for. */
+/** Most recipients that a reader may serve. */
 const MOST_FOLLOWED = 20;
 
 const followBody = z.strictObject({
@@ -92,7 +94,7 @@ const followBody = z.strictObject({
     .max(MOST_FOLLOWED),
 });
 
-/** Has a stream follow these, and nothing else that it was asked for this way. */
+/** Makes a stream follow these, in place of those from an earlier request of this kind. */
 type Follow = (list: z.infer<typeof followBody>['follow'], request: FastifyRequest) => void;
 
 export function serveLive(server: FastifyInstance, { flow, state, access, log }: LiveSetup): void {
@@ -132,7 +134,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
 
     const stream = randomBytes(16).toString('base64url');
     const greeting = () => ({ stream, version, ...(samples === 'yes' && { samples: flow.samples() }), state: state() });
-    // Before the answer begins: where the outbox does not answer, this fails as any other request does.
+    // Before the response begins: if the outbox doesn't answer, this fails like any other request.
     const first = greeting();
     reply.hijack();
     const { raw } = reply;
@@ -141,7 +143,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
       for (const each of stops.splice(0)) each();
     };
     raw.once('close', stop);
-    // A reader that breaks off is no fault of the daemon's.
+    // A reader that disconnects is no fault of the daemon.
     raw.on('error', stop);
     const headers = reply.getHeaders() as OutgoingHttpHeaders;
     raw.writeHead(200, { ...headers, 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' });
@@ -150,7 +152,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
     const reads = createWatch(raw);
     const onSample = (sample: Sample) => {
       if (!access.allows(request)) {
-        // Now and not when the stream closes: a reader that does not read holds that up, and nothing may be written then.
+        // Now, not when the stream closes: a reader that doesn't read delays that, and nothing may be written by then.
         stop();
         raw.end();
       } else if (!reads()) {
@@ -197,7 +199,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
   });
 }
 
-/** The samples as a list for each of their values, which is half as long, with as many digits as anybody looks at. */
+/** The samples by column, which is half as long, rounded to the digits that the console shows. */
 function columnsOf(samples: readonly Sample[]): Record<keyof Sample, (number | null)[]> {
   const column = (name: keyof Sample) =>
     samples.map((sample) => {
@@ -208,7 +210,7 @@ function columnsOf(samples: readonly Sample[]): Record<keyof Sample, (number | n
   return Object.fromEntries(names.map((name) => [name, column(name)])) as Record<keyof Sample, (number | null)[]>;
 }
 
-/** Answers a function that says, sample by sample, whether a reader still reads. */
+/** Returns a function that checks, at each sample, whether a reader still reads. */
 export function createWatch(reader: Pick<ServerResponse, 'writableNeedDrain' | 'writableLength'>): () => boolean {
   let before = 0;
   let still = 0;
@@ -227,14 +229,14 @@ interface TailOptions {
   readonly wanted: ReturnType<typeof matcherOf>;
 }
 
-/** Hands notifications on, the last few first; answers what ends that. */
+/** Sends notifications, the last few first; returns a function that stops it. */
 function followTail(
   flow: Flow,
   { bodies, most, wanted }: TailOptions,
   reader: Pick<ServerResponse, 'writableNeedDrain'>,
   send: (event: string, data: TailLines) => void,
 ): () => void {
-  // Lines and not notifications: without bodies, no body is held for a reader.
+  // Lines rather than notifications, so that no body stays in memory for a reader without bodies.
   let waiting: TailLine[] = [];
   let bytes = 0;
   let missed = 0;

@@ -1,18 +1,18 @@
 /**
- * Where the log's lines go: a file descriptor, written at once, for what a dying daemon last said is what its operator
- * needs most.
+ * Writes the log's lines to a file descriptor, synchronously, because the last lines of a dying daemon are those that
+ * its operator needs most.
  *
  * Maintained invariants:
- * - `write` never throws and, where the reader does not read, waits for a bounded time: the log may fail, the daemon may not.
- * - Each line that is lost is counted, and the first line after a failure says how many were.
+ * - `write` never throws, and waits a bounded time for a slow reader: the log may fail, the daemon may not.
+ * - Each lost line is counted, and the first line after a failure reports how many.
  */
 import { writeSync } from 'node:fs';
 
-/** How the log is. */
+/** The state of the log. */
 export interface LogHealth {
-  /** Why it can't be written; undefined when it can, as far as is known. */
+  /** Why writing fails; undefined while it works, as far as known. */
   readonly fault: string | undefined;
-  /** Lines that are lost, since the start. */
+  /** Lines lost since the start. */
   readonly lost: number;
 }
 
@@ -24,18 +24,18 @@ export interface LogSink {
 
 interface SinkSetup {
   readonly fd: number;
-  /** Called when the log can be written again, and now and then to find out: writes a line of how many are lost. */
+  /** Called when writing works again, and now and then to find out: writes a line with the number of lost lines. */
   readonly announce: (fault: string, lost: number) => void;
-  /** Writes a part of the buffer and answers how many bytes; by default to `fd`. @throws as `fs.writeSync` */
+  /** Writes a part of the buffer and returns the number of bytes; by default to `fd`. @throws as `fs.writeSync` */
   readonly writeTo?: (buffer: Uint8Array) => number;
-  /** Tells a person another way; throws where that fails too. By default standard error. */
+  /** Reports the failure another way, by default on standard error; throws if that fails too. */
   readonly tell?: (text: string) => void;
-  /** How often to look whether it can be written again, in milliseconds. */
+  /** Interval for retrying a failed log, in milliseconds. */
   readonly probeMs?: number;
 }
 
 const PROBE_MS = 10_000;
-/** How long a line may wait for a reader that does not keep up, in milliseconds. */
+/** How long a line may wait for a slow reader, in milliseconds. */
 const PATIENCE_MS = 100;
 const STEP_MS = 5;
 
@@ -56,7 +56,7 @@ export function createLogSink({
 
   /** Whether the whole line was written. */
   const attempt = (line: string): boolean => {
-    // A line that was cut off must not swallow the next one.
+    // A truncated line must not swallow the next one.
     let rest: Uint8Array = Buffer.from(broken ? `\n${line}` : line);
     const whole = rest.length;
     let patience = fault === undefined ? PATIENCE_MS : 0;
@@ -88,11 +88,11 @@ export function createLogSink({
       tell(`xmpp-event-pusher: the log can't be written: ${fault}\n`);
       told = true;
     } catch {
-      // Standard error often goes where the log goes. The next line that is lost tries again.
+      // Standard error often has the log's destination. The next lost line tries again.
     }
   };
 
-  /** Tries to say what is lost, which ends the failure when it works. */
+  /** Tries to report the lost lines; success ends the failure. */
   const look = () => {
     if (fault === undefined || announcing) return;
     announcing = true;

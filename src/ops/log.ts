@@ -1,4 +1,4 @@
-/** The log, on standard output: see `log-format.ts` for how its lines look. */
+/** The log, on standard output; `log-format.ts` has the format of its lines. */
 import pino, { type Logger, type LoggerOptions } from 'pino';
 import type { LogOptions } from '../config/options.ts';
 import { defaultFormat, formatterOf, type LogStream } from './log-format.ts';
@@ -6,7 +6,7 @@ import { createLogSink, type LogHealth } from './log-sink.ts';
 
 export type { Logger };
 
-/** Keys that never reach the log, at the top or one level down: what people wrote, and what opens doors. */
+/** Keys that are never logged, at the top or one level down: content that people wrote, and secrets. */
 const REDACTED = ['body', 'message', 'stanza', 'secret', 'secret_access_key', 'authorization', 'token', 'sessionToken'];
 
 const healths = new WeakMap<object, () => LogHealth>();
@@ -37,12 +37,12 @@ export function createLogger(options: LogOptions | LogOptions['level'], stream: 
   return log;
 }
 
-/** How a log is that `createLogger` made; one that somebody else made is taken for well. */
+/** The state of a log from `createLogger`; any other counts as healthy. */
 export const logHealth = (log: object): LogHealth => healths.get(log)?.() ?? { fault: undefined, lost: 0 };
 
 /**
- * The same log for what is written whatever its level is: what people did, and what a reload leaves for a restart. Only
- * `silent` silences it.
+ * The same log for lines that are written at any level: people's actions, and changes that a reload leaves for a
+ * restart. Only `silent` silences it.
  */
 export function atAnyLevel(log: Logger): Logger {
   return log.isLevelEnabled('info') || log.level === 'silent' ? log : log.child({}, { level: 'info' });

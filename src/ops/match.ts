@@ -1,25 +1,26 @@
 /**
- * Which notifications a reader of the live feed wants: decided here, before anything is left out for lack of room, so
- * that what is shown of a thousand a second is all that matched.
+ * Filters notifications for a reader of the live feed, before any are left out for lack of room: of a thousand a
+ * second, the reader gets all that match.
  */
 import type { Notification } from '../notification/notification.ts';
 
 export interface Wanted {
-  /** What one of the notification's names has to contain, whatever the case. */
+  /** Text that one of the notification's names must contain, ignoring case. */
   readonly match?: string | undefined;
   /** A topic's ARN, or the name at its end. */
   readonly topic?: string | undefined;
 }
 
-/** Names of fields and attributes that say who or which, and not what people wrote. */
+/** Fields and attributes that identify someone or something, unlike those that people wrote. */
 const NAMES = /(?:^|[._-])(?:id|guid|jid|user|room|from|to)$/i;
 
 /**
- * Answers what tells whether a notification is wanted; undefined where all are.
+ * Returns a predicate for the wanted notifications; undefined where all are wanted.
  *
- * Looked at are the topic, the event's id, whom it is about, from whom and to whom it went as the event has it, and of the body and the attributes what names somebody or
- * something: users, recipients, rooms, ids of stanzas. What people wrote is not searched unless bodies are asked for, or
- * one could find it out by searching, and leave no line in the log.
+ * Looked at are the topic, the event's id, whom it is about, from whom and to whom it went as the event has it, and of
+ * the body and the attributes what names somebody or something: users, recipients, rooms, ids of stanzas. What people
+ * wrote is not searched unless bodies are asked for, or one could find it out by searching, and leave no line in the
+ * log.
  */
 export function matcherOf(
   { match, topic }: Wanted,
@@ -34,18 +35,18 @@ export function matcherOf(
     if (text === '' || has(arn) || has(orderKey) || has(eventId) || names.some(has)) return true;
     if (attributes.some(({ name, value }) => NAMES.test(name) && has(value))) return true;
     if (bodies) return has(message);
-    // Parsed only where it may be in there.
+    // Parsed only if the body contains the text at all.
     return has(message) && namesIn(message).some(has);
   };
 }
 
-/** The values of a body that name somebody or something. */
+/** The values of a body that identify someone or something. */
 function namesIn(message: string): unknown[] {
   let body: unknown;
   try {
     body = JSON.parse(message);
   } catch {
-    // A template may make a body that is no JSON.
+    // A template may produce a body that isn't JSON.
     return [];
   }
   if (typeof body !== 'object' || body === null) return [];

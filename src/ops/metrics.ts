@@ -1,8 +1,8 @@
 /**
  * Every metric, with its help text. Units and suffixes are Prometheus' (https://prometheus.io/docs/practices/naming/).
  *
- * Counting costs 0.1 to 0.2 µs a call, labels and all. So what passes by the thousand is counted once a batch, and what
- * has a value for each notification in a histogram of our own.
+ * A call costs 0.1 to 0.2 µs, labels included. So frequent events are counted once a batch, and values of each
+ * notification go into our own histogram.
  */
 import { statfs } from 'node:fs/promises';
 import { Counter, collectDefaultMetrics, Gauge, type Registry } from 'prom-client';
@@ -16,14 +16,14 @@ import { TopicHistogram } from './topic-histogram.ts';
 
 const PREFIX = 'xmpp_event_pusher_';
 
-/** Gauges of prom-client that call themselves totals, which Prometheus' own checker refuses; others tell the same. */
+/** Gauges of prom-client named `_total`, which promtool rejects; other metrics have the same values. */
 const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
 
-/** How many sources have labels of their own, and the label of all others. */
+/** Most sources with their own label, and the label of all others. */
 const MOST_SOURCES = 100;
 const OTHER_SOURCES = 'other';
 
-/** What the gauges show; asked for when someone reads the metrics. */
+/** Sources of the gauges' values, read at each scrape. */
 export interface Observed {
   readonly outbox: Health;
   readonly topics: readonly TopicState[];
@@ -35,13 +35,13 @@ export interface Metrics {
   readonly report: Partial<Report>;
   /** Adds the gauges. */
   observe(observed: () => Observed): void;
-  /** Takes all of them out of the registry. */
+  /** Removes all of them from the registry. */
   remove(): void;
 }
 
 /**
- * The metrics of the process itself, which a host program has its own of.
- * @param logLost how many lines the log has lost
+ * The metrics of the process; a host program has its own.
+ * @param logLost the number of lost log lines
  */
 export function addProcessMetrics(registry: Registry, logLost: () => number): void {
   describeBuild(registry);
@@ -59,8 +59,8 @@ export function addProcessMetrics(registry: Registry, logLost: () => number): vo
 }
 
 /**
- * How full the disk is that a folder is on. Where that can't be read, both are absent.
- * @param folder that of the outbox
+ * Free and total space of a folder's disk. Both are absent if they can't be read.
+ * @param folder the outbox's folder
  */
 export function addDiskMetrics(registry: Registry, folder: string): void {
   const registers = [registry];
@@ -151,13 +151,16 @@ export function createMetrics(registry: Registry): Metrics {
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600],
   );
   const known = new Set<string>();
-  /** A source names itself, so there may be any number: those beyond the first ones share a label. */
+  /** Sources name themselves, so there may be any number: those beyond the first share a label. */
   const labelOf = (source: string) => {
     if (!known.has(source) && known.size >= MOST_SOURCES) return OTHER_SOURCES;
     introduce(source);
     return source;
   };
-  /** A counter that is born above zero is no increase to Prometheus, so a source's counters are there before its first loss. */
+  /**
+   * Prometheus misses the first increase unless a counter starts at 0, so a source's counters exist before its first
+   * loss.
+   */
   const introduce = (source: string) => {
     if (known.has(source)) return;
     known.add(source);
@@ -166,7 +169,7 @@ export function createMetrics(registry: Registry): Metrics {
     conflicting.inc({ source }, 0);
   };
 
-  /** What came of one request's notifications. */
+  /** The outcome of one request's notifications. */
   const count = ({ topic, entries, verdicts, at }: RequestReport) => {
     if (verdicts === 'split') return;
     const latencies = latency.of(topic);
@@ -178,7 +181,7 @@ export function createMetrics(registry: Registry): Metrics {
         continue;
       }
       delivered += 1;
-      // Below zero when the clocks of the machines differ.
+      // Negative if the machines' clocks differ.
       latencies.observe(Math.max(at - (entries[index] as Notification).at, 0) / 1_000);
     }
     if (delivered > 0) outcomes.inc({ topic, outcome: 'delivered', reason: '' }, delivered);
@@ -205,7 +208,7 @@ export function createMetrics(registry: Registry): Metrics {
         if (conflicts > 0) conflicting.inc({ source }, conflicts);
       },
       skipped: (event, reason) => skipped.inc({ kind: kindOf(event), reason }),
-      // What died before it had a topic has an empty label.
+      // Dead letters without a topic have an empty label.
       deadLetter: ({ topic = '', reason }) => deadLetters.inc({ topic, reason }),
       request(report) {
         const { topic, entries, ms } = report;
@@ -235,7 +238,7 @@ function describeBuild(registry: Registry): void {
 }
 
 /**
- * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a reading shows one moment;
+ * The gauges. The first one's `collect` fills them all, in one turn of the event loop, so that a scrape is consistent;
  * prom-client collects in the order of registration, as its own default metrics rely on too.
  */
 function observe(registry: Registry, observed: () => Observed, labelOf: (source: string) => string): string[] {
@@ -320,7 +323,7 @@ function observe(registry: Registry, observed: () => Observed, labelOf: (source:
   return names;
 }
 
-/** When each source was last heard, in whichever of its epochs; milliseconds since the Unix epoch. */
+/** When each source was last heard, over all its epochs; milliseconds since the Unix epoch. */
 function lastHeard({ sources }: Health): Map<string, number> {
   const latest = new Map<string, number>();
   for (const { source, heardAt } of sources) latest.set(source, Math.max(heardAt, latest.get(source) ?? 0));

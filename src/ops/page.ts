@@ -1,6 +1,5 @@
 /**
- * The page, with the first figures in it where whoever opens it may see them: over a slow line they would come two round
- * trips later otherwise.
+ * The page, with the first figures embedded if the client may see them: over a slow line, this saves two round trips.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { version } from '../version.ts';
@@ -15,15 +14,15 @@ interface PageSetup {
   readonly access: Access;
 }
 
-/** What the page begins with. */
+/** The data embedded in the page. */
 interface Snapshot {
   readonly login: boolean;
   readonly hello: { readonly version: string; readonly samples: readonly Sample[]; readonly state: State };
 }
 
-/** Of so many samples the figures are a mean. */
+/** The figures are a mean of this many samples. */
 const FEW = 5;
-/** Where the page has a place for it. */
+/** The page's placeholder for the data. */
 const PLACE = '>null</script>';
 
 export function servePage(server: FastifyInstance, { flow, state, access }: PageSetup): void {
@@ -33,7 +32,7 @@ export function servePage(server: FastifyInstance, { flow, state, access }: Page
     try {
       return { login: access.login, hello: { version, samples: lastOf(flow.samples()), state: state() } };
     } catch {
-      return undefined; // The page has to open all the same: it asks again, and says what is wrong.
+      return undefined; // The page must open anyway: it asks again and shows the error.
     }
   };
   server.get('/', { config: { open: true } }, async (request, reply) => {
@@ -42,13 +41,13 @@ export function servePage(server: FastifyInstance, { flow, state, access }: Page
   });
 }
 
-/** Whether a person opened the page, and no other site's page had it loaded (https://www.w3.org/TR/fetch-metadata/). */
+/** Whether a person opened the page, rather than another site's page (https://www.w3.org/TR/fetch-metadata/). */
 function isDirect({ headers }: FastifyRequest): boolean {
   const site = headers['sec-fetch-site'];
   return site === undefined || site === 'none' || site === 'same-origin';
 }
 
-/** The last few samples, and before them the last one that has a time from event to SNS. */
+/** The last few samples, preceded by the last one with a latency. */
 function lastOf(samples: readonly Sample[]): Sample[] {
   const few = samples.slice(-FEW);
   const timed = samples.findLast(({ p50 }) => p50 !== null);

@@ -1,16 +1,16 @@
 /**
- * What became of the dead letters that are replayed, counted where it happens: the same in every tab, after a reload and
- * on the command line. A restart of the daemon begins a new count.
+ * Counts the outcomes of replayed dead letters in the daemon, so that every tab, a reloaded page and the command line
+ * show the same. A restart of the daemon begins a new count.
  *
- * Maintained invariant: its memory is bounded by MOST event ids; those beyond are counted as waiting for good.
+ * Maintained invariant: its memory is bounded by MOST event ids; those beyond count as waiting for ever.
  */
 import type { Report } from '../pipeline/report.ts';
 
-/** How a replay gets on. */
+/** The progress of a replay. */
 export interface ReplayCounts {
-  /** When it was asked for, in milliseconds since the Unix epoch. */
+  /** When it was requested, in milliseconds since the Unix epoch. */
   readonly since: number;
-  /** How many dead letters, those of replays that were asked for before it had ended included. */
+  /** Its dead letters, including those of replays requested before it ended. */
   readonly asked: number;
   readonly taken: number;
   readonly deadAgain: number;
@@ -19,7 +19,7 @@ export interface ReplayCounts {
 
 export interface ReplayCounter {
   readonly report: Pick<Report, 'replaying' | 'request' | 'deadLetter'>;
-  /** So many dead letters are marked for replay. */
+  /** Adds the number of dead letters marked for replay. */
   asked(count: number): void;
   /** The last replay; undefined when there was none. */
   counts(): ReplayCounts | undefined;
@@ -29,7 +29,7 @@ const MOST = 200_000;
 
 /** @param now milliseconds since the Unix epoch */
 export function createReplayCounter(now: () => number = Date.now): ReplayCounter {
-  /** Events that are on their way again. */
+  /** Events that were replayed and have no outcome yet. */
   const underWay = new Set<string>();
   let replay = { since: 0, asked: 0, begun: 0, taken: 0, deadAgain: 0 };
   const waiting = () => Math.max(replay.asked, replay.begun) - replay.taken - replay.deadAgain;
@@ -39,7 +39,7 @@ export function createReplayCounter(now: () => number = Date.now): ReplayCounter
   return {
     report: {
       replaying(eventId) {
-        // One that is put off and tried again is the same.
+        // A postponed event that is retried is the same one.
         if (underWay.has(eventId) || underWay.size >= MOST) return;
         begin();
         underWay.add(eventId);
@@ -56,7 +56,7 @@ export function createReplayCounter(now: () => number = Date.now): ReplayCounter
     },
     asked(count) {
       if (count === 0) return;
-      // What was taken up while the rest was still being marked is counted already.
+      // Those replayed while others were still being marked are counted already.
       if (replay.asked > 0 || replay.begun === 0) begin();
       replay.asked += count;
     },

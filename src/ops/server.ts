@@ -31,7 +31,7 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
-/** What the daemon says of itself, so that the command line knows whom it talks to. */
+/** The daemon's identity, so that the command line knows which daemon it talks to. */
 export interface DaemonIdentity {
   readonly version: string;
   readonly pid: number;
@@ -45,19 +45,19 @@ interface AdminSetup {
   readonly registry: Registry;
   readonly flow: Flow;
   readonly state: () => State;
-  /** The outbox's file, beside which the socket for the command line is; undefined: no socket. */
+  /** The outbox's file; the socket for the command line lies beside it. Undefined: no socket. */
   readonly outboxFile: string | undefined;
   readonly deadLetters: DeadLetterStore;
   readonly sources: SourceStore;
-  /** The record of what became of events; undefined: there is none. */
+  /** The record of events' outcomes; undefined where there is none. */
   readonly trace: Pick<Trace, 'find' | 'history'> | undefined;
-  /** Tries a paused topic at once; false when there is no such topic or it is not paused. */
+  /** Retries a paused topic at once; false when there is no such topic or it is not paused. */
   readonly tryTopic: (arn: string) => boolean;
   readonly log: Logger;
   readonly limits?: RequestLimits;
 }
 
-/** Nothing but our own files runs, nothing is loaded from elsewhere, and nobody frames the page. */
+/** Only our own files run, nothing is loaded from elsewhere, and no site can frame the page. */
 const HEADERS = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
@@ -71,7 +71,7 @@ const HEADERS = {
 export function createAdminServer(setup: AdminSetup): AdminServer {
   const { options, log, flow, state, outboxFile, limits = REQUEST_LIMITS } = setup;
   const server = fastify({ forceCloseConnections: true, requestTimeout: limits.requestTimeout, http: limits });
-  // The one other type that fastify reads, and the one that a foreign page's form could send without being asked.
+  // The only other type that fastify parses, and one that a foreign page's form can send without a CORS preflight.
   server.removeContentTypeParser('text/plain');
   const failures = createTally();
   server.addHook('onClose', async () => failures.close());
@@ -86,7 +86,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   server.setErrorHandler((error: FastifyError, request, reply) => {
     const status = error.statusCode ?? 500;
     if (status < 500) return refuse(reply, status, 'malformed', error.message);
-    // Some routes need no login, and a probe or Prometheus asks again and again.
+    // Some routes need no login, and probes and Prometheus ask repeatedly.
     const line = { path: request.routeOptions.url, problem: messageOf(error) };
     failures.add(`failed ${line.path}`, request.ip ?? '', (fields) =>
       log.error({ ...fields, ...line }, 'admin request failed'),
@@ -110,7 +110,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
 
   server.get('/api/state', async () => state());
 
-  /** Without it the daemon works all the same: the command line then goes by the configured address. */
+  /** Optional: without it the command line uses the configured address. */
   const openSocket = async () => {
     if (outboxFile === undefined) return;
     try {
@@ -145,10 +145,10 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
   };
 }
 
-/** What machines ask: probes and Prometheus have no token, and learn nothing that people wrote. */
+/** Routes for machines: probes and Prometheus have no token, and never see what people wrote. */
 function serveProbes(server: FastifyInstance, { notReady, registry }: AdminSetup): void {
   const config = { open: true };
-  // Alive: the process answers. Nothing that a restart would not mend belongs here.
+  // Liveness: the process answers. Only check here what a restart would fix.
   server.get('/healthz', { config }, async () => ({ status: 'ok' }));
   server.get('/readyz', { config }, async (_, reply) => {
     const reasons = notReady();

@@ -1,6 +1,6 @@
 /**
- * The admin address for this machine's command line: a Unix socket beside the outbox. The file's mode decides who may use
- * it: the daemon's own user and root.
+ * The admin address for this machine's command line: a Unix socket beside the outbox. The file's mode decides who may
+ * use it: the daemon's own user and root.
  */
 import { existsSync, lstatSync, realpathSync, unlinkSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
@@ -8,14 +8,14 @@ import net, { type Socket } from 'node:net';
 import { messageOf } from '../errors.ts';
 import { REQUEST_LIMITS, type RequestLimits } from '../http/limits.ts';
 
-/** What the system has room for in a socket's path, in bytes (unix(7); macOS and the BSDs have 104 with the final zero). */
+/** The system's limit for a socket's path, in bytes (unix(7); macOS and the BSDs have 104 with the final zero). */
 const MOST_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 
-/** Where the socket of an outbox is: beside the file itself, also when `outboxFile` is a link to it. */
+/** The path of an outbox's socket: beside the file itself, also when `outboxFile` is a link to it. */
 export const socketBeside = (outboxFile: string): string =>
   `${existsSync(outboxFile) ? realpathSync(outboxFile) : outboxFile}.sock`;
 
-/** Why no socket can have this path; undefined when one can. */
+/** Why a socket can't have this path; undefined when it can. */
 export function socketPathProblem(file: string): string | undefined {
   const bytes = Buffer.byteLength(file);
   if (bytes <= MOST_PATH_BYTES) return undefined;
@@ -25,14 +25,14 @@ export function socketPathProblem(file: string): string | undefined {
 export interface LocalListener {
   /** Whether a connection came by the socket. */
   owns(connection: Socket): boolean;
-  /** Ends what is under way and removes the socket. */
+  /** Ends open connections and removes the socket. */
   close(): Promise<void>;
 }
 
 /**
- * Serves `handler` at a Unix socket, readable and writable for this process's user only. What an earlier process left
- * there is removed; a socket that somebody still listens on is not, nor is any other file.
- * @throws Error that says why there can't be one
+ * Serves `handler` at a Unix socket, readable and writable for this process's user only. Replaces a dead process's
+ * socket, but neither one with a listener nor any other file.
+ * @throws Error with the reason why it can't
  */
 export async function listenLocally(
   file: string,
@@ -45,7 +45,7 @@ export async function listenLocally(
   const connections = new WeakSet<Socket>();
   const server = createServer(limits, handler).on('connection', (connection) => connections.add(connection));
   await new Promise<void>((resolve, reject) => {
-    // The socket is made within `listen`, with the mode that the mask leaves.
+    // `listen` creates the socket synchronously, with the mode that the umask leaves.
     const mask = process.umask(0o177);
     try {
       server.once('error', reject).listen(file, resolve);
@@ -71,7 +71,7 @@ async function removeStale(file: string): Promise<void> {
   unlinkSync(file);
 }
 
-/** @throws Error when it can't be told, as for a socket of another user */
+/** @throws Error when that is unknown, as for another user's socket */
 function isServed(file: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const connection = net.connect(file);

@@ -1,30 +1,33 @@
-/** What is shown of sources: how far the outbox has heard them, the holes in their numbers, and how they keep in touch. Pure. */
+/**
+ * Sources as the console shows them: their positions in the outbox, the holes in their numbers, and their contacts.
+ * Pure.
+ */
 import { rate as formatRate, seconds } from '../format.js';
 import type { Health } from '../outbox/outbox.ts';
 import type { Hole, SourceState } from '../outbox/sources.ts';
 import type { Contact } from './contacts.ts';
 
-/** A source, whose queue may have been made anew: then position and time are the newest queue's, holes those of all. */
+/** A source. If its queue was recreated, position and time are the newest queue's, and holes those of all. */
 interface SourceView extends Omit<SourceState, 'epoch' | 'last'> {
-  /** Of one that does not number its events, undefined. */
+  /** Undefined for a source that doesn't number its events. */
   readonly epoch: string | undefined;
   readonly last: number | undefined;
-  /** Earlier queues of the same source that are remembered. */
+  /** Earlier queues of the same source that the outbox remembers. */
   readonly earlier: number;
-  /** How many holes of it nobody acknowledged, and the newest of them. */
+  /** Number of its unacknowledged holes, and the newest of them. */
   readonly newHoles: number;
   readonly newestHole: Hole | undefined;
-  /** When it last came, whatever the answer; undefined when it did not since the daemon started. */
+  /** Its last request, whatever the answer; undefined if none came since the daemon started. */
   readonly contactAt: number | undefined;
-  /** Events per second that were kept, a mean of some 10 s. */
+  /** Accepted events per second, a mean of some 10 s. */
   readonly rate: number;
-  /** While it is put off: how often a second, and why. */
+  /** While it is put off: refusals per second, and the reason. */
   readonly refused: Contact['refused'];
-  /** Whether it has not come for longer than `admin.source_silent_after` says. */
+  /** Whether it has been silent for longer than `admin.source_silent_after`. */
   readonly silent: boolean;
   /** See {@link Contact.clockMs}. */
   readonly clockMs: number;
-  /** What is odd about it, in words; the worst first. */
+  /** Its problems in words, the worst first. */
   readonly notes: readonly SourceNote[];
 }
 
@@ -35,17 +38,17 @@ interface SourceNote {
 }
 
 export interface SourceViews {
-  /** Those with something wrong first, then those that were heard last: at most a hundred; by name. */
+  /** At most a hundred, sorted by name: those with problems first, then the most recent. */
   readonly sources: readonly SourceView[];
-  /** What the others come to. */
+  /** Totals of the others. */
   readonly otherSources: { readonly count: number; readonly holes: number; readonly missing: number };
 }
 
-/** How many sources are shown: a source names itself, so there may be any number. */
+/** Most sources shown: sources name themselves, so there may be any number. */
 const MOST_SOURCES = 100;
 
 /**
- * @param silentMs how long a source may be silent; 0: for as long as it likes
+ * @param silentMs how long a source may be silent; 0: no limit
  * @param now milliseconds since the Unix epoch
  */
 export function sourceViews(
@@ -106,5 +109,5 @@ function touchOf(contact: Contact | undefined, heardAt: number, silentMs: number
   return { contactAt: contact?.at, rate, refused, silent, clockMs, notes };
 }
 
-/** Adapters that are put off come less and less often. */
+/** Adapters that are put off retry less and less often. */
 const perSecond = (value: number): string => (value < 0.05 ? '' : ` ${formatRate(value)}/s`);

@@ -1,4 +1,4 @@
-/** What the console shows of the daemon at a moment: made from what the parts say of themselves. */
+/** The daemon's current state for the console, collected from its parts. */
 import type { Health } from '../outbox/outbox.ts';
 import type { ConditionName } from '../pipeline/condition.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
@@ -21,15 +21,15 @@ export interface State extends SourceViews {
   /** Where events come in. */
   readonly taps: readonly TapView[];
   readonly outbox: Pick<Health, 'bytes' | 'maxBytes' | 'oldestAt' | 'fault' | 'deadLetters'>;
-  /** How several daemons share the outbox; undefined of one that is this daemon's alone. */
+  /** How several daemons share the outbox; undefined if this daemon has it alone. */
   readonly shared?: Health['shared'];
-  /** Where what waits is going. */
+  /** The trend of the backlog. */
   readonly trend: Trend;
-  /** How the last replay of dead letters gets on; undefined when there was none. */
+  /** The progress of the last replay of dead letters; undefined when there was none. */
   readonly replay: ReplayCounts | undefined;
-  /** The record of what became of events; undefined where there is none, as in a dry run. */
+  /** The record of events' outcomes; undefined where there is none, as in a dry run. */
   readonly trace: TraceState | undefined;
-  /** What of the events that come is not published, and why, per second. */
+  /** Events per second that aren't published, by reason. */
   readonly notPublished: ReturnType<Flow['notPublished']>;
 }
 
@@ -39,25 +39,25 @@ interface TapView extends TapState {
 
 interface TopicView {
   readonly arn: string;
-  /** The virtual hosts whose events it gets, as they are configured: at most fifty. */
+  /** The virtual hosts configured for it: at most fifty. */
   readonly hosts: readonly string[];
-  /** `orphaned`: notifications wait for it, and no configured account owns it. */
+  /** `orphaned`: notifications wait for it, but no configured account owns it. */
   readonly state: ConditionName;
   readonly since: number;
-  /** Why it is in that state, and what to do about it; empty while it is open. */
+  /** The cause of that state and the remedy; empty while it is open. */
   readonly reason: string;
   readonly advice: string;
   readonly pause: Pause | undefined;
-  /** Notifications that SNS does not have yet. */
+  /** Notifications that SNS has not accepted yet. */
   readonly depth: number;
   /** Requests under way. */
   readonly inFlight: number;
-  /** Notifications per second that SNS takes. */
+  /** Notifications per second that SNS accepts. */
   readonly rate: number;
   readonly lastAt: number | undefined;
 }
 
-/** How many virtual hosts of a topic are named. */
+/** Most virtual hosts listed of a topic. */
 const MOST_HOSTS = 50;
 
 export interface Seen {
@@ -70,11 +70,11 @@ export interface Seen {
   readonly flow: Pick<Flow, 'topic' | 'notPublished'>;
   readonly conditions: Pick<Conditions, 'of' | 'trend'>;
   readonly replays: Pick<ReplayCounter, 'counts'>;
-  /** Which virtual hosts a topic is configured for. */
+  /** The virtual hosts that a topic is configured for. */
   readonly hosts: ReadonlyMap<string, readonly string[]>;
   readonly trace?: TraceState | undefined;
   readonly contacts?: Pick<Contacts, 'all'>;
-  /** How long a source may be silent, in milliseconds; 0: for as long as it likes. */
+  /** How long a source may be silent, in milliseconds; 0: no limit. */
   readonly silentMs?: number;
   readonly now: number;
 }
@@ -87,7 +87,7 @@ export function stateOf(seen: Seen): State {
     at: now,
     notReady,
     topics: conditions.of(pusher, now).map(({ arn, name: state, depth, topic, since, reason, advice }) => {
-      // A mean that can be read, as in the reasons.
+      // The steadier mean, as in the reasons.
       const { steady: rate = 0, lastAt } = flow.topic(arn) ?? {};
       const inFlight = topic?.inFlight ?? 0;
       const hosts = (hostsOf.get(arn) ?? []).slice(0, MOST_HOSTS);

@@ -1,5 +1,5 @@
 /**
- * What systemd is told of a service with `Type=notify` and `WatchdogSec=` (sd_notify(3)); nothing where no systemd waits.
+ * Notifies systemd, for `Type=notify` and `WatchdogSec=` (sd_notify(3)); does nothing where no systemd waits.
  *
  * systemd listens on a datagram socket in the Unix domain, which Node.js can't send to by itself: its dgram knows UDP
  * only, and its FFI is experimental and not in every release that we run on. So systemd's own `systemd-notify` does, a
@@ -12,26 +12,26 @@ import { messageOf } from '../errors.ts';
 import type { Logger } from './log.ts';
 
 export interface ServiceNotifier {
-  /** It does its work: at the end of a start and of a reload. */
+  /** The daemon is ready: after a start and after a reload. */
   ready(): Promise<void>;
   reloading(): Promise<void>;
-  /** It stops; no more signs of life, the unit's TimeoutStopSec counts now. */
+  /** The daemon stops: no more watchdog messages; the unit's TimeoutStopSec applies. */
   stopping(): Promise<void>;
 }
 
 interface NotifierSetup {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /**
-   * One line for `systemctl status`. It is asked for with every sign of life and goes through what has to work, so that
-   * a daemon whose outbox can't even be read gives none: it throws then.
+   * One line for `systemctl status`. Computed for every watchdog message from the parts that must work, so that
+   * a daemon with an unreadable outbox sends none: it throws then.
    */
   readonly status: () => string;
   readonly log: Logger;
-  /** Hands variables to systemd; by default with `systemd-notify`. */
+  /** Sends variables to systemd; by default with `systemd-notify`. */
   readonly send?: (variables: readonly string[]) => Promise<void>;
 }
 
-/** How many signs of life fit into WatchdogSec: one may be late, and one lost. */
+/** Watchdog messages per WatchdogSec: one may be late, and one lost. */
 const SIGNS = 3;
 const SEND_TIMEOUT_MS = 5_000;
 
@@ -42,7 +42,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
   let last = Promise.resolve();
   let pending = 0;
 
-  /** One after the other: systemd has to learn of a reload's begin before it learns of its end. */
+  /** In sequence: systemd must see the begin of a reload before its end. */
   const tell = (...variables: string[]): Promise<void> => {
     pending += 1;
     last = last
@@ -53,7 +53,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
       });
     return last;
   };
-  // Runs on the event loop on purpose: a loop that hangs gives no sign of life.
+  // Runs on the event loop on purpose: a hanging loop sends no watchdog messages.
   const sign = () => {
     if (pending > 0) return;
     try {
@@ -68,7 +68,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
       if (interval !== undefined) watchdog ??= setInterval(sign, interval).unref();
       return tell('READY=1', `STATUS=${oneLine(status())}`);
     },
-    // systemd wants to tell this reload's messages from an earlier one's (Type=notify-reload).
+    // systemd distinguishes this reload's messages from an earlier one's by it (Type=notify-reload).
     reloading: () => tell('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1_000n}`),
     stopping() {
       clearInterval(watchdog);
@@ -77,7 +77,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
   };
 }
 
-/** How often to give a sign of life, in milliseconds; undefined when systemd does not wait for any of this process. */
+/** Interval of watchdog messages, in milliseconds; undefined if systemd expects none from this process. */
 export function watchdogInterval({
   WATCHDOG_USEC: usec,
   WATCHDOG_PID: pid,

@@ -1,13 +1,13 @@
 /**
- * A histogram of prom-client's, by topic, that counts in place. Its own `observe` finds the labels' series anew for each
- * value, which costs 0.3 µs; that is much where each notification has a value.
+ * A prom-client histogram by topic that counts in place. The original `observe` looks up the labels' series for each
+ * value, which costs 0.3 µs; too much for a value of every notification.
  */
 import { Histogram, type HistogramConfiguration } from 'prom-client';
 
-/** What was observed of one topic. */
+/** Observations of one topic. */
 export class Series {
   readonly #bounds: readonly number[];
-  /** How many values each bucket has, without those of the buckets below it; the last is for values above all bounds. */
+  /** Values per bucket, not cumulative; the last bucket is for values above all bounds. */
   readonly #counts: Float64Array;
   #sum = 0;
 
@@ -24,7 +24,7 @@ export class Series {
     this.#sum += value;
   }
 
-  /** As prom-client shows a histogram, of whichever name. */
+  /** A histogram as prom-client shows it, under any name. */
   show(name: string, sharedLabels: Readonly<Record<string, string>>): object[] {
     let count = 0;
     const buckets = [...this.#counts].map((more, bucket) => {
@@ -51,7 +51,7 @@ export class TopicHistogram extends Histogram<'topic'> {
     this.#settings = settings;
   }
 
-  /** What counts the values of a topic. */
+  /** The counter of a topic's values. */
   of(topic: string): Series {
     const known = this.#series.get(topic);
     if (known) return known;
@@ -62,11 +62,11 @@ export class TopicHistogram extends Histogram<'topic'> {
 
   override reset(): void {
     super.reset();
-    // Its constructor calls this too, before there is anything.
+    // The base constructor calls this too, before the fields exist.
     if (#series in this) this.#series.clear();
   }
 
-  /** What prom-client makes both its text and its objects of. */
+  /** prom-client makes both its text and its objects from this. */
   async getForPromString(): Promise<object> {
     const { name, help } = this.#settings;
     const values = [...this.#series].flatMap(([topic, series]) => series.show(name, { topic }));

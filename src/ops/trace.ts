@@ -1,4 +1,4 @@
-/** What became of an event, for those who ask over the admin address, and how the record of that does. */
+/** Searches for events' outcomes over the admin address, and the state of their record. */
 import type { FastifyInstance } from 'fastify';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { z } from 'zod';
@@ -62,7 +62,7 @@ export function addTraceMetrics(registry: Registry, state: () => TraceState): vo
   });
 }
 
-/** Says of what waits how its topic does. */
+/** Adds its topic's condition to each waiting notification. */
 function withTopics(found: Found, { topics }: Pick<State, 'topics'>): Found {
   const behindOf = (finding: Finding): Finding => {
     const topic = finding.what === 'waiting' && topics.find(({ arn }) => arn === finding.topic);

@@ -1,7 +1,7 @@
-/** Where what waits in the outbox is going, and how that reads. */
+/** The trend of the outbox's backlog, and its text. */
 import { rate, seconds } from '../format.js';
 
-/** What waits at a moment: how many notifications, and what the outbox takes. */
+/** The backlog at a moment: its notifications, and the outbox's size. */
 export interface Volume {
   /** Milliseconds since the Unix epoch. */
   readonly at: number;
@@ -10,21 +10,21 @@ export interface Volume {
 }
 
 export interface Trend {
-  /** How many more wait each second; negative while it gets less. */
+  /** Growth per second; negative while the backlog shrinks. */
   readonly perSecond: number;
-  /** How long it takes, in milliseconds, if it goes on like this; undefined where it does not come to that. */
+  /** Time left at this rate, in milliseconds; undefined where it never happens. */
   readonly emptyInMs: number | undefined;
   readonly fullInMs: number | undefined;
   /** In words: `empty in about 4 min`, `growing 58/s, full in 3 h`; empty while nothing waits. */
   readonly text: string;
 }
 
-/** Over how long it is taken, in milliseconds: long enough for figures that can be read. */
+/** The span that it is computed over, in milliseconds: long enough for steady figures. */
 const SPAN_MS = 30_000;
 const LEAST_MS = 8_000;
-/** Less than this a second, or in the span, is no trend. */
+/** Smallest change, per second and in the span, that counts as a trend. */
 const LEAST_RATE = 0.5;
-/** What takes longer than a week is not worth saying. */
+/** Anything further away than a week isn't shown. */
 const FAR_MS = 7 * 86_400_000;
 
 /** @param volumes oldest first */
