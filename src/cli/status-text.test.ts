@@ -61,6 +61,21 @@ describe('status', () => {
     assert.match(text, / {2}topic ·\[2J·x: paused: NotFound\n {4}what to do: make it\n/);
   });
 
+  it('names the daemons that share the outbox, and partitions that nobody works on', () => {
+    const partition = { topic: 'arn:aws:sns:eu-west-1:123456789012:fine', queue: 'xep.1.2.0', daemon: 'a1', depth: 7 };
+    const shared = {
+      daemons: [
+        { id: 'a1', self: true, url: undefined, deadLetters: 3 },
+        { id: 'b2', self: false, url: 'http://mq2:5291', deadLetters: 5 },
+      ],
+      partitions: [partition, { ...partition, queue: 'xep.1.2.1', daemon: undefined, depth: 9 }],
+    };
+    const text = drawStatus({ ...STATE, shared }, samples);
+    assert.match(text, /^a1 \(this one\) +1 +7 +3 +—$/m);
+    assert.match(text, /^b2 +0 +0 +5 +http:\/\/mq2:5291$/m);
+    assert.match(text, /^ {2}xep\.1\.2\.1 of fine: no daemon works on it, 9 waiting$/m);
+  });
+
   it('draws an hour in forty bars, each the most of its part', () => {
     const line = sparkline(Array.from({ length: 1_800 }, (_, n) => (n === 900 ? 7 : 0)));
     assert.deepEqual([line.length, line.indexOf('█')], [40, 20]);
