@@ -22,14 +22,14 @@ export const CONSTANTS = {
     source: 'bench/results/drain.json',
   },
   clusterDaemonRate: {
-    value: 20_000,
-    unit: 'events/s of one daemon with one RabbitMQ node, both on the same two cores',
-    source: 'npm run bench -- cluster: the least that it accepts',
+    value: 17_000,
+    unit: 'events/s of one daemon with RabbitMQ as the outbox; load, daemon and three nodes on the same two cores',
+    source: 'measured by hand on a busy machine; `npm run bench -- cluster` measures yours',
   },
   clusterRate: {
-    value: 12_000,
-    unit: 'events/s of three RabbitMQ nodes and three daemons, all on the same two cores',
-    source: 'npm run bench -- cluster: the least that it accepts',
+    value: 17_000,
+    unit: 'events/s of a cluster of three RabbitMQ nodes, in the same run',
+    source: 'measured by hand on a busy machine; `npm run bench -- cluster` measures yours',
   },
   headroom: {
     value: 0.6,
