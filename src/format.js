@@ -4,6 +4,7 @@
  */
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const small = new Intl.NumberFormat('en', { maximumFractionDigits: 2 });
 const precise = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
 /**
@@ -18,7 +19,11 @@ export const count = (value) => whole.format(value);
  * @param {number} value
  * @returns {string}
  */
-export const rate = (value) => (Math.abs(value) >= 100 ? whole.format(value) : precise.format(value));
+export function rate(value) {
+  const size = Math.abs(value);
+  if (size >= 100) return whole.format(value);
+  return size >= 1 ? precise.format(value) : small.format(value);
+}
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 

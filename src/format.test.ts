@@ -5,7 +5,7 @@ import { ago, bytes, count, countOf, duration, json, percent, printable, printab
 describe('figures and texts', () => {
   it('formats figures with the digits that mean something, and a unit', () => {
     assert.deepEqual([0, 730, 1_049_600, 2.5e12].map(bytes), ['0 B', '730 B', '1.05 MB', '2.5 TB']);
-    assert.deepEqual([0, 0.524, 12.44, 4_000.4].map(rate), ['0', '0.524', '12.4', '4,000']);
+    assert.deepEqual([0, 0.524, 12.44, 4_000.4].map(rate), ['0', '0.52', '12.4', '4,000']);
     assert.deepEqual([0, 0.001, 0.42].map(percent), ['0 %', '< 1 %', '42 %']);
     const durations = [-5, 27, 4_200, 40_000, 240_000, 10_800_000, 172_800_000].map(duration);
     assert.deepEqual(durations, ['0 ms', '27 ms', '4.2 s', '40 s', '4 min', '3 h', '2 days']);

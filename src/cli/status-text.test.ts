@@ -55,10 +55,10 @@ describe('status', () => {
   });
 
   it('says that it is not ready, and lets no name steer the terminal', () => {
-    const notReady = [{ what: 'topic \u001b[2J\u202ex', reason: 'paused: NotFound', advice: 'make it' }];
+    const notReady = [{ what: 'topic \u001b[2J\u202ex', reason: 'paused: NotFound', advice: 'make it\nor correct it' }];
     const text = drawStatus({ ...STATE, notReady }, []);
     assert.match(text, /^NOT READY: 1 problem /);
-    assert.match(text, / {2}topic ·\[2J·x: paused: NotFound\n {4}what to do: make it\n/);
+    assert.match(text, / {2}topic ·\[2J·x: paused: NotFound\n {4}what to do: make it\n {6}or correct it\n/);
   });
 
   it('names the daemons that share the outbox, and partitions that nobody works on', () => {

@@ -42,13 +42,12 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
     ),
   ];
   if (notReady.length > 0) lines.push('', 'Not ready');
-  for (const { what, reason, advice } of notReady)
-    lines.push(`  ${what}: ${reason}`, ...(advice ? [`    what to do: ${advice}`] : []));
+  for (const { what, reason, advice } of notReady) lines.push(`  ${what}: ${reason}`, ...adviceLines(advice));
   if (state.trace?.problem !== undefined)
     lines.push('', `The record of what became of events can't be written: ${state.trace.problem}`);
   lines.push('', ...table(['TOPIC', 'STATE', 'WAITING', 'OUT/S', 'UNDER WAY', 'LAST SENT'], topicRows(state)));
   for (const { arn, state: name, reason, advice } of topics)
-    if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, `    what to do: ${advice}`);
+    if (name !== 'open' && name !== 'paused') lines.push(`  ${nameOf(arn)}: ${reason}`, ...adviceLines(advice));
   lines.push('', ...table(['COMES IN BY', 'WAITING', 'AT'], state.taps.map(tapRow)));
   if (state.shared) lines.push(...sharedLines(state.shared));
   if (state.sources.length > 0)
@@ -58,8 +57,15 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
     );
   for (const { source, notes } of state.sources) for (const { text } of notes) lines.push(`  ${source}: ${text}`);
   // What people and servers chose for names must not steer the terminal.
-  return `${lines.map((line) => printable(line.trimEnd())).join('\n')}\n`;
+  return `${lines
+    .flatMap((line) => line.split('\n'))
+    .map((line) => printable(line.trimEnd()))
+    .join('\n')}\n`;
 }
+
+/** An advice may have several ways, one a line. */
+const adviceLines = (advice = ''): string[] =>
+  advice === '' ? [] : advice.split('\n').map((way, n) => (n === 0 ? `    what to do: ${way}` : `      ${way}`));
 
 const leftOut = ({ notPublished }: State): string =>
   notPublished.length === 0

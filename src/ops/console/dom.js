@@ -1,5 +1,5 @@
 /** The page's own small tools: making elements, and keeping rows in step with data. */
-import { printable, printableLines } from './format.js';
+import { printableLines } from './format.js';
 
 /**
  * Makes an element. Text is set as text: nothing that the daemon says is ever read as HTML, and none of it turns around
@@ -18,7 +18,7 @@ export function make(tag, { class: className, data, ...properties } = {}, ...chi
 
 /** Sets text only where it changed, so that a selection in it lasts. */
 export function setText(element, text) {
-  const shown = printable(text);
+  const shown = printableLines(text);
   if (element.textContent !== shown) element.textContent = shown;
 }
 
