@@ -1,5 +1,6 @@
 /**
- * A connection to RabbitMQ that comes back: over several addresses, with growing pauses, and what is wrong with it meanwhile.
+ * A connection to RabbitMQ that reconnects: to several addresses, with growing pauses; it reports what is wrong
+ * meanwhile.
  *
  * Maintained invariants:
  * - At most one connection at a time; `opened` ends for one before the next is tried.
@@ -13,9 +14,9 @@ import { type BrokerProblem, explain } from './explain.ts';
 
 /** What TLS needs beside the address; each as PEM. */
 export interface BrokerTls {
-  /** Authorities to trust instead of the public ones. */
+  /** Certificate authorities to trust instead of the public ones. */
   readonly ca?: Buffer | undefined;
-  /** A client certificate and its key. Without a user in the url it is also what the client logs in with (EXTERNAL). */
+  /** A client certificate and its key. Without a user in the url, the client also logs in with it (EXTERNAL). */
   readonly cert?: Buffer | undefined;
   readonly key?: Buffer | undefined;
 }
@@ -28,21 +29,21 @@ export interface BrokerOptions {
   readonly name: string;
   readonly log: Log;
   /**
-   * Called with each new connection before it counts as open: declares and subscribes. What it throws closes the
-   * connection, is the problem meanwhile, and is tried again.
+   * Called with each new connection before it counts as open: declares and subscribes. An error closes the
+   * connection and becomes the problem until the next try.
    */
   readonly opened?: (connection: ChannelModel) => Promise<void>;
-  /** Called when a connection that was open is lost, by whatever cause. */
+  /** Called when an open connection is lost, whatever the cause. */
   readonly closed?: () => void;
   /** Called when `problem` changes. */
   readonly changed?: () => void;
 }
 
 export interface Broker extends AsyncDisposable {
-  /** Undefined while there is none. */
+  /** Undefined while disconnected. */
   readonly connection: ChannelModel | undefined;
   readonly problem: BrokerProblem | undefined;
-  /** Ends the connection and tries no more. Bounded: one that does not answer is cut. */
+  /** Closes the connection for good. Bounded: a connection that doesn't answer is destroyed. */
   close(): Promise<void>;
 }
 
@@ -51,9 +52,9 @@ const CONNECT_MS = 10_000;
 /** Pauses between tries of all addresses, in milliseconds. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
-/** How long a close may take before the connection is cut: amqplib waits for an answer for ever. */
+/** How long a close may take before the socket is destroyed: amqplib waits for an answer for ever. */
 const CLOSE_MS = 2_000;
-/** Seconds without a sign of life after which either side gives the other up; up to twice as long in the worst case. */
+/** Heartbeat in seconds: each side gives up a silent peer after this time, at worst after twice as long. */
 const HEARTBEAT_S = 6;
 
 const CONNECTING: BrokerProblem = {
@@ -62,12 +63,12 @@ const CONNECTING: BrokerProblem = {
   advice: 'wait a moment: it is being tried',
 };
 
-/** Begins to connect, and keeps connected until `close`. */
+/** Connects, and reconnects until `close`. */
 export function connectBroker(options: BrokerOptions): Broker {
   return new BrokerConnection(options);
 }
 
-/** Connects once; rejects with what {@link explain} explains. */
+/** Connects once; rejects with an error for {@link explain}. */
 export async function connectOnce(url: string, tls: BrokerTls = {}, name = 'xmpp-event-pusher'): Promise<ChannelModel> {
   const address = new URL(url);
   if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(HEARTBEAT_S));
@@ -79,12 +80,12 @@ export async function connectOnce(url: string, tls: BrokerTls = {}, name = 'xmpp
     ...tls,
     ...external,
   });
-  // Whoever uses it listens too; an error event that nobody hears would end the process.
+  // Users of the connection listen too; an `error` event without a listener would end the process.
   connection.on('error', () => {});
   return connection;
 }
 
-/** Closes a connection; one that does not answer in time is cut. */
+/** Closes a connection; destroys one that doesn't answer in time. */
 export async function closeConnection(connection: ChannelModel): Promise<void> {
   const closing = connection.close().then(
     () => true,
@@ -103,7 +104,10 @@ function streamOf(connection: ChannelModel): { destroy(): void } | undefined {
   return stream;
 }
 
-/** Opens a channel. @param lost called when it ends other than by its `close`, with the broker's reason where it gave one */
+/**
+ * Opens a channel. @param lost called when it ends other than by its `close`, with the broker's reason where it gave
+ * one
+ */
 export async function openChannel(
   connection: ChannelModel,
   lost: (error?: Error) => void = () => {},
@@ -140,12 +144,12 @@ function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C 
   return channel;
 }
 
-/** Closes a channel that nothing depends on any more. Not waited for: now and then the answer does not come. */
+/** Closes a channel that is no longer needed, without waiting: now and then the broker doesn't answer. */
 export function closeSoon(channel: Channel): void {
   channel.close().catch(() => undefined);
 }
 
-/** What RabbitMQ may leave without an answer for ever: of a queue that is being deleted, or has too few nodes. */
+/** Requests that RabbitMQ may never answer: on a queue that is being deleted, or has too few nodes. */
 const ASKING = ['assertQueue', 'checkQueue', 'deleteQueue', 'bindQueue', 'assertExchange', 'consume', 'get'] as const;
 /** How long an answer may take, in milliseconds. */
 const ANSWER_MS = 10_000;
@@ -161,7 +165,7 @@ async function answered<T>(answer: Promise<T>, question: string): Promise<T> {
   }
 }
 
-/** An address as people may see it: without the password. */
+/** An address without its password, for display. */
 export function shownUrl(url: string): string {
   const { protocol, host, pathname } = new URL(url);
   return `${protocol}//${host}${pathname}`;
@@ -174,7 +178,7 @@ class BrokerConnection implements Broker {
   #connection: ChannelModel | undefined;
   #problem: BrokerProblem | undefined = CONNECTING;
   #blocked: BrokerProblem | undefined;
-  /** What was logged of each address since it last worked: a problem that stays is logged once. */
+  /** Problems logged of each address since it last worked, so that each is logged once. */
   readonly #logged = new Map<string, string>();
 
   constructor(options: BrokerOptions) {
@@ -202,21 +206,21 @@ class BrokerConnection implements Broker {
 
   async #run(): Promise<void> {
     const { urls } = this.#options;
-    // Daemons that share a list begin at different ones of its nodes.
+    // Daemons with the same list start at different nodes.
     let next = Math.floor(Math.random() * urls.length);
     let failures = 0;
     while (!this.#closing.signal.aborted) {
       const url = urls[next++ % urls.length] as string;
       const worked = await this.#use(url);
       failures = worked ? 0 : failures + 1;
-      // All addresses are tried before there is a pause.
+      // Tries all addresses before it pauses.
       const rounds = Math.floor(failures / urls.length);
       if (worked || failures % urls.length === 0)
         await this.#pause(Math.min(FIRST_PAUSE_MS * 2 ** rounds, LONGEST_PAUSE_MS));
     }
   }
 
-  /** Opens a connection and waits for its end; answers whether it was open. */
+  /** Opens a connection and waits for its end; returns whether it was open. */
   async #use(url: string): Promise<boolean> {
     const { tls, name, opened, closed, log } = this.#options;
     let connection: ChannelModel | undefined;
@@ -224,7 +228,7 @@ class BrokerConnection implements Broker {
       connection = await connectOnce(url, tls, name);
       const ended = endOf(connection);
       this.#watchAlarms(connection);
-      // Not `opened` alone: a connection that is lost meanwhile may leave it without an answer.
+      // Not `opened` alone: it may never settle if the connection is lost meanwhile.
       const lost = ended.then((error) => Promise.reject(error ?? new Error('Connection closed')));
       await Promise.race([Promise.resolve(opened?.(connection)), lost]);
       lost.catch(() => {});
@@ -284,7 +288,7 @@ class BrokerConnection implements Broker {
   }
 }
 
-/** Settles when a connection ends, with the reason where there is one. */
+/** Settles when a connection ends, with the reason if there is one. */
 const endOf = (connection: ChannelModel): Promise<Error | undefined> =>
   new Promise((resolve) => {
     let error: Error | undefined;

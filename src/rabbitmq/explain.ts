@@ -1,17 +1,16 @@
 /**
- * What a failure of RabbitMQ means and what to do about it: one function, from which the log, `/readyz`, the console and
- * `check` all read.
+ * Explains a failure of RabbitMQ and its remedy: one function for the log, `/readyz`, the console and `check`.
  */
 import { messageOf } from '../errors.ts';
 
 export interface BrokerProblem {
-  /** The kind of it, for code that decides by it. */
+  /** Its kind, for code that depends on it. */
   readonly kind: 'network' | 'credentials' | 'vhost' | 'permission' | 'different' | 'missing' | 'locked' | 'other';
   readonly reason: string;
   readonly advice: string;
 }
 
-/** A failure that whoever met it explains better than its text does. */
+/** A failure with an explanation from the code that met it, better than the error's text. */
 export class ExplainedError extends Error {
   readonly problem: BrokerProblem;
 
@@ -21,14 +20,17 @@ export class ExplainedError extends Error {
   }
 }
 
-/** What amqplib knows of a channel or connection that the broker closed: the reply's code, and the method that caused it. */
+/** amqplib's data on a channel or connection that the broker closed: the reply code, and the method that caused it. */
 interface Closed {
   readonly code?: number | string;
   readonly classId?: number;
   readonly methodId?: number;
 }
 
-/** The permission that a refused method needs (https://www.rabbitmq.com/docs/access-control#authorisation), by class and method. */
+/**
+ * The permission that a refused method needs (https://www.rabbitmq.com/docs/access-control#authorisation), by class and
+ * method.
+ */
 const PERMISSIONS: Readonly<Record<string, string>> = {
   '40.10': 'configure',
   '40.20': 'configure',
@@ -52,13 +54,13 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   EPIPE: 'the connection was cut: a node that stops, or something on the way; it is tried again',
 };
 
-/** Explains whatever a connection or channel failed with. */
+/** Explains any failure of a connection or channel. */
 export function explain(error: unknown): BrokerProblem {
   if (error instanceof ExplainedError) return error.problem;
   const text = messageOf(error);
   const { code, classId, methodId } = error as Closed;
   const reply = typeof code === 'number' ? code : replyCodeOf(text);
-  // What the broker said, without what the library puts around it.
+  // The broker's text, without the library's words around it.
   const said = /(?:with message |by server: )"(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
   const problem = (kind: BrokerProblem['kind'], reason: string, advice: string) => ({ kind, reason, advice });
 

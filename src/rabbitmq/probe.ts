@@ -1,10 +1,10 @@
-/** Tries on a broker what a program needs of it, before it needs it. */
+/** Tests in advance that a broker allows what a program needs. */
 import { type BrokerTls, closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
 import { type BrokerProblem, explain } from './explain.ts';
 
 /**
- * Connects, and makes, fills, reads and deletes a queue; answers what was in the way, undefined when nothing was.
- * @param prefix what the queue's name begins with
+ * Connects, then declares, fills, reads and deletes a queue; returns the obstacle, undefined when there is none.
+ * @param prefix prefix of the queue's name
  */
 export async function probeBroker(url: string, tls: BrokerTls, prefix: string): Promise<BrokerProblem | undefined> {
   try {

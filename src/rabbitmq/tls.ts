@@ -13,7 +13,7 @@ interface TlsFiles {
 }
 
 /**
- * @param section what the options stand in, for messages
+ * @param section the section of the options, for messages
  * @throws PusherError CONFIG_INVALID when one can't be read, or certificate and key don't belong together
  */
 export function readBrokerTls({ ca_file, cert_file, key_file }: TlsFiles, folder: string, section: string): BrokerTls {

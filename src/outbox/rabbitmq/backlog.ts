@@ -1,6 +1,6 @@
 /**
- * What waits for one topic, as far as it is this daemon's: the consumers of its partitions, and what they brought, handed
- * out in the order in which it came.
+ * This daemon's share of a topic's backlog: the consumers of its partitions, and their notifications, handed out in
+ * order of arrival.
  *
  * Maintained invariants:
  * - A notification's number leads to its place in a parcel in hand, until it is settled.
@@ -22,7 +22,7 @@ export class RabbitBacklog implements Backlog {
   readonly #consumers = new Map<string, PartitionConsumer>();
   /** Those that are being given up. */
   readonly #leaving = new Map<PartitionConsumer, Promise<void>>();
-  /** Parcels of which not all is handed out. */
+  /** Parcels that aren't completely handed out. */
   readonly #waiting = new Set<InHand>();
   readonly #places = new Map<number, Place>();
   #credit = 0;
@@ -47,7 +47,7 @@ export class RabbitBacklog implements Backlog {
     return [...this.#consumers.values(), ...this.#leaving.keys()];
   }
 
-  /** Consumes these partitions, and gives up all others. Does nothing for those that it has already, but opens them anew where they lost their channel. */
+  /** Consumes these partitions and gives up all others. Keeps those that it has, but reopens lost channels. */
   own(queues: readonly string[]): void {
     if (this.#closing) return;
     for (const [queue, consumer] of this.#consumers)
@@ -79,7 +79,7 @@ export class RabbitBacklog implements Backlog {
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
-    // What goes back to the queue is not settled any more: another consumer has it, or will.
+    // Returned parcels can't be settled here any more: another consumer gets them.
     const open = settlements.filter(({ notification }) => this.#places.has(notification.seq));
     const letters = open.flatMap(({ notification, dead }) => (dead ? [toDeadLetter(notification, dead)] : []));
     if (letters.length > 0) await this.#ground.bury(letters);
@@ -106,7 +106,7 @@ export class RabbitBacklog implements Backlog {
   }
 
   #arrived(parcel: InHand): void {
-    // Of a partition that is being given up it goes back as it came.
+    // From a partition that is being given up, it returns unchanged.
     if (this.#closing || !this.#consumers.has(parcel.queue)) return;
     this.#waiting.add(parcel);
     this.#handSoon();
@@ -147,14 +147,14 @@ export class RabbitBacklog implements Backlog {
     for (const consumer of this.consumers) if (consumer.queue === parcel.queue) consumer.finished(parcel);
   }
 
-  /** Gives a partition up: hands nothing more of it out, lets what is under way end, and closes its channel. */
+  /** Gives up a partition: hands out no more of it, lets open requests finish, and closes its channel. */
   async #leave(consumer: PartitionConsumer): Promise<void> {
     for (const parcel of consumer.parcels) this.#waiting.delete(parcel);
     const handed = () => [...this.#places].flatMap(([seq, { parcel }]) => (parcel.queue === consumer.queue ? seq : []));
     for (const seq of this.#recall(new Set(handed()))) this.#places.delete(seq);
     const deadline = performance.now() + this.#ground.leaveMs;
     while (handed().length > 0 && performance.now() < deadline && !this.#closing) await sleep(50);
-    // What is still under way keeps its place, until the publisher is done with it.
+    // Open requests keep their places until the publisher has finished.
     await consumer.stop();
   }
 }

@@ -1,12 +1,12 @@
 /**
- * Consumes one partition: one channel for it alone, for a partition is given up by closing its channel. (A `basic.cancel`
- * with deliveries unacknowledged would hand the next consumer new ones before old ones.)
+ * Consumes one partition over its own channel, because closing the channel is how to give up a partition. (After a
+ * `basic.cancel` with unacknowledged deliveries, the next consumer would get new messages before old ones.)
  *
  * Maintained invariants:
- * - A parcel is acknowledged when all in it are settled, and only over the channel that delivered it last.
- * - A parcel that is delivered again, because its channel ended, is known by its id: nothing of it is handed out twice.
- * - What was seen already of a source's epoch is dropped: a batch that was repeated because its position was not kept.
- *   Not so what a replay or a baseline brought.
+ * - A parcel is acknowledged once all its places are settled, and only over the channel that delivered it last.
+ * - A parcel redelivered after its channel ended is recognised by its id: nothing of it is handed out twice.
+ * - Repeated numbers of a source's epoch are dropped: they come from a batch repeated because its position was not
+ *   stored. Replays and baselines are exempt.
  */
 import type { Channel, ChannelModel, ConsumeMessage, Message } from 'amqplib';
 import { parseEventId } from '../../event-id.ts';
@@ -19,26 +19,26 @@ import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
 import type { Depths } from './depths.ts';
 import { BASELINE, END, fromLine, type InHand, isSettled, NUMBERED, settledPlaces, UNNUMBERED } from './parcel.ts';
 
-/** What the consumers of an outbox share. */
+/** Shared by all consumers of an outbox. */
 export interface Ground {
-  /** Undefined while there is none. */
+  /** Undefined while disconnected. */
   connection(): ChannelModel | undefined;
-  /** Declares a partition's queue, unless it is one of a former number of partitions. */
+  /** Declares a partition's queue, except one of a former number of partitions. */
   declare(queue: string): Promise<void>;
-  /** Whether nothing is written to a queue any more. */
+  /** Whether a queue gets no new messages. */
   isFormer(queue: string): boolean;
-  /** Reads anew which numbers of partitions there are. */
+  /** Rereads the numbers of partitions. */
   refresh(): Promise<void>;
-  /** How many parcels a consumer may hold. */
+  /** Most parcels that a consumer may hold. */
   prefetch(): number;
   nextSeq(): number;
-  /** Keeps dead letters; waits while the disk fails. */
+  /** Stores dead letters; waits while the disk fails. */
   bury(letters: readonly NewDeadLetter[]): Promise<void>;
-  /** What is known of a partition when nobody here consumes it. */
+  /** State of partitions that this daemon doesn't consume. */
   memoryOf(queue: string): PartitionMemory;
-  /** Places that are settled of parcels that were not acknowledged, by their ids. */
+  /** Settled places of unacknowledged parcels, by parcel id. */
   readonly settled: Map<string, string>;
-  /** Says to the other daemons which places are settled of parcels that go back to their queue. */
+  /** Announces the settled places of parcels that return to their queue. */
   gaveBack(parcels: readonly (readonly [id: string, places: string])[]): void;
   readonly depths: Depths;
   readonly log: Log;
@@ -48,18 +48,18 @@ export interface Ground {
   readonly leaveMs: number;
 }
 
-/** What outlives a consumer of the same partition in this process. */
+/** State of a partition that outlives its consumer in this process. */
 export interface PartitionMemory {
-  /** The last number that was seen of each source's epoch. */
+  /** The last number seen of each source's epoch. */
   readonly marks: Map<string, number>;
-  /** Ids of the parcels that were acknowledged last: the acknowledgement may be lost with its connection. */
+  /** Ids of recently acknowledged parcels: a lost connection may lose the acknowledgement. */
   readonly acknowledged: Set<string>;
 }
 
-/** Of how many parcels and epochs a partition remembers that. */
+/** Most parcels and epochs that a partition remembers. */
 const MOST_ACKNOWLEDGED = 128;
 const MOST_MARKS = 10_000;
-/** How long after a failure its channel is opened again, in milliseconds. */
+/** Delay before a failed channel is reopened, in milliseconds. */
 const AGAIN_MS = 500;
 const EMPTY = Buffer.alloc(0);
 
@@ -71,17 +71,17 @@ export class PartitionConsumer {
   readonly #arrived: (parcel: InHand) => void;
   readonly #parcels = new Map<string, InHand>();
   #channel: Channel | undefined;
-  /** The end of a queue that nothing is written to any more, once it was delivered. */
+  /** The end marker of a former queue, once delivered. */
   #end: Pick<Message, 'fields' | 'properties'> | undefined;
-  /** Opens and closes one after the other. */
+  /** Serialises opening and closing. */
   #turn: Promise<void> = Promise.resolve();
   #again: NodeJS.Timeout | undefined;
   readonly #renewal: NodeJS.Timeout;
   #stopped = false;
-  /** Why it can't consume at the moment. */
+  /** Why it can't consume now. */
   problem: BrokerProblem | undefined;
 
-  /** @param arrived called with each parcel that has something to hand out */
+  /** @param arrived called with each parcel that has notifications to hand out */
   constructor(queue: string, topic: string, ground: Ground, arrived: (parcel: InHand) => void) {
     this.queue = queue;
     this.#topic = topic;
@@ -101,20 +101,20 @@ export class PartitionConsumer {
     return this.#channel !== undefined;
   }
 
-  /** Begins to consume, when there is a connection and it does not already. */
+  /** Starts consuming if there is a connection and it hasn't started. */
   open(): void {
     this.#turn = this.#turn.then(() => this.#open());
   }
 
   /** A parcel's last notification is settled. */
   finished(parcel: InHand): void {
-    if (!parcel.delivery || !this.#channel) return; // Acknowledged when it comes again.
+    if (!parcel.delivery || !this.#channel) return; // Acknowledged at its redelivery.
     this.#parcels.delete(parcel.id);
     this.#acknowledge(parcel.id, parcel.delivery);
     this.#endIfEmpty();
   }
 
-  /** Closes the channel: the broker hands what is not acknowledged to the next consumer, in order. */
+  /** Closes the channel: the broker redelivers unacknowledged parcels to the next consumer, in order. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#again);
@@ -151,7 +151,7 @@ export class PartitionConsumer {
       this.problem = undefined;
     } catch (error) {
       const problem = explain(error);
-      // One of a former number of partitions may be empty and deleted already.
+      // A queue of a former number of partitions may have been emptied and deleted already.
       this.problem = problem.kind === 'missing' && this.#ground.isFormer(this.queue) ? undefined : problem;
       await this.#closeChannel();
       this.#openLater();
@@ -163,7 +163,7 @@ export class PartitionConsumer {
     this.#channel = undefined;
     this.#end = undefined;
     for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
-    // One that is closed already, or whose connection is, says so: that is what was wanted.
+    // Throws if the channel or connection is closed already, which is the goal anyway.
     await channel?.close().catch(() => undefined);
   }
 
@@ -182,7 +182,7 @@ export class PartitionConsumer {
     this.#again = setTimeout(() => this.open(), AGAIN_MS).unref();
   }
 
-  /** Nobody consumes the queue, as RabbitMQ says: one that was deleted and declared again has no consumer, and told nobody. */
+  /** RabbitMQ reports no consumer: a queue that was deleted and declared again loses its consumers silently. */
   unconsumed(): void {
     if (this.#channel) this.#renew();
   }
@@ -212,7 +212,7 @@ export class PartitionConsumer {
       return;
     }
     const { fields, properties, content } = message;
-    // Our own messages have an id. One that somebody else put there is a parcel all the same.
+    // Our messages have an id. A foreign message is treated as a parcel too.
     const id = String(properties.messageId ?? `unknown.${fields.deliveryTag}`);
     const known = this.#parcels.get(id);
     const delivery = { fields, properties };
@@ -230,19 +230,19 @@ export class PartitionConsumer {
     else this.#unpack(id, delivery, content);
   }
 
-  /** Deletes a queue of which all is settled and that nothing is written to any more. */
+  /** Deletes a former queue once everything in it is settled. */
   #endIfEmpty(): void {
     const end = this.#end;
     const channel = this.#channel;
     if (!end || !channel || this.#parcels.size > 0) return;
     this.#end = undefined;
-    // Where that fails, its end is delivered again.
+    // If that fails, the end marker is delivered again.
     this.#finish(channel, end).catch(() => this.#openLater());
   }
 
   async #finish(channel: Channel, end: Pick<Message, 'fields' | 'properties'>): Promise<void> {
     const { isFormer, refresh, log } = this.#ground;
-    // Another daemon may have changed the number since the directory was read here.
+    // Another daemon may have changed the number since this one read the directory.
     if (!isFormer(this.queue)) await refresh();
     if (!isFormer(this.queue)) {
       channel.ack({ ...end, content: EMPTY });
@@ -252,7 +252,9 @@ export class PartitionConsumer {
     await channel.deleteQueue(this.queue);
   }
 
-  /** Once new parcels come, none comes again that this channel has not brought yet: another daemon had them meanwhile. */
+  /**
+   * Once new parcels come, none comes again that this channel has not brought yet: another daemon had them meanwhile.
+   */
   #dropDone(): void {
     for (const parcel of this.#parcels.values())
       if (!parcel.delivery && parcel.left === 0) this.#parcels.delete(parcel.id);
@@ -305,7 +307,7 @@ export class PartitionConsumer {
     const epoch = `${id.source}/${id.epoch}`;
     const seen = marks.get(epoch) ?? 0;
     if (numbering === NUMBERED && id.seq <= seen) return true;
-    // Set anew, so that the first one of the map is what was not heard for longest.
+    // Reinserted, so that the map's first entry is the least recently used.
     marks.delete(epoch);
     marks.set(epoch, numbering === BASELINE ? id.seq : Math.max(seen, id.seq));
     const [oldest] = marks.size > MOST_MARKS ? marks.keys() : [];
@@ -313,7 +315,7 @@ export class PartitionConsumer {
     return false;
   }
 
-  /** What goes back to the queue comes again, and is no repetition then. */
+  /** Returned parcels come again and must not count as repetitions. */
   #forgetMarks({ entries }: InHand): void {
     const { marks } = this.#memory;
     for (const entry of entries) {
@@ -334,7 +336,7 @@ export class PartitionConsumer {
     try {
       this.#channel?.ack({ ...delivery, content: EMPTY });
     } catch {
-      // The channel ended in this moment: it comes again, and is known by its id.
+      // The channel has just ended: the parcel comes again, and is recognised by its id.
     }
   }
 }

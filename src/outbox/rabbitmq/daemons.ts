@@ -1,45 +1,45 @@
 /**
  * The daemons of one prefix: each announces itself over a fanout exchange, and hears the others.
  *
- * A daemon that falls silent is counted out after a while. Nothing depends on all having the same view at a moment: the
- * broker lets one consumer of a partition be active, whoever else subscribes.
+ * A silent daemon is considered gone after a while. The daemons' views may differ for a moment: the broker lets only
+ * one consumer of a partition be active, however many subscribe.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { openChannel } from '../../rabbitmq/connection.ts';
 import type { Names } from './names.ts';
 import type { Position } from './positions.ts';
 
-/** What a daemon says of itself. */
+/** A daemon's announcement. */
 export interface Announcement {
   readonly id: string;
-  /** Of its console, where people find its dead letters. */
+  /** URL of its console, where people find its dead letters. */
   readonly url?: string | undefined;
   readonly topics: readonly string[];
   readonly partitions: number;
   readonly deadLetters: number;
-  /** The queues that it consumes, with how many notifications it has in hand of each. */
+  /** The queues that it consumes, with the number of notifications in its hands. */
   readonly inHand: Readonly<Record<string, number>>;
   readonly oldestAt?: number | undefined;
-  /** Positions that it moved lately. */
+  /** Positions that it moved recently. */
   readonly positions: readonly Position[];
 }
 
 type Message =
   | { readonly kind: 'here'; readonly daemon: Announcement }
-  /** It ends. */
+  /** It stops. */
   | { readonly kind: 'bye'; readonly id: string }
-  /** It asks whoever has a lease to give it back. */
+  /** It asks the holder of a lease to release it. */
   | { readonly kind: 'ask'; readonly id: string; readonly what: string }
-  /** It gave parcels back of which some places are settled. */
+  /** It returned parcels with some settled places. */
   | { readonly kind: 'settled'; readonly id: string; readonly parcels: readonly (readonly [string, string])[] }
   | { readonly kind: 'retired'; readonly id: string; readonly source: string };
 
 export interface DaemonsOptions {
   readonly id: string;
   readonly names: Names;
-  /** What to say of this daemon. @param everything for a daemon that is new and has heard nothing yet */
+  /** This daemon's announcement. @param everything for a new daemon, which has no earlier ones */
   readonly describe: (everything: boolean) => Announcement;
-  /** Who is there has changed, or what they say of topics. */
+  /** Called when the set of daemons changes, or their data on topics. */
   readonly changed: () => void;
   readonly heard: (announcement: Announcement) => void;
   readonly asked: (what: string) => void;
@@ -47,7 +47,7 @@ export interface DaemonsOptions {
   readonly retired: (source: string) => void;
 }
 
-/** How often a daemon announces itself, and for how long one that is silent counts, in milliseconds. */
+/** Interval of announcements, and the silence after which a daemon is considered gone, in milliseconds. */
 const ANNOUNCE_MS = 1_000;
 const SILENT_MS = 5_000;
 
@@ -66,12 +66,12 @@ export class Daemons {
     return [...this.#others.values()].map(({ announcement }) => announcement);
   }
 
-  /** All that are there, this one included. */
+  /** All daemons present, including this one. */
   get ids(): readonly string[] {
     return [this.#options.id, ...this.#others.keys()].toSorted();
   }
 
-  /** Listens and speaks over this connection. */
+  /** Uses this connection for announcements. */
   async attach(connection: ChannelModel): Promise<void> {
     const { id, names } = this.#options;
     const channel = await openChannel(connection, () => {
@@ -103,7 +103,9 @@ export class Daemons {
     this.#send({ kind: 'retired', id: this.#options.id, source });
   }
 
-  /** Says good-bye. The channel is closed for it: a connection that is closed leaves out what its channels still hold. */
+  /**
+   * Says good-bye. The channel is closed for it: a connection that is closed leaves out what its channels still hold.
+   */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     this.#send({ kind: 'bye', id: this.#options.id });
@@ -127,7 +129,7 @@ export class Daemons {
     try {
       this.#channel?.publish(this.#options.names.daemons, '', Buffer.from(JSON.stringify(message)));
     } catch {
-      // The channel ended in this moment; it is opened anew with the connection.
+      // The channel has just ended; the next connection opens a new one.
     }
   }
 
@@ -141,7 +143,7 @@ export class Daemons {
       const before = this.#others.get(daemon.id);
       this.#others.set(daemon.id, { announcement: daemon, heardAt: performance.now() });
       heard(daemon);
-      // One that is new knows nothing of this one yet.
+      // A new daemon doesn't know this one yet.
       if (!before) this.#announce(true);
       if (before?.announcement.topics.join() !== daemon.topics.join()) changed();
       return;
@@ -154,7 +156,7 @@ export class Daemons {
   }
 }
 
-/** Undefined for what no daemon of this kind wrote. */
+/** Undefined for messages that no daemon of this kind wrote. */
 function parse(content: Buffer): Message | undefined {
   try {
     const message = JSON.parse(content.toString()) as Message;

@@ -1,6 +1,6 @@
 /**
- * How much waits in the queues. RabbitMQ says how many parcels are ready, not what they hold: that is counted where this
- * daemon wrote and read them itself, and estimated from the last ones otherwise.
+ * The queues' depths. RabbitMQ reports how many parcels are ready, not their content: that is counted for parcels which
+ * this daemon wrote or read, and otherwise estimated from the last ones.
  */
 export interface Depth {
   parcels: number;
@@ -11,7 +11,7 @@ export interface Depth {
 export class Depths {
   readonly #queues = new Map<string, Depth & { each: number; eachBytes: number }>();
 
-  /** What is ready in a queue: in it and in nobody's hands. */
+  /** What is ready in a queue, so not delivered to any daemon. */
   of(queue: string): Readonly<Depth> {
     return this.#queue(queue);
   }
@@ -33,11 +33,11 @@ export class Depths {
     this.#change(queue, parcels, notifications, bytes);
   }
 
-  /** RabbitMQ says how many parcels are ready. */
+  /** RabbitMQ reports how many parcels are ready. */
   polled(queue: string, ready: number): void {
     const known = this.#queue(queue);
     if (known.parcels === ready) return;
-    // Others wrote or read some of them: as large as those that are known.
+    // Other daemons wrote or read some: assume the known parcels' size.
     const [each, bytes] =
       known.parcels > 0
         ? [known.notifications / known.parcels, known.bytes / known.parcels]
@@ -47,7 +47,7 @@ export class Depths {
     known.bytes = Math.round(ready * bytes);
   }
 
-  /** All of them, to be known again after a restart. */
+  /** All depths, for use after a restart. */
   entries(): [string, Depth][] {
     return [...this.#queues].map(([queue, { parcels, notifications, bytes }]) => [
       queue,

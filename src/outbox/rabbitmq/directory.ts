@@ -1,6 +1,6 @@
 /**
- * Which topics and which epochs of sources the outbox has queues of: AMQP has no way to list queues. It is one message in
- * a queue of length 1, changed under a lease.
+ * The topics and source epochs that have queues in the outbox: AMQP can't list queues. It is one message in a queue of
+ * length 1, changed under a lease.
  */
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
@@ -9,7 +9,7 @@ import { readLast } from './last-value.ts';
 import type { Leases } from './leases.ts';
 
 interface Content {
-  /** By topic, how many partitions it has; more than one number while the queues of an earlier number are not empty yet. */
+  /** Each topic's number of partitions; also earlier numbers, until their queues are empty. */
   readonly topics: Readonly<Record<string, readonly number[]>>;
   readonly epochs: readonly (readonly [source: string, epoch: string])[];
 }
@@ -40,7 +40,7 @@ export class Directory {
     return this.#content.epochs;
   }
 
-  /** The numbers of partitions that a topic has queues of, the current one last. */
+  /** The numbers of partitions that a topic has queues for, the current one last. */
   generations(topic: string): readonly number[] {
     return this.#content.topics[topic] ?? [];
   }
@@ -49,7 +49,7 @@ export class Directory {
     return this.#content.epochs.some(([name, run]) => name === source && run === epoch);
   }
 
-  /** Reads it anew. */
+  /** Reads the directory again. */
   read(): Promise<void> {
     return this.#change((content) => content);
   }
@@ -58,7 +58,7 @@ export class Directory {
     return this.#change(({ topics, epochs }) => ({ topics: { ...topics, [topic]: generations }, epochs }));
   }
 
-  /** The queues of a former number of partitions are gone. */
+  /** Removes a former number of partitions, whose queues are gone. */
   dropGeneration(topic: string, count: number): Promise<void> {
     return this.#change((content) => {
       const generations = content.topics[topic] ?? [];

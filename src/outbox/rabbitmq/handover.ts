@@ -1,6 +1,6 @@
 /**
- * What a daemon knows of its parcels when it ends, beside its file of dead letters: which places of them are settled, and
- * how much the queues hold. Read at the next start, so that an orderly end repeats nothing.
+ * Saves a stopping daemon's knowledge of its parcels beside its file of dead letters: their settled places, and the
+ * queues' contents. The next start reads it, so that an orderly stop repeats nothing.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { Depth } from './depths.ts';
@@ -12,14 +12,14 @@ export interface Handover {
 
 const NOTHING: Handover = { settled: [], depths: [] };
 
-/** Reads what was left, once: a kill after this leaves nothing that is out of date. */
+/** Reads and deletes the file, so that a later kill leaves no outdated one. */
 export function takeHandover(file: string): Handover {
   try {
     const text = readFileSync(file, 'utf8');
     rmSync(file);
     return JSON.parse(text) as Handover;
   } catch {
-    return NOTHING; // None was left, or it can't be read: what of a parcel was delivered is repeated then.
+    return NOTHING; // Missing or unreadable: the delivered part of a parcel is repeated.
   }
 }
 

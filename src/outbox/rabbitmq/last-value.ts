@@ -1,11 +1,11 @@
-/** Queues of length 1, which keep a last value. */
+/** Queues of length 1, which hold a last value. */
 import type { ChannelModel, GetMessage } from 'amqplib';
 import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { LAST_VALUE } from './names.ts';
 
 /**
- * Declares such a queue and reads what it has; undefined when that is nothing. Nobody else may read or write it meanwhile.
- * A daemon that was killed while it read may have left two: the newer one counts.
+ * Declares such a queue and reads its value; undefined when it is empty. No one else may read or write it meanwhile. A
+ * daemon killed while reading may have left two values: the newer one counts.
  */
 export async function readLast(connection: ChannelModel, queue: string): Promise<unknown> {
   const channel = await openChannel(connection);
@@ -14,7 +14,7 @@ export async function readLast(connection: ChannelModel, queue: string): Promise
   for (let next = await channel.get(queue); next; next = await channel.get(queue)) messages.push(next);
   const newest = messages.toSorted((a, b) => timeOf(b) - timeOf(a))[0];
   for (const message of messages) if (message !== newest) channel.ack(message);
-  // What is not acknowledged goes back when the channel is closed.
+  // Unacknowledged messages return to the queue when the channel is closed.
   await channel.close();
   return newest ? JSON.parse(newest.content.toString()) : undefined;
 }

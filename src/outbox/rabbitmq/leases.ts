@@ -1,6 +1,6 @@
 /**
- * Leases: what only one daemon may do at a time, such as move a source's position. A lease is a queue that one connection
- * has for itself, so it ends with that connection, however it ends.
+ * Leases, for actions that only one daemon may take at a time, such as moving a source's position. A lease is an
+ * exclusive queue, so it ends with its connection, however that ends.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
@@ -12,30 +12,30 @@ import type { Names } from './names.ts';
 export interface LeaseOptions {
   readonly names: Names;
   readonly connection: () => ChannelModel | undefined;
-  /** Asks the other daemons for a lease: whoever has it gives it back when it is done with it. */
+  /** Asks the other daemons for a lease; its holder releases it when it has finished. */
   readonly ask: (what: string) => void;
 }
 
-/** How long another daemon may take to give a lease back, and how often that is looked at, in milliseconds. */
+/** How long another daemon may take to release a lease, and the polling interval, in milliseconds. */
 const PATIENCE_MS = 10_000;
 const LOOK_MS = 20;
 
 export class Leases {
   readonly #options: LeaseOptions;
-  /** What this daemon holds, over which connection. */
+  /** This daemon's leases and their connections. */
   readonly #held = new Map<string, ChannelModel>();
 
   constructor(options: LeaseOptions) {
     this.#options = options;
   }
 
-  /** Whether it is held over the connection that there is now. */
+  /** Whether it is held over the current connection. */
   has(what: string): boolean {
     const connection = this.#options.connection();
     return connection !== undefined && this.#held.get(what) === connection;
   }
 
-  /** Waits until this daemon has it. @throws PusherError OUTBOX_UNUSABLE */
+  /** Acquires it; waits while another daemon has it. @throws PusherError OUTBOX_UNUSABLE */
   async take(what: string): Promise<void> {
     const deadline = performance.now() + PATIENCE_MS;
     while (!this.has(what)) {
@@ -50,14 +50,14 @@ export class Leases {
     }
   }
 
-  /** Takes it if it is free now. */
+  /** Acquires it if it is free now. */
   async tryTake(what: string): Promise<boolean> {
     const connection = this.#options.connection();
     if (connection && !this.has(what)) await this.#try(connection, what);
     return this.has(what);
   }
 
-  /** Gives it back. */
+  /** Releases it. */
   async release(what: string): Promise<void> {
     const connection = this.#held.get(what);
     this.#held.delete(what);

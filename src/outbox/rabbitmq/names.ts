@@ -1,7 +1,7 @@
-/** What the outbox calls its queues, and how it declares them. All begin with the configured prefix. */
+/** Names and declarations of the outbox's queues. All names begin with the configured prefix. */
 import { createHash } from 'node:crypto';
 
-/** A name without the characters of a topic or source: those may be any, and long. */
+/** Hashes the name of a topic or source, which may be long and have any characters. */
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
 export interface Names {
@@ -9,13 +9,13 @@ export interface Names {
   partition(topic: string, count: number, index: number): string;
   /** The last position of one source's epoch. */
   position(source: string, epoch: string): string;
-  /** Which topics and epochs there are: AMQP has no way to list queues. */
+  /** The directory of topics and epochs: AMQP can't list queues. */
   readonly directory: string;
-  /** Where daemons hear of each other. */
+  /** The exchange for the daemons' announcements. */
   readonly daemons: string;
-  /** What one daemon hears there. */
+  /** A daemon's queue on that exchange. */
   daemon(id: string): string;
-  /** A queue that one connection has for itself: whoever has it may do what it stands for. */
+  /** An exclusive queue of one connection: its owner holds the lease. */
   lease(what: string): string;
 }
 
@@ -42,7 +42,7 @@ export function partitionOf(orderKey: string, count: number): number {
  */
 const QUORUM = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000_000 };
 
-/** Full, it refuses what comes; it drops nothing. */
+/** A full queue rejects new messages; it drops none. */
 export const partitionArguments = (maxBytes: number): Record<string, unknown> => ({
   ...QUORUM,
   'x-single-active-consumer': true,

@@ -1,25 +1,25 @@
 /**
- * Parcels: what goes to one partition at a time is one AMQP message, for a message costs the same whether it holds one
- * notification or fifty. A line of JSON for each, so that a damaged one costs no other.
+ * Parcels: AMQP messages with several notifications of one partition, because a message with fifty costs as much as one
+ * with one. Each notification is a line of JSON, so that a damaged one doesn't affect others.
  */
 import type { Message } from 'amqplib';
 import type { Notification } from '../../notification/notification.ts';
 import type { Stored } from '../outbox.ts';
 
-/** A parcel is full with so many notifications, or so many characters. */
+/** Most notifications and characters in a parcel. */
 export const MOST_NOTIFICATIONS = 256;
 export const MOST_LENGTH = 65_536;
 
 /**
- * How a notification stands to the numbers of its source: without any; numbered, so that one that comes again is known;
- * or the first that was heard of an epoch, which is never taken for a repetition.
+ * A notification's numbering by its source: none; numbered, so that repetitions are recognised; or the first one of an
+ * epoch, which never counts as a repetition.
  */
 export const UNNUMBERED = 0;
 export const NUMBERED = 1;
 export const BASELINE = 2;
 export type Numbering = typeof UNNUMBERED | typeof NUMBERED | typeof BASELINE;
 
-/** The last parcel of a queue that nothing is written to any more, since the number of partitions was changed. */
+/** The last parcel of a queue, written when the number of partitions was changed. */
 export const END = '"end"';
 
 type Line = [
@@ -29,11 +29,11 @@ type Line = [
   message: string,
   bytes: number,
   numbering: Numbering,
-  /** What few have. */
+  /** Rare fields. */
   more?: Partial<Omit<Notification, 'topic' | 'orderKey' | 'eventId' | 'at' | 'message' | 'bytes'>>,
 ];
 
-/** A notification as a parcel has it. */
+/** A notification in a parcel. */
 export function toLine(notification: Notification, numbering: Numbering): string {
   const { topic: _, orderKey, eventId, at, message, bytes, attributes, ...rest } = notification;
   const line: Line = [orderKey, eventId, at, message, bytes, numbering];
@@ -47,7 +47,7 @@ export interface Read {
   readonly numbering: Numbering;
 }
 
-/** What a line says; undefined when it is damaged. */
+/** Parses a line; undefined when it is damaged. */
 export function fromLine(line: string, topic: string): Read | undefined {
   try {
     const [orderKey, eventId, at, message, bytes, numbering, more] = JSON.parse(line) as Line;
@@ -67,28 +67,28 @@ export interface Place {
   readonly index: number;
 }
 
-/** A parcel that was delivered and is not acknowledged. */
+/** A parcel that was delivered but not acknowledged. */
 export interface InHand {
   readonly id: string;
   readonly queue: string;
   /** When it was committed, in milliseconds since the Unix epoch. */
   readonly at: number;
   readonly bytes: number;
-  /** By their places; undefined where there is nothing to hand out: settled before, damaged, or a repetition. */
+  /** By place; undefined where there is nothing to hand out: already settled, damaged, or a repetition. */
   readonly entries: (Stored | undefined)[];
-  /** How many are not settled. */
+  /** Unsettled places. */
   left: number;
-  /** How many of these are damaged and no dead letters yet. */
+  /** Those of them that are damaged and not dead letters yet. */
   burying: number;
-  /** How many of `entries` were handed out, from the first one on. */
+  /** Number of `entries` handed out, from the start. */
   handed: number;
-  /** The delivery to acknowledge; undefined while the channel that it came over is gone. */
+  /** The delivery to acknowledge; undefined once its channel is gone. */
   delivery: Pick<Message, 'fields' | 'properties'> | undefined;
   /** When it was delivered, in milliseconds of `performance.now()`. */
   deliveredAt: number;
 }
 
-/** The places of a parcel that are settled, as the two hexadecimal digits of each byte. */
+/** A parcel's settled places, as a bitmap in hexadecimal. */
 export function settledPlaces({ entries }: InHand): string {
   const bits = Buffer.alloc((entries.length + 7) >> 3);
   for (const [place, entry] of entries.entries())

@@ -1,11 +1,10 @@
 /**
- * Positions of sources: a queue of length 1 for each epoch, with how far it is heard and the holes that nobody
- * acknowledged.
+ * Positions of sources: a queue of length 1 for each epoch, with its last number and its unacknowledged holes.
  *
  * Maintained invariants:
- * - Who moves a position holds its lease, over the connection that it writes over: daemons take turns, as an adapter goes
- *   from one to another.
- * - What is known of a position is trusted only while its lease is held; otherwise it is for people to look at.
+ * - Moving a position requires its lease, over the same connection: daemons take turns as an adapter switches between
+ *   them.
+ * - A cached position is trusted only while its lease is held; otherwise it is for display only.
  */
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
@@ -18,10 +17,10 @@ import { deleteLast, readLast } from './last-value.ts';
 import type { Leases } from './leases.ts';
 import type { Names } from './names.ts';
 
-/** A position as its queue has it. */
+/** A position as stored in its queue. */
 export interface Position extends SourceState {
   readonly newestAt?: number | undefined;
-  /** The holes that nobody acknowledged, newest first. */
+  /** The unacknowledged holes, newest first. */
   readonly open: readonly Hole[];
 }
 
@@ -31,7 +30,7 @@ export interface PositionOptions {
   readonly directory: Directory;
   readonly connection: () => ChannelModel | undefined;
   readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
-  /** A position was moved here. */
+  /** This daemon moved a position. */
   readonly moved: (position: Position) => void;
   readonly log: Log;
   readonly now: () => number;
@@ -44,7 +43,7 @@ export class Positions {
   readonly #options: PositionOptions;
   readonly #turns = createTurns();
   readonly #known = new Map<string, Position>();
-  /** Those that were read since their lease was taken. */
+  /** Positions read since their lease was acquired. */
   readonly #fresh = new Set<string>();
   #lastHole = 0;
 
@@ -67,7 +66,7 @@ export class Positions {
     return all.toSorted((a, b) => b.id - a.id).slice(0, MOST_HOLES);
   }
 
-  /** Reads those of the directory that are not known yet, for people to look at. Those that another daemon has it announces. */
+  /** Reads the directory's unknown positions, for display. Other daemons announce those that they hold. */
   async readAll(): Promise<void> {
     const { directory, leases } = this.#options;
     for (const [source, epoch] of directory.epochs) {
@@ -79,7 +78,7 @@ export class Positions {
     }
   }
 
-  /** Those that this daemon holds. */
+  /** Positions that this daemon holds. */
   held(): Position[] {
     return [...this.#fresh].flatMap((key) => this.#known.get(key) ?? []);
   }
@@ -96,7 +95,7 @@ export class Positions {
     for (const [key, position] of this.#known) if (position.source === source) this.#known.delete(key);
   }
 
-  /** The position of a source's epoch, when nobody else holds it any more, here or in another daemon. */
+  /** Acquires the position of a source's epoch, once no one else holds it, here or in another daemon. */
   async cursor(source: string, epoch: string, keep: (baseline: boolean) => CommitOf): Promise<Cursor> {
     const key = keyOf(source, epoch);
     const leave = await this.#turns(key);
@@ -122,7 +121,7 @@ export class Positions {
     };
   }
 
-  /** Another daemon asks for a lease: it gets that when what is under way of it has ended. */
+  /** Another daemon requests a lease: releases it once its open operations have ended. */
   async giveBack(what: string): Promise<void> {
     if (!this.#options.leases.has(what) || !this.#fresh.has(what)) return;
     const leave = await this.#turns(what);
@@ -130,7 +129,7 @@ export class Positions {
       this.#fresh.delete(what);
       await this.#options.leases.release(what);
     } catch {
-      // The connection is gone, and with it the lease.
+      // The lease is lost with its connection.
     } finally {
       leave();
     }
@@ -155,7 +154,7 @@ export class Positions {
     const before = this.#known.get(key);
     const at = this.#options.now();
     const first = (before?.last ?? 0) + 1;
-    // Ascending among all daemons, as far as their clocks agree.
+    // Ascending across all daemons, as far as their clocks agree.
     this.#lastHole = Math.max(this.#lastHole + 1, at * 1_000);
     const hole = { id: this.#lastHole, source, epoch, first, last: first + missing - 1, missing, at };
     const open = before?.open ?? [];
@@ -172,7 +171,7 @@ export class Positions {
     if (!before && !this.#options.directory.hasEpoch(source, epoch)) {
       await this.#options.directory.addEpoch(source, epoch);
       await this.#write(position);
-      // Not waited for: another daemon may take long to give a lease back.
+      // Not awaited: another daemon may take long to release a lease.
       void this.#forgetOutdated();
     } else await this.#write(position);
   }
@@ -189,7 +188,7 @@ export class Positions {
     try {
       await write(names.position(source, epoch), [JSON.stringify(position)]);
     } catch (error) {
-      // It may be there or not, or its queue deleted: it is read, and declared, before it is used again.
+      // The write may have succeeded or not, or the queue may be gone: declare and read it again before use.
       this.#fresh.delete(key);
       throw error;
     }
@@ -202,7 +201,7 @@ export class Positions {
     try {
       for (const { source, epoch } of outdated(this.#known.values(), now()))
         await this.#hold(source, epoch, async () => {
-          // What another daemon heard since is only known now.
+          // Only now does it know what another daemon heard since.
           const all = [...this.#known.values()];
           if (outdated(all, now()).some((each) => each.source === source && each.epoch === epoch))
             await this.#delete(source, epoch);
@@ -222,7 +221,7 @@ export class Positions {
     this.#fresh.delete(keyOf(source, epoch));
   }
 
-  /** Does something while nobody else can move a position. */
+  /** Runs an operation while nobody else can move a position. */
   async #hold(source: string, epoch: string, act: () => Promise<void>): Promise<void> {
     const leave = await this.#turns(keyOf(source, epoch));
     try {
@@ -253,5 +252,5 @@ export class Positions {
   }
 }
 
-/** Keeps what came of a batch. */
+/** Stores the notifications and dead letters of a batch. */
 type CommitOf = (admission: Parameters<Cursor['commit']>[0]) => Promise<void>;

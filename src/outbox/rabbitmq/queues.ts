@@ -1,4 +1,4 @@
-/** The queues of the topics: declared once over each connection, and looked at now and then for what they hold. */
+/** The topics' queues: declared once over each connection, and polled for their depths. */
 import type { Channel, ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
@@ -12,27 +12,27 @@ import { END } from './parcel.ts';
 export interface QueuesOptions {
   readonly names: Names;
   readonly partitions: number;
-  /** How many bytes each may hold. */
+  /** Size limit of each, in bytes. */
   readonly maxBytes: number;
   readonly directory: Directory;
   readonly depths: Depths;
   readonly connection: () => ChannelModel | undefined;
-  /** Nobody consumes a queue. */
+  /** A queue has no consumer. */
   readonly unconsumed: (queue: string) => void;
-  /** Which queues there are, or are read from, has changed. */
+  /** The set of queues, or of those that are read, has changed. */
   readonly changed: () => void;
   readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
   readonly log: Log;
 }
 
-/** How long after its deletion a queue is declared again, in milliseconds. */
+/** Delay before a deleted queue is declared again, in milliseconds. */
 const DELETED_MS = 1_000;
-/** How long a poll may take before the next one begins without it, in milliseconds. */
+/** Timeout of a poll, after which the next one may begin, in milliseconds. */
 const POLL_PATIENCE_MS = 3_000;
 
 export class Queues {
   readonly #options: QueuesOptions;
-  /** The topics whose queues are there, over the connection that there is now. */
+  /** The topics whose queues were declared over the current connection. */
   #ensured = new Map<string, Promise<void>>();
   #declared = new Set<string>();
   readonly #declaring = new Map<string, Promise<void>>();
@@ -40,9 +40,9 @@ export class Queues {
   readonly #warned = new Set<string>();
   /** When each queue was found deleted. */
   readonly #deletedAt = new Map<string, number>();
-  /** Names that were made: each is a hash. */
+  /** Cache of names, because each is a hash. */
   readonly #names = new Map<string, readonly string[]>();
-  /** Until when the last poll may take, in milliseconds of `performance.now()`. */
+  /** Deadline of the last poll, in milliseconds of `performance.now()`. */
   #pollingUntil = 0;
 
   constructor(options: QueuesOptions) {
@@ -65,7 +65,7 @@ export class Queues {
     return oldest === undefined ? [] : this.#of(topic, oldest);
   }
 
-  /** Whether nothing is written to a queue any more. */
+  /** Whether a queue gets no new messages. */
   isFormer(queue: string): boolean {
     const { directory } = this.#options;
     return directory.topics.some((topic) =>
@@ -86,14 +86,14 @@ export class Queues {
     return problem;
   }
 
-  /** There is another connection, or none: what was declared may be gone. */
+  /** The connection changed or is lost: declared queues may be gone. */
   reset(): void {
     this.#ensured = new Map();
     this.#declared = new Set();
     this.#pollingUntil = 0;
   }
 
-  /** Sees to it that a topic's queues are there and in the directory. @throws PusherError OUTBOX_UNUSABLE */
+  /** Ensures that a topic's queues exist and are in the directory. @throws PusherError OUTBOX_UNUSABLE */
   ensure(topic: string): Promise<void> {
     const known = this.#ensured.get(topic);
     if (known) return known;
@@ -107,7 +107,7 @@ export class Queues {
   }
 
   /**
-   * A queue was deleted: what it held is lost. It is declared again only when its consumers have heard of that: RabbitMQ
+   * A queue was deleted, and its content lost. It is declared again only after its consumers were notified: RabbitMQ
    * 3.10 would count them as consumers of the new one, and they would get nothing.
    */
   gone(queue: string): void {
@@ -119,8 +119,8 @@ export class Queues {
   }
 
   /**
-   * Declares one queue, once at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready, and ends the
-   * connection of who consumes it then. Where only its length differs from the configuration, it is used as it is.
+   * Declares one queue, once at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready, and ends
+   * the connection of who consumes it then. Where only its length differs from the configuration, it is used as it is.
    */
   declare(queue: string): Promise<void> {
     const known = this.#declaring.get(queue);
@@ -145,7 +145,7 @@ export class Queues {
       const { kind, reason } = explain(error);
       const [, length] = /'x-max-length-bytes'.*but current is (?:the value )?'(\d+)'/.exec(reason) ?? [];
       if (kind !== 'different' || length === undefined) throw error;
-      // RabbitMQ names the first difference only: with this length all the rest has to be the same.
+      // RabbitMQ reports only the first difference: declared with this length, everything else must match.
       await declareWith(current, queue, Number(length));
       if (!this.#warned.has(queue))
         log.warn({ queue, problem: reason }, 'a queue was made with another length, which RabbitMQ never changes');
@@ -155,8 +155,8 @@ export class Queues {
   }
 
   /**
-   * Asks how many parcels are ready in each queue, once at a time. RabbitMQ may leave the question for a queue that is
-   * being deleted without an answer for ever, and with it its channel.
+   * Polls how many parcels are ready in each queue, one poll at a time. RabbitMQ may never answer for a queue that is
+   * being deleted, which blocks the channel.
    */
   async poll(): Promise<void> {
     const { connection } = this.#options;
@@ -170,7 +170,7 @@ export class Queues {
       await this.#askFormer();
       closeSoon(channel);
     } catch {
-      // A queue that is gone, or the connection: whoever uses it says so.
+      // The queue or the connection is gone: its users report that.
     } finally {
       this.#pollingUntil = 0;
     }
@@ -187,7 +187,7 @@ export class Queues {
       }
   }
 
-  /** Looks which queues of former numbers of partitions are gone. */
+  /** Finds out which queues of former numbers of partitions are gone. */
   async #askFormer(): Promise<void> {
     const { connection, directory, depths, changed } = this.#options;
     for (const topic of directory.topics)
@@ -258,7 +258,7 @@ async function declareWith(connection: ChannelModel, queue: string, maxBytes: nu
   closeSoon(channel);
 }
 
-/** How many parcels are ready in a queue; undefined when there is none of that name. */
+/** Parcels ready in a queue; undefined when no queue has that name. */
 async function countReady(connection: ChannelModel, queue: string): Promise<number | undefined> {
   const channel = await openChannel(connection);
   try {

@@ -1,11 +1,11 @@
 /**
- * The outbox of several daemons: RabbitMQ, with a quorum queue for each partition of each topic. docs/rabbitmq.md says
- * what it promises; docs/decisions/rabbitmq-outbox.md, why it is built so.
+ * The outbox of several daemons: RabbitMQ, with a quorum queue for each partition of each topic. See docs/rabbitmq.md
+ * for its guarantees and docs/decisions/rabbitmq-outbox.md for the design.
  *
  * Maintained invariants:
  * - A commit resolves when RabbitMQ has confirmed its notifications, the disk has its dead letters and RabbitMQ has its
- *   position, in this order: what a crash leaves of it comes again as a whole.
- * - A topic's queues are declared, and in the directory, before anything is put into them.
+ *   position, in this order: after a crash the whole batch comes again.
+ * - A topic's queues are declared, and listed in the directory, before anything is written to them.
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -37,45 +37,45 @@ export interface RabbitOutboxOptions {
   /** Addresses of the broker's nodes, `amqp://user:password@host:port/vhost` or `amqps:`. */
   readonly urls: readonly string[];
   readonly tls?: BrokerTls | undefined;
-  /** What the names of queues and exchange begin with: daemons with the same prefix share the work. */
+  /** Prefix of the names of queues and exchange: daemons with the same prefix share the work. */
   readonly prefix: string;
-  /** How many queues each topic has. */
+  /** Queues per topic. */
   readonly partitions: number;
-  /** Keeps this daemon's dead letters, and closes with the outbox. */
+  /** Stores this daemon's dead letters, and is closed with the outbox. */
   readonly letters: Outbox;
-  /** What a parcel's settled places are kept in when the daemon ends. */
+  /** File for the parcels' settled places when the daemon stops. */
   readonly handoverFile: string;
-  /** How much each topic may hold, in bytes; past it `commit` rejects. */
+  /** Size limit of each topic, in bytes; beyond it `commit` rejects. */
   readonly maxBytes: number;
-  /** Of this daemon's console, for the others'. */
+  /** URL of this daemon's console, for the others' consoles. */
   readonly url?: string | undefined;
   readonly log: Log;
   readonly now?: () => number;
-  /** How often the depths of queues are asked for, in milliseconds. Default: 2 s. */
+  /** Interval for polling the queues' depths, in milliseconds. Default: 2 s. */
   readonly pollMs?: number;
   /** How long a delivery stays unacknowledged before its channel is renewed, in milliseconds. Default: 10 minutes. */
   readonly renewMs?: number;
   /** How long what is under way of a partition that is given up may take, in milliseconds. Default: 6 s. */
   readonly leaveMs?: number;
-  /** How many parcels of a partition are in hand at most. Default: 32. */
+  /** Most unacknowledged parcels of a partition. Default: 32. */
   readonly prefetch?: number;
 }
 
 const POLL_MS = 2_000;
-/** How long after a failed write of dead letters it is tried again, in milliseconds. */
+/** Delay before a failed write of dead letters is retried, in milliseconds. */
 const BURY_AGAIN_MS = 500;
 const RENEW_MS = 600_000;
 /** All is spread within 10 s. */
 const LEAVE_MS = 6_000;
-/** How long after a connection the others are listened for before any partition is consumed, in milliseconds. */
+/** How long to listen for other daemons after connecting, before consuming any partition, in milliseconds. */
 const LISTEN_MS = 100;
-/** What all consumers may hold together, in full parcels: 96 MiB; and what one may. */
+/** Most full parcels that all consumers may hold together (96 MiB), and that one may hold. */
 const MOST_PARCELS = 1_536;
 const PREFETCH = 32;
-/** How many parcels that others gave back are remembered. */
+/** Most returned parcels of other daemons to remember. */
 const MOST_SETTLED = 20_000;
 
-/** Opens the outbox; connects in the background, and says what is wrong meanwhile. */
+/** Opens the outbox; connects in the background, and reports what is wrong meanwhile. */
 export function rabbitOutbox(options: RabbitOutboxOptions): Outbox {
   refuseMaxBytes('rabbitOutbox', options.maxBytes);
   return new RabbitOutbox(options);
@@ -98,12 +98,12 @@ class RabbitOutbox implements Outbox {
   readonly #backlogs = new Map<string, RabbitBacklog>();
   readonly #memories = new Map<string, PartitionMemory>();
   readonly #listeners = new Set<(topic: string) => void>();
-  /** Positions that were moved since the last announcement. */
+  /** Positions moved since the last announcement. */
   #moved = new Map<string, Position>();
   readonly #pending = new Set<Promise<void>>();
   readonly #timers: readonly NodeJS.Timeout[];
   #connection: ChannelModel | undefined;
-  /** Whether the others were listened for long enough to know one's share. */
+  /** Whether it has listened for other daemons long enough to know its share. */
   #listened = false;
   #lastSeq = 0;
   #closed = false;
@@ -197,7 +197,7 @@ class RabbitOutbox implements Outbox {
     const { problem } = this.#broker;
     if (problem) return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`);
     const { partitions } = this.#options;
-    // Two numbers at once would part what belongs to one user, and with it the order.
+    // Two numbers of partitions at once would split a user's notifications, and so lose their order.
     const other = this.#daemons.others.find((daemon) => daemon.partitions !== partitions);
     if (!other) return undefined;
     const seen = `a daemon (${other.url ?? other.id}) has outbox.partitions = ${other.partitions}, this one ${partitions}`;
@@ -285,7 +285,7 @@ class RabbitOutbox implements Outbox {
       this.fault ??
         new PusherError('OUTBOX_UNUSABLE', 'outbox: the connection to RabbitMQ was lost; it is tried again'),
     );
-    // A channel of ours may have ended alone: all of it begins anew.
+    // One of our channels may have ended alone: reconnect everything.
     if (!this.#closed) void connection.close().catch(() => undefined);
   }
 
@@ -322,7 +322,7 @@ class RabbitOutbox implements Outbox {
     this.#call([...topics]);
   }
 
-  /** Calls for consumers of topics that have none. */
+  /** Requests consumers for topics without any. */
   #call(topics: readonly string[]): void {
     for (const topic of topics) if (!this.#backlogs.has(topic)) for (const listener of this.#listeners) listener(topic);
   }
@@ -349,7 +349,7 @@ class RabbitOutbox implements Outbox {
     if (topics.every((topic) => known.has(topic)) || !this.#connection) return;
     void this.#directory.read().then(
       () => this.#call(this.#directory.topics),
-      () => undefined, // The connection is gone; it is read again with the next one.
+      () => undefined, // The connection is gone; the next one reads it again.
     );
   }
 
@@ -375,7 +375,7 @@ class RabbitOutbox implements Outbox {
     return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, share));
   }
 
-  /** Keeps dead letters however long the disk takes: what they are made of must not be acknowledged before. */
+  /** Stores dead letters however long the disk takes: their parcels must not be acknowledged before. */
   async #bury(deadLetters: readonly NewDeadLetter[]): Promise<void> {
     for (;;) {
       try {

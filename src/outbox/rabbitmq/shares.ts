@@ -1,11 +1,11 @@
-/** Which daemon consumes which partition: each computes the same from the names of those that are there. */
+/** Assigns partitions to daemons: every daemon computes the same from the names of those present. */
 
-/** A topic's partitions by their index: whose each is. Even, and few move when a daemon comes or goes. */
+/** The daemon of each of a topic's partitions, by index. Evenly spread; few move when a daemon comes or goes. */
 export function sharesOf(topic: string, partitions: number, daemons: readonly string[]): string[] {
   const owners: string[] = new Array(partitions).fill(undefined);
   const loads = new Map(daemons.map((daemon) => [daemon, 0]));
   const least = Math.floor(partitions / daemons.length);
-  // So many daemons have one more.
+  // This many daemons get one more.
   let more = partitions % daemons.length;
   // Rendezvous hashing (https://en.wikipedia.org/wiki/Rendezvous_hashing), within these bounds.
   const bids = daemons.flatMap((daemon) =>
@@ -21,7 +21,7 @@ export function sharesOf(topic: string, partitions: number, daemons: readonly st
   return owners;
 }
 
-/** FNV-1a, and the end of MurmurHash3 so that names that differ in one letter are far apart. */
+/** FNV-1a with MurmurHash3's finalizer, so that names that differ in one letter get distant hashes. */
 function hash(text: string): number {
   let value = 0x811c9dc5;
   for (let index = 0; index < text.length; index++) value = Math.imul(value ^ text.charCodeAt(index), 0x01000193);

@@ -1,4 +1,4 @@
-/** What is known of the outbox at a moment: of its queues, of what this daemon has in hand, and of what the others said. */
+/** The outbox's current state, from its queues, this daemon's parcels and the other daemons' announcements. */
 import type { Health, Outbox } from '../outbox.ts';
 import type { RabbitBacklog } from './backlog.ts';
 import type { PartitionConsumer } from './consumer.ts';
@@ -11,7 +11,7 @@ export interface ViewOptions {
   readonly id: string;
   readonly url: string | undefined;
   readonly partitions: number;
-  /** How much the queues of one topic may hold. */
+  /** Size limit of one topic's queues. */
   readonly maxBytes: number;
   readonly letters: Outbox;
   readonly backlogs: ReadonlyMap<string, RabbitBacklog>;
@@ -24,7 +24,7 @@ export interface ViewOptions {
 
 export class View {
   readonly #options: ViewOptions;
-  /** Since when a topic holds anything, as far as this daemon wrote it. */
+  /** Age of each topic's backlog, as far as this daemon wrote it. */
   readonly #since = new Map<string, number>();
 
   constructor(options: ViewOptions) {
@@ -35,12 +35,12 @@ export class View {
     return [...this.#options.backlogs.values()].flatMap(({ consumers }) => consumers);
   }
 
-  /** Something is about to be put into a topic's queues. */
+  /** Notes that something is about to be put into a topic's queues. */
   writing(topic: string): void {
     if (this.#depthOf(topic) === 0) this.#since.set(topic, this.#options.now());
   }
 
-  /** @param fault why nothing can be kept at the moment */
+  /** @param fault why nothing can be stored at the moment */
   health(fault: string | undefined): Health {
     const { letters, queues, depths, positions, maxBytes } = this.#options;
     const { deadLetters, fault: lettersFault } = letters.health();
@@ -60,7 +60,7 @@ export class View {
     };
   }
 
-  /** What this daemon says of itself to the others. */
+  /** This daemon's announcement to the others. */
   announcement(positions: readonly Position[]): Announcement {
     const { id, url, queues, partitions, letters, backlogs } = this.#options;
     const open = this.consumers.filter(({ isOpen }) => isOpen);
@@ -82,7 +82,7 @@ export class View {
     return this.#options.queues.all(topic).reduce((sum, queue) => sum + this.#depthOfQueue(queue), 0);
   }
 
-  /** What is in a queue, in our hands and, as they said last, in those of the others. */
+  /** Notifications in a queue, in this daemon's hands and, as last announced, in the others'. */
   #depthOfQueue(queue: string): number {
     const elsewhere = this.#options.daemons().others.reduce((sum, { inHand }) => sum + (inHand[queue] ?? 0), 0);
     const own = this.consumers.filter((consumer) => consumer.queue === queue);

@@ -1,12 +1,12 @@
 /**
- * Puts lines into queues, in parcels, each confirmed by the broker.
+ * Writes lines to queues, in parcels, each confirmed by the broker.
  *
  * Maintained invariants:
- * - Of each queue at most one parcel is under way. What comes meanwhile gathers into the next one: nothing waits at low
- *   load, and at high load a parcel holds many.
- * - So a queue never gets a later line of a write when an earlier one was refused: whoever repeats the write repeats all
- *   of it, and consumers may take what they saw for all that was before it.
- * - A parcel without an answer keeps its queue closed until the answer comes or the channel ends.
+ * - Each queue has at most one unconfirmed parcel. New lines gather in the next one: at low load nothing waits, and at
+ *   high load a parcel holds many.
+ * - So a queue never gets a later line of a write after an earlier one was refused: a repeated write repeats all of it,
+ *   and consumers may assume that they have seen everything before a line.
+ * - An unconfirmed parcel blocks its queue until the answer comes or the channel ends.
  */
 import type { ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
@@ -14,9 +14,9 @@ import { MOST_LENGTH, MOST_NOTIFICATIONS } from './parcel.ts';
 
 interface Job {
   readonly lines: readonly string[];
-  /** The first line that is in no parcel yet. */
+  /** The first line without a parcel. */
   next: number;
-  /** How many are not confirmed. */
+  /** Unconfirmed lines. */
   left: number;
   failed: boolean;
   readonly done: () => void;
@@ -26,9 +26,9 @@ interface Job {
 interface Line {
   readonly queue: string;
   waiting: Job[];
-  /** The jobs of the parcel under way, with how many lines each has in it. */
+  /** The unconfirmed parcel's jobs, with each job's lines in it. */
   underWay: readonly (readonly [Job, number])[] | undefined;
-  /** When the parcel under way was sent; of one that took too long, why nothing is taken. */
+  /** When the unconfirmed parcel was sent; after a timeout, why new lines are refused. */
   stalled: PusherError | undefined;
 }
 
@@ -44,26 +44,28 @@ interface Parcel {
 }
 
 export interface WriterOptions {
-  /** What makes the ids of parcels unique among daemons. */
+  /** Makes the ids of parcels unique among daemons. */
   readonly daemon: string;
   readonly now: () => number;
   /** A parcel is in its queue. */
   readonly confirmed: (queue: string, notifications: number, bytes: number) => void;
-  /** A queue is gone: it was deleted. */
+  /** A queue was deleted. */
   readonly gone: (queue: string) => void;
 }
 
 /** How long the broker may take for a confirm before the write fails, in milliseconds: adapters give up after 30 s. */
 const CONFIRM_MS = 10_000;
 
-/** How often a parcel that is refused is sent before it fails, and the pause between, longer each time, in milliseconds. */
+/**
+ * How often a parcel that is refused is sent before it fails, and the pause between, longer each time, in milliseconds.
+ */
 const TRIES = 5;
 const AGAIN_MS = 30;
 
 export class Writer {
   readonly #options: WriterOptions;
   readonly #lines = new Map<string, Line>();
-  /** Ids of parcels that came back because their queue is gone. */
+  /** Ids of parcels returned because their queue is gone. */
   readonly #returned = new Set<string>();
   #channel: ConfirmChannel | undefined;
   #parcels = 0;
@@ -72,18 +74,18 @@ export class Writer {
     this.#options = options;
   }
 
-  /** Whether something is not confirmed yet. */
+  /** Whether anything is unconfirmed. */
   get busy(): boolean {
     return [...this.#lines.values()].some(({ underWay, waiting }) => underWay || waiting.length > 0);
   }
 
-  /** Writes over this channel from now on. */
+  /** Uses this channel from now on. */
   attach(channel: ConfirmChannel): void {
     this.#channel = channel;
     channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
   }
 
-  /** The channel ended: what was under way fails, and may be in its queue all the same. */
+  /** The channel ended: unconfirmed writes fail, but may be in their queues. */
   detach(error: PusherError): void {
     this.#channel = undefined;
     this.#returned.clear();
@@ -96,8 +98,8 @@ export class Writer {
   }
 
   /**
-   * Puts lines into a queue, in their order; resolves when all are confirmed.
-   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE; then some may be in the queue, the first ones
+   * Writes lines to a queue, in order; resolves when all are confirmed.
+   * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE; then the first lines may be in the queue
    */
   write(queue: string, lines: readonly string[]): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -142,12 +144,12 @@ export class Writer {
     try {
       if (!channel) throw new Error('no channel');
       channel.publish('', line.queue, content, options, (refused: unknown) => {
-        // The channel is gone, and with it this line: `detach` has failed its jobs.
+        // The channel is gone and this line with it: `detach` has failed its jobs.
         if (line.underWay === parcel.jobs && this.#channel === channel) this.#answered(parcel, Boolean(refused));
         else clearTimeout(late);
       });
     } catch {
-      // The channel ended in this moment; `detach` follows and says why.
+      // The channel has just ended; `detach` follows with the reason.
       clearTimeout(late);
       if (!channel) this.detach(new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ'));
     }

@@ -1,4 +1,4 @@
-/** Looks at what `[tap.rabbitmq]` needs, for `check`: connects, and compares what is declared. Changes nothing. */
+/** Checks the prerequisites of `[tap.rabbitmq]`, for `check`: connects and compares declarations. Changes nothing. */
 import type { Channel, ChannelModel } from 'amqplib';
 import { closeConnection, connectOnce, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
 import { type BrokerProblem, explain } from '../../rabbitmq/explain.ts';
@@ -6,12 +6,12 @@ import { exchangesOf } from './exchanges.ts';
 import type { RabbitTapSettings } from './rabbitmq.ts';
 import { declareExchange, declareQueue, explainDeclaration, ledgerOf } from './topology.ts';
 
-/** One thing that was looked at: fine, or what is wrong with it. */
+/** The result of one check: fine, or the problem. */
 export interface Examined {
   readonly what: string;
   readonly seen: string;
   readonly problem?: BrokerProblem | undefined;
-  /** It is fine by itself, but a person should know: what to do about it. */
+  /** Advice to a person, although the result is fine. */
   readonly advice?: string | undefined;
 }
 
@@ -63,8 +63,8 @@ const DIRECT =
   'the daemon can not bind to a direct exchange: make it a topic exchange, or see docs/mongooseim.md on alternate exchanges';
 
 /**
- * Compares what is there with what would be declared. Only what is there is declared: then that changes nothing, and is
- * refused where it differs.
+ * Compares existing queues and exchanges with our declarations. It declares only existing ones: that changes nothing,
+ * and fails where they differ.
  */
 async function compare(
   connection: ChannelModel,
@@ -87,7 +87,7 @@ async function compare(
   }
 }
 
-/** Does something on a channel of its own, which the broker closes when it refuses it. */
+/** Runs an operation on a separate channel, because the broker closes the channel of a refused one. */
 async function on(connection: ChannelModel, act: (channel: Channel) => Promise<unknown>): Promise<void> {
   const channel = await openChannel(connection);
   await act(channel);

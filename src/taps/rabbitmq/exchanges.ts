@@ -1,6 +1,6 @@
 /** MongooseIM's exchanges, as its configuration declares them. */
 
-/** Types that RabbitMQ has by itself. */
+/** RabbitMQ's built-in types. */
 type ExchangeType = 'topic' | 'fanout' | 'headers' | 'direct';
 
 export interface Exchange {
@@ -10,9 +10,9 @@ export interface Exchange {
 }
 
 export interface MessageExchange extends Exchange {
-  /** What ends the routing keys of messages that users sent. */
+  /** End of the routing keys of messages that users sent. */
   readonly sentTopic: string;
-  /** What ends those of the copies for recipients. */
+  /** End of the routing keys of the copies for recipients. */
   readonly recvTopic: string;
 }
 
@@ -22,12 +22,12 @@ export interface Exchanges {
   readonly groupchat: MessageExchange;
 }
 
-/** The exchanges, each once: one may serve several kinds. */
+/** The distinct exchanges: one may serve several kinds. */
 export function exchangesOf({ presence, chat, groupchat }: Exchanges): readonly Exchange[] {
   return [...new Map([presence, chat, groupchat].map((exchange) => [exchange.name, exchange])).values()];
 }
 
-/** What our queue is bound with: everything of presence, of messages what users sent. */
+/** Our queue's bindings: all presence, and the messages that users sent. */
 export function bindingsOf({ presence, chat, groupchat }: Exchanges): { exchange: string; key: string }[] {
   const keys = [
     { ...presence, key: '#' },
@@ -35,7 +35,7 @@ export function bindingsOf({ presence, chat, groupchat }: Exchanges): { exchange
     { ...groupchat, key: `#.${groupchat.sentTopic}` },
   ];
   const bindings = keys.flatMap(({ name, type, key }) => {
-    // A direct exchange compares whole keys, which begin with a user's JID: nobody can bind to them all.
+    // A direct exchange compares whole keys, which begin with a user's JID: no binding covers them all.
     if (type === 'direct') return [];
     return [{ exchange: name, key: type === 'topic' ? key : '' }];
   });

@@ -1,10 +1,11 @@
 /**
- * The ledger of sessions: counts of who is online, kept in a queue beside the one that events come by, so that whichever
- * daemon gets that queue goes on with them.
+ * The ledger of sessions: counts of online sessions, stored in a queue beside the events' queue, so that the daemon
+ * which reads the events next continues with them.
  *
- * The queue is a log: a snapshot, and what batches changed since. To write it anew, all of it is read, a new snapshot is
- * written behind it and confirmed, and only then is what stands before acknowledged. A crash between leaves both, and the
- * newest whole one counts (records.ts). Nobody else reads meanwhile: the queue has a single active consumer.
+ * The queue is a log: a snapshot, followed by the batches' changes. Compaction reads all of it, writes a new snapshot
+ * behind it, waits for the confirm, and only then acknowledges the old records. A crash in between leaves both
+ * snapshots, of which the newest whole one counts (records.ts). The queue has a single active consumer, so no one else
+ * reads it.
  */
 import { randomUUID } from 'node:crypto';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
@@ -12,24 +13,24 @@ import { openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { createReader, type LedgerRecord, type LedgerState, MOST_SEEN, snapshotOf } from './records.ts';
 import type { SessionCount, Sessions } from './sessions.ts';
 
-/** The log is written anew when what batches added is larger than this, and than twice the snapshot. */
+/** Compacts the log when the batches' changes are larger than this and than twice the snapshot. */
 const LEAST_LOG_BYTES = 4_194_304;
 
 export interface Ledger {
   readonly sessions: Sessions;
-  /** Fingerprints of the newest events of presence that are counted. */
+  /** Fingerprints of the newest counted presence events. */
   readonly seen: readonly string[];
-  /** Records that can't be read, which were left out. */
+  /** Unreadable records, which were skipped. */
   readonly unreadable: number;
-  /** Keeps what a batch changed; resolves when the broker has it. */
+  /** Stores a batch's changes; resolves when the broker has confirmed them. */
   append(counts: readonly SessionCount[], seen: readonly string[]): Promise<void>;
-  /** Notes that everything counted is acknowledged, so that nothing of it comes again. */
+  /** Notes that all counted events are acknowledged, so that none comes again. */
   end(): Promise<void>;
 }
 
 /**
- * Reads the ledger, and begins a term in it: from then on nobody else's records count.
- * @param lost called when a channel ends; then nothing more can be kept
+ * Reads the ledger and begins a term in it: from then on other daemons' records are ignored.
+ * @param lost called when a channel ends; then nothing more can be stored
  */
 export async function openLedger(
   connection: ChannelModel,
@@ -43,7 +44,7 @@ export async function openLedger(
     for (const record of records) {
       const body = Buffer.from(JSON.stringify(record));
       bytes += body.length;
-      // Unbounded, a snapshot of millions would wait in memory as a whole.
+      // Without a limit, memory would hold a whole snapshot of millions.
       const sent = channel.sendToQueue(queue, body, { persistent: true, correlationId: record.term });
       if (!sent) await channel.waitForConfirms();
     }
@@ -88,7 +89,10 @@ export async function openLedger(
   };
 }
 
-/** Reads a queue up to the fence that `send` puts at its end; what was read is to be acknowledged, or comes again. */
+/**
+ * Reads a queue up to the fence that `send` writes at its end. The caller must acknowledge the records, or they come
+ * again.
+ */
 async function readUntil(
   connection: ChannelModel,
   queue: string,
@@ -105,7 +109,7 @@ async function readUntil(
   let done = false;
   await channel.consume(queue, (message) => {
     if (!message) return reject(new Error(`the queue "${queue}" was deleted`));
-    // Behind the fence stands what is written meanwhile: it stays.
+    // Records behind the fence are newer: they stay.
     if (done) return;
     if (message.properties.correlationId === fence) {
       done = true;

@@ -1,5 +1,5 @@
 /**
- * What MongooseIM's rabbit backend publishes, read as events: a pure function of one delivery
+ * Converts messages of MongooseIM's rabbit backend to events: a pure function of one delivery
  * (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_rabbit/).
  */
 import { isMalformed, type MalformedEvent, type NewEvent, parseEvent } from '../../event.ts';
@@ -15,15 +15,15 @@ export interface Delivered {
   readonly contentEncoding?: string | undefined;
 }
 
-/** Some hooks add seconds or milliseconds; MongooseIM's own example adds microseconds. This many is the year 2001. */
+/** Some hooks add seconds or milliseconds; MongooseIM's own example adds microseconds. This number is the year 2001. */
 const LEAST_MICROSECONDS = 1e15;
-/** What a number can be read back exactly from, in microseconds: the year 2255. */
+/** The greatest exact integer, in microseconds: the year 2255. */
 const MOST_MICROSECONDS = Number.MAX_SAFE_INTEGER;
 
-/** Encodings that leave a body as it is. */
+/** Encodings that don't change a body. */
 const PLAIN = new Set(['', 'utf-8', 'utf8', 'identity']);
 
-/** What dead letters call our fields: as MongooseIM's messages have them. */
+/** Names of our fields in dead letters: those of MongooseIM's messages. */
 const THEIR_NAMES: Readonly<Record<string, string>> = {
   jid: 'user_id',
   from: 'from_user_id',
@@ -35,8 +35,8 @@ const THEIR_NAMES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Reads one message; undefined for what is not published: copies for recipients.
- * @param now in milliseconds since the Unix epoch, for messages that do not say themselves when they were made
+ * Reads one message; undefined for copies for recipients, which are not published.
+ * @param now in milliseconds since the Unix epoch, for messages without a time
  */
 export function readMessage(
   delivered: Delivered,
@@ -55,7 +55,7 @@ export function readMessage(
   return isMalformed(event) ? refuse(inTheirNames(event.problem)) : event;
 }
 
-/** `other`: one of ours that is not to be published; undefined: of no exchange that is configured. */
+/** `other`: from our exchanges, but not to be published; undefined: from an exchange that isn't configured. */
 function kindOfMessage(
   { exchange, routingKey }: Delivered,
   { presence, chat, groupchat }: Exchanges,
@@ -70,7 +70,7 @@ function kindOfMessage(
   return exchange === chat.name || exchange === groupchat.name || received ? 'other' : undefined;
 }
 
-/** The object that a body holds, or what is wrong with it. */
+/** The object in a body, or the problem with it. */
 function parseBody(body: Buffer): Readonly<Record<string, unknown>> | string {
   if (body.length === 0) return 'is empty, should be a JSON object';
   let value: unknown;
@@ -107,7 +107,7 @@ const messageOf = (
   stanza_id: isText(more.stanza_id) ? more.stanza_id : undefined,
 });
 
-/** Metadata that a hook of the server's owner adds is not worth a dead letter when it is of another form. */
+/** Unexpected metadata, from a custom hook in the server, is no reason for a dead letter. */
 function timeOf({ timestamp }: Readonly<Record<string, unknown>>, now: number): number {
   const known = typeof timestamp === 'number' && timestamp >= LEAST_MICROSECONDS && timestamp <= MOST_MICROSECONDS;
   return known ? Math.floor(timestamp / 1_000) : now;
@@ -118,7 +118,7 @@ const isCount = (value: unknown): value is number => Number.isSafeInteger(value)
 const isText = (value: unknown): value is string =>
   typeof value === 'string' && forbiddenCharacter(value) === undefined;
 
-/** The domain of a JID, which is the virtual host of its user; of what is no JID, something that is no problem by itself. */
+/** The domain of a JID, the virtual host of its user; for text that isn't a JID, any harmless value. */
 function domainOf(jid: unknown): string {
   if (typeof jid !== 'string') return 'unknown';
   const slash = jid.indexOf('/');
@@ -129,7 +129,7 @@ function domainOf(jid: unknown): string {
 const inTheirNames = (problem: string): string =>
   problem.replace(/(^|; )(\w+):/g, (_, start: string, name: string) => `${start}${THEIR_NAMES[name] ?? name}:`);
 
-/** A message as a dead letter shows it. */
+/** A message in the form for dead letters. */
 function rawOf({ exchange, routingKey, body, contentEncoding }: Delivered): Readonly<Record<string, unknown>> {
   const head = { exchange, routing_key: routingKey, content_encoding: contentEncoding };
   try {

@@ -1,6 +1,6 @@
 /**
- * The RabbitMQ tap: reads what MongooseIM's rabbit backend publishes, by a queue of its own. Any number of daemons may read
- * one queue: the broker lets one at a time, and the next one goes on where it left off.
+ * The RabbitMQ tap: reads the events of MongooseIM's rabbit backend from our own queue. Any number of daemons may share
+ * the queue: one reads at a time, and the next one continues where it stopped.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,23 +18,25 @@ export interface RabbitTapSettings {
   /** `amqp://user:password@host:port/vhost` or `amqps:`; of one broker's nodes, tried in turn. */
   readonly urls: readonly string[];
   readonly tls?: BrokerTls | undefined;
-  /** Our queue; beside it stands one with `.sessions` at its end. */
+  /** Our queue; the ledger's queue has the same name with `.sessions` appended. */
   readonly queue: string;
   readonly exchanges: Exchanges;
-  /** Reads a queue that ends with the connection, and so takes nothing from other daemons; for dry runs. */
+  /** Reads a temporary queue, and so takes nothing from other daemons; for dry runs. */
   readonly temporary?: boolean | undefined;
   /** Default: no log. */
   readonly log?: Log | undefined;
-  /** How long a batch that can't be kept is tried before another daemon may try, in milliseconds, for tests. */
+  /** How long to retry a batch before another daemon may try, in milliseconds, for tests. */
   readonly giveUpMs?: number | undefined;
 }
 
-/** How often the queue is asked for its depth, in milliseconds. */
+/** Interval for polling the queue's depth, in milliseconds. */
 const DEPTH_MS = 5_000;
 /** How long a stop waits for the batch under way and for the broker's answers, in milliseconds. */
 const STOP_MS = 5_000;
 
-/** The tap that reads MongooseIM's events from RabbitMQ. A broker that is away does not fail the start: it is tried again. */
+/**
+ * The tap that reads MongooseIM's events from RabbitMQ. An unreachable broker doesn't fail the start: the tap retries.
+ */
 export function rabbitTap(given: RabbitTapSettings): Tap {
   const settings = given.temporary ? { ...given, queue: `${given.queue}.${randomUUID()}` } : given;
   let running: RunningTap | undefined;
@@ -56,14 +58,14 @@ export function rabbitTap(given: RabbitTapSettings): Tap {
 }
 
 class RunningTap {
-  /** Settles when the broker was tried once, with or without success. */
+  /** Settles after the first try to connect, successful or not. */
   readonly tried: Promise<void>;
   readonly #settings: RabbitTapSettings;
   readonly #receive: Receive;
   readonly #broker: Broker;
   readonly #stopping = new AbortController();
   #reader: Reader | undefined;
-  /** Messages that wait in the queue and are not handed out. */
+  /** Messages ready in the queue. */
   #ready: number | undefined;
 
   constructor(settings: RabbitTapSettings, receive: Receive) {
@@ -90,7 +92,7 @@ class RunningTap {
     const reader = this.#reader;
     this.#reader = undefined;
     const late = new AbortController();
-    // A broker that does not answer keeps nobody: what is not acknowledged comes again.
+    // A broker that doesn't answer must not delay the stop: unacknowledged messages come again.
     const waited = sleep(STOP_MS, undefined, { signal: late.signal }).catch(() => {});
     await Promise.race([reader?.stop().catch((error: unknown) => this.#note(error)), waited]);
     late.abort();
@@ -106,7 +108,7 @@ class RunningTap {
     return { problem: undefined, waiting, note: this.#noteOf() };
   }
 
-  /** Whether it reads, in a few words; the broker does not say who else does. */
+  /** Whether it reads, in a few words; the broker doesn't report which other daemon does. */
   #noteOf(): string {
     const sessions = this.#reader?.sessions;
     return sessions === undefined ? 'stands by' : `reads; ${countOf(sessions, 'session')} online`;
@@ -117,7 +119,7 @@ class RunningTap {
     await declare(connection, { queue, exchanges, temporary });
     const source = `${queue}@${vhostOf(this.#settings.urls[0] ?? '')}`;
     const lost = (error?: Error) => {
-      // As the connection's own failure: it is explained, logged, and opened anew.
+      // Handled as the connection's own failure: explained, logged, and followed by a reconnect.
       if (error) connection.emit('error', error);
       connection.close().catch(() => {});
     };
@@ -146,7 +148,7 @@ class RunningTap {
       await channel.close();
       return messageCount;
     } catch {
-      // Whoever reads the queue says what is wrong.
+      // The reader of the queue reports the problem.
       return undefined;
     }
   }
@@ -159,7 +161,7 @@ class RunningTap {
   }
 }
 
-/** The vhost in an address, as the broker names it. */
+/** The vhost in an address, decoded. */
 function vhostOf(url: string): string {
   const { pathname } = new URL(url);
   return decodeURIComponent(pathname.slice(1)) || '/';

@@ -1,11 +1,11 @@
 /**
- * Reads the queue over one connection: hands batches on, counts sessions, and acknowledges what is safe.
+ * Reads the queue over one connection: passes batches on, counts sessions, and acknowledges what is stored.
  *
  * Maintained invariants:
  * - One batch is under way at a time, in the order of the queue; the broker lets one consumer read at a time.
- * - A batch is acknowledged when the receiver has its events and the ledger has its counts, in this order: what fails
- *   between comes again, and is recognised by the ledger.
- * - The ledger is read when the first message arrives, since only then the queue is known to be ours.
+ * - A batch is acknowledged when the receiver has its events and the ledger has its counts, in this order: after a
+ *   failure in between it comes again, and the ledger recognises it.
+ * - The ledger is read when the first message arrives, because only then this daemon is known to be the active reader.
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -22,18 +22,18 @@ import { countedAmong, MOST_SEEN } from './records.ts';
 import type { SessionCount } from './sessions.ts';
 import { ledgerOf, type Topology } from './topology.ts';
 
-/** Messages that the broker hands out at once, and a batch has at most. */
+/** Prefetch count, and most messages in a batch. */
 const PREFETCH = MOST_SEEN;
 const BATCH = 500;
-/** Bytes of a batch's messages, at most, but for a single one. */
+/** Most bytes of a batch's messages, unless it has only one. */
 const BATCH_BYTES = 4_194_304;
-/** How long it is waited for more of what is delivered again, in milliseconds; the broker sends it at once. */
+/** How long to wait for further redeliveries, in milliseconds; the broker sends them at once. */
 const GATHER_MS = 250;
-/** Pauses before a batch that could not be kept is handed over again, in milliseconds. */
+/** Pauses before a refused batch is retried, in milliseconds. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 /**
- * After this long the queue is given up for a while: another daemon, whose outbox takes it, may have it, and RabbitMQ ends
+ * After this long, the queue is released for a while: another daemon's outbox may accept the batch, and RabbitMQ closes
  * channels that hold messages for half an hour.
  */
 const GIVE_UP_MS = 60_000;
@@ -47,25 +47,25 @@ export interface ReaderOptions extends Topology {
 }
 
 export interface Reader {
-  /** Messages that are handed out and not acknowledged. */
+  /** Unacknowledged messages. */
   readonly held: number;
-  /** Full JIDs that are online, as far as it knows; undefined before it has read the ledger. */
+  /** Number of known online full JIDs; undefined before it has read the ledger. */
   readonly sessions: number | undefined;
-  /** Why nothing is taken at the moment though messages come. */
+  /** Why batches aren't accepted at the moment. */
   readonly putOff: string | undefined;
-  /** Finishes the batch under way, and gives the queue back in order. */
+  /** Finishes the current batch and releases the queue in an orderly way. */
   stop(): Promise<void>;
 }
 
-/** A message, and what became of reading it. */
+/** A message and the result of parsing it. */
 interface Taken {
   readonly message: ConsumeMessage;
   readonly event: NewEvent | MalformedEvent | undefined;
-  /** Of an event of presence: what it is recognised by when it is delivered again. */
+  /** For a presence event: the fingerprint that identifies its redelivery. */
   readonly fingerprint: string | undefined;
 }
 
-/** @param lost called once when it can't go on, with the reason where there is one: its connection is of no use any more */
+/** @param lost called once when it can't continue, with the reason if there is one: its connection is unusable */
 export async function startReader(
   connection: ChannelModel,
   options: ReaderOptions,
@@ -122,7 +122,7 @@ class QueueReader implements Reader {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
-    // The broker answers the close when it has the acknowledgements before it.
+    // The broker handles the acknowledgements before it answers the close.
     await this.#channel?.close();
     if (this.#ledger) await this.#ledger.end();
   }
@@ -150,17 +150,17 @@ class QueueReader implements Reader {
   async #run(): Promise<void> {
     let again: ReadonlySet<Taken> = new Set();
     if (!this.#ledger) again = await this.#begin();
-    // What arrives in one turn of the event loop makes one batch.
+    // Messages of one turn of the event loop make one batch.
     while (this.#pending.length > 0 && !this.#stopping.signal.aborted) {
       const batch = this.#pending.splice(0, batchLength(this.#pending));
       if (!(await this.#process(batch, again))) return;
     }
   }
 
-  /** Reads the ledger; answers which of the messages at hand are counted already. */
+  /** Reads the ledger; returns which of the received messages are counted already. */
   async #begin(): Promise<ReadonlySet<Taken>> {
     const { queue, log } = this.#options;
-    // All that comes again has to be at hand: what of it is counted shows only as a whole.
+    // Needs all redeliveries: only together do they show which are counted.
     while (this.#pending.every(({ message }) => message.fields.redelivered) && this.#pending.length < PREFETCH) {
       const before = this.#pending.length;
       await this.#pause(GATHER_MS);
@@ -178,7 +178,7 @@ class QueueReader implements Reader {
     return new Set(again.slice(0, counted));
   }
 
-  /** Hands a batch on and acknowledges it; answers whether it was. */
+  /** Passes a batch on and acknowledges it; returns whether it did. */
   async #process(batch: readonly Taken[], again: ReadonlySet<Taken>): Promise<boolean> {
     const ledger = this.#ledger as Ledger;
     const changed = new Set<string>();
@@ -186,7 +186,7 @@ class QueueReader implements Reader {
     const events: (NewEvent | MalformedEvent)[] = [];
     for (const taken of batch) {
       const { event, fingerprint } = taken;
-      // Presence that is counted is in the outbox too.
+      // Counted presence is in the outbox too.
       if (!event || again.has(taken)) continue;
       if (isMalformed(event) || event.kind !== 'presence') {
         events.push(event);
@@ -207,7 +207,7 @@ class QueueReader implements Reader {
     return true;
   }
 
-  /** Hands events over until they are kept; answers false when it has to stop before. */
+  /** Retries until the events are stored; returns false if it has to stop before. */
   async #handOver(events: readonly (NewEvent | MalformedEvent)[]): Promise<boolean> {
     const { source, receive, log, giveUpMs = GIVE_UP_MS } = this.#options;
     const since = Date.now();
@@ -234,13 +234,13 @@ class QueueReader implements Reader {
     }
   }
 
-  /** Waits, at most until it stops. */
+  /** Waits, but no longer than until the stop. */
   async #pause(ms: number): Promise<void> {
     await sleep(ms, undefined, { signal: this.#stopping.signal }).catch(() => {});
   }
 }
 
-/** How many of the messages at hand make a batch. */
+/** Number of received messages for the next batch. */
 function batchLength(pending: readonly Taken[]): number {
   let bytes = 0;
   const end = pending.findIndex(({ message }, index) => {
@@ -250,13 +250,13 @@ function batchLength(pending: readonly Taken[]): number {
   return end < 0 ? pending.length : end;
 }
 
-/** When a message came to the broker, where that is told to say so. */
+/** When the broker received a message, if it is configured to add that time. */
 function arrivalOf({ properties }: ConsumeMessage): number | undefined {
   const at: unknown = properties.headers?.timestamp_in_ms;
   return typeof at === 'number' ? at : undefined;
 }
 
-/** What a message is recognised by: it has no id. */
+/** A fingerprint to recognise a message, which has no id. */
 export function fingerprintOf(message: ConsumeMessage): string {
   const { exchange, routingKey } = message.fields;
   const hash = createHash('sha256');

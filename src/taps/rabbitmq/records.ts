@@ -1,16 +1,16 @@
 /**
- * The ledger of sessions as a log of records: what a daemon needs to go on where another one, or itself before a restart,
- * left off. A record is one message of the ledger's queue.
+ * The ledger of sessions as a log of records, with which a daemon continues where another one, or its own previous run,
+ * stopped. A record is one message of the ledger's queue.
  *
  * Maintained invariants:
- * - A term begins with a whole snapshot, and follows the one before. Records of any other term are ignored, so that a
- *   daemon that lost the queue without knowing can't change anything any more.
- * - A delta holds counts as they are after its events, not differences: reading it twice does no harm.
+ * - A term begins with a whole snapshot, and follows the one before. Records of other terms are ignored, so that a
+ *   daemon that lost the queue unknowingly can't change anything.
+ * - A delta holds the counts after its events, not differences: reading it twice is harmless.
  */
 import { z } from 'zod';
 import { type SessionCount, Sessions } from './sessions.ts';
 
-/** How many events of presence are remembered to know them when the broker delivers them again: as many as it hands out. */
+/** Most presence events remembered to recognise redeliveries: the prefetch count. */
 export const MOST_SEEN = 1_000;
 /** Counts in one record of a snapshot. */
 const COUNTS_IN_RECORD = 2_000;
@@ -19,27 +19,30 @@ const counts = z.array(z.tuple([z.string(), z.int().min(0)]).readonly());
 const record = z.object({
   /** A random name, made by the daemon that began the term. */
   term: z.string(),
-  /** `part`: of a snapshot; `begin`: it is whole; `delta`: what a batch changed; `end`: all is acknowledged; `fence`: what a reader reads up to. */
+  /**
+   * `part`: of a snapshot; `begin`: it is whole; `delta`: what a batch changed; `end`: all is acknowledged; `fence`:
+   * what a reader reads up to.
+   */
   kind: z.enum(['part', 'begin', 'delta', 'end', 'fence']),
-  /** Of a beginning: the term that it follows. */
+  /** For `begin`: the previous term. */
   after: z.string().optional(),
   counts: counts.default([]),
-  /** Fingerprints of the events of presence that the record comes from, in their order. */
+  /** Fingerprints of the record's presence events, in order. */
   seen: z.array(z.string()).default([]),
 });
 
 export type LedgerRecord = z.input<typeof record>;
 
-/** What the records come to. */
+/** The state that the records describe. */
 export interface LedgerState {
-  /** The term that counts; undefined where there is none yet. */
+  /** The current term; undefined where there is none yet. */
   readonly term?: string | undefined;
   readonly sessions: Sessions;
-  /** The newest events of presence that are counted, oldest first; none when all of them are known to be acknowledged. */
+  /** The newest counted presence events, oldest first; empty when all are known to be acknowledged. */
   readonly seen: readonly string[];
 }
 
-/** Puts the state together from the records, in their order. What is no record is left out, and counted. */
+/** Builds the state from the records, in order. Skips and counts invalid ones. */
 export function createReader(): { read(body: Buffer): void; state(): LedgerState & { readonly unreadable: number } } {
   let sessions = new Sessions();
   let seen: readonly string[] = [];
@@ -81,7 +84,7 @@ function parse(body: Buffer): z.output<typeof record> | undefined {
   }
 }
 
-/** A whole state as records, which begin a term after the state's own. */
+/** A whole state as records, which begin the term after the state's. */
 export function* snapshotOf({ sessions, seen, term: after }: LedgerState, term: string): Generator<LedgerRecord> {
   let part: SessionCount[] = [];
   for (const entry of sessions.entries()) {
@@ -95,10 +98,10 @@ export function* snapshotOf({ sessions, seen, term: after }: LedgerState, term: 
 }
 
 /**
- * How many of the events of presence that a broker delivers again are counted already. It delivers again what was not
- * acknowledged, in order; what of that is counted stands first, and is what was counted last.
- * @param seen the newest that are counted, oldest first
- * @param again fingerprints of what is delivered again
+ * The number of redelivered presence events that are counted already. The broker redelivers unacknowledged messages in
+ * order, so the counted ones come first, and are those that were counted last.
+ * @param seen the newest counted events, oldest first
+ * @param again fingerprints of the redelivered events
  */
 export function countedAmong(seen: readonly string[], again: readonly string[]): number {
   for (let length = Math.min(seen.length, again.length); length > 0; length--)

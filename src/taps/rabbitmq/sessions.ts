@@ -1,10 +1,10 @@
 /**
- * How many available sessions each user has, counted from what MongooseIM publishes: true is one more, false one less, and
- * never fewer than none. Counted for each full JID, this is right for both orders in which a session that takes another's
- * resource over can be published (true false, false true); by the last event of a full JID it would not be.
+ * Counts each user's available sessions from MongooseIM's events: true adds one, false removes one, down to zero.
+ * Counting by full JID is right for both orders in which MongooseIM can publish that a session takes over another's
+ * resource (true false, false true); the last event of a full JID would not be.
  */
 
-/** How often a full JID is available: more than once only while one session takes another's resource over. */
+/** Available sessions of each full JID: more than one only while a session takes over another's resource. */
 export type SessionCount = readonly [jid: string, count: number];
 
 export class Sessions {
@@ -12,12 +12,12 @@ export class Sessions {
   /** The sum of each user's counts. */
   readonly #users = new Map<string, number>();
 
-  /** How many full JIDs are available. */
+  /** Number of available full JIDs. */
   get size(): number {
     return this.#counts.size;
   }
 
-  /** Counts one event; answers how many sessions the user has then. */
+  /** Counts one event; returns the user's new number of sessions. */
   change(jid: string, present: boolean): number {
     this.set(jid, Math.max(this.count(jid) + (present ? 1 : -1), 0));
     return this.ofUser(jid);
@@ -27,7 +27,7 @@ export class Sessions {
     return this.#counts.get(jid) ?? 0;
   }
 
-  /** How many sessions a user has; any of the user's JIDs will do. */
+  /** A user's number of sessions, by any JID of the user. */
   ofUser(jid: string): number {
     return this.#users.get(userOf(jid)) ?? 0;
   }

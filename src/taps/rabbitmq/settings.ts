@@ -5,7 +5,7 @@ import type { MessageExchange } from './exchanges.ts';
 import type { RabbitTapSettings } from './rabbitmq.ts';
 
 /**
- * @param folder what relative paths are relative to
+ * @param folder base folder of relative paths
  * @throws PusherError CONFIG_INVALID when a certificate or key can't be read
  */
 export function rabbitTapSettings(options: RabbitTapOptions, folder: string): RabbitTapSettings {

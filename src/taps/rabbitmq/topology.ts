@@ -1,5 +1,5 @@
 /**
- * What the tap declares: MongooseIM's exchanges exactly as it declares them, our queue, and the ledger's.
+ * The tap's declarations: MongooseIM's exchanges exactly as it declares them, our queue, and the ledger's.
  *
  * RabbitMQ never changes what exists: a declaration that differs is refused. MongooseIM does not start when an exchange
  * differs from what it wants, and does not declare them again when a broker lost them. So they are declared as
@@ -13,13 +13,13 @@ import { bindingsOf, type Exchange, type Exchanges, exchangesOf } from './exchan
 export interface Topology {
   readonly queue: string;
   readonly exchanges: Exchanges;
-  /** Queues that end with the connection: for who looks on, and takes nothing from anybody. */
+  /** Temporary queues, for a reader that takes nothing from others. */
   readonly temporary?: boolean | undefined;
 }
 
 /**
- * A quorum queue that one consumer reads at a time, in order. RabbitMQ 4 would drop what was handed out twenty times, and
- * 3.10 takes -1, its word for no limit, for none at all.
+ * A quorum queue that one consumer reads at a time, in order. RabbitMQ 4 would drop messages after twenty deliveries,
+ * and 3.10 treats -1, RabbitMQ 4's value for no limit, as no delivery at all.
  */
 const QUEUE = {
   durable: true,
@@ -28,10 +28,10 @@ const QUEUE = {
 
 const TEMPORARY = { durable: false, exclusive: true, autoDelete: true };
 
-/** Where the counts of sessions are kept. */
+/** The ledger's queue, with the counts of sessions. */
 export const ledgerOf = (queue: string): string => `${queue}.sessions`;
 
-/** @throws ExplainedError when something is declared otherwise, or the user may not */
+/** @throws ExplainedError when something is declared differently, or the user lacks a permission */
 export async function declare(connection: ChannelModel, { queue, exchanges, temporary }: Topology): Promise<void> {
   for (const name of [ledgerOf(queue), queue])
     await attempt(connection, `queue "${name}"`, (channel) => declareQueue(channel, name, temporary));
@@ -51,7 +51,7 @@ export const declareQueue = (channel: Channel, name: string, temporary = false) 
 export const declareExchange = (channel: Channel, { name, type, durable }: Exchange) =>
   channel.assertExchange(name, type, { durable, autoDelete: false });
 
-/** Each on a channel of its own: RabbitMQ closes the channel that it refuses something on. */
+/** Uses a separate channel each, because RabbitMQ closes the channel of a refused declaration. */
 async function attempt(
   connection: ChannelModel,
   what: string,
@@ -66,7 +66,7 @@ async function attempt(
   await channel.close();
 }
 
-/** What a refused declaration means here. */
+/** Explains a refused declaration. */
 export function explainDeclaration(error: unknown, what: string): BrokerProblem {
   const problem = explain(error);
   const reason = `${what}: ${problem.reason}`;
