@@ -94,6 +94,8 @@ export class Writer {
     for (const line of lines) {
       for (const [job] of line.underWay ?? []) fail(job, error);
       for (const job of line.waiting) fail(job, error);
+      // A parcel that waits to be sent once more must not reach the next channel: its writers have failed already.
+      line.underWay = undefined;
     }
   }
 
@@ -144,8 +146,9 @@ export class Writer {
     try {
       if (!channel) throw new Error('no channel');
       channel.publish('', line.queue, content, options, (refused: unknown) => {
-        // The channel is gone and this line with it: `detach` has failed its jobs.
-        if (line.underWay === parcel.jobs && this.#channel === channel) this.#answered(parcel, Boolean(refused));
+        // Where the channel ended, amqplib answers before it says so; `detach` fails the jobs with the reason.
+        if (line.underWay === parcel.jobs && this.#channel === channel && !endedWithChannel(refused))
+          this.#answered(parcel, Boolean(refused));
         else clearTimeout(late);
       });
     } catch {
@@ -222,6 +225,9 @@ function fail(job: Job, error: PusherError): void {
   job.failed = true;
   job.fail(error);
 }
+
+/** Whether amqplib answers for a channel that ended; for a nack of the broker it says `message nacked`. */
+const endedWithChannel = (refused: unknown) => refused instanceof Error && refused.message === 'channel closed';
 
 const refuse = (jobs: NonNullable<Line['underWay']>, error: PusherError) => {
   for (const [job] of jobs) fail(job, error);
