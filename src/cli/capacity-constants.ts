@@ -1,4 +1,4 @@
-/** The figures that `capacity` reckons with, each with where it comes from; docs/scaling.md has them as a table. */
+/** The constants of `capacity`, each with its source; docs/scaling.md has them as a table. */
 
 export interface Constant {
   readonly value: number;

@@ -1,7 +1,7 @@
-/** How large an installation has to be: formulas, with the constants of `capacity-constants.ts`. Nothing here does I/O. */
+/** Formulas for the size of an installation, with the constants of `capacity-constants.ts`. Pure. */
 import { CONSTANTS, OTHER_REGIONS_QUOTA, REGION_QUOTAS } from './capacity-constants.ts';
 
-/** What an installation is to serve. */
+/** The load that an installation must serve. */
 export interface Demand {
   readonly users: number;
   /** Share of the users that is online at the busiest time. */
@@ -14,9 +14,9 @@ export interface Demand {
   readonly peak: number;
   /** Bytes of a message's text. */
   readonly body: number;
-  /** How long an outage of SNS is to be survived, in hours. */
+  /** Longest outage of SNS to survive, in hours. */
   readonly outage: number;
-  /** In how many minutes all who are online come back after a restart of the XMPP servers. */
+  /** Minutes until all online users have reconnected after a restart of the XMPP servers. */
   readonly reconnect: number;
   readonly region: string;
   /** Messages/s that the account may publish; undefined: the region's default. */
@@ -43,15 +43,15 @@ export interface Capacity {
   readonly brokers: number;
   /** `outbox.partitions`; 0 without RabbitMQ. */
   readonly partitions: number;
-  /** Notifications that wait after the outage, and what they take on disks, copies included. */
+  /** Notifications that wait after the outage, and their size on disk, copies included. */
   readonly waiting: number;
   readonly diskBytes: number;
-  /** Hours until that has gone out; undefined: never, the quota is too small. */
+  /** Hours until that backlog is published; undefined: never, the quota is too small. */
   readonly drainHours: number | undefined;
-  /** When all reconnect: presence notifications/s then, and minutes until they have gone out. */
+  /** When all reconnect: presence notifications/s, and minutes until they are published. */
   readonly reconnectRate: number;
   readonly reconnectMinutes: number | undefined;
-  /** Bytes of memory for counted sessions, where MongooseIM comes by RabbitMQ. */
+  /** Bytes of memory for counted sessions, with MongooseIM by RabbitMQ. */
   readonly sessionBytes: number;
   /** Notifications in a request at the mean rate. */
   readonly perRequest: number;
@@ -64,13 +64,13 @@ const MONTH_S = 30 * DAY_S;
 
 const of = (name: keyof typeof CONSTANTS): number => CONSTANTS[name].value;
 
-/** What an account may publish in a region unless AWS raised it, in messages/s. */
+/** An account's default quota in a region, in messages/s. */
 export const quotaOf = (region: string): number => REGION_QUOTAS[region] ?? OTHER_REGIONS_QUOTA;
 
 export function capacityOf(demand: Demand): Capacity {
   const { users, peak: factor } = demand;
   const perSecond = (daily: number) => (users * daily) / DAY_S;
-  // Online when the first session comes, offline when the last one goes.
+  // Online at the first session's start, offline at the last one's end.
   const byKind = {
     presence: perSecond(2 * demand.logins),
     pm: perSecond(demand.messages),
@@ -94,7 +94,7 @@ export function capacityOf(demand: Demand): Capacity {
   const text = (byKind.pm + byKind.muc) / Math.max(mean, Number.MIN_VALUE);
   const bytes = of('waitingBytes') + text * demand.body;
   const seconds = demand.outage * 3_600;
-  // A day has its quiet hours, a shorter outage may fall on the busiest ones.
+  // A whole day includes quiet hours; a shorter outage may hit the busiest ones.
   const waiting = Math.min(seconds * peak, Math.max(seconds, DAY_S) * mean);
   const diskBytes = waiting * bytes * (engine === 'sqlite' ? 1 : of('copies'));
 
@@ -102,7 +102,7 @@ export function capacityOf(demand: Demand): Capacity {
   const spare = out - mean;
   const reconnecting = users * demand.online;
   const reconnectRate = reconnecting / (demand.reconnect * 60);
-  // What comes meanwhile and does not go out at once waits.
+  // Notifications beyond the publishing rate queue up meanwhile.
   const behind = Math.max(reconnectRate + mean - out, 0) * demand.reconnect * 60;
 
   const requests = Object.values(byKind).reduce((sum, each) => sum + each / fill(each / daemons), 0);
@@ -135,7 +135,7 @@ export function capacityOf(demand: Demand): Capacity {
   };
 }
 
-/** How many notifications of one topic a daemon puts into a request, at a rate of so many a second. */
+/** Notifications of one topic that a daemon puts into a request, at a given rate per second. */
 function fill(rate: number): number {
   if (rate <= of('directRate')) return 1;
   return Math.min(Math.max(rate * of('gatherSeconds'), 1), of('batch'));

@@ -1,4 +1,4 @@
-/** `capacity`: how large an installation has to be, and what it costs, for so many users. */
+/** `capacity`: the size and cost of an installation for a number of users. */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { bytes, count, duration, rate } from '../format.js';
@@ -57,7 +57,7 @@ function share(text: string): number {
   return value;
 }
 
-/** The answer for a terminal. */
+/** The result for a terminal. */
 export function drawCapacity(demand: Demand, capacity: Capacity): string {
   const { byKind, cost, accounts, quota, drainHours, reconnectMinutes } = capacity;
   const rows: [string, string, string][] = [

@@ -1,4 +1,4 @@
-/** What `check` says of the daemon that runs already, and of the addresses of one that does not run yet. */
+/** `check`'s findings on a running daemon, or on the addresses for one that doesn't run yet. */
 import net from 'node:net';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
@@ -25,7 +25,7 @@ export function examineDaemon({ identity, where }: DaemonClient, { notReady }: S
   return found.length > 0 ? found : [{ what, level: 'ok', seen: `${seen}, ready` }];
 }
 
-/** How long an address may take to accept a connection, in milliseconds, before it counts as nobody's. */
+/** How long an address may take to accept a connection, in milliseconds, before it counts as free. */
 const CONNECT_MS = 2_000;
 
 /** Of the addresses that a daemon would listen on. */
@@ -56,7 +56,7 @@ export async function examineAddresses({ tap, admin }: PusherConfig): Promise<Fi
 
 async function addressProblem(host: string, port: number): Promise<{ seen: string; advice: string } | undefined> {
   if (port === 0) return undefined;
-  // Connecting first, and not only listening: two checks at once must not be in each other's way.
+  // Connects before it tries to listen, so that two concurrent checks don't disturb each other.
   if (await isTaken(connectableHost(host), port))
     return {
       seen: 'is in use by another process',

@@ -1,4 +1,4 @@
-/** What `check` says of RabbitMQ as the outbox: each address is tried with all that the daemon will do there. */
+/** `check`'s findings on RabbitMQ as the outbox: tries every operation of the daemon at each address. */
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import { brokerOf } from '../open-outbox.ts';

@@ -1,4 +1,4 @@
-/** What `check` says of the outbox: by the running daemon's word, or of the file itself while none runs. */
+/** `check`'s findings on the outbox: from the running daemon, or from the file while none runs. */
 
 import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -14,7 +14,7 @@ import { readHoles } from '../outbox/sqlite/sources.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';
 
 const WHAT = 'outbox';
-/** How many holes are shown, the newest ones. */
+/** Most holes shown, the newest ones. */
 const MOST_SHOWN = 20;
 
 /** Of an outbox that no daemon has open. */
@@ -38,7 +38,7 @@ function examineFile(file: string, config: PusherConfig): Finding[] {
     const verdict = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})[0];
     if (verdict !== 'ok')
       return [failed(WHAT, `${file}: ${verdict}`, 'the file is damaged', 'restore it from a backup, or move it away')];
-    // SQLite lets a transaction on a file that can't be written begin as one that reads: only a change tells.
+    // On a read-only file, SQLite starts a transaction as a reading one: only a write shows the problem.
     database.exec('BEGIN IMMEDIATE; CREATE TABLE written (x); ROLLBACK;');
     const pages = pragma(database, 'page_count') - pragma(database, 'freelist_count');
     const bytes = pages * pragma(database, 'page_size');
@@ -50,7 +50,7 @@ function examineFile(file: string, config: PusherConfig): Finding[] {
   }
 }
 
-/** Of the outbox of the daemon that is in this state. What keeps it from being ready is among the daemon's reasons. */
+/** Findings from a running daemon's state. The reasons why it isn't ready are listed with the daemon. */
 export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: State): Finding[] {
   const found = losses(
     sources.flatMap(({ newestHole }) => newestHole ?? []),
@@ -73,7 +73,7 @@ function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: Push
   ];
 }
 
-/** @param holes that nobody acknowledged, of each source the newest at least */
+/** @param holes unacknowledged ones, at least the newest of each source */
 function losses(holes: readonly Hole[], configFile: string): Finding[] {
   return holes.slice(0, MOST_SHOWN).map(({ source, epoch, first, last, missing, at }) => ({
     what: `${WHAT}: source ${source}`,

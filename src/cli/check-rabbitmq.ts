@@ -1,4 +1,4 @@
-/** What `check` says of `[tap.rabbitmq]`. */
+/** `check`'s findings on `[tap.rabbitmq]`. */
 import path from 'node:path';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';

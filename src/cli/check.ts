@@ -1,6 +1,6 @@
 /**
- * `check`: looks at what a start needs, or asks the daemon that runs already, and says of each thing what was seen, what it
- * means and what to do. It fails where the daemon would not be ready.
+ * `check`: examines the prerequisites of a start, or asks the running daemon, and reports each finding with its meaning
+ * and the remedy. It fails if the daemon would not be ready.
  */
 import { X509Certificate } from 'node:crypto';
 import path from 'node:path';
@@ -39,7 +39,7 @@ export function checkCommand(): Command {
     });
 }
 
-/** Prints what it finds; answers whether the daemon is ready, or would be. */
+/** Prints its findings; returns whether the daemon is ready, or would be. */
 export async function check(options: CheckOptions): Promise<boolean> {
   let ok = true;
   for await (const finding of findings(options)) {
@@ -79,7 +79,7 @@ async function* findings({ publish = false, ...flags }: CheckOptions): AsyncGene
   }
 }
 
-/** Of the daemon, its outbox and its addresses: of the running one's word, where it can be asked. */
+/** Checks the daemon, its outbox and its addresses; asks the running daemon where possible. */
 async function* daemonFindings(config: PusherConfig): AsyncGenerator<Finding> {
   const asked = await findDaemon(config);
   if (asked.kind === 'none') {

@@ -1,4 +1,4 @@
-/** The configuration that a command works with: found, and read with the variables of the file `environment` beside it. */
+/** Finds a command's configuration, and reads it with the variables of the file `environment` beside it. */
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import { type EnvFileState, readEnvFile } from '../config/env-file.ts';
@@ -6,7 +6,7 @@ import { CONFIG_VARIABLE, findConfig, SYSTEM_CONFIG } from '../config/find.ts';
 import { type LoadOptions, loadConfig, type PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 
-/** `--config` and `--env-file`, which every command that needs a configuration has. */
+/** `--config` and `--env-file`, options of every command that needs a configuration. */
 export interface ConfigFlags {
   readonly config?: string;
   readonly envFile?: string;
@@ -33,13 +33,13 @@ function configFileOf({ config }: ConfigFlags): string {
 }
 
 /**
- * Reads something of a configuration with the variables of its file `environment`.
- * @throws what `read` throws; where a variable is missing, with what is wrong with that file
+ * Reads a part of a configuration with the variables of its file `environment`.
+ * @throws what `read` throws; for a missing variable, with the problem of that file
  */
 export function withEnvFile<T>(file: string, { envFile }: ConfigFlags, read: () => T): T {
   const beside = path.join(path.dirname(path.resolve(file)), 'environment');
   const state = readEnvFile(envFile ?? beside, { named: envFile !== undefined });
-  // The one beside the configuration may be for root only: systemd reads it for a daemon that has less rights.
+  // The file beside the configuration may be readable by root only: systemd reads it for the unprivileged daemon.
   if (envFile !== undefined && state.fault) {
     state.undo();
     throw new PusherError('CONFIG_UNREADABLE', `can't read --env-file ${envFile}: ${state.fault.message}`, state.fault);
@@ -54,7 +54,7 @@ export function withEnvFile<T>(file: string, { envFile }: ConfigFlags, read: () 
   }
 }
 
-/** How `loadConfig` names a variable that is missing. */
+/** `loadConfig`'s message for a missing variable. */
 const UNSET = 'which is not set in the environment';
 
 function explain({ file, fault, ignored }: EnvFileState): string[] {

@@ -1,5 +1,5 @@
 /**
- * The running daemon, as other commands ask it: over the Unix socket beside its outbox, or over the configured admin
+ * Access to the running daemon for other commands: over the Unix socket beside its outbox, or over the configured admin
  * address with the configured token.
  */
 import { userInfo } from 'node:os';
@@ -12,21 +12,21 @@ import type { DaemonIdentity } from '../ops/server.ts';
 import { socketBeside, socketPathProblem } from '../ops/socket.ts';
 
 export interface DaemonClient {
-  /** Where it answers, for messages: a path or a URL. */
+  /** Its path or URL, for messages. */
   readonly where: string;
   readonly identity: DaemonIdentity;
-  /** @throws PusherError DAEMON_UNREACHABLE, DAEMON_REFUSED with what it says */
+  /** @throws PusherError DAEMON_UNREACHABLE, DAEMON_REFUSED with its message */
   get<T>(route: string): Promise<T>;
-  /** As `get`; undefined where there is no such thing. */
+  /** As `get`; undefined for 404. */
   find<T>(route: string): Promise<T | undefined>;
-  /** Changes something; undefined where there is no such thing. @throws as `get` */
+  /** Changes something; undefined for 404. @throws as `get` */
   post<T>(route: string, body: unknown): Promise<T | undefined>;
-  /** The answer as it comes in. @throws as `get` */
+  /** Streams the response. @throws as `get` */
   stream(route: string, options?: { body?: unknown; accept?: string }): Promise<AsyncIterable<Uint8Array>>;
   close(): Promise<void>;
 }
 
-/** A way to the daemon. */
+/** A connection to the daemon. */
 interface Way {
   readonly where: string;
   readonly origin: string;
@@ -34,10 +34,10 @@ interface Way {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Nobody is there, or not the daemon; `message` says why. */
+/** Nothing answers, or not the daemon; `message` has the reason. */
 const daemonUnreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
-/** Where the configured outbox is. */
+/** The configured outbox's path. */
 
 /**
  * Connects by the socket.
@@ -57,13 +57,13 @@ export async function connectBySocket(config: PusherConfig): Promise<DaemonClien
 export function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
   const host = connectableHost(listen.host);
   const origin = `http://${host.includes(':') ? `[${host}]` : host}:${listen.port}`;
-  // The bytes of its UTF-8, each as a character, for that is what a header is made of.
+  // Its UTF-8 bytes, each as a character, because header values are bytes.
   const authorization = Buffer.from(`Bearer ${token}`).toString('latin1');
   const headers: Record<string, string> = token === undefined ? {} : { authorization };
   return connect({ where: origin, origin, headers });
 }
 
-/** By the socket, or else by the address. @throws PusherError DAEMON_UNREACHABLE: why by neither */
+/** Connects to the socket, or else to the address. @throws PusherError DAEMON_UNREACHABLE with both reasons */
 export async function connectToDaemon(config: PusherConfig): Promise<DaemonClient> {
   try {
     return await connectBySocket(config);
@@ -159,13 +159,13 @@ function strange({ where }: Way, status: number): PusherError {
 const isIdentity = (found: unknown): found is DaemonIdentity =>
   typeof found === 'object' && found !== null && 'pid' in found && 'version' in found;
 
-/** Where to reach an address that a server listens on: one for all addresses is no address to connect to. */
+/** The address to connect to for a listen address: a wildcard such as 0.0.0.0 is none. */
 export function connectableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return host === '::' ? '::1' : host;
 }
 
-/** Who is at the terminal, also behind sudo. A number without a name is one too. */
+/** The user at the terminal, also behind sudo; the user id if it has no name. */
 function user(): string {
   const name = process.env.SUDO_USER || systemUser();
   return encodeURIComponent(name);

@@ -1,4 +1,4 @@
-/** `dead-letters`: what could not be published, and what to do with it. Works beside a running daemon and without one. */
+/** `dead-letters`: lists, replays and deletes unpublishable events. Works with a running daemon and without one. */
 
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { configurable, positiveNumber } from './options.ts';
 import { printFields, printJson, printLine } from './print.ts';
 import { createProgressBar } from './progress.ts';
 
-/** How often the daemon's progress is looked at, in milliseconds, and after how many looks without any it is given up. */
+/** Interval for polling the daemon's progress, in milliseconds, and the polls without progress before giving up. */
 const POLL_MS = 250;
 const PATIENCE = 12;
 
@@ -59,7 +59,7 @@ function exportCommand(): Command {
     .description('JSON lines with everything, what people wrote included, oldest first; however many there are.')
     .action((options: Selection) =>
       withDeadLetters(readConfig(options), { change: false }, (letters) =>
-        // It waits for whoever reads slowly, and holds a page at a time.
+        // It waits for a slow reader, and holds one page at a time.
         pipeline(letters.export(filterOf(options, [])), process.stdout, { end: false }),
       ),
     );
@@ -121,8 +121,8 @@ async function onChosen(
 }
 
 /**
- * Changes, with a bar on a terminal, and prints how many it reached.
- * @throws PusherError NOT_FOUND where there is none with one of the numbers; the others are changed
+ * Runs a change, with a progress bar on a terminal, and prints how many letters it changed.
+ * @throws PusherError NOT_FOUND where a number has no dead letter; the others are changed
  */
 async function change(
   done: string,
@@ -151,12 +151,12 @@ const notFound = (ids: readonly number[]) =>
     `there is no dead letter ${ids.slice(0, MOST_NAMED).join(', ')}${ids.length > MOST_NAMED ? ' …' : ''}`,
   );
 
-/** How many numbers an error names. */
+/** Most numbers that an error lists. */
 const MOST_NAMED = 20;
 
 const lettersOf = (number: number): string => countOf(number, 'dead letter');
 
-/** How many there are that match. */
+/** Counts the matches. */
 async function totalOf(letters: Letters, { reason, topic, match }: DeadLetterFilter): Promise<number> {
   if (match !== undefined) return letters.total({ reason, topic, match });
   const counts = await letters.counts();
@@ -169,7 +169,7 @@ async function totalOf(letters: Letters, { reason, topic, match }: DeadLetterFil
 const sum = (counts: readonly DeadLetterCount[], field: 'count' | 'replaying'): number =>
   counts.reduce((total, each) => total + each[field], 0);
 
-/** On a terminal, shows how the daemon gets on with the replay; where it does not, it is soon left alone. */
+/** On a terminal, shows the replay's progress; stops soon if there is none. */
 async function follow(letters: Letters): Promise<void> {
   const total = sum(await letters.counts(), 'replaying');
   const progress = createProgressBar('replayed', total);

@@ -1,10 +1,10 @@
-/** How a command ends. Codes from 128 on are those of shells: 128 and the number of the signal that ended it. */
+/** Exit codes. From 128 on they follow the shells: 128 plus the number of the signal that ended the command. */
 export const EXIT = {
   failed: 1,
   /** The command line is wrong. */
   usage: 2,
-  /** Somebody ended it at a question, with Ctrl-C. */
+  /** The user pressed Ctrl-C at a question. */
   interrupted: 130,
-  /** EX_CONFIG of sysexits.h: a mistake in the configuration, which another start would meet again. */
+  /** EX_CONFIG of sysexits.h: a mistake in the configuration, so a restart won't help. */
   configuration: 78,
 } as const;

@@ -1,11 +1,14 @@
-/** What nobody handles must neither end the daemon for nothing nor be printed: a message or a stack may quote what people wrote. */
+/**
+ * Unhandled errors must neither end the daemon needlessly nor be printed: a message or stack may quote what people
+ * wrote.
+ */
 import type { Logger } from '../ops/log.ts';
 import { EXIT } from './exit-codes.ts';
 import type { Signals } from './signals.ts';
 
-/** Catches what nobody handles in this process, and sees to it that it ends with 0 only when a signal asked it to. */
+/** Catches unhandled errors, and ensures that the process exits with 0 only after a signal. */
 export function catchFaults(log: Logger, signals: Pick<Signals, 'stopAsked'>): void {
-  // A rejection concerns what was waited for only.
+  // A rejection only affects the operation that it belongs to.
   process.on('unhandledRejection', () => {
     log.error('a promise was rejected and nobody handles it, probably a plugin; the daemon goes on');
   });
@@ -13,7 +16,7 @@ export function catchFaults(log: Logger, signals: Pick<Signals, 'stopAsked'>): v
     // With --unhandled-rejections=strict each rejection comes here first.
     if (origin === 'unhandledRejection') return;
     log.fatal(kindOf(error), 'an exception that nobody handles, probably of a plugin: the end');
-    // After it nothing is certain, so a new start helps.
+    // The process's state is undefined now, so restart.
     process.exit(EXIT.failed);
   });
   // Node.js prints warnings, and with --unhandled-rejections=warn the text of a rejection is one.

@@ -1,4 +1,4 @@
-/** Whether a daemon has the configured outbox open, and how to ask it. */
+/** Finds out whether a daemon has the configured outbox open, and how to reach it. */
 import { existsSync, realpathSync } from 'node:fs';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
@@ -10,10 +10,10 @@ export type FoundDaemon =
   | { readonly kind: 'running'; readonly daemon: DaemonClient }
   /** None runs on this outbox. */
   | { readonly kind: 'none' }
-  /** One seems to have the outbox open, and can't be asked. */
+  /** A daemon seems to have the outbox open, but is unreachable. */
   | { readonly kind: 'silent'; readonly reason: string };
 
-/** Asks by the socket, then looks whether the outbox is in use at all, and only then asks by the configured address. */
+/** Tries the socket, then checks whether the outbox is in use at all, and only then tries the configured address. */
 export async function findDaemon(config: PusherConfig): Promise<FoundDaemon> {
   const file = outboxFileOf(config);
   const bySocket = await connectBySocket(config).catch((error: unknown) => messageOf(error));
@@ -29,7 +29,7 @@ export async function findDaemon(config: PusherConfig): Promise<FoundDaemon> {
   return { kind: 'silent', reason: `${what}: ${bySocket}; ${byAddress}` };
 }
 
-/** Connects by the address. @throws PusherError DAEMON_UNREACHABLE where the daemon there has another outbox */
+/** Connects to the address. @throws PusherError DAEMON_UNREACHABLE where the daemon there has another outbox */
 async function connectToOwner(config: PusherConfig, file: string): Promise<DaemonClient> {
   const daemon = await connectByAddress(config);
   const { outbox } = daemon.identity;
@@ -41,7 +41,7 @@ async function connectToOwner(config: PusherConfig, file: string): Promise<Daemo
   );
 }
 
-/** Why the outbox can't be opened beside whoever has it; undefined when nobody has, or there is none. */
+/** Why the outbox can't be opened now; undefined when no process has it open, or there is none. */
 function lockedBy(file: string): PusherError | undefined {
   if (!existsSync(file)) return undefined;
   try {

@@ -1,4 +1,4 @@
-/** What became of events, as a person reads it. */
+/** Events' outcomes as text for people. */
 import { countOf, printable, seconds } from '../format.js';
 import type { Finding, Found } from '../trace/find.ts';
 
@@ -6,7 +6,7 @@ import type { Finding, Found } from '../trace/find.ts';
 export function describeFound(found: Found, now: number): string {
   const { findings, more, asked } = found;
   const lines: string[] = [];
-  // One event after the other, the one with the newest finding first; of each what came last stands first.
+  // Grouped by event, the one with the newest finding first; each event's findings are newest first.
   for (const [eventId, of] of Map.groupBy(findings, (finding) => finding.eventId)) {
     const { names = [], eventAt } = of[0] ?? {};
     lines.push(`${eventId}  ${names.join('  ')}${eventAt === undefined ? '' : `  happened ${time(eventAt)}`}`);
@@ -16,7 +16,7 @@ export function describeFound(found: Found, now: number): string {
   if (more)
     lines.push(`there may be more: these are the newest ${asked.limit}; --limit shows more, --until older ones`);
   lines.push(...coverage(found, now));
-  // What people chose for names must not steer the terminal.
+  // Names chosen by people must not control the terminal.
   return `${lines.map(printable).join('\n')}\n`;
 }
 
@@ -44,7 +44,7 @@ function describe(finding: Finding, now: number): string[] {
   return lines;
 }
 
-/** What was looked through, and what is not known. */
+/** What was searched, and what remains unknown. */
 function coverage({ record, looked }: Found, now: number): string[] {
   const { on, since, problem, lost, unreadable, elsewhere } = record;
   const waiting = `the ${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;

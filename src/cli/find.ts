@@ -1,4 +1,4 @@
-/** `find`: what became of an event, asked by user, room or id. */
+/** `find`: finds an event's outcome by user, room or id. */
 import { existsSync, realpathSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import { Command, InvalidArgumentError } from 'commander';
@@ -96,7 +96,7 @@ async function findInFiles(config: PusherConfig, database: DatabaseSync, asked: 
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** A time, or how long ago it was; in milliseconds since the Unix epoch. */
+/** Parses a time or an age; returns milliseconds since the Unix epoch. */
 function moment(text: string): number {
   const [, digits, unit = ''] = /^(\d{1,7})([smhd])$/.exec(text) ?? [];
   if (digits) return Date.now() - Number(digits) * (UNIT_MS[unit] ?? 0);

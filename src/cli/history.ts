@@ -1,4 +1,4 @@
-/** `history`: what happened to the daemon, and what people did, also over restarts. */
+/** `history`: notable moments of the daemon and people's actions, also across restarts. */
 import { existsSync, realpathSync } from 'node:fs';
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';

@@ -1,4 +1,4 @@
-/** `iam-policy`: the least that the access key must be allowed, as a policy to paste into IAM. */
+/** `iam-policy`: the least permissions that the access key needs, as a policy to paste into IAM. */
 import { Command, InvalidArgumentError } from 'commander';
 import { type PusherConfig, sectionsOf } from '../config/load.ts';
 import { PusherError } from '../errors.ts';
@@ -13,13 +13,13 @@ interface PolicyOptions extends ConfigFlags {
   withCreate?: boolean;
 }
 
-/** What goes into a policy. */
+/** The contents of a policy. */
 export interface PolicyContents {
   /** ARNs of the topics that are published to. */
   readonly topics: readonly string[];
   /** ARNs of the keys that encrypt them. */
   readonly kmsKeys?: readonly string[];
-  /** sns:GetTopicAttributes too: tells the daemon what topics take, and `check` that they are encrypted. */
+  /** sns:GetTopicAttributes too: the daemon reads the topics' size limits, and `check` whether they are encrypted. */
   readonly attributes?: boolean;
   /** sns:CreateTopic too, for `topics create`. */
   readonly create?: boolean;
@@ -65,7 +65,10 @@ function topicsIn(config: PusherConfig, host: string | undefined): string[] {
   return [...new Set(topics)];
 }
 
-/** https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html; PublishBatch is sns:Publish too. */
+/**
+ * https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsns.html; PublishBatch is sns:Publish
+ * too.
+ */
 export function leastPolicy({ topics, kmsKeys = [], attributes = false, create = false }: PolicyContents) {
   const actions = [
     'sns:Publish',

@@ -1,4 +1,4 @@
-/** Where the command line finds the dead letters: in the running daemon, or in the outbox's file while none runs. */
+/** The command line's access to dead letters: by the running daemon, or in the outbox's file while none runs. */
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { PROGRESS_TYPE, type ProgressLine } from '../ops/actions.ts';
@@ -15,25 +15,25 @@ import type { DaemonClient } from './daemon.ts';
 import { withOutbox } from './with-outbox.ts';
 
 export interface Letters extends Pick<DeadLetterStore, 'read' | 'counts' | 'requestReplay' | 'purge'> {
-  /** Oldest first; without what they contain where that is not asked for, which is in the daemon's log otherwise. */
+  /** Oldest first; with their content only if requested, which the daemon logs. */
   find(filter: DeadLetterFilter, limit: number, content: boolean): AsyncIterable<DeadLetterSummary | DeadLetter>;
-  /** Those of the numbers that no dead letter has. */
+  /** Returns the numbers that no dead letter has. */
   missing(ids: readonly number[]): Promise<number[]>;
-  /** How many there are of a filter. */
+  /** Counts the matches of a filter. */
   total(filter: DeadLetterFilter): Promise<number>;
-  /** All of a filter as JSON lines, oldest first, with what they contain. */
+  /** All matches of a filter as JSON lines, oldest first, with their content. */
   export(filter: DeadLetterFilter): AsyncIterable<string | Uint8Array>;
-  /** Whether a daemon runs that replays what is marked. */
+  /** Whether a daemon runs, to replay the marked ones. */
   readonly served: boolean;
 }
 
-/** How many are read at a time, and how many numbers the daemon takes in one request. */
+/** Page size when reading, and most numbers in one request to the daemon. */
 const PAGE = 100;
 const MOST_IDS = 1_000;
 
 /**
  * Runs `use` with the dead letters of the configured outbox.
- * @param options.change whether it changes any: then no daemon can start on the same file meanwhile
+ * @param options.change whether `use` changes any: then no daemon can start on the same file meanwhile
  * @throws PusherError OUTBOX_UNUSABLE, DAEMON_UNREACHABLE
  */
 export async function withDeadLetters(
@@ -109,7 +109,7 @@ interface Listed {
   readonly letters: DeadLetterSummary[];
 }
 
-/** Asks for summaries only: who reads what people wrote is in the daemon's log. */
+/** Requests summaries only: the daemon logs access to what people wrote. */
 async function missing(
   ids: readonly number[],
   newest: (upTo: number) => Promise<readonly DeadLetterSummary[]>,
@@ -119,7 +119,7 @@ async function missing(
   return found;
 }
 
-/** The first page, of which only the total is of interest. */
+/** The first page, only for its total. */
 const FIRST = { sort: 'id', descending: true, offset: 0, limit: 1 } as const;
 
 function queryOf({ reason, topic, match }: DeadLetterFilter, more: Record<string, string> = {}): URLSearchParams {
@@ -146,7 +146,7 @@ async function* pages<T extends DeadLetterSummary>(
 const chunksOf = (ids: readonly number[]): (readonly number[])[] =>
   Array.from({ length: Math.ceil(ids.length / MOST_IDS) }, (_, n) => ids.slice(n * MOST_IDS, (n + 1) * MOST_IDS));
 
-/** The lines of a change's answer, of which the last says how it ended. @throws PusherError DAEMON_UNREACHABLE */
+/** The lines of a change's response; the last one has the result. @throws PusherError DAEMON_UNREACHABLE */
 async function* linesOf(answer: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<ProgressLine> {
   const decoder = new TextDecoder();
   let text = '';

@@ -1,4 +1,4 @@
-/** The command line: reads argv, runs a command, and answers the exit code. */
+/** The command line: parses argv, runs a command, and returns the exit code. */
 import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
 import { printableLines } from '../format.js';
@@ -22,7 +22,7 @@ import { tailCommand } from './tail.ts';
 import { topicsCommand } from './topics.ts';
 
 /**
- * @param argv as process.argv: the interpreter, the script, then what the user wrote
+ * @param argv as process.argv: the interpreter, the script, then the user's arguments
  * @returns 0; 1: it failed; 2: the command line is wrong; 78: the configuration is
  */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -64,7 +64,7 @@ export function createProgram(): Command {
   return program;
 }
 
-/** Makes an option with a value that is empty, as of a variable that is not set, or given twice a wrong command line. */
+/** Rejects options that are given twice or have an empty value, such as an unset variable. */
 function beStrict(command: Command): void {
   for (const option of command.options) {
     if (!option.required) continue;

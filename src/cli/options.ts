@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { CONFIG_VARIABLE, SYSTEM_CONFIG } from '../config/find.ts';
 
-/** Adds `--config FILE` and `--env-file FILE`, which every command that needs a configuration has. */
+/** Adds `--config FILE` and `--env-file FILE`, for every command that needs a configuration. */
 export const configurable = (command: Command): Command =>
   command
     .addOption(

@@ -17,7 +17,7 @@ interface Options extends ConfigFlags {
   readonly to: string;
 }
 
-/** How long RabbitMQ may take to answer, and how long nothing has to come of a queue before it counts as empty, in milliseconds. */
+/** How long RabbitMQ may take to answer, and how long a queue must be silent to count as empty, in milliseconds. */
 const CONNECT_MS = 15_000;
 const QUIET_MS = 6_000;
 const LOOK_MS = 50;
@@ -44,7 +44,7 @@ export function outboxCommand(): Command {
 async function migrate(config: PusherConfig, toRabbit: boolean): Promise<Moved> {
   const { max_bytes: maxBytes } = config.outbox;
   const file = sqliteOutbox({ file: outboxFileOf(config), maxBytes });
-  // It closes the file too.
+  // Closing it closes the file too.
   const rabbit = openRabbit(config, file, SILENT);
   try {
     await connected(rabbit);

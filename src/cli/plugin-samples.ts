@@ -1,4 +1,4 @@
-/** Events as servers report them, for trying a plugin out: each kind, and what plugins tend to forget. */
+/** Events as servers report them, for testing a plugin: each kind, and cases that plugins tend to forget. */
 import type { XmppEvent } from '../event.ts';
 
 const common = { at: 1_763_820_191_340, host: 'example.org' };

@@ -1,4 +1,4 @@
-/** `plugin test`: what a plugin makes of events, beside what would be published without it. */
+/** `plugin test`: compares events' notifications with and without a plugin. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
@@ -57,7 +57,7 @@ async function testPlugin(
   if (failed) process.exitCode = 1;
 }
 
-/** How a virtual host publishes with the plugin: as configured, or to topics with the names of the documentation. */
+/** A virtual host's routing with the plugin: as configured, or to the documentation's topics. */
 async function routes(
   module: string | undefined,
   flags: ConfigFlags | undefined,
@@ -70,7 +70,7 @@ async function routes(
   const sections = new Map<string, Route | undefined>();
   for (const [host, options] of sectionsOf(loaded)) {
     if (!options) sections.set(host, undefined);
-    // A path on the command line is looked up from here, one in the configuration from there.
+    // Paths on the command line are relative to the current folder, those in the configuration to its folder.
     else if (module !== undefined)
       sections.set(host, routeWith(await loadPlugin(module, path.resolve('pusher.toml')), options));
     else sections.set(host, routeWith(await loadPlugin(options.plugin_module, loaded.file), options));
@@ -132,7 +132,7 @@ const ROWS: readonly [string, (notification: Notification) => string][] = [
   ],
 ];
 
-/** One event: what is published without the plugin, and where it differs what with it. */
+/** One event: its notification without the plugin and, if different, with it. */
 function sideBySide(event: XmppEvent, plain: Translation, made: Translation): string {
   const rows =
     plain.kind === 'publish' && made.kind === 'publish'

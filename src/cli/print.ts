@@ -1,4 +1,4 @@
-/** What commands write for people and programs: nothing that others chose steers the terminal. */
+/** Output of commands for people and programs: foreign text can't send control characters to the terminal. */
 import { json, printable } from '../format.js';
 
 /** A line of text. */

@@ -1,8 +1,8 @@
-/** ProgressBar of long work: one line on a terminal, which goes when the work is done; nothing anywhere else. */
+/** A progress bar: one line on a terminal, removed when the work is done; elsewhere nothing. */
 import { count } from '../format.js';
 
 export interface ProgressBar {
-  /** Whether anybody sees it. */
+  /** Whether it is visible. */
   readonly visible: boolean;
   show(done: number): void;
   end(): void;
@@ -10,7 +10,7 @@ export interface ProgressBar {
 
 type Terminal = Pick<NodeJS.WriteStream, 'isTTY' | 'write'>;
 
-/** @param total what `show` counts up to */
+/** @param total the final count of `show` */
 export function createProgressBar(label: string, total: number, terminal: Terminal = process.stderr): ProgressBar {
   const visible = terminal.isTTY === true;
   return {

@@ -19,27 +19,27 @@ export function runCommand(): Command {
     .option('--dry-run', 'print notifications instead of sending them; what comes meanwhile is not kept')
     .action(async ({ dryRun, ...flags }: ConfigFlags & { dryRun?: boolean }) => {
       const config = readConfig(flags);
-      // A reload reads the same file, wherever another one has come up since.
+      // A reload reads the same file, even if another one has appeared since.
       const again = () => readConfig({ ...flags, config: config.file });
       if (dryRun) await runDry(config, again);
       else await run(config, again, createLogger(config.log));
-      // It was asked to end, whatever a plugin has set meanwhile.
+      // A requested stop, whatever exit code a plugin has set.
       process.exitCode = 0;
     });
 }
 
-/** Until a signal asks to stop. */
+/** Runs until a signal requests a stop. */
 async function run(config: PusherConfig, again: () => PusherConfig, log: Logger, dryRun?: DryRun): Promise<void> {
   const signals = listenToSignals();
   catchFaults(log, signals);
   let daemon: Daemon | undefined;
   const service = createNotifier({ environment: process.env, status: () => statusOf(daemon), log });
-  // The program is loaded in one turn of the event loop, in which no signal is seen.
+  // Loading the program takes one turn of the event loop, during which no signal is handled.
   await nextTurn();
   const starting = signals.stopAsked() ? undefined : startDaemon(config, log, dryRun);
   daemon = await Promise.race([starting, signals.stop.then(() => undefined)]);
   if (!daemon) {
-    // What hangs there, such as a plugin that waits for a database, would keep the stop waiting. It goes with the process.
+    // A hanging start, such as a plugin that waits for a database, would delay the stop. It ends with the process.
     starting?.catch(() => {});
     log.info({ signal: await signals.stop }, 'stopped before the start was done');
     await service.stopping();
@@ -63,7 +63,7 @@ async function run(config: PusherConfig, again: () => PusherConfig, log: Logger,
   log.info('stopped');
 }
 
-/** The status asks the outbox, which may not answer; then systemd is told nothing, and its watchdog decides. */
+/** The status reads the outbox, which may not answer; then nothing is sent to systemd, and its watchdog decides. */
 function tellReady(service: ServiceNotifier, log: Logger): void {
   try {
     void service.ready();
@@ -106,7 +106,7 @@ async function reload(
   } catch (error) {
     if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
   }
-  // A stop waits for no reload, and systemd must not learn that a daemon is ready which stops.
+  // A stop doesn't wait for a reload, and a stopping daemon must not report to systemd that it is ready.
   if (!signals.stopAsked()) tellReady(service, log);
 }
 

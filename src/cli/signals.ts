@@ -1,9 +1,9 @@
 /**
- * The signals of the daemon. The command remembers those that come before this is loaded.
+ * The signals of the daemon. The command records those that arrive before this module is loaded.
  *
  * Maintained invariants:
  * - The first signal to stop counts, whenever it comes.
- * - A later one ends the process at once. One that comes with the first, from a wrapper that passes it on, does not count.
+ * - A later one ends the process at once; not one that arrives with the first, forwarded by a wrapper.
  */
 import { constants } from 'node:os';
 
@@ -12,11 +12,11 @@ export interface Signals {
   readonly stop: Promise<NodeJS.Signals>;
   /** Whether it has come. */
   stopAsked(): boolean;
-  /** Calls `reload` at each SIGHUP from now on, and at once when one came before. */
+  /** Calls `reload` at each SIGHUP from now on, and at once if one came earlier. */
   onReload(reload: () => void): void;
 }
 
-/** Within how many milliseconds a second signal is taken for the first one's twin. */
+/** Time within which a second signal counts as a duplicate of the first, in milliseconds. */
 const TOGETHER_MS = 500;
 
 const STOPPING = ['SIGTERM', 'SIGINT'] as const;
@@ -24,8 +24,8 @@ const STOPPING = ['SIGTERM', 'SIGINT'] as const;
 let signals: Signals | undefined;
 
 /**
- * Listens to SIGTERM, SIGINT and SIGHUP from the first call on; answers the same to all who call it.
- * @param earlier those that came before
+ * Listens to SIGTERM, SIGINT and SIGHUP from the first call on; returns the same object to all callers.
+ * @param earlier signals that arrived before
  */
 export function listenToSignals(earlier: readonly NodeJS.Signals[] = []): Signals {
   signals ??= createSignals(earlier);
@@ -59,5 +59,5 @@ function createSignals(earlier: readonly NodeJS.Signals[]): Signals {
   };
 }
 
-/** As shells name it: 128 and the signal's number. */
+/** The exit code by the shells' convention: 128 plus the signal's number. */
 const exitCodeOf = (signal: NodeJS.Signals): number => 128 + constants.signals[signal];

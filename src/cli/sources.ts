@@ -1,4 +1,4 @@
-/** `sources`: what is known of each source, the holes in its numbers, and what to do with them. */
+/** `sources`: lists the sources and the holes in their numbers, acknowledges holes, and retires sources. */
 
 import { Command } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
@@ -81,7 +81,7 @@ const withSources = (
     file: (database) => use(sourcesOn(database)),
   });
 
-/** As the running daemon has them. */
+/** The running daemon's sources. */
 function sourcesOf(daemon: DaemonClient): SourceStore {
   const all = () => daemon.get<{ sources: SourceState[]; holes: Hole[] }>('/api/sources');
   return {

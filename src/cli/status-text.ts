@@ -1,13 +1,13 @@
-/** How the daemon does, drawn for a terminal: the same figures that the console has. */
+/** The daemon's state for a terminal: the same figures as in the console. */
 import { ago, bytes, count, countOf, duration, percent, printable, rate, seconds } from '../format.js';
 import type { Sample } from '../ops/flow.ts';
 import type { State } from '../ops/state.ts';
 
 const BARS = '▁▂▃▄▅▆▇█';
 const POINTS = 40;
-/** A rate is the mean of so many samples: 10 s, so that it can be read. */
+/** Rates are the mean of this many samples: 10 s, for steady figures. */
 const STEADY = 5;
-/** How old a time from event to SNS may be to be one of now, in milliseconds. */
+/** Greatest age of a latency that still counts as current, in milliseconds. */
 const STALE_MS = 10_000;
 
 /** @param samples of the last hour, oldest first */
@@ -56,7 +56,7 @@ export function drawStatus(state: State, samples: readonly Sample[]): string {
       ...table(['SOURCE', 'LAST CONTACT', 'LAST KEPT', 'EVENTS/S', 'POSITION', 'LOST'], sourceRows(state)),
     );
   for (const { source, notes } of state.sources) for (const { text } of notes) lines.push(`  ${source}: ${text}`);
-  // What people and servers chose for names must not steer the terminal.
+  // Names chosen by people and servers must not control the terminal.
   return `${lines
     .flatMap((line) => line.split('\n'))
     .map((line) => printable(line.trimEnd()))
@@ -82,7 +82,7 @@ function headline({ notReady, topics }: State): string {
 }
 
 const topicRows = ({ at, topics }: State): string[][] =>
-  // What is wrong comes first.
+  // Problems come first.
   topics
     .toSorted((a, b) => Number(a.state === 'open') - Number(b.state === 'open'))
     .map(({ arn, state, since, depth, rate: out, inFlight, lastAt }) => [
@@ -99,7 +99,7 @@ const tapRow = ({ name, at, problem, waiting, note }: State['taps'][number]): st
   waiting === undefined ? '—' : count(waiting),
   `${at ?? '—'}  ${problem ? `NOT READY: ${problem.reason}` : (note ?? '')}`,
 ];
-/** The daemons that share the outbox, and who works on which partition. */
+/** The daemons that share the outbox, and their partitions. */
 function sharedLines({ daemons, partitions }: NonNullable<State['shared']>): string[] {
   const rows = daemons.map(({ id, self, url, deadLetters }) => {
     const own = partitions.filter(({ daemon }) => daemon === id);
@@ -127,7 +127,7 @@ const sourceRows = ({ at, sources }: State): string[][] =>
     missing === 0 ? 'none' : count(missing),
   ]);
 
-/** The last hour as a line of bars, each the most of its part. */
+/** The last hour as a line of bars, each the maximum of its part. */
 export function sparkline(values: readonly number[]): string {
   const per = Math.max(Math.ceil(values.length / POINTS), 1);
   const parts = Array.from({ length: Math.ceil(values.length / per) }, (_, n) =>

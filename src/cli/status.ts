@@ -1,4 +1,4 @@
-/** `status`: how the running daemon does, once or again and again. */
+/** `status`: the running daemon's state, once or repeatedly. */
 import { Command } from 'commander';
 import { json as asJson } from '../format.js';
 import type { Sample } from '../ops/flow.ts';

@@ -1,4 +1,4 @@
-/** `tail`: notifications as SNS takes them, from the running daemon. */
+/** `tail`: prints notifications as SNS accepts them, from the running daemon. */
 
 import { setTimeout } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -28,12 +28,12 @@ interface TailOptions {
   readonly bodies?: boolean;
 }
 
-/** How often it looks whether the daemon is back, in milliseconds. */
+/** Interval for reconnecting to the daemon, in milliseconds. */
 const RETRY_MS = 1_000;
-/** How many of the last lines are remembered: as many as a connection begins with again. */
+/** Most recent lines remembered: as many as a new connection repeats. */
 const REMEMBERED = 50;
 
-/** Prints until somebody ends it; a daemon that goes is waited for. @throws PusherError where there is none at first */
+/** Prints until interrupted, and waits for a daemon that stopped. @throws PusherError if none runs at the start */
 async function printUntilEnd(config: PusherConfig, options: TailOptions): Promise<never> {
   const print = printer(options);
   let daemon = await connectToDaemon(config);
@@ -71,7 +71,7 @@ function queryOf({ match, topic, bodies = false }: TailOptions): URLSearchParams
   return query;
 }
 
-/** What prints lines, each once: a connection begins with the last few again. */
+/** Prints each line once, because a new connection repeats the last few. */
 function printer({ json: asJson = false }: TailOptions): (lines: TailLines) => void {
   const text = asJson ? (line: TailLine) => json(line) : readable;
   let last: string[] = [];
@@ -94,6 +94,6 @@ function readable({ at, eventAt, topic, about, eventId, message }: TailLine): st
     eventId,
     ...(message === undefined ? [] : [message]),
   ];
-  // What people chose for names must not steer the terminal, nor turn the line around.
+  // Names chosen by people must not control the terminal, nor reverse the line's direction.
   return fields.map((field) => printable(String(field))).join('\t');
 }

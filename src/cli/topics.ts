@@ -1,4 +1,4 @@
-/** `topics`: makes the configured topics at SNS. */
+/** `topics`: creates the configured topics at SNS. */
 import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
@@ -37,8 +37,8 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
 }
 
 /**
- * Makes the configured topics that are missing, and prints what became of each.
- * @param confirm asks whether to make one
+ * Creates the missing configured topics, and prints the result for each.
+ * @param confirm asks whether to create one
  * @returns whether all went well
  */
 export async function createTopics(config: PusherConfig, confirm: (arn: string) => Promise<boolean>): Promise<boolean> {
@@ -78,10 +78,10 @@ async function ask(arn: string): Promise<boolean> {
 
 async function createOne(account: Account, arn: string, confirm: (arn: string) => Promise<boolean>): Promise<Creation> {
   const { client, options } = account;
-  // Not to make it right away: SNS refuses that for a topic that exists with other attributes.
+  // Checks before creating: SNS refuses to create a topic that exists with other attributes.
   const known = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });
   if (!('failure' in known)) return 'exists';
-  // A key that may not look may still make: making what exists with these attributes changes nothing.
+  // A key that may not look may still create; creating an existing topic with equal attributes changes nothing.
   if (!/^(NotFound|AuthorizationError|AccessDenied)/.test(known.failure.code))
     return { failed: sentence(known.failure, account, arn) };
   if (!(await confirm(arn))) return 'left out';
@@ -94,7 +94,9 @@ async function createOne(account: Account, arn: string, confirm: (arn: string) =
   };
 }
 
-/** FIFO topics with the throughput of their message groups: groups here are users and rooms, of which there are many. */
+/**
+ * FIFO topics with the throughput of their message groups: groups here are users and rooms, of which there are many.
+ */
 function createTopicForm(arn: string): Record<string, string> {
   const attributes = isFifo(arn) ? { FifoTopic: 'true', FifoThroughputScope: 'MessageGroup' } : {};
   const form: Record<string, string> = { Action: 'CreateTopic', Name: arn.split(':').at(-1) ?? '' };

@@ -1,4 +1,4 @@
-/** Where the command line finds what the outbox has: in the running daemon, or in the outbox's file while none runs. */
+/** The command line's access to the outbox: by the running daemon, or in its file while none runs. */
 import { existsSync, realpathSync } from 'node:fs';
 import type { DatabaseSync } from 'node:sqlite';
 import type { PusherConfig } from '../config/load.ts';
@@ -16,7 +16,7 @@ interface Uses<T> {
 }
 
 /**
- * Runs what fits on the configured outbox.
+ * Runs the matching function on the configured outbox.
  * @param options.change whether it changes anything: then no daemon can start on the same file meanwhile
  * @throws PusherError OUTBOX_UNUSABLE, DAEMON_UNREACHABLE
  */

@@ -33,7 +33,7 @@ const wordsOf = ({ commands, options, arguments: [first] }: CommandNode): string
   ...options.flatMap(({ flags }) => flags.filter((flag) => flag.startsWith('--'))),
 ];
 
-/** A branch for each option with a value: what may follow it. */
+/** A branch for each option with a value: its possible values. */
 function valuesOf({ path, options }: CommandNode): string[] {
   return options
     .filter(({ value }) => value !== undefined)

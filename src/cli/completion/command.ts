@@ -1,11 +1,11 @@
-/** `completion`: prints what makes a shell complete this command line. */
+/** `completion`: prints a shell's completion script for this command line. */
 import { Argument, Command } from 'commander';
 import { bashCompletion } from './bash.ts';
 import { fishCompletion } from './fish.ts';
 import { type CommandNode, treeOf } from './tree.ts';
 import { zshCompletion } from './zsh.ts';
 
-/** What each shell reads. */
+/** The script of each shell. */
 export const COMPLETIONS: Readonly<Record<string, (root: CommandNode) => string>> = {
   bash: bashCompletion,
   zsh: zshCompletion,

@@ -1,8 +1,8 @@
-/** The command line as data, for what is made from it: completions and the manual page. */
+/** The command line as data, from which completions and the manual page are generated. */
 import type { Argument, Command, Option } from 'commander';
 
 export interface CommandNode {
-  /** The words before its options, without the program's own name. */
+  /** The words before its options, without the program's name. */
   readonly path: readonly string[];
   readonly name: string;
   readonly description: string;
@@ -14,22 +14,22 @@ export interface CommandNode {
 interface ArgumentNode {
   readonly name: string;
   readonly description: string;
-  /** As it stands in a synopsis, such as `<server>` or `[ids...]`. */
+  /** Its form in a synopsis, such as `<server>` or `[ids...]`. */
   readonly form: string;
   readonly choices: readonly string[];
 }
 
 export interface OptionNode {
-  /** As it stands in a help, such as `-c, --config <file>`. */
+  /** Its form in the help, such as `-c, --config <file>`. */
   readonly form: string;
   /** The short one first. */
   readonly flags: readonly string[];
   readonly description: string;
-  /** What the option's value is; undefined where it takes none. */
+  /** The kind of the option's value; undefined where it takes none. */
   readonly value?: { readonly kind: 'file' | 'folder' | 'other'; readonly choices: readonly string[] };
 }
 
-/** A command with all that is below it; hidden ones are left out. */
+/** A command with its subcommands, without hidden ones. */
 export function treeOf(command: Command, path: readonly string[] = []): CommandNode {
   const help = command.createHelp();
   const commands = help.visibleCommands(command).filter((each) => each.name() !== 'help');
@@ -43,7 +43,7 @@ export function treeOf(command: Command, path: readonly string[] = []): CommandN
   };
 }
 
-/** A command and all below it, in the order of the help. */
+/** A command and all its subcommands, in the order of the help. */
 export const all = (node: CommandNode): CommandNode[] => [node, ...node.commands.flatMap(all)];
 
 function argumentOf(argument: Argument): ArgumentNode {

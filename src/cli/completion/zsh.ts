@@ -1,7 +1,7 @@
 /** The completion for zsh, with descriptions. */
 import { all, type CommandNode, type OptionNode } from './tree.ts';
 
-/** In single quotes, for a specification of `_arguments`: colons and brackets mean something there. */
+/** In single quotes, for a specification of `_arguments`: colons and brackets are special there. */
 const spec = (text: string): string => text.replaceAll(/[[\]:\\]/g, '\\$&').replaceAll("'", "'\\''");
 const line = (text: string): string => text.replaceAll(/\s+/g, ' ');
 const functionOf = ({ path }: CommandNode): string => ['_xmpp_event_pusher', ...path].join('_').replaceAll('-', '_');

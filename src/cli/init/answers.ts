@@ -1,4 +1,4 @@
-/** What `init` has to know for a configuration, by flags or by asking. */
+/** The answers that `init` needs for a configuration, from flags or questions. */
 import type { z } from 'zod';
 import { shapeOf } from '../../config/load.ts';
 import { optionTexts, snsOptions } from '../../config/options.ts';
@@ -19,11 +19,11 @@ export interface AnswerFlags {
 
 export interface Answers {
   readonly sns: Options;
-  /** Values of the variables in it. */
+  /** Values of its variables. */
   readonly secrets: Readonly<Record<string, string>>;
 }
 
-/** An answer that leaves a topic out. */
+/** An answer that omits a topic. */
 const NONE = 'none';
 
 const TOPICS = [
@@ -32,7 +32,7 @@ const TOPICS = [
   ['muc_messages_topic', 'mucTopic', '--muc-topic', 'Topic for group messages', 'user_messagegroup_sent'],
 ] as const;
 
-/** Asks for what the flags and the environment do not say. */
+/** Asks for answers that flags and environment don't provide. */
 export async function askForSns(dialog: Dialog, flags: AnswerFlags, environment: NodeJS.ProcessEnv): Promise<Answers> {
   const region = await dialog.text({
     question: 'AWS region, such as eu-west-1',
@@ -75,7 +75,7 @@ async function askForKeys(
   environment: NodeJS.ProcessEnv,
 ): Promise<{ options: Options; secrets: Record<string, string> }> {
   const { AWS_ACCESS_KEY_ID: ownKey, AWS_SECRET_ACCESS_KEY: ownSecret, AWS_SESSION_TOKEN: session } = environment;
-  // What comes with a session is over within hours: no key for a daemon.
+  // A session's temporary credentials expire within hours: unsuitable for a daemon.
   const hasKey = accessKeyId !== undefined || (Boolean(ownKey) && !session);
   const byRole =
     role ??
@@ -91,7 +91,7 @@ async function askForKeys(
   const secret = await dialog.text({
     question: 'Its secret (not shown)',
     flag: 'AWS_SECRET_ACCESS_KEY in the environment',
-    // The secret of another key is none of this one.
+    // Another key's secret doesn't match this one.
     given: ownSecret && !session && (!ownKey || key === ownKey) ? ownSecret : undefined,
     problem: problemOf('secret_access_key'),
     hidden: true,
@@ -105,7 +105,7 @@ async function askForKeys(
   };
 }
 
-/** What the configuration would say of a value for an option. */
+/** The configuration's error for an option's value. */
 const problemOf =
   (option: string) =>
   (answer: string): string | undefined => {

@@ -1,4 +1,4 @@
-/** `init`: from nothing to a configuration that `check` is content with. */
+/** `init`: creates a configuration that passes `check`. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, Option } from 'commander';
@@ -98,13 +98,13 @@ async function init(flags: InitFlags, command: Command): Promise<void> {
   }
 }
 
-/** Where the configuration belongs. */
+/** The configuration's path. */
 function targetOf({ config }: InitFlags): string {
   const named = config ?? (process.env[CONFIG_VARIABLE] || undefined);
   return path.resolve(named ?? (process.getuid?.() === 0 ? SYSTEM_CONFIG : 'pusher.toml'));
 }
 
-/** Whether there is no configuration yet, or it is to be replaced. */
+/** Whether there is no configuration yet, or it may be replaced. */
 async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
   if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
   const unused = given(flags, [...ANSWERS, 'from', 'rabbitmq']);
@@ -117,7 +117,7 @@ async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promis
   return false;
 }
 
-/** Flags that answer what `--from` answers too. */
+/** Flags for questions that `--from` answers too. */
 const ANSWERS = [
   'region',
   'account',
@@ -129,13 +129,13 @@ const ANSWERS = [
   'snsHost',
 ] as const;
 
-/** Those of the flags that somebody gave, as they are written. */
+/** The given flags among them, as written. */
 const given = (flags: InitFlags, names: readonly (keyof InitFlags)[]): string[] =>
   names
     .filter((name) => flags[name] !== undefined)
     .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
 
-/** Whether it is what a package brings, as it came. */
+/** Whether it is a package's unchanged example. */
 function isExample(file: string): boolean {
   const example = new URL('../../../deploy/systemd/pusher.toml', import.meta.url);
   return existsSync(example) && readFileSync(file).equals(readFileSync(example));
@@ -150,9 +150,9 @@ async function write(file: string, flags: InitFlags, dialog: Dialog, command: Co
   const fresh = { [TAP_SECRET]: freshSecret(), [ADMIN_TOKEN]: freshSecret() };
   const { text: environment, kept, replaced } = withVariables(before, secrets, fresh);
   const text = configText(contents);
-  // Of what was taken from elsewhere the daemon has to make something.
+  // The daemon must accept what was imported from elsewhere.
   parseConfig(text, file, { ...fresh, ...secrets });
-  // The secrets first: with the configuration all of it is there.
+  // Secrets first: once the configuration exists, everything does.
   if (environment !== before) {
     writeWhole(envFile, environment, { secret: true });
     print(
@@ -178,7 +178,7 @@ async function contentsFor(file: string, flags: InitFlags, dialog: Dialog, comma
   const { from, rabbitmq = false } = flags;
   const places = {
     listen: { tap: flags.tapListen, admin: flags.adminListen },
-    // The unit's folder for what changes.
+    // The unit's state directory.
     outbox: file === SYSTEM_CONFIG ? '/var/lib/xmpp-event-pusher/outbox.db' : undefined,
   };
   const answered = given(flags, ANSWERS);

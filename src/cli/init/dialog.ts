@@ -1,35 +1,35 @@
-/** Questions to whoever runs `init`: asked on a terminal, or answered by flags and defaults. */
+/** `init`'s questions: asked on a terminal, or answered by flags and defaults. */
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import type { Command } from 'commander';
 
 interface Question {
   readonly question: string;
-  /** The flag that answers it, and what that says. */
+  /** The flag that answers it, and its value. */
   readonly flag: string;
   readonly given: string | undefined;
-  /** What an empty answer means. */
+  /** The meaning of an empty answer. */
   readonly fallback?: string | undefined;
-  /** What is wrong with an answer; undefined when nothing is. */
+  /** The problem with an answer; undefined when it is valid. */
   readonly problem?: (answer: string) => string | undefined;
-  /** Not shown while it is typed. */
+  /** Hides the answer while it is typed. */
   readonly hidden?: boolean;
 }
 
 export interface Dialog extends Disposable {
-  /** Answers what the flag says, or what a person does; an empty text where nobody could be asked. */
+  /** Returns the flag's value or the person's answer; empty where no one could be asked. */
   text(question: Question): Promise<string>;
   confirm(question: string, fallback: boolean): Promise<boolean>;
-  /** Flags that are missing because nobody could be asked. */
+  /** Missing flags, because no one could be asked. */
   readonly missing: readonly string[];
 }
 
-/** Somebody ended it with Ctrl-C or Ctrl-D at a question. */
+/** The user pressed Ctrl-C or Ctrl-D at a question. */
 export class Interrupted extends Error {}
 
 /**
  * @param unattended whether to take defaults instead of asking
- * @param command where a flag that is wrong is reported
+ * @param command reports invalid flags
  */
 export function openDialog(unattended: boolean, command: Command): Dialog {
   const missing: string[] = [];

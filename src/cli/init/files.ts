@@ -2,8 +2,8 @@
  * The two files that `init` writes.
  *
  * Maintained invariants:
- * - A file is there whole or as it was: it is written beside its place and renamed.
- * - Secrets are never in a file that more than its owner and the daemon's group can read, not even while it is written.
+ * - Files are replaced atomically: written beside their place and renamed.
+ * - Only the owner and the daemon's group can ever read a file with secrets, even while it is written.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -24,7 +24,7 @@ import { parseEnvFile } from '../../config/env-file.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import { envString } from '../../quote.ts';
 
-/** The daemon's user and group, where a package or an administrator made them. */
+/** The daemon's user and group, where a package or an administrator created them. */
 const USER = 'xmpp-event-pusher';
 
 /** The id of the daemon's group on this machine, if this process may give files to it. */
@@ -34,7 +34,7 @@ function daemonGroup(): number | undefined {
   return line ? Number(line[1]) : undefined;
 }
 
-/** Writes a file for the daemon to read. @throws PusherError CONFIG_UNREADABLE where it can not be written */
+/** Writes a file for the daemon to read. @throws PusherError CONFIG_UNREADABLE when it can't be written */
 export function writeWhole(file: string, text: string, { secret }: { secret: boolean }): void {
   const next = `${file}.new`;
   const group = daemonGroup();
@@ -58,7 +58,7 @@ export function writeWhole(file: string, text: string, { secret }: { secret: boo
   }
 }
 
-/** Keeps what a file has under the first name that is free; answers that name. */
+/** Backs a file up under the first free name; returns that name. */
 export function keepCopy(file: string): string {
   let copy = `${file}.old`;
   for (let n = 2; existsSync(copy); n++) copy = `${file}.old.${n}`;
@@ -75,17 +75,17 @@ export const freshSecret = (): string => randomBytes(24).toString('base64url');
 
 export interface EnvChanges {
   readonly text: string;
-  /** Variables whose values were replaced by others. */
+  /** Variables whose values were replaced. */
   readonly replaced: readonly string[];
-  /** Variables that had values, which stay. */
+  /** Variables whose old values were kept. */
   readonly kept: readonly string[];
 }
 
 /**
- * The text of an environment file with these variables in it; what else it has stays.
- * @param text what it has
- * @param given values that count, whatever the file has
- * @param fresh values for what it lacks
+ * Adds these variables to the text of an environment file; everything else stays.
+ * @param text its current text
+ * @param given values that replace those in the file
+ * @param fresh values for variables that it lacks
  */
 export function withVariables(
   text: string,
@@ -100,7 +100,7 @@ export function withVariables(
   for (const [name, value] of Object.entries(wanted)) {
     if (variables.get(name) === value) continue;
     const line = `${name}=${envString(value)}`;
-    // The last one counts, so a value that spans lines can stay where it is.
+    // The last assignment counts, so an earlier value that spans lines can stay.
     const single = new RegExp(`^[ \\t]*${name}[ \\t]*=[^"'\\\\\\n]*$`, 'm');
     next =
       single.test(next) && next.match(new RegExp(`^[ \\t]*${name}[ \\t]*=`, 'gm'))?.length === 1

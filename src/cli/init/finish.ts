@@ -1,4 +1,4 @@
-/** What `init` does with a configuration: topics, adapter, and a look at all of it. Each step can be repeated. */
+/** `init`'s steps after the configuration: topics, adapter, and `check`. Each step can be repeated. */
 import { commandTo } from '../../config/commands.ts';
 import { SYSTEM_CONFIG } from '../../config/find.ts';
 import { type PusherConfig, sectionsOf } from '../../config/load.ts';
@@ -21,7 +21,7 @@ export interface FinishFlags extends Where {
   readonly adapter: boolean;
 }
 
-/** Sets the exit code to 1 where something is left to mend. */
+/** Sets the exit code to 1 if a problem remains. */
 export async function finish(file: string, flags: FinishFlags, dialog: Dialog): Promise<void> {
   const config = readConfig({ config: file });
   printPolicy(config);
@@ -43,7 +43,7 @@ function printPolicy(config: PusherConfig): void {
   print('');
 }
 
-/** The servers to install the adapter into: the one that is named, or each that is found and wanted. */
+/** The servers to install the adapter into: the named one, or each one that is found and wanted. */
 async function serversFor(
   { tap }: PusherConfig,
   { server: named }: FinishFlags,
@@ -51,7 +51,7 @@ async function serversFor(
 ): Promise<AdapterServer[]> {
   if (named !== undefined) return SERVERS.filter(({ name }) => name === named);
   const wanted: AdapterServer[] = [];
-  // By both ways each event would come twice.
+  // With both, each event would arrive twice.
   const served = SERVERS.filter(({ name }) => !(name === 'mongooseim' && tap.rabbitmq));
   const found = served.filter((server) => server.present());
   if (found.length === 0) print('note      no XMPP server is on this machine: install the adapter where it runs');
@@ -67,7 +67,7 @@ function installAdapter(server: AdapterServer, file: string, where: Where): bool
   return ok;
 }
 
-/** Runs a step; what it can't do is said, and the next ones go on. */
+/** Runs a step; prints its failure and continues with the next. */
 async function attempt(what: string, step: () => Promise<boolean>): Promise<void> {
   try {
     if (!(await step())) process.exitCode = EXIT.failed;

@@ -1,4 +1,4 @@
-/** What an existing `mongooseim.toml` says of its event pusher, for a configuration of ours. */
+/** Imports the event pusher's options from an existing `mongooseim.toml`. */
 import { existsSync, readFileSync } from 'node:fs';
 import { parse as parseToml } from 'smol-toml';
 import { shapeOf } from '../../config/load.ts';
@@ -7,24 +7,24 @@ import { poolUrl } from '../../config/rabbitmq.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import type { Contents, Options, Value } from './toml.ts';
 
-/** Where MongooseIM's packages have it. */
+/** Its path in MongooseIM's packages. */
 const PLACES = ['/etc/mongooseim/mongooseim.toml', '/usr/lib/mongooseim/etc/mongooseim.toml'];
 
 export interface Taken extends Pick<Contents, 'sns' | 'hosts' | 'rabbit'> {
   readonly file: string;
-  /** Values of the variables that stand for secrets. */
+  /** Values of the variables for secrets. */
   readonly secrets: Readonly<Record<string, string>>;
-  /** What was not taken, and why. */
+  /** Options that weren't imported, and why. */
   readonly notes: readonly string[];
 }
 
 type Table = Readonly<Record<string, unknown>>;
 
 /**
- * Takes the `sns` sections of MongooseIM's `mod_event_pusher`, option for option.
- * @param named the file that somebody named
- * @param options.rabbitmq whether to take where its rabbit backend publishes, too
- * @returns undefined where none is named and there is none with such a section
+ * Imports the `sns` sections of MongooseIM's `mod_event_pusher`, option by option.
+ * @param named the file that the user named
+ * @param options.rabbitmq whether to import its rabbit backend's broker and exchanges too
+ * @returns undefined if no file is named and none with such a section exists
  * @throws PusherError CONFIG_UNREADABLE where a named file can't be read or has no such section
  */
 export function takeFromMongooseim(named: string | undefined, { rabbitmq }: { rabbitmq: boolean }): Taken | undefined {
@@ -80,7 +80,7 @@ function take(file: string, document: Table, rabbitmq: boolean): Taken {
   return { file, sns, hosts, rabbit, secrets, notes };
 }
 
-/** Where the rabbit backend publishes: its pool's address, with the password moved out of the file, and its exchanges. */
+/** The rabbit backend's broker and exchanges: the pool's address, with the password moved to a variable. */
 function rabbitOf(document: Table, theirs: Table, secrets: Record<string, string>): NonNullable<Taken['rabbit']> {
   const hide = (password: string) => {
     secrets[RABBIT_PASSWORD] = password;
@@ -99,7 +99,7 @@ const RABBIT_PASSWORD = 'RABBITMQ_PASSWORD';
 
 const isOption = (entry: [string, unknown]): entry is [string, Exclude<Value, object>] => isValue(entry[1]);
 
-/** The options that are ours too, with variables in the place of secrets. */
+/** The options that we have too, with variables in place of secrets. */
 function knownOptions(sns: Table, where: string, secrets: Record<string, string>, notes: string[]): Options {
   const known = shapeOf(snsOptions);
   const options: Record<string, Value> = {};
@@ -115,7 +115,7 @@ function knownOptions(sns: Table, where: string, secrets: Record<string, string>
   return options;
 }
 
-/** The variable for a secret: one for each that differs. */
+/** The variable for a secret: one for each distinct secret. */
 function variableFor(secret: string, secrets: Record<string, string>): string {
   const had = Object.entries(secrets).find(([, value]) => value === secret);
   if (had) return had[0];

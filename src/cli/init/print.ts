@@ -1,4 +1,4 @@
-/** What `init` says to whoever runs it. */
+/** The output of `init`. */
 import { printableLines } from '../../format.js';
 
 /** One line or several. */

@@ -1,15 +1,15 @@
-/** The text of a configuration, for people to go on with. */
+/** The text of a configuration, for people to edit. */
 import { commandTo } from '../../config/commands.ts';
 import { tomlString } from '../../quote.ts';
 
-/** A value of the file: a variable of the environment where it is a secret. */
+/** A value in the file: for a secret, an environment variable. */
 export type Value = string | number | boolean | readonly Value[] | Variable | Template;
 
 interface Variable {
   readonly variable: string;
 }
 
-/** A text with variables in it, as `${NAME}`. */
+/** Text with variables such as `${NAME}`. */
 interface Template {
   readonly template: string;
 }
@@ -24,9 +24,9 @@ export interface Contents {
   readonly hosts: readonly { readonly host: string; readonly sns: Options | undefined }[];
   /** Where MongooseIM's rabbit backend publishes, and its exchanges by their sections. */
   readonly rabbit?: { readonly url: Value; readonly exchanges: Readonly<Record<string, Options>> } | undefined;
-  /** Where adapters post to, and where the console is. */
+  /** Addresses of the tap for adapters, and of the console. */
   readonly listen: { readonly tap: string; readonly admin: string };
-  /** Where the outbox is; undefined: beside the configuration. */
+  /** The outbox's path; undefined: beside the configuration. */
   readonly outbox: string | undefined;
 }
 
