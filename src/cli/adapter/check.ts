@@ -1,4 +1,4 @@
-/** What an adapter would meet on its way to the tap. */
+/** Checks an adapter's path to the tap. */
 import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
@@ -15,13 +15,13 @@ export interface CheckOptions {
   readonly tap: Pick<TapAccess, 'url'> & { readonly secret: string | undefined };
   /** A file of certificates in PEM to trust instead of the system's. */
   readonly ca?: string;
-  /** The tap's URL by the configuration, to be named where another one was asked for. */
+  /** The tap's URL from the configuration, mentioned when another one is checked. */
   readonly right?: string;
 }
 
 const ANSWER_TIMEOUT_MS = 10_000;
 
-/** Posts a batch without events, which the tap answers as any other and which changes nothing. */
+/** Posts a batch without events, which the tap answers like any other and which changes nothing. */
 export async function adapterCheck({ tap, ca, right }: CheckOptions): Promise<CheckResult> {
   const { url, secret } = tap;
   if (!URL.canParse(url)) return fail(`${url} is no URL; the tap's looks like http://127.0.0.1:5290/v1/events`);
@@ -48,7 +48,7 @@ async function post(url: string, secret: string | undefined, dispatcher: Dispatc
     method: 'POST',
     headers: {
       'content-type': 'application/json',
-      // Its UTF-8, byte by byte, as adapters send it.
+      // Its UTF-8 bytes, as adapters send it.
       ...(secret !== undefined && { authorization: Buffer.from(`Bearer ${secret}`).toString('latin1') }),
     },
     body: JSON.stringify({ source: 'adapter check', events: [] }),
@@ -59,7 +59,7 @@ async function post(url: string, secret: string | undefined, dispatcher: Dispatc
   return { status: statusCode, location: headers.location?.toString(), text };
 }
 
-/** Whom to trust: what the adapters trust by default, which is the system's store and not the one that Node.js brings. */
+/** The trusted authorities: by default the system's store, as in the adapters, rather than Node.js's own. */
 function authorities(file: string | undefined): string[] {
   if (file === undefined) return getCACertificates('system');
   try {
@@ -101,12 +101,12 @@ interface TapAnswer {
   readonly error?: { readonly message?: string };
 }
 
-/** What a tap answers; nothing of it where something else answers. */
+/** A tap's answer; empty if something else answers. */
 function parse(text: string): TapAnswer {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? value : {};
   } catch {
-    return {}; // Whatever answers there does not speak JSON, which the caller says.
+    return {}; // Not JSON; the caller reports it.
   }
 }

@@ -1,4 +1,4 @@
-/** `adapter`: puts the module for an XMPP server where that server looks for it, and checks the way from there to the tap. */
+/** `adapter`: installs the module for an XMPP server, and checks the path from there to the tap. */
 import { Argument, Command, Option } from 'commander';
 import { findConfig } from '../../config/find.ts';
 import { configurable } from '../options.ts';
@@ -43,7 +43,7 @@ function statusCommand(): Command {
     .addOption(serverConfigOption())
     .action(async (name: string, options: TapOptions & Where & { ca?: string }) => {
       const { url, ca, envFile } = options;
-      // On the XMPP server's machine there may be none, and the tap itself knows its secret.
+      // The XMPP server's machine may have no configuration; the tap itself knows its secret.
       const tap = url !== undefined || findConfig(options.config) !== undefined ? knownTap(options) : undefined;
       for await (const line of adapterStatus(serverOf(name), { where: options, tap, ca, envFile })) show(line);
     });

@@ -1,11 +1,11 @@
-/** Why no answer came from a tap, in words for the person who wrote its URL. */
+/** Explains to the person who wrote a tap's URL why the tap didn't answer. */
 import { connect } from 'node:tls';
 import { type Dispatcher, request } from 'undici';
 import { messageOf } from '../../errors.ts';
 
 const PROBE_TIMEOUT_MS = 3_000;
 
-/** Reads an error of a request; where a connection broke off, it looks whether the other protocol is spoken there. */
+/** Explains a request's error; after a broken connection, tests whether the server speaks the other protocol. */
 export async function unreachable(error: unknown, url: URL, timeoutMs: number): Promise<string> {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const { code = '' } = cause as { code?: string };
@@ -29,7 +29,7 @@ export async function unreachable(error: unknown, url: URL, timeoutMs: number): 
   return messageOf(cause);
 }
 
-/** What is wrong with a server's certificate; undefined where the error is another one. */
+/** The problem with a server's certificate; undefined for other errors. */
 function certificateProblem(code: string, cause: unknown, { hostname }: URL): string | undefined {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
     return `its certificate is for another name than ${hostname} (${messageOf(cause)}): use one of its names in the URL`;
@@ -54,21 +54,21 @@ export function speaksTls({ hostname, port }: URL): Promise<boolean> {
   });
 }
 
-/** Whether a daemon's admin address answers at a URL: that one alone has probes. */
+/** Whether a daemon's admin address answers at a URL: only that has probes. */
 export async function isAdmin(url: string, dispatcher: Dispatcher): Promise<boolean> {
   try {
     const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS);
     const { body } = await request(new URL('/readyz', url), { dispatcher, signal });
     return /^\{"status":"(not )?ready"/.test(await beginning(body));
   } catch {
-    return false; // It answered before, and what it is was to be found out: it is no daemon.
+    return false; // It answered before, but not like a daemon.
   }
 }
 
-/** A tap's answer is far smaller; something else may answer without end. */
+/** A tap's answer is far smaller; another server's may be endless. */
 const MOST_BYTES = 64 * 1024;
 
-/** As much of an answer as a tap's could have. */
+/** Reads an answer up to that limit. */
 export async function beginning(body: AsyncIterable<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;

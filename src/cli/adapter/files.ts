@@ -18,26 +18,26 @@ import { fileURLToPath } from 'node:url';
 import { messageOf, PusherError } from '../../errors.ts';
 import { version } from '../../version.ts';
 
-/** Where this package keeps the adapters, a folder each. */
+/** The package's folder of adapters, with a folder for each. */
 export const ADAPTERS = fileURLToPath(new URL('../../../adapters', import.meta.url));
 
-/** Whether there is a program of that name on the PATH. */
+/** Whether the PATH has a program of that name. */
 export const onPath = (program: string): boolean =>
   (process.env.PATH ?? '').split(':').some((folder) => folder !== '' && existsSync(path.join(folder, program)));
 
-/** Beside a copied adapter: the release that it is from. */
+/** The file beside a copied adapter that names its release. */
 const VERSION_FILE = 'VERSION';
 
-/** A folder of the package, without some of what is at its top. */
+/** A folder of the package, without some of its entries. */
 export interface Packaged {
   readonly folder: string;
   readonly without: readonly string[];
 }
 
 /**
- * Puts a whole folder in the place of what is there. Until all of it is copied the former one stays; what only the
- * former one had goes with it. It belongs to whoever owns the folder around it, and everybody may read it, since
- * servers run as users of their own.
+ * Replaces a folder as a whole: the old one stays until the copy is complete, then it is removed with any extra files.
+ * The copy belongs to the owner of the folder around it, and everybody may read it, because servers run as other
+ * users.
  * @throws PusherError ADAPTER_INSTALL when the folder can't be written
  */
 export function replaceFolder({ folder, without }: Packaged, to: string): void {
@@ -60,7 +60,7 @@ export function replaceFolder({ folder, without }: Packaged, to: string): void {
 
 /**
  * Writes a file that holds a secret, for its owner and group only.
- * @param gid the group that the server runs in, where this process may give files away
+ * @param gid the server's group, if this process may change a file's group
  */
 export function writeSecret(file: string, text: string, gid: number | undefined): void {
   writing(file, () => {
@@ -71,18 +71,18 @@ export function writeSecret(file: string, text: string, gid: number | undefined)
   });
 }
 
-/** Removes a file or folder; false when it was not there. Never a folder of this package, to which a link may lead. */
+/** Removes a file or folder; false if it didn't exist. Never removes a folder of this package through a link. */
 export function remove(entry: string): boolean {
   if (!existsSync(entry) || isPackaged(entry)) return false;
   writing(entry, () => rmSync(entry, { recursive: true }));
   return true;
 }
 
-/** Whether what lies there is the package's own copy. */
+/** Whether the path is the package's own copy. */
 export const isPackaged = (entry: string): boolean =>
   `${realpathSync(entry)}/`.startsWith(`${realpathSync(ADAPTERS)}/`);
 
-/** The release that a copied folder is from; "unknown" where somebody copied it by hand, and not from this release. */
+/** The release of a copied folder; "unknown" for a manual copy that doesn't match this release. */
 export function versionOf(copy: string, { folder, without }: Packaged): string {
   const names = readdirSync(folder).filter((name) => !without.includes(name));
   if (names.every((name) => same(path.join(copy, name), path.join(folder, name)))) return version;
@@ -91,7 +91,7 @@ export function versionOf(copy: string, { folder, without }: Packaged): string {
   return stamped === undefined ? 'unknown' : stamped === version ? `${version}, changed since` : stamped;
 }
 
-/** Whether a copy is the same file, or has each file of a folder as it is there. */
+/** Whether a copy equals the file, or contains every file of the folder unchanged. */
 function same(copy: string, from: string): boolean {
   if (!existsSync(copy)) return false;
   if (!statSync(from).isDirectory()) return readFileSync(copy).equals(readFileSync(from));
@@ -106,13 +106,13 @@ function writing(what: string, write: () => void): void {
   }
 }
 
-/** Makes a folder and those above it, which belong to the owner of the first that was there. */
+/** Creates a folder and its parents, owned by the owner of the nearest existing one. */
 function makeFolder(folder: string): void {
   const made = mkdirSync(folder, { recursive: true });
   if (made !== undefined) hand(made, statSync(path.dirname(made)));
 }
 
-/** Gives a file, or a folder with all in it, to an owner, and lets everybody read it whatever this process's umask is. */
+/** Changes the owner of a file or a whole folder, and makes it readable for everybody, whatever the umask. */
 function hand(entry: string, owner: { uid: number; gid: number }): void {
   const isFolder = statSync(entry).isDirectory();
   if (process.getuid?.() === 0) chownSync(entry, owner.uid, owner.gid);

@@ -1,22 +1,22 @@
-/** What the commands need of an XMPP server. Each server is one module that implements it. */
+/** The interface of XMPP servers for the commands. A module for each server implements it. */
 
 export interface AdapterServer {
   readonly name: string;
-  /** What is there of the adapter. @throws PusherError ADAPTER_INSTALL when the server can't say where it looks */
+  /** Finds the installed adapter. @throws PusherError ADAPTER_INSTALL when the server can't report its folders */
   find(where: Where): FoundAdapter;
-  /** Whether there is such a server on this machine. */
+  /** Whether this machine has such a server. */
   present(): boolean;
   /**
-   * Copies the adapter; answers what to print.
-   * @param options.configure whether to write into the server's configuration what fits into a file of its own, and to
-   * load the adapter into the running server where that can be done
+   * Copies the adapter; returns the text to print.
+   * @param options.configure whether to write the server's configuration where a separate file is enough, and to load
+   * the adapter into the running server where possible
    */
   install(tap: TapAccess, where: Where, options?: { readonly configure: boolean }): Printed;
-  /** Removes the adapter, but neither its queue nor what people wrote into configurations; answers what to print. */
+  /** Removes the adapter, but not its queue or people's own configuration; returns the text to print. */
   uninstall(where: Where): Printed;
 }
 
-/** Where a server lies, as far as it can't be asked. */
+/** A server's paths, where it can't report them. */
 export interface Where {
   /** The server's folder for modules. */
   readonly to?: string;
@@ -24,7 +24,7 @@ export interface Where {
   readonly serverConfig?: string;
 }
 
-/** The tap as an adapter has to know it. */
+/** The tap's data that an adapter needs. */
 export interface TapAccess {
   readonly url: string;
   readonly secret: string;
@@ -32,18 +32,18 @@ export interface TapAccess {
 
 export interface Printed {
   readonly lines: readonly string[];
-  /** False when something is left that somebody has to mend. */
+  /** False if a person must fix something. */
   readonly ok: boolean;
 }
 
 export interface FoundAdapter {
-  /** Copies of the adapter that the server could load, the one that it does load first. */
+  /** Copies of the adapter that the server could load; it loads the first. */
   readonly copies: readonly Copy[];
-  /** What its configuration says, for each domain or for all of them. */
+  /** Its options in the server's configuration, for each domain or for all. */
   readonly settings: readonly Settings[];
   /** The adapter's queues, one for each domain that ever had it. */
   readonly queues: readonly string[];
-  /** What keeps it from working, in words for an operator. */
+  /** Problems that keep it from working, in words for an operator. */
   readonly problems: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export interface Copy {
 export interface Settings {
   /** The domain; undefined for all domains of the server. */
   readonly domain: string | undefined;
-  /** Where they stand. */
+  /** Their file. */
   readonly file: string;
   readonly url: string | undefined;
   readonly secret: string | undefined;

@@ -1,4 +1,4 @@
-/** The servers that there are adapters for. */
+/** The servers with adapters. */
 import { ejabberd } from './ejabberd/ejabberd.ts';
 import { mongooseim } from './mongooseim/mongooseim.ts';
 import { prosody } from './prosody/prosody.ts';

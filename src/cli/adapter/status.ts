@@ -1,4 +1,4 @@
-/** `adapter status`: what is there of an adapter, what it is told, what waits in it, and whether the daemon hears it. */
+/** `adapter status`: an adapter's copies, options and queues, and whether its events reach the daemon. */
 import { z } from 'zod';
 import { quotedCommand } from '../../config/commands.ts';
 import { messageOf } from '../../errors.ts';
@@ -17,7 +17,7 @@ export interface Line {
 
 export interface StatusOptions {
   readonly where: Where;
-  /** Undefined where this machine has no configuration: then the tap itself says whether it knows the secret. */
+  /** Undefined if this machine has no configuration: then the tap itself checks the secret. */
   readonly tap: KnownTap | undefined;
   readonly ca?: string;
   readonly envFile?: string;
@@ -62,7 +62,7 @@ function settings({ domain, file, url, secret }: Settings, tap: KnownTap | undef
   ];
   if (wrong.length === 0)
     return { level: 'ok', text: `${who}: posts to ${url} with the daemon's secret, set in ${file}` };
-  // By another name the same tap may be reached; a wrong secret is refused whatever its name.
+  // Another name may lead to the same tap; a wrong secret is refused under any name.
   const level = url === tap.url || wrong.length > 1 ? 'fail' : 'warn';
   return { level, text: `${who}: ${wrong.join(', and ')}; set in ${file}` };
 }
@@ -84,7 +84,7 @@ function* queues({ queues }: FoundAdapter): Generator<Line> {
   }
 }
 
-/** Each pair of url and secret once: a dozen domains mostly have the same. */
+/** The distinct pairs of url and secret: most domains share one. */
 function distinct(settings: readonly Settings[]): { url: string; secret: string | undefined }[] {
   const pairs = new Map<string, { url: string; secret: string | undefined }>();
   for (const { url, secret } of settings)
@@ -95,13 +95,13 @@ function distinct(settings: readonly Settings[]): { url: string; secret: string 
 const sourceView = z.object({
   source: z.string(),
   heardAt: z.number(),
-  /** That nobody acknowledged. */
+  /** Unacknowledged holes. */
   newHoles: z.number(),
   newestHole: z.object({ missing: z.number(), at: z.number() }).optional(),
 });
 const greeting = z.object({ state: z.object({ sources: z.array(sourceView) }) });
 
-/** What the running daemon has heard of a server's adapters. */
+/** The running daemon's data on a server's adapters. */
 async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
   let daemon: DaemonClient | undefined;
   try {
@@ -117,7 +117,7 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
   }
 }
 
-/** Holes that somebody acknowledged are history. */
+/** Acknowledged holes don't count. */
 function heardOf(
   { source, heardAt, newHoles, newestHole }: z.infer<typeof sourceView>,
   configFile: string | undefined,

@@ -1,4 +1,4 @@
-/** Which tap an adapter is to post to: that of a configuration on this machine, or one elsewhere. */
+/** Determines an adapter's tap: from a configuration on this machine, or one elsewhere. */
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -20,19 +20,19 @@ export interface TapOptions extends ConfigFlags {
 /** A tap, as far as it is known. */
 export interface KnownTap {
   readonly url: string;
-  /** Undefined where the daemon has none. */
+  /** Undefined if the daemon has none. */
   readonly secret: string | undefined;
-  /** Where both are from, for messages. */
+  /** The origin of both, for messages. */
   readonly from: string;
-  /** The configuration, where it is on this machine. */
+  /** The configuration, if this machine has it. */
   readonly config: string | undefined;
-  /** The section `tap.http`, where the configuration is on this machine. */
+  /** The section `tap.http`, if this machine has the configuration. */
   readonly section: HttpTapSection | undefined;
 }
 
 /**
- * The tap that the options name: `--url` and `--secret` for a daemon elsewhere, else what the configuration says. It
- * guesses nothing, for an adapter with a secret that the daemon does not have would wait for ever.
+ * The tap from the options `--url` and `--secret` for a daemon elsewhere, otherwise from the configuration. It doesn't
+ * guess, because an adapter with a secret unknown to the daemon would wait for ever.
  * @throws PusherError ADAPTER_INSTALL when something is missing, CONFIG_UNREADABLE or CONFIG_INVALID
  */
 export function knownTap(options: TapOptions): KnownTap {
@@ -65,7 +65,7 @@ export function knownTap(options: TapOptions): KnownTap {
 /** A secret for a daemon that has none. */
 export const newSecret = (): string => randomBytes(24).toString('base64url');
 
-/** What to write into a configuration, so that its daemon has a secret. */
+/** The lines that give a configuration a secret. */
 export function secretForDaemon({ secret }: TapAccess, { config, section }: KnownTap): string[] {
   const line = `secret = ${tomlString(secret)}`;
   const [title, ...lines] = section?.written
@@ -75,8 +75,8 @@ export function secretForDaemon({ secret }: TapAccess, { config, section }: Know
 }
 
 /**
- * `adapter status` about the same tap and server, as a whole line. The secret goes by the environment, which `ps` does not
- * show.
+ * The command line of `adapter status` for the same tap and server. The secret is passed in the environment, which `ps`
+ * doesn't show.
  */
 export function statusLine(server: string, { url, secret }: TapOptions, { config }: KnownTap, where: Where): string {
   const { to, serverConfig } = where;
@@ -88,7 +88,7 @@ export function statusLine(server: string, { url, secret }: TapOptions, { config
   return environment + commandTo(words, url === undefined ? config : undefined);
 }
 
-/** Where an adapter on this machine reaches the tap. */
+/** The tap's URL for an adapter on this machine. */
 function tapUrl(tap: HttpTapOptions, folder: string): string {
   const { host, port } = tap.listen;
   const anywhere = host === '0.0.0.0' || host === '::';
@@ -97,7 +97,9 @@ function tapUrl(tap: HttpTapOptions, folder: string): string {
   return `${tap.tls_cert === undefined ? 'http' : 'https'}://${name.includes(':') ? `[${name}]` : name}:${port}/v1/events`;
 }
 
-/** The name by which adapters, which check it, may call what is at an address: the certificate's, unless it has the address. */
+/**
+ * The host name for adapters, which verify it: the address if the certificate has it, otherwise the certificate's name.
+ */
 function certifiedName(file: string, address: string): string {
   if (!existsSync(file)) return address;
   const certificate = new X509Certificate(readFileSync(file));

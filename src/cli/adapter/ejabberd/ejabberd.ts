@@ -8,7 +8,7 @@ import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, W
 import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
 import { type Places, placesOf } from './places.ts';
 
-/** Options for those who install it by hand. ejabberd would count them beside those of `ejabberd.yml`, and not start. */
+/** Options for manual installation. Together with those in `ejabberd.yml`, they would keep ejabberd from starting. */
 const EXAMPLE_OPTIONS = 'conf';
 const PACKAGED = { folder: path.join(ADAPTERS, 'ejabberd'), without: [EXAMPLE_OPTIONS] };
 
@@ -62,7 +62,7 @@ function install(tap: TapAccess, where: Where, { configure } = { configure: fals
 
 interface Options extends Printed {
   readonly settings: readonly Settings[];
-  /** The file that ejabberd reads already, if it does. */
+  /** The file that ejabberd already reads, if any. */
   readonly live: string | undefined;
 }
 
@@ -74,13 +74,13 @@ function optionsInConfig(configured: readonly Settings[], others: readonly strin
   return { lines, ok: other === undefined, settings: configured, live: file };
 }
 
-/** Writes the file of options, or takes it over from where the next version of the module would replace it. */
+/** Writes the file of options, or moves it from a place where the module's next version would replace it. */
 function optionsOfTheirOwn(
   places: Places,
   tap: TapAccess,
   { former, kept, asleep }: { former: string | undefined; kept: string | undefined; asleep: boolean },
 ): Options {
-  // Where ejabberd has to start before it can compile the module, `module_install` takes the options along.
+  // If ejabberd must start before it can compile the module, `module_install` copies the options.
   const withModule = (places.unknown || asleep) && !existsSync(compiledOf(places));
   const folder = withModule ? path.join(sourceOf(places), EXAMPLE_OPTIONS) : places.options;
   const file = path.join(folder, `${MODULE}.yml`);
@@ -97,7 +97,7 @@ function optionsOfTheirOwn(
   return { lines, ok: true, settings: settingsIn(file), live: withModule ? undefined : file };
 }
 
-/** The files of options that there are, the one that counts first; release 0.1.0 kept them beside the module's source. */
+/** Existing files of options, the effective one first; release 0.1.0 kept them beside the module's source. */
 function formerFiles(places: Places): string[] {
   const beside = path.join(sourceOf(places), EXAMPLE_OPTIONS, `${MODULE}.yml`);
   return [...ownFiles(places), ...(settingsIn(beside).some(({ secret }) => secret !== undefined) ? [beside] : [])];
@@ -123,7 +123,7 @@ const naming = ({ modules, options }: Places): string[] => [
   `  CONTRIB_MODULES_CONF_DIR=${shellWord(options)}`,
 ];
 
-/** Whether it runs. Of another configuration than the usual one there may be another server: `ejabberdctl` would not ask it. */
+/** Whether it runs. A different configuration may belong to another server, which `ejabberdctl` would not ask. */
 const isRunning = ({ serverConfig }: Where): boolean =>
   serverConfig === undefined && spawnSync('ejabberdctl', ['status']).status === 0;
 
@@ -182,11 +182,11 @@ const sourceOf = ({ modules }: Places) => path.join(modules, 'sources', MODULE);
 const installedOf = ({ modules }: Places) => path.join(modules, MODULE);
 const compiledOf = (places: Places) => path.join(installedOf(places), 'ebin', `${MODULE}.beam`);
 
-/** The adapter compiled by hand, into folders where ejabberd finds it. */
+/** Manually compiled adapters, in folders where ejabberd finds them. */
 const beamsIn = ({ beams }: Places) =>
   beams.flatMap((folder) => globSync(`${folder}/{mod_event_pusher,event_pusher_*}.beam`));
 
-/** Compiled copies, of which ejabberd loads the first; and the source, where nothing was made of it yet. */
+/** Compiled copies, of which ejabberd loads the first; and the source if it isn't compiled yet. */
 function copies(places: Places): Copy[] {
   const source = sourceOf(places);
   const version = existsSync(source) ? versionOf(source, PACKAGED) : 'unknown';
@@ -196,7 +196,7 @@ function copies(places: Places): Copy[] {
   return installed.length === 0 && existsSync(source) ? [...compiled, { path: source, version }] : compiled;
 }
 
-/** What is wrong with what was made of the source. */
+/** Problems of the compiled module. */
 function compilation(places: Places): string[] {
   const source = path.join(sourceOf(places), 'src');
   const beam = compiledOf(places);

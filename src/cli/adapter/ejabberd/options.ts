@@ -1,4 +1,4 @@
-/** The adapter's options wherever ejabberd finds them: in `ejabberd.yml` and what it includes, or in a file of their own. */
+/** The adapter's options from every place that ejabberd reads: `ejabberd.yml`, its includes, or a separate file. */
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isMap, isScalar, parseDocument } from 'yaml';
@@ -15,15 +15,15 @@ type Tree = Readonly<Record<string, unknown>>;
 export const inConfig = ({ config }: Places): Settings[] => (config === undefined ? [] : settingsIn(config));
 
 /**
- * The files of their own that have options, the live one first: the folder for options counts before what modules
- * bring along, and of several files of one name ejabberd reads the first.
+ * The separate files with options, the effective one first: the folder for options takes precedence over the modules'
+ * own, and of several files with one name ejabberd reads the first.
  */
 export const ownFiles = ({ options, modules }: Places): string[] =>
   [`${options}/${MODULE}.yml`, `${options}/${MODULE}.yaml`, `${modules}/*/conf/${MODULE}.{yml,yaml}`].flatMap(
     (pattern) => globSync(pattern),
   );
 
-/** The options in a file, and in those that it includes; `domain` is undefined for all domains. */
+/** The options in a file and its includes; `domain` is undefined for all domains. */
 export function settingsIn(file: string, seen: readonly string[] = []): Settings[] {
   if (!existsSync(file) || seen.includes(file)) return [];
   const found: Settings[] = [];
@@ -42,7 +42,7 @@ export function settingsIn(file: string, seen: readonly string[] = []): Settings
 /** A file of options for all domains. */
 export const ownFile = (tap: TapAccess): string => `modules:\n${entry(tap).join('\n')}\n`;
 
-/** The options as they stand below `modules:`. */
+/** The options in the form below `modules:`. */
 const entry = (tap: TapAccess): string[] => [`  ${MODULE}:`, ...lines(tap).map((line) => `    ${line}`)];
 
 export const lines = ({ url, secret }: TapAccess): string[] => [
@@ -50,7 +50,7 @@ export const lines = ({ url, secret }: TapAccess): string[] => [
   `secret: ${yamlString(secret)}`,
 ];
 
-/** The pairs at the top of a file. ejabberd takes a key that comes twice, so this does. */
+/** The pairs at the top of a file. Like ejabberd, it accepts duplicate keys. */
 function pairsOf(file: string): { key: string; value: unknown }[] {
   let text: string;
   try {

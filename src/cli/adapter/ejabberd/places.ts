@@ -1,4 +1,6 @@
-/** Where an ejabberd on this machine keeps contributed modules, their options and its data: what `ejabberdctl` reads. */
+/**
+ * Where an ejabberd on this machine keeps contributed modules, their options and its data, as `ejabberdctl` knows it.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -8,17 +10,17 @@ import type { Where } from '../server.ts';
 export interface Places {
   /** Contributed modules: `sources/NAME` is what `module_install` compiles into `NAME`. */
   readonly modules: string;
-  /** Options of contributed modules, one file each; they count before those that a module brings. */
+  /** Options of contributed modules, one file each; they take precedence over the modules' own. */
   readonly options: string;
-  /** `ejabberd.yml`; undefined where the server can't be asked. */
+  /** `ejabberd.yml`; undefined where its path is unknown. */
   readonly config: string | undefined;
   /** Folders in which ejabberd finds compiled modules without installing them. */
   readonly beams: readonly string[];
   /** The adapter's queues. */
   readonly queues: readonly string[];
-  /** The group that ejabberd runs in. */
+  /** ejabberd's group. */
   readonly gid: number | undefined;
-  /** Whether `ejabberdctl.cfg` says another folder for modules than was asked for. */
+  /** Whether `ejabberdctl.cfg` sets another folder for modules than requested. */
   readonly unknown: boolean;
 }
 
@@ -69,7 +71,7 @@ function passwd(): { home: string; gid: number } | undefined {
 
 type Variables = Partial<Record<(typeof VARIABLES)[number], string>>;
 
-/** What a file of `ejabberdctl` sets. It is shell, so a shell reads it, as `ejabberdctl` does. */
+/** The settings in a file of `ejabberdctl`. It is a shell script, so a shell reads it, as in `ejabberdctl`. */
 function variables(file: string, home = '/nonexistent'): Variables {
   const script = `. "$0" >&2; printf '%s\\0' ${VARIABLES.map((name) => `"$${name}"`).join(' ')}`;
   const env = { PATH: process.env.PATH, HOME: home };

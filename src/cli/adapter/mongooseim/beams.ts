@@ -1,4 +1,4 @@
-/** The adapter's compiled modules: those that came with this package, or made by a compiler on this machine. */
+/** The adapter's compiled modules: from this package, or compiled on this machine. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,19 +7,20 @@ import { fileURLToPath } from 'node:url';
 import { PusherError } from '../../../errors.ts';
 import { erlangSources } from './sources.ts';
 
-/** Where a build of this package puts them, with a file `OTP` that says by which version of it they were compiled. */
+/** The build's folder for them, with a file `OTP` that contains the OTP version of the compiler. */
 const PRECOMPILED = fileURLToPath(new URL('../../../mongooseim-ebin', import.meta.url));
 
 export interface Beams {
   readonly folder: string;
-  /** The version of OTP that compiled them. Later ones load them too. */
+  /** The version of OTP that compiled them. Later versions load them too. */
   readonly otp: number;
   [Symbol.dispose](): void;
 }
 
 /**
- * Finds or makes modules that a release can load. A beam runs on the version of OTP that compiled it and on later ones.
- * @param release the folder of MongooseIM's release, where it is on this machine
+ * Finds or compiles modules that a release can load. A beam runs on the version of OTP that compiled it and on later
+ * ones.
+ * @param release the folder of MongooseIM's release, if this machine has it
  * @throws PusherError ADAPTER_INSTALL when there is no compiler, or only a newer one than the release's OTP
  */
 export function findBeams(release: string | undefined, precompiled = PRECOMPILED): Beams {
@@ -53,13 +54,13 @@ function otpOf(release: string): number | undefined {
   return erts === undefined ? undefined : Number(erts) + 12;
 }
 
-/** Compiles all of it into a temporary folder; what went wrong otherwise. */
+/** Compiles everything into a temporary folder; returns the error if that fails. */
 export function compile(compiler: string): Beams | string {
   const folder = mkdtempSync(path.join(tmpdir(), 'xmpp-event-pusher-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   const run = (...args: string[]) =>
     spawnSync(compiler, ['+deterministic', '-pa', folder, '-o', folder, ...args], { encoding: 'utf8' });
-  // A compiler does not say its version, but warns with it when told to.
+  // The compiler can't print its version, but a `-warning` can contain it.
   const asking = path.join(folder, 'otp.erl');
   writeFileSync(asking, '-module(otp).\n-warning({otp, ?OTP_RELEASE}).\n');
   const { stdout: warning, error } = run(asking);

@@ -1,5 +1,5 @@
 /**
- * The adapter in MongooseIM: compiled modules in a folder of their own, a line in `vm.args` that names it, the options in
+ * The adapter in MongooseIM: compiled modules in a separate folder, a line in `vm.args` that names it, the options in
  * `app.config`, and an empty section in `mongooseim.toml`.
  */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -87,7 +87,7 @@ function install(tap: TapAccess, where: Where): Printed {
   return { lines, ok: wrong.length === 0 };
 }
 
-/** `ERL_LIBS` wants folders that have an `ebin`. */
+/** `ERL_LIBS` requires folders with an `ebin`. */
 function put(beams: string, to: string): void {
   const whole = mkdtempSync(path.join(tmpdir(), 'xmpp-event-pusher-'));
   try {
@@ -124,7 +124,7 @@ function uninstall(where: Where): Printed {
 
 const versionIn = ({ to }: Places): string => read(path.join(to, FOLDER, 'VERSION')).trim() || 'unknown';
 
-/** The options in `app.config`, as far as they can be read without Erlang. */
+/** The options in `app.config`, as far as readable without Erlang. */
 function settingsIn(file: string | undefined): Settings[] {
   if (file === undefined) return [];
   const text = read(file).replace(/^\s*%.*$/gm, '');

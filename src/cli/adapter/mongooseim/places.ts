@@ -1,20 +1,20 @@
-/** Where a MongooseIM on this machine has its release and its configuration. */
+/** Finds the release and configuration of a MongooseIM on this machine. */
 import { existsSync, globSync, readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
 import type { Where } from '../server.ts';
 
-/** What `erl` needs: a folder for `ERL_LIBS` has folders like this one, and `-pa` names the `ebin` in it. */
+/** The module's folder for `erl`: `ERL_LIBS` names its parent, `-pa` the `ebin` in it. */
 export const FOLDER = 'xmpp_event_pusher';
-/** Outside of the release, which an upgrade replaces. */
+/** Outside the release, which an upgrade replaces. */
 const DEFAULT_TO = '/usr/local/lib/xmpp-event-pusher/mongooseim';
 const CONFIGS = ['/etc/mongooseim/mongooseim.toml', '/usr/lib/mongooseim/etc/mongooseim.toml'];
 
 export interface Places {
-  /** What `ERL_LIBS` would name. */
+  /** The folder for `ERL_LIBS`. */
   readonly to: string;
   readonly ebin: string;
-  /** `mongooseim.toml`, `app.config` and `vm.args`; undefined where this machine has no MongooseIM. */
+  /** `mongooseim.toml`, `app.config` and `vm.args`; undefined if this machine has no MongooseIM. */
   readonly config: { readonly toml: string; readonly app: string; readonly vm: string } | undefined;
   /** The release's folder, with its virtual machine. */
   readonly release: string | undefined;
@@ -22,7 +22,7 @@ export interface Places {
   readonly queues: readonly string[];
 }
 
-/** @throws PusherError ADAPTER_INSTALL when a file is named that is not there, or a folder that vm.args can't name */
+/** @throws PusherError ADAPTER_INSTALL for a missing file, or a folder that vm.args can't name */
 export function placesOf({ to: given = DEFAULT_TO, serverConfig }: Where): Places {
   const to = path.resolve(given);
   if (!/^[\w@%+=:,./-]+$/.test(to))
@@ -47,7 +47,7 @@ export function placesOf({ to: given = DEFAULT_TO, serverConfig }: Where): Place
   };
 }
 
-/** Beside Mnesia's data, or where the options say. */
+/** Beside Mnesia's data, or the folder in the options. */
 function queuesBeside(app: string | undefined): string[] {
   const text = app !== undefined && existsSync(app) ? readFileSync(app, 'utf8') : '';
   const own = /xmpp_event_pusher[\s\S]*?\{\s*dir\s*,\s*"([^"]+)"/.exec(text)?.[1];

@@ -14,9 +14,9 @@ export interface ProsodyConfiguration {
   readonly hosts: readonly VirtualHost[];
   /** The option `plugin_paths`; empty where it is not set. */
   readonly pluginPaths: readonly string[];
-  /** The folder of `prosodyctl install`, which is laid out as LuaRocks wants it. */
+  /** The folder of `prosodyctl install`, in LuaRocks' layout. */
   readonly installer: string | undefined;
-  /** Where the package's own modules and libraries are. */
+  /** The folders of Prosody's own modules and libraries. */
   readonly source: string;
 }
 
@@ -24,7 +24,7 @@ export type VirtualHost = z.infer<typeof virtualHost>;
 
 const virtualHost = z.object({
   name: z.string(),
-  /** Whether it has a `modules_enabled` of its own, which a second one would replace. */
+  /** Whether it has its own `modules_enabled`, which a second one would replace. */
   own_list: z.boolean(),
   enabled: z.boolean(),
   /** Whether `modules_disabled` names the adapter. */
@@ -33,7 +33,7 @@ const virtualHost = z.object({
   login: z.boolean(),
   url: z.string().optional(),
   secret: z.string().optional(),
-  /** Where the adapter keeps its queue. */
+  /** The folder of the adapter's queue. */
   queue: z.string(),
 });
 
@@ -50,14 +50,14 @@ const answer = z.object({
 const PROBE = 'mod_event_pusher_probe';
 
 /**
- * Has `prosodyctl` read the configuration.
+ * Reads the configuration with `prosodyctl`.
  * @param file `prosody.cfg.lua`; without it, the one in the folder that Prosody was built for
  * @throws PusherError ADAPTER_INSTALL when there is no `prosodyctl`, or it can't read the configuration
  */
 export function readProsody(file = defaultFile()): ProsodyConfiguration {
   const folder = mkdtempSync(path.join(tmpdir(), 'event-pusher-'));
   try {
-    // Started by root, prosodyctl becomes Prosody's user.
+    // When root starts prosodyctl, it switches to Prosody's user.
     chmodSync(folder, 0o755);
     const wrapper = path.join(folder, 'prosody.cfg.lua');
     copyFileSync(path.join(ADAPTERS, 'prosody/probe', `${PROBE}.lua`), path.join(folder, `${PROBE}.lua`));
@@ -101,8 +101,8 @@ function unreadable(file: string, said: string): PusherError {
 }
 
 /**
- * What is wrong with hosts whose list of modules was replaced by one of the adapter alone: release 0.1.0 printed such a
- * list, to be written beside the one that is there.
+ * Problems of hosts whose list of modules was replaced by one with the adapter alone: release 0.1.0 printed such a
+ * list, to be added beside the existing one.
  */
 export const replacedLists = ({ hosts, file }: ProsodyConfiguration): string[] =>
   hosts

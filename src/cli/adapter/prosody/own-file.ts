@@ -1,4 +1,4 @@
-/** The adapter's options in a file of their own, where Prosody's configuration includes a folder of such files. */
+/** The adapter's options in a separate file, if Prosody's configuration includes a folder of such files. */
 import { existsSync, readFileSync, renameSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
@@ -10,13 +10,13 @@ import { block } from './printed.ts';
 
 const NAME = 'xmpp-event-pusher.cfg.lua';
 
-/** Where the file is, or would be; undefined where no folder is included, as `conf.d/*.cfg.lua` is on Debian. */
+/** The file's path; undefined if no folder is included (Debian includes `conf.d/*.cfg.lua`). */
 export function ownFileOf({ file }: ProsodyConfiguration): string | undefined {
   const included = /^[ \t]*Include[ \t]*\(?[ \t]*["']([^"'*]*)\*\.cfg\.lua["']/m.exec(readFileSync(file, 'utf8'))?.[1];
   return included === undefined ? undefined : path.resolve(path.dirname(file), included, NAME);
 }
 
-/** The group that Prosody runs in: that of its configuration, unless everybody may read that. */
+/** Prosody's group: that of its configuration, unless everybody may read it. */
 function groupOf(file: string): number {
   const { gid, mode } = statSync(file);
   const groups = existsSync('/etc/group') ? readFileSync('/etc/group', 'utf8') : '';
@@ -24,7 +24,7 @@ function groupOf(file: string): number {
   return (mode & 0o004) === 0 || prosody === undefined ? gid : Number(prosody);
 }
 
-/** The configuration with the new file; undefined where Prosody refuses that. */
+/** The configuration with the new file; undefined if Prosody rejects it. */
 function readAgain(file: string): ProsodyConfiguration | undefined {
   try {
     return readProsody(file);
@@ -43,8 +43,8 @@ export interface OwnFile {
 }
 
 /**
- * Writes the file for each host that has nothing of the adapter elsewhere. Where Prosody does not read it as it is meant,
- * there is no such file afterwards, and the lines have to be written by hand.
+ * Writes the file for each host without options of the adapter elsewhere. If Prosody doesn't read it as intended, the
+ * new file is removed, and the lines must be added by hand.
  */
 export function writeOwnFile(found: ProsodyConfiguration, folder: string, tap: TapAccess): OwnFile | undefined {
   const own = ownFileOf(found);

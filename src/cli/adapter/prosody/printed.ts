@@ -1,12 +1,12 @@
-/** What to write into Prosody's configuration, in pieces that may be pasted as they are. */
+/** The lines for Prosody's configuration, in pieces that can be pasted unchanged. */
 import path from 'node:path';
 import { luaString, shellWord } from '../../../quote.ts';
 import type { Printed, TapAccess } from '../server.ts';
 import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
 
 /**
- * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends, wherever
- * it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
+ * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends,
+ * wherever it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
  * @param fresh hosts that are configured since a moment ago
  */
 export function forHosts(

@@ -1,4 +1,4 @@
-/** The adapter in Prosody: a folder in one of its folders for modules, and a few lines for each virtual host. */
+/** The adapter in Prosody: a subfolder of a modules folder, and a few lines for each virtual host. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
@@ -11,7 +11,7 @@ import { forAnyHost, forHosts } from './printed.ts';
 
 const MODULE = 'mod_event_pusher';
 const PACKAGED = { folder: path.join(ADAPTERS, 'prosody', MODULE), without: [] };
-/** Where administrators put modules of their own, if Prosody's configuration names no such folder. */
+/** The folder for administrators' modules, if Prosody's configuration names none. */
 const LOCAL_MODULES = '/usr/local/lib/prosody/modules';
 
 export const prosody: AdapterServer = { name: 'prosody', present, find, install, uninstall };
@@ -88,7 +88,7 @@ function uninstall(where: Where): Printed {
   return { lines, ok: true };
 }
 
-/** The configuration; undefined where the folder was given and there is no Prosody to ask. */
+/** The configuration; undefined if the folder was given and there is no Prosody. */
 function read({ to, serverConfig }: Where): ProsodyConfiguration | undefined {
   try {
     return readProsody(serverConfig);
@@ -103,15 +103,15 @@ const unload = (hosts: readonly string[]) =>
     (host) => `  prosodyctl shell module unload event_pusher ${shellWord(host)}`,
   );
 
-/** The folders that Prosody looks into, in its order. */
+/** The folders that Prosody searches, in order. */
 function searched({ installer, pluginPaths, source }: ProsodyConfiguration): string[] {
   const folders = [...(installer === undefined ? [] : [installer]), ...pluginPaths, path.join(source, 'modules')];
   return [...new Set(folders.map((folder) => path.resolve(folder)))];
 }
 
 /**
- * The folder that has the adapter already, or the first that is for an administrator's modules. Not the installer's,
- * where Prosody logs an error for whatever LuaRocks did not put there, and not the package's, which the next one replaces.
+ * The folder that already has the adapter, or the first one for an administrator's modules. Not the installer's, where
+ * Prosody logs an error for modules that LuaRocks didn't install, and not the package's, which an upgrade replaces.
  */
 function chooseFolder(config: ProsodyConfiguration): string {
   const { pluginPaths, installer, source } = config;
@@ -123,7 +123,7 @@ function chooseFolder(config: ProsodyConfiguration): string {
   return had ? path.dirname(had.path) : (own.find((folder) => existsSync(folder)) ?? own[0] ?? LOCAL_MODULES);
 }
 
-/** The copies of the adapter in folders for modules: as a folder, or the single file that it once was. */
+/** Copies of the adapter in modules folders: a folder, or the single file of release 0.1.0. */
 function copiesIn(folders: readonly string[]): Copy[] {
   return folders.flatMap((folder) =>
     [path.join(folder, MODULE), path.join(folder, `${MODULE}.lua`)]
