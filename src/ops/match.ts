@@ -17,10 +17,9 @@ const NAMES = /(?:^|[._-])(?:id|guid|jid|user|room|from|to)$/i;
 /**
  * Returns a predicate for the wanted notifications; undefined where all are wanted.
  *
- * Looked at are the topic, the event's id, whom it is about, from whom and to whom it went as the event has it, and of
- * the body and the attributes what names somebody or something: users, recipients, rooms, ids of stanzas. What people
- * wrote is not searched unless bodies are asked for, or one could find it out by searching, and leave no line in the
- * log.
+ * It searches the topic, the event's id, its order key, sender and recipient, and the identifying values of body and
+ * attributes: users, recipients, rooms, ids of stanzas. It searches what people wrote only if the reader requests
+ * bodies, which is logged: otherwise searching would reveal it without a line in the log.
  */
 export function matcherOf(
   { match, topic }: Wanted,

@@ -79,8 +79,8 @@ export class TraceFile {
   #loose: number;
 
   /**
-   * Opens the file, or makes it (mode 0600).
-   * @param now in milliseconds since the Unix epoch; `reading`: nothing is changed, and the file has to be there
+   * Opens the file, or creates it (mode 0600).
+   * @param now in milliseconds since the Unix epoch; `reading`: changes nothing; the file must exist
    * @throws whatever SQLite or the system says
    */
   constructor(file: string, limits: TraceLimits, now: number | 'reading') {

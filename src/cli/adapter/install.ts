@@ -1,10 +1,10 @@
-/** `adapter install`: puts an adapter where its server looks for modules, and says what belongs into the configurations. */
+/** `adapter install`: copies an adapter to its server's modules, and prints the lines for the configurations. */
 import type { AdapterServer, Printed, TapAccess, Where } from './server.ts';
 import { knownTap, newSecret, secretForDaemon, statusLine, type TapOptions } from './tap.ts';
 
 /**
- * Installs; answers what to print.
- * @throws PusherError ADAPTER_INSTALL when the server can't say where it looks, or the folder can't be written
+ * Installs; returns the text to print.
+ * @throws PusherError ADAPTER_INSTALL when the server can't report its folders, or the folder can't be written
  */
 export function adapterInstall(
   server: AdapterServer,

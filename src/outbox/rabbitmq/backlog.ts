@@ -4,8 +4,8 @@
  *
  * Maintained invariants:
  * - A notification's number leads to its place in a parcel in hand, until it is settled.
- * - What was handed out of a partition that is given up is settled, or recalled, before its channel is closed; past the
- *   grace the next daemon may publish a second time what is still under way here.
+ * - Notifications of a partition that is given up are settled or recalled before its channel is closed; after the grace
+ *   the next daemon may publish again those that are still in open requests here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NewDeadLetter } from '../dead-letters.ts';

@@ -44,7 +44,7 @@ export interface Ground {
   readonly log: Log;
   /** How long a delivery may stay unacknowledged before its channel is renewed, in milliseconds. */
   readonly renewMs: number;
-  /** How long what is under way of a partition that is given up may take, in milliseconds. */
+  /** Grace for open requests of a partition that is given up, in milliseconds. */
   readonly leaveMs: number;
 }
 

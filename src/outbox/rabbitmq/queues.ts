@@ -119,8 +119,8 @@ export class Queues {
   }
 
   /**
-   * Declares one queue, once at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready, and ends
-   * the connection of who consumes it then. Where only its length differs from the configuration, it is used as it is.
+   * Declares one queue, never twice at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready,
+   * and closes the connection of a consumer that comes then. A queue that differs only in its length is used as it is.
    */
   declare(queue: string): Promise<void> {
     const known = this.#declaring.get(queue);
@@ -223,7 +223,7 @@ export class Queues {
     }
   }
 
-  /** Puts an end into each queue of a topic's former number of partitions. */
+  /** Writes an end marker to each queue of a topic's former number of partitions. */
   async #end(topic: string): Promise<void> {
     const { directory, partitions, write, log } = this.#options;
     const former = directory.generations(topic);

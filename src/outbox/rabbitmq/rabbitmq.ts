@@ -55,7 +55,7 @@ export interface RabbitOutboxOptions {
   readonly pollMs?: number;
   /** How long a delivery stays unacknowledged before its channel is renewed, in milliseconds. Default: 10 minutes. */
   readonly renewMs?: number;
-  /** How long what is under way of a partition that is given up may take, in milliseconds. Default: 6 s. */
+  /** Grace for open requests of a partition that is given up, in milliseconds. Default: 6 s. */
   readonly leaveMs?: number;
   /** Most unacknowledged parcels of a partition. Default: 32. */
   readonly prefetch?: number;

@@ -28,11 +28,11 @@ interface Line {
   waiting: Job[];
   /** The unconfirmed parcel's jobs, with each job's lines in it. */
   underWay: readonly (readonly [Job, number])[] | undefined;
-  /** When the unconfirmed parcel was sent; after a timeout, why new lines are refused. */
+  /** Why new lines are refused, after a parcel's timeout. */
   stalled: PusherError | undefined;
 }
 
-/** What is under way to one queue. */
+/** The unconfirmed parcel of a queue. */
 interface Parcel {
   readonly line: Line;
   readonly jobs: NonNullable<Line['underWay']>;

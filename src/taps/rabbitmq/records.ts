@@ -20,8 +20,8 @@ const record = z.object({
   /** A random name, made by the daemon that began the term. */
   term: z.string(),
   /**
-   * `part`: of a snapshot; `begin`: it is whole; `delta`: what a batch changed; `end`: all is acknowledged; `fence`:
-   * what a reader reads up to.
+   * `part`: of a snapshot; `begin`: the snapshot is complete; `delta`: a batch's changes; `end`: everything is
+   * acknowledged; `fence`: where a reader stops.
    */
   kind: z.enum(['part', 'begin', 'delta', 'end', 'fence']),
   /** For `begin`: the previous term. */

@@ -5,9 +5,9 @@ import type { Printed, TapAccess } from '../server.ts';
 import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
 
 /**
- * For the virtual hosts that a configuration has. A block of one is written with braces: it ends where it ends,
- * wherever it stands, while after `VirtualHost "name"` alone whatever follows would belong to that host.
- * @param fresh hosts that are configured since a moment ago
+ * The lines for a configuration's virtual hosts. Each block has braces, so that it can be pasted anywhere: after a bare
+ * `VirtualHost "name"`, all following lines would belong to that host.
+ * @param fresh hosts that were configured just now
  */
 export function forHosts(
   config: ProsodyConfiguration,
