@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { Registry } from 'prom-client';
@@ -20,6 +21,9 @@ import { type StubSns, startStubSns } from './support/stub-sns.ts';
 const TOKEN = 'a-token-for-the-console';
 const WRONG = 'another-token-of-length';
 
+/** The console's files; beside them it has the formatter of src/format.ts, and uPlot. */
+const PAGE = readdirSync(new URL('../src/ops/console', import.meta.url)).filter((name) => name !== 'index.html');
+
 /** Those that machines and the login itself need; they hold no data of anybody. */
 const OPEN = [
   'GET /healthz',
@@ -29,11 +33,7 @@ const OPEN = [
   'POST /api/login',
   'POST /api/logout',
   'GET /',
-  ...['console.css', 'icon.svg', 'uplot.js', 'uplot.css'].map((name) => `GET /${name}`),
-  ...['age', 'console', 'api', 'chips', 'confirm', 'dead-letters', 'dom', 'format', 'letter', 'plots'].map(
-    (n) => `GET /${n}.js`,
-  ),
-  ...['sorting', 'status', 'stream', 'tabs', 'tail', 'topics'].map((n) => `GET /${n}.js`),
+  ...['format.js', 'uplot.js', 'uplot.css', ...PAGE].map((name) => `GET /${name}`),
 ];
 
 const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
