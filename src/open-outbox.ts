@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { quotedCommand } from './config/commands.ts';
 import type { PusherConfig } from './config/load.ts';
 import { PusherError } from './errors.ts';
 import type { Log } from './log.ts';
@@ -33,8 +34,8 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
   const left = letters.health().topics.reduce((sum, { depth }) => sum + depth, 0);
   if (left > 0) {
     void letters.close();
-    const advice =
-      'move them with `xmpp-event-pusher outbox migrate`, or start with engine = "sqlite" until they are gone';
+    const move = quotedCommand(['outbox', 'migrate', '--to', 'rabbitmq'], config.file);
+    const advice = `move them with ${move}, or start with engine = "sqlite" until they are gone`;
     throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} still has ${left} notifications: ${advice}`);
   }
   return openRabbit(config, letters, log);

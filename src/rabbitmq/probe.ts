@@ -8,7 +8,7 @@ import { type BrokerProblem, explain } from './explain.ts';
  */
 export async function probeBroker(url: string, tls: BrokerTls, prefix: string): Promise<BrokerProblem | undefined> {
   try {
-    const connection = await connectOnce(url, tls, 'xmpp-event-pusher check');
+    const connection = await connectOnce(url, tls, 'xmpp-event-pusher: check');
     try {
       const queue = `${prefix}.check`;
       const arguments_ = { 'x-queue-type': 'quorum' };

@@ -188,7 +188,7 @@ class RabbitOutbox implements Outbox {
       setInterval(() => void this.#queues.poll(), options.pollMs ?? POLL_MS).unref(),
       setInterval(() => this.#spread(), 1_000).unref(),
     ];
-    const name = `xmpp-event-pusher outbox ${prefix}`;
+    const name = `xmpp-event-pusher: outbox ${prefix}`;
     const opened = (open: ChannelModel) => this.#opened(open);
     this.#broker = connectBroker({ urls, tls, name, log, opened, closed: () => this.#lost(this.#connection) });
   }
