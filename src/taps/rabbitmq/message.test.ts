@@ -1,20 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { EXCHANGES } from '../../../test/support/rabbit-tap.ts';
 import { isMalformed } from '../../event.ts';
 import { bindingsOf, type Exchanges, exchangesOf } from './exchanges.ts';
 import { readMessage } from './message.ts';
 
-const EXCHANGES: Exchanges = {
-  presence: { name: 'presence', type: 'topic', durable: true },
-  chat: { name: 'chat_msg', type: 'topic', durable: true, sentTopic: 'chat_msg_sent', recvTopic: 'chat_msg_recv' },
-  groupchat: {
-    name: 'groupchat_msg',
-    type: 'topic',
-    durable: true,
-    sentTopic: 'groupchat_msg_sent',
-    recvTopic: 'groupchat_msg_recv',
-  },
-};
 const ONE: Exchanges = {
   presence: { ...EXCHANGES.presence, name: 'all' },
   chat: { ...EXCHANGES.chat, name: 'all' },
