@@ -23,7 +23,7 @@ interface Part {
 
 /** The parts from the bottom up, so that a part is only ever imported by those below it in this list. */
 export const PARTS: readonly Part[] = [
-  { name: 'base', files: /^src\/((errors|log|quote|version|xml)\.ts|format\.js)$/, imports: [] },
+  { name: 'base', files: /^src\/((errors|log|quote|sql|version|xml)\.ts|format\.js)$/, imports: [] },
   // What all our servers have in common.
   { name: 'http', files: /^src\/http\/[^/]+$/, imports: [] },
   { name: 'event', files: /^src\/event(-id)?\.ts$/, imports: [] },

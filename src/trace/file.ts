@@ -9,6 +9,7 @@
 import { chmodSync, closeSync, openSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { rowsOf } from '../sql.ts';
 import { HISTORY } from './history-file.ts';
 
 // "xevt" in ASCII: distinguishes our file from other SQLite databases.
@@ -188,7 +189,7 @@ export class TraceFile {
   }
 
   #pack(): void {
-    const rows = this.#sql.loose.all() as unknown as LooseRow[];
+    const rows = rowsOf<LooseRow>(this.#sql.loose.all());
     const lines = rows.flatMap(({ content }, place) => (place === 0 ? [content] : [LINE_FEED, content]));
     const of = (pick: (row: LooseRow) => number) => rows.map(pick);
     const sum = of(({ records }) => records).reduce((total, records) => total + records, 0);

@@ -1,5 +1,6 @@
 /** The history's part of the file: samples of one and of ten minutes, and moments (starts, pauses, reloads …). */
 import type { DatabaseSync } from 'node:sqlite';
+import { rowsOf } from '../sql.ts';
 
 /** Throughput in a span of time; `at` is its end in milliseconds since the Unix epoch. */
 export interface Span {
@@ -72,9 +73,13 @@ export function addMoments(database: DatabaseSync, moments: readonly Moment[]): 
 
 export function readHistory(database: DatabaseSync): History {
   const spans = (minutes: number) =>
-    database
-      .prepare('SELECT at, in_rate AS "in", out_rate AS out, backlog, p50, p99 FROM span WHERE minutes = ? ORDER BY at')
-      .all(minutes) as unknown as Span[];
-  const moments = database.prepare('SELECT at, kind, text FROM moment ORDER BY id').all() as unknown as Moment[];
+    rowsOf<Span>(
+      database
+        .prepare(
+          'SELECT at, in_rate AS "in", out_rate AS out, backlog, p50, p99 FROM span WHERE minutes = ? ORDER BY at',
+        )
+        .all(minutes),
+    );
+  const moments = rowsOf<Moment>(database.prepare('SELECT at, kind, text FROM moment ORDER BY id').all());
   return { minutes: spans(1), tens: spans(10), moments };
 }

@@ -5,6 +5,7 @@
 
 import type { DatabaseSync } from 'node:sqlite';
 import { PusherError } from '../../errors.ts';
+import { rowsOf } from '../../sql.ts';
 import type {
   DeadContent,
   DeadLetter,
@@ -62,7 +63,7 @@ export function listDeadLetters(
   const rows = database
     .prepare(`SELECT * FROM dead_letter WHERE id > ? AND ${where} ORDER BY id LIMIT ?`)
     .all(afterId, ...values, limit);
-  return rows.map((row) => toDeadLetter(row as unknown as LetterRow));
+  return rowsOf<LetterRow>(rows).map(toDeadLetter);
 }
 
 /** The same, in turns with others where each has to be looked at. */
@@ -80,7 +81,7 @@ async function findDeadLetters(
   const found: DeadLetter[] = [];
   for await (const [after, upTo] of chunks(database, filter, afterId)) {
     const rows = statement.all(after, upTo, ...values, limit - found.length);
-    found.push(...rows.map((row) => toDeadLetter(row as unknown as LetterRow)));
+    found.push(...rowsOf<LetterRow>(rows).map(toDeadLetter));
     if (found.length >= limit) break;
   }
   return found;
@@ -94,10 +95,12 @@ async function browse(database: DatabaseSync, query: DeadLetterQuery): Promise<D
   const { filter, sort } = query;
   const { ids, total } =
     filter.match === undefined && sort === 'id' ? inOrder(database, query) : await sorted(database, query);
-  const rows = database
-    .prepare(`SELECT ${SUMMARY} ${hasNames(database) ? ', host, user, room' : ''} FROM dead_letter
+  const rows = rowsOf<LetterRow>(
+    database
+      .prepare(`SELECT ${SUMMARY} ${hasNames(database) ? ', host, user, room' : ''} FROM dead_letter
       WHERE id IN (SELECT value FROM json_each(?))`)
-    .all(JSON.stringify(ids)) as unknown as LetterRow[];
+      .all(JSON.stringify(ids)),
+  );
   const found = new Map(rows.map((row) => [row.id, { ...toSummary(row), ...toNames(row) }]));
   return { letters: ids.flatMap((id) => found.get(id) ?? []), total };
 }
@@ -123,7 +126,7 @@ async function sorted(
   let met: Met[] = [];
   let total = 0;
   for await (const [after, upTo] of chunks(database, filter)) {
-    const rows = statement.all(after, upTo, ...values) as unknown as Met[];
+    const rows = rowsOf<Met>(statement.all(after, upTo, ...values));
     total += rows.length;
     // In order already, so that no turn has to sort all of them.
     met = mergeSorted(met, rows.sort(order), order).slice(0, offset + limit);
@@ -172,7 +175,7 @@ async function change(
 /** Those marked for replay, oldest first, at most `limit`. */
 export function replayRequested(database: DatabaseSync, limit: number): DeadLetter[] {
   const rows = database.prepare('SELECT * FROM dead_letter WHERE replay = 1 ORDER BY id LIMIT ?').all(limit);
-  return rows.map((row) => toDeadLetter(row as unknown as LetterRow));
+  return rowsOf<LetterRow>(rows).map(toDeadLetter);
 }
 
 /** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
@@ -198,12 +201,14 @@ export function whileOpen<Store extends object>(store: Store, closed: () => bool
 const outboxClosed = () => new PusherError('OUTBOX_CLOSED', 'the outbox is closed');
 
 function countByReasonAndTopic(database: DatabaseSync): DeadLetterCount[] {
-  const rows = database
-    .prepare(
-      `SELECT reason, topic_arn AS topic, count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
+  const rows = rowsOf<Omit<DeadLetterCount, 'topic'> & { topic: string | null }>(
+    database
+      .prepare(
+        `SELECT reason, topic_arn AS topic, count(*) AS count, sum(replay) AS replaying, max(id) AS "newestId"
          FROM dead_letter GROUP BY reason, topic_arn ORDER BY reason, topic_arn`,
-    )
-    .all() as unknown as (Omit<DeadLetterCount, 'topic'> & { topic: string | null })[];
+      )
+      .all(),
+  );
   return rows.map((row) => ({ ...row, topic: row.topic ?? undefined }));
 }
 

@@ -5,6 +5,7 @@
 import { DatabaseSync } from 'node:sqlite';
 import type { Notification } from '../../notification/notification.ts';
 import type { Named, Wanted } from '../../notification/wanted.ts';
+import { rowsOf } from '../../sql.ts';
 import { contentOf, type ParcelRow } from './parcels.ts';
 
 export interface FoundWaiting extends Named {
@@ -66,7 +67,7 @@ export async function findWaiting(
   const found: FoundWaiting[] = [];
   let looked = 0;
   for (let last = 0; ; await pause()) {
-    const rows = next.all(last) as unknown as (ParcelRow & { topic: number; committedAt: number })[];
+    const rows = rowsOf<ParcelRow & { topic: number; committedAt: number }>(next.all(last));
     for (const row of rows) {
       const topic = topics.get(row.topic) ?? '';
       const ahead = before.get(topic) ?? 0;
@@ -106,7 +107,7 @@ export async function findLetters(
   );
   const found: FoundLetter[] = [];
   for (let last = Number.MAX_SAFE_INTEGER; ; await pause()) {
-    const rows = next.all(last) as unknown as LetterRow[];
+    const rows = rowsOf<LetterRow>(next.all(last));
     for (const { id, eventId, topic, reason, at, replay, content } of rows) {
       if (at < from || at > until || !wanted.mayBeIn(`${eventId}\n${content}`.toLowerCase())) continue;
       const named = { eventId, ...contentNames(content) };

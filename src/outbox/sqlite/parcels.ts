@@ -13,6 +13,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Notification } from '../../notification/notification.ts';
+import { rowOf } from '../../sql.ts';
 import { costOf, type Stored } from '../outbox.ts';
 
 /** Numbers that one parcel takes up: a notification's is its parcel's times this, and its place. */
@@ -240,7 +241,7 @@ export class Parcels {
       parcelOf,
     );
     for (const [id, wanted] of byParcel) {
-      const row = this.#sql.one.get(id, topicId) as unknown as ParcelRow | undefined;
+      const row = rowOf<ParcelRow>(this.#sql.one.get(id, topicId));
       if (!row) continue;
       for (const each of contentOf(row, topic, new Set(wanted.map((seq) => seq - id * PLACES)))) {
         if ('raw' in each) found.unreadable.push(each);

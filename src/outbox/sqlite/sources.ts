@@ -5,6 +5,7 @@
  * one that a loss of power could undo.
  */
 import type { DatabaseSync } from 'node:sqlite';
+import { rowsOf } from '../../sql.ts';
 import type { Progress } from '../outbox.ts';
 import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 
@@ -54,7 +55,7 @@ export class Sources {
       add: sql('INSERT INTO hole (source, epoch, first, last, missing, at) VALUES (?, ?, ?, ?, ?, ?)'),
       prune: sql(`DELETE FROM hole WHERE id <= ? - ${MOST_HOLES}`),
     };
-    const rows = this.#sql.all.all() as unknown as (SourceState & { newestAt: number | null })[];
+    const rows = rowsOf<SourceState & { newestAt: number | null }>(this.#sql.all.all());
     for (const row of rows) this.#positions.set(keyOf(row), { ...row, newestAt: row.newestAt ?? undefined });
     this.#holes = readHoles(database);
     this.store = {
@@ -140,7 +141,7 @@ const later = (a: number | undefined, b: number | undefined): number | undefined
 export function readHoles(database: DatabaseSync): Hole[] {
   if (!hasHoles(database)) return [];
   const rows = database.prepare('SELECT id, source, epoch, first, last, missing, at FROM hole ORDER BY id DESC').all();
-  return (rows as unknown as HoleRow[]).map((row) => ({
+  return rowsOf<HoleRow>(rows).map((row) => ({
     ...row,
     first: row.first ?? undefined,
     last: row.last ?? undefined,
@@ -164,11 +165,13 @@ const hasHoles = (database: DatabaseSync): boolean =>
 /** Sources on a connection to the file: the command line's while no daemon runs. */
 export const sourcesOn = (database: DatabaseSync): SourceStore => ({
   list: async (limit) =>
-    database
-      .prepare(
-        `SELECT source, epoch, last, holes, missing, heard_at AS "heardAt" FROM source ORDER BY heard_at DESC LIMIT ?`,
-      )
-      .all(limit) as unknown as SourceState[],
+    rowsOf<SourceState>(
+      database
+        .prepare(
+          `SELECT source, epoch, last, holes, missing, heard_at AS "heardAt" FROM source ORDER BY heard_at DESC LIMIT ?`,
+        )
+        .all(limit),
+    ),
   holes: async () => readHoles(database),
   acknowledge: async (source) => deleteHoles(database, source),
   retire: async (source) => deleteSource(database, source),

@@ -8,6 +8,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from '../../log.ts';
+import { rowsOf } from '../../sql.ts';
 import { namesOf } from '../names.ts';
 import { insertDeadLetter } from './dead-letters.ts';
 import { hasNames, NAMES } from './letter-filter.ts';
@@ -82,7 +83,7 @@ function moveAll(database: DatabaseSync, now: number, log: Log): number {
   let moved = 0;
   let damaged = 0;
   for (;;) {
-    const rows = select.all() as unknown as OldRow[];
+    const rows = rowsOf<OldRow>(select.all());
     const [first, last] = [rows[0], rows.at(-1)];
     if (!first || !last) break;
     database.exec('BEGIN IMMEDIATE');
