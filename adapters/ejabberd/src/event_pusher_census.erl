@@ -1,14 +1,13 @@
-%%% ejabberd's census: how many available sessions has a user, on all nodes of the cluster together?
+%%% ejabberd's census: counts a user's available sessions on all nodes of the cluster.
 %%%
-%%% A replicated Mnesia table says for each user which sessions there are, {Ref, Resource}, and a transaction that locks the
-%%% user's row counts. So of two sessions that come at the same time on two nodes one counts 1 and the other 2, and of two
-%%% that end one counts 0. It runs in a process of its own, since a transaction can wait for a node that hangs.
+%%% A replicated Mnesia table lists the sessions of each user as {Ref, Resource}; a transaction locks the user's row and
+%%% counts. So of two sessions that begin at once on two nodes, one counts 1 and the other 2; of two that end, one
+%%% counts 0. The census runs in a process of its own, because a transaction can block on a node that hangs.
 %%%
-%%% When a node dies, each survivor takes what it can get of the dead node's sessions out of the table; a transaction
-%%% gives each session to one of them, and that one reports its end. A claim, kept on disk, says so to the dead node when
-%%% it comes back with its ledger.
+%%% When a node dies, the survivors remove its sessions from the table. A transaction gives each session to one
+%%% survivor, which reports its end. A claim, kept on disk, tells the dead node so when it returns with its ledger.
 %%%
-%%% The messages that it takes and sends are those of event_pusher_host's callback `start_census`.
+%%% The messages to and from this process: callback `start_census` of event_pusher_host.
 -module(event_pusher_census).
 
 -export([start_link/3]).
@@ -53,7 +52,7 @@ prepare(Owner, Host, Run) ->
                                                   {?CLAIMS, disc_copies, [run, claimant]}],
                     {error, Reason} <- [table(Table, Type, Attributes)]] of
         [] ->
-            %% Nodes that died while nobody here watched.
+            %% Nodes that died while no node of this host was running.
             Running = mnesia:system_info(running_db_nodes),
             Others = lists:usort([Node || {_, _, Sessions} <- rows(Host), {{Node, _, _}, _} <- Sessions]) -- Running,
             lists:foreach(fun(Node) -> claim(Owner, Host, Run, Node) end, Others),
@@ -101,7 +100,7 @@ count(_, Ops, false) ->
 count(Host, Ops, true) ->
     lists:append([count_part(Host, Part) || Part <- slices(Ops, 300)]).
 
-%% The rows are locked in one order on all nodes, so that two transactions rarely have to try again.
+%% All nodes lock the rows in the same order, so that transactions rarely conflict.
 count_part(Host, Ops) ->
     Count = fun() ->
                     Users = lists:usort([element(3, Op) || Op <- Ops]),
@@ -133,13 +132,13 @@ count_op({expire, Ref, _}, _, Row) ->
         true -> left(Ref, Row);
         false -> {{gone, length(Row)}, Row}
     end;
-%% Resumed here; on another node it began.
+%% Resumed here; began on another node.
 count_op({take, Ref, _, Resource}, _, Row) ->
     case [Other || {{Node, _, _}, R} = Other <- Row, R =:= Resource, Node =/= node()] of
         [{Former, _} | _] -> {taken, lists:keyreplace(Former, 1, Row, {Ref, Resource})};
         [] -> entered(Ref, Resource, Row)
     end;
-%% Of a former run of this node, unless a survivor has reported the run's sessions.
+%% A session of an earlier run of this node, unless a survivor reported the end of that run's sessions.
 count_op({revive, {Node, Former, _} = Ref, _, Resource}, Host, Row) ->
     case is_claimed({Host, Node, Former}) of
         true -> {{gone, length(Row)}, Row};
@@ -154,11 +153,11 @@ left(Ref, Row) ->
     Row1 = lists:keydelete(Ref, 1, Row),
     {{ok, length(Row1)}, Row1}.
 
-%% Whether a survivor has reported the sessions of a former run of this node.
+%% Whether a survivor reported the end of the sessions of an earlier run.
 is_claimed(Key) ->
     mnesia:read(?CLAIMS, Key, write) =/= [].
 
-%% The sessions are read before it is looked whether the node is back: so they can only be those of its former run.
+%% Reads the sessions before checking whether the node is back, so that they can only belong to its former run.
 claim(Owner, Host, Run, Node) ->
     Found = [{User, [Ref || {{N, _, _} = Ref, _} <- Sessions, N =:= Node]} || {_, User, Sessions} <- rows(Host)],
     case lists:member(Node, mnesia:system_info(running_db_nodes)) of

@@ -1,8 +1,9 @@
-%%% What gathers until it is committed: messages as JSON, and changes of sessions. Gives events their positions.
+%%% Changes waiting to be committed: messages as JSON, and changes of sessions. Assigns positions to events.
 %%%
 %%% Invariants:
-%%%  - A change asks the census at most one question (`questions`), and gets the answers in the same order.
-%%%  - An event that finds the queue full still changes the ledger; its position is used up, as a hole to be seen.
+%%%  - A change asks the census at most one question (`questions`); the answers come in the same order.
+%%%  - A change of a session is committed to the ledger even if the queue is full; its event's position is used up, as a
+%%%    visible hole.
 -module(event_pusher_changes).
 
 -export([questions/1, number/3]).
@@ -14,20 +15,20 @@
 -type change() :: {up | take, at(), ref(), usr(), event_pusher_sessions:key()}
                 | {move, ref(), event_pusher_sessions:key()}
                 | {down | expire, at(), ref(), usr()}
-                %% Of a former run of the server, with the position of its online event.
+                %% From a former run of the server, with the position of its online event.
                 | {dead, at(), ref(), usr(), non_neg_integer()}
                 | {revive, ref(), usr()}
-                %% Of a node that died, counted already.
+                %% From a node that died, counted already.
                 | {gone, at(), usr(), non_neg_integer()}.
 -type item() :: binary() | change() | dropped | {ack, non_neg_integer()}.
 -type question() :: {up | take | revive, ref(), {User :: binary(), Host :: binary()}, Resource :: binary()}
                   | {down | expire, ref(), {User :: binary(), Host :: binary()}}.
-%% `gone`: another node has ended that session. `taken`: it was another node's, and goes on here.
+%% `gone`: another node has ended the session. `taken`: the session was resumed from another node.
 -type count() :: {ok, non_neg_integer()} | {gone, non_neg_integer()} | taken | unknown.
 -type context() :: #{next := event_pusher_segment:position(), acked := non_neg_integer(), dropped := non_neg_integer(),
                      inbox := event_pusher_inbox:inbox(), jid_text := fun((usr()) -> binary())}.
 
-%% What the census is asked for these items.
+%% The questions for the census about these items.
 -spec questions([item()]) -> [question()].
 questions(Items) ->
     lists:flatmap(fun question/1, Items).
@@ -40,7 +41,7 @@ question({dead, _, Ref, {U, H, _}, _}) -> [{expire, Ref, {U, H}}];
 question({revive, Ref, {U, H, R}}) -> [{revive, Ref, {U, H}, R}];
 question(_) -> [].
 
-%% The operations that commit these items. `Counts` are the census's answers, or `unknown` for all.
+%% The operations that commit these items. `Counts`: the census's answers, or `unknown` for all.
 -spec number([item()], [count()] | unknown, context()) -> {[event_pusher_segment:op()], context()}.
 number(Items, Counts, Context) ->
     number(Items, Counts, [], Context).
@@ -72,13 +73,13 @@ op({move, Ref, Key}, _, C) ->
 op({down, At, Ref, USR}, Count, C) ->
     {Position, Json, C1} = presence(At, USR, false, Count, C),
     {{down, Ref, Position, Json}, C1};
-%% Another node has taken the session, and reports its end.
+%% Another node has taken over the session and reports its end.
 op({expire, _, Ref, _}, {gone, _}, C) ->
     {{down, Ref, 0, none}, C};
 op({expire, At, Ref, USR}, Count, C) ->
     op({down, At, Ref, USR}, Count, C);
-%% Another node has reported that the session ended, when this one died. But if the daemon has not heard from us yet that
-%% it began, it will hear that only now, and must hear the end after it.
+%% Another node reported the session's end when this one died. But if our online event is not delivered yet, the daemon
+%% needs an offline event after it.
 op({dead, _, Ref, _, Position}, {gone, _}, #{acked := Acked} = C) when Position =< Acked ->
     {{down, Ref, 0, none}, C};
 op({dead, At, Ref, USR, _}, {gone, Left}, C) ->
@@ -90,7 +91,7 @@ op({gone, At, USR, Count}, _, C) ->
         {0, none, C1} -> {none, C1};
         {Position, Json, C1} -> {{event, Position, Json}, C1}
     end;
-%% What the hooks had to drop uses up its positions.
+%% Events that the hooks had to drop use up positions.
 op(dropped, _, #{inbox := Inbox, next := Next, dropped := Dropped} = C) ->
     N = event_pusher_inbox:take_dropped(Inbox),
     {none, C#{next := Next + N, dropped := Dropped + N}};

@@ -1,11 +1,11 @@
-%%% What the committed operations amount to: how far positions and acknowledgements have come, the ledger of the open
-%%% sessions, under which numbers positions are sent, and which lost numbers the daemon does not know of yet.
+%%% The state that the committed operations add up to: positions, acknowledgements, the ledger of open sessions, the
+%%% numbers of the positions, and lost numbers that the daemon has not noticed.
 %%%
 %%% Invariants:
-%%%  - The daemon sees a hole when a later number of the same epoch comes; the first number that it hears of an epoch is no
-%%%    hole. So numbers that are lost at the end of a run, or before its first event, are `unseen`. They are left out behind
-%%%    the next run's (or this run's) first event, where the daemon sees them.
-%%%  - What is unseen is in the head of each segment, so it is not forgotten when the segments before are gone.
+%%%  - The daemon notices a hole when a later number of the same epoch arrives; an epoch's first number is never a hole.
+%%%    So numbers lost at the end of a run or before its first event are `unseen`. They are skipped after the first
+%%%    event of this or the next run, where the daemon notices them.
+%%%  - The head of each segment has the unseen numbers, so they survive the deletion of earlier segments.
 -module(event_pusher_committed).
 
 -export([new/0, apply_ops/2, run/2, head/1, holes/2]).
@@ -29,14 +29,13 @@
 new() ->
     #committed{}.
 
-%% The position of the next event.
 -spec next(committed()) -> position().
 next(#committed{next = Next}) -> Next.
 
 -spec acked(committed()) -> non_neg_integer().
 acked(#committed{acked = Acked}) -> Acked.
 
-%% The daemon has all up to this position.
+%% The daemon has all events up to this position.
 -spec acked(non_neg_integer(), committed()) -> committed().
 acked(Position, #committed{acked = Acked} = C) -> C#committed{acked = max(Position, Acked)}.
 
@@ -46,19 +45,19 @@ stretches(#committed{stretches = Stretches}) -> Stretches.
 -spec ledger(committed()) -> event_pusher_segment:ledger().
 ledger(#committed{ledger = Ledger}) -> Ledger.
 
-%% A run begins: what it appends is sent under an epoch of its own.
+%% Begins a run: its events are sent under a new epoch.
 -spec run(Source :: binary(), committed()) -> committed().
 run(Source, #committed{next = Next, acked = Acked, stretches = Stretches} = C) ->
     Covered = event_pusher_stretches:cover(Acked + 1, Next, Source, Stretches),
     C#committed{stretches = event_pusher_stretches:run(Next, Source, Covered), begun = false}.
 
-%% The operation that a new segment begins with. Stretches that are no longer needed are not in it.
+%% The first operation of a new segment. Omits stretches that are no longer needed.
 -spec head(committed()) -> op().
 head(#committed{next = Next, acked = Acked, stretches = Stretches, ledger = Ledger, unseen = Unseen, begun = Begun}) ->
     Needed = event_pusher_stretches:needed(Acked + 1, Stretches),
     {head, 2, Next, Acked, {Unseen, Begun}, Needed, maps:to_list(Ledger)}.
 
-%% What has to be committed with these events, before them, so that the daemon sees what was lost.
+%% The operations to commit before these events, so that the daemon notices earlier losses.
 -spec holes([event_pusher_segment:event()], committed()) -> [op()].
 holes([{First, _} | _], #committed{begun = false, next = Next, unseen = Unseen, stretches = Stretches}) ->
     case Unseen + First - Next of
@@ -106,7 +105,7 @@ apply_op({next, Position}, #committed{next = Next, unseen = Unseen} = C) ->
 apply_op({stretches, Stretches}, C) ->
     C#committed{stretches = Stretches}.
 
-%% An event shows what was lost before it, unless it is the first of its run. Position 0 is none.
+%% An event reveals the losses before it, unless it is the first of its run. Position 0: no event.
 event(0, C) ->
     C;
 event(Position, #committed{begun = true} = C) ->

@@ -1,9 +1,9 @@
-%%% Has the census count the sessions of one group of changes after the other, and waits for it no longer than it may.
+%%% Lets the census count the sessions of one group of changes after another, with a time limit.
 %%%
 %%% Invariants:
-%%%  - One group is with the census at a time (state waiting); the next gathers meanwhile.
-%%%  - Each group that was given to `ask` is given back once, with its counts or, when they are late, without: events
-%%%    without a count are published all. As long as the census is late, no group waits for it.
+%%%  - Only one group is with the census at a time (state waiting); the next one gathers meanwhile.
+%%%  - Each group given to `ask` comes back once: with its counts, or without if they are late. Events without a count
+%%%    are all published. While the census is late, no group waits for it.
 -module(event_pusher_counting).
 
 -export([start/3, ask/2, handle/2, give_up/1, is_waiting/1]).
@@ -16,18 +16,18 @@
                    waiting = none :: none | {pos_integer(), [event_pusher_changes:item()]},
                    asked = 0 :: non_neg_integer(),
                    late = false :: boolean(),
-                   %% It has answered since the start.
+                   %% Whether the census has answered since the start.
                    answered = false :: boolean()}).
 
 -opaque counting() :: #counting{}.
 -type counts() :: [event_pusher_changes:count()] | unknown.
 
-%% The first answer may take longer: the cluster's tables are loaded before it.
+%% The first answer may take longer, since the cluster's tables are loaded first.
 -define(FIRST_COUNT_MS, 10000).
 -define(COUNT_MS, 1000).
 -define(RESTART_MS, 1000).
 
-%% Starts the census with the callback of event_pusher_host.
+%% Starts the census through the callback of event_pusher_host.
 -spec start(module(), binary(), binary()) -> counting().
 start(Server, Host, Run) ->
     #counting{server = Server, host = Host, run = Run, census = Server:start_census(self(), Host, Run)}.
@@ -35,7 +35,7 @@ start(Server, Host, Run) ->
 -spec is_waiting(counting()) -> boolean().
 is_waiting(#counting{waiting = Waiting}) -> Waiting =/= none.
 
-%% Answers the group's counts, or keeps it until the census does.
+%% Returns the group's counts, or keeps the group until the census answers.
 -spec ask([event_pusher_changes:item()], counting()) -> {counted, counts(), counting()} | {waiting, counting()}.
 ask(Items, #counting{waiting = none, census = Census, asked = Asked, late = Late, answered = Answered} = C) ->
     case event_pusher_changes:questions(Items) of
@@ -55,7 +55,7 @@ ask(Items, #counting{waiting = none, census = Census, asked = Asked, late = Late
             end
     end.
 
-%% What a message to the process means: the group is counted, or `late` and not; or the census was restarted.
+%% Handles a message to the process: the group is `counted`, or `late` and without counts; or the census was restarted.
 -spec handle(term(), counting()) ->
           {counted | late, [event_pusher_changes:item()], counts(), counting()} | {ok | restarted, counting()} | ignored.
 handle({counted, Id, Counts}, #counting{waiting = {Id, Items}} = C) ->
@@ -77,7 +77,7 @@ handle(restart_census, #counting{server = Server, host = Host, run = Run} = C) -
 handle(_, _) ->
     ignored.
 
-%% The group that waits, if any; none waits from now on.
+%% Returns the waiting group, if any, and stops waiting.
 -spec give_up(counting()) -> {[event_pusher_changes:item()], counting()} | {none, counting()}.
 give_up(#counting{waiting = {_, Items}} = C) -> {Items, C#counting{waiting = none, late = true}};
 give_up(C) -> {none, C#counting{late = true}}.

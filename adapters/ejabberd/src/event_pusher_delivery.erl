@@ -1,13 +1,13 @@
-%%% Hands batches to the daemon by the tap protocol (docs/tap-protocol.md), one at a time.
+%%% Delivers batches to the daemon by the tap protocol (docs/tap-protocol.md), one at a time.
 %%%
 %%% Invariants:
-%%%  - One batch is under way at most. What became of it is decided by one pure function, `verdict`.
-%%%  - Only the daemon's own answer says what it has, and only its own `too_large` says anything about an event. Whatever
-%%%    else answers, nothing is given up.
-%%%  - Each trouble is logged once when it begins and once when it is over.
+%%%  - At most one batch is being sent. One pure function, `verdict`, decides its outcome.
+%%%  - Only the daemon's own answer removes events, and only its own `too_large` removes one that it did not accept. No
+%%%    other answer loses anything.
+%%%  - Each failure is logged once when it begins and once when it ends.
 %%%
-%%% States: idle (`may_send` says from when on), sending, paused after a failure. The process that owns it passes every
-%%% message that it does not know to `handle`.
+%%% States: idle (`may_send` says when to send), sending, paused after a failure. The owner passes every message that it
+%%% does not know to `handle`.
 -module(event_pusher_delivery).
 
 -export([new/2, configure/2, may_send/2, is_sending/1, in_trouble/1, report/1, post/2, handle/2, resume/1, pause/2, stop/1]).
@@ -17,12 +17,12 @@
 -type options() :: #{url := binary(), secret := binary(), timeout := pos_integer(), slow_retry := pos_integer(),
                      _ => _}.
 -type outcome() :: taken                             % the daemon has the batch
-                 | {duplicates, pos_integer()}       % it has, but knew the first ones although they were never sent
-                 | again                             % send a smaller one at once
-                 | {lost, Reason :: io_lib:chars()}  % its only event can't be taken
-                 | failed                            % a pause began; the daemon may have the batch or not
-                 | unsent                            % a pause began; nothing of the batch was sent
-                 | ready.                            % a pause is over
+                 | {duplicates, pos_integer()}       % it has, but its first ones count as duplicates wrongly
+                 | again                             % retry at once with a smaller batch
+                 | {lost, Reason :: io_lib:chars()}  % its only event can't be delivered
+                 | failed                            % pausing; the daemon may or may not have the batch
+                 | unsent                            % pausing; nothing of the batch was sent
+                 | ready.                            % the pause is over
 -type verdict() :: {accepted, Duplicates :: non_neg_integer()} | too_large | smaller | slow
                  | {later, non_neg_integer()} | backoff.
 
@@ -39,30 +39,30 @@
                    not_before :: integer(),
                    limit :: pos_integer(),
                    backoff :: pos_integer(),
-                   %% What is wrong, and in words.
+                   %% The current failure, as a term and as text.
                  trouble = none :: none | {term(), unicode:chardata()},
                  %% When the daemon last took a batch, in milliseconds since 1970.
                  contact = none :: none | integer()}).
 
 -opaque delivery() :: #delivery{}.
 
-%% As many events as the protocol allows, for the price is by the batch.
+%% The most that the protocol allows, because the cost is per batch.
 -define(BATCH_EVENTS, 1000).
-%% The more events a batch had, the longer the next one gathers: so many milliseconds for each, and no more than that. A
-%% single event makes nothing wait.
+%% After a large batch the next one gathers longer: PACE_MS for each event of the last batch, at most MAX_PACE_MS. A
+%% single event delays nothing.
 -define(PACE_MS, 2).
 -define(MAX_PACE_MS, 100).
 -define(BACKOFF_MIN_MS, 250).
 -define(BACKOFF_MAX_MS, 5000).
-%% Beyond the client's own time limits.
+%% On top of the client's own timeouts.
 -define(GRACE_MS, 10000).
 
-%% `Label` begins its log lines; `Tls` answers whom to trust.
+%% `Label` begins the log lines; `Tls` returns the options for verifying the server.
 -spec new(unicode:chardata(), fun(() -> [ssl:tls_client_option()])) -> delivery().
 new(Label, Tls) ->
     #delivery{label = Label, tls = Tls, not_before = now_ms(), limit = ?BATCH_EVENTS, backoff = ?BACKOFF_MIN_MS}.
 
-%% New options, from the next batch on.
+%% Applies new options, from the next batch on.
 -spec configure(options(), delivery()) -> delivery().
 configure(#{url := Url, secret := Secret, timeout := Timeout, slow_retry := Slow}, D) ->
     Parsed = case event_pusher_http:parse_url(Url) of
@@ -72,8 +72,8 @@ configure(#{url := Url, secret := Secret, timeout := Timeout, slow_retry := Slow
     D#delivery{url = Parsed, shown = Url, timeout = Timeout, slow_retry = Slow,
                headers = [[<<"Authorization: Bearer ">>, Secret, <<"\r\n">>] || Secret =/= <<>>]}.
 
-%% Whether a batch may be sent, when so many events wait: now, at a time (of erlang:monotonic_time), or not before
-%% something happens. Otherwise with the most events that it may have.
+%% When a batch may be sent if `Waiting` events wait: now, with the most events it may have; at a time (of
+%% erlang:monotonic_time); or only after something happens.
 -spec may_send(non_neg_integer(), delivery()) -> {now, pos_integer()} | {at, integer()} | no.
 may_send(Waiting, #delivery{sending = none, paused = none, limit = Limit, not_before = NotBefore, url = Url})
   when Url =/= none ->
@@ -90,7 +90,7 @@ is_sending(#delivery{sending = Sending}) -> Sending =/= none.
 -spec in_trouble(delivery()) -> boolean().
 in_trouble(#delivery{trouble = Trouble}) -> Trouble =/= none.
 
-%% When the daemon last took a batch, and what is wrong since.
+%% When the daemon last took a batch, and the current failure.
 -spec report(delivery()) -> #{contact => integer(), problem => unicode:chardata()}.
 report(#delivery{contact = Contact, trouble = Trouble}) ->
     maps:from_list([{contact, Contact} || Contact =/= none] ++ [{problem, Text} || {_, Text} <- [Trouble]]).
@@ -107,12 +107,12 @@ post(#{source := Source, epoch := Epoch, first_seq := First, events := Events, c
              end,
     Ref = make_ref(),
     event_pusher_http:post(Client, Ref, #{url => Url, headers => Headers, body => Body, timeout => Timeout, tls => Tls}),
-    %% A timer of our own as well: a batch that nobody answers for would stop the delivery for ever.
+    %% A timer of our own as well: a client that never answers would stop delivery for ever.
     Timer = erlang:send_after(Timeout + ?GRACE_MS, self(), {no_answer, Ref}),
     D#delivery{client = Client, sending = {Ref, Batch, Timer},
                not_before = now_ms() + min(?MAX_PACE_MS, ?PACE_MS * Count)}.
 
-%% What a message means for the batch under way; `ignored` where it means nothing.
+%% Handles a message about the current batch; `ignored` if it is none.
 -spec handle(term(), delivery()) -> {outcome(), event_pusher_queue:batch() | none, delivery()} | ignored.
 handle({http_answer, Ref, Result}, #delivery{sending = {Ref, Batch, Timer}} = D) ->
     _ = erlang:cancel_timer(Timer),
@@ -159,7 +159,7 @@ answered(Result, #{count := Count, known := Known} = Batch, #delivery{limit = Li
             {failed, Batch, failed(Failure, Result, D)}
     end.
 
-%% What an answer to a batch of so many events means.
+%% The meaning of an answer to a batch of `Count` events.
 -spec verdict(event_pusher_http:result(), pos_integer()) -> verdict().
 verdict({ok, 200, _, Body}, Count) ->
     case accepted(Body, Count) of
@@ -180,8 +180,8 @@ verdict({ok, 503, #{<<"retry-after">> := After}, _}, _) ->
     end;
 verdict(_, _) -> backoff.
 
-%% The numbers of the daemon's answer, where it is one: with the refused events they come to those of the batch. Its list
-%% of these may be longer than what is read.
+%% The daemon's counts, if the answer is the daemon's: with the refused events they must add up to the batch. The list
+%% of refused events may be longer than the part of the answer that is read.
 accepted(Body, Count) ->
     Number = fun(Name) ->
                      Pattern = ["^\\s*\\{[^\\[]*\"", Name, "\"\\s*:\\s*(\\d{1,9})\\s*[,}]"],
@@ -200,7 +200,7 @@ accepted(Body, Count) ->
         _ -> error
     end.
 
-%% Their indexes. In a text the quotation marks would be escaped.
+%% The indexes of refused events. This matches no text, whose quotation marks are escaped.
 refused(Body) ->
     case re:run(Body, <<"\"index\"\\s*:\\s*(\\d{1,9})\\s*[,}]">>, [global, {capture, [1], binary}]) of
         {match, Found} -> [binary_to_integer(Index) || [Index] <- Found];
@@ -219,14 +219,13 @@ failed(Failure, Result, #delivery{backoff = Backoff, slow_retry = Slow} = D) ->
             pause(Backoff div 2 + rand:uniform(Backoff), D1#delivery{backoff = min(Backoff * 2, ?BACKOFF_MAX_MS)})
     end.
 
-%% Sends nothing for so long. `handle` answers `ready` when it is over.
+%% Pauses delivery. `handle` returns `ready` when the pause is over.
 -spec pause(non_neg_integer(), delivery()) -> delivery().
 pause(Ms, D) ->
     Pause = make_ref(),
     _ = erlang:send_after(Ms, self(), {resume, Pause}),
     D#delivery{paused = Pause}.
 
-%% Ends a pause.
 -spec resume(delivery()) -> delivery().
 resume(#delivery{paused = none} = D) -> D;
 resume(D) -> D#delivery{paused = none, backoff = ?BACKOFF_MIN_MS}.
@@ -238,7 +237,7 @@ stop(D) ->
 
 %%%------------------------------------------------------------------------------------------------------ the log
 
-%% Once for each trouble, not for each attempt.
+%% Logs each failure once, not each attempt.
 log_trouble(Result, #delivery{label = Label, shown = Url, trouble = Trouble} = D) ->
     {Kind, Level, Text} = trouble(Result),
     case Trouble of
@@ -266,7 +265,7 @@ trouble({error, {connect, Why}}) -> {{unreachable, Why}, warning, io_lib:format(
 trouble({error, timeout}) -> {timeout, warning, "no answer"};
 trouble({error, Reason}) -> {{broken, Reason}, warning, io_lib:format("~0p", [Reason])}.
 
-%% Reasons only: they tell what is wrong with an event, not what is in it.
+%% Logs reasons only: they describe the error, never the event's content.
 log_rejected({ok, _, _, Body}, #delivery{label = Label}) ->
     case re:run(Body, <<"\"rejected\"\\s*:\\s*\\[\\s*(\\{.*)\\]">>, [dotall, {capture, [1], binary}]) of
         {match, [Reasons]} ->

@@ -1,9 +1,8 @@
-%%% What gathers until it is committed, and until when it may wait. The message `flush` to this process says that the time
-%%% is over.
+%%% Items waiting to be committed, and their deadline. At the deadline the owner gets the message `flush`.
 %%%
 %%% Invariants:
-%%%  - No event waits for longer than 50 ms after it was taken from the inbox.
-%%%  - One timer at most. While something else is waited for, the owner disarms it, and rearms it after that.
+%%%  - No event waits longer than 50 ms after it was taken from the inbox.
+%%%  - There is at most one timer. The owner disarms it while it waits for something else, and rearms it afterwards.
 -module(event_pusher_gathering).
 
 -export([new/0, looking/1, add/2, acknowledge/2, flush_at/2, take/1, disarm/1, rearm/1, is_urgent/1, is_empty/1]).
@@ -12,7 +11,7 @@
 -record(gathering, {%% The newest first; and whether there is anything but acknowledgements.
                     items = [] :: [event_pusher_changes:item()],
                     urgent = false :: boolean(),
-                    %% When all that had come was taken.
+                    %% When the inbox was last emptied.
                     taken :: integer(),
                     timer = none :: none | {reference(), integer()}}).
 
@@ -20,14 +19,14 @@
 
 %% How long events gather at most before they are committed together.
 -define(GROUP_MS, 50).
-%% Acknowledgements may be lost (the daemon knows duplicates), so they wait for company.
+%% Losing an acknowledgement only causes duplicates, so it waits for other operations.
 -define(ACK_MS, 200).
 
 -spec new() -> gathering().
 new() ->
     #gathering{taken = now_ms()}.
 
-%% The inbox is about to be emptied: what is added from now on has waited since now at most.
+%% Call before emptying the inbox: items added afterwards count as waiting from now on.
 -spec looking(gathering()) -> gathering().
 looking(G) ->
     G#gathering{taken = now_ms()}.
@@ -38,12 +37,12 @@ add([], G) ->
 add(New, #gathering{items = Items, taken = Taken} = G) ->
     flush_at(Taken + ?GROUP_MS, G#gathering{items = lists:reverse(New, Items), urgent = true}).
 
-%% The daemon has all up to this position.
+%% The daemon has all events up to this position.
 -spec acknowledge(event_pusher_segment:position(), gathering()) -> gathering().
 acknowledge(Position, #gathering{items = Items} = G) ->
     flush_at(now_ms() + ?ACK_MS, G#gathering{items = [{ack, Position} | Items]}).
 
-%% Until when what has gathered may wait (of erlang:monotonic_time). Only ever shortens the wait.
+%% Sets the deadline (of erlang:monotonic_time), if it is earlier than the present one.
 -spec flush_at(integer(), gathering()) -> gathering().
 flush_at(At, #gathering{timer = none} = G) ->
     G#gathering{timer = {erlang:send_after(At, self(), flush, [{abs, true}]), At}};
@@ -52,7 +51,7 @@ flush_at(At, #gathering{timer = {_, Later}} = G) when At < Later ->
 flush_at(_, G) ->
     G.
 
-%% All that has gathered, in its order. Nothing waits then.
+%% Returns all items in order and clears them.
 -spec take(gathering()) -> {[event_pusher_changes:item()], gathering()}.
 take(#gathering{items = Items} = G) ->
     {lists:reverse(Items), (disarm(G))#gathering{items = [], urgent = false}}.
@@ -64,7 +63,7 @@ disarm(#gathering{timer = {Timer, _}} = G) ->
     _ = erlang:cancel_timer(Timer),
     G#gathering{timer = none}.
 
-%% What gathered while nobody could take it waits from now on.
+%% Restarts the timer for items that gathered while it was disarmed.
 -spec rearm(gathering()) -> gathering().
 rearm(#gathering{urgent = true, timer = none} = G) -> flush_at(now_ms() + ?GROUP_MS, G);
 rearm(G) -> G.

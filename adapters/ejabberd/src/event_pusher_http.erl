@@ -1,10 +1,9 @@
 %%% A small HTTP client: one POST at a time over one connection, in a process of its own.
 %%%
 %%% Invariants:
-%%%  - At most 16 KiB of headers and 64 KiB of a body are read, whatever the other side sends. OTP's own client reads all.
-%%%  - Nothing is sent to an https address before its certificate is verified, also against an IP address (RFC 9110).
-%%%  - The caller gets one answer for each request that it does not cancel: {http_answer, Ref, Result}. Cancelling is ending
-%%%    the process.
+%%%  - It reads at most 16 KiB of headers and 64 KiB of body. OTP's own client reads everything.
+%%%  - It verifies the certificate before it sends anything to an https address, also for an IP address (RFC 9110).
+%%%  - The caller gets one answer for each request: {http_answer, Ref, Result}. To cancel a request, end the process.
 -module(event_pusher_http).
 
 -export([start_link/0, post/3, parse_url/1, most_bytes/0]).
@@ -13,7 +12,7 @@
 
 -type url() :: #{scheme := http | https, host := inet:hostname() | inet:ip_address(), port := inet:port_number(),
                  path := iodata(), authority := iodata()}.
-%% `tls` answers the options for verifying the server: whom to trust.
+%% `tls` returns the options for verifying the server.
 -type request() :: #{url := url(), headers := iodata(), body := iodata(), timeout := pos_integer(),
                      tls := fun(() -> [ssl:tls_client_option()])}.
 -type result() :: {ok, Status :: pos_integer(), Headers :: #{binary() => binary()}, Body :: binary()}
@@ -22,7 +21,7 @@
 -define(CONNECT_MS, 5000).
 -define(HEAD_BYTES, 16384).
 -define(BODY_BYTES, 65536).
-%% Idle connections end soon: reusing one that the other side is closing would look like a failure.
+%% Idle connections are closed soon: reusing one that the server is just closing would look like a failure.
 -define(IDLE_MS, 3000).
 
 -record(conn, {transport :: gen_tcp | ssl, socket :: gen_tcp:socket() | ssl:sslsocket(), url :: url(),
@@ -37,8 +36,7 @@ post(Client, Ref, Request) ->
     Client ! {post, Ref, Request},
     ok.
 
-%% `error` for what is no http or https URL.
-%% Of an answer's body no more is read.
+%% The most that is read of an answer's body.
 -spec most_bytes() -> pos_integer().
 most_bytes() ->
     ?BODY_BYTES.
@@ -89,7 +87,7 @@ request(#{url := Url} = Request, Conn, Deadline) ->
     case reusable(Url, Conn) of
         true ->
             case exchange(Request, Conn, Deadline) of
-                %% It was being closed when it was taken.
+                %% The server closed the connection while we reused it.
                 {{error, {no_answer, _}}, none} -> request(Request, none, Deadline);
                 Other -> Other
             end;
@@ -119,7 +117,7 @@ connect(#{url := #{scheme := https, host := Host, port := Port} = Url, tls := Tr
         {error, Reason} -> {error, Reason}
     end.
 
-%% IPv6 first, where a name has addresses of both kinds.
+%% Tries IPv6 first if a name has addresses of both families.
 by_family(Host, Connect) ->
     Options = [binary, {active, false}, {packet, raw}, {nodelay, true}, {send_timeout, 30000},
                {send_timeout_close, true}],
@@ -134,7 +132,7 @@ by_family(Host, Connect) ->
             end
     end.
 
-%% OTP compares an IP address with the names only; `verified` does that check.
+%% OTP compares an IP address only with names; `verified` checks it properly.
 name_check(Host) when is_tuple(Host) ->
     [{server_name_indication, disable}];
 name_check(Host) ->
@@ -161,7 +159,7 @@ exchange(#{url := #{path := Path, authority := Authority}, headers := Headers, b
     Head = [<<"POST ">>, Path, <<" HTTP/1.1\r\nHost: ">>, Authority, <<"\r\n">>, Headers,
             <<"Content-Type: application/json\r\nContent-Length: ">>, integer_to_binary(iolist_size(Body)),
             <<"\r\n\r\n">>],
-    %% An answer that came before all was sent may be there even so.
+    %% The server may have answered before everything was sent.
     _ = send(Conn, [Head, Body]),
     case head(Conn, <<>>, Deadline) of
         {ok, Status, Answered, Rest} ->
@@ -179,7 +177,7 @@ exchange(#{url := #{path := Path, authority := Authority}, headers := Headers, b
 
 %%%----------------------------------------------------------------------------------------------------- the answer
 
-%% Status and headers, and what was read beyond them. Interim answers (1xx) are skipped.
+%% Reads status and headers, and returns the rest that was read. Skips interim answers (1xx).
 head(Conn, Read, Deadline) ->
     case binary:match(Read, <<"\r\n\r\n">>) of
         {At, 4} ->
@@ -219,7 +217,7 @@ header(Line) ->
         [_] -> {<<>>, <<>>}
     end.
 
-%% Bytes that are not UTF-8 stay as they are.
+%% Lowercases ASCII only; keeps bytes that are not UTF-8.
 lowercase(Text) ->
     << <<(case C of
               _ when C >= $A, C =< $Z -> C + 32;
@@ -229,7 +227,7 @@ lowercase(Text) ->
 trim(Text) ->
     re:replace(Text, <<"^[ \t]+|[ \t]+$">>, <<>>, [global, {return, binary}]).
 
-%% What was read of the body, and whether that is all of it.
+%% Returns the body as far as it was read, and whether it is complete.
 body(Status, _, _, _, _) when Status =:= 204; Status =:= 304 ->
     {<<>>, true};
 body(_, #{<<"transfer-encoding">> := Coding}, Conn, Rest, Deadline) ->
@@ -250,7 +248,7 @@ body(_, _, Conn, Rest, Deadline) ->
     {Text, _} = at_least(?BODY_BYTES, Conn, Rest, Deadline),
     {binary:part(Text, 0, min(byte_size(Text), ?BODY_BYTES)), false}.
 
-%% Reads until so many bytes are there, or no more come.
+%% Reads until at least N bytes are there or the connection ends.
 at_least(N, _, Read, _) when byte_size(Read) >= N ->
     {Read, true};
 at_least(N, Conn, Read, Deadline) ->
@@ -276,7 +274,7 @@ chunks(Conn, Read, Text, Deadline) ->
             end
     end.
 
-%% After the last one come trailers, which nobody uses here, or nothing but the empty line.
+%% Trailers, which are ignored, or an empty line follow the last chunk.
 chunk(0, Conn, Rest, Text, Deadline) ->
     case at_least(2, Conn, Rest, Deadline) of
         {<<"\r\n">>, true} -> {Text, true};

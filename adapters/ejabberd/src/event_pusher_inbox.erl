@@ -1,14 +1,13 @@
-%%% How the hooks hand over what they see: a message to the adapter's process for each item, bounded by counters that all
-%%% share.
+%%% Passes what the hooks see to the adapter's process: one message per item, limited by shared counters.
 %%%
 %%% Invariants:
-%%%  - A hook never waits. What one session does is read in the order in which it happens.
-%%%  - `held` counts the events that are anywhere (mailbox, memory, disk). An event is admitted only while it is below the
-%%%    maximum, so the mailbox is bounded too. What is not admitted leaves one `dropped` marker in its place.
+%%%  - A hook never waits. The items of one session arrive in order.
+%%%  - `held` counts the events in mailbox, memory and queue. An event is admitted only below the maximum, so the
+%%%    mailbox is bounded too. A dropped event leaves one `dropped` marker in its place.
+%%%  - While the process is away (a crash, an upgrade), items are kept aside, in a table that none of our processes
+%%%    owns.
 %%%
-%%%  - While the process is away (a crash, a newer version) items are kept aside, in a table that no process of ours owns.
-%%%
-%%% The process gets {seen, Item}, and takes what else has come with `take`.
+%%% The process receives {seen, Item}, and fetches further items with `take`.
 -module(event_pusher_inbox).
 
 -export([open/2, delete/1, message/2, put/2]).
@@ -19,7 +18,7 @@
 
 -opaque inbox() :: #inbox{}.
 
-%% An array of atomics: events held, the most that may be, and events dropped since the process last asked.
+%% An array of atomics: events held, the maximum, and events dropped since the process last asked.
 -define(HELD, 1).
 -define(MAX, 2).
 -define(DROPPED, 3).
@@ -28,7 +27,7 @@
 
 %%%------------------------------------------------------------------------------------------------ for the process
 
-%% The inbox of the process registered as `Owner`. What was dropped before it started is counted still.
+%% Opens the inbox of the process registered as `Owner`. Keeps the count of events dropped before it started.
 -spec open(term(), atom()) -> inbox().
 open(Name, Owner) ->
     Gauge = case find(Name) of
@@ -41,18 +40,18 @@ open(Name, Owner) ->
     persistent_term:put({?MODULE, Name}, Inbox),
     Inbox.
 
-%% Its owner runs code that is never replaced.
+%% Its owner's code is never replaced.
 make_aside() ->
     try
         Table = ets:new(?ASIDE, [named_table, public, ordered_set]),
         true = ets:give_away(Table, spawn(timer, sleep, [infinity]), none),
         ok
     catch
-        %% It is there.
+        %% It exists already.
         error:badarg -> ok
     end.
 
-%% What the hooks saw while no process was there, in order. It is held from now on.
+%% Returns in order what the hooks saw while no process was running. From now on nothing is kept aside.
 -spec take_aside(inbox()) -> [term()].
 take_aside(#inbox{owner = Owner} = Inbox) ->
     Found = ets:select(?ASIDE, [{{{Owner, '_'}, '_'}, [], ['$_']}]),
@@ -66,7 +65,7 @@ delete(Name) ->
     _ = persistent_term:erase({?MODULE, Name}),
     ok.
 
-%% What has come and was not read yet.
+%% Returns all items in the mailbox.
 -spec take() -> [term()].
 take() ->
     receive
@@ -74,7 +73,7 @@ take() ->
     after 0 -> []
     end.
 
-%% How many events have been dropped since this was last asked.
+%% Returns how many events were dropped since the last call.
 -spec take_dropped(inbox()) -> non_neg_integer().
 take_dropped(#inbox{gauge = Gauge}) ->
     atomics:exchange(Gauge, ?DROPPED, 0).
@@ -87,17 +86,17 @@ limit(Max, #inbox{gauge = Gauge}) ->
 held(#inbox{gauge = Gauge}) ->
     atomics:get(Gauge, ?HELD).
 
-%% So many events more are held: what is found on disk at a start.
+%% Counts more held events: those found on disk at a start.
 -spec add(non_neg_integer(), inbox()) -> ok.
 add(Count, #inbox{gauge = Gauge}) ->
     atomics:add(Gauge, ?HELD, Count).
 
-%% So many events are held no longer.
+%% Counts fewer held events.
 -spec release(non_neg_integer(), inbox()) -> ok.
 release(Count, #inbox{gauge = Gauge}) ->
     atomics:sub(Gauge, ?HELD, Count).
 
-%% Holds one more event, if there is room for it.
+%% Counts one more held event if there is room.
 -spec admit(inbox()) -> boolean().
 admit(#inbox{gauge = Gauge}) ->
     case atomics:add_get(Gauge, ?HELD, 1) > atomics:get(Gauge, ?MAX) of
@@ -109,7 +108,7 @@ admit(#inbox{gauge = Gauge}) ->
 
 %%%-------------------------------------------------------------------------------------------------- for the hooks
 
-%% How many events wait, for whoever asks; `none` where nothing was started under this name.
+%% How many events wait; `none` if nothing was started under this name.
 -spec held_of(term()) -> integer() | none.
 held_of(Name) ->
     case find(Name) of
@@ -117,19 +116,19 @@ held_of(Name) ->
         Inbox -> held(Inbox)
     end.
 
-%% A message's event, made by `Make` if there is room for it.
+%% Sends a message's event, which `Make` creates only if there is room.
 -spec message(term(), fun(() -> binary())) -> ok.
 message(Name, Make) ->
     case find(Name) of
         none -> ok;
         #inbox{gauge = Gauge} = Inbox ->
             Taken = admit(Inbox) andalso send(Inbox, Make()),
-            %% One marker for all that are dropped until it is seen: it says where in the order they were.
+            %% One marker for all events that are dropped until it is read; it marks their place in the order.
             _ = Taken orelse (atomics:add_get(Gauge, ?DROPPED, 1) =:= 1 andalso send(Inbox, dropped)),
             ok
     end.
 
-%% Anything that is no event yet, such as a session's change.
+%% Sends any other item, such as a change of a session.
 -spec put(term(), term()) -> ok.
 put(Name, Item) ->
     case find(Name) of

@@ -1,7 +1,7 @@
-%%% JSON strings, made by hand: no JSON library comes with every version of the XMPP servers and of OTP that this runs on.
+%%% JSON strings, encoded by hand: no JSON library comes with all supported versions of the XMPP servers and of OTP.
 %%%
-%%% Whatever the bytes are, the result is valid UTF-8 and valid JSON, of characters that XML has: one wrong byte would make a
-%%% whole batch unreadable, and the daemon takes no others. Each byte that is wrong becomes U+FFFD.
+%%% The result is always valid UTF-8 and valid JSON, with characters that XML allows only: one invalid byte would make
+%%% the whole batch unreadable. Each invalid byte becomes U+FFFD.
 -module(event_pusher_json).
 
 -export([text/1, escape/1]).
@@ -11,7 +11,7 @@
 text(Text) ->
     [$", escape(Text), $"].
 
-%% What stands between the quotation marks. Most texts need no escaping, and are returned as they are.
+%% A JSON string without its quotation marks. Most texts need no escaping and are returned unchanged.
 -spec escape(binary()) -> binary().
 escape(Text) ->
     case plain(Text, 0) of
@@ -25,7 +25,7 @@ escape(Text, Length) ->
     <<Plain:Length/binary, C, Rest/binary>> = Text,
     [Plain, escaped(C) | escape(Rest, plain(Rest, 0))].
 
-%% How many bytes at the start stand for themselves.
+%% How many bytes at the start need no escaping.
 plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800, C =/= 16#FFFE, C =/= 16#FFFF -> plain(Rest, N + 3);
@@ -37,5 +37,5 @@ escaped($\\) -> <<"\\\\">>;
 escaped($\n) -> <<"\\n">>;
 escaped($\t) -> <<"\\t">>;
 escaped($\r) -> <<"\\r">>;
-%% Not UTF-8, or a character that XML does not have.
+%% Not UTF-8, or a character that XML does not allow.
 escaped(_) -> <<16#FFFD/utf8>>.

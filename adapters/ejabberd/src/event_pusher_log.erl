@@ -1,4 +1,4 @@
-%%% The adapter's log lines. What can happen at every attempt is logged once a minute at most.
+%%% The adapter's log lines. Recurring failures are logged at most once a minute.
 -module(event_pusher_log).
 
 -export([log/3, seldom/5, recovered/4]).
@@ -24,7 +24,7 @@ seldom(Kind, Level, Format, Args, Seen) ->
             Seen#{Kind => Now}
     end.
 
-%% Says that the trouble of this kind is over, if there was any.
+%% Logs that the failure of this kind is over, if there was one.
 -spec recovered(atom(), io:format(), [term()], seen()) -> seen().
 recovered(Kind, Format, Args, Seen) when is_map_key(Kind, Seen) ->
     log(notice, Format, Args),

@@ -1,15 +1,15 @@
-%%% A message's event as JSON. It is made by the processes of sessions, where many share the work, and not in the one
-%%% process of the queue.
+%%% A message's event as JSON. The processes of the sessions encode it, because they share the work, unlike the queue's
+%%% single process.
 -module(event_pusher_message).
 
 -export([sender/2, recipient/1, json/6, is_deep/1]).
 
-%% A stanza that makes an event larger than this is left out of it: the daemon takes 4 MiB.
+%% A stanza that makes an event larger than this is left out: the daemon accepts 4 MiB.
 -define(EVENT_BYTES, 3145728).
-%% And one that is nested deeper than this: whoever reads it may do so recursively.
+%% A stanza nested deeper than this is left out: readers may parse it recursively.
 -define(MAX_DEPTH, 500).
 
-%% The fields of the sender's address; they are the same in all that a session sends.
+%% The JSON fields of the sender; they are the same for all messages of a session.
 -spec sender(Jid :: binary(), Host :: binary()) -> binary().
 sender(Jid, Host) ->
     iolist_to_binary([<<",\"host\":">>, event_pusher_json:text(Host), <<",\"from\":">>, event_pusher_json:text(Jid)]).
@@ -18,7 +18,7 @@ sender(Jid, Host) ->
 recipient(Jid) ->
     iolist_to_binary([<<",\"to\":">>, event_pusher_json:text(Jid)]).
 
-%% `Sender` and `Recipient` are the fields that the functions above make.
+%% `Sender` and `Recipient`: the JSON fields made by the functions above.
 -spec json(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
            Stanza :: binary() | none) -> binary().
 json(Type, Sender, Recipient, Id, Body, Stanza) ->
@@ -44,7 +44,7 @@ type(groupchat) -> <<",\"type\":\"groupchat\"">>.
 id(none) -> <<>>;
 id(Id) -> <<",\"stanza_id\":\"", (event_pusher_json:escape(Id))/binary, $">>.
 
-%% Whether an element {_, Name, Attributes, Children} is too deep to be sent.
+%% Whether an element {_, Name, Attributes, Children} is nested too deep to be sent.
 -spec is_deep(tuple()) -> boolean().
 is_deep(Element) ->
     is_deeper(Element, ?MAX_DEPTH).

@@ -1,12 +1,13 @@
-%%% What is ejabberd's in the adapter beside the module's options: its hooks, its sessions, and what event_pusher_host asks for.
+%%% The parts of the adapter that call ejabberd, except the module's options: hooks, sessions, and the callbacks of
+%%% event_pusher_host.
 %%%
-%%% A module of its own, because ejabberd removes mod_event_pusher's code while it compiles a newer version: until that
-%%% starts, hooks and processes go on.
+%%% This is not part of mod_event_pusher because ejabberd removes that module's code while it compiles a newer version:
+%%% hooks and processes keep running until the new version starts.
 %%%
 %%% Invariants:
-%%%  - A hook never waits and never fails: it puts what it sees into the inbox.
-%%%  - No record and no header of ejabberd's is used, so that one source serves all versions from 23.01.
-%%%  - A newer mod_event_pusher calls `stop_for_newer` of this version, so that stays as it is.
+%%%  - A hook never waits and never fails: it only puts an item into the inbox.
+%%%  - No record and no header of ejabberd is used, so that one source compiles on all versions from 23.01.
+%%%  - A newer mod_event_pusher calls this version's `stop_for_newer`, so its interface must not change.
 -module(event_pusher_on_ejabberd).
 -behaviour(event_pusher_host).
 
@@ -14,7 +15,7 @@
 -export([options/1, stop_now/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
 -export([user_send_packet/1, filter_packet/1, c2s_self_presence/1, unset_presence/4, c2s_session_resumed/1, c2s_terminated/2]).
 
-%% How long the hooks of a host wait for the newer version, which its new configuration perhaps does not have.
+%% How long a host's hooks wait for the newer version, whose configuration may no longer have the host.
 -define(NEWER_MS, 60000).
 
 -type state() :: map().
@@ -22,7 +23,7 @@
 
 %%%----------------------------------------------------------------------------------------------------- the process
 
-%% Restarted, the module finds its process, which never stopped: nothing that happens in between is missed.
+%% After a restart the module finds its process still running, so it misses no events.
 -spec start(binary(), event_pusher_host:options()) -> {ok, pid()} | {error, term()}.
 start(Host, Options) ->
     persistent_term:put({?MODULE, Host}, Options),
@@ -33,7 +34,7 @@ start(Host, Options) ->
             start_process(Host)
     end.
 
-%% Not gen_mod:start_child/3: with the option max_fsm_queue that would have the process killed for a long mailbox.
+%% Not gen_mod:start_child/3: with the option max_fsm_queue it would kill the process for a long mailbox.
 start_process(Host) ->
     Proc = proc(Host),
     Config = #{name => Proc, host => Host, source => source(Host), dir => dir(Host), server => ?MODULE},
@@ -45,7 +46,7 @@ reload(Host, Options) ->
     persistent_term:put({?MODULE, Host}, Options),
     event_pusher_server:reload(proc(Host)).
 
-%% With the server at once. Otherwise after a while: ejabberd does not say whether it will start the module again.
+%% Stops at once with the server. Otherwise after a delay: ejabberd does not say whether it will start the module again.
 -spec stop(binary(), pos_integer()) -> ok | {error, term()}.
 stop(Host, Ms) ->
     case is_stopping(Host) of
@@ -61,7 +62,7 @@ linger(Host, Ms) ->
 stop_now(Host) ->
     gen_mod:stop_child(proc(Host)).
 
-%% Stops the process, if there is one, and nothing else.
+%% Stops only the process, if there is one.
 -spec stop_for_newer(binary()) -> ok | none.
 stop_for_newer(Host) ->
     case event_pusher_server:hand_over(proc(Host)) of
@@ -71,7 +72,7 @@ stop_for_newer(Host) ->
         none -> none
     end.
 
-%% The hooks of hosts that the newer version was not started for.
+%% Deletes the hooks of hosts that the newer version was not started for.
 -spec forget([binary()]) -> ok.
 forget(Hosts) ->
     timer:sleep(?NEWER_MS),
@@ -83,7 +84,7 @@ forget_host(Host) ->
     ok = hooks(delete, Host),
     event_pusher_inbox:delete({?MODULE, Host}).
 
-%% How many events are not delivered yet; `none` where nothing was started.
+%% How many events are not delivered yet; `none` if nothing was started.
 -spec waiting(binary()) -> integer() | none.
 waiting(Host) ->
     event_pusher_inbox:held_of({?MODULE, Host}).
@@ -94,7 +95,7 @@ proc(Host) ->
 dir(Host) ->
     filename:join([mnesia:system_info(directory), "event_pusher", unicode:characters_to_list(Host)]).
 
-%% Stable for this node and virtual host. Most servers' node is called ejabberd@localhost, which says nothing.
+%% Stable for this node and virtual host. Adds the machine's name, because most nodes are called ejabberd@localhost.
 source(Host) ->
     [Name, NodeHost] = string:split(atom_to_list(node()), "@"),
     Machine = case NodeHost of
@@ -111,7 +112,7 @@ source(Host) ->
 
 %%%---------------------------------------------------------------------------------- what event_pusher_host asks ejabberd
 
-%% As they are now: a process that is started again after a crash must not take those of its first start.
+%% The current options: a process restarted after a crash must not use outdated ones.
 -spec options(binary()) -> event_pusher_host:options().
 options(Host) ->
     persistent_term:get({?MODULE, Host}).
@@ -120,7 +121,7 @@ options(Host) ->
 jid_text(USR) ->
     jid:encode(USR).
 
-%% ejabberd's own option ca_file says whom to trust (by default the system's store); OTP's store stands in for it.
+%% ejabberd's option ca_file names the trusted certificates (default: the system's store); OTP's store is the fallback.
 -spec tls_options() -> [ssl:tls_client_option()].
 tls_options() ->
     File = ejabberd_option:ca_file(),
@@ -151,8 +152,8 @@ is_stopping(Host) ->
 start_census(Owner, Host, Run) ->
     event_pusher_census:start_link(Owner, Host, Run).
 
-%% c2s_terminated before mod_stream_mgmt (50), which stops the hook for a resumed session's former process. filter_packet is
-%% one hook for all hosts.
+%% c2s_terminated runs before mod_stream_mgmt (50), which stops the hook for a resumed session's former process.
+%% filter_packet is a global hook.
 -spec hooks(add | delete, binary()) -> ok.
 hooks(AddOrDelete, Host) ->
     lists:foreach(fun({Hook, Function, Priority}) ->
@@ -171,12 +172,12 @@ hooks(AddOrDelete, Host) ->
 
 %%%--------------------------------------------------------------------------- hooks, run by the session's process
 %%%
-%%% A message passes two hooks, one after the other in one process. The first sees who sends it: a session, or the server
-%%% in a user's name. Between them the server refuses what it does not let its own user send: filters that drop it, privacy
-%%% and block lists. What passes the second is routed. So the first one leaves a note, and the second one reports.
+%%% A message passes two hooks in the same process. In the first the sender is known: a session, or the server in a
+%%% user's name. Between them the server discards what the user may not send: by filters, privacy lists and block lists.
+%%% What reaches the second hook is routed. So the first hook leaves a note, and the second one reports the message.
 %%%
-%%% Before 24.02 mod_privilege does not run the first hook. What it sends for a component passes the second one right after
-%%% the component's own message, which carries it; so that one leaves a note, too.
+%%% Before 24.02 mod_privilege does not run the first hook. A message that it sends for a component reaches the second
+%%% hook right after the component's own message, which carries it; so that one leaves a note too.
 
 -spec user_send_packet({stanza() | drop, state()}) -> {stanza() | drop, state()}.
 user_send_packet({Packet, #{jid := JID} = State} = Acc) when element(1, Packet) =:= message ->
@@ -209,7 +210,7 @@ filter_packet(Packet) when element(1, Packet) =:= message ->
 filter_packet(Packet) ->
     Packet.
 
-%% A message to a virtual host with what it is to send (XEP-0356). Whether the host lets it is not known yet.
+%% A message to a virtual host that carries a message to send (XEP-0356). The host may still refuse it.
 note_privileged(Packet) ->
     case jid:tolower(xmpp:get_to(Packet)) of
         {<<>>, Host, <<>>} ->
@@ -222,7 +223,7 @@ note_privileged(Packet) ->
 is_privilege(Namespace) ->
     lists:member(Namespace, [<<"urn:xmpp:privilege:1">>, <<"urn:xmpp:privilege:2">>]).
 
-%% What no session sent is reported with the user's bare address. What has no user is the server's own.
+%% A message that no session sent is reported with the user's bare JID. One without a user comes from the server itself.
 sent(Type, Packet, JID, HasSession) when Type =:= chat; Type =:= groupchat ->
     case jid:tolower(JID) of
         {<<>>, _, _} -> ok;
@@ -267,9 +268,8 @@ json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
 id(<<>>) -> none;
 id(Id) -> Id.
 
-%% The addresses as XML and as JSON have them. The sender's are the same in all that a session sends, the recipient's most
-%% often those of the message before; so they are kept in the session's process until it is another address
-%% (docs/decisions/speed-in-the-adapters.md has what that saves).
+%% The addresses as XML and as JSON. A session's messages share the sender and mostly the recipient, so the session's
+%% process caches the last ones (docs/decisions/speed-in-the-adapters.md has the measurements).
 address(Key, JID, USR, Json) ->
     case get(Key) of
         {JID, USR, Kept} -> Kept;
@@ -285,13 +285,13 @@ sender({_, Host, _} = From) ->
 recipient(To) ->
     event_pusher_message:recipient(jid:encode(To)).
 
-%% Making the addresses' text anew is half of what encoding a message costs. ejabberd has put the session's own address
-%% there (RFC 6120, 8.1.2.1).
+%% Encoding the addresses again would take half of the time for a message. ejabberd has set `from` to the session's own
+%% address (RFC 6120, 8.1.2.1).
 encode(Packet, {From, _}, {To, _}) ->
     Xml = xmpp:encode(xmpp:set_from_to(Packet, undefined, undefined)),
     fxml:replace_tag_attr(<<"from">>, From, fxml:replace_tag_attr(<<"to">>, To, Xml)).
 
-%% The state still holds the presence before this one, if there was any: only the first one makes available.
+%% The state still has the previous presence, if any: only the first one makes the session available.
 -spec c2s_self_presence({stanza(), state()}) -> {stanza(), state()}.
 c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
     case xmpp:get_type(Presence) =:= available andalso not maps:is_key(pres_last, State) of
@@ -302,7 +302,7 @@ c2s_self_presence({Presence, #{jid := JID} = State} = Acc) ->
 c2s_self_presence(Acc) ->
     Acc.
 
-%% Runs for unavailable presence (also a second one) and for each end of an available session.
+%% Runs for unavailable presence (also a repeated one) and at each end of an available session.
 -spec unset_presence(binary(), binary(), binary(), binary()) -> ok.
 unset_presence(User, Server, Resource, _Status) ->
     session(unavailable, jid:make(User, Server, Resource)).

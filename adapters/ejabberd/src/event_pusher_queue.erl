@@ -1,16 +1,16 @@
-%%% The queue on disk: what was committed and the daemon does not have yet, and the ledger of the open sessions.
+%%% The queue on disk: committed events that the daemon does not have yet, and the ledger of open sessions.
 %%%
 %%% Invariants:
-%%%  - An event is handed out (`batch`) only after it was committed under its position. Positions only grow.
-%%%  - Each opening begins an epoch of its own. So a folder that was copied back, or a run that lost its last group, never
-%%%    sends two events under one number. What an older run left goes first, under the epoch and numbers it had.
-%%%  - What is committed amounts to an event_pusher_committed, which is the head of each segment.
-%%%  - A session's entry in the ledger and the event that reports its change are committed in one group. So after a
-%%%    crash the ledger says exactly whose offline event is still owed.
-%%%  - Whatever can't be read costs itself only; it is logged and leaves a hole in the numbers.
+%%%  - An event is read (`batch`) only after it was committed under its position. Positions only grow.
+%%%  - Each opening begins a new epoch. So neither a restored folder nor a run that lost its last group makes two events
+%%%    share a number. Events of earlier runs go first, under their own epoch and numbers.
+%%%  - The committed operations add up to an event_pusher_committed, which is the head of each segment.
+%%%  - A session's ledger entry and the event that reports its change are committed in one group. So after a crash the
+%%%    ledger knows exactly whose offline event is still due.
+%%%  - Unreadable data only loses itself; it is logged and leaves a hole in the numbers.
 %%%
-%%% `open`, `append` (commits a list of operations), `batch`, `taken` (the daemon has it) or `renumber`, `close`: all in
-%%% the process that owns the queue. Nothing of an XMPP server is called.
+%%% The owner calls `open`, `append` (commits operations), `batch`, `taken` (the daemon has it) or `renumber`, `close`,
+%%% all in one process. This module calls nothing of an XMPP server.
 -module(event_pusher_queue).
 
 -export([open/3, append/2, batch/2, unsent/2, taken/2, renumber/3, close/1]).
@@ -25,35 +25,35 @@
                 %% The last position in each file, and the files with a damaged region.
                 segments = #{} :: #{pos_integer() => non_neg_integer()},
                 damaged = [] :: [pos_integer()],
-                %% The file that is written to.
+                %% The file being written.
                 fd = none :: file:io_device() | none,
                 number = 0 :: non_neg_integer(),
                 size = 0 :: non_neg_integer(),
-                %% What is read and not acknowledged yet, and where reading goes on.
+                %% Events read but not acknowledged, and where to read next.
                 reader = {1, 0, none} :: {pos_integer(), non_neg_integer(), file:io_device() | none},
                 window = [] :: [event_pusher_segment:event()],
                 window_count = 0 :: non_neg_integer(),
                 window_bytes = 0 :: non_neg_integer(),
                 %% The highest position that may have been sent.
                 sent = 0 :: non_neg_integer(),
-                %% How many events there were at the opening.
+                %% How many events were found when the queue was opened.
                 undelivered = 0 :: non_neg_integer()}).
 
 -opaque queue() :: #queue{}.
-%% `known`: so many of its first events may have been sent before.
+%% `known`: how many of its first events may have been sent before.
 -type batch() :: #{source := binary(), epoch := binary(), first_seq := integer(),
                    events := [binary()], count := pos_integer(),
                    first := position(), last := position(), known := non_neg_integer()}.
 
-%% Fewer bytes than the protocol allows keep the daemon's other sources moving.
+%% Less than the protocol allows, so that the daemon's other sources are not held up.
 -define(BATCH_BYTES, 1048576 - 2048).
 -define(SEGMENT_BYTES, 8388608).
-%% What is committed at once is split into groups of this size, that are good to read.
+%% A large commit is split into groups of this size, which are quick to read.
 -define(GROUP_BYTES, 262144).
 
 %%%------------------------------------------------------------------------------------------------------- opening
 
-%% The queue in a folder, made where it is missing. New events are sent as `Source`. `Label` begins its log lines.
+%% Opens the queue in a folder, creating it if necessary. New events are sent as `Source`. `Label` begins the log lines.
 -spec open(file:filename(), binary(), unicode:chardata()) -> {ok, queue()} | {error, file:filename(), term()}.
 open(Dir, Source, Label) ->
     try
@@ -72,7 +72,7 @@ must(_, ok) -> ok;
 must(_, {ok, Value}) -> Value;
 must(Path, {error, Reason}) -> throw({file, Path, Reason}).
 
-%% A file that can't be opened is left alone too: the others are worth more than an adapter that does not start.
+%% A file that can't be opened is skipped: better to deliver the others than not to start.
 replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
     Path = event_pusher_segment:path(Dir, Number),
     Step = fun({group, Ops}, {#queue{committed = C} = Queue1, Here}) ->
@@ -96,7 +96,7 @@ why({later, Version, Known}) ->
 why(Reason) ->
     io_lib:format("can't be read (~0p)", [Reason]).
 
-%% Positions in a row, from the first one to the last.
+%% Joins consecutive positions to ranges.
 ranges([]) -> [];
 ranges([{First, _} | Events]) -> ranges(First, First, Events).
 
@@ -123,7 +123,7 @@ begin_run(#queue{committed = Found, source = Source, segments = Segments} = Queu
 
 %%%------------------------------------------------------------------------------------------------------- writing
 
-%% Commits operations: when this returns, they are on the disk.
+%% Commits operations: they are on disk when this returns.
 -spec append([event_pusher_segment:op()], queue()) -> {ok, queue()} | {error, term(), queue()}.
 append(Ops, Queue) ->
     #queue{fd = Fd, number = Number, size = Size, segments = Segments, committed = Committed} = Queue1 = roll(Queue),
@@ -141,7 +141,7 @@ append(Ops, Queue) ->
         {error, Reason} -> {error, Reason, Queue1}
     end.
 
-%% The larger the ledger, the larger the segments, so that copying it never is most of the work.
+%% The larger the ledger, the larger the segments, so that copying the ledger never dominates.
 roll(#queue{size = Size, committed = Committed} = Queue) ->
     case Size > max(?SEGMENT_BYTES, 500 * map_size(event_pusher_committed:ledger(Committed))) of
         true ->
@@ -158,7 +158,7 @@ new_segment_or_throw(#queue{dir = Dir} = Queue) ->
         {error, Reason} -> throw({file, Dir, Reason})
     end.
 
-%% A new segment takes over, so that the ones before it can go once their events are delivered.
+%% Begins a new segment, so that earlier ones can be deleted once their events are delivered.
 new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments, committed = Committed} = Queue) ->
     Path = event_pusher_segment:path(Dir, Number + 1),
     Op = event_pusher_committed:head(Committed),
@@ -176,12 +176,12 @@ new_segment(#queue{dir = Dir, number = Number, fd = Former, segments = Segments,
                     _ = file:delete(Path),
                     {error, Reason}
             end;
-        %% Something else has that name.
+        %% Some other file has that name.
         {error, eexist} -> new_segment(Queue#queue{number = Number + 1});
         {error, Reason} -> {error, Reason}
     end.
 
-%% An event and its change to the ledger are one operation, so any cut is right.
+%% An event and its ledger change are one operation, so any split is safe.
 parts([], Part, _) ->
     [lists:reverse(Part)];
 parts(Ops, Part, Bytes) when Bytes > ?GROUP_BYTES ->
@@ -196,7 +196,7 @@ bytes(Events) ->
 
 %%%------------------------------------------------------------------------------------------------------- reading
 
-%% The next events to send: without a hole in their positions, of one stretch, at most so many.
+%% The next events to send: consecutive positions of one stretch, at most `Limit`.
 -spec batch(pos_integer(), queue()) -> {ok, batch(), queue()} | {none, queue()} | {error, term()}.
 batch(Limit, Queue) ->
     case fill(Limit, Queue) of
@@ -220,14 +220,14 @@ batch(Limit, First, #queue{window = Window, committed = Committed, sent = Sent} 
 until(_, Limit, infinity) -> Limit;
 until(First, Limit, Next) -> min(Limit, Next - First).
 
-%% One event that is larger than a batch goes alone.
+%% An event larger than a batch is sent alone.
 take([{Position, Json} | Window], Position, Limit, Room)
   when Limit > 0, byte_size(Json) < Room; Limit > 0, Room =:= ?BATCH_BYTES ->
     [Json | take(Window, Position + 1, Limit - 1, Room - byte_size(Json) - 1)];
 take(_, _, _, _) ->
     [].
 
-%% The window is what was read and is not acknowledged yet: a batch, and what else was in the same groups.
+%% Reads groups until the window has a batch. The window may have more, since it reads whole groups.
 fill(Limit, #queue{window_count = Count, window_bytes = Bytes} = Queue) when Count < Limit, Bytes < ?BATCH_BYTES ->
     case read_group(Queue) of
         {ok, Ops, Queue1} -> fill(Limit, widen(event_pusher_segment:events(Ops), Queue1));
@@ -267,7 +267,7 @@ read_group(#queue{reader = {Number, Offset, Fd}, number = Last} = Queue) ->
         {_, Next} -> skip_to(Next, Queue)
     end.
 
-%% A former file's damage was reported when it was opened. This run's own was whole when it was written.
+%% Damage in earlier files was reported when they were opened. This run's own file was intact when it was written.
 skip_to(Next, #queue{reader = {Number, Offset, Fd}, number = Number, dir = Dir} = Queue) ->
     report(damaged, "queue", event_pusher_segment:path(Dir, Number), Offset, Next),
     read_group((mark(damaged, Number, Queue))#queue{reader = {Number, Next, Fd}});
@@ -284,12 +284,12 @@ following(#queue{reader = {Number, _, _}, segments = Segments}) ->
 
 %%%--------------------------------------------------------------------------------------------------- delivered
 
-%% Nothing of the batch has left this machine.
+%% Nothing of the batch was sent.
 -spec unsent(batch(), queue()) -> queue().
 unsent(#{first := First, known := Known}, #queue{sent = Sent} = Queue) ->
     Queue#queue{sent = min(Sent, First + Known - 1)}.
 
-%% The daemon has all up to this position. The caller commits an {ack, Position} some time later.
+%% The daemon has all events up to this position. The caller commits an {ack, Position} later.
 -spec taken(position(), queue()) -> queue().
 taken(Position, #queue{committed = Committed} = Queue) ->
     Acked = case event_pusher_stretches:at(Position + 1, event_pusher_committed:stretches(Committed)) of
@@ -298,9 +298,9 @@ taken(Position, #queue{committed = Committed} = Queue) ->
             end,
     sweep((narrow(Acked, Queue))#queue{committed = event_pusher_committed:acked(Acked, Committed)}).
 
-%% The daemon calls the batch's first `Duplicates` events known, though some of these were sent for the first time: another
-%% run has used their numbers. From these on a new epoch begins. Those behind them in the batch were accepted.
-%% Answers how many of the batch need not be sent again.
+%% The daemon reports the batch's first `Duplicates` events as known, though some were sent for the first time: another
+%% run used their numbers. Those get a new epoch. The events after them were accepted. Returns how many events of the
+%% batch are done.
 -spec renumber(batch(), pos_integer(), queue()) -> {ok, non_neg_integer(), queue()} | {error, term(), queue()}.
 renumber(#{first := First, last := Last, known := Known, source := Source}, Duplicates, Queue) ->
     From = First + Known,
@@ -312,7 +312,7 @@ renumber(#{first := First, last := Last, known := Known, source := Source}, Dupl
         {error, Reason, Queue1} -> {error, Reason, Queue1#queue{sent = From - 1}}
     end.
 
-%% Deletes the segments that no longer hold an event to deliver; keeps the damaged ones for whoever wants to look.
+%% Deletes segments without undelivered events; keeps damaged ones for inspection.
 sweep(#queue{dir = Dir, number = Number, segments = Segments, committed = Committed, reader = Reader} = Queue) ->
     Acked = event_pusher_committed:acked(Committed),
     Gone = [No || {No, Last} <- maps:to_list(Segments), No < Number, Last =< Acked],
@@ -337,7 +337,6 @@ remove(Dir, Number, true) ->
 close(#queue{fd = Fd, reader = {_, _, Reader}}) ->
     lists:foreach(fun(File) -> _ = File =/= none andalso file:close(File) end, [Reader, Fd]).
 
-%% The position of the next event.
 -spec next(queue()) -> position().
 next(#queue{committed = Committed}) -> event_pusher_committed:next(Committed).
 
@@ -347,7 +346,7 @@ acked(#queue{committed = Committed}) -> event_pusher_committed:acked(Committed).
 -spec ledger(queue()) -> event_pusher_segment:ledger().
 ledger(#queue{committed = Committed}) -> event_pusher_committed:ledger(Committed).
 
-%% How many events the opening found.
+%% How many events were found when the queue was opened.
 -spec undelivered(queue()) -> non_neg_integer().
 undelivered(#queue{undelivered = Undelivered}) -> Undelivered.
 

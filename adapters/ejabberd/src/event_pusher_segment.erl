@@ -1,10 +1,10 @@
-%%% The queue's files: a folder of segments, each a series of groups <<Size:32, Crc:32, Payload:Size/binary>>, the payload
-%%% being a list of operations in Erlang's external format.
+%%% The queue's files: a folder of segments. Each is a series of groups <<Size:32, Crc:32, Payload:Size/binary>>; the
+%%% payload is a list of operations in Erlang's external format.
 %%%
 %%% Invariants:
-%%%  - A group is written and synced before the next one begins. After a failure nothing of it stays in the file.
-%%%  - A segment begins with `head`: all that is needed when the segments before it are gone, the ledger among it.
-%%%  - What can't be read costs itself only: reading goes on at the next group that is whole, wherever that begins.
+%%%  - A group is written and synced before the next one begins. A failed write leaves nothing in the file.
+%%%  - A segment begins with `head`: everything needed from earlier segments, including the ledger.
+%%%  - Unreadable data only loses itself: reading continues at the next whole group, at any offset.
 %%%
 %%%   {head, 2, Next, Acked, {Unseen, Begun}, Stretches, Ledger}   an event_pusher_committed; Stretches say under which
 %%%                                       epoch and number a position is sent
@@ -39,14 +39,14 @@
             | {next, position()}
             | {stretches, event_pusher_stretches:stretches()}.
 
-%% The version of these files, in the head.
+%% The version of the file format, in the head.
 -define(VERSION, 2).
-%% No group is larger: one event is at most 3 MiB, and groups are closed at a fraction of that.
+%% No group is larger: an event has at most 3 MiB, and groups are closed well before that.
 -define(MAX_BYTES, 16777216).
-%% How much is read at once in search of the next whole group.
+%% How much to read at once when searching for the next whole group.
 -define(SEARCH_BYTES, 1048576).
 
-%% The segments in a folder, in order, and the names of what else lies there.
+%% The segments in a folder, in order, and the names of other files there.
 -spec numbers(file:filename()) -> {ok, {[pos_integer()], [file:filename_all()]}} | {error, term()}.
 numbers(Dir) ->
     case file:list_dir_all(Dir) of
@@ -62,7 +62,7 @@ is_ours(Dir, Name) when is_list(Name) ->
 is_ours(_, _) ->
     false.
 
-%% A damaged segment that was delivered as far as it goes, and event_pusher_status's file.
+%% A delivered damaged segment, or the file of event_pusher_status.
 is_aside(Name) when is_list(Name) -> re:run(Name, "^([0-9]{10}\\.damaged|status|status\\.new)$", [{capture, none}]) =:= match;
 is_aside(_) -> false.
 
@@ -92,7 +92,7 @@ split(Position, <<Size:32, Sizes/binary>>, Jsons) ->
     <<Json:Size/binary, $,, Rest/binary>> = Jsons,
     [{Position, Json} | split(Position + 1, Sizes, Rest)].
 
-%% After a failure nothing of it may stay: what comes next is written to the same place.
+%% After a failure nothing may remain: the next write goes to the same offset.
 -spec write(file:io_device(), non_neg_integer(), iodata()) -> ok | {error, file:posix() | badarg | terminated}.
 write(Fd, Offset, Data) ->
     case file:pwrite(Fd, Offset, Data) of
@@ -109,8 +109,8 @@ cut(Fd, Offset, Reason) ->
     _ = file:truncate(Fd),
     {error, Reason}.
 
-%% The group at an offset, and where the next one is. `torn`: nothing whole follows, and what is there looks like a
-%% write that did not get to its end. `damaged`: something else, up to the next whole group or the end.
+%% Reads the group at an offset, and returns the offset of the next one. `torn`: no whole group follows, and the data
+%% looks like an incomplete write. `damaged`: anything else, up to the next whole group or the end.
 -spec read(file:io_device(), non_neg_integer()) ->
           {ok, [op()], non_neg_integer()} | {damaged | torn, non_neg_integer()} | eof | {error, term()}.
 read(Fd, Offset) ->
@@ -143,7 +143,7 @@ payload_at(Fd, Offset, Size, Crc) ->
             IsWhole = erlang:crc32(Payload) =:= Crc,
             case IsWhole andalso ops(Payload) of
                 [_ | _] = Ops -> {ok, Ops, Offset + 8 + Size};
-                %% Written to its end, but by no version that this one knows.
+                %% A complete group of an unknown format.
                 _ when IsWhole -> {bad, 0};
                 _ -> {bad, Size}
             end;
@@ -151,7 +151,7 @@ payload_at(Fd, Offset, Size, Crc) ->
         _ -> {bad, Size}
     end.
 
-%% Nothing where the payload holds what no version of this wrote.
+%% Returns nothing if the payload has an unknown format.
 ops(Payload) ->
     try binary_to_term(Payload) of
         Ops when is_list(Ops) ->
@@ -185,14 +185,14 @@ is_op(_) -> false.
 is_event(0, none) -> true;
 is_event(Position, Json) -> is_integer(Position) andalso is_binary(Json).
 
-%% The next offset at which a whole group begins. Its payload is a list, so its ninth and tenth byte are known.
+%% Finds the next whole group. Its payload is a list, so its ninth and tenth byte are known.
 search(Fd, From) ->
     case file:pread(Fd, From, ?SEARCH_BYTES) of
         {ok, Bytes} ->
             Found = [From + At - 8 || {At, _} <- binary:matches(Bytes, <<131, 108>>), At >= 8],
             case first_whole(Fd, Found) of
                 none when byte_size(Bytes) < ?SEARCH_BYTES -> {eof, From + byte_size(Bytes)};
-                %% Ten bytes again: they may be the beginning of one.
+                %% Rereads ten bytes: they may be the start of a group.
                 none -> search(Fd, From + ?SEARCH_BYTES - 10);
                 Result -> Result
             end;
@@ -209,8 +209,8 @@ first_whole(Fd, [Offset | Offsets]) ->
         _ -> first_whole(Fd, Offsets)
     end.
 
-%% A write that did not get to its end begins as a group does and goes to the end of the file or beyond it, or left nothing
-%% but the zeros that a file system leaves when the power goes.
+%% Whether the data is an incomplete write: it begins like a group and reaches the end of the file or beyond, or has
+%% only the zeros that a file system leaves after a power failure.
 is_torn(Fd, Offset, Size, End) ->
     case file:pread(Fd, Offset, min(End - Offset, ?MAX_BYTES)) of
         {ok, <<_:8/binary, 131, 108, _/binary>>} -> Offset + 8 + Size >= End;
@@ -219,8 +219,7 @@ is_torn(Fd, Offset, Size, End) ->
         _ -> false
     end.
 
-%% Folds over the groups of one segment; also over each region that can't be read. One that a later release began is
-%% not read at all.
+%% Folds over the groups of a segment, and over each region that can't be read. Refuses a segment of a later version.
 -spec fold(file:filename(),
            fun(({group, [op()]} | {damaged | torn, non_neg_integer(), non_neg_integer()}, Acc) -> Acc), Acc) ->
           {ok, Acc} | {error, {later, pos_integer(), pos_integer()} | term()}.
@@ -237,7 +236,7 @@ fold(Path, Fun, Acc) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% The version in the head that a segment begins with; `unknown` where the beginning is damaged.
+%% The version in the segment's head; `unknown` if the beginning is damaged.
 version(Fd) ->
     case file:pread(Fd, 0, 8) of
         {ok, <<Size:32, Crc:32>>} when Size > 0, Size =< ?MAX_BYTES ->

@@ -1,16 +1,16 @@
-%%% The adapter's process, one for each virtual host and node: takes what the hooks put into the inbox, has the census
+%%% The adapter's process, one for each virtual host and node: takes the hooks' items from the inbox, has the census
 %%% count sessions, commits to the queue, delivers.
 %%%
-%%%   hooks --> inbox --> census: counts the user's sessions --> queue on disk --> HTTP POST --> forgotten
+%%%   hooks --> inbox --> census (counts the user's sessions) --> queue on disk --> HTTP POST --> removed
 %%%
 %%% Invariants:
 %%%  - An event is sent only after it was committed under its position.
-%%%  - Nothing waits while nothing is under way: what comes is written and sent at once. It gathers while a batch or the
-%%%    census is under way, for 50 ms at most; so that much is lost at a SIGKILL at most.
-%%%  - Whatever fails (disk, cluster, daemon), the hooks go on and this process lives: its supervisor is the one of all
-%%%    modules, and would take the whole server down with it.
+%%%  - When idle, the process commits and sends each event at once. Events gather while a batch is being sent or the
+%%%    census counts, for at most 50 ms; a SIGKILL loses no more than that.
+%%%  - No failure (disk, cluster, daemon) stops the hooks or this process: its supervisor is shared by all modules and
+%%%    would take the whole server down.
 %%%
-%%% All that it needs of an XMPP server comes from the module that event_pusher_host describes.
+%%% All calls to the XMPP server go through the module described in event_pusher_host.
 -module(event_pusher_server).
 -behaviour(gen_server).
 
@@ -24,7 +24,7 @@
                 queue = none :: event_pusher_queue:queue() | none,
                 gathering = event_pusher_gathering:new() :: event_pusher_gathering:gathering(),
                 counting :: event_pusher_counting:counting(),
-                %% Operations that the disk did not take yet, in groups, the newest first.
+                %% Operations that the disk has not accepted yet, in groups, newest first.
                 next = 1 :: event_pusher_segment:position(),
                 unwritten = [] :: [[event_pusher_segment:op()]],
                 write_again = none :: none | reference(),
@@ -34,13 +34,13 @@
                 status = none :: event_pusher_status:status() | none,
                 leaving = none :: none | reference(),
                 stopping = false :: boolean(),
-                %% Another process will go on in its stead.
+                %% Whether another process will take over.
                 handing_over = false :: boolean()}).
 
 %% How long a stopping server waits for the cluster to count sessions.
 -define(COUNT_MS, 1000).
 -define(DISK_RETRY_MS, 1000).
-%% How long a stopping server waits for the daemon to take the last events; the rest is delivered at the next start.
+%% How long a stopping server waits for the daemon to take the last events; the rest is delivered after the next start.
 -define(FAREWELL_MS, 3000).
 -define(TICK_MS, 1000).
 
@@ -48,25 +48,25 @@
 start_link(#{name := Name} = Config) ->
     gen_server:start_link({local, Name}, ?MODULE, Config, []).
 
-%% The options have changed.
+%% Reloads the options.
 -spec reload(Name :: atom()) -> ok.
 reload(Name) ->
     gen_server:cast(Name, reload).
 
-%% Stops the process after a while, by the callback `stop_now`, unless it is told to stay. The first call counts.
+%% Stops the process after a delay, by the callback `stop_now`, unless `stay` is called. Only the first call counts.
 -spec leave(Name :: atom(), Ms :: pos_integer()) -> ok.
 leave(Name, Ms) ->
     gen_server:cast(Name, {leave, Ms}).
 
-%% Goes on with new options; `none` where no such process is left.
+%% Cancels `leave` and reloads the options; `none` if there is no such process.
 -spec stay(Name :: atom()) -> {ok, pid()} | none.
 stay(Name) ->
     try {ok, gen_server:call(Name, stay)}
     catch exit:_ -> none
     end.
 
-%% The process is going to be stopped and another one started, perhaps of a newer version. Until then the hooks stay, and
-%% what they see is kept aside.
+%% Prepares to be replaced by another process, perhaps of a newer version. The hooks stay, and their items are kept
+%% aside meanwhile.
 -spec hand_over(Name :: atom()) -> ok | none.
 hand_over(Name) ->
     try gen_server:call(Name, hand_over, infinity)
@@ -142,7 +142,7 @@ handle(open_again, S) ->
     advance(open_queue([], S));
 handle(tick, #state{inbox = Inbox} = S) ->
     _ = erlang:send_after(?TICK_MS, self(), tick),
-    %% A hook may have been slower than this process's start.
+    %% A hook may have put an item aside after this process started.
     S1 = lists:foldl(fun seen/2, S, event_pusher_inbox:take_aside(Inbox)),
     write_status(report_dropped(S1));
 handle(Message, #state{counting = Counting} = S) ->
@@ -168,7 +168,7 @@ handle_delivery(Message, #state{delivery = Delivery} = S) ->
 add(New, #state{gathering = Gathering} = S) ->
     S#state{gathering = event_pusher_gathering:add(New, Gathering)}.
 
-%% Commits at once what has gathered, when it could be sent at once; and sends what is committed.
+%% Commits what has gathered if it could be sent at once, and sends what is committed.
 advance(#state{gathering = Gathering, write_again = none, queue = Queue, delivery = Delivery} = S) when Queue =/= none ->
     case event_pusher_gathering:is_urgent(Gathering) andalso event_pusher_delivery:may_send(held(S), Delivery) of
         {now, _} -> send(flush(S));
@@ -177,7 +177,7 @@ advance(#state{gathering = Gathering, write_again = none, queue = Queue, deliver
 advance(S) ->
     send(S).
 
-%% Takes what else the hooks have seen.
+%% Takes further items of the hooks.
 look(#state{gathering = Gathering} = S) ->
     lists:foldl(fun seen/2, S#state{gathering = event_pusher_gathering:looking(Gathering)}, event_pusher_inbox:take()).
 
@@ -188,7 +188,7 @@ changed(Function, #state{sessions = Sessions} = S) ->
     {Changes, Sessions1} = Function(Sessions),
     add(Changes, S#state{sessions = Sessions1}).
 
-%% One group at a time is with the census; the next gathers meanwhile.
+%% Only one group is with the census at a time; the next one gathers meanwhile.
 flush(#state{gathering = Gathering, queue = none} = S) ->
     look(S#state{gathering = event_pusher_gathering:disarm(Gathering)});
 flush(#state{gathering = Gathering, counting = Counting} = S) ->
@@ -204,12 +204,12 @@ flush(#state{gathering = Gathering, counting = Counting} = S) ->
             end
     end.
 
-%% Gives the events their positions and commits them, unless the disk is not to be tried again yet.
+%% Assigns positions to the events and commits them, unless the disk is to be retried later.
 write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue = Queue} = S) ->
     Context = #{next => S#state.next, acked => event_pusher_queue:acked(Queue), dropped => S#state.dropped,
                 inbox => Inbox, jid_text => fun Server:jid_text/1},
     {Ops, #{next := Next, dropped := Dropped}} = event_pusher_changes:number(Items, Counts, Context),
-    %% What gathered while a group was with the census waits from now on.
+    %% Restarts the timer of events that gathered during the count.
     S1 = S#state{next = Next, dropped = Dropped, unwritten = [Ops ++ [{next, Next}] | S#state.unwritten],
                  gathering = event_pusher_gathering:rearm(S#state.gathering)},
     case S1 of
@@ -237,7 +237,7 @@ commit(#state{unwritten = Unwritten, queue = Queue, next = Next} = S) ->
 
 %%%-------------------------------------------------------------------------------------------- queue and delivery
 
-%% `Aside` is what happened to sessions since the former process stopped.
+%% `Aside`: the items since the former process stopped.
 open_queue(Aside, #state{config = Config, inbox = Inbox} = S) ->
     #{host := Host, dir := Dir, source := Source, server := Server} = Config,
     case event_pusher_queue:open(Dir, Source, Host) of
@@ -250,7 +250,7 @@ open_queue(Aside, #state{config = Config, inbox = Inbox} = S) ->
             Present = event_pusher_sessions:before(Aside, Server:present_sessions(Host)),
             Reconcile = fun(Sessions) -> event_pusher_sessions:reconcile(now_ms(), Ledger, Present, Sessions) end,
             S1 = changed(Reconcile, S#state{queue = Queue, next = event_pusher_queue:next(Queue)}),
-            %% What was dropped meanwhile may have left its marker with a process that is gone.
+            %% The marker of events dropped meanwhile may have gone to the former process.
             #state{gathering = Gathering} = S2 = add([dropped], S1),
             S2#state{gathering = event_pusher_gathering:flush_at(in(0), Gathering)};
         {error, Path, Reason} ->
@@ -273,7 +273,7 @@ send(#state{queue = Queue, delivery = Delivery, paced = Paced} = S) ->
         _ -> S
     end.
 
-%% What was committed can't be read, and perhaps can be later.
+%% Committed events can't be read; they may be readable later.
 unreadable(Reason, #state{queue = Queue} = S) ->
     seldom(read, error, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason], pause(S)).
 
@@ -313,11 +313,11 @@ held(#state{inbox = Inbox}) ->
 
 %%%------------------------------------------------------------------------------------------------------- the end
 
-%% What is in the inbox and the mailbox counts; then, where the server stops, each session that the ledger still has ends
-%% with it. Sessions live on when only this process is stopped.
+%% Processes the rest of the inbox and mailbox; then, if the server stops, ends all sessions in the ledger. Sessions
+%% live on if only this process stops.
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, #state{config = #{name := Name, host := Host, server := Server}} = S) ->
-    %% After a crash the supervisor starts another one.
+    %% After a crash the supervisor starts a new process.
     HandingOver = S#state.handing_over orelse not lists:member(Reason, [normal, shutdown]),
     case HandingOver of
         true -> unregister(Name);
@@ -348,7 +348,7 @@ terminate(Reason, #state{config = #{name := Name, host := Host, server := Server
     HandingOver orelse event_pusher_inbox:delete({Server, Host}),
     ok.
 
-%% What the cluster has not counted yet goes without a count.
+%% Events that are not counted yet are committed without a count.
 wait_no_more(#state{counting = Counting} = S) ->
     case event_pusher_counting:give_up(Counting) of
         {none, Counting1} -> S#state{counting = Counting1};
@@ -394,6 +394,6 @@ recovered(Kind, Format, #state{config = #{host := Host}, logged = Logged} = S) -
 now_ms() ->
     os:system_time(millisecond).
 
-%% So many milliseconds from now, by the clock that nobody sets.
+%% The monotonic time in `Ms` milliseconds.
 in(Ms) ->
     erlang:monotonic_time(millisecond) + Ms.

@@ -1,14 +1,14 @@
-%%% The open sessions: which there are, which of them a new process takes over, and which ended unseen.
+%%% The open sessions: which exist, which are taken over by a new process, and which ended unnoticed.
 %%%
 %%% Invariants:
-%%%  - A session is known by a key (the process that serves it, or whatever else the server's adapter chooses) and by a
-%%%    reference that stays when another process takes it over. For a moment a replaced session and its successor share
-%%%    their address, so the address is no identity.
-%%%  - Each `up` has one `down` or `expire`, in that order, and none without the other.
-%%%  - This is how the sessions are now; the queue's ledger is what was committed of them.
+%%%  - A session is identified by a key (its process, or a key that the server's adapter chooses) and by a reference
+%%%    that stays when another process takes it over. Its address is no identity: a replaced session and its successor
+%%%    share it for a moment.
+%%%  - Each `up` is followed by exactly one `down` or `expire`.
+%%%  - This is the present state; the queue's ledger is the committed one.
 %%%
-%%% Each function answers the changes to commit, in order (event_pusher_changes), beside the new state. Keys that are
-%%% processes are monitored: a process that is killed runs no hook.
+%%% Each function returns the changes to commit, in order (event_pusher_changes), and the new state. Processes used as
+%%% keys are monitored, because a killed process runs no hook.
 -module(event_pusher_sessions).
 
 -export([run/0, new/1, seen/2, handover_over/4, end_all/2, before/2, reconcile/4, revive/1, reclaimed/3]).
@@ -16,27 +16,27 @@
 
 -type usr() :: {User :: binary(), Host :: binary(), Resource :: binary()}.
 -type key() :: pid() | term().
-%% Names the run of the virtual machine too: a process of another run is gone, whatever its process id says.
+%% Includes the run of the virtual machine: a process of another run is gone, even if its process id exists again.
 -type ref() :: {node(), Run :: binary(), integer() | key()}.
 -type at() :: integer().
-%% What the hooks put into the inbox.
+%% The items that the hooks put into the inbox.
 -type seen() :: {available | unavailable | handed_over | resumed, at(), key(), usr()} | {ended, at(), key()}
-              %% Where keys say which session is resumed: it was another node's; nobody resumed it in time.
+              %% With keys that identify resumed sessions: taken over from another node; not resumed in time.
               | {taken_over, at(), key(), usr()} | {expired, at(), key()}.
 
 -record(sessions, {run :: binary(),
                    keys = #{} :: #{key() => {ref(), usr(), reference() | none}},
                    addresses = #{} :: #{usr() => [key()]},
                    handover = #{} :: #{usr() => {ref(), reference()}},
-                   %% The newest first.
+                   %% Newest first.
                    changes = [] :: [event_pusher_changes:change()]}).
 
 -opaque sessions() :: #sessions{}.
 
-%% How long a resumed session's former process is remembered, until the new one (perhaps on another node) took over.
+%% How long to remember a resumed session's former process, until the new one, perhaps on another node, takes over.
 -define(HANDOVER_MS, 10000).
 
-%% Names this run of the virtual machine.
+%% The identity of this run of the virtual machine.
 -spec run() -> binary().
 run() ->
     case persistent_term:get({?MODULE, run}, none) of
@@ -52,7 +52,7 @@ run() ->
 new(Run) ->
     #sessions{run = Run}.
 
-%% Something happened to a session.
+%% Applies one item of the hooks.
 -spec seen(seen(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
 seen({available, At, Key, USR}, S) -> changes(available(At, Key, USR, S));
 seen({unavailable, At, Key, _}, S) -> changes(unavailable(At, Key, S));
@@ -62,7 +62,7 @@ seen({resumed, At, Key, USR}, S) -> changes(resumed(At, Key, USR, S));
 seen({taken_over, At, Key, USR}, S) -> changes(taken_over(At, Key, USR, S));
 seen({expired, At, Key}, S) -> changes(expired(At, Key, S)).
 
-%% Nobody took the session over in time: the message {handover_over, Ref, USR, At} to this process says so.
+%% No process took over the session in time, as the message {handover_over, Ref, USR, At} reported.
 -spec handover_over(ref(), usr(), at(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
 handover_over(Ref, USR, At, #sessions{handover = Handover} = S) ->
     case Handover of
@@ -70,29 +70,29 @@ handover_over(Ref, USR, At, #sessions{handover = Handover} = S) ->
         _ -> {[], S}
     end.
 
-%% The server stops: all sessions end.
+%% Ends all sessions because the server stops.
 -spec end_all(at(), sessions()) -> {[event_pusher_changes:change()], sessions()}.
 end_all(At, #sessions{keys = Keys, handover = Handover} = S) ->
     S1 = lists:foldl(fun(Key, Acc) -> unavailable(At, Key, Acc) end, S, maps:keys(Keys)),
     changes(maps:fold(fun(USR, {Ref, _}, Acc) -> add({expire, At, Ref, USR}, Acc) end,
                       S1#sessions{handover = #{}}, Handover)).
 
-%% At a start: which sessions of the ledger live on (only this module was stopped), which ended meanwhile, which ended
-%% with the server's former run; and which came while nobody watched.
+%% At a start: finds which sessions of the ledger live on (only this module was stopped), which ended meanwhile or with
+%% the server's former run, and which are new.
 -spec reconcile(at(), event_pusher_segment:ledger(), #{key() => usr()}, sessions()) ->
           {[event_pusher_changes:change()], sessions()}.
 reconcile(At, Ledger, Present, S) ->
     {Ours, Former} = lists:partition(fun({Ref, _}) -> is_of_this_run(Ref, S) end, maps:to_list(Ledger)),
     Known = [Key || {_, {_, Key, _}} <- Ours],
     Newcomers = maps:from_list([{USR, Key} || {Key, USR} <- maps:to_list(maps:without(Known, Present))]),
-    %% First of all of them that they were there: so the users' counts go down one by one.
+    %% First confirms all of them, so that the users' counts go down one by one.
     S0 = lists:foldl(fun add/2, S, [{revive, Ref, USR} || {Ref, {USR, _, _}} <- maps:to_list(Ledger)]),
     S1 = lists:foldl(fun(Entry, Acc) -> live_on(At, Entry, Present, Newcomers, Acc) end, S0, Ours),
     Dead = [{dead, At, Ref, USR, Position} || {Ref, {USR, _, Position}} <- Former],
     S2 = lists:foldl(fun add/2, S1, Dead),
     changes(maps:fold(fun(Key, USR, Acc) -> available(At, Key, USR, Acc) end, S2, Present)).
 
-%% Which sessions were there before these things were seen, when there are these now.
+%% Which sessions existed before these items, given those that exist now.
 -spec before([seen() | term()], #{key() => usr()}) -> #{key() => usr()}.
 before(Seen, Present) ->
     lists:foldr(fun was_present/2, Present, Seen).
@@ -104,12 +104,12 @@ was_present({What, _, Key, USR}, Present) when What =:= unavailable; What =:= ha
 was_present(_, Present) ->
     Present.
 
-%% For a census that has lost what it knew: all of them.
+%% Repeats all sessions to a census that has lost its state.
 -spec revive(sessions()) -> {[event_pusher_changes:change()], sessions()}.
 revive(#sessions{keys = Keys} = S) ->
     {[{revive, Ref, USR} || {Ref, USR, _} <- maps:values(Keys)], S}.
 
-%% Another node believed this one dead, and reported their end: they begin anew.
+%% Another node believed this one dead and reported their end: begins them again.
 -spec reclaimed(at(), [ref()], sessions()) -> {[event_pusher_changes:change()], sessions()}.
 reclaimed(At, Refs, #sessions{keys = Keys} = S) ->
     {[{up, At, Ref, USR, Key} || {Key, {Ref, USR, _}} <- maps:to_list(Keys), lists:member(Ref, Refs)], S}.
@@ -117,7 +117,7 @@ reclaimed(At, Refs, #sessions{keys = Keys} = S) ->
 is_of_this_run({Node, Run, _}, #sessions{run = Run}) -> Node =:= node();
 is_of_this_run(_, _) -> false.
 
-%% A session of the same address with another key was resumed while nobody watched.
+%% A session of the same address with another key was resumed unnoticed.
 live_on(At, {Ref, {USR, Key, _}}, Present, Newcomers, #sessions{keys = Keys} = S) ->
     case {is_map_key(Key, Present) andalso not is_map_key(Key, Keys), Newcomers} of
         {true, _} -> bind(Key, Ref, USR, S);
@@ -129,14 +129,14 @@ available(At, Key, USR, #sessions{keys = Keys, addresses = Addresses} = S) ->
     case is_map_key(Key, Keys) of
         true -> S;
         false ->
-            %% A session that this one replaces may take its time to end, but ends first.
+            %% A session that this one replaces may end late, but must end first.
             Replaced = maps:get(USR, Addresses, []),
             S1 = lists:foldl(fun(Former, Acc) -> replaced(At, Former, Acc) end, S, Replaced),
             Ref = new_ref(Key, S),
             add({up, At, Ref, USR, Key}, bind(Key, Ref, USR, S1))
     end.
 
-%% One that is known by more than its process may have been resumed on another node, whose it is then.
+%% A session whose key is not its process may have been resumed on another node, which then owns it.
 replaced(At, Key, S) when is_pid(Key) -> unavailable(At, Key, S);
 replaced(At, Key, S) -> expired(At, Key, S).
 
@@ -152,7 +152,7 @@ expired(At, Key, S) ->
         none -> S
     end.
 
-%% A resumed session's former process ends. If the new one was seen already, there is nothing left to hand over.
+%% A resumed session's former process ends. If the new one was seen already, there is nothing to hand over.
 handed_over(At, Key, USR, S) ->
     case unbind(Key, S) of
         {{Ref, USR}, #sessions{handover = Handover} = S1} ->
@@ -161,8 +161,8 @@ handed_over(At, Key, USR, S) ->
         _ -> S
     end.
 
-%% Neither online nor offline: the new process takes over the session's entry. If there is none on this node, the session
-%% comes from another node of the cluster; the census finds out.
+%% No event: the new process takes over the session's entry. If this node has none, the session comes from another node
+%% of the cluster; the census finds out.
 resumed(At, Key, USR, #sessions{handover = Handover, addresses = Addresses} = S) ->
     case {Handover, [Other || Other <- maps:get(USR, Addresses, []), Other =/= Key]} of
         {#{USR := {Ref, Timer}}, _} ->
@@ -198,7 +198,7 @@ unbind(Key, #sessions{keys = Keys, addresses = Addresses} = S) ->
         error -> none
     end.
 
-%% A key that is no process is unique by itself, and says more.
+%% A key that is not a process is unique and becomes part of the reference.
 new_ref(Key, #sessions{run = Run}) when is_pid(Key) -> {node(), Run, erlang:unique_integer([positive])};
 new_ref(Key, #sessions{run = Run}) -> {node(), Run, Key}.
 

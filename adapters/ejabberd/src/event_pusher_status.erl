@@ -1,5 +1,5 @@
-%%% The file `status` in the queue's folder: one line of JSON for `xmpp-event-pusher adapter status`, which runs beside the
-%%% server and can ask nothing else.
+%%% The file `status` in the queue's folder: one line of JSON for `xmpp-event-pusher adapter status`, which has no other
+%%% access to the server.
 -module(event_pusher_status).
 
 -export([write/3]).
@@ -7,7 +7,7 @@
 
 -type status() :: #{waiting := non_neg_integer(), contact => integer(), problem => unicode:chardata()}.
 
-%% Writes it where it is another one than the last. What can't be written is no harm: the queue says what matters.
+%% Writes the file if the status changed. Ignores errors: the file is only informative.
 -spec write(file:filename(), status(), status() | none) -> status().
 write(_, Status, Status) ->
     Status;

@@ -1,28 +1,28 @@
-%%% Under which source, epoch and number a position of the queue is sent: a list of stretches, each from a position on until
-%%% the next one begins.
+%%% The source, epoch and number under which positions of the queue are sent: a list of stretches, each valid until the
+%%% next one begins.
 -module(event_pusher_stretches).
 
 -export([run/3, leave_out/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
 -export_type([stretches/0]).
 
 -type position() :: event_pusher_segment:position().
-%% Numbered Position - Base; or not to be sent.
+%% The number is Position - Base. `skip`: not to be sent.
 -type stretch() :: {From :: position(), Source :: binary(), Epoch :: binary(), Base :: integer()}
                  | {From :: position(), skip}.
 -type stretches() :: [stretch()].
 
-%% A new epoch from this position on, numbered from 1.
+%% Begins a new epoch at this position, numbered from 1.
 -spec run(position(), binary(), stretches()) -> stretches().
 run(From, Source, Stretches) ->
     begin_at({From, Source, new_epoch(), From - 1}, Stretches).
 
-%% So many numbers of the last epoch are left out behind this position, which is the first one of it that has an event.
+%% Skips `Count` numbers of the last epoch after this position, which holds the epoch's first event.
 -spec leave_out(position(), pos_integer(), stretches()) -> stretches().
 leave_out(First, Count, Stretches) ->
     {_, Source, Epoch, _} = lists:last(Stretches),
     begin_at({First + 1, Source, Epoch, First - 1 - Count}, begin_at({First, Source, Epoch, First - 1}, Stretches)).
 
-%% A new epoch for the positions `From` to `To` and those after `Last`. Those between need not be sent.
+%% Begins a new epoch for the positions `From` to `To` and those after `Last`. Those between are not sent again.
 -spec renumber(position(), position(), position(), binary(), stretches()) -> stretches().
 renumber(From, To, Last, Source, Stretches) ->
     Epoch = new_epoch(),
@@ -32,7 +32,7 @@ renumber(From, To, Last, Source, Stretches) ->
         false -> Renumbered
     end.
 
-%% What no stretch says anything about, because the head of its file is damaged, gets an epoch of its own.
+%% Gives an epoch of its own to positions without a stretch, because the head of their file is damaged.
 -spec cover(position(), position(), binary(), stretches()) -> stretches().
 cover(First, _, _, [Stretch | _] = Stretches) when element(1, Stretch) =< First -> Stretches;
 cover(Next, Next, _, []) -> [];
@@ -51,7 +51,7 @@ at(Position, [_, Next | Stretches]) when Position >= element(1, Next) -> at(Posi
 at(_, [Stretch, Next | _]) -> {Stretch, element(1, Next)};
 at(_, [Stretch]) -> {Stretch, infinity}.
 
-%% Without those that all lie before a position.
+%% Without stretches that lie entirely before a position.
 -spec needed(position(), stretches()) -> stretches().
 needed(Position, [_, Next | Stretches]) when Position >= element(1, Next) -> needed(Position, [Next | Stretches]);
 needed(_, Stretches) -> Stretches.
@@ -62,7 +62,7 @@ sendable(First, Last, _) when First > Last ->
     0;
 sendable(First, Last, Stretches) ->
     {Stretch, Next} = at(First, Stretches),
-    %% An atom is greater than any number.
+    %% `infinity`, an atom, is greater than any number.
     Until = min(Last + 1, Next),
     Here = case Stretch of
                {_, skip} -> 0;

@@ -1,16 +1,15 @@
-%%% xmpp-event-pusher's adapter for ejabberd: reports to the daemon who came online or went offline and which chat and
-%%% group messages were sent, at least once and in order, by the tap protocol (docs/tap-protocol.md).
+%%% xmpp-event-pusher's adapter for ejabberd: reports presence, chat and group messages to the daemon, at least once and
+%%% in order, by the tap protocol (docs/tap-protocol.md).
 %%%
-%%% Here are the module's options, and how it is loaded, upgraded and unloaded. What else is ejabberd's is in
-%%% event_pusher_on_ejabberd and event_pusher_census; the other modules (event_pusher_*) call nothing of ejabberd's and serve
-%%% another Erlang server as they are.
+%%% This module has the options, and handles start, upgrade and stop. event_pusher_on_ejabberd and event_pusher_census
+%%% are ejabberd's too; the other modules (event_pusher_*) are independent of the server.
 -module(mod_event_pusher).
 -behaviour(gen_mod).
 
 -export([start/2, stop/1, reload/3, depends/2, mod_options/1, mod_opt_type/1, mod_doc/0, mod_status/0]).
 -export([pre_uninstall/0]).
 
-%% How long a stopped module goes on, in case that it is being restarted; and that is being upgraded, which takes a compiler.
+%% How long a stopped module keeps running in case it is being restarted, or upgraded, which takes a compiler run.
 -define(RESTART_MS, 2000).
 -define(UPGRADE_MS, 30000).
 
@@ -25,7 +24,8 @@ start(Host, Opts) ->
 stop(Host) ->
     event_pusher_on_ejabberd:stop(Host, ?RESTART_MS).
 
-%% An upgrade begins so, too. ejabberd removes this module's code only; the others go on until they are renewed.
+%% ejabberd calls this for an upgrade too. It removes only this module's code; the other modules run until they are
+%% renewed.
 -spec pre_uninstall() -> ok.
 pre_uninstall() ->
     lists:foreach(fun(Host) -> event_pusher_on_ejabberd:linger(Host, ?UPGRADE_MS) end, ejabberd_option:hosts()).
@@ -76,9 +76,9 @@ mod_status() ->
 
 %%%------------------------------------------------------------------------------------------------ a newer version
 %%%
-%%% The new code of this module starts while the processes and hooks of the old one go on. Where the others' code is another
-%%% one now, the processes are stopped, all code is loaded anew, and they are started. The hooks stay; what they see meanwhile
-%%% is kept aside (event_pusher_inbox).
+%%% The new code of this module starts while the old processes and hooks still run. If the code of other modules
+%%% changed, the processes are stopped, all code is reloaded, and they are started again. The hooks stay; the inbox
+%%% keeps their items aside meanwhile (event_pusher_inbox).
 
 renew() ->
     case code:where_is_file("event_pusher_server.beam") of
@@ -87,7 +87,7 @@ renew() ->
             Files = filelib:wildcard(filename:join(filename:dirname(Path), "event_pusher_*.beam")),
             Modules = [{list_to_atom(filename:basename(File, ".beam")), File} || File <- Files],
             replace([Module || {Module, File} <- Modules, is_another(Module, File)]),
-            %% Their files are gone while ejabberd upgrades them.
+            %% Their files are missing while ejabberd upgrades them.
             lists:foreach(fun({Module, _}) -> {module, Module} = code:ensure_loaded(Module) end, Modules)
     end.
 

@@ -1,9 +1,9 @@
-%%% The file of the sessions of dead nodes whose end this node, or another one, has reported.
+%%% The file with the sessions of dead nodes whose end was reported by this or another node.
 -module(event_pusher_claims).
 
 -export([read/1, keep/3]).
 
-%% A node that does not return for so long does not return.
+%% A node that is away for this long is not expected back.
 -define(KEPT_MS, 30 * 86400000).
 
 -spec read(file:filename()) -> event_pusher_rows:claims().
@@ -19,7 +19,7 @@ read(File) ->
         {error, _} -> #{}
     end.
 
-%% Writes them when they are others than before. A disk that can't take them costs a report twice at the worst.
+%% Writes the claims if they changed. If the disk fails, the worst outcome is an end reported twice.
 -spec keep(event_pusher_rows:claims(), event_pusher_rows:claims(), file:filename()) -> event_pusher_rows:claims().
 keep(Claims, Former, File) ->
     Kept = recent(Claims),

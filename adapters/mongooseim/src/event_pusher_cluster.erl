@@ -1,19 +1,19 @@
-%%% How many available sessions has a user, on all nodes of the cluster together? Without Mnesia, which MongooseIM may
-%%% run without.
+%%% MongooseIM's census: counts a user's available sessions on all nodes of the cluster. Does not need Mnesia, which
+%%% MongooseIM may run without.
 %%%
-%%% Each node has one such process for each host type. The one that has run longest leads: it alone counts, so of two
-%%% sessions that begin at once on two nodes one is told 1 and the other 2, and of two that end one is told 0. All others
-%%% follow its changes. When it dies, the longest-running of the rest tells everybody so by asking for their sessions:
+%%% Each node has one such process for each host type. The one that has run longest leads and does all counting: of two
+%%% sessions that begin at once on two nodes, one counts 1 and the other 2; of two that end, one counts 0. The others
+%%% follow its changes. When it dies, the longest-running of the rest leads, and asks the others for their sessions:
 %%% each node knows its own best.
 %%%
-%%% Maintained invariants:
-%%%  - A count is answered only by a leader that has heard from every other process that it knows (or waited a second).
-%%%  - A question stays in `pending` until it is answered, and is asked again after each change of the leader. Each one
-%%%    may be asked twice without harm.
-%%%  - The sessions of a node that died are taken out by the leader, which reports their end. `claims`, kept on disk by
-%%%    every node, tell the dead node so when it returns with its ledger.
+%%% Invariants:
+%%%  - Only a leader that has heard from every process it knows (or waited a second) answers questions.
+%%%  - A question stays in `pending` until it is answered, and is repeated after each change of the leader. Asking twice
+%%%    is harmless.
+%%%  - The leader removes the sessions of a dead node and reports their end. `claims`, kept on disk by every node, tell
+%%%    the dead node so when it returns with its ledger.
 %%%
-%%% What is counted, and how, is in event_pusher_rows; the claims' file in event_pusher_claims.
+%%% The counting itself is in event_pusher_rows, the claims' file in event_pusher_claims.
 -module(event_pusher_cluster).
 -behaviour(gen_server).
 
@@ -22,24 +22,24 @@
 
 %% How long a new leader waits for the others' sessions.
 -define(GATHER_MS, 1000).
-%% How long the first process of a node waits for the others to say who they are.
+%% How long the first process of a node waits for the others to introduce themselves.
 -define(JOIN_MS, 2000).
 -define(TICK_MS, 300).
-%% How often to look for nodes that nobody has heard of.
+%% How often to look for unknown nodes.
 -define(LOOK_OUT_MS, 5000).
-%% Claims are published when their events are surely on disk: an end may be reported twice, but never by nobody.
+%% Claims are published once their events are surely on disk: an end may be reported twice, but must not be lost.
 -define(PUBLISH_MS, 500).
 -define(MOVED_MS, 60000).
 
-%% The messages that it takes from its owner and sends it are those of event_pusher_host's callback `start_census`, and
-%% {reclaimed, [Ref]} for sessions of this node that another one believed dead.
+%% The messages to and from its owner: callback `start_census` of event_pusher_host. It also sends {reclaimed, [Ref]}
+%% for sessions of this node that another one believed dead.
 -spec start_link(Owner :: pid(), Name :: atom(), File :: file:filename()) -> {ok, pid()}.
 start_link(Owner, Name, File) ->
     gen_server:start_link({local, Name}, ?MODULE, [Owner, Name, File], []).
 
 init([Owner, Name, File]) ->
     ok = net_kernel:monitor_nodes(true),
-    %% Of two that begin in the same microsecond the node's name decides.
+    %% If two begin in the same microsecond, the node's name decides.
     Me = {erlang:system_time(microsecond), node()},
     Joining = maps:from_list([{Node, monitor(process, {Name, Node})} || Node <- nodes()]),
     Claims = event_pusher_claims:read(File),
@@ -74,7 +74,7 @@ handle_info({'DOWN', Ref, process, {_, Node}, _}, #{joining := Joining} = S) ->
         #{Node := Ref} -> {noreply, elect(joined(Node, S))};
         _ -> {noreply, S}
     end;
-%% Its module was stopped, or its node died: only nodedown says so.
+%% Either the module was stopped or the node died; nodedown tells.
 handle_info({'DOWN', Ref, process, Pid, _}, #{members := Members} = S) ->
     case [Node || {Node, {_, P, R}} <- maps:to_list(Members), P =:= Pid, R =:= Ref] of
         [Node] -> {noreply, elect(forget(Node, S))};
@@ -154,7 +154,7 @@ forget(Node, #{members := Members, waiting := Waiting} = S) ->
         error -> S
     end.
 
-%% No process that was here before is passed over: until all have said who they are, nobody leads.
+%% No leader until all have introduced themselves, so that no longer-running process is passed over.
 elect(#{joining := Joining} = S) when map_size(Joining) > 0 ->
     S;
 elect(#{members := Members, me := Me, leader := Former} = S) ->
@@ -168,8 +168,8 @@ elect(#{members := Members, me := Me, leader := Former} = S) ->
         Leader -> remind(S#{leader := Leader, synced := #{}, waiting := #{}})
     end.
 
-%% One that has just joined is given the state when it asks; only those that were there when this one began to lead
-%% are waited for.
+%% A process that has just joined asks for the state itself; the leader waits only for those present when it began to
+%% lead.
 gathered(#{waiting := Waiting, synced := Synced} = S) when map_size(Waiting) =:= 0, not is_map_key(lead, Synced) ->
     lead(S);
 gathered(S) ->
@@ -178,7 +178,7 @@ gathered(S) ->
 is_leading(#{leader := Leader, me := Leader, synced := #{lead := true}}) -> true;
 is_leading(_) -> false.
 
-%% All are there: gives them the state, reports what died while nobody led, and answers.
+%% All answered: sends them the state, reports sessions that died meanwhile, and answers questions.
 lead(#{rows := Rows, synced := Synced} = S) ->
     S1 = S#{knows := true, synced := Synced#{lead => true}},
     lists:foreach(fun(Pid) -> Pid ! state_message(S1) end, [Pid || {member, Pid} <- maps:values(Synced)]),
@@ -190,8 +190,8 @@ lead(#{rows := Rows, synced := Synced} = S) ->
 state_message(#{me := Me, rows := Rows, claims := Claims}) ->
     {state, Me, Rows, Claims}.
 
-%% A member hands over its own sessions. Those that somebody believed dead, while the network was cut, are not counted
-%% until their node says anew that they begin.
+%% A member hands over its own sessions. Those believed dead during a network split are not counted until their node
+%% begins them again.
 synced(Node, Pid, Mine, Claims, #{rows := Rows, claims := Known, waiting := Waiting, synced := Synced} = S) ->
     All = maps:merge(Claims, Known),
     S1 = S#{rows := event_pusher_rows:with_sessions(Node, Mine, Rows), waiting := maps:remove(Node, Waiting),
@@ -224,7 +224,7 @@ tell_reclaimed(Node, Refs, S) ->
 publish_claims_soon() ->
     erlang:send_after(?PUBLISH_MS, self(), publish_claims).
 
-%% Says again who it is, and asks again for the state, until the leader answers: it may not know yet that it leads.
+%% Introduces itself and asks for the state again until the leader answers: that one may not know yet that it leads.
 remind(#{leader := {_, Leading} = Leader, me := Me, synced := Synced, members := Members} = S)
   when Leader =/= Me, not is_map_key(Leader, Synced) ->
     tell([Leading], {hello, Me, self(), true}, S),
@@ -234,7 +234,7 @@ remind(#{leader := {_, Leading} = Leader, me := Me, synced := Synced, members :=
 remind(S) ->
     S.
 
-%% One that has just started does not know: its owner reads its ledger only now.
+%% A process that has just started does not know: its owner still reads the ledger.
 own_sessions(#{knows := false}) ->
     unknown;
 own_sessions(#{rows := Rows}) ->
@@ -269,7 +269,7 @@ answered(Id, Answers, #{owner := Owner, pending := Pending} = S) ->
         {{value, {Id, _}}, Rest} ->
             Owner ! {counted, Id, Answers},
             S#{pending := Rest};
-        %% Asked twice, when the leader changed.
+        %% Asked twice because the leader changed.
         _ -> S
     end.
 
@@ -282,7 +282,7 @@ answer(Questions, #{rows := Rows, claims := Claims, moved := Moved} = S) ->
     MovedNow = maps:filter(fun(Origin, Move) -> maps:get(Origin, Moved, none) =/= Move end, Moved1),
     {Answers, Changed, MovedNow, S#{rows := Rows1, claims := Claims1, moved := Moved1}}.
 
-%% The one that asked has it in its answer.
+%% The asking node gets the change with its answer.
 publish([], _, _, _) ->
     ok;
 publish(Changed, Moved, Asker, #{synced := Synced, me := Me}) ->

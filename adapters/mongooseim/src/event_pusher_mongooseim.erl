@@ -1,6 +1,6 @@
-%%% What the adapter needs of MongooseIM besides its hooks: its processes, and the answers that event_pusher_host asks for.
+%%% The parts of the adapter that call MongooseIM, except the hooks: processes and the callbacks of event_pusher_host.
 %%%
-%%% For each host type there is a process that watches sessions (event_pusher_watch) and one that queues and delivers
+%%% Each host type has a process that watches sessions (event_pusher_watch) and one that queues and delivers
 %%% (event_pusher_server), which starts the one that counts (event_pusher_cluster).
 -module(event_pusher_mongooseim).
 -behaviour(event_pusher_host).
@@ -8,7 +8,7 @@
 -export([start/1, stop/1, seen/2, message/2, watch/3, handed_over/2, raised/3, look_around/1]).
 -export([options/1, jid_text/1, tls_options/0, present_sessions/1, is_stopping/1, hooks/2, start_census/3]).
 
-%% How long a session may take to say whether it is available, when the module is loaded while it is there.
+%% How long a session may take to report whether it is available, if the module is loaded while it exists.
 -define(PRESENT_MS, 5000).
 -define(LOG_EVERY_MS, 60000).
 -define(SHUTDOWN_MS, 15000).
@@ -16,7 +16,7 @@
 -type host_type() :: binary().
 -type key() :: event_pusher_rows:key().
 
-%% The names of a host type's processes: made once, for hooks need them all the time.
+%% The names of a host type's processes, cached because the hooks use them all the time.
 -record(names, {main :: atom(), watch :: atom(), census :: atom()}).
 
 -spec start(host_type()) -> ok.
@@ -81,7 +81,7 @@ watch(HostType, Pid, Key) ->
 handed_over(HostType, Pid) ->
     event_pusher_watch:handed_over((names(HostType))#names.watch, Pid).
 
-%% A hook failed. Logs where, once a minute, and nothing of what it was given.
+%% Logs, once a minute, where a hook failed; never its arguments.
 -spec raised(error | exit | throw, term(), list()) -> ok.
 raised(Class, Reason, Stack) ->
     Now = erlang:monotonic_time(millisecond),
@@ -98,7 +98,7 @@ raised(Class, Reason, Stack) ->
         event_pusher_log:log(error, "a hook failed: ~ts: ~0p at ~0p", [Class, kind(Reason), places(Stack)]),
     ok.
 
-%% `{badmatch, Message}` and its like have what they were given in them.
+%% Terms such as `{badmatch, Message}` contain the arguments.
 kind(Reason) when is_atom(Reason) -> Reason;
 kind(Reason) when is_tuple(Reason), is_atom(element(1, Reason)) -> element(1, Reason);
 kind(_) -> unknown.
@@ -126,8 +126,8 @@ tls_options() ->
         #{ca_file := File} -> [{cacertfile, unicode:characters_to_list(File)}]
     end.
 
-%% Each session is asked, in its own process: what MongooseIM's table of sessions calls a priority is no presence. One
-%% that is stuck is taken as gone, and begins anew when it answers.
+%% Asks each session in its own process, because a priority in MongooseIM's session table does not mean presence. A
+%% session that is stuck counts as gone, and begins again when it answers.
 -spec present_sessions(host_type()) -> #{key() => event_pusher_sessions:usr()}.
 present_sessions(HostType) ->
     Asked = [begin
@@ -148,14 +148,14 @@ answer_of(Alias, Deadline) ->
         []
     end.
 
-%% Has each session that is here say so again.
+%% Makes each session of this node report itself again.
 -spec look_around(host_type()) -> ok.
 look_around(HostType) ->
     lists:foreach(fun(Pid) -> mongoose_c2s:async_with_state(Pid, fun mod_xmpp_event_pusher:adopt/2, [HostType]) end,
                   sessions(HostType)).
 
-%% The processes of this node's sessions of the host type. Before the listeners are there, there are none: so at the
-%% server's start the cluster's table is not read.
+%% The processes of this node's sessions of the host type. Without listeners there are none, so a starting server does
+%% not read the cluster's table.
 sessions(HostType) ->
     case is_stopping(HostType) of
         true -> [];
@@ -166,7 +166,7 @@ sessions(HostType) ->
                     mongoose_domain_api:get_domain_host_type(Host) =:= {ok, HostType}]
     end.
 
-%% A server that stops has no listeners left when it stops its modules. Until 6.2 its sessions end after them.
+%% A stopping server has no listeners left when it stops its modules. Until 6.2 its sessions end after them.
 -spec is_stopping(host_type()) -> boolean().
 is_stopping(_HostType) ->
     try supervisor:which_children(mongoose_listener_sup) =:= []
@@ -174,7 +174,7 @@ is_stopping(_HostType) ->
         exit:_ -> true
     end.
 
-%% MongooseIM adds and deletes the hooks of a module by itself.
+%% MongooseIM adds and deletes the hooks itself.
 -spec hooks(add | delete, host_type()) -> ok.
 hooks(_, _HostType) ->
     ok.

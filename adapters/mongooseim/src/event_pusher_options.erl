@@ -1,9 +1,9 @@
-%%% The adapter's options: from the environment, else from `etc/app.config`, since MongooseIM takes none in the section of a
-%%% module that it does not know:
+%%% The adapter's options: from the environment, else from `etc/app.config`. MongooseIM rejects options in the section
+%%% of a module that it does not know.
 %%%
 %%%   {mongooseim, [{xmpp_event_pusher, [{url, "http://127.0.0.1:5290/v1/events"}, {secret, "…"}]}]}
 %%%
-%%% An option that is wrong is logged and left at its default: a module that fails to start takes the server down.
+%%% An invalid option is logged and keeps its default: a module that fails to start takes the server down.
 -module(event_pusher_options).
 
 -export([read/0, dir/1]).
@@ -13,8 +13,8 @@
 -type options() :: #{url := binary(), secret := binary(), queue_max := pos_integer(), timeout := pos_integer(),
                      slow_retry := pos_integer(), handover := pos_integer(), ca_file := binary(), dir := binary()}.
 
-%% Times are in milliseconds. `handover`: how long the end of a session that is resumed waits for its new process.
-%% `dir`: the folder for the queues; without it beside Mnesia's.
+%% Times are in milliseconds. `handover`: how long the end of a resumed session waits for its new process. `dir`: the
+%% folder for the queues; by default beside Mnesia's.
 -spec defaults() -> options().
 defaults() ->
     #{url => <<"http://127.0.0.1:5290/v1/events">>, secret => <<>>, queue_max => 1000000, timeout => 15000,
@@ -38,7 +38,7 @@ option(Name, Default, Configured) ->
             Default
     end.
 
-%% Of the default's kind.
+%% The value, if it has the default's type.
 value(Value, Default) when is_integer(Default), is_integer(Value), Value > 0 -> {ok, Value};
 value(Text, Default) when is_integer(Default), is_list(Text); is_integer(Default), is_binary(Text) ->
     case string:to_integer(Text) of
@@ -65,14 +65,14 @@ dir(HostType) ->
            end,
     filename:join(Base, name(binary_to_list(HostType))).
 
-%% Mnesia's folder also where Mnesia does not run; else where the server was started.
+%% Mnesia's folder even if Mnesia does not run; else the server's working directory.
 beside() ->
     case application:get_env(mnesia, dir) of
         {ok, Dir} -> Dir;
         undefined -> "."
     end.
 
-%% A host type may have any name.
+%% A host type's name may have any characters.
 name("." ++ Rest) -> "%2E" ++ name(Rest);
 name(HostType) -> lists:flatmap(fun safe/1, HostType).
 

@@ -1,9 +1,9 @@
-%%% Which available sessions has each user? Questions and their answers, as pure functions of what is known.
+%%% The available sessions of each user: questions and answers, as pure functions of the state.
 %%%
-%%% A session is {Ref, Resource}. Its Ref has the node that it is on, that node's run, and its key there. A key has a
-%%% lineage: which session it was at first, and how often it has been resumed on another node since. The nodes' questions
-%%% come in no common order, so the lineage, and not what came last, says where a session is. Each question may be asked
-%%% twice without harm, except `expire`, whose second answer is `gone`.
+%%% A session is {Ref, Resource}. Ref has its node, the node's run, and its key. A key has a lineage: the session's
+%%% original identity, and how often it was resumed on another node. The nodes' questions arrive in no common order, so
+%%% the lineage, not the order of arrival, decides where a session is. Asking any question twice is harmless, except
+%%% `expire`, whose second answer is `gone`.
 -module(event_pusher_rows).
 
 -export([new_key/0, next_key/1]).
@@ -17,26 +17,27 @@
 -type rows() :: #{user() => row()}.
 %% Sessions of dead nodes whose end another node has reported, and when.
 -type claims() :: #{ref() => Ms :: integer()}.
-%% How often sessions have been resumed on another node, and when that was heard.
+%% How often sessions were resumed on another node, and when that was reported.
 -type moved() :: #{Origin :: reference() => {Moves :: pos_integer(), Ms :: integer()}}.
 -type question() :: {up, ref(), user(), Resource :: binary()}
                   | {down, ref(), user()}
-                  %% As down, but `gone` where it is no longer there: another node took it, or reported its end.
+                  %% As down, but `gone` if the session is no longer there: another node took it over or reported its
+                  %% end.
                   | {expire, ref(), user()}
-                  %% Resumed here; it was another node's, which reports its beginning.
+                  %% Resumed here from another node, which reports its beginning.
                   | {take, ref(), user(), Resource :: binary()}
-                  %% Of the ledger: `gone` where another node has reported its end.
+                  %% From the ledger: `gone` if another node has reported its end.
                   | {revive, ref(), user(), Resource :: binary()}.
-%% How many sessions the user has then.
+%% How many sessions the user has afterwards.
 -type answer() :: {ok, non_neg_integer()} | {gone, non_neg_integer()} | taken.
 
-%% Of a session that begins here.
+%% The key of a session that begins here.
 -spec new_key() -> key().
 new_key() ->
     Origin = make_ref(),
     {node(), Origin, {Origin, 0}}.
 
-%% Of one that was another node's, and is resumed here.
+%% The key of a session that was resumed here from another node.
 -spec next_key(key()) -> key().
 next_key({_, _, {Origin, Moves}}) ->
     {node(), make_ref(), {Origin, Moves + 1}}.
@@ -54,7 +55,7 @@ answer_one(Question, {Rows, Claims, Moved}) ->
     {Answer, Row, Claims1, Moved1} = answer_for(Question, maps:get(User, Rows, []), Claims, Moved),
     {Answer, {put(User, Row, Rows), Claims1, Moved1}}.
 
-%% Its question may come after that of the node where it is by now.
+%% This question may arrive after that of the session's present node.
 answer_for({up, Ref, _, Resource}, Row, Claims, Moved) ->
     case has_moved_on(Ref, Moved) of
         true -> {{ok, max(1, length(Row))}, Row, Claims, Moved};
@@ -112,20 +113,20 @@ without(Sessions, Rows) ->
     lists:foldl(fun({User, Ref}, Acc) -> put(User, lists:keydelete(Ref, 1, maps:get(User, Acc, [])), Acc) end,
                 Rows, Sessions).
 
-%% The users that have sessions on a node: those sessions, and all of theirs.
+%% The users with sessions on a node, with those sessions and all their sessions.
 -spec of_node(node(), rows()) -> [{user(), row(), row()}].
 of_node(Node, Rows) ->
     [One || {_, [_ | _], _} = One <- [{User, [S || {{N, _, _}, _} = S <- Row, N =:= Node], Row}
                                       || {User, Row} <- maps:to_list(Rows)]].
 
-%% The ends of these sessions, one after the other: the last one's count is that of the sessions left.
+%% Ends these sessions one by one: the last one's count is the number of remaining sessions.
 -spec ends({user(), row(), row()}) -> [{{binary(), binary(), binary()}, non_neg_integer()}].
 ends({{Name, Host}, Gone, Row}) ->
     Left = length(Row) - length(Gone),
     Counts = lists:seq(Left + length(Gone) - 1, Left, -1),
     [{{Name, Host, Resource}, Count} || {{_, Resource}, Count} <- lists:zip(Gone, Counts)].
 
-%% With these as the sessions of a node, which knows them best; `unknown` when it doesn't.
+%% Replaces the sessions of a node by its own list; keeps them if the node does not know (`unknown`).
 -spec with_sessions(node(), [{ref(), user(), Resource :: binary()}] | unknown, rows()) -> rows().
 with_sessions(_, unknown, Rows) ->
     Rows;
@@ -136,7 +137,7 @@ with_sessions(Node, Sessions, Rows) ->
                         Acc#{User => Row}
                 end, Others, Sessions).
 
-%% The rows that are not the same in both, as the second has them.
+%% The rows that differ, as in the second.
 -spec difference(rows(), rows()) -> [{user(), row()}].
 difference(Before, After) ->
     [{User, maps:get(User, After, [])} || User <- maps:keys(maps:merge(Before, After)),

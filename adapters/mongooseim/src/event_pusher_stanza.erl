@@ -20,7 +20,7 @@ json(Type, {Sender, SenderJson}, {Recipient, RecipientJson}, Stanza, Body) ->
           end,
     event_pusher_message:json(Type, SenderJson, RecipientJson, exml_query:attr(Stanza, <<"id">>, none), Body, Xml).
 
-%% Only what a session sent has origin_sid. Through the API any resource may be given, and no session sent it.
+%% Only messages of sessions have origin_sid. The API accepts any resource, although no session sent the message.
 sender(From, Acc) ->
     Sender = case mongoose_acc:get(c2s, origin_sid, undefined, Acc) of
                  undefined -> jid:to_bare(From);
@@ -31,8 +31,8 @@ sender(From, Acc) ->
 recipient(To) ->
     address(event_pusher_to, To, fun event_pusher_message:recipient/1).
 
-%% An address as XML and as JSON have it. The sender's is the same in all that a session sends, the recipient's most often
-%% that of the message before; so they are kept in the session's process until it is another one.
+%% An address as XML and as JSON. A session's messages share the sender and mostly the recipient, so the session's
+%% process caches the last ones.
 address(Key, Jid, Json) ->
     case get(Key) of
         {Jid, Kept} -> Kept;
@@ -43,8 +43,8 @@ address(Key, Jid, Json) ->
             New
     end.
 
-%% As the recipient gets it: a client's stanza has no `from`, and perhaps no `to`. Attributes are a list until 6.3 and a map
-%% since.
+%% The stanza as the recipient gets it: a client's stanza has no `from`, and may have no `to`. Attributes are a list
+%% until 6.3 and a map since.
 addressed(From, To, {xmlel, _, Attrs, _} = Stanza) when is_map(Attrs) ->
     setelement(3, Stanza, Attrs#{<<"from">> => From, <<"to">> => To});
 addressed(From, To, {xmlel, _, Attrs, _} = Stanza) when is_list(Attrs) ->

@@ -1,12 +1,12 @@
-%%% Watches the processes of a host type's sessions, for what no hook reports: a process that is killed, and a session that
-%%% was given up for a resumption which then does not come.
+%%% Watches the processes of a host type's sessions for events without a hook: a killed process, and a session that was
+%%% handed over but never resumed.
 %%%
 %%% Invariants:
-%%%  - A session has a key that is its own for as long as it lives on this node, and one process at a time.
-%%%  - A session ends here only by its present process, and only once nobody takes it over.
+%%%  - A session has a unique key for as long as it lives on this node, and one process at a time.
+%%%  - A session ends here only with its present process, and only if no process takes it over.
 %%%
-%%% What it finds it puts into the inbox, as the hooks do. Each session sends it one message when it begins, and one or
-%%% none when it ends: so its mailbox is bounded by the server's own work.
+%%% Like the hooks, it puts items into the inbox. Each session sends it one message when it begins and at most one when
+%%% it ends, so the server's own work bounds its mailbox.
 -module(event_pusher_watch).
 -behaviour(gen_server).
 
@@ -19,17 +19,18 @@
                 pids = #{} :: #{pid() => {key(), reference()}},
                 keys = #{} :: #{key() => pid()}}).
 
-%% `LookAround` has each session that is there already say so, by `watch/3`.
+%% `LookAround` makes each existing session report itself, by `watch/3`.
 -spec start_link(atom(), Inbox :: term(), pos_integer(), LookAround :: {module(), atom(), list()}) -> {ok, pid()}.
 start_link(Name, Inbox, HandoverMs, LookAround) ->
     gen_server:start_link({local, Name}, ?MODULE, [Inbox, HandoverMs, LookAround], []).
 
-%% This process serves that session from now on.
+%% From now on this process serves that session.
 -spec watch(atom(), pid(), key()) -> ok.
 watch(Name, Pid, Key) ->
     gen_server:cast(Name, {watch, Pid, Key}).
 
-%% This process says that another one takes its session over. Another reason may lie behind that, so it is awaited.
+%% This process says that another one takes over its session. It may end for another reason, so the new process is
+%% awaited.
 -spec handed_over(atom(), pid()) -> ok.
 handed_over(Name, Pid) ->
     gen_server:cast(Name, {handed_over, Pid, now_ms()}).

@@ -1,35 +1,33 @@
-%%% xmpp-event-pusher's adapter for MongooseIM 6.1 to 6.8: reports to the daemon who came online or went offline and which
-%%% chat and group messages were sent, at least once and in order, by the tap protocol (docs/tap-protocol.md).
+%%% xmpp-event-pusher's adapter for MongooseIM 6.1 to 6.8: reports presence, chat and group messages to the daemon, at
+%%% least once and in order, by the tap protocol (docs/tap-protocol.md).
 %%%
-%%% This module has the hooks; event_pusher_mongooseim has what else is MongooseIM's. No record and no header of its is
-%%% used, so that one source, and one beam, serves all of these versions.
+%%% This module has the hooks; event_pusher_mongooseim has the other parts that call MongooseIM. They use no record and
+%%% no header of MongooseIM, so that one source, and one beam file, serves all of these versions.
 %%%
 %%% Invariants:
-%%%  - A session's key is in the session's own state. A resumption hands that state to the new process, so it is no event by
-%%%    construction, and a takeover is two sessions. A key is made on the node that the session is on.
-%%%  - Hooks never raise: MongooseIM would log the accumulator, with the message in it.
-%%%  - An event's host is its user's own domain, whatever the host type is called.
+%%%  - A session's key is in the session's own state. A resumption passes that state to the new process, so it causes no
+%%%    event, and a takeover counts as two sessions. A key is created on the session's node.
+%%%  - Hooks never raise: MongooseIM would log the accumulator, which includes the message.
+%%%  - An event's host is its user's own domain, whatever the host type's name.
 -module(mod_xmpp_event_pusher).
 
-%% gen_mod.
 -export([start/2, stop/1, deps/2, hooks/1, supported_features/0]).
-%% Hooks.
 -export([user_send_message/3, user_available/3, unset_presence/3, sm_register_connection/3, user_terminate/3]).
-%% Run by the process of a session with its whole state.
+%% Run by a session's process with its whole state.
 -export([adopt/2, report/3]).
 
 -type host_type() :: binary().
 -type key() :: event_pusher_rows:key().
-%% What MongooseIM passes around and only its own functions look into.
+%% Opaque values, which only MongooseIM's own functions look into.
 -type acc() :: term().
 -type data() :: term().
 
-%% In the process of a session: its key, for the hooks that are not given its state.
+%% In the session's process: its key, for hooks that do not get the state.
 -define(KEY, event_pusher_key).
 
 %%%--------------------------------------------------------------------------------------------------------- gen_mod
 
-%% Never links: MongooseIM complains of it, and the processes would die with whoever starts the module by rpc.
+%% Never links: MongooseIM warns about that, and the processes would die with an rpc caller that starts the module.
 -spec start(host_type(), map()) -> ok.
 start(HostType, _Options) ->
     event_pusher_mongooseim:start(HostType).
@@ -42,14 +40,14 @@ stop(HostType) ->
 supported_features() ->
     [dynamic_domains].
 
-%% It runs user_available and unset_presence, so it is started even where nobody configured it.
+%% mod_presence runs user_available and unset_presence, so it is started even if it is not configured.
 -spec deps(host_type(), map()) -> [{module(), map(), hard}].
 deps(_HostType, _Options) ->
     [{mod_presence, #{}, hard}].
 
-%% Messages after all filters, so that what these refuse was not sent. A session's end before mod_presence (90) and
-%% stream management (50, 100, which stops the hook). Until 6.2 three names ended in `_hook`; a handler of a hook that
-%% nobody runs costs nothing.
+%% Messages after all filters, so that refused messages are not reported. A session's end before mod_presence (90) and
+%% stream management (50, 100, which stops the hook). Until 6.2 three hooks' names ended in `_hook`; a handler of an
+%% unknown hook does no harm.
 -spec hooks(host_type()) -> [{atom(), host_type(), fun(), map(), pos_integer()}].
 hooks(HostType) ->
     [{user_send_message, HostType, fun ?MODULE:user_send_message/3, #{}, 95},
@@ -81,8 +79,8 @@ user_available(Acc, #{jid := Jid}, #{host_type := HostType}) ->
             end,
     {ok, safely(Begin, Acc)}.
 
-%% mod_presence runs this for unavailable, also a repeated one, and for each end of an available session, also of one that
-%% was resumed elsewhere. What user_terminate has reported by then is reported no more.
+%% mod_presence runs this for unavailable presence, also a repeated one, and at each end of an available session, also
+%% one resumed elsewhere. Ends already reported by user_terminate are not repeated.
 -spec unset_presence(acc(), map(), map()) -> {ok, acc()}.
 unset_presence(Acc, _Params, #{host_type := HostType}) ->
     End = fun() ->
@@ -109,12 +107,12 @@ user_terminate(Acc, #{c2s_data := Data, reason := Reason}, #{host_type := HostTy
 user_terminate(Acc, _Params, _Extra) ->
     {ok, Acc}.
 
-%% {shutdown, resumed} of one that was detached, {shutdown, {shutdown, resumed}} of one that was still connected.
+%% {shutdown, resumed} for a detached session, {shutdown, {shutdown, resumed}} for a connected one.
 is_resumed({shutdown, Reason}) -> is_resumed(Reason);
 is_resumed(Reason) -> Reason =:= resumed.
 
-%% A session begins, or is resumed in a new process, whose state is not whole yet. The API's event streams register too,
-%% but have no connection, and their process is no session's.
+%% A session begins, or is resumed in a new process, whose state is not complete yet. The API's event streams register
+%% too, but have no connection, and their process is not a session's.
 -spec sm_register_connection(term(), map(), map()) -> {ok, term()}.
 sm_register_connection(Acc, #{sid := {_, Pid}, info := #{conn := _}}, #{host_type := HostType}) when Pid =:= self() ->
     safely(fun() -> mongoose_c2s:async_with_state(Pid, fun ?MODULE:adopt/2, [HostType]) end),
@@ -124,7 +122,7 @@ sm_register_connection(Acc, _Params, _Extra) ->
 
 %%%------------------------------------------------------------------------------------------ sessions that are there
 
-%% Resumed in this process; or there before the module was.
+%% Adopts a session that was resumed in this process, or existed before the module was loaded.
 -spec adopt(data(), host_type()) -> data().
 adopt(Data, HostType) ->
     safely(fun() -> adopt(is_available(Data), key(Data), Data, HostType) end, Data).
@@ -140,14 +138,14 @@ adopt(true, OfAnotherNode, Data, HostType) ->
     Key = event_pusher_rows:next_key(OfAnotherNode),
     with_key(begins(taken_over, Key, mongoose_c2s:get_jid(Data), HostType), Data).
 
-%% Tells a process that starts whether this session is available: `{Alias, {Key, USR} | absent}`.
+%% Answers a starting process whether this session is available: `{Alias, {Key, USR} | absent}`.
 -spec report(data(), host_type(), reference()) -> data().
 report(Data, HostType, Alias) ->
     Data1 = adopt(Data, HostType),
     Alias ! {Alias, safely(fun() -> whether_present(Data1, HostType) end, absent)},
     Data1.
 
-%% Into the inbox as well, for an answer that comes too late. One that is known changes nothing.
+%% Also puts it into the inbox, in case the answer comes too late. For a known session that has no effect.
 whether_present(Data, HostType) ->
     case is_available(Data) of
         true ->
@@ -185,7 +183,7 @@ with_key(Key, Data) ->
 safely(Fun) ->
     safely(Fun, ok).
 
-%% What is raised is logged without arguments, for a message may be among them.
+%% Logs exceptions without arguments, which may include a message.
 safely(Fun, Otherwise) ->
     try Fun()
     catch

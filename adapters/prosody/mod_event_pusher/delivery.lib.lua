@@ -1,10 +1,11 @@
 -- Delivers the queue to the tap, one batch at a time.
 --
--- What stays true:
---  * A batch leaves the queue only by the daemon's own answer: because it took the batch, or because it says that this
---    one event is too large. Whatever else answers, a proxy or a stranger, costs time and no event.
---  * Duplicates are no news among numbers that the daemon may have already. Among numbers that were never sent they
---    mean that another run used this epoch, as after a virtual machine's snapshot: then these events get a new epoch.
+-- Invariants:
+--  - Only the daemon's own answer removes a batch from the queue: it accepted the batch, or it called a single event
+--    too large. Any other answer, from a proxy for example, delays the batch but loses nothing.
+--  - Duplicates are expected among numbers that may have been sent before. Duplicates among numbers that were never
+--    sent mean that another run used this epoch, as after restoring a virtual machine's snapshot. Those events are sent
+--    under a new epoch.
 
 local json_decode = require "util.json".decode;
 local monotonic, now = require "util.time".monotonic, require "util.time".now;
@@ -13,7 +14,7 @@ local once_a_minute = module:require "report";
 local post = module:require "post";
 
 local batch_events = 1000;
-local gather_each, gather_max = 0.001, 0.1; -- seconds that the next batch waits for each event of the last, or is full
+local gather_each, gather_max = 0.001, 0.1; -- seconds per event of the last batch, to gather the next
 local backoff_first, backoff_max = 0.25, 5;
 local retry_after_max = 300;
 
@@ -21,7 +22,7 @@ local function is_count(value, max)
 	return type(value) == "number" and value >= 0 and value <= max and value % 1 == 0;
 end
 
--- The daemon's own answer to a batch of so many events, { accepted, duplicates, rejected }; nil when it is not one.
+-- Returns the daemon's answer { accepted, duplicates, rejected } to a batch of this size; nil for anything else.
 local function receipt_of(answer, events)
 	local rejected = answer.rejected;
 	if not is_count(answer.accepted, events) or not is_count(answer.duplicates, events) then return; end
@@ -32,14 +33,14 @@ local function receipt_of(answer, events)
 	return answer;
 end
 
--- The daemon's own error, { code, message }, or nil.
+-- Returns the daemon's error { code, message }, or nil.
 local function error_of(answer)
 	local err = answer.error;
 	return type(err) == "table" and type(err.code) == "string" and err or nil;
 end
 
--- What an answer means: "taken", "halve" the batch, "too_large" for the one event in it, or "keep". For keep also why;
--- how long to wait: false as after any failure, else so many seconds; and at which level to log it.
+-- Decides what an answer means: "taken", "halve" the batch, "too_large" for its only event, or "keep". "keep" comes
+-- with the reason, the delay in seconds (false: exponential backoff) and the log level.
 local function verdict(result, answer, batch, slow_retry)
 	local status, err = result.status, error_of(answer);
 	if status == 200 then
@@ -59,22 +60,22 @@ local function verdict(result, answer, batch, slow_retry)
 	return "keep", ("status %d"):format(status), false, "warn";
 end
 
--- Returns delivery of this queue. settings has url, secret, answer_timeout and slow_retry; count.sent(n) is told of
--- events that were delivered.
+-- Returns the delivery of a queue. settings: url, secret, answer_timeout, slow_retry. Calls count.sent(n) for delivered
+-- events.
 return function (queue, settings, count)
 	local report_too_large = once_a_minute("error",
 		"%d event(s) are too large for the daemon, and missing from the numbers; the last is %s");
 
-	local request; -- the batch under way: { guard, cancel }
+	local request; -- the open request: { guard, cancel }
 	local retry_timer;
-	local not_before, pace_timer = 0, nil; -- when the next batch may be sent that is not full
+	local not_before, pace_timer = 0, nil; -- earliest time for a batch that is not full
 	local limit, failures, failing = batch_events, 0, nil;
-	local doubtful_epoch, doubtful_seq = nil, 0; -- up to where the daemon may have this epoch, although it didn't say so
-	local again; -- { left, taken }: so many events are sent again, and the daemon has so many that follow them
+	local doubtful_epoch, doubtful_seq = nil, 0; -- the daemon may have events up to here unconfirmed
+	local again; -- { left, taken }: the daemon lacks the next `left` events and has the `taken` events after them
 	local stopping = false;
 	local contact; -- when the daemon last took a batch, in milliseconds since the Unix epoch
 
-	-- delivery.on_idle, where set, is called when nothing is left to deliver, or when delivery fails.
+	-- delivery.on_idle, if set, is called when the queue is empty or delivery fails.
 	local delivery = {};
 	local deliver;
 
@@ -94,7 +95,7 @@ return function (queue, settings, count)
 		return delay * (0.75 + math.random() / 2);
 	end
 
-	-- Logs the beginning of a failure, not each attempt, and again only when it became one that an operator has to mend.
+	-- Logs when a failure begins, not each attempt; logs again if it turns into one that needs an operator.
 	local function failed(reason, delay, level)
 		failures = failures + 1;
 		if not failing or (level == "error" and failing ~= reason) then
@@ -119,14 +120,14 @@ return function (queue, settings, count)
 		end
 	end
 
-	-- How many events of a batch the daemon may have already. What an earlier run sent is unknown.
+	-- Returns how many events of a batch the daemon may already have. All of an earlier run's may have been sent.
 	local function known(batch)
 		if batch.segment.epoch ~= queue.epoch() then return batch.count; end
 		if batch.segment.epoch ~= doubtful_epoch then return 0; end
 		return math.max(0, math.min(batch.count, doubtful_seq - batch.first + 1));
 	end
 
-	-- Deals with the next events without sending them: the daemon has them.
+	-- Removes the next events without sending them, because the daemon has them.
 	local function skip(events)
 		while events > 0 do
 			local batch = queue.next_batch(events);
@@ -149,7 +150,7 @@ return function (queue, settings, count)
 		again = nil;
 	end
 
-	-- The daemon has had other events under numbers that were never sent.
+	-- Handles duplicates among numbers that were never sent.
 	local function send_again(batch, duplicates)
 		module:log("error", "The daemon knows numbers from %s/%d on that were never sent: this server seems to be a restored "
 			.."backup or snapshot. Their events are sent again under a new epoch", batch.segment.epoch, batch.first);
@@ -221,7 +222,7 @@ return function (queue, settings, count)
 		end
 	end
 
-	-- Sends the next batch, when it may.
+	-- Sends the next batch if allowed.
 	function deliver()
 		if request or retry_timer then return; end
 		local early = not_before - monotonic();
@@ -240,7 +241,7 @@ return function (queue, settings, count)
 	end
 	delivery.deliver = deliver;
 
-	-- Tries at once: what was waited for may just have been mended.
+	-- Retries at once: the cause may just have been fixed.
 	function delivery.try_again()
 		if not retry_timer then return; end
 		retry_timer:stop();
@@ -248,19 +249,19 @@ return function (queue, settings, count)
 		deliver();
 	end
 
-	-- Delivers without waiting for full batches from now on. Returns whether something is being delivered.
+	-- From now on delivers without waiting for full batches. Returns whether a delivery is in progress.
 	function delivery.hurry()
 		stopping = true;
 		deliver();
 		return queue.waiting() > 0 and not failing;
 	end
 
-	-- When the daemon last took a batch, if it did, and what is wrong since.
+	-- Returns when the daemon last took a batch, if ever, and the current problem.
 	function delivery.report()
 		return contact, failing;
 	end
 
-	-- Ends the request under way, if any, without an answer.
+	-- Aborts the open request, if any.
 	function delivery.stop()
 		if request then request.cancel(); end
 	end

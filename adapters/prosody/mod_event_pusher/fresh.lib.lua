@@ -1,5 +1,5 @@
--- What was written to the queue's files last and is kept in memory, to be sent without being read again. Where delivery
--- lags behind it is forgotten; then files are read until delivery comes to what is in memory.
+-- Caches the events written last, so that they are sent without reading them back. When delivery lags behind, the cache
+-- is cleared, and delivery reads files until it catches up.
 
 local max_bytes = 1024 * 1024;
 
@@ -11,7 +11,7 @@ return function ()
 		units, bytes = {}, 0;
 	end
 
-	-- Keeps a unit that is in a segment now, from this number on.
+	-- Caches a unit that was written to a segment, starting with this number.
 	function fresh.keep(segment, first, unit)
 		if unit.events == 0 or bytes > max_bytes then fresh.clear(); end
 		if unit.events == 0 then return; end
@@ -19,7 +19,7 @@ return function ()
 		units[#units + 1], bytes = unit, bytes + #unit.text;
 	end
 
-	-- The segment's next batch of so many events at most; nil when its first event isn't the first of a unit here.
+	-- Returns the segment's next batch of at most `limit` events; nil if the cache does not begin with its first event.
 	function fresh.batch(segment, limit)
 		while units[1] and units[1].first < units[1].segment.head_seq do
 			bytes = bytes - #table.remove(units, 1).text;
@@ -34,7 +34,7 @@ return function ()
 		return batch.count > 0 and batch or nil;
 	end
 
-	-- How many numbers there are from the segment's next event to its first one here.
+	-- Returns how many numbers lie between the segment's next event and its first cached one.
 	function fresh.events_before(segment)
 		local unit = units[1];
 		local between = unit and unit.segment == segment and unit.first - segment.head_seq or 0;

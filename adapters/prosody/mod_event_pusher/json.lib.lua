@@ -1,18 +1,17 @@
--- Events as JSON, gathered to texts of one or more lines of the queue, each ready to stand in a batch.
+-- Encodes events as JSON and joins them into lines of the queue, ready for a batch.
 --
--- What an event costs is mostly garbage for the collector, which Prosody tunes to run all the time. So an event's
--- pieces are joined once only, together with those of its neighbours. docs/decisions/speed-in-the-adapters.md says
--- what that and the JSON by hand save.
+-- The main cost of an event is garbage for the collector, which Prosody tunes to run all the time. So the pieces of
+-- many events are joined at once. docs/decisions/speed-in-the-adapters.md has the measurements.
 
 local is_utf8 = require "util.encodings".utf8.valid;
 local now = require "util.time".now;
 
 local concat, find, floor, next, type = table.concat, string.find, math.floor, next, type;
 
-local max_bytes_with_stanza = 3 * 1024 * 1024; -- of an event; a larger one has no stanza
-local max_bytes = 4 * 1024 * 1024 - 4096; -- of an event, for the tap takes 4 MiB
-local max_depth = 500; -- of the elements in a stanza, itself included
-local max_pieces = 5000; -- that stay in memory
+local max_bytes_with_stanza = 3 * 1024 * 1024; -- of an event; a larger one loses its stanza
+local max_bytes = 4 * 1024 * 1024 - 4096; -- of an event, since the tap accepts 4 MiB
+local max_depth = 500; -- of nested elements in a stanza, including itself
+local max_pieces = 5000; -- to keep in memory
 
 local escapes = {
 	['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t";
@@ -25,11 +24,11 @@ end
 local xml_escapes = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ["'"] = "&apos;", ['"'] = "&quot;" };
 
 local special = '[%z\1-\31"\\]';
--- Text that needs no escapes as XML in JSON. To ask this way costs a fraction of looking for what does need one: it is
--- a single attempt, and a set is searched from its left.
+-- Matches text that needs no escapes as XML within JSON. This is much faster than searching for characters that need
+-- escaping: it tries one match only, and Lua scans a set from the left.
 local plain_xml = "^[]-~ (-;?-[=!#$%%\127-\255]*$";
 
--- Streams let only UTF-8 in; what a module made up must not cost a batch.
+-- Streams accept only UTF-8, but invalid text from another module must not break a batch.
 local function valid(text)
 	if is_utf8(text) then return text; end
 	return (text:gsub("[\128-\255]+", function (run) return is_utf8(run) and run or "\239\191\189"; end));
@@ -43,12 +42,11 @@ local function escape_xml(text)
 	return (text:gsub("[&<>'\"]", xml_escapes):gsub(special, escapes));
 end
 
--- A text as a JSON string.
 local function quote(text)
 	return '"'..escape(valid(text))..'"';
 end
 
--- The text directly in an element, without that of the elements in it.
+-- Returns the text directly in an element, without that of its child elements.
 local function text_of(element)
 	if #element == 1 and type(element[1]) == "string" then return element[1]; end
 	local texts = {};
@@ -58,16 +56,15 @@ local function text_of(element)
 	return concat(texts);
 end
 
-local pieces, count, events, bytes = {}, 0, 0, 0; -- of what gathers; count is of pieces, bytes of their lengths
+local pieces, count, events, bytes = {}, 0, 0, 0; -- collected; count is of pieces, bytes their length
 
--- What puts pieces takes and returns how many there are.
+-- The put functions append pieces from index n + 1 on and return the last index.
 local function put_attribute(n, key, value)
 	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4], pieces[n + 5] = " ", key, "='", escape_xml(value), "'";
 	return n + 5;
 end
 
--- Puts an element as tostring gives it, but in a JSON string's escapes. Returns nil when elements are nested
--- deeper than that.
+-- Puts an element as tostring would, but escaped for a JSON string. Returns nil if elements are nested too deep.
 local function put_element(n, element, parent_xmlns, depth)
 	if depth == 0 then return; end
 	local name, attr, size = element.name, element.attr, #element;
@@ -104,12 +101,11 @@ local function put_element(n, element, parent_xmlns, depth)
 	return n + 3;
 end
 
--- The time in milliseconds, as text.
 local function timestamp()
 	return ("%d"):format(floor(now() * 1000));
 end
 
--- Counts the pieces up to this one as one more event. Returns false when it would have more bytes than that.
+-- Counts the pieces up to `last` as one event. Returns false if it would exceed `max` bytes.
 local function put_event(last, max)
 	local size = 0;
 	for i = count + 1, last do size = size + #pieces[i]; end
@@ -122,7 +118,7 @@ local host = quote(module.host);
 local begin_message = ('{"kind":"message","host":%s,"type":"'):format(host);
 local json = { quote = quote };
 
--- A session became available, or ended being so; with how many of them its user has now.
+-- Adds a presence event. `sessions`: how many available sessions the user has now.
 function json.presence(jid, present, sessions)
 	pieces[count + 1] = ('{"kind":"presence","at":%s,"host":%s,"jid":%s,"present":%s,"sessions":%d},\n'):format(
 		timestamp(), host, quote(jid), tostring(present), sessions);
@@ -131,8 +127,7 @@ end
 
 local usual = { from = true, to = true, id = true, type = true, ["xml:lang"] = true };
 
--- Whether a message is nothing but a text with the usual attributes, all of which need no escapes. Most are
--- such.
+-- Whether a message, as most do, consists of plain text and the usual attributes without any escapes.
 local function is_usual(from, stanza, body)
 	local text, attr = body[1], stanza.attr;
 	if stanza[2] or body[2] or next(body.attr) or attr.from ~= from or not attr.to then return false; end
@@ -143,7 +138,6 @@ local function is_usual(from, stanza, body)
 	return true;
 end
 
--- Puts the stanza of such a message.
 local function put_usual(n, attr, text)
 	pieces[n + 1], pieces[n + 2], pieces[n + 3], pieces[n + 4] = "<message from='", attr.from, "' to='", attr.to;
 	n = n + 4;
@@ -160,7 +154,7 @@ local function put_usual(n, attr, text)
 	return n + 5;
 end
 
--- A session sent this stanza, with this body. Returns false when it is too large for any tap, and no event then.
+-- Adds a message event. Returns false, and adds nothing, if it is too large for the tap.
 function json.message(from, to, stanza, body)
 	local attr, text, n = stanza.attr, body[1], count;
 	local is_plain = is_usual(from, stanza, body);
@@ -186,15 +180,14 @@ function json.message(from, to, stanza, body)
 	return put_event(n + 1, max_bytes);
 end
 
--- How many bytes have gathered.
 function json.bytes()
 	return bytes;
 end
 
--- Joins what has gathered. Returns it, and how many events that is.
+-- Joins the collected events. Returns the text and the number of events.
 function json.join()
 	local text, joined = valid(concat(pieces, "", 1, count)), events;
-	-- What a large stanza left must not stay in memory.
+	-- Release the memory of a large stanza.
 	if #pieces > max_pieces then pieces = {}; end
 	count, events, bytes = 0, 0, 0;
 	return text, joined;

@@ -1,22 +1,20 @@
--- The session ledger: the sessions that the daemon knows, or will know, to be available.
+-- The session ledger: the sessions that the daemon considers available, or will once it has all queued events.
 --
--- A change is "+" or "-" and a full JID. The changes of one session alternate: one that repeats the last has no effect.
+-- A change is "+" or "-" and a full JID. The changes of one session alternate; a repeated one has no effect.
 
 local function bare(full_jid)
 	return (full_jid:match("^[^/]*"));
 end
 
--- Returns an empty ledger.
 return function ()
 	local present, counts = {}, {};
 	local ledger = {};
 
-	-- Whether a session is available.
 	function ledger.has(jid)
 		return present[jid] == true;
 	end
 
-	-- How many available sessions the user of a session has.
+	-- Returns how many available sessions the user of this session has.
 	function ledger.count(jid)
 		return counts[bare(jid)] or 0;
 	end
@@ -30,13 +28,13 @@ return function ()
 		counts[user] = count > 0 and count or nil;
 	end
 
-	-- Forgets all sessions, and then makes these changes.
+	-- Clears the ledger and applies these changes.
 	function ledger.reset(changes)
 		present, counts = {}, {};
 		for _, change in ipairs(changes) do ledger.change(change); end
 	end
 
-	-- The available sessions in the order of their names.
+	-- Returns the available sessions, sorted.
 	function ledger.sessions()
 		local jids = {};
 		for jid in pairs(present) do jids[#jids + 1] = jid; end
@@ -44,7 +42,7 @@ return function ()
 		return jids;
 	end
 
-	-- The sessions that were available before these changes, the latest ones, were made.
+	-- Returns the sessions that were available before these changes, which must be the latest.
 	function ledger.sessions_before(changes)
 		local before = {};
 		for _, change in ipairs(changes) do

@@ -6,7 +6,7 @@ local segment_files = module:require "segment";
 
 local ours = { position = true, status = true, ["status.new"] = true };
 
--- The segments' files in order, and the highest number of one. What is not the queue's is left alone.
+-- Returns the paths of the segments in order, and the highest file number. Ignores files of others.
 local function find_files(folder)
 	local paths, highest = {}, 0;
 	if lfs.attributes(folder, "mode") ~= "directory" then return paths, highest; end
@@ -23,7 +23,7 @@ local function find_files(folder)
 	return paths, highest;
 end
 
--- Opens the files. Returns what segment.open says of those that may have events.
+-- Returns the readings (see segment.open) of the files that may have events.
 local function open_files(paths)
 	local readings = {};
 	for i, path in ipairs(paths) do
@@ -32,7 +32,7 @@ local function open_files(paths)
 			module:log("error", "Cannot read a file of the queue, so its events wait for another start: %s", cut_short);
 		elseif cut_short and i == #paths then
 			reading.file:close();
-			os.remove(path); -- nothing in it was ever sent
+			os.remove(path); -- nothing in it was sent
 		else
 			readings[#readings + 1] = reading;
 		end
@@ -40,21 +40,20 @@ local function open_files(paths)
 	return readings;
 end
 
--- Makes the ledger what it was at the end of the last run. Returns the segments, the highest number of a file, in how
--- many places they are damaged, and how many lost numbers the daemon has not seen. Those up to the position `delivered`
--- are delivered.
+-- Restores the ledger of the end of the last run. Returns the segments, the highest file number, the number of damaged
+-- places, and how many lost numbers the daemon has not noticed. Events up to the position `delivered` are delivered.
 return function (folder, source, delivered, ledger)
 	local paths, highest = find_files(folder);
 	local segments, damaged_places, unseen = {}, 0, 0;
 	local readings = open_files(paths);
 	for i, reading in ipairs(readings) do
-		-- After a write that failed half-way, the next segment begins with what was to be written.
+		-- After an incomplete write, the next segment repeats the events of that write.
 		local following = readings[i + 1];
 		local before = following and following.epoch == reading.epoch and following.first or nil;
 		if reading.source then ledger.reset(reading.sessions); end
 		local parts, damages, still_unseen =
 			segment_files.read(reading, source, before, delivered, ledger.change, unseen);
-		-- A file without anything of ours says nothing of losses.
+		-- A file without readable events says nothing about losses.
 		if #parts > 0 then unseen = still_unseen; end
 		for _, part in ipairs(parts) do segments[#segments + 1] = part; end
 		damaged_places = damaged_places + damages;

@@ -1,8 +1,7 @@
 -- xmpp-event-pusher's adapter for Prosody 0.12 and later. Load it on each VirtualHost; README.md has the options.
 --
--- It watches one virtual host, numbers what its users do, keeps it in a queue on disk, and hands it to the daemon over
--- HTTP. Here are the options, the server's hooks, and the beginning and end; queue.lib.lua and delivery.lib.lua do the
--- rest.
+-- It watches one virtual host, numbers its users' events, keeps them in a queue on disk and posts them to the daemon.
+-- This file has the options, the hooks, start and stop; queue.lib.lua and delivery.lib.lua do the rest.
 
 local async = require "util.async";
 local datamanager = require "util.datamanager";
@@ -19,8 +18,8 @@ local once_a_minute = module:require "report";
 
 local hosts, full_sessions = prosody.hosts, prosody.full_sessions;
 
-local shutdown_wait = 2; -- seconds to deliver what the shutdown itself caused
-local status_interval = 1; -- seconds, for the operator's eyes
+local shutdown_wait = 2; -- seconds to deliver the offline events of a shutdown
+local status_interval = 1; -- seconds
 
 assert(module:get_host_type() == "local", "mod_event_pusher belongs on a VirtualHost, not on a component");
 
@@ -61,7 +60,7 @@ module:hook_global("stats-update", function () measure_waiting(queue.waiting());
 local report_error = once_a_minute("error", "%d event(s) are lost by an error: %s");
 local report_too_large = once_a_minute("error", "%d event(s) are lost, for no tap takes so large ones%s");
 
--- Makes a hook of a function: an error must not keep a stanza from going its way.
+-- Wraps a hook's function: an error must not stop the stanza.
 local function harmless(handler)
 	return function (event)
 		local ok, err = pcall(handler, event);
@@ -69,7 +68,7 @@ local function harmless(handler)
 	end
 end
 
----- What happens on the server
+---- Hooks
 
 local function session_changed(jid, present)
 	if queue.ledger.has(jid) == present then return; end
@@ -84,8 +83,8 @@ module:hook("presence/initial", harmless(function (event)
 	session_changed(event.origin.full_jid, true);
 end));
 
--- The session's own broadcast: the client's, or the one that mod_presence makes up when a session ends without it.
--- After mod_firewall, which may have dropped it, and before mod_presence, which ends it.
+-- The session's broadcast, from the client or from mod_presence for a session that ends without one. The priority is
+-- below mod_firewall, which may drop the stanza, and above mod_presence, which stops it.
 module:hook("presence/bare", harmless(function (event)
 	local origin, stanza = event.origin, event.stanza;
 	if origin.type == "c2s" and stanza.attr.to == nil and stanza.attr.type == "unavailable" then
@@ -93,7 +92,7 @@ module:hook("presence/bare", harmless(function (event)
 	end
 end), 0.05);
 
--- Whatever kept that broadcast from coming, the session ends here.
+-- Ends the session even if that broadcast never came.
 module:hook("resource-unbind", harmless(function (event)
 	session_changed(event.session.full_jid, false);
 end), -10);
@@ -106,22 +105,21 @@ local message_sent = harmless(function (event)
 	if not body then return; end
 	if queue.is_full() then return queue.drop_as_full(); end
 	local sender = origin.full_jid;
-	-- Core takes the recipient away when it is the sender's own bare JID.
+	-- Prosody removes the recipient if it is the sender's own bare JID.
 	if json.message(sender, stanza.attr.to or sender:match("^[^/]*"), stanza, body) then return queue.add(); end
 	report_too_large();
 	queue.drop();
 end);
 
--- After whatever may refuse a message to its sender: block list, privacy list, mod_firewall, any filter. mod_mam's
--- mark for the sender's own archive is gone again by then.
+-- Runs after everything that may refuse a message to its sender: block list, privacy list, mod_firewall, any filter. By
+-- then mod_mam has removed its mark for the sender's archive.
 for _, kind in ipairs { "bare", "full", "host" } do
 	module:hook("pre-message/"..kind, message_sent, -math.huge);
 end
 
----- Beginning and end
+---- Start and stop
 
--- Makes the ledger agree with the server: sessions that a kill ended, and whatever happened while the module was
--- unloaded.
+-- Corrects the ledger for sessions that ended in a crash or while the module was not loaded.
 local function reconcile()
 	local gone = 0;
 	for _, jid in ipairs(queue.ledger.sessions()) do
@@ -142,7 +140,7 @@ end
 function module.load()
 	queue.load();
 	reconcile();
-	-- Prosody may still have to become a daemon.
+	-- Prosody may not have daemonized yet.
 	module:add_timer(0, function ()
 		queue.on_written = delivery.deliver;
 		delivery.deliver();
@@ -153,12 +151,12 @@ function module.load()
 	end);
 end
 
--- After mod_c2s has closed its sessions (-100). BOSH sessions are left, and end with the server.
+-- After mod_c2s (-100) has closed its sessions. BOSH sessions remain and end with the server.
 module:hook_global("server-stopping", function ()
 	for _, jid in ipairs(queue.ledger.sessions()) do session_changed(jid, false); end
 	queue.flush_all();
 	if not delivery.hurry() or not async.ready() then return; end
-	-- All virtual hosts together wait no longer than one.
+	-- All virtual hosts share one deadline.
 	local shared = module:shared("/*/event_pusher/stopping");
 	shared.deadline = shared.deadline or now() + shutdown_wait;
 	local wait, done = async.waiter(1, true);

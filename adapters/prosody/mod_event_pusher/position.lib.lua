@@ -1,10 +1,10 @@
--- Where delivery got to, so that a restart doesn't send everything again: one small line, written in place. Losing it
--- costs duplicates only.
+-- The last delivered event, so that a restart does not resend everything: one short line, overwritten in place. Losing
+-- it only causes duplicates.
 return function (path)
 	local file;
 	local position = {};
 
-	-- Returns { epoch, seq, name, head }: the last event that an earlier run delivered, in which file, and where it ends.
+	-- Returns { epoch, seq, name, head }: the last event that an earlier run delivered, its file, and where it ends.
 	-- Version 0.1.0 wrote only the first two.
 	function position.read()
 		local old = io.open(path, "rb");

@@ -1,5 +1,5 @@
--- Posts a batch to the tap, over a connection of its own. net.http would do, but it reads answers of up to 10 MiB and
--- knows no certificates for IP addresses.
+-- Posts a batch to the tap over a connection of its own. net.http is unsuitable: it reads answers of up to 10 MiB and
+-- does not verify certificates for IP addresses.
 
 local connect = require "net.connect".connect;
 local http_options = require "net.http".default.options;
@@ -12,10 +12,10 @@ local verify_identity = require "util.x509".verify_identity;
 
 local quote = module:require "json".quote;
 
-local max_answer = 64 * 1024; -- bytes, its head included
+local max_answer = 64 * 1024; -- bytes, including headers
 local subject_alt_name = "2.5.29.17";
 
--- The request in parts: joined they would be one more large string, which is most of what sending costs.
+-- Returns the request in parts: joining them would create another large string, the main cost of sending.
 local function request_of(batch, to, secret)
 	local segment, userinfo = batch.segment, to.userinfo;
 	local head = ('{"source":%s,"epoch":%s,"first_seq":%d,"events":['):format(
@@ -31,11 +31,11 @@ local function request_of(batch, to, secret)
 	if credentials then lines[#lines + 1] = "Authorization: "..credentials; end
 	local parts = { table.concat(lines, "\r\n").."\r\n\r\n"..head };
 	for _, text in ipairs(batch.parts) do parts[#parts + 1] = text; end
-	parts[#parts] = parts[#parts]:sub(1, -3).."]}"; -- without the last comma
+	parts[#parts] = parts[#parts]:sub(1, -3).."]}"; -- remove the last comma
 	return parts;
 end
 
--- Whether a certificate is for this host. An IP address must be among its IP addresses, as RFC 9110 has it.
+-- Whether a certificate is valid for this host. An IP address must be listed as an IP address (RFC 9110).
 local function is_for(certificate, host)
 	local address = pton(host);
 	if not address then return verify_identity(host, false, certificate); end
@@ -52,9 +52,9 @@ local function is_trusted(conn, host)
 	return certificate and is_for(certificate, host);
 end
 
--- Posts a batch to the URL, and then calls answer({ status, headers, body }) once; or, without an answer that is one,
--- answer({ problem, odd, sent }): why, whether something else than HTTP's due came, and whether the tap may have the
--- batch. Returns a function that ends this without an answer, and says whether the tap may have the batch.
+-- Posts a batch to the URL, then calls answer({ status, headers, body }) once, or answer({ problem, odd, sent })
+-- without a valid answer: the reason, whether the server broke HTTP, and whether the tap may have the batch. Returns a
+-- function that aborts the request and returns whether the tap may have the batch.
 return function (batch, url, secret, answer)
 	local to = parse_url(url);
 	local is_tls = to.scheme == "https";
@@ -63,7 +63,7 @@ return function (batch, url, secret, answer)
 	local function finish(result)
 		local call = answer;
 		answer = nil;
-		-- Closing would wait until what is written has gone.
+		-- close() would wait until all written data is sent.
 		if conn then (conn.destroy or conn.close)(conn); end
 		if call then call(result); end
 	end
@@ -77,9 +77,9 @@ return function (batch, url, secret, answer)
 		return function () return false; end;
 	end
 
-	local body; -- pieces of one that ends with the connection; the parser would take the first one for the whole
+	local body; -- pieces of a body that ends with the connection; the parser would take the first piece for the whole
 	local function parsed(response)
-		-- Such as 100 Continue: the answer is yet to come.
+		-- An interim answer such as 100 Continue.
 		if response.code < 200 then return; end
 		if not response.partial then
 			finish({
@@ -132,9 +132,9 @@ return function (batch, url, secret, answer)
 		fail(err or "no connection");
 	end
 
-	-- RFC 6066 allows no IP address as a server's name.
+	-- RFC 6066 forbids IP addresses as server names.
 	local servername = not pton(to.host) and to.host or nil;
-	-- Prosody asks the DNS only, which need not know this name (RFC 6761).
+	-- Prosody asks only the DNS, which may not resolve this name (RFC 6761).
 	local host = to.host:lower() == "localhost" and "127.0.0.1" or to.host;
 	connect(
 		new_resolver(host, tonumber(to.port) or is_tls and 443 or 80, "tcp", {

@@ -1,19 +1,18 @@
--- The queue of events on the server's disk: takes them, numbers them, writes them, and hands them out in batches.
+-- The queue of events on the server's disk: numbers events, writes them and returns them in batches.
 --
--- What stays true:
---  * An epoch is one run of the adapter, with numbers from 1 on. What an earlier run left is handed out first, under
---    its own epoch and numbers.
---  * An event is handed out only once its line is in a file. So no number ever means two events, not even after a
---    kill.
---  * The ledger is derived from the events' own lines: after a kill both the event and its change are there, or
---    neither is.
---  * Each segment begins with the ledger as it was then. So a segment is deleted as soon as all its events are
---    delivered, and the newest one, which always stays, knows the open sessions.
---  * The daemon sees a hole when a later number of the same epoch comes; the first one that it hears of an epoch is no
---    hole. So numbers that are lost at the end of a run, or before its first event, are left out behind the first event
---    of the next run, or of this one. Until then the files know how many they are.
---  * An idle queue writes an event at once. After events were written, the next ones gather a moment for each of
---    these.
+-- Invariants:
+--  - An epoch is one run of the adapter, with numbers from 1. Events of an earlier run are delivered first, under their
+--    own epoch and numbers.
+--  - An event is delivered only after its line was written to a file, so a number never stands for two events, not even
+--    after a crash.
+--  - The ledger is derived from the lines of the events: after a crash both the event and its change exist, or neither.
+--  - Each segment begins with a copy of the ledger. So a segment is deleted once all its events are delivered, and the
+--    newest one, which always stays, knows the open sessions.
+--  - The daemon notices a hole when a later number of the same epoch arrives; the first number of an epoch is never a
+--    hole. So numbers lost at the end of a run or before its first event are skipped after the first event of this or
+--    the next run. Until then the files count them as unseen.
+--  - An idle queue writes an event at once. After a write, the next events gather briefly, longer the more were
+--    written.
 
 local lfs = require "lfs";
 local new_id = require "util.id".medium;
@@ -27,15 +26,15 @@ local read_leftovers = module:require "leftovers";
 local once_a_minute = module:require "report";
 local segment_files = module:require "segment";
 
-local gather_each, gather_max = 0.001, 0.045; -- seconds that events gather for each event written just before
-local timer_delay = 0.005; -- how late a timer may come before the next event is not left to it
-local unit_bytes = 16 * 1024; -- of events that become one string
-local group_bytes = 1024 * 1024; -- written at once, so that what waited for disk space doesn't block the server
+local gather_each, gather_max = 0.001, 0.045; -- seconds to gather for each event of the last write
+local timer_delay = 0.005; -- seconds a timer may be late; a deadline closer than that is not left to the timer
+local unit_bytes = 16 * 1024; -- of events joined into one string
+local group_bytes = 1024 * 1024; -- written at once; bounds how long a backlog after a full disk blocks the server
 local disk_retry = 1; -- seconds
 local segment_bytes = 4 * 1024 * 1024;
 
--- Opens the queue in a folder, of the events that gather in json. settings.queue_max limits how many events wait;
--- count.dropped(n) is told of lost events.
+-- Opens the queue in a folder; events are added through `json`. settings.queue_max limits the waiting events. Calls
+-- count.dropped(n) for lost events.
 return function (source, folder, settings, count, json)
 	local report_drop = once_a_minute("error", "The queue is full (event_pusher_queue_max): %d event(s) dropped%s");
 	local report_disk = once_a_minute("error", "Cannot write to the queue (%d attempt(s)), events wait in memory: %s");
@@ -44,25 +43,25 @@ return function (source, folder, settings, count, json)
 		"A file of the queue is gone or cut short, its events are lost (%d time(s)): %s");
 
 	local epoch = new_id();
-	local last_seq, disk_seq = 0, 0; -- of this epoch: the last number given, and the last one on disk
+	local last_seq, disk_seq = 0, 0; -- of this epoch: the last number assigned, and the last one on disk
 	local begun = false; -- whether this epoch has an event
-	local unseen, unseen_on_disk = 0, 0; -- lost numbers that the daemon would not see: before the first event; on disk
-	local segments = {}; -- in order: { path, source, epoch, first, last, head, head_seq, size, count }, see segment.read
-	local writer; -- { file, limit } of the last segment, once this run has begun one
+	local unseen, unseen_on_disk = 0, 0; -- lost numbers that the daemon has not noticed: before the first event; on disk
+	local segments = {}; -- in order; fields: see segment.read
+	local writer; -- { file, limit } of the last segment, if this run began it
 	local file_number = 0;
-	-- Units that are not on disk yet, before what gathers: { text, numbers, events }. Where events were dropped, text is
-	-- missing; before the first event of the epoch they use up no numbers, and the unit has how many are unseen.
+	-- Units not yet on disk, oldest first: { text, numbers, events }. A unit without text stands for dropped events. Those
+	-- before the epoch's first event use up no numbers; the unit counts them as unseen.
 	local pending, pending_first, pending_last = {}, 1, 0;
-	local changes = {}; -- of the ledger, by these lines: { seq, change }
-	local waiting = 0; -- events that are not delivered
+	local changes = {}; -- to the ledger by the pending units: { seq, change }
+	local waiting = 0; -- undelivered events
 	local fresh = new_fresh();
 	local position = new_position(folder.."/position");
 	local reader = new_reader();
-	local flush_timer, flush_due; -- and when it has to come
+	local flush_timer, flush_due; -- flush_due: when the timer has to fire
 	local gather_until = 0;
 	local write_bytes = group_bytes;
 
-	-- queue.on_written is called when something new is on disk, or may be.
+	-- queue.on_written is called when new events may be on disk.
 	local queue = { ledger = new_ledger(), on_written = function () end };
 	local ledger = queue.ledger;
 
@@ -73,8 +72,8 @@ return function (source, folder, settings, count, json)
 		writer = nil;
 	end
 
-	-- Segments without events to deliver go, wherever they are; the last one stays for what it knows. A file of several
-	-- parts goes when none of them is needed.
+	-- Deletes files without undelivered events, except the last, which knows the open sessions. A file with several parts
+	-- stays until none of them is needed.
 	local function delete_done()
 		local needed, keep = {}, {};
 		for i, segment in ipairs(segments) do
@@ -108,11 +107,11 @@ return function (source, folder, settings, count, json)
 		return true;
 	end
 
-	-- Writes to the last segment. When that fails a part of the text may be in the file, so the next attempt begins a new
-	-- one; a file that this attempt began goes at once, for the space it takes.
+	-- Appends to the last segment. A failed write may leave part of the text in the file, so the next attempt begins a new
+	-- segment; a file that this attempt began is deleted at once to free its space.
 	local function append(units)
 		local last = segments[#segments];
-		-- What is written to a file that somebody deleted or cut short would be lost.
+		-- Writes to a file that somebody deleted or truncated would be lost.
 		if writer and (last.size >= writer.limit or lfs.attributes(last.path, "size") ~= last.size) then close_writer(); end
 		local begin = not writer;
 		if begin then
@@ -139,7 +138,7 @@ return function (source, folder, settings, count, json)
 		pending[pending_last] = unit;
 	end
 
-	-- Makes a unit of what has gathered.
+	-- Makes a pending unit of the events collected in json.
 	local function join()
 		if json.bytes() == 0 then return; end
 		local text, events = json.join();
@@ -150,7 +149,7 @@ return function (source, folder, settings, count, json)
 		return pending_first <= pending_last or json.bytes() > 0;
 	end
 
-	-- The first pending units, as many as are written at once.
+	-- Returns the first pending units, as many as are written at once.
 	local function next_group()
 		join();
 		local group = { units = {}, bytes = 0, next = pending_first };
@@ -182,7 +181,7 @@ return function (source, folder, settings, count, json)
 		local ok, err = append(group.units);
 		if not ok then
 			report_disk(err);
-			write_bytes = group_bytes / 16; -- maybe so much fits
+			write_bytes = group_bytes / 16; -- a smaller write may fit
 			return false;
 		end
 		write_bytes = math.min(group_bytes, write_bytes * 2);
@@ -218,7 +217,7 @@ return function (source, folder, settings, count, json)
 		end);
 	end
 
-	-- Prosody runs no timer as long as any connection has something to read. So a server at its limit writes here.
+	-- Prosody runs no timer while any connection is readable, so a server at its limit writes here.
 	local function flush_soon()
 		local time = monotonic();
 		if flush_timer then
@@ -230,7 +229,7 @@ return function (source, folder, settings, count, json)
 		end
 	end
 
-	-- Writes all that is pending, as far as the disk takes it. Returns how many numbers are left.
+	-- Writes all pending units as far as the disk accepts them. Returns how many numbers are left.
 	function queue.flush_all()
 		while is_pending() do
 			if not write_pending() then break; end
@@ -238,9 +237,8 @@ return function (source, folder, settings, count, json)
 		return last_seq - disk_seq;
 	end
 
-	---- Taking in
+	---- Adding
 
-	-- Whether no more events may wait.
 	function queue.is_full()
 		return waiting >= settings.queue_max;
 	end
@@ -250,7 +248,7 @@ return function (source, folder, settings, count, json)
 		ledger.change(change);
 	end
 
-	-- Takes the event that was just put into json, with the change of the ledger that it makes, if any.
+	-- Adds the event that was just put into json, with its change to the ledger, if any.
 	function queue.add(change)
 		last_seq, waiting = last_seq + 1, waiting + 1;
 		if change then change_ledger(change); end
@@ -264,8 +262,8 @@ return function (source, folder, settings, count, json)
 		flush_soon();
 	end
 
-	-- Uses up the number of an event that can't be kept. The ledger keeps to the truth all the same, so that no offline
-	-- comes twice or for nothing.
+	-- Uses up the number of an event that can't be kept. The ledger still changes, so that no offline event is repeated or
+	-- sent without an online event.
 	function queue.drop(change)
 		local numbers = begun and 1 or 0;
 		last_seq = last_seq + numbers;
@@ -284,15 +282,15 @@ return function (source, folder, settings, count, json)
 		flush_soon();
 	end
 
-	-- The same, for an event that finds the queue full.
+	-- Drops an event because the queue is full.
 	function queue.drop_as_full(change)
 		report_drop();
 		queue.drop(change);
 	end
 
-	---- Handing out
+	---- Reading
 
-	-- The segment's events are gone. Their numbers are missing from then on, and so the loss is seen.
+	-- Gives up the segment's events. Their numbers are missing, which makes the loss visible.
 	local function give_up(segment)
 		report_lost(segment.path);
 		count.dropped(segment.count);
@@ -303,8 +301,8 @@ return function (source, folder, settings, count, json)
 		delete_done();
 	end
 
-	-- The next batch of so many events at most: { segment = { source, epoch }, first, count, bytes, parts }. Returns nil
-	-- when nothing waits on disk, and nil and true when the disk can't be read now.
+	-- Returns the next batch of at most `limit` events: { segment = { source, epoch }, first, count, bytes, parts }.
+	-- Returns nil if no event is on disk, and nil and true if the disk can't be read now.
 	function queue.next_batch(limit)
 		for _, segment in ipairs(segments) do
 			if segment.count > 0 then
@@ -312,7 +310,7 @@ return function (source, folder, settings, count, json)
 				if not batch then batch, err = reader.read(segment, math.min(limit, fresh.events_before(segment))); end
 				if batch then return batch; end
 				reader.close();
-				-- As long as the file is whole, it may be readable later: the server may be out of file descriptors now.
+				-- A file of full length may become readable: the server may be out of file descriptors now.
 				if err and (lfs.attributes(segment.path, "size") or 0) >= segment.size then
 					report_unreadable(err);
 					return nil, true;
@@ -323,7 +321,7 @@ return function (source, folder, settings, count, json)
 		end
 	end
 
-	-- The batch is dealt with.
+	-- Removes a batch that was delivered or given up.
 	function queue.forget(batch)
 		local segment, events = batch.segment, batch.count;
 		segment.head, segment.head_seq = segment.head + batch.bytes, segment.head_seq + events;
@@ -335,7 +333,7 @@ return function (source, folder, settings, count, json)
 		end
 	end
 
-	-- Gives all events of this run that are not delivered a new epoch, and numbers from 1 on.
+	-- Moves this run's undelivered events to a new epoch, numbered from 1.
 	function queue.begin_epoch()
 		local old, shift = epoch, nil;
 		epoch = new_id();
@@ -353,19 +351,17 @@ return function (source, folder, settings, count, json)
 		for _, entry in ipairs(changes) do entry.seq = entry.seq - (shift or 0); end
 	end
 
-	-- The epoch of this run.
 	function queue.epoch()
 		return epoch;
 	end
 
-	-- How many events are not delivered.
 	function queue.waiting()
 		return waiting;
 	end
 
-	---- Beginning and end
+	---- Start and stop
 
-	-- Reads what an earlier run left.
+	-- Reads the files of an earlier run.
 	function queue.load()
 		local damages;
 		segments, file_number, damages, unseen = read_leftovers(folder, source, position.read(), ledger);
@@ -376,7 +372,7 @@ return function (source, folder, settings, count, json)
 		if waiting > 0 then module:log("info", "%d event(s) of an earlier run are to be delivered", waiting); end
 	end
 
-	-- Closes all files. The queue must not be used any more.
+	-- Closes all files. The queue can't be used afterwards.
 	function queue.close()
 		if flush_timer then flush_timer:stop(); end
 		reader.close();

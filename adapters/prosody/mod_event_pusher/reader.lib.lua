@@ -1,10 +1,10 @@
--- Reads batches of events from the queue's files. It keeps the file open that it read last.
+-- Reads batches of events from the queue's files. Keeps the last file open.
 
-local batch_bytes = 1000 * 1000; -- of events; with what is around them below the 1 MiB that proxies take
+local batch_bytes = 1000 * 1000; -- of events; the request stays below 1 MiB, a common limit of proxies
 
 local left_brace = ("{"):byte();
 
--- How many lines of the text make a batch of so many events at most, and where the last one ends.
+-- Returns how many lines of the text fit a batch of at most `limit` events, and where the last one ends.
 local function count_lines(text, limit)
 	local lines, stop = 0, 0;
 	while lines < limit and text:byte(stop + 1) == left_brace do
@@ -15,7 +15,7 @@ local function count_lines(text, limit)
 	return lines, stop;
 end
 
--- Moves a segment's head over what was dropped there.
+-- Moves a segment's head past dropped events.
 local function skip_dropped(segment, text)
 	local stop = 0;
 	while true do
@@ -49,8 +49,8 @@ return function ()
 		return file:read(math.min(bytes, segment.size - segment.head));
 	end
 
-	-- The segment's next batch of so many events at most, { segment, first, count, bytes, parts }. Returns nil and an
-	-- error when it can't be read, nil alone when it isn't what was written.
+	-- Returns the segment's next batch of at most `limit` events, { segment, first, count, bytes, parts }. Returns nil and
+	-- an error if the file can't be read, nil alone if its content is not what was written.
 	function reader.read(segment, limit)
 		local bytes = batch_bytes;
 		while true do
@@ -61,7 +61,7 @@ return function ()
 				if stop < #text then text = text:sub(1, stop); end
 				return { segment = segment, first = segment.head_seq, count = lines, bytes = stop, parts = { text } };
 			elseif not skip_dropped(segment, text) then
-				-- The first line is longer than that.
+				-- The first line is longer than what was read.
 				if #text < bytes then return nil; end
 				bytes = bytes * 4;
 			end

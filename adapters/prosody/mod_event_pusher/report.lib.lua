@@ -1,5 +1,5 @@
--- Returns a function that reports one kind of mishap: it logs the first at once, and the others once a minute. The
--- format takes how many there were since the last line, and the latest detail.
+-- Returns a function that logs one kind of problem: the first one at once, the following ones summed up once a minute.
+-- The format takes the number since the last line and the latest detail.
 return function (level, format)
 	local count, timer, last = 0, nil, "";
 

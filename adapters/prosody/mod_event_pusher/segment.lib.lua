@@ -1,39 +1,40 @@
--- The files of the queue, called segments: how they are written and read.
+-- The files of the queue, called segments: writing and reading them.
 --
--- A segment begins with a header line and the sessions that were open when it was begun, one "+jid" a line, and "=".
--- Then there is one line for each number: an event, ready to stand in a batch, as "{...},"; or "!+count change" for
--- numbers whose events were dropped, with the change of the ledger that the last of them would have made, if any.
--- "!=count change" uses up no number: so many are lost that the daemon would not see (queue.lib.lua).
--- Version 0.1.0 wrote "!number change", up to which number they were dropped.
+-- A segment begins with a header line and the sessions that were open then, one "+jid" per line, and "=". Then each
+-- number has a line: an event, as "{...},", or "!+count change" for `count` dropped events, with the last one's change
+-- to the ledger, if any. "!=count change" uses up no number: `count` lost numbers that the daemon would not notice
+-- (queue.lib.lua). Version 0.1.0 wrote "!number change": dropped up to this number.
 --
--- What stays true:
---  * Only the run that began a file appends to it, so a torn last line stays torn, and counts as not written.
---  * A damaged line costs itself only. How many numbers it had is unknown, so what follows has an epoch of its own: a
---    hash of the next line, so that it is the same whenever the file is read. The damage counts as one lost number that
---    the daemon has not seen, for it sees none before the first number of an epoch.
+-- Invariants:
+--  - Only the run that began a file appends to it, so an incomplete last line stays incomplete and counts as not
+--    written.
+--  - A damaged line only loses itself. How many numbers it had is unknown, so the lines after it get an epoch of their
+--    own: a hash of the next line, the same at each reading. The damage counts as one lost number that the daemon has
+--    not noticed, since it notices none before the first number of an epoch.
 
 local json_decode = require "util.json".decode;
 local is_utf8 = require "util.encodings".utf8.valid;
 local sha256 = require "util.hashes".sha256;
 
--- What the first line begins with, and the version of these files. A later one is not read, and not touched.
+-- The start of the first line, with the version of the file format. Files of a later version are neither read nor
+-- changed.
 local version = 1;
 local signature = "event-pusher "..version.."\t";
 local segment = {};
 
--- The epoch and the number have a fixed length, for they may be written anew in place. The empty field was version
--- 0.1.0's identity of the machine's boot, which that version still expects.
+-- Epoch and number have a fixed length, since they may be overwritten in place. The empty field was the boot's identity
+-- in version 0.1.0, which still expects it.
 local function header(source, epoch, first)
 	return signature..("%s\t%s\t\t%016d\n"):format(source, epoch, first);
 end
 
--- The line of a unit of the queue whose events were dropped.
+-- Returns the line of a unit whose events were dropped.
 function segment.dropped(unit)
 	local count = unit.unseen and "="..unit.unseen or "+"..unit.numbers;
 	return ("!%s%s\n"):format(count, unit.change and " "..unit.change or "");
 end
 
--- Begins a file. Returns it and how many bytes it has; or nil and why not, and then there is no such file.
+-- Begins a file. Returns it and its size; or nil and the error, after deleting the file.
 function segment.create(path, source, epoch, first, sessions, unseen)
 	local lines = { header(source, epoch, first) };
 	for _, jid in ipairs(sessions) do lines[#lines + 1] = "+"..jid.."\n"; end
@@ -51,7 +52,7 @@ function segment.create(path, source, epoch, first, sessions, unseen)
 	return nil, write_err;
 end
 
--- Gives the lines of a segment another epoch and first number, on disk. Returns nil and why not when that fails.
+-- Changes a segment's epoch and first number on disk. Returns nil and the error on failure.
 function segment.renumber(path, source, epoch, first)
 	local file, err = io.open(path, "r+b");
 	if not file then return nil, err; end
@@ -60,7 +61,7 @@ function segment.renumber(path, source, epoch, first)
 	return ok, write_err;
 end
 
--- The next whole line; nil at the end.
+-- Returns the next complete line; nil at the end.
 local function read_line(reading)
 	local line = reading.file:read("*l");
 	if not line or reading.offset + #line + 1 > reading.bytes then return nil; end
@@ -68,9 +69,9 @@ local function read_line(reading)
 	return line;
 end
 
--- Reads how a file begins. Returns { path, file, source, epoch, first, sessions, … }, to be given to segment.read;
--- source is missing where the beginning is damaged. Returns nil and an error when the file can't be opened, or is of a
--- later version. The second value is true for a file that ended there: whoever wrote it was killed meanwhile.
+-- Reads the beginning of a file. Returns { path, file, source, epoch, first, sessions, … } for segment.read; source is
+-- missing if the beginning is damaged. Returns nil and an error if the file can't be opened or has a later version. The
+-- second value is true if the file ends within its beginning: its writer was killed.
 function segment.open(path)
 	local file, err = io.open(path, "rb");
 	if not file then return nil, err; end
@@ -102,8 +103,8 @@ function segment.open(path)
 	return reading, cut_short;
 end
 
--- The number that a line brings a segment to; the change of the ledger that it makes, if any; and how many lost numbers
--- the daemon would not see if it were the last line, of which there were so many before. Returns nil when it is broken.
+-- Returns the number after a line; the line's change to the ledger, if any; and how many lost numbers the daemon would
+-- not notice if the file ended here (`unseen`: before this line). Returns nil for a damaged line.
 local function read_record(line, last, unseen)
 	if line:find("[%z\1-\31]") or not is_utf8(line) then return nil; end
 	if line:match('^{"kind":"message".*},$') then return last + 1, nil, 0; end
@@ -122,20 +123,19 @@ local function read_record(line, last, unseen)
 	return seq, change, unseen + seq - last;
 end
 
--- Whether a line of the queue is an event.
 function segment.is_event(line)
 	return line:byte(1) == 123; -- {
 end
 
--- Reads the events of a file that segment.open has opened, and closes it. Those from the number `before` on, if any,
--- are in the next file too; those up to the position `delivered` are delivered. Calls changed(change) for each change
--- of the ledger. After the files before this one so many lost numbers were unseen.
--- Returns the parts between damages, { path, source, epoch, first, last, head, head_seq, size, count }: head is where
--- the first line to be delivered begins, head_seq its number, count how many events follow. And how many damages there
--- are in what is not delivered, and how many lost numbers are unseen now.
+-- Reads the events of a file from segment.open, and closes it. Events from the number `before` on, if given, are also
+-- in the next file; events up to the position `delivered` are delivered. Calls changed(change) for each change to the
+-- ledger. `unseen`: lost numbers in earlier files that the daemon has not noticed.
+-- Returns the parts between damaged places, { path, source, epoch, first, last, head, head_seq, size, count }: head is
+-- the offset of the first undelivered line, head_seq its number, count the number of undelivered events. Then the
+-- number of undelivered damaged places, and the new value of `unseen`.
 function segment.read(reading, own_source, before, delivered, changed, unseen)
 	local parts, part, broken, damages = {}, nil, false, 0;
-	local before_damage = 0; -- unseen then, with the damage itself; what follows in the file does not show them
+	local before_damage = 0; -- unseen up to the last damage; the file's later lines don't reveal these
 
 	local function begin(epoch, first, offset)
 		part = {

@@ -1,9 +1,9 @@
--- The file `status` in the queue's folder, one line of JSON for `xmpp-event-pusher adapter status`, which runs beside
--- the server and can ask nothing else.
+-- Writes the file `status` in the queue's folder: one line of JSON for `xmpp-event-pusher adapter status`, which has no
+-- other access to the server.
 
 local json_encode = require "util.json".encode;
 
--- Returns a function that writes the file, where it would be another one than the last. If it can't, no harm is done.
+-- Returns a function that writes the file if its content changed. Errors are ignored: the file is only informative.
 return function (folder, queue, delivery)
 	local path, written = folder.."/status", nil;
 	return function ()

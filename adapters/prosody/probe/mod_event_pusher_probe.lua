@@ -1,6 +1,5 @@
--- Answers what Prosody's configuration says, for `xmpp-event-pusher adapter`: run by `prosodyctl
--- mod_event_pusher_probe FILE`, so that Prosody itself reads its configuration, with its includes and whatever program
--- text is in it. Never loaded by a server.
+-- Prints Prosody's configuration for `xmpp-event-pusher adapter`. Run as `prosodyctl mod_event_pusher_probe FILE`, so
+-- that Prosody itself evaluates its configuration with includes and Lua code. Never loaded by a server.
 
 local config = require "core.configmanager";
 local datamanager = require "util.datamanager";
