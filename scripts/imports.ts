@@ -71,7 +71,7 @@ export const PARTS: readonly Part[] = [
 /** Reads the imports of all TypeScript files but tests and suites of tests below the given folders. */
 export function readImports(folders: readonly string[], root: string = ROOT): Imports {
   const files = folders.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: root }));
-  const sources = files.filter((file) => !/(\.test|contract)\.ts$/.test(file)).toSorted();
+  const sources = files.filter((file) => !/(\.test|\.suite|contract)\.ts$/.test(file)).toSorted();
   return new Map(sources.map((file) => [file, importsOf(readFileSync(path.join(root, file), 'utf8'), file)]));
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../../../test/support/process.ts';
 import {
@@ -12,7 +12,8 @@ import {
   type Recorded,
   tapOn,
 } from '../../../test/support/rabbit-tap.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { PusherError } from '../../errors.ts';
 import { isMalformed, type MalformedEvent, type NewEvent } from '../../event.ts';
 import { closeConnection, connectOnce, openChannel } from '../../rabbitmq/connection.ts';
@@ -25,9 +26,8 @@ import { declareQueue, ledgerOf } from './topology.ts';
 
 let rabbit: RabbitServer;
 before(async () => {
-  rabbit = await startRabbit();
+  rabbit = await sharedRabbit();
 });
-after(() => rabbit[Symbol.asyncDispose]());
 
 tapContract('the RabbitMQ tap', async () => {
   const vhost = await rabbit.vhost();

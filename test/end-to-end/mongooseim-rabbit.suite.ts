@@ -3,7 +3,7 @@
  * what the sns backend of that MongooseIM published for the same scenario.
  */
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import type { Notification } from '../../src/notification/notification.ts';
 import { memoryOutbox } from '../../src/outbox/memory.ts';
 import { createPusher, type SinkSettings } from '../../src/pusher.ts';
@@ -20,7 +20,8 @@ import {
   recording,
   tapOn,
 } from '../support/rabbit-tap.ts';
-import { type RabbitServer, startRabbit } from '../support/rabbitmq.ts';
+import type { RabbitServer } from '../support/rabbitmq.ts';
+import { sharedRabbit } from '../support/shared-rabbit.ts';
 import { startStubSns } from '../support/stub-sns.ts';
 
 const TOPICS = { presence: 'user_presence_updated', pm: 'user_message_sent', muc: 'user_messagegroup_sent' };
@@ -44,9 +45,8 @@ const shown = (topic: string, json: string): string => {
 describe("MongooseIM's rabbit backend", () => {
   let rabbit: RabbitServer;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
   });
-  after(() => rabbit[Symbol.asyncDispose]());
 
   /** Sends messages through RabbitMQ and a pusher; settles with what it published, in order. */
   async function replay(messages: readonly Recorded[], mode: 'user' | 'session'): Promise<Notification[]> {

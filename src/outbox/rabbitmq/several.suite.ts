@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { type Consumer, consume } from '../../../test/support/consumer.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { admission, commitAs, depthOf, ids, lastOf, letter, notification, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
 
@@ -24,10 +25,9 @@ describe('several daemons on RabbitMQ', () => {
   let rabbit: RabbitServer;
   let vhost: string;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
     vhost = await rabbit.vhost();
   });
-  after(() => rabbit[Symbol.asyncDispose]());
 
   it('spread the partitions evenly as they come and go', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 6 });

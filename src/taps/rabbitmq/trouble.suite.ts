@@ -1,9 +1,10 @@
 /** What the RabbitMQ tap does when the broker, or what is declared there, is not as it should be. */
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { until } from '../../../test/support/process.ts';
 import { EXCHANGES, messagesIn, mongooseOn, presence, QUEUE, tapOn } from '../../../test/support/rabbit-tap.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { closeConnection, connectOnce, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import type { Receipt, Tap } from '../tap.ts';
 import { examineRabbitTap } from './examine.ts';
@@ -15,9 +16,8 @@ const RECEIPT: Receipt = { accepted: 0, duplicates: 0, rejected: [] };
 describe('the RabbitMQ tap in trouble', () => {
   let rabbit: RabbitServer;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
   });
-  after(() => rabbit[Symbol.asyncDispose]());
 
   /** Starts a tap; answers how many events it took. */
   async function start(tap: Tap): Promise<() => number> {

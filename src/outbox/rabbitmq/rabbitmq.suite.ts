@@ -1,15 +1,15 @@
-import { after, before } from 'node:test';
+import { before } from 'node:test';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { outboxContract } from '../contract.ts';
 
 let rabbit: RabbitServer;
 let vhost: string;
 before(async () => {
-  rabbit = await startRabbit();
+  rabbit = await sharedRabbit();
   vhost = await rabbit.vhost();
 });
-after(() => rabbit[Symbol.asyncDispose]());
 
 outboxContract(
   'the outbox on RabbitMQ',

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { consume, turns } from '../../../test/support/consumer.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { connectOnce, openChannel } from '../../rabbitmq/connection.ts';
 import { probeBroker } from '../../rabbitmq/probe.ts';
 import { admission, commitAs, depthOf, ids, lastOf, notification, numbered, TOPIC } from '../contract.ts';
@@ -29,10 +30,9 @@ describe('the outbox on RabbitMQ, in trouble', () => {
   let rabbit: RabbitServer;
   let vhost: string;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
     vhost = await rabbit.vhost();
   });
-  after(() => rabbit[Symbol.asyncDispose]());
 
   it('says which alarm keeps it from taking anything, and goes on when it is over', async () => {
     await using house = await openHouse(rabbit.url(vhost));

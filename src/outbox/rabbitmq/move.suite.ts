@@ -5,7 +5,8 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
-import { type RabbitServer, startRabbit } from '../../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { admission, commitAs, depthOf, ids, lastOf, notification, OTHER, TOPIC } from '../contract.ts';
 import { moveOutbox } from '../move.ts';
 import { sqliteOutbox } from '../sqlite/sqlite.ts';
@@ -14,11 +15,10 @@ describe('moving an outbox', () => {
   let rabbit: RabbitServer;
   let folder: string;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
     folder = await mkdtemp(path.join(tmpdir(), 'move-'));
   });
   after(async () => {
-    await rabbit[Symbol.asyncDispose]();
     await rm(folder, { recursive: true, force: true });
   });
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { until } from '../../test/support/process.ts';
-import { type RabbitServer, startRabbit } from '../../test/support/rabbitmq.ts';
+import type { RabbitServer } from '../../test/support/rabbitmq.ts';
+import { sharedRabbit } from '../../test/support/shared-rabbit.ts';
 import { SILENT } from '../log.ts';
 import {
   type Broker,
@@ -17,10 +18,9 @@ describe('connection to RabbitMQ', () => {
   let rabbit: RabbitServer;
   let vhost: string;
   before(async () => {
-    rabbit = await startRabbit();
+    rabbit = await sharedRabbit();
     vhost = await rabbit.vhost();
   });
-  after(() => rabbit[Symbol.asyncDispose]());
 
   const open = (urls: readonly string[], options: Partial<BrokerOptions> = {}): Broker =>
     connectBroker({ urls, name: 'test', log: SILENT, ...options });
