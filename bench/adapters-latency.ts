@@ -1,6 +1,6 @@
 /**
- * How long a message takes from the client that sends it to SNS having accepted it: XMPP server, adapter, daemon, SNS
- * endpoint, each a process of its own, at a rate at which nothing has to queue.
+ * How long a message takes from the client that sends it until SNS accepts it, through XMPP server, adapter, daemon and
+ * SNS endpoint, each its own process, at a rate without queueing.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StartServer } from '../test/support/server.ts';
@@ -19,7 +19,7 @@ export async function latencyOf(name: string, start: StartServer, messages: numb
   await using server = await start({ url: daemon.tapUrl, secret: daemon.secret });
   const alice = await connect(server, 'alice', 'bench');
   const bob = await connect(server, 'bob', 'bench');
-  // Clients are not in step with the adapter's own timers.
+  // Random pauses keep the clients out of step with the adapter's timers.
   const send = async (count: number) => {
     for (let number = 0; number < count; number++) {
       await sleep((1_000 / A_SECOND) * (0.5 + Math.random()));

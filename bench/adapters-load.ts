@@ -1,10 +1,10 @@
 /**
- * The load of `npm run bench:adapters`, a process of its own: pairs of users, one of each writing to the other as fast as
- * the other gets it. {@link Order} comes as its argument; it says `ready` to the process that forked it when it has
- * warmed up, begins whenever it is told on which server, and answers with {@link LoadTimes}.
+ * The load of `npm run bench:adapters`, a process of its own: in each pair of users, one writes to the other as fast as
+ * the other receives. Gets {@link Order} as its argument, sends `ready` to its parent after warming up, runs against
+ * the server that the parent names, and answers with {@link LoadTimes}.
  *
- * One process writes to all servers that are compared: what the compiler makes of the same program differs by a tenth from
- * process to process, and would be taken for the servers' difference.
+ * One process writes to all servers under comparison: compiled code differs in speed by a tenth from process to
+ * process, which would look like a difference between the servers.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -14,8 +14,8 @@ import { connect, post } from '../test/support/xmpp.ts';
 import { clock } from './measure.ts';
 
 /**
- * `clients`: xmpp.js, a stanza at a time, as programs do, with TLS where the server has it. `sockets`: bare sockets that
- * write many stanzas at once and only count what comes, which takes so little that the server is what limits.
+ * `clients`: xmpp.js, one stanza at a time, as real programs do, with TLS if the server has it. `sockets`: bare sockets
+ * that write many stanzas at once and only count what arrives, so that the server is the bottleneck.
  */
 export type Kind = 'clients' | 'sockets';
 
@@ -26,7 +26,7 @@ export interface Order {
   readonly servers: readonly Server[];
   /** Sender and receiver. */
   readonly pairs: readonly (readonly [string, string])[];
-  /** Of each pair, each time: first to warm up. */
+  /** Messages of each pair in each run, including the warm-up. */
   readonly messages: number;
 }
 
@@ -36,17 +36,16 @@ export interface LoadTimes {
   readonly end: number;
 }
 
-/** One user writing to another. */
 interface Pair {
   send(first: number, count: number): Promise<void>;
   received(): number;
 }
 
-/** Messages of a pair that are under way at most. */
+/** Limit for messages of a pair in transit. */
 const WINDOW = 100;
 const BODY = 'the quick brown fox jumps over the lazy dog';
 
-/** Sends so many messages, and waits until they have come. */
+/** Sends messages and waits until they have arrived. */
 async function write(pair: Pair, count: number): Promise<void> {
   const before = pair.received();
   let sent = 0;
@@ -54,7 +53,7 @@ async function write(pair: Pair, count: number): Promise<void> {
     const come = pair.received() - before;
     if (come >= count) return;
     const more = Math.min(WINDOW - (sent - come), count - sent);
-    // In portions worth the trouble.
+    // Send in larger portions.
     if (more >= WINDOW / 4 || (more > 0 && sent + more === count)) {
       await pair.send(sent, more);
       sent += more;
@@ -109,7 +108,6 @@ async function socketPair(server: Server, [from, to]: readonly [string, string])
   };
 }
 
-/** A session with presence, on a bare socket. */
 async function logIn({ host, c2sPort }: Server, user: string): Promise<net.Socket> {
   const socket = net.connect(c2sPort, '127.0.0.1');
   await once(socket, 'connect');
@@ -143,7 +141,7 @@ for (const server of order.servers) {
 }
 const writeAll = (pairs: readonly Pair[]) => Promise.all(pairs.map((pair) => write(pair, order.messages)));
 for (const pairs of pairsOf) await writeAll(pairs);
-// Stays until it is ended, so that no session's end is measured.
+// Stays until it is killed, so that no end of a session is measured.
 process.on('message', async (server: number) => {
   const begin = clock();
   await writeAll(pairsOf[server] as Pair[]);

@@ -1,11 +1,11 @@
 /**
- * The tap's place in `npm run bench:adapters`, a process of its own: takes every batch and does as little as it can, so
- * that what is measured is the adapter and not the daemon. Prints its port; GET tells how many events it has, not counting
- * those that came again, and how many numbers are missing.
+ * Stands in for the tap in `npm run bench:adapters`, in a process of its own: takes every batch with minimal work, so
+ * that the adapter is measured and not the daemon. Prints its port; GET returns the number of events without repeats,
+ * and of missing numbers.
  */
 import { listen } from './listen.ts';
 
-/** How an event begins and nothing inside one does, where quotes are escaped. */
+/** Every event begins with this, and none contains it, because quotes inside are escaped. */
 const EVENT = '{"kind":"';
 
 let events = 0;
@@ -13,7 +13,7 @@ let missing = 0;
 /** The last number of each queue. */
 const last = new Map<string, number>();
 
-/** Takes a batch in, as far as it is new. Returns how many events that is, and how many came again. */
+/** Counts a batch's new events and repeated ones. */
 function take(batch: string): { accepted: number; duplicates: number } {
   const head = batch.slice(0, 1_000);
   const [queue = ''] = head.match(/"source":"[^"]*","epoch":"[^"]*"/) ?? [];
@@ -34,7 +34,7 @@ function count(batch: string): number {
 }
 
 listen(0, (head, body) => {
-  // Whatever is not ASCII in it is not looked at.
+  // Only ASCII matters here.
   const answer = head.startsWith('GET ') ? { events, missing } : { ...take(body.toString('latin1')), rejected: [] };
   return { type: 'application/json', text: JSON.stringify(answer) };
 });

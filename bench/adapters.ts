@@ -1,6 +1,6 @@
 /**
- * `npm run bench:adapters`: what an adapter takes from its server, and how long a message takes through it. The same messages
- * on a server with it and on one without it, in turn; docs/adapters.md says how to read what it finds.
+ * `npm run bench:adapters`: what an adapter costs its server, and how long a message takes through it. Compares the
+ * same messages on a server with and without it, in turn; docs/adapters.md explains the results.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,24 +30,26 @@ interface Load {
   readonly processes: number;
   /** Of each process. */
   readonly pairs: number;
-  /** How many times `--messages` a run has. */
+  /** Multiplies `--messages`. */
   readonly times: number;
 }
 
-/** Clients keep more than one core busy, sockets want to leave the server one. Both servers ask for TLS when installed. */
+/**
+ * `clients` keep more than one core busy; `sockets` leave one core to the server. Both servers ask for TLS by default.
+ */
 const LOADS: Readonly<Record<string, Load>> = {
   clients: { how: 'real clients', kind: 'clients', tls: true, processes: 2, pairs: 4, times: 1 },
   plain: { how: 'real clients without TLS', kind: 'clients', tls: false, processes: 2, pairs: 4, times: 1 },
   sockets: { how: 'server saturated', kind: 'sockets', tls: false, processes: 1, pairs: 8, times: 5 },
 };
 
-/** Beside them, no load to speak of: how long one message takes. */
+/** Almost no load: how long one message takes. */
 const LATENCY = 'latency';
 const KINDS = [LATENCY, ...Object.keys(LOADS)];
 
 const TARGET = 0.9;
 
-/** Of a round, on each of its two servers, in turn. */
+/** Runs of a round on each of its two servers, in turn. */
 const RUNS = 5;
 
 const WITH = ['without', 'with'] as const;
@@ -83,11 +85,11 @@ if (values.help || unknown.length > 0) {
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 
-/** What one run found. */
+/** Measurements of one run. */
 interface Run {
-  /** Messages delivered to their recipients, a second. */
+  /** Messages delivered per second. */
   readonly rate: number;
-  /** The server's processor time, in microseconds a message. */
+  /** The server's CPU time per message, in microseconds. */
   readonly cpuUs: number;
   /** How much of one core the server used. */
   readonly cores: number;
@@ -95,7 +97,7 @@ interface Run {
 
 interface CountingSink extends AsyncDisposable {
   readonly url: string;
-  /** Events that it has, and numbers that are missing before its last one. */
+  /** Its events, and the missing numbers before its last one. */
   stats(): Promise<{ events: number; missing: number }>;
 }
 
@@ -110,11 +112,11 @@ async function startSink(): Promise<CountingSink> {
   };
 }
 
-/** A server, and a sink where it has the adapter. */
+/** A server, and a sink if it has the adapter. */
 interface Side extends AsyncDisposable {
   readonly which: With;
   readonly server: XmppServer;
-  /** So many messages more have been sent. Settles when the sink has all that the adapter owes it. */
+  /** Settles when the sink has all events of so many more messages. */
   delivered(messages: number): Promise<void>;
 }
 
@@ -142,7 +144,7 @@ async function startSide(start: StartServer, load: Load, which: With): Promise<S
   };
 }
 
-/** Waits until a server rests: after its start, ejabberd looks through all its modules for seconds. */
+/** Waits until a server is idle: after its start, ejabberd scans its modules for seconds. */
 async function idle(pid: number): Promise<void> {
   let before = cpuOf(pid);
   await until('the server to rest', async () => {
@@ -153,7 +155,7 @@ async function idle(pid: number): Promise<void> {
   });
 }
 
-/** Starts the processes that write; settles when all have warmed up. */
+/** Starts the load processes; settles when all have warmed up. */
 async function startLoad(sides: readonly Side[], load: Load, ofPair: number): Promise<ChildProcess[]> {
   const { kind } = load;
   const children: ChildProcess[] = [];
@@ -172,7 +174,7 @@ async function startLoad(sides: readonly Side[], load: Load, ofPair: number): Pr
   return children;
 }
 
-/** Runs of one round, on servers of its own: how fast one is differs a little from start to start. */
+/** The runs of one round, on new servers: speed differs slightly from start to start. */
 async function compareOnce(name: string, start: StartServer, load: Load, runs: Record<With, Run[]>): Promise<void> {
   const pairs = load.processes * load.pairs;
   const ofPair = Math.ceil((messages * load.times) / pairs);
@@ -191,7 +193,7 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
     for (const child of children) child.send(index);
     const reports = await Promise.all(children.map(async (child) => (await next(child)) as LoadTimes));
     await delivered(total);
-    // Events that are still to be delivered when the last message has come are part of what it costs.
+    // The cost includes events delivered after the last message arrived.
     const used = cpuOf(server.pid) - cpu;
     const seconds =
       (Math.max(...reports.map(({ end }) => end)) - Math.min(...reports.map(({ begin }) => begin))) / 1_000;
@@ -202,7 +204,7 @@ async function compareOnce(name: string, start: StartServer, load: Load, runs: R
     );
   };
   for (let run = 0; run < RUNS; run++) {
-    // Each is first in turn.
+    // The sides take turns to run first.
     const order = [...sides.entries()];
     for (const [index, side] of run % 2 === 0 ? order : order.toReversed()) await one(index, side);
   }
@@ -227,7 +229,7 @@ const dir = mkdtempSync(path.join(tmpdir(), 'bench-adapters-'));
 process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
 const certificate = { cert: path.join(dir, 'cert.pem'), key: path.join(dir, 'key.pem') };
 await makeCertificate(dir, 'DNS:localhost');
-// Prosody runs as a user of its own.
+// Prosody runs as its own user.
 for (const file of [dir, certificate.key]) await chmod(file, 0o755);
 
 const results: Result[] = [];

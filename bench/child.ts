@@ -1,8 +1,8 @@
-/** Processes that a benchmark forks and talks to. */
+/** Processes that a benchmark forks and exchanges messages with. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 
-/** The next thing that a child says; rejects when it ends instead. */
+/** The child's next message; rejects if it ends first. */
 export async function next(child: ChildProcess): Promise<unknown> {
   const gone = new AbortController();
   const abort = () => gone.abort();

@@ -1,20 +1,20 @@
 /**
- * RabbitMQ as the outbox, with broker, daemons, load and endpoint on this machine: one node and one daemon as fast as they
- * go, three nodes and three daemons as fast as they go, and their latency at a rate that leaves room.
+ * RabbitMQ as the outbox, with broker, daemons, load and endpoint on this machine: maximum throughput with one node and
+ * one daemon, and with three of each; then the latency of three at a moderate rate.
  */
 import { startRabbit, untilTogether } from '../test/support/rabbitmq.ts';
 import { cpuOf, type Figure, type Result, residentOf, type Size } from './measure.ts';
 import { type BenchDaemon, createDaemon, startEndpoint } from './rig.ts';
 
 const WARM_UP_SECONDS = 5;
-/** At which the latency is measured, in events a second. */
+/** Rate for the latency measurement, in events per second. */
 const PACED = 3_000;
 
 interface Case {
   readonly nodes: number;
   readonly daemons: number;
   readonly atLeast: number;
-  /** The most that the 99th percentile may be at {@link PACED}, in milliseconds. */
+  /** Limit for the 99th percentile at {@link PACED}, in milliseconds. */
   readonly p99?: number;
 }
 
@@ -42,7 +42,7 @@ async function figuresOf({ nodes, daemons: count, atLeast, p99 }: Case, seconds:
     daemons.push(stack.use(await createDaemon({ snsUrl: endpoint.url, rest })));
   }
   await Promise.all(daemons.map((daemon) => daemon.start()));
-  /** Each daemon has servers of its own. */
+  /** Each daemon has its own sources. */
   const load = (rate: number, length: number, more = {}) =>
     Promise.all(
       daemons.map((daemon, index) =>

@@ -1,8 +1,9 @@
 /**
- * `npm run bench -- compare --before FOLDER`: this checkout beside another one, in turn, round by round, on the medians.
+ * `npm run bench -- compare --before FOLDER`: compares the medians of this checkout and another one, in turn, round by
+ * round.
  *
- * The speed of a shared or virtual machine changes within seconds, for all its processes. So processor time is divided by
- * the load's own in the same window: the load is this checkout's on both sides.
+ * The speed of a shared or virtual machine changes within seconds for all processes. So CPU time is divided by that of
+ * the load in the same window; both sides use this checkout's load.
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +13,7 @@ import { type Figure, median, type Result } from './measure.ts';
 import type { Watch } from './rig.ts';
 
 export interface Comparison {
-  /** A checkout of the commit to compare with, with its node_modules. */
+  /** A checkout of the commit to compare with, including node_modules. */
   readonly before: string;
   readonly rounds: number;
   readonly seconds: number;
@@ -22,7 +23,7 @@ export interface Comparison {
 const PACED = 30_300;
 const SIDES = ['before', 'after'] as const;
 
-/** What one round found of one side, each figure by its name. */
+/** One side's figures in one round, by name. */
 type Round = Readonly<Record<string, { readonly value: number; readonly unit: string }>>;
 
 export async function compare({ before, rounds, seconds, backlog }: Comparison): Promise<Result> {

@@ -1,6 +1,6 @@
 /**
- * What the console costs where there is much to show: 150 topics, 20,000 dead letters and 4,000 events a second, with a page
- * in Chromium that is looked at, and without.
+ * The cost of the console with much to show: 150 topics, 20,000 dead letters and 4,000 events per second, with and
+ * without a page open in Chromium.
  */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +15,7 @@ const RATE = 4_000;
 const HOSTS = 147;
 const LETTERS = 20_000;
 const ROUNDS = 3;
-/** Most of a core that the page may take, and most that the daemon may take more for it. */
+/** Limits for the page's CPU time and for the daemon's extra CPU time, as shares of a core. */
 const MOST_PAGE = 1 / 3;
 const MOST_DAEMON = 0.05;
 
@@ -65,7 +65,7 @@ export async function consoleCost({ seconds }: Size): Promise<Result> {
   return { benchmark: 'console', figures, more: { rounds: found } };
 }
 
-/** How much of something that only grows passes in a second; `during` may do something in the meantime. */
+/** How much a counter grows per second; `during` may run something meanwhile. */
 async function shareOf(
   read: () => number | Promise<number>,
   seconds: number,
@@ -76,7 +76,7 @@ async function shareOf(
   return (((await read()) - before) * 1_000) / (clock() - begin);
 }
 
-/** The processor time of what draws the page: its own process and the one for graphics, in seconds. */
+/** CPU time of the page's process and the GPU process, in seconds. */
 async function pageCpu(page: Page): Promise<number> {
   const session = await page.context().browser()?.newBrowserCDPSession();
   const { processInfo } = (await session?.send('SystemInfo.getProcessInfo')) ?? { processInfo: [] };
@@ -102,7 +102,7 @@ secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 `,
   ).join('');
 
-/** Puts dead letters into an outbox that no daemon has open. */
+/** Adds dead letters to an outbox that no daemon has open. */
 async function fill(file: string): Promise<void> {
   const outbox = sqliteOutbox({ file, maxBytes: 1e9 });
   for (let first = 0; first < LETTERS; first += 1_000) {

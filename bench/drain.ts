@@ -1,4 +1,4 @@
-/** After an outage: a backlog is loaded while SNS is away, then the daemon is started anew and SNS is back. */
+/** After an outage: loads a backlog while SNS is away, restarts the daemon, and brings SNS back. */
 
 import { freePorts } from '../test/support/process.ts';
 import { type Result, type Size, slope } from './measure.ts';
@@ -7,11 +7,11 @@ import { createDaemon, type DaemonSetup, startEndpoint, type Watch, watch } from
 interface Drained extends Watch {
   /** From the start with the backlog until ready, in milliseconds. */
   readonly startedMs: number;
-  /** Events taken in a second while SNS was away. */
+  /** Events accepted per second while SNS was away. */
   readonly takingIn: number;
 }
 
-/** Loads a backlog while SNS is away, starts the daemon anew, and watches it drain. */
+/** Loads a backlog while SNS is away, restarts the daemon, and measures how it drains. */
 export async function drainOf(backlog: number, setup: Omit<DaemonSetup, 'snsUrl'> = {}): Promise<Drained> {
   const [port] = (await freePorts(1)) as [number];
   await using daemon = await createDaemon({ ...setup, snsUrl: `http://127.0.0.1:${port}` });
@@ -49,7 +49,7 @@ export async function drain({ backlog }: Size): Promise<Result> {
         unit: 'MB',
         target: { atMost: 300 },
       },
-      // Over the second half, when it has its size: flat is what less than a MB a second is.
+      // Over the second half, at full size: less than 1 MB per second counts as flat.
       {
         what: 'growth of RSS of draining',
         value: slope(resident.slice(resident.length / 2)),

@@ -1,13 +1,15 @@
-/** End to end: tap POSTs of 100 events → committed → published → settled, at SNS's largest quota and as fast as it goes. */
+/**
+ * End to end: tap POSTs of 100 events → committed → published → settled, at SNS's largest quota and at maximum speed.
+ */
 import { until } from '../test/support/process.ts';
 import { type Figure, median, type Result, type Size, slope } from './measure.ts';
 import { createDaemon, type DaemonSetup, startEndpoint, type Watch, watch } from './rig.ts';
 
-/** What SNS's largest regional quota takes, in events a second. */
+/** SNS's largest regional quota, in events per second. */
 const QUOTA = 30_000;
-/** A little more than that, so that a daemon which keeps up is measured above it. */
+/** Slightly above the quota, so that a daemon that keeps up is measured above it. */
 const OFFERED = 30_300;
-/** What is under way in a tenth of a second; more is left only by a daemon that falls behind. */
+/** The events in transit of a tenth of a second; only a daemon that falls behind has more. */
 const LARGEST_FINAL_BACKLOG = 3_000;
 const WARM_UP_SECONDS = 5;
 
@@ -24,7 +26,7 @@ export async function endToEnd(size: Size): Promise<Result> {
   };
 }
 
-/** A daemon under load for `size.seconds`, after it has warmed up; the load ends and the outbox empties afterwards. */
+/** Measures a daemon under load for `size.seconds`, after a warm-up; afterwards waits until the outbox is empty. */
 export async function underLoad(
   { seconds }: Pick<Size, 'seconds'>,
   { rate, ...setup }: { rate: number } & Omit<DaemonSetup, 'snsUrl'>,
@@ -45,7 +47,7 @@ export async function underLoad(
   return measured;
 }
 
-/** The median of what 99 % of the event loop's turns stayed below, second by second; the first sample is of before. */
+/** The median of the event loop's 99th percentile in each second; skips the first sample, from before the load. */
 export const loopDelayOf = (samples: Watch['samples']): number =>
   median(samples.slice(1).map(({ loopDelayMs }) => loopDelayMs));
 

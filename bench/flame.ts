@@ -1,6 +1,7 @@
 /**
- * A .cpuprofile (https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile) as a flame graph in SVG
- * that needs no script: a frame's full name is its tooltip. Also the list of the functions that are dearest by themselves.
+ * Draws a .cpuprofile (https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile) as a flame graph
+ * in SVG without scripts: a frame's tooltip has its full name. Also lists the functions with the most CPU time of their
+ * own.
  */
 
 interface ProfileNode {
@@ -17,10 +18,10 @@ export interface CpuProfile {
 
 const WIDTH = 1_600;
 const ROW = 17;
-/** Narrower frames are left out, in pixels. */
+/** Omits narrower frames, in pixels. */
 const NARROWEST = 0.8;
 
-/** Nodes that are not work. */
+/** Profile nodes without work. */
 const isIdle = (name: string): boolean => name === '(idle)' || name === '(program)';
 
 export function dearest(profile: CpuProfile): { name: string; at: string; share: number }[] {
@@ -73,7 +74,7 @@ ${rects.join('\n')}
 `;
 }
 
-/** Frames of one name under one caller, put together. */
+/** The frames of one name under one caller, merged. */
 interface Frame {
   readonly name: string;
   readonly place: string;
@@ -104,7 +105,7 @@ function merge(
 function rectOf({ name, place }: Frame, x: number, level: number, width: number, share: number): string {
   const label = name.length * 6 < width ? name : name.slice(0, Math.max(0, Math.floor(width / 6) - 1));
   const y = (level + 1.5) * ROW;
-  // Ours stand out from libraries and from Node.js itself.
+  // Highlights our functions against those of libraries and Node.js.
   const fill = place.startsWith('src/') ? '#f2a154' : place.includes('node_modules') ? '#f6d186' : '#cfe3d4';
   const box = `<rect x="${x.toFixed(1)}" y="${y}" width="${width.toFixed(1)}" height="${ROW - 1}" fill="${fill}" stroke="#fff" stroke-width=".5"/>`;
   const tip = `<title>${escapeXml(`${name} ${place} ${(share * 100).toFixed(2)} %`)}</title>`;
@@ -120,7 +121,7 @@ function ownTimes({ samples, timeDeltas }: CpuProfile): Map<number, number> {
 
 const nameOf = ({ callFrame }: ProfileNode): string => callFrame.functionName || '(anonymous)';
 
-/** Where a function stands: below `src/` or `node_modules/`, or inside Node.js. */
+/** A function's source: below `src/` or `node_modules/`, or inside Node.js. */
 function placeOf({ callFrame: { url, lineNumber } }: ProfileNode): string {
   const place = /(?:^|\/)((?:src|node_modules)\/.*)$/.exec(url)?.[1] ?? url;
   return place === '' ? '' : `${place}:${lineNumber + 1}`;

@@ -1,9 +1,9 @@
-/** From POST to SNS having accepted: single events at 500 a second, and 10,000 events a second. */
+/** From POST until SNS accepts: single events at 500 per second, and batches at 10,000 events per second. */
 
 import type { Figure, Result, Size } from './measure.ts';
 import { createDaemon, type DaemonSetup, startEndpoint } from './rig.ts';
 
-/** A rate, how many events a POST holds, and what p50 and p99 may be at most, in milliseconds. */
+/** A rate, events per POST, and limits for p50 and p99 in milliseconds. */
 interface Case {
   readonly rate: number;
   readonly batch: number;
@@ -31,7 +31,7 @@ export async function latencyOf(
   await using endpoint = await startEndpoint();
   await using daemon = await createDaemon({ snsUrl: endpoint.url, ...setup });
   await daemon.start();
-  // Enough sources that one's turn seldom waits for its last.
+  // Enough sources that a batch rarely waits for the previous one of its source.
   const load = await daemon.load({ rate, batch, sources: 32, seconds: WARM_UP_SECONDS + seconds });
   await new Promise((resolve) => setTimeout(resolve, WARM_UP_SECONDS * 1_000));
   await endpoint.timeLatencies();

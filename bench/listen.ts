@@ -1,18 +1,17 @@
 /**
- * An HTTP server that does no more than the other side of a benchmark needs: requests with a Content-Length, one after the
- * other, answered with 200 at once. node:http takes as much of the machine for a request as all that is measured does.
+ * A minimal HTTP server for the other side of a benchmark: requests with a Content-Length, one after another, answered
+ * with 200 at once. node:http would use as much CPU as the measured code.
  */
 import net, { type AddressInfo } from 'node:net';
 
-/** Answers a request: its head, which begins with the method and the path, and its body. */
+/** Answers a request, given its head (starting with the method and path) and body. */
 export type Responder = (head: string, body: Buffer) => { readonly type: string; readonly text: string };
 
-/** Listens on 127.0.0.1, and prints the port. */
 export function listen(port: number, answer: Responder): void {
   const server = net.createServer((socket) => {
     let parts: Buffer[] = [];
     let bytes = 0;
-    /** How many bytes it takes to go on: to find the end of a head, or the whole of a request. */
+    /** Bytes needed to continue: to look for the end of the head, or the complete request. */
     let wanted = 1;
     socket.on('error', () => socket.destroy());
     socket.on('data', (data: Buffer) => {

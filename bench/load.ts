@@ -1,9 +1,9 @@
 /**
- * The load of the benchmarks, a process of its own: adapters of several sources, each with one batch under way, that
- * post presence, private and group messages of 1,000 users.
+ * The load of the benchmarks, a process of its own: adapters of several sources, each with one open batch, post
+ * presence, private and group messages of 1,000 users.
  *
- * With a rate the load is open-loop: batches are due at fixed times, whether or not the daemon keeps up, and a message
- * carries the time at which it was due. Prints {@link LoadReport} at its end.
+ * With a rate the load is open-loop: batches are due at fixed times whether or not the daemon keeps up, and a message
+ * carries its due time. Prints {@link LoadReport} at the end.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'undici';
@@ -12,25 +12,25 @@ import { clock } from './measure.ts';
 export interface LoadOptions {
   readonly tapUrl: string;
   readonly secret: string;
-  /** Events in a POST. */
+  /** Events per POST. */
   readonly batch: number;
-  /** Events a second; 0: as fast as it goes. */
+  /** Events per second; 0: maximum speed. */
   readonly rate: number;
-  /** How many events at most. */
+  /** Maximum number of events. */
   readonly events: number;
   readonly seconds: number;
-  /** How many adapters post side by side. */
+  /** How many adapters post in parallel. */
   readonly sources: number;
-  /** Over how many virtual hosts they are spread: example.org, h1.example.org and so on. Default: one. */
+  /** How many virtual hosts they use: example.org, h1.example.org and so on. Default: 1. */
   readonly hosts?: number;
-  /** Tells one load's events from another's. */
+  /** Distinguishes the events of different loads. */
   readonly epoch: string;
 }
 
 export interface LoadReport {
   readonly acknowledged: number;
   readonly seconds: number;
-  /** How late the last batch was begun, in milliseconds; open-loop only. */
+  /** How late the last batch was sent, in milliseconds; open-loop only. */
   readonly behindMs: number;
   readonly refused: number;
 }
@@ -39,10 +39,10 @@ const USERS = 1_000;
 const ROOMS = 200;
 const WORDS = 'the quick brown fox jumps over the lazy dog and then asks where its dinner is';
 
-/** A number that looks drawn at random, the same for the same `n`: so that who does what depends on nothing else. */
+/** A pseudo-random number that depends only on `n`, so that each run has the same events. */
 const scatter = (n: number): number => Math.imul(n ^ (n >>> 15), 0x9e3779b1) >>> 0;
 
-/** Event number `n` of all: of four one is a presence, two are private messages, one is a group message. */
+/** Event number `n`: of four events one is a presence, two are private messages, one is a group message. */
 function eventOf(n: number, due: number, hosts: number): unknown {
   const chance = scatter(n);
   const which = n % hosts;
@@ -62,7 +62,7 @@ function eventOf(n: number, due: number, hosts: number): unknown {
   return { kind: 'message', ...common, type, from, to, body, stanza_id: `m${n}`, stanza };
 }
 
-/** One adapter: hands its batches over one after the other until the time or the events are over. */
+/** One adapter: posts its batches one after another until the time is over or all events are sent. */
 async function adapter(options: LoadOptions, index: number, report: { acknowledged: number; refused: number }) {
   const { tapUrl, secret, batch, rate, sources, seconds, epoch, hosts = 1 } = options;
   const url = new URL(tapUrl);

@@ -1,40 +1,40 @@
-/** What every benchmark measures with: processor time and memory of a process, figures, percentiles. Linux's /proc. */
+/** Shared by all benchmarks: CPU time and memory of a process (from Linux's /proc), figures, percentiles. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
-/** One measured figure, and what it should be. */
+/** One measured figure and its target. */
 export interface Figure {
   readonly what: string;
   readonly value: number;
-  /** `×` for a ratio: those stand first in the table. */
+  /** `×` for a ratio; ratios come first in the table. */
   readonly unit: string;
   readonly target?: { readonly atLeast: number } | { readonly atMost: number };
 }
 
-/** How much is measured. */
+/** The extent of a benchmark. */
 export interface Size {
   /** Length of a measurement under load. */
   readonly seconds: number;
-  /** Events of the backlog that is drained. */
+  /** Size of the backlog to drain, in events. */
   readonly backlog: number;
-  /** Where profiles go. */
+  /** Folder for profiles. */
   readonly folder: string;
 }
 
-/** What one benchmark found. */
+/** The figures of one benchmark. */
 export interface Result {
   readonly benchmark: string;
   readonly figures: readonly Figure[];
-  /** Anything worth keeping beside the figures: series over time, what was left out. */
+  /** Other data worth keeping, such as time series or what was left out. */
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
 const TICKS_PER_SECOND = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
 const PAGE_BYTES = Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }));
 
-/** Processor time that a process has used in all its threads, user and system, in microseconds. */
+/** CPU time used by all threads of a process, user and system, in microseconds. */
 export function cpuOf(pid: number): number {
-  // Fields are counted from behind the command's name, which may hold anything: proc(5), utime is the 14th, stime the 15th.
+  // Count the fields after the command's name, which may contain anything: utime is the 14th, stime the 15th (proc(5)).
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return ((Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND) * 1_000_000;
 }
@@ -52,10 +52,12 @@ export function quantile(sorted: ArrayLike<number>, p: number): number {
 /** The median of values in any order. */
 export const median = (values: readonly number[]): number => quantile(Float64Array.from(values).sort(), 0.5);
 
-/** Now, in milliseconds since the Unix epoch with fractions, comparable between processes of this machine. */
+/**
+ * The present time in milliseconds since the Unix epoch, with fractions; comparable between processes of this machine.
+ */
 export const clock = (): number => performance.timeOrigin + performance.now();
 
-/** The growth of y a unit of x: the slope of the least-squares line. */
+/** The growth of y per unit of x: the slope of the least-squares line. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const mean = (axis: 0 | 1) => points.reduce((sum, point) => sum + point[axis], 0) / points.length;
   const [mx, my] = [mean(0), mean(1)];
@@ -63,7 +65,7 @@ export function slope(points: readonly (readonly [x: number, y: number])[]): num
   return over === 0 ? 0 : points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0) / over;
 }
 
-/** Whether a figure is what it should be; undefined when nothing was asked of it. */
+/** Whether a figure meets its target; undefined without a target. */
 export function met({ value, target }: Figure): boolean | undefined {
   if (!target) return undefined;
   return 'atLeast' in target ? value >= target.atLeast : value <= target.atMost;

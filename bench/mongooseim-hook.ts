@@ -1,6 +1,6 @@
 /**
- * What MongooseIM's adapter costs the session that sends a message: the hook and its parts, on the stand-in, while the
- * adapter's process writes and delivers beside it.
+ * The cost of MongooseIM's adapter for a session that sends a message: the hook and its parts, on the stand-in, while
+ * the adapter's process writes and delivers.
  *
  * Usage: node bench/mongooseim-hook.ts [TIMES]
  */

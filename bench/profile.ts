@@ -1,4 +1,4 @@
-/** Where the daemon's processor time goes under the end-to-end load: a flame graph and the dearest functions. */
+/** The daemon's CPU time under the end-to-end load: a flame graph and the most expensive functions. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,7 +13,7 @@ export async function profile(size: Size): Promise<Result> {
   const folder = mkdtempSync(path.join(tmpdir(), 'pusher-profile-'));
   try {
     const nodeOptions = ['--cpu-prof', `--cpu-prof-dir=${folder}`, '--cpu-prof-interval=500'];
-    // A profile of more than that says nothing new, and is slow to read.
+    // A longer profile shows nothing new and is slow to read.
     const seconds = Math.min(size.seconds, 20);
     await underLoad({ ...size, seconds }, { rate: RATE, nodeOptions });
     const [file] = readdirSync(folder);

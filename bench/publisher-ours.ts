@@ -1,4 +1,4 @@
-/** This project's publisher by itself: its outbox has the same notifications again and again, and writes nothing. */
+/** This project's publisher alone: its outbox repeats the same notifications and writes nothing. */
 import { Registry } from 'prom-client';
 import { SILENT } from '../src/log.ts';
 import { createMetrics } from '../src/ops/metrics.ts';
@@ -13,15 +13,17 @@ export interface OursOptions {
   readonly endpoint: string;
   readonly topicArn: string;
   readonly inFlight: number;
-  /** How many order keys there are. */
+  /** Number of order keys. */
   readonly users: number;
-  /** Many more than the publisher holds at a time. */
+  /** Many more than the publisher holds at once. */
   readonly messages: readonly string[];
 }
 
 const KEYS = { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' };
 
-/** Starts the publisher. What it answers publishes until the time is over and SNS has all that was taken till then. */
+/**
+ * Starts the publisher. The returned function publishes until `over`, and waits until SNS has everything sent so far.
+ */
 export function startOurs(options: OursOptions): (over: () => boolean) => Promise<void> {
   const { endpoint, topicArn, inFlight, users, messages } = options;
   const client = createSnsClient({

@@ -1,7 +1,7 @@
 /**
- * The publisher alone, beside AWS's SDK: one process each, the same endpoint, the same messages, 100 requests under way.
- * They publish in turn, a second each: this machine may be half as fast a minute later. This file runs itself as the
- * children that publish.
+ * Compares the publisher alone with AWS's SDK: one process each, the same endpoint and messages, 100 open requests.
+ * They publish in turn, one second each, because the machine's speed may halve within a minute. This file also runs as
+ * the child processes that publish.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -18,10 +18,10 @@ const ENTRIES = 10;
 const WARM_UP_MS = 5_000;
 const TURN_MS = 1_000;
 
-/** Publishes until the time is over, and what is under way then. */
+/** Publishes until `over`, then waits for the open requests. */
 export type Loop = (over: () => boolean) => Promise<void>;
 
-/** Each makes a loop that publishes to an endpoint. */
+/** Each creates a loop that publishes to an endpoint. */
 export const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
   'this publisher': (endpoint) =>
     startOurs({ endpoint, topicArn: TOPIC, inFlight: IN_FLIGHT, users: 1_000, messages: MESSAGES }),
@@ -34,7 +34,7 @@ export const LOOPS: Readonly<Record<string, (endpoint: string) => Loop>> = {
     sdkLoop(endpoint, (n) => new PublishCommand({ TopicArn: TOPIC, Message: MESSAGES[n % MESSAGES.length] })),
 };
 
-/** Notifications of private messages, made beforehand: what is measured is to publish them. */
+/** Notifications of private messages, prepared so that only publishing is measured. */
 export const MESSAGES = Array.from({ length: 10_000 }, (_, n) =>
   JSON.stringify({
     to_user_id: `user${(n * 31) % 1_000}@example.org`,
@@ -46,12 +46,12 @@ export const BATCHES = Array.from({ length: MESSAGES.length / ENTRIES }, (_, n) 
   MESSAGES.slice(n * ENTRIES, (n + 1) * ENTRIES).map((Message, index) => ({ Id: String(index), Message })),
 );
 
-/** What came of a loop's turns together. */
+/** The sums of a loop's turns. */
 interface Turns {
   events: number;
   seconds: number;
   cpuUs: number;
-  /** Events a second of each. */
+  /** Events per second in each turn. */
   readonly rates: number[];
 }
 
@@ -102,7 +102,7 @@ async function turn(child: ChildProcess, endpoint: Endpoint, turns: Turns): Prom
   turns.rates.push(events / seconds);
 }
 
-/** Has a child publish for so long. */
+/** Makes a child publish for so long. */
 async function publish(child: ChildProcess, ms: number): Promise<LoopReport> {
   child.send(ms);
   return (await next(child)) as LoopReport;
@@ -113,7 +113,7 @@ function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand
     endpoint,
     region: 'eu-west-1',
     credentials: { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' },
-    // As many connections as requests under way, kept open: the SDK at its best.
+    // One kept-alive connection per open request: the SDK at its best.
     requestHandler: { httpAgent: { keepAlive: true, maxSockets: IN_FLIGHT } },
   });
   let n = 0;
@@ -125,7 +125,7 @@ function sdkLoop(endpoint: string, commandOf: (n: number) => PublishBatchCommand
   };
 }
 
-/** What a turn took. */
+/** The measurements of one turn. */
 interface LoopReport {
   readonly seconds: number;
   readonly cpuUs: number;

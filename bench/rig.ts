@@ -1,4 +1,4 @@
-/** The processes of a benchmark: the SNS endpoint, the daemon as a user runs it, the load; each ended by its pid. */
+/** The processes of a benchmark: the SNS endpoint, the daemon as users run it, the load; each stopped by its pid. */
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,24 +9,23 @@ import type { LoadOptions, LoadReport } from './load.ts';
 import { clock, cpuOf, residentOf } from './measure.ts';
 import type { Latencies, StubStats } from './stub.ts';
 
-/** This checkout's command. */
+/** The command in this checkout. */
 const BIN = fileURLToPath(new URL('../bin/xmpp-event-pusher.js', import.meta.url));
 const STUB = fileURLToPath(new URL('./stub.ts', import.meta.url));
 const LOAD = fileURLToPath(new URL('./load.ts', import.meta.url));
 const SECRET = 'bench-secret';
 
-/** Node.js measures the loop's delay by a timer, and counts its period in: what an idle process shows. */
+/** Node.js includes the timer's period in the loop's delay: the value of an idle process. */
 const LAG_TIMER_MS = 10;
 
 export interface Endpoint extends AsyncDisposable {
   readonly url: string;
   stats(): Promise<StubStats>;
-  /** Begins to take latencies down, anew if it does so already; and those of what came since. */
+  /** Starts, or restarts, recording latencies; `latencies` returns them. */
   timeLatencies(): Promise<void>;
   latencies(): Promise<Latencies>;
 }
 
-/** Starts the SNS endpoint. */
 export async function startEndpoint(port = 0): Promise<Endpoint> {
   const child = await launch(process.execPath, [STUB, String(port)]);
   await until('the SNS endpoint to listen', () => /\n/.test(child.output()));
@@ -42,26 +41,26 @@ export async function startEndpoint(port = 0): Promise<Endpoint> {
 
 export interface BenchDaemon extends AsyncDisposable {
   readonly pid: number;
-  /** Where its configuration and its outbox are. */
+  /** The folder of the configuration and the outbox. */
   readonly folder: string;
   readonly tapUrl: string;
   readonly adminUrl: string;
   readonly secret: string;
-  /** From starting the process to being ready, in milliseconds. */
+  /** From the start of the process until ready, in milliseconds. */
   readonly startedMs: number;
-  /** Starts it, again after a stop. */
+  /** Starts it, also after a stop. */
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** What its metrics say. */
+  /** Reads its metrics. */
   gauges(): Promise<Gauges>;
-  /** Starts a load on it. */
+  /** Starts a load against it. */
   load(options: Partial<LoadOptions>): Promise<Load>;
 }
 
 interface Gauges {
-  /** Notifications that SNS does not have yet. */
+  /** Notifications that SNS has not accepted yet. */
   readonly backlog: number;
-  /** How late the event loop was since this was last asked for: 99 % of what a timer saw stayed below, in milliseconds. */
+  /** The event loop's delay since the last call: the 99th percentile, in milliseconds. */
   readonly loopDelayMs: number;
 }
 
@@ -72,16 +71,16 @@ interface Load {
 
 export interface DaemonSetup {
   readonly snsUrl: string;
-  /** Options of Node.js before the script's name. */
+  /** Options for Node.js, before the script's name. */
   readonly nodeOptions?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Lines for the end of the configuration. */
+  /** Lines to append to the configuration. */
   readonly rest?: string;
-  /** The command, of another checkout. */
+  /** The command of another checkout. */
   readonly bin?: string;
 }
 
-/** Prepares a daemon with everything on, in a folder of its own. */
+/** Prepares a daemon with all features on, in a folder of its own. */
 export async function createDaemon({
   snsUrl,
   nodeOptions = [],
@@ -157,7 +156,7 @@ export async function createDaemon({
   };
 }
 
-/** The flags that the command gives to Node.js: its launcher does, or, in older checkouts, its first line. */
+/** The flags that the command passes to Node.js: in its launcher, or in older checkouts in its first line. */
 function flagsOf(bin: string): readonly string[] {
   const launcher = bin.replace(/\.js$/, '');
   return readFileSync(existsSync(launcher) ? launcher : bin, 'utf8').match(/(?<= )--[a-z-]+=\d+/g) ?? [];
@@ -194,13 +193,13 @@ export interface Watch {
   /** Between the first and the last sample. */
   readonly seconds: number;
   readonly accepted: number;
-  /** The daemon's processor time, in microseconds. */
+  /** The daemon's CPU time, in microseconds. */
   readonly cpuUs: number;
-  /** The load's, in the same window: how fast the machine was then. */
+  /** The load's CPU time in the same window, a measure of the machine's speed. */
   readonly loadCpuUs: number;
 }
 
-/** Looks at a daemon under load every `everyMs` until `over` says so. */
+/** Samples a daemon under load every `everyMs` until `over`. */
 export async function watch(
   daemon: BenchDaemon,
   endpoint: Endpoint,

@@ -1,4 +1,4 @@
-/** `npm run bench`: runs the benchmarks one after the other and writes what they found. */
+/** `npm run bench`: runs the benchmarks one after another and writes the results. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
@@ -76,7 +76,7 @@ const size: Size = {
   backlog: Number(values.backlog ?? (values.quick ? 100_000 : 1_000_000)),
   folder,
 };
-// One needs another checkout, the other RabbitMQ.
+// `compare` needs another checkout, `cluster` needs RabbitMQ.
 const whole = Object.keys(BENCHMARKS).filter((name) => name !== 'compare' && name !== 'cluster');
 for (const name of positionals.length > 0 ? positionals : whole) {
   process.stderr.write(`${name} …\n`);
@@ -86,7 +86,7 @@ for (const name of positionals.length > 0 ? positionals : whole) {
     cores: availableParallelism(),
     memoryMb: Math.round(totalmem() / 1e6),
     node: process.version,
-    // Well above the number of cores, something else was running too.
+    // A value well above the number of cores means that something else was running.
     loadAverage: loadavg(),
   };
   const kept = {
@@ -100,7 +100,7 @@ for (const name of positionals.length > 0 ? positionals : whole) {
   if (result.more?.skipped) process.stderr.write(`${name} skipped: ${result.more.skipped}\n`);
 }
 
-// The table is of all that was ever measured, so that one benchmark can be run again by itself.
+// The table includes earlier results, so that one benchmark can be repeated alone.
 const files = Object.keys(BENCHMARKS).map((name) => path.join(folder, `${name}.json`));
 const kept = files.filter((file) => existsSync(file)).map((file) => JSON.parse(readFileSync(file, 'utf8')) as Result);
 writeFileSync(path.join(folder, 'table.md'), table(kept));

@@ -1,4 +1,4 @@
-/** The same load and latency on this disk and on one whose every fsync takes 2 ms longer, in one run. */
+/** The same load and latency on this disk and on one with 2 ms more for each fsync, in one run. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -46,7 +46,7 @@ async function measure(how: string, size: Size, env: Record<string, string>): Pr
     { what: `rate as fast as it goes ${how}`, value: fast.accepted / fast.seconds, unit: 'events/s' },
     { what: `daemon CPU ${how}`, value: fast.cpuUs / fast.accepted, unit: 'µs/event' },
     { what: `growth of the backlog at ${RATE.toLocaleString('en')} events/s ${how}`, value: growth, unit: 'events/s' },
-    // Without targets: those are for a disk that nothing was done to.
+    // No targets: those are for an unmodified disk.
     ...latencies.map(({ target: _, what, ...figure }) => ({ ...figure, what: `${what} ${how}` })),
   ];
 }

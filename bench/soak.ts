@@ -1,6 +1,6 @@
 /**
- * `npm run soak`: a daemon under a steady load for long, reloaded again and again. What it holds must stay flat: memory,
- * open files, and files in its folder.
+ * `npm run soak`: a daemon under a long steady load with regular reloads. Memory, open files and the files in its
+ * folder must not grow.
  *
  * Usage: npm run soak [-- --minutes 30 --rate 5000 --reload 10]
  */

@@ -1,21 +1,21 @@
 /**
- * The SNS endpoint of the benchmarks, a process of its own: counts what it is sent and answers as SNS does, and parses
- * no more than that takes, so that it is not what is measured.
+ * The SNS endpoint of the benchmarks, a process of its own: counts messages and answers like SNS, with minimal parsing,
+ * so that the endpoint is not what is measured.
  *
- * `GET /stats` answers {@link StubStats}. `POST /latencies` begins to take latencies down, `GET /latencies` answers
- * {@link Latencies} of what came since. Prints its port when it listens.
+ * `GET /stats` returns {@link StubStats}. `POST /latencies` starts recording latencies, `GET /latencies` returns them
+ * as {@link Latencies}. Prints its port once it listens.
  */
 import { publishAnswer, publishBatchAnswer } from '../test/support/stub-sns.ts';
 import { listen } from './listen.ts';
 import { clock, quantile } from './measure.ts';
 
 export interface StubStats {
-  /** Notifications taken. */
+  /** Notifications accepted. */
   readonly accepted: number;
   readonly requests: number;
 }
 
-/** From the time written in a message to here, in milliseconds; only of messages that hold one. */
+/** From the time written in a message until its arrival, in milliseconds; only messages with a time. */
 export interface Latencies {
   readonly count: number;
   readonly p50: number;
@@ -23,15 +23,15 @@ export interface Latencies {
   readonly max: number;
 }
 
-/** How a load writes the time into a message: `t=1763820191120.123 `, which a form carries as `t%3D…%20`. */
+/** The load's time in a message: `t=1763820191120.123 `, form-encoded as `t%3D…%20`. */
 const STAMP = /t%3D(\d+\.\d+)%20/g;
 
 let accepted = 0;
 let requests = 0;
-/** Undefined: not asked for. They take time to keep, and more to sort, when they are millions. */
+/** Undefined: not recording. Millions of latencies take time to record and sort. */
 let taken: number[] | undefined;
 
-/** Ids of a batch's entries, in order. */
+/** The ids of a batch's entries, in order. */
 function idsOf(form: string): string[] {
   const ids: string[] = [];
   for (let at = form.indexOf('.Id='); at >= 0; at = form.indexOf('.Id=', at + 4)) {

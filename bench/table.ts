@@ -2,9 +2,9 @@
 import { loadavg } from 'node:os';
 import { type Figure, met, type Result } from './measure.ts';
 
-/** Of the last minute when this was loaded, so before anything was measured. */
+/** The load average when this module was loaded, before any measurement. */
 const LOAD_BEFORE = loadavg()[0] ?? 0;
-/** Above this something else was running: rates and latencies say less than they seem to. */
+/** Above this something else was running, and rates and latencies are unreliable. */
 const QUIET = 1;
 
 export function table(results: readonly Result[], loadBefore = LOAD_BEFORE): string {
@@ -22,7 +22,7 @@ export function table(results: readonly Result[], loadBefore = LOAD_BEFORE): str
   return `| benchmark | figure | measured | target | met |\n| --- | --- | ---: | ---: | --- |\n${lines.join('\n')}\n${warning}`;
 }
 
-/** Three digits say enough. */
+/** Three significant digits. */
 const number = (value: number): string =>
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 

@@ -1,4 +1,4 @@
-/** What the additions of the configuration cost: an event translated without them, and with more and more of them. */
+/** The cost of the configuration's additions: translates an event without them, and with more and more of them. */
 import type { XmppEvent } from '../src/event.ts';
 import { type AdditionOptions, compileAdditions } from '../src/notification/additions.ts';
 import { type Route, translate } from '../src/notification/notification.ts';
@@ -45,7 +45,7 @@ export async function templates({ seconds }: Size): Promise<Result> {
     route: routeWith(options),
     times: [] as number[],
   }));
-  // In turn, so that a slower while of this machine slows all of them.
+  // In turn, so that slow phases of the machine affect all of them.
   const rounds = Math.max(20, Math.round(seconds * 4));
   for (let round = 0; round < rounds; round++) for (const { route, times } of routes) times.push(microseconds(route));
   const [without, ...others] = routes.map(({ name, times }) => ({ name, cost: median(times) }));
@@ -69,7 +69,7 @@ const routeWith = (options: AdditionOptions): Route => ({
   maxBytes: () => 262_144,
 });
 
-/** Processor time of one event, over all of them: what else runs on the machine would count in the time that passes. */
+/** Mean CPU time per event; elapsed time would include other processes. */
 function microseconds(route: Route): number {
   const begin = process.cpuUsage();
   for (const event of events) translate(event, route);

@@ -1,23 +1,23 @@
-/** What the record of what became of events costs: the same load with and without it, in turn, on the medians. */
+/** The cost of the record: medians under the same load with and without it, in turn. */
 import { underLoad } from './end-to-end.ts';
 import { type Figure, median, type Result, type Size } from './measure.ts';
 import type { Watch } from './rig.ts';
 
 const ROUNDS = 3;
 const SIDES = { with: '', without: '[trace]\nkeep = "off"' } as const;
-/** Most that it may cost of the rate. */
+/** Limit for the lost share of the rate. */
 const MOST_COST = 0.05;
 
 export async function trace({ seconds }: Size): Promise<Result> {
   const each = Math.max(Math.floor(seconds / ROUNDS), 5);
   const found: Record<keyof typeof SIDES, Watch[]> = { with: [], without: [] };
   for (let round = 0; round < ROUNDS; round++)
-    // Turned around each time: the machine is not as fast at the end as at the beginning.
+    // Reverses the order each time, because the machine's speed drifts.
     for (const side of round % 2 === 0 ? (['with', 'without'] as const) : (['without', 'with'] as const))
       found[side].push(await underLoad({ seconds: each }, { rate: 0, rest: SIDES[side] }));
   const of = (side: keyof typeof SIDES, what: (watch: Watch) => number) => median(found[side].map(what));
   const rate = ({ accepted, seconds: took }: Watch) => accepted / took;
-  // The speed of a shared machine changes within seconds, for all its processes.
+  // Relative to the load's CPU time: the speed of a shared machine changes within seconds for all processes.
   const cpu = ({ cpuUs, accepted }: Watch) => cpuUs / accepted;
   const relative = ({ cpuUs, loadCpuUs }: Watch) => cpuUs / loadCpuUs;
   const resident = ({ samples }: Watch) => Math.max(...samples.map(({ residentMb }) => residentMb));

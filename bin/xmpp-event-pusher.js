@@ -1,5 +1,5 @@
-// What the launcher beside it, `xmpp-event-pusher`, runs.
-// Kept in the JavaScript of old releases, so that they too can say which Node.js this needs.
+// Run by the launcher `xmpp-event-pusher`. Uses only old JavaScript, so that old releases of Node.js can run it and
+// print which one is needed.
 const NEEDED = 24;
 const [major] = process.versions.node.split('.');
 if (Number(major) < NEEDED) {
@@ -7,8 +7,8 @@ if (Number(major) < NEEDED) {
   process.exit(1);
 }
 const isDaemon = process.argv[2] === 'run';
-// Before anything else is loaded, which takes some tenths of a second. Until somebody listens, a SIGHUP ends the process,
-// and as process 1 of a container it never sees a SIGTERM or SIGINT.
+// Listen before loading anything else, which takes some tenths of a second: without a listener SIGHUP ends the process,
+// and process 1 of a container ignores SIGTERM and SIGINT.
 const early = [];
 const remember = (signal) => early.push(signal);
 if (isDaemon) for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, remember);
@@ -19,7 +19,7 @@ else if (process.pid === 1)
   ])
     process.on(signal, () => process.exit(code));
 const { existsSync } = await import('node:fs');
-// A checkout runs its TypeScript as it is; the package brings it compiled.
+// A checkout runs its TypeScript directly; the package has compiled files.
 const source = new URL('../src/cli/', import.meta.url);
 const load = (name) =>
   import(
@@ -32,16 +32,14 @@ if (isDaemon) {
 const { main } = await load('main');
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error) => {
-    // The daemon goes on: its log has a way of its own, and what a plugin prints is not worth a stop.
+    // The daemon keeps running: its log is separate, and a plugin's output is not worth a stop.
     if (isDaemon) return;
-    // Whoever reads what this writes may stop reading (`… | head`): then there is nobody to write for. The code is that
-    // of programs that SIGPIPE ends.
+    // The reader of the output may have stopped (`… | head`). Exits with the code of a program that SIGPIPE ends.
     if (error.code === 'EPIPE') process.exit(141);
     if (stream === process.stdout) process.stderr.write(`xmpp-event-pusher: can't write: ${error.message}\n`);
     process.exit(1);
   });
 const code = await main(process.argv);
-// Whatever a plugin left open must not keep the process: a supervisor waits for its end. What was written to a pipe is
-// queued, and goes first.
+// Open handles of a plugin must not keep the process alive. Output to a pipe is queued, so wait until it is written.
 await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((sent) => stream.write('', sent))));
 process.exit(code);

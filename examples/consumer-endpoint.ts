@@ -1,6 +1,6 @@
 /**
- * An example consumer: an HTTP endpoint that SNS posts to. It confirms the subscription by itself, and takes nothing that
- * SNS did not sign for one of its topics.
+ * An example consumer: an HTTP endpoint that SNS posts to. It confirms the subscription itself, and accepts only
+ * requests that SNS signed for one of its topics.
  *
  *     TOPICS=arn:aws:sns:eu-west-1:123456789012:user_presence_updated PORT=8080 node consumer-endpoint.ts
  *     aws sns subscribe --topic-arn arn:aws:sns:… --protocol https --notification-endpoint https://chat.example.org/sns
@@ -10,11 +10,11 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { type Parsed, snsVerifier, type VerifierOptions } from 'xmpp-event-pusher/consumer';
 
-/** More than the largest message, in its envelope. */
+/** More than the largest message with its envelope. */
 const MAX_BYTES = 2 * 1_024 * 1_024;
 
 interface Parts extends VerifierOptions {
-  /** Your code. If it throws, SNS posts again. It has 15 seconds, so put into a queue what takes longer. */
+  /** Your code. If it throws, SNS posts again. SNS waits 15 seconds; put longer work into a queue. */
   handle(notification: Parsed): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export function createEndpoint({ handle, ...options }: Parts): Server {
   });
 }
 
-/** The body, unless it is too large. */
+/** Returns the body, unless it is too large. */
 async function read(request: IncomingMessage): Promise<Buffer | undefined> {
   const chunks: Buffer[] = [];
   let bytes = 0;

@@ -1,6 +1,6 @@
 /**
- * An example consumer: a Lambda behind an SQS queue that is subscribed to all three topics. It keeps who is online in a
- * DynamoDB table, and handles each message once.
+ * An example consumer: a Lambda function behind an SQS queue that is subscribed to all three topics. It keeps the
+ * users' presence in a DynamoDB table, and handles each message once.
  *
  * - Daemon: `attributes = ["event_id", "timestamp"]`.
  * - Event source mapping: `FunctionResponseTypes = ["ReportBatchItemFailures"]`. Queue: a dead-letter queue.
@@ -21,7 +21,7 @@ interface Parts {
   readonly dynamo: DynamoClient;
   readonly table: string;
   readonly topics?: { readonly pm?: string; readonly muc?: string };
-  /** Your code. If it throws, the message comes again, and in the end to the dead-letter queue. */
+  /** Your code. If it throws, the message is delivered again, and finally goes to the dead-letter queue. */
   onMessage(message: MessageNotification): Promise<void>;
 }
 

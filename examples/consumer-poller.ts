@@ -1,10 +1,10 @@
 /**
- * An example consumer: a process that polls an SQS queue and handles events in their order. Each notification waits two
- * seconds for earlier ones, for a standard topic delivers in no certain order.
+ * An example consumer: a process that polls an SQS queue and handles events in order. Each notification waits two
+ * seconds for earlier ones, because a standard topic does not preserve the order.
  *
  *     QUEUE_URL=https://sqs.eu-west-1.amazonaws.com/123456789012/chat node consumer-poller.ts
  *
- * A message is deleted when it was handled. So the queue's visibility timeout must be longer than the wait and the work.
+ * Deletes a message after handling it. So the queue's visibility timeout must be longer than the wait and the work.
  */
 import { DeleteMessageCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { type Notification, parse, reorder } from 'xmpp-event-pusher/consumer';
@@ -14,11 +14,11 @@ interface Parts {
   readonly queueUrl: string;
   readonly waitMs?: number;
   readonly signal: AbortSignal;
-  /** Your code. If it throws, the message comes again. */
+  /** Your code. If it throws, the message is delivered again. */
   handle(notification: Notification, late: boolean): Promise<void>;
 }
 
-/** Polls until the signal; what is held then comes again to the next poller. */
+/** Polls until the signal aborts; messages still held go to the next poller. */
 export async function poll({ sqs, queueUrl, waitMs = 2_000, signal, handle }: Parts): Promise<void> {
   const waiting = reorder({ waitMs });
   while (!signal.aborted) {

@@ -1,10 +1,10 @@
 /**
- * The pipeline inside a program of one's own: a service that knows of presence and messages in some other way than from
- * an XMPP server's adapter hands them over in process, and adapters may post to it as well.
+ * The pipeline inside another program: a service that learns of presence and messages elsewhere passes them on in
+ * process; adapters may post to it as well.
  *
  *     REGION=eu-west-1 ACCOUNT_ID=123456789012 node embedded.ts
  *
- * `SNS_ENDPOINT` names another SNS than the region's; `TAP_SECRET` opens a tap for adapters on a free port.
+ * `SNS_ENDPOINT` replaces the region's SNS; `TAP_SECRET` opens a tap for adapters on a free port.
  */
 import { createPusher, httpTap, type PusherOptions, sqliteOutbox } from 'xmpp-event-pusher';
 
@@ -30,7 +30,7 @@ const options: PusherOptions = {
   outbox: sqliteOutbox({ file: OUTBOX }),
   taps: TAP_SECRET === undefined ? [] : [httpTap({ listen: { host: '127.0.0.1', port: 0 }, secret: TAP_SECRET })],
   plugin: {
-    // Users by their plain name, and nothing of robots.
+    // Users by their plain name; no presence of robots.
     userGuid: (jid) => jid.local,
     filter: (event) => event.kind !== 'presence' || !event.jid.startsWith('robot@'),
   },

@@ -3,28 +3,28 @@
  *
  *     plugin_module = "./plugin.ts"
  *
- * Every export is optional, and each may be async. TypeScript runs as it is, without a build, as long as its types can
- * simply be left out (no enums, namespaces or parameter properties).
+ * Every export is optional, and may be async. TypeScript runs as it is, without a build, as long as its types can be
+ * stripped (no enums, namespaces or parameter properties).
  */
 import type { SnsPlugin } from 'xmpp-event-pusher';
 
-/** The domain whose users consumers know by their plain user name. */
+/** Consumers know the users of this domain by their plain user name. */
 const HOME = 'example.org';
 
-/** Whose comings and goings are nobody's business. */
+/** Users whose presence is not published. */
 const ROBOTS = new Set(['monitor', 'backup']);
 
 /**
- * How a user, or a room, is named in `user_id`, `from_user_id` and `to_user_id`. A JID has `local`, `domain` and
- * `resource`; local part and domain are in lower case. The bare JID would be the default. A message may go to a domain by
- * itself, which has no local part, and a name must not be empty.
+ * The name of a user or room in `user_id`, `from_user_id` and `to_user_id`. Default: the bare JID. A JID has `local`,
+ * `domain` and `resource`; local part and domain are in lower case. A message may go to a domain, which has no local
+ * part. A name must not be empty.
  */
 export const userGuid: SnsPlugin['userGuid'] = (jid) =>
   jid.domain === HOME && jid.local !== '' ? jid.local : jid.bare().toString();
 
 /**
- * Attributes of a presence notification. Subscriptions filter by attributes without a look at the message: with the
- * filter policy {"online": ["true"]} a queue gets only those who come.
+ * Attributes of a presence notification. Subscriptions can filter by attributes: the filter policy {"online": ["true"]}
+ * lets only online events into a queue.
  */
 export const presenceAttributes: SnsPlugin['presenceAttributes'] = (_topicArn, jid, online) => ({
   online: String(online),
@@ -33,10 +33,10 @@ export const presenceAttributes: SnsPlugin['presenceAttributes'] = (_topicArn, j
 
 /**
  * Attributes of a message notification. `type` is "pm" or "muc". `stanza` is the whole message as an ltx Element; it is
- * parsed when one of its properties is first used, so a plugin that does not look at it does not pay for it.
+ * parsed at the first access, so unused it costs nothing.
  *
- * A string becomes a String, a number a Number, a Uint8Array a Binary, and an array of strings a String.Array. Leave an
- * attribute out rather than giving an empty one: SNS refuses that, and the event would become a dead letter.
+ * A string becomes a String, a number a Number, a Uint8Array a Binary, and an array of strings a String.Array. Omit an
+ * attribute instead of leaving it empty: SNS refuses empty ones, and the event would become a dead letter.
  */
 export const messageAttributes: SnsPlugin['messageAttributes'] = (_topicArn, _from, to, type, stanza) => {
   const thread = stanza.getChildText('thread');
@@ -50,7 +50,7 @@ export const messageAttributes: SnsPlugin['messageAttributes'] = (_topicArn, _fr
   };
 };
 
-/** Whether an event is published. What is filtered is counted, and kept nowhere. */
+/** Whether an event is published. Filtered events are counted, not kept. */
 export const filter: SnsPlugin['filter'] = (event) => {
   if (event.kind === 'message') return true;
   const [user = ''] = event.jid.split('@');

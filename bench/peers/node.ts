@@ -1,4 +1,6 @@
-/** A peer that runs on Node, as a process: publishes for as long as its parent says, and answers how long it took. */
+/**
+ * A peer that runs on Node.js, as a process: publishes for the time that its parent sets, and answers how long it took.
+ */
 import awsLite from '@aws-lite/client';
 import { AwsClient } from 'aws4fetch';
 import { clock } from '../measure.ts';
@@ -10,7 +12,7 @@ const CREDENTIALS = {
   region: 'eu-west-1',
 };
 
-/** As many requests under way as the others have, each a publication of one message. */
+/** Publishes with as many open requests as the others, one message each. */
 function inParallel(publish: (message: string) => Promise<unknown>): Loop {
   let n = 0;
   return async (over) => {

@@ -1,8 +1,8 @@
 /**
- * This daemon's publisher beside others that can be had from npm and from Debian: one process each, the same endpoint, the
- * same messages. They publish in turn, a second each, so that a slower while of this machine slows all of them.
+ * Compares this daemon's publisher with others from npm and Debian: one process each, the same endpoint and messages.
+ * They publish in turn, one second each, so that slow phases of the machine affect all of them.
  *
- * A peer does nothing but publish: no outbox, no order, no retries. What the whole daemon costs is in `end-to-end`.
+ * A peer only publishes: no outbox, no order, no retries. `end-to-end` measures the whole daemon.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,11 +15,11 @@ import { type Endpoint, startEndpoint } from '../rig.ts';
 
 const NODE = fileURLToPath(new URL('./node.ts', import.meta.url));
 const BOTO = fileURLToPath(new URL('./boto.py', import.meta.url));
-/** Debian's, and not one that somebody has in front of it on the PATH. */
+/** Debian's Python, not another one that comes first on the PATH. */
 const PYTHON = '/usr/bin/python3';
 const WARM_UP_MS = 3_000;
 const TURN_MS = 1_000;
-/** boto3's threads share one interpreter, and so one core: more would only wait for each other. */
+/** boto3's threads share one interpreter, and so one core: more threads would only wait for each other. */
 const THREADS = 8;
 
 const OURS = 'this publisher';
@@ -35,7 +35,7 @@ const ON_PYTHON = { 'boto3, publish_batch': 'batch', 'boto3, publish': 'single' 
 interface Peer {
   readonly name: string;
   readonly pid: number;
-  /** Publishes for so long; answers how many seconds it took. */
+  /** Publishes for so long; returns the seconds it took. */
   publish(ms: number): Promise<number>;
   end(): void;
 }

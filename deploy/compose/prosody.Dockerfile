@@ -1,4 +1,4 @@
-# From the repository's root. Debian's Prosody with the adapter.
+# Debian's Prosody with the adapter. Build from the repository's root.
 FROM debian:13-slim
 RUN apt-get update && apt-get install -y --no-install-recommends prosody lua-unbound && rm -rf /var/lib/apt/lists/*
 COPY adapters/prosody/mod_event_pusher /usr/local/lib/prosody/modules/mod_event_pusher

@@ -1,10 +1,10 @@
--- For trying: without TLS, with the users alice and bob, whose passwords are their names.
+-- For the demo only: without TLS, with the users alice and bob, whose passwords are their names.
 plugin_paths = { "/usr/local/lib/prosody/modules" }
 data_path = "/var/lib/prosody"
 log = { { levels = { min = "info" }, to = "console" } }
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
--- The files of a container have no fresh certificates, and other servers have no business here.
+-- The container has no valid certificates, and other servers must not connect.
 modules_disabled = { "tls", "s2s" }
 
 event_pusher_url = "http://pusher:5290/v1/events"

@@ -1,4 +1,4 @@
-# An SNS and an SQS in one process, for trying only: it forgets everything when it stops.
+# SNS and SQS in one process, for the demo only: it loses everything when it stops.
 FROM node:26-alpine
 WORKDIR /app
 RUN npm install --omit=dev --ignore-scripts fauxqs@2.4.1

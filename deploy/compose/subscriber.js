@@ -1,4 +1,4 @@
-/** Prints what arrives in the queue $QUEUE_URL, and deletes it there. Unsigned, as only an SQS for trying takes it. */
+/** Prints and deletes the messages of the queue $QUEUE_URL. Unsigned, which only a demo SQS accepts. */
 const QueueUrl = process.env.QUEUE_URL ?? '';
 
 async function ask(action, parameters) {
