@@ -1,6 +1,6 @@
 /**
- * Makes of the console what the package serves: few small files, compressed once and for all, with the hash of what they
- * hold in their names, so that a browser keeps them. A checkout serves the sources as they are.
+ * Bundles the console for the package: few small files, compressed in advance, with a hash of their content in their
+ * names, so that browsers can cache them. A checkout serves the sources directly.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -11,7 +11,7 @@ import { consoleSources } from '../src/ops/assets.ts';
 
 const SOURCES = fileURLToPath(new URL('../src/ops/console/', import.meta.url));
 
-/** The scripts name each other as the daemon serves them; uPlot's licence has to stay with its code. */
+/** Scripts refer to each other by the URLs that the daemon serves; uPlot's licence must stay with its code. */
 const served: Plugin = {
   name: 'served',
   setup({ onResolve, onLoad }) {
@@ -26,7 +26,6 @@ const served: Plugin = {
   },
 };
 
-/** Writes the console's files into a folder. */
 export async function bundleConsole(folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const { metafile, outputFiles } = await build({
@@ -51,7 +50,7 @@ export async function bundleConsole(folder: string): Promise<void> {
   writeFileSync(path.join(folder, 'index.html'), withBundle(html, metafile));
 }
 
-/** A file, and beside it what it is compressed. */
+/** Writes a file and its compressed copies. */
 function write(file: string, contents: Uint8Array): void {
   writeFileSync(file, contents);
   const most = { params: { [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY } };
@@ -59,7 +58,9 @@ function write(file: string, contents: Uint8Array): void {
   writeFileSync(`${file}.gz`, gzipSync(contents, { level: 9 }));
 }
 
-/** The page with the names of the bundle: one style, and all scripts that the first figures need asked for at once. */
+/**
+ * Replaces names in the page with those of the bundle: one style sheet, and all scripts needed for the first figures.
+ */
 function withBundle(html: string, { outputs }: Metafile): string {
   const outputOf = (entry: string) => {
     const found = Object.entries(outputs).find(([, { entryPoint }]) => entryPoint === entry);

@@ -1,7 +1,7 @@
 /**
- * Makes a Debian package with all that the daemon needs: Node.js itself, the packages of npm, the adapters.
+ * Builds a Debian package with everything that the daemon needs: Node.js, npm's packages, the adapters.
  *
- * Node.js is the one that npm's package `node` pins; for another architecture than this machine's, its sister package.
+ * Node.js is the one pinned as npm's package `node`; for another architecture, its sister package.
  *
  * Usage: npm run deb [-- --to FOLDER] [--arch amd64|arm64]
  */
@@ -34,7 +34,7 @@ import { install } from './install-servers.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const NAME = 'xmpp-event-pusher';
-/** Debian's architectures by npm's. */
+/** Debian's architectures and npm's names for them. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x64', arm64: 'arm64' };
 
 function run(command: string, args: readonly string[], cwd = ROOT): string {
@@ -44,7 +44,7 @@ function run(command: string, args: readonly string[], cwd = ROOT): string {
   return stdout;
 }
 
-/** The folder of the package with Node.js for that architecture, of the release that is pinned. */
+/** The folder with the pinned Node.js for that architecture. */
 function nodeOf(architecture: string, scratch: string): string {
   const name = `node-linux-${ARCHITECTURES[architecture]}`;
   const own = path.join(ROOT, 'node_modules/node/node_modules', name);
@@ -55,14 +55,14 @@ function nodeOf(architecture: string, scratch: string): string {
   return path.join(scratch, 'package');
 }
 
-/** When the release was made: its commit's time, so that the same commit makes the same package. */
+/** The release's time: that of the commit, so that the same commit builds the same package. */
 function released(): Date {
   const { stdout } = spawnSync('git', ['log', '-1', '--format=%ct'], { cwd: ROOT, encoding: 'utf8' });
-  // Without git, as in an archive of the sources, it is now.
+  // The present time without git, as in an archive of the sources.
   return new Date((Number(process.env.SOURCE_DATE_EPOCH ?? stdout) || Date.now() / 1_000) * 1_000);
 }
 
-/** Lays out below `stage` what dpkg unpacks at `/`. */
+/** Creates below `stage` the files that dpkg unpacks at `/`. */
 function layOut(stage: string, architecture: string, scratch: string): void {
   const at = (name: string) => {
     const file = path.join(stage, name);
@@ -71,7 +71,7 @@ function layOut(stage: string, architecture: string, scratch: string): void {
   };
   const put = (name: string, content: string | Buffer) => writeFileSync(at(name), content);
   const lib = `usr/lib/${NAME}`;
-  // `init` knows by the example that a configuration is as it came.
+  // `init` compares with the example to tell whether a configuration is unchanged.
   for (const name of ['bin', 'dist', 'adapters', 'schemas', 'deploy/systemd/pusher.toml', 'package.json'])
     cpSync(path.join(ROOT, name), at(`${lib}/${name}`), { recursive: true, filter: isNeeded });
   const packages = productionPackages(ROOT).filter((folder) => !folder.startsWith('node_modules/@types/'));
@@ -83,7 +83,7 @@ function layOut(stage: string, architecture: string, scratch: string): void {
 
   const node = nodeOf(architecture, scratch);
   cpSync(path.join(node, 'bin/node'), at(`${lib}/node/node`));
-  // Its symbols are a fifth of it.
+  // Symbols are a fifth of its size.
   const strip = architecture === 'arm64' && process.arch !== 'arm64' ? 'aarch64-linux-gnu-strip' : 'strip';
   run(strip, [at(`${lib}/node/node`)]);
 
@@ -114,14 +114,14 @@ function layOut(stage: string, architecture: string, scratch: string): void {
   put(`usr/share/lintian/overrides/${NAME}`, readFileSync(path.join(ROOT, 'deploy/debian/lintian-overrides')));
 }
 
-/** What only developers look at stays at home. */
+/** Excludes files for developers. */
 const isNeeded = (file: string): boolean => !/\.(d\.[cm]?ts|map|tsbuildinfo)$|\/\.[^/]+$/.test(file);
 
-/** A package's own tests too, and what lies below it comes by itself. */
+/** Also excludes a package's tests; its nested packages are copied separately. */
 const isNeededOf = (name: string): boolean =>
   !/^(node_modules|tests?|__tests__|spec|integration|bench(marks?)?|examples?)(\/|$)/.test(name);
 
-/** The unit, for the user that the package makes instead of a dynamic one. */
+/** The unit, with the package's fixed user instead of a dynamic one. */
 function unit(): string {
   const text = readFileSync(path.join(ROOT, `deploy/systemd/${NAME}.service`), 'utf8');
   return text
@@ -158,7 +158,7 @@ Description: publish the events of XMPP servers to Amazon SNS
  Node.js and all libraries are part of this package.
 `;
 
-/** The sizes and sums of all that is below a folder, and modes as Debian wants them. */
+/** Sets modes as Debian requires, and returns total size and checksums. */
 function finish(stage: string): { kilobytes: number; sums: string } {
   const sums: string[] = [];
   let bytes = 0;
@@ -178,7 +178,7 @@ function finish(stage: string): { kilobytes: number; sums: string } {
   return { kilobytes: Math.ceil(bytes / 1_024), sums: sums.join('') };
 }
 
-/** Makes the package; answers its path. */
+/** Builds the package; returns its path. */
 function build(architecture: string, folder: string): string {
   const scratch = mkdtempSync(path.join(tmpdir(), 'deb-'));
   try {
@@ -196,7 +196,7 @@ function build(architecture: string, folder: string): string {
     for (const [name, content] of Object.entries(files)) writeFileSync(path.join(debian, name), content);
     mkdirSync(folder, { recursive: true });
     const file = path.join(folder, `${NAME}_${version}_${architecture}.deb`);
-    // dpkg of Debian 12 reads xz; past this level it takes much longer for little.
+    // Debian 12's dpkg reads xz; higher levels take much longer for little gain.
     run('dpkg-deb', ['--root-owner-group', '-Zxz', '-z3', '--build', stage, file]);
     return file;
   } finally {
@@ -206,7 +206,7 @@ function build(architecture: string, folder: string): string {
 
 const CONFFILES = `/etc/${NAME}/environment\n/etc/${NAME}/pusher.toml\n`;
 
-/** What was asked for; ends with a usage error where that is none. */
+/** Parses the flags; exits with a usage error if they are wrong. */
 function readFlags(): { to: string; arch: string } {
   try {
     const options = { to: { type: 'string', default: ROOT }, arch: { type: 'string', default: own() } } as const;

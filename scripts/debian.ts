@@ -1,6 +1,6 @@
 /**
- * Debian releases in folders of their own, made by debootstrap from this machine's mirror and entered by chroot. Each
- * command there has namespaces of its own, so its mounts end with it. Needs root.
+ * Debian releases in folders, created by debootstrap from this machine's mirror and entered with chroot. Each command
+ * runs in its own namespaces, so its mounts end with it. Needs root.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { install } from './install-servers.ts';
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(CHECKOUT, '.cache/debian');
 
-/** What a command of a fresh system finds in its environment. */
+/** Environment of commands in a fresh system. */
 export const ENVIRONMENT = {
   HOME: '/root',
   LANG: 'C.UTF-8',
@@ -21,7 +21,9 @@ export const ENVIRONMENT = {
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
 
-/** Runs a command whose mounts and processes are gone when it is; answers what it printed, where that is not shown. */
+/**
+ * Runs a command in its own namespaces: its mounts and processes end with it. Returns its output unless it is shown.
+ */
 export function apart(command: readonly string[], { shown }: { shown: boolean }): { ok: boolean; output: string } {
   const { status, stdout, error } = spawnSync('unshare', ['--mount', '--pid', '--fork', '--kill-child', ...command], {
     env: ENVIRONMENT,
@@ -32,7 +34,7 @@ export function apart(command: readonly string[], { shown }: { shown: boolean })
   return { ok: status === 0, output: stdout ?? '' };
 }
 
-/** Where this machine gets Debian's packages from. */
+/** The mirror from which this machine installs Debian packages. */
 export function mirror(): string {
   const args = ['indextargets', '--format', '$(REPO_URI)', 'Origin: Debian', 'Label: Debian', 'Identifier: Packages'];
   const uri = spawnSync('apt-get', args, { encoding: 'utf8' }).stdout?.split('\n')[0];
@@ -40,7 +42,7 @@ export function mirror(): string {
   return uri;
 }
 
-/** How this machine's apt reaches its mirror: through which proxy, and whether an index may be old. */
+/** This machine's apt settings for the mirror, such as a proxy and the accepted age of an index. */
 function settings(): string {
   const { stdout } = spawnSync('apt-config', ['dump', '--no-empty', 'Acquire'], { encoding: 'utf8' });
   return (stdout ?? '')
@@ -49,7 +51,7 @@ function settings(): string {
     .join('\n');
 }
 
-/** Makes the base system of a release in a folder, with what its apt needs on this machine. */
+/** Creates a release's base system in a folder, with this machine's apt settings. */
 export function bootstrap(release: string, folder: string, include: readonly string[] = []): void {
   if (process.getuid?.() !== 0) throw new Error('only root can make and enter the folder of a release');
   const { missing, why } = install(['debootstrap', 'iproute'], say);
@@ -58,7 +60,7 @@ export function bootstrap(release: string, folder: string, include: readonly str
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(path.dirname(folder), { recursive: true });
   const included = include.length > 0 ? [`--include=${include.join(',')}`] : [];
-  // One script serves all releases, also those that this debootstrap doesn't know yet.
+  // One script for all releases, including those that this debootstrap does not know yet.
   const command = ['debootstrap', '--variant=minbase', ...included, release, folder, mirror(), 'sid'];
   if (!apart(command, { shown: false }).ok) throw new Error(`debootstrap could not make ${folder}`);
   writeFileSync(path.join(folder, 'etc/apt/apt.conf.d/machine'), settings());
@@ -68,16 +70,16 @@ export function bootstrap(release: string, folder: string, include: readonly str
 export interface Debian extends Disposable {
   readonly root: string;
   /**
-   * Runs a script of its shell, with processes and mounts that end with it.
-   * @param options.network whether it sees this machine's network; by default it has none but a loopback of its own
-   * @param options.checkout whether this checkout is there as `/checkout`, to read
+   * Runs a shell script; its processes and mounts end with it.
+   * @param options.network whether it uses this machine's network; by default it only has a loopback of its own
+   * @param options.checkout whether this checkout is mounted read-only at `/checkout`
    */
   run(script: string, options?: { network?: boolean; checkout?: boolean }): { status: number | null; output: string };
-  /** The command line, on this machine, of a command in there: the same process, with this machine's network. */
+  /** The command line that runs a command inside, as the same process and with this machine's network. */
   command(...words: string[]): string[];
 }
 
-// The shell stays as the first process, to reap what is left to it: hence the exit, or it would become the command.
+// The shell stays the first process to reap orphans. Without the `exit` it would exec the command.
 const RUN = `
 set -e
 root=$1 network=$2 checkout=$3 script=$4
@@ -95,8 +97,8 @@ exit
 const BECOME = 'set -e; root=$1; shift; mount -t proc proc "$root/proc"; exec chroot "$root" "$@"';
 
 /**
- * A fresh base system of a release, gone when it is disposed of: the copy of one that is made once, under `.cache/`.
- * @param include packages beside those of the base
+ * A fresh base system of a release, deleted when disposed of: a copy of one created once under `.cache/`.
+ * @param include additional packages
  */
 export function debian(release: string, include: readonly string[] = []): Debian {
   const kept = keep(release, include);
@@ -105,7 +107,7 @@ export function debian(release: string, include: readonly string[] = []): Debian
   return inside(root);
 }
 
-/** The folder with that system, made where it is missing. */
+/** Returns that system's folder, after creating it if necessary. */
 function keep(release: string, include: readonly string[]): string {
   const kept = path.join(FOLDER, [release, ...include].join('+'));
   if (existsSync(kept)) return kept;
@@ -124,7 +126,7 @@ function keep(release: string, include: readonly string[]): string {
   return kept;
 }
 
-/** Starts nothing while it installs: that system is only being made. */
+/** Prevents services from starting during the installation. */
 const addition = (packages: readonly string[]): string => `
   printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
   export DEBIAN_FRONTEND=noninteractive

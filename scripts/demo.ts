@@ -1,6 +1,6 @@
 /**
- * The demo: a real Prosody with the adapter, an SNS in this process with a queue behind each topic, and the daemon as a
- * user runs it. Two people chat, and what a consumer of the topics receives is printed.
+ * The demo: a real Prosody with the adapter, SNS with a queue behind each topic in this process, and the daemon as
+ * users run it. Two people chat, and the demo prints what a subscriber receives.
  *
  * Usage: npm run demo [-- --keep] [--recorded]
  */
@@ -45,13 +45,13 @@ const muc = (from: string, text: string): Expected => [
 
 interface Story {
   readonly steps: Step[];
-  /** Where one can join in oneself. */
+  /** How to join with your own client. */
   readonly login: string;
-  /** Which way the notifications go. */
+  /** The path of the notifications. */
   readonly through: string;
 }
 
-/** A Prosody that runs, or why there is none. */
+/** Returns a running Prosody, or why there is none. */
 async function findProsody(daemon: Daemon): Promise<Prosody | string> {
   const { missing, why } = install(['prosody'], say);
   if (missing.length > 0) return `There is no Prosody here (${why || 'apt-get did not bring it'})`;
@@ -101,7 +101,7 @@ function realStory(server: Prosody): Story {
   return { steps, login, through: 'Prosody → adapter → daemon → SNS → SQS' };
 }
 
-/** The same story as events that were recorded, for a machine without Prosody. */
+/** The same story as recorded events, for a machine without Prosody. */
 function recordedStory(daemon: Daemon): Story {
   let seq = 0;
   const post = async (event: Record<string, unknown>) => {
@@ -139,7 +139,7 @@ function recordedStory(daemon: Daemon): Story {
   };
 }
 
-/** Who did what, at a glance. */
+/** Summarizes a notification: who did what. */
 function summary({ topic, body }: Received): string {
   const { user_id, present, from_user_id, to_user_id } = body;
   if (topic === TOPICS.presence) return `${user_id} ${present ? 'came online' : 'went offline'}`;
@@ -156,7 +156,7 @@ function print(received: Received, isSurplus = false): void {
 const isExpected = ({ topic, body }: Received, [wanted, content]: Expected): boolean =>
   topic === wanted && JSON.stringify(body) === JSON.stringify(content);
 
-/** Plays the steps; answers what was expected and did not come, and how many came that nobody expected, or once more. */
+/** Plays the steps. Returns which expected notifications did not arrive, and how many were unexpected or duplicate. */
 async function play(
   steps: readonly Step[],
   sns: Sns,
@@ -190,14 +190,14 @@ async function play(
   return { missed, surplus };
 }
 
-/** How many notifications SNS does not have yet. */
+/** How many notifications SNS has not accepted yet. */
 async function depthOf({ adminUrl }: Daemon): Promise<number> {
   const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
   const depths = metrics.matchAll(/^xmpp_event_pusher_outbox_notifications\{[^}]*\} (\d+)$/gm);
   return [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0);
 }
 
-/** What was asked for, or what is wrong with it. */
+/** Parses the flags; exits with a usage error if they are wrong. */
 function readFlags() {
   try {
     return parseArgs({
@@ -243,11 +243,11 @@ async function main(): Promise<number> {
   return missed.length > 0 || (surplus > 0 && !values.keep) ? 1 : 0;
 }
 
-/** Goes on printing what arrives until Ctrl-C. */
+/** Prints notifications until Ctrl-C. */
 async function keep(login: string, daemon: Daemon, sns: Sns): Promise<never> {
   say(`\nEverything goes on running; log in with your own XMPP client, and stop with Ctrl-C:\n${login}`);
   say(`  admin  ${daemon.adminUrl}/readyz\n  SNS    ${sns.url} (region ${sns.region}, account ${sns.accountId})\n`);
-  // That is how it is meant to end.
+  // Ctrl-C is the normal end here.
   process.prependListener('SIGINT', () => process.exit(0));
   let seen = sns.received.length;
   for (;;) {

@@ -1,7 +1,7 @@
 /**
- * Checks the types of the Erlang adapters with dialyzer, which Debian has as `erlang-dialyzer`.
+ * Type-checks the Erlang adapters with dialyzer (Debian package `erlang-dialyzer`).
  *
- * What it knows of OTP is kept in `.cache/dialyzer/`, made when it is missing; that takes a minute or two.
+ * The analysis of OTP is cached in `.cache/dialyzer/`; creating it takes a minute or two.
  *
  * Usage: npm run lint:erlang
  */
@@ -13,7 +13,10 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(ROOT, '.cache/dialyzer');
 
-/** What the shared modules call. The XMPP servers' own functions stay unknown: they differ from version to version. */
+/**
+ * OTP applications that the shared modules call. The XMPP servers' functions stay unknown: they differ between
+ * versions.
+ */
 const APPS = ['erts', 'kernel', 'stdlib', 'crypto', 'public_key', 'ssl'];
 
 /** MongooseIM's adapter shares most of ejabberd's modules. */
@@ -34,7 +37,7 @@ const plt = path.join(FOLDER, `otp-${version.trim()}.plt`);
 if (!existsSync(plt)) {
   process.stdout.write(`making ${path.relative(ROOT, plt)} …\n`);
   mkdirSync(FOLDER, { recursive: true });
-  // Also with things left open, such as functions of applications that are not part of it: those have exit status 2.
+  // Exit status 2 is fine: some functions belong to applications that are not included.
   const partial = `${plt}.partial`;
   spawnSync('dialyzer', ['--build_plt', '--output_plt', partial, '--apps', ...APPS], { cwd: ROOT, stdio: 'ignore' });
   renameSync(partial, plt);

@@ -1,6 +1,6 @@
 /**
- * Writes what is made from the code: the reference of the configuration, the picture of the modules in the architecture, the
- * table of the fields, that of capacity's constants, and schemas/. Tests compare them with what is there.
+ * Generates from the code: the configuration reference, the module diagram in the architecture, the tables of fields
+ * and of capacity constants, and schemas/. Tests check that they are up to date.
  *
  * Usage: npm run docs
  */
@@ -16,7 +16,7 @@ import { schemaFiles } from './schemas.ts';
 
 const FIELD_TABLE = /(<!-- The fields[^>]*-->\n)[\s\S]*?(<!-- end of the fields -->)/;
 
-/** The text of docs/notifications.md with the table of the fields as they are. */
+/** Returns docs/notifications.md with the current table of fields. */
 export function withFields(text: string): string {
   const rows = Object.entries(FIELDS).map(([name, { type, text }]) => `| \`${name}\` | ${type} | ${text} |`);
   const table = `| name | type | value |\n| --- | --- | --- |\n${rows.join('\n')}\n`;
@@ -25,7 +25,7 @@ export function withFields(text: string): string {
 
 const CONSTANT_TABLE = /(<!-- The constants[^>]*-->\n)[\s\S]*?(<!-- end of the constants -->)/;
 
-/** The text of docs/scaling.md with the table of the constants as they are. */
+/** Returns docs/scaling.md with the current table of constants. */
 export function withConstants(text: string): string {
   const rows = Object.values(CONSTANTS).map(
     ({ value, unit, source }) => `| ${value.toLocaleString('en')} | ${unit} | ${source} |`,
@@ -48,6 +48,6 @@ if (import.meta.main) {
     writeFileSync(`${root}${name}`, text);
     return `${root}${name}`;
   });
-  // The formatter, and not JSON.stringify, decides where lines break: the linter would say so otherwise.
+  // Formatted by the linter's own formatter, so that the linter accepts the files.
   execFileSync('biome', ['format', '--write', ...files], { stdio: 'inherit' });
 }

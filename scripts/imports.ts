@@ -1,6 +1,6 @@
 /**
- * What may import what, type imports included: no circles between files, and the direction that the parts of src/ have.
- * `npm run lint` runs it; `npm run docs` draws the parts into docs/architecture.md.
+ * The rules for imports, including type imports: no cycles between files, and a direction between the parts of src/.
+ * `npm run lint` checks them; `npm run docs` draws the parts into docs/architecture.md.
  *
  * Usage: node scripts/imports.ts
  */
@@ -10,30 +10,30 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** The files that each file imports, all by their paths from the root. */
+/** The files that each file imports, as paths from the root. */
 export type Imports = ReadonlyMap<string, readonly string[]>;
 
 interface Part {
   readonly name: string;
   /** The files of the part: a folder, or single files. */
   readonly files: RegExp;
-  /** What it may import beside itself and `base`; `*` is everything listed before it. */
+  /** What it may import besides itself and `base`; `*`: every part listed before it. */
   readonly imports: readonly string[];
 }
 
-/** The parts from the bottom up, so that a part is only ever imported by those below it in this list. */
+/** The parts from the bottom up: a part may only be imported by those below it in this list. */
 export const PARTS: readonly Part[] = [
   { name: 'base', files: /^src\/((errors|log|quote|sql|version|xml)\.ts|format\.js)$/, imports: [] },
-  // What all our servers have in common.
+  // Shared by all our HTTP servers.
   { name: 'http', files: /^src\/http\/[^/]+$/, imports: [] },
   { name: 'event', files: /^src\/event(-id)?\.ts$/, imports: [] },
   { name: 'notification', files: /^src\/notification\/[^/]+$/, imports: ['event'] },
   { name: 'tracing', files: /^src\/tracing\.ts$/, imports: ['notification'] },
-  // The ports, and what needs no system outside the process.
+  // The ports, and parts that need no external system.
   { name: 'outbox', files: /^src\/outbox\/[^/]+$/, imports: ['notification'] },
   { name: 'taps', files: /^src\/taps\/[^/]+$/, imports: ['event'] },
   { name: 'pipeline', files: /^src\/pipeline\/[^/]+$/, imports: ['event', 'notification', 'outbox', 'taps'] },
-  // What implements them, each for one external system.
+  // The implementations, each for one external system.
   { name: 'rabbitmq', files: /^src\/rabbitmq\/[^/]+$/, imports: [] },
   { name: 'config', files: /^src\/config\/[^/]+$/, imports: ['notification'] },
   { name: 'outbox/sqlite', files: /^src\/outbox\/sqlite\/[^/]+$/, imports: ['notification', 'outbox'] },
@@ -61,21 +61,21 @@ export const PARTS: readonly Part[] = [
     files: /^src\/ops\/[^/]+$/,
     imports: ['http', 'event', 'notification', 'outbox', 'taps', 'pipeline', 'readiness', 'config', 'trace'],
   },
-  // What puts them together.
+  // The parts that assemble the others.
   { name: 'pusher', files: /^src\/(pusher|pusher-options|open-outbox|daemon|index)\.ts$/, imports: ['*'] },
   { name: 'cli', files: /^src\/cli\/(completion\/|init\/|adapter\/(\w+\/)?)?[^/]+$/, imports: ['*'] },
-  // The library for those who receive notifications: nothing of the daemon is in it.
+  // The library for subscribers; it does not use the daemon.
   { name: 'consumer', files: /^src\/consumer\/[^/]+$/, imports: ['event'] },
 ];
 
-/** Reads the imports of all TypeScript files but tests and suites of tests below the given folders. */
+/** Reads the imports of all TypeScript files below the folders, except tests and test suites. */
 export function readImports(folders: readonly string[], root: string = ROOT): Imports {
   const files = folders.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: root }));
   const sources = files.filter((file) => !/(\.test|\.suite|contract)\.ts$/.test(file)).toSorted();
   return new Map(sources.map((file) => [file, importsOf(readFileSync(path.join(root, file), 'utf8'), file)]));
 }
 
-/** The project's files that a module's text names in `import` and `export … from`, static and dynamic. */
+/** The project's files that a module imports or re-exports, statically or dynamically. */
 export function importsOf(text: string, file: string): string[] {
   const found = text.matchAll(
     /^\s*(?:import|export)\b[^;'"]*?\bfrom\s*['"](\.[^'"]+)['"]|^\s*import\s*['"](\.[^'"]+)['"]|\bimport\(\s*['"](\.[^'"]+)['"]/gm,
@@ -84,7 +84,7 @@ export function importsOf(text: string, file: string): string[] {
   return [...new Set(names.map((name) => path.posix.join(path.posix.dirname(file), name)))];
 }
 
-/** The circles: each is a group of files in which every one imports, over others, every other. */
+/** The cycles: groups of files in which each imports each other one, directly or indirectly. */
 export function circlesIn(imports: Imports): string[][] {
   // Tarjan's strongly connected components.
   const order = new Map<string, number>();
@@ -114,14 +114,13 @@ export function circlesIn(imports: Imports): string[][] {
 
 const partOf = (file: string): Part | undefined => PARTS.find(({ files }) => files.test(file));
 
-/** Whether a part may import another. */
 function mayImport(from: Part, to: Part): boolean {
   if (from === to || to.name === 'base') return true;
   if (from.imports.includes('*')) return PARTS.indexOf(to) < PARTS.indexOf(from);
   return from.imports.includes(to.name);
 }
 
-/** Imports within src/ against the direction, and files of no part, as sentences. */
+/** Imports within src/ against the direction, and files that belong to no part, as sentences. */
 export function misdirected(imports: Imports): string[] {
   const problems: string[] = [];
   for (const [file, targets] of imports) {
@@ -138,7 +137,7 @@ export function misdirected(imports: Imports): string[] {
   return problems;
 }
 
-/** The parts and what they import, as a Mermaid flowchart; `base`, which all know, is left out. */
+/** The parts and their imports as a Mermaid flowchart, without `base`, which all import. */
 export function drawParts(imports: Imports): string {
   const edges = new Set<string>();
   for (const [file, targets] of imports)
@@ -155,7 +154,7 @@ export function drawParts(imports: Imports): string {
 
 const PICTURE = /(<!-- The modules[^>]*-->\n)[\s\S]*?(<!-- end of the modules -->)/;
 
-/** The text of docs/architecture.md with the picture of the modules as they are. */
+/** Returns docs/architecture.md with the current module diagram. */
 export function withPicture(text: string): string {
   const picture = drawParts(readImports(['src']));
   return text.replace(PICTURE, (_, begin, end) => `${begin}\n\`\`\`mermaid\n${picture}\n\`\`\`\n\n${end}`);

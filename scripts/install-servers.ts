@@ -1,6 +1,6 @@
 /**
- * Installs what the tests and the demo run beside the daemon, with apt, where it is missing. Services that a package
- * brings are neither started nor enabled: the tests start their own, on ports and in folders of their own.
+ * Installs with apt the programs that the tests and the demo need, if they are missing. Does not start or enable their
+ * services: the tests start their own, with their own ports and folders.
  *
  * Usage: node scripts/install-servers.ts prosody ejabberd …
  */
@@ -9,9 +9,9 @@ import { accessSync, constants, globSync } from 'node:fs';
 import path from 'node:path';
 
 interface Server {
-  /** A command that shows that it is installed. */
+  /** A command that exists if it is installed. */
   readonly command: string;
-  /** Files that have to be there too, as patterns. */
+  /** Files that must exist as well, as patterns. */
   readonly files?: readonly string[];
   readonly packages: readonly string[];
   readonly services: readonly string[];
@@ -30,7 +30,7 @@ const SERVERS = {
   systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
   iproute: { command: 'ip', packages: ['iproute2'], services: [] },
   debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
-  // With EUnit and the headers of OTP, which its tests include.
+  // Includes EUnit and OTP's headers, which the tests need.
   'erlang-dialyzer': {
     command: 'dialyzer',
     files: ['/usr/lib/erlang/lib/eunit-*/ebin/eunit.beam', '/usr/lib/erlang/lib/eunit-*/include/eunit.hrl'],
@@ -53,7 +53,7 @@ const SERVERS = {
 
 export type ServerName = keyof typeof SERVERS;
 
-/** /usr/sbin is not on every user's PATH, but that is where Debian puts some of these. */
+/** Debian installs some commands in /usr/sbin, which is not on every user's PATH. */
 const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/local/sbin'];
 
 export function isInstalled(name: ServerName): boolean {
@@ -70,8 +70,8 @@ export function isInstalled(name: ServerName): boolean {
 }
 
 /**
- * Installs those that are missing; answers the names of those that are still missing afterwards, and why.
- * @param say told what is about to happen, for it may take a minute
+ * Installs missing programs. Returns those that are still missing, and why.
+ * @param say called before a step that may take a minute
  */
 export function install(
   names: readonly ServerName[],
@@ -103,11 +103,11 @@ function collect(names: readonly ServerName[]): { packages: string[]; services: 
   };
 }
 
-// A package's own script starts its service unless policy-rc.d forbids that (exit status 101), and enables it in any
-// case at a first install, for systemd and for other inits, also where none runs; so it is forbidden for this while, and
-// what was not enabled before is disabled afterwards. A policy-rc.d that was there
-// already comes back; one that a killed run of this left is known by its mark, and goes. dash runs what is trapped for
-// EXIT when it exits, but not when a signal ends it: hence the second trap.
+// A package's script starts its service unless policy-rc.d forbids it (exit status 101). At a first installation it
+// always enables it, for systemd and other init systems, even if none is running. So starting is forbidden meanwhile,
+// and services that were not enabled before are disabled afterwards. An existing policy-rc.d is restored; one left by a
+// killed run is recognized by its mark and deleted. dash runs the EXIT trap on exit, but not when killed by a signal:
+// hence the second trap.
 const SCRIPT = `
 policy=/usr/sbin/policy-rc.d
 mark='# xmpp-event-pusher: only while it installs packages'

@@ -1,6 +1,6 @@
 /**
- * Writes src/config/partitions.ts from AWS's own list, which its SDK for JavaScript carries. The SDK's module of it takes
- * 14 MB of memory and a tenth of a second to load, for nine lines.
+ * Generates src/config/partitions.ts from AWS's own list, part of its SDK for JavaScript. Loading the SDK's module
+ * takes 14 MB of memory and a tenth of a second, for nine lines.
  *
  * Usage: npm run partitions
  */
@@ -9,7 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Partition } from '../src/config/partitions.ts';
 
-/** As the SDK has it. */
+/** An entry of the SDK's list. */
 interface AwsPartition {
   readonly id: string;
   readonly regionRegex: string;
@@ -17,14 +17,14 @@ interface AwsPartition {
   readonly regions: Readonly<Record<string, unknown>>;
 }
 
-/** The SDK's list, from where its package keeps it. */
+/** Loads the SDK's list from inside its package. */
 export async function awsPartitions(): Promise<readonly AwsPartition[]> {
   const list = '../dist-es/submodules/client/util-endpoints/lib/aws/partitions.js';
   const { partitionsInfo } = await import(new URL(list, import.meta.resolve('@aws-sdk/core')).href);
   return partitionsInfo.partitions;
 }
 
-/** What we take of the SDK's list. */
+/** The fields that we need from the SDK's list. */
 export const partitionsOf = (list: readonly AwsPartition[]): Partition[] =>
   list.map(({ id, regionRegex, outputs: { dnsSuffix, dualStackDnsSuffix }, regions: named }) => {
     const regions = new RegExp(regionRegex.replaceAll('\\-', '-'));
@@ -32,7 +32,7 @@ export const partitionsOf = (list: readonly AwsPartition[]): Partition[] =>
     return { name: id, regions, others, dnsSuffix, dualStackDnsSuffix };
   });
 
-/** The text of src/config/partitions.ts, before the formatter. */
+/** The source of src/config/partitions.ts, before formatting. */
 function moduleOf(partitions: readonly Partition[]): string {
   const rows = partitions.map(({ name, regions, others, dnsSuffix, dualStackDnsSuffix }) => {
     return `{ name: '${name}', regions: ${regions}, others: ${JSON.stringify(others)}, dnsSuffix: '${dnsSuffix}', dualStackDnsSuffix: '${dualStackDnsSuffix}' },`;
@@ -40,12 +40,12 @@ function moduleOf(partitions: readonly Partition[]): string {
   return `/** AWS's partitions. Made by \`npm run partitions\` from the list in AWS's SDK; a test fails when it is stale. */
 
 export interface Partition {
-  /** As ARNs have it. */
+  /** As in ARNs. */
   readonly name: string;
   readonly regions: RegExp;
-  /** Names that stand for no single region. */
+  /** Pseudo-regions, which stand for no single region. */
   readonly others: readonly string[];
-  /** What the names of its endpoints end in. */
+  /** Suffix of the endpoints' names. */
   readonly dnsSuffix: string;
   readonly dualStackDnsSuffix: string;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Looks whether the pinned Node.js runs here, before anything in JavaScript can: npm's package brings the program, and
-# not the libraries of the system that it needs. With root on Debian they are installed, otherwise named.
+# Checks that the pinned Node.js runs, before any JavaScript does: npm's package has the program, but not the system
+# libraries that it needs. Installs them with root on Debian, otherwise names them.
 cd "$(dirname "$0")/.." || exit 1
 node=node_modules/node/bin/node
 if [ ! -x $node ]; then

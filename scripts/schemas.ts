@@ -1,8 +1,9 @@
 /**
- * What others check and generate code from: JSON Schema of what comes in and of what goes out, an AsyncAPI document, and
- * TypeScript types. All of it is made from the schemas that the daemon itself uses.
+ * Generates what others use to validate and to generate code: JSON Schemas of input and output, an AsyncAPI document,
+ * and TypeScript types. All come from the schemas that the daemon itself uses.
  *
- * Every schema is valid in ajv's strict mode and in Python's jsonschema, and tests hold their verdicts to the daemon's.
+ * Every schema is valid in ajv's strict mode and in Python's jsonschema; tests compare their verdicts with the
+ * daemon's.
  */
 import { z } from 'zod';
 import { eventSchema } from '../src/event.ts';
@@ -33,7 +34,7 @@ export function tapProtocolSchema(): Schema {
   };
 }
 
-/** A notification: the message that is published, parsed. */
+/** A notification: the published message, parsed. */
 export function notificationSchema(): Schema {
   return {
     $schema: DRAFT,
@@ -45,7 +46,7 @@ export function notificationSchema(): Schema {
   };
 }
 
-/** A notification as a queue or an HTTP endpoint without raw delivery gets it. */
+/** A notification as it arrives in a queue or at an HTTP endpoint without raw delivery. */
 export function envelopeSchema(): Schema {
   return {
     $schema: DRAFT,
@@ -64,7 +65,7 @@ export function envelopeSchema(): Schema {
   };
 }
 
-/** What is published and where, as an AsyncAPI 3 document. Channels have the topics' names of the documentation. */
+/** What is published where, as an AsyncAPI 3 document. Channels have the topic names used in the documentation. */
 export function asyncApi(version: string): Schema {
   const message = (name: string, title: string, body: z.ZodType): Schema => ({
     name,
@@ -115,14 +116,14 @@ export function asyncApi(version: string): Schema {
   };
 }
 
-/** The types of bodies, for the consumers' library. */
+/** The types of bodies, for the subscribers' library. */
 export const bodyTypes = (): string =>
-  typesOf('What is published, parsed.', {
+  typesOf('Published messages, parsed.', {
     PresenceBody: { ...jsonSchema(presenceBody), description: 'A user came online or went offline.' },
     MessageBody: { ...jsonSchema(messageBody), description: 'A user sent a message.' },
   });
 
-/** All files by their paths from the root, as text. */
+/** The text of each generated file, by its path from the root. */
 export function schemaFiles(version: string): ReadonlyMap<string, string> {
   const json = (schema: Schema) => JSON.stringify(schema);
   return new Map([

@@ -1,5 +1,5 @@
 /**
- * Takes the pictures of the console in docs/images: a daemon with some minutes of traffic, a topic that has just been
+ * Takes the screenshots of the console in docs/images: a daemon with some minutes of traffic, a topic that was just
  * paused, dead letters, and a source that lost events.
  *
  * Usage: node scripts/screenshots.ts [seconds of traffic]
@@ -22,7 +22,7 @@ const endsAt = Date.now() + seconds * 1_000;
 const pauses = () => Date.now() > endsAt - PAUSED_S * 1_000;
 
 let count = 0;
-/** The same story each time. */
+/** Deterministic: the same story each time. */
 const pick = <T>(list: readonly T[]): T => list[(count++ * 7) % list.length] as T;
 
 function event(): Record<string, unknown> {
@@ -72,7 +72,7 @@ async function take(name: string, options: BrowserContextOptions, prepare: (page
   const { page } = visit;
   await page.locator('#letters tbody tr').first().waitFor();
   await prepare(page);
-  // The next sample fills what is empty until then.
+  // The next sample fills the empty places.
   await sleep(2_500);
   await page.screenshot({ path: `${IMAGES}${name}.png` });
 }

@@ -1,5 +1,5 @@
 /**
- * Runs the unit tests on the oldest Node.js that `engines` allows: its newest patch release, installed by npm under
+ * Runs the unit tests on the oldest Node.js that `engines` allows: its latest patch release, installed by npm under
  * `.cache/node24/`.
  *
  * Usage: npm run test:node24 [-- FILE …]
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(CHECKOUT, '.cache/node24');
-/** npm's package `node` is this one for each platform, and puts its `node` in the place of the newer one. */
+/** The package for this platform; npm's package `node` would replace the newer `node` command. */
 const PACKAGE = `node-${process.platform}-${process.arch}`;
 
 function run(command: string, args: readonly string[]): void {

@@ -1,8 +1,8 @@
 /**
- * Runs the tests of adapters and of RabbitMQ on the servers of other Debian releases than this machine's.
+ * Runs the tests of adapters and RabbitMQ against the servers of other Debian releases.
  *
- * Each release is a folder of its own under `.cache/versions/`, made once. The tests run in it by chroot, as they are:
- * they see that release's servers, and this checkout read-only. Needs root.
+ * Each release is a folder under `.cache/versions/`, created once. The tests run inside it by chroot: with that
+ * release's servers, and this checkout read-only. Needs root.
  *
  * Usage: npm run test:versions [-- RELEASE …] [--only FILE …] [--fresh]
  */
@@ -27,8 +27,8 @@ const FOLDER = path.join(CHECKOUT, '.cache/versions');
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
-// The shell stays as the first process, to reap the servers that tests leave to it: hence the exit, or it would become
-// the command.
+// The shell stays the first process to reap servers that tests leave behind. Without the `exit` it would exec the
+// command.
 const ENTER = `
 set -e
 root=$1 checkout=$2; shift 2
@@ -43,14 +43,14 @@ exit
 const inside = (root: string, command: readonly string[], options: { shown: boolean }) =>
   apart(['sh', '-c', ENTER, 'sh', root, CHECKOUT, ...command], options);
 
-/** The folder with that release, made where it is missing. */
+/** Returns the folder of that release, after creating it if necessary. */
 function prepare(name: string, fresh: boolean): string {
   const root = path.join(FOLDER, name);
   if (fresh) rmSync(root, { recursive: true, force: true });
   if (existsSync(root)) return root;
   const partial = `${root}.partial`;
   const base = name.replace('-backports', '');
-  // libatomic is Node's.
+  // Node.js needs libatomic.
   bootstrap(base, partial, ['libatomic1']);
   if (base !== name) {
     appendFileSync(path.join(partial, 'etc/apt/sources.list'), `deb ${mirror()} ${name} main\n`);
@@ -80,7 +80,7 @@ otp=$(cat /usr/lib/erlang/releases/*/OTP_VERSION)
 echo "Prosody $prosody on Lua $lua, ejabberd \${ejabberd%%-*}, RabbitMQ \${rabbitmq%%-*} on OTP $otp"
 `;
 
-/** Runs the tests on a release; answers what there is to say about it. */
+/** Runs the tests on a release; returns a summary. */
 function test(root: string, files: readonly string[]): { ok: boolean; summary: string } {
   const name = path.basename(root);
   const servers = inside(root, ['sh', '-c', ASK_VERSIONS], { shown: false }).output.trim();
@@ -89,7 +89,7 @@ function test(root: string, files: readonly string[]): { ok: boolean; summary: s
   const shown = ['--test-reporter=spec', '--test-reporter-destination=stdout'];
   const counted = ['--test-reporter=tap', `--test-reporter-destination=${results}`];
   const command = ['node', '--test', '--test-concurrency=2', '--test-timeout=300000', '--test-force-exit'];
-  // An earlier run's must not count where this one does not get so far.
+  // Removes an earlier run's results, in case this run fails early.
   writeFileSync(path.join(root, results), '');
   const { ok } = inside(root, [...command, ...shown, ...counted, ...files], { shown: true });
   const counts = readFileSync(path.join(root, results), 'utf8').matchAll(/^# (pass|fail|cancelled) (\d+)$/gm);

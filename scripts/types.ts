@@ -1,11 +1,11 @@
-/** TypeScript types from JSON Schema: as much of it as our own schemas use. */
+/** Generates TypeScript types from JSON Schema, as far as our schemas use it. */
 
 export type Schema = Record<string, unknown>;
 
 /**
- * A module of interfaces.
- * @param about the module's first line of documentation
- * @param schemas objects by the names of their types
+ * Returns a module of interfaces.
+ * @param about the first line of the module's documentation
+ * @param schemas object schemas by type name
  */
 export function typesOf(about: string, schemas: Readonly<Record<string, Schema>>): string {
   const interfaces = Object.entries(schemas).map(([name, schema]) => {

@@ -1,4 +1,4 @@
-/** Which packages of npm travel with the daemon, and what their licences are. */
+/** The npm packages in the Debian package, and their licences. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
@@ -7,7 +7,7 @@ interface Locked {
   readonly devOptional?: boolean;
 }
 
-/** The folders of the packages that the daemon needs when it runs, from the root, by the lock file. */
+/** Folders of the production dependencies, relative to the root, according to the lock file. */
 export function productionPackages(root: string): string[] {
   const lock = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8'));
   return Object.entries(lock.packages as Record<string, Locked>)
@@ -16,7 +16,7 @@ export function productionPackages(root: string): string[] {
     .filter((folder) => existsSync(path.join(root, folder)));
 }
 
-/** Debian's file `copyright`, in its machine-readable form. */
+/** Debian's file `copyright`, in its machine-readable format. */
 export function copyrightFile(root: string, packages: readonly string[]): string {
   const apache = ' On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.';
   const stanzas = packages.map((folder) => {

@@ -1,7 +1,7 @@
-/** The manual page, made from the command line as it is parsed. */
+/** The manual page, generated from the parsed command line. */
 import { all, type CommandNode } from '../../src/cli/completion/tree.ts';
 
-/** For roff: a backslash, a dash that is one, a dot or quote that begins a line. */
+/** Escapes for roff: backslashes, literal dashes, and dots or quotes at the start of a line. */
 const roff = (text: string): string =>
   text
     .replaceAll('\\', '\\e')

@@ -1,12 +1,12 @@
 /** AWS's partitions. Made by `npm run partitions` from the list in AWS's SDK; a test fails when it is stale. */
 
 export interface Partition {
-  /** As ARNs have it. */
+  /** As in ARNs. */
   readonly name: string;
   readonly regions: RegExp;
-  /** Names that stand for no single region. */
+  /** Pseudo-regions, which stand for no single region. */
   readonly others: readonly string[];
-  /** What the names of its endpoints end in. */
+  /** Suffix of the endpoints' names. */
   readonly dnsSuffix: string;
   readonly dualStackDnsSuffix: string;
 }

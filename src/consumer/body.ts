@@ -1,4 +1,4 @@
-/** What is published, parsed. Made by `npm run docs`; a test fails when it is stale. */
+/** Published messages, parsed. Made by `npm run docs`; a test fails when it is stale. */
 
 /** A user came online or went offline. */
 export interface PresenceBody {

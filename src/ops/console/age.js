@@ -1,6 +1,6 @@
 /**
- * How old what the page shows is. A daemon that hangs, a killed one and a dead tunnel all leave figures behind that look
- * like those of now: then the page greys, and each part says of when it is.
+ * The age of the displayed figures. A hanging daemon, a killed one and a dead tunnel all leave figures that look
+ * current: then the page is greyed out, and each part shows its time.
  */
 import { clock, setText } from './dom.js';
 import { seconds } from './format.js';
@@ -9,14 +9,14 @@ import { showHealth } from './status.js';
 const main = document.querySelector('#main');
 const notice = document.querySelector('#old');
 
-/** The page's own clock: the daemon's can't be asked when it is silent. */
+/** By the page's own clock: a silent daemon can't be asked for its time. */
 let freshAt;
-/** The daemon's time of what is shown. */
+/** The daemon's time of the displayed figures. */
 let shownAt;
 let why;
 let timer;
 
-/** What is shown is of now. @param {number} at the daemon's time */
+/** The displayed figures are current. @param {number} at the daemon's time */
 export function markFresh(at) {
   freshAt = performance.now();
   shownAt = at;
@@ -24,7 +24,7 @@ export function markFresh(at) {
   forgetAge();
 }
 
-/** Nothing newer comes. @param {string} reason such as `No answer` */
+/** No newer figures arrive. @param {string} reason such as `No answer` */
 export function markOld(reason) {
   why = reason;
   showHealth('lost', reason);
@@ -46,7 +46,7 @@ function showNotice() {
   );
 }
 
-/** As before anything was shown. */
+/** Resets everything to the state before the first figures. */
 export function forgetAge() {
   why = undefined;
   clearInterval(timer);

@@ -1,10 +1,10 @@
-/** How the page asks the daemon. */
+/** Requests to the daemon. */
 
 /**
- * Asks, and answers the JSON; when the session has ended, the page is told by the event `logged-out`.
+ * Sends a request and returns the JSON answer; dispatches `logged-out` if the session has ended.
  * @param {string} path below `api/`
- * @param {unknown} [body] what to post; without one it is a GET
- * @throws Error with what the daemon says
+ * @param {unknown} [body] makes it a POST; default: a GET
+ * @throws Error with the daemon's message
  */
 export async function ask(path, body) {
   const post = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };

@@ -1,13 +1,13 @@
-/** A row of choices of which one may be chosen, each with how many there are. */
+/** A row of choices, at most one of them selected, each with its count. */
 import { keepRows, make, setText } from './dom.js';
 import { count } from './format.js';
 
-/** So many are shown; the rest is found by searching. */
+/** The maximum shown; search finds the rest. */
 const MOST = 12;
 
 /**
  * @param {HTMLElement} parent
- * @param {() => void} changed called when a person chooses
+ * @param {() => void} changed called when the user selects a choice
  */
 export function createChips(parent, changed) {
   let chosen;
@@ -20,9 +20,9 @@ export function createChips(parent, changed) {
       chosen = undefined;
       parent.replaceChildren();
     },
-    /** @param {[value: string, name: string, number: number][]} choices most first */
+    /** @param {[value: string, name: string, number: number][]} choices sorted by number, descending */
     show(choices) {
-      // A choice stays while it is chosen, also when the last of its kind has gone.
+      // A selected choice stays, even if its last item is gone.
       const own = choices.find(([value]) => value === chosen) ?? [chosen, chosen?.split(':').at(-1), 0];
       const few = choices.slice(0, MOST);
       const shown = chosen === undefined || few.some(([value]) => value === chosen) ? few : [own, ...few];

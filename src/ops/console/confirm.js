@@ -1,10 +1,10 @@
-/** Asks before something can't be undone, or goes out to the world. */
+/** Asks for confirmation of actions that can't be undone or that publish something. */
 
 const dialog = document.querySelector('#confirm');
 
 /**
  * @param {{ title: string, text: string, action: string, danger?: boolean }} question
- * @returns {Promise<boolean>} false also at Escape
+ * @returns {Promise<boolean>} also false on Escape
  */
 export function confirmed({ title, text, action, danger = false }) {
   dialog.querySelector('h2').textContent = title;

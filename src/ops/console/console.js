@@ -1,4 +1,4 @@
-/** The page: logs in where that is needed, follows the live feed, and hands what it tells to the parts. */
+/** The page: logs in if necessary, follows the live feed, and passes its data to the parts. */
 import { forgetAge, markFresh, markOld } from './age.js';
 import { ask } from './api.js';
 import { createDeadLetters } from './dead-letters.js';
@@ -15,7 +15,7 @@ const entry = document.querySelector('#entry');
 const logout = document.querySelector('#logout');
 const sections = document.querySelector('#sections');
 
-/** Dead letters can change without their number doing so: they are asked for again after so many ticks at the latest. */
+/** Dead letters can change while their number stays the same: reload them at least after this many ticks. */
 const LETTERS_EVERY = 15;
 
 const ranges = [...document.querySelectorAll('input[name="range"]')];
@@ -24,15 +24,15 @@ const letters = createDeadLetters();
 const found = createFind();
 const forgetHistory = createHistory();
 const tail = createTail((wish) => following?.wish(wish));
-/** What draws; loaded when the first figures are there, which need no plots. */
+/** The plots' code, loaded after the first figures, which do not need it. */
 let plots;
-/** The samples that came so far, oldest first. */
+/** The samples so far, oldest first. */
 let samples = [];
 let fitted = false;
 let following;
 let ticks = 0;
 
-/** @param hello the first figures, where the page came with them */
+/** @param hello the first figures, if the page already has them */
 function open(needsLogin, hello) {
   for (const element of [main, sections]) element.hidden = false;
   entry.hidden = true;
@@ -70,7 +70,8 @@ function begin({ version, samples: few = [], state }) {
 function show(state) {
   markFresh(state.at);
   showState(state, samples);
-  // What it has loaded, not what the last tick said: a replay may be refused again between two ticks, and count the same.
+  // Compare with the loaded number, not the last tick's: a replay may fail again between two ticks, with the same
+  // number.
   const changed = state.outbox.deadLetters !== letters.loaded();
   if (changed || letters.replaying() || ticks++ % LETTERS_EVERY === 0) letters.load();
 }
@@ -78,7 +79,7 @@ function show(state) {
 /** As long as the daemon keeps samples, in milliseconds. */
 const KEPT_MS = 3_600_000;
 
-/** Adds samples, of which some may be known. */
+/** Adds samples; skips known ones. */
 function addSamples(more) {
   const [only] = more;
   if (more.length === 1 && only.at > (samples.at(-1)?.at ?? 0)) {
@@ -93,7 +94,7 @@ function addSamples(more) {
   plots?.draw(samples);
 }
 
-/** The last hour: of the time before the page was opened, or while it heard nothing. */
+/** Loads the last hour, from before the page was opened or while it was disconnected. */
 async function loadSamples() {
   const columns = await ask('samples').catch(() => undefined);
   if (!columns || !following) return;
@@ -105,7 +106,7 @@ async function loadSamples() {
 async function loadPlots() {
   if (plots) return;
   const { createPlots } = await import('./plots.js');
-  // Made when they are seen: a plot needs to know how wide it is.
+  // Created when they become visible, because a plot needs its width.
   if (plots || main.hidden) return;
   plots = createPlots(document.querySelector('#plots'));
   for (const input of ranges) input.addEventListener('change', () => plots.show(Number(input.value)));
@@ -113,7 +114,7 @@ async function loadPlots() {
   plots.draw(samples);
 }
 
-/** A daemon that was just started has little to show: then the shortest range that holds it is chosen. */
+/** Selects the shortest range that holds all samples of a daemon that has just started. */
 function fitRange() {
   if (fitted) return;
   fitted = true;

@@ -1,10 +1,10 @@
-/** How several daemons share the outbox: each with its console, and who works on which partition. */
+/** How several daemons share the outbox: their consoles and their partitions. */
 import { keepRows, make, makeRow, setText, topicName } from './dom.js';
 import { count } from './format.js';
 
 const section = document.querySelector('#daemons');
 
-/** @param shared undefined where the outbox is this daemon's alone */
+/** @param shared undefined if only this daemon uses the outbox */
 export function showDaemons(shared) {
   section.hidden = !shared;
   if (!shared) return;
@@ -34,11 +34,11 @@ export function showDaemons(shared) {
   });
 }
 
-/** The console of another daemon is where its dead letters are. */
+/** Names a daemon, with a link to its console, which has its dead letters. */
 function nameDaemon(cell, { id, self, url }) {
   const text = self ? `${id} (this one)` : id;
   if (cell.textContent === text) return;
-  // The address is what another daemon said: only one that leads to a page is a link.
+  // Another daemon reported this address: link only to a web page.
   const isAddress = !self && url !== undefined && /^https?:\/\//.test(url);
   cell.replaceChildren(isAddress ? make('a', { href: url, rel: 'noreferrer' }, text) : text);
 }

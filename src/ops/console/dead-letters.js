@@ -1,7 +1,7 @@
 /**
- * The dead letters: filter, look into one, replay or delete one, several, or all that match.
+ * The dead letters: filter them, open one, and replay or delete one, several, or all that match.
  *
- * "All" means all that there were when the page last asked: what comes while a person reads the question is left alone.
+ * "All" means all that existed at the last load: those that arrive while a question is shown are not affected.
  */
 import { ask } from './api.js';
 import { createChips } from './chips.js';
@@ -25,7 +25,7 @@ const COLUMNS = [
   ['Tries', 'number'],
   [''],
 ];
-/** How long a person may pause in typing before what was typed is looked for. */
+/** How long to wait for further typing before searching. */
 const TYPING_MS = 300;
 
 const section = document.querySelector('#letters');
@@ -40,11 +40,13 @@ export function createDeadLetters() {
   let letters = [];
   let counts = [];
   let total = 0;
-  /** How many come before this page, and the newest number when its first page was shown: what comes later moves nothing. */
+  /**
+   * How many letters precede this page, and the newest id when the first page was shown: later letters shift nothing.
+   */
   let offset = 0;
   let upTo;
   let selected = new Set();
-  /** The last replay that was asked for here: how many, and whether all were taken up. */
+  /** The last replay started here: how many letters, and whether the daemon has picked them all up. */
   let replay;
   let typing;
 
@@ -65,7 +67,7 @@ export function createDeadLetters() {
   });
   const isFiltered = () => Object.values(wanted()).some((value) => value !== undefined);
 
-  /** The latest question; answers to earlier ones come too late. */
+  /** The latest request; answers to earlier ones are ignored. */
   let asked = 0;
 
   async function load() {
@@ -87,7 +89,7 @@ export function createDeadLetters() {
     }
     if (offset === 0) upTo = newest(counts) || undefined;
     if (result.textContent.startsWith(NOT_LOADED)) setText(result, '');
-    // A page whose letters are all gone is no place to be.
+    // All letters of this page are gone.
     if (letters.length === 0 && offset > 0) {
       turn(0);
       return;
@@ -117,7 +119,7 @@ export function createDeadLetters() {
     showButtons();
   }
 
-  /** How many of each reason and topic there are: of reasons within the topic that is chosen, and the other way round. */
+  /** Shows the counts by reason and topic: by reason within the selected topic, and vice versa. */
   function showChips() {
     const { reason, topic } = wanted();
     const sums = (of, fits) => {
@@ -192,7 +194,7 @@ export function createDeadLetters() {
     row.querySelector('.chip').hidden = !replayRequested;
   }
 
-  /** Asks, does, and says what came of it. */
+  /** Asks for confirmation, acts, and shows the result. */
   async function act(action, selection, number, which) {
     const isReplay = action === 'replay';
     const question = {
@@ -220,7 +222,7 @@ export function createDeadLetters() {
     await load();
   }
 
-  /** Says whether the daemon has taken all up; what became of them it counts itself, for all tabs. */
+  /** Shows whether the daemon has picked up all letters; it counts the results itself, for all tabs. */
   function followReplay() {
     if (!replay) return;
     const left = counts.reduce((sum, { replaying }) => sum + replaying, 0);
@@ -273,7 +275,7 @@ export function createDeadLetters() {
   button('next').addEventListener('click', () => turn(offset + PAGE));
   button('previous').addEventListener('click', () => turn(Math.max(offset - PAGE, 0)));
 
-  /** Leaves nothing of what was seen; what is still on its way comes too late. */
+  /** Clears everything shown; ignores pending answers. */
   function forget() {
     asked += 1;
     letter.forget();
@@ -291,14 +293,12 @@ export function createDeadLetters() {
     show();
   }
 
-  /** How many there were in all, when they were loaded last. */
+  /** The total number at the last load. */
   const loaded = () => counts.reduce((sum, { count }) => sum + count, 0);
 
   return { load, forget, loaded, replaying: () => replay !== undefined && !replay.done };
 }
 
-/** The highest number among some counts. */
 const newest = (counts) => counts.reduce((most, { newestId }) => Math.max(most, newestId), 0);
 
-/** What of a query is set. */
 const queryOf = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined));

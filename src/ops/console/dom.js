@@ -1,9 +1,9 @@
-/** The page's own small tools: making elements, and keeping rows in step with data. */
+/** Helpers: creating elements, and keeping rows in step with data. */
 import { printableLines } from './format.js';
 
 /**
- * Makes an element. Text is set as text: nothing that the daemon says is ever read as HTML, and none of it turns around
- * what stands beside it.
+ * Creates an element. Text stays text: nothing from the daemon is interpreted as HTML, or changes the direction of
+ * other text.
  * @param {string} tag
  * @param {Record<string, unknown>} properties `class`, `data` (an object), or any property of the element
  * @param {...(Node | string)} children
@@ -16,15 +16,15 @@ export function make(tag, { class: className, data, ...properties } = {}, ...chi
   return element;
 }
 
-/** Sets text only where it changed, so that a selection in it lasts. */
+/** Sets text only if it changed, so that a selection in it survives. */
 export function setText(element, text) {
   const shown = printableLines(text);
   if (element.textContent !== shown) element.textContent = shown;
 }
 
 /**
- * Keeps the rows of a table body in step with a list. A row is made once and then updated, so that the focus and what a
- * person ticked stay where they are.
+ * Keeps the rows of a table body in step with a list. Rows are created once and then updated, so that focus and checked
+ * boxes survive.
  * @param {HTMLElement} body
  * @param {readonly unknown[]} items
  * @param {{ key: (item) => unknown, create: (item) => HTMLElement, update: (row, item) => void }} how
@@ -48,21 +48,21 @@ export function keepRows(body, items, { key, create, update }) {
   for (const row of rows.values()) row.remove();
 }
 
-/** Makes a row of cells; each has the name of its column, which shows beside it where the table becomes a list. */
+/** Creates a row of cells; each has its column's name, shown beside it when the table becomes a list. */
 export function makeRow(columns) {
   return make('tr', {}, ...columns.map(([label, className = '']) => make('td', { class: className, data: { label } })));
 }
 
 let ahead = 0;
 
-/** Sets the page's clock to the daemon's, which all times come from: this machine's may be wrong. */
+/** Sets the page's clock to the daemon's, because all times are the daemon's and this machine's clock may be wrong. */
 export function setClock(at) {
   ahead = at - Date.now();
 }
 
 export const now = () => Date.now() + ahead;
 
-/** A moment in the reader's own time zone. */
+/** A time in the reader's own time zone. */
 export const moment = (at) => new Date(at).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 const CLOCK = new Intl.DateTimeFormat('en', {
   hour: '2-digit',
@@ -72,5 +72,5 @@ const CLOCK = new Intl.DateTimeFormat('en', {
 });
 export const clock = (at) => CLOCK.format(at);
 
-/** The name of a topic, which is the end of its ARN. */
+/** The name of a topic: the end of its ARN. */
 export const topicName = (arn) => arn.split(':').at(-1);

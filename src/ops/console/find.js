@@ -1,4 +1,4 @@
-/** What became of it: looks for events by user, room or id, and says what came of each. */
+/** Finds events by user, room or id, and shows what became of each. */
 import { ask } from './api.js';
 import { make, moment, now, setText, topicName } from './dom.js';
 import { count, countOf, seconds } from './format.js';
@@ -8,26 +8,26 @@ const form = section.querySelector('form');
 const result = section.querySelector('.result');
 const list = section.querySelector('.found');
 const covers = section.querySelector('.covers');
-/** How the address of a page begins that shows an event. */
+/** Start of a link to an event. */
 const LINK = '#find=';
 
-/** An address that leads to what became of something. */
+/** A link to the events found by `what`. */
 export const linkTo = (what) => `${LINK}${encodeURIComponent(what)}`;
 
-/** Says it where the record can't be written: what is delivered meanwhile is not found later. */
+/** Warns if the record can't be written: events delivered meanwhile can't be found later. */
 export function showRecord(record) {
   const line = section.querySelector('.problem');
   line.hidden = !record?.problem;
   if (record?.problem) setText(line, `Deliveries are not recorded: ${record.problem}. They go on all the same.`);
 }
 
-/** Answers what looks for what the page's address names, and what forgets all that was found. */
+/** Returns functions to search for the page's `#find=…`, and to clear the results. */
 export function createFind() {
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     const what = form.elements.what.value.trim();
     if (what === '') return;
-    // The address can be handed on; the same one again asks again.
+    // The link can be shared; searching for the same thing again refreshes the results.
     if (location.hash === linkTo(what)) find(what);
     else location.hash = linkTo(what);
   });
@@ -53,7 +53,7 @@ function follow() {
   try {
     what = decodeURIComponent(location.hash.slice(LINK.length)).trim();
   } catch {
-    return; // Somebody cut the address off.
+    return; // The link was truncated.
   }
   if (what === '') return;
   form.elements.what.value = what;
@@ -73,7 +73,7 @@ async function find(what) {
     if (asked === what) setText(result, `Not found out: ${error.message}`);
     return;
   }
-  // Meanwhile something else may have been asked for, or the person logged out.
+  // Meanwhile the user may have searched for something else or logged out.
   if (asked !== what) return;
   show(found);
 }
@@ -102,11 +102,11 @@ function eventOf(eventId, findings) {
   );
 }
 
-/** Whom it is from and to, and the stanza's id. */
+/** Sender, recipient and the stanza's id. */
 const namesText = ([from = '', to, stanza]) =>
   [from, to && ` → ${to}`, stanza && `, stanza ${stanza}`].filter(Boolean).join('');
 
-/** How the reasons to skip an event read. */
+/** Texts of the reasons for skipping an event. */
 const SKIPPED = {
   'no-topic': 'no topic is configured for it',
   'host-has-no-sns': 'its host publishes nothing',
@@ -155,7 +155,7 @@ function dead({ topic, reason, deadLetter, replaying }) {
   ];
 }
 
-/** What was looked through: what is not found there may have been all the same. */
+/** Describes what was searched: events outside it may still have been published. */
 function coverage({ on, since, problem, lost, unreadable, elsewhere }, looked) {
   const waits = `${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;
   const parts = [`Looked through ${elsewhere ? '' : waits}the dead letters, and `];

@@ -1,4 +1,4 @@
-/** The history: a day or a month of what passed, with what happened when as marks and as a list. */
+/** The history: plots of a day or a month, with incidents as marks and as a list. */
 import { ask } from './api.js';
 import { make, moment, now, setText } from './dom.js';
 import { countOf } from './format.js';
@@ -7,12 +7,12 @@ const section = document.querySelector('#history');
 const body = section.querySelector('tbody');
 const result = section.querySelector('.result');
 const ranges = [...section.querySelectorAll('input[name="span"]')];
-/** How often it is asked for while it is on the screen, in milliseconds. */
+/** How often it is reloaded while visible, in milliseconds. */
 const EVERY_MS = 60_000;
-/** How many lines there are at a time. */
+/** Lines per page. */
 const PAGE = 20;
 
-/** How what happened reads, and how it is marked. */
+/** Text and style of each kind of incident. */
 const KINDS = {
   start: ['Started', 'good'],
   stop: ['Stopped', 'warn'],
@@ -42,7 +42,7 @@ let history = { minutes: [], tens: [], moments: [] };
 let shown = PAGE;
 let timer;
 
-/** Asked for when it comes on the screen: it is large, and most people look at what is now. @returns what forgets it */
+/** Loaded only when visible: it is large, and most users look at current figures. @returns clears it */
 export function createHistory() {
   for (const input of ranges) input.addEventListener('change', draw);
   section.querySelector('button[name="more"]').addEventListener('click', () => {

@@ -1,4 +1,4 @@
-/** One dead letter, opened. What it holds is fetched only when someone asks to see it, for that goes to the log. */
+/** One opened dead letter. Its content is fetched only on request, because each view is logged. */
 import { ask } from './api.js';
 import { make, moment, setText } from './dom.js';
 import { count, printableLines } from './format.js';
@@ -7,7 +7,10 @@ const dialog = document.querySelector('#letter');
 const content = dialog.querySelector('pre');
 const button = (name) => dialog.querySelector(`button[name="${name}"]`);
 
-/** @param act called with `replay` or `delete` and the letter's number; answers what opens a letter, and what forgets it */
+/**
+ * @param act called with `replay` or `delete` and the letter's number; returns functions to open a letter and to clear
+ * it
+ */
 export function createLetter(act) {
   let opened;
   for (const action of ['replay', 'delete'])
@@ -28,7 +31,7 @@ export function createLetter(act) {
     } catch (error) {
       text = `Not shown: ${error.message}`;
     }
-    // Meanwhile another may have been opened, or the person logged out.
+    // Meanwhile the user may have opened another letter or logged out.
     if (opened === asked) showContent(text);
   });
   const open = (letter) => {
@@ -45,7 +48,7 @@ export function createLetter(act) {
     dialog.querySelector('dl').replaceChildren();
     showContent(undefined);
   };
-  // From where an event's letter is named, as by its number alone.
+  // Other parts name a letter only by its number.
   document.addEventListener('open-letter', async ({ detail: id }) => {
     const { letters } = await ask(`dead-letters/find?after=${id - 1}&limit=1`).catch(() => ({ letters: [] }));
     if (letters[0]?.id === id) open(letters[0]);
@@ -69,13 +72,13 @@ function showContent(text) {
   setText(button('show'), content.hidden ? 'Show content' : 'Hide content');
 }
 
-/** The message of a notification is JSON in a string; it reads better as what it is. */
+/** Parses the notification's message, JSON in a string, for readability. */
 function readable(content) {
   const message = content.notification?.message;
   if (typeof message !== 'string') return content;
   try {
     return { ...content, notification: { ...content.notification, message: JSON.parse(message) } };
   } catch {
-    return content; // A plugin may have made a message that is no JSON: then it is shown as it is.
+    return content; // A plugin may have produced a message that is not JSON: shown unchanged.
   }
 }

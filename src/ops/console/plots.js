@@ -1,10 +1,10 @@
-/** The plots: events in and out, what waits, and how long it takes, over the last hour. */
+/** The plots of the last hour: events in and out, the backlog, and latency. */
 import { clock, make, moment, now, setText } from './dom.js';
 import { count, duration, rate } from './format.js';
 import UPlot from './uplot.js';
 
 const HEIGHT = 170;
-/** What each plot shows: values of a sample by name, and how they read. Lines differ in more than colour. */
+/** The values of each plot, by their names in a sample, and their format. Lines differ in more than colour. */
 const PLOTS = [
   {
     title: 'Events per second',
@@ -30,7 +30,9 @@ const PLOTS = [
   },
 ];
 
-/** Makes the plots in an element; answers what draws samples, oldest first, and what sets the time shown in seconds. */
+/**
+ * Creates the plots in an element. Returns functions to draw samples, oldest first, and to set the range in seconds.
+ */
 export function createPlots(parent) {
   let samples = [];
   let seconds = 3_600;
@@ -51,7 +53,7 @@ export function createPlots(parent) {
   };
 }
 
-/** Makes the plots of the history in an element; answers what draws spans, oldest first, with marks of what happened. */
+/** Creates the history's plots in an element. Returns a function to draw spans, oldest first, with marks. */
 export function createSpanPlots(parent) {
   let seconds = 86_400;
   let spans = [];
@@ -111,7 +113,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
     {
       width: canvas.clientWidth || 300,
       height: HEIGHT,
-      // Half a label of the last tick reaches beyond the end of the axis.
+      // Half of the last tick's label extends beyond the axis.
       padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: { sync: { key }, drag: { setScale: false }, points: { size: 6 } },
@@ -144,7 +146,7 @@ function createPlot(parent, { title, read, logarithmic = false, lines }, seconds
   };
 }
 
-/** A line through the plot where something happened. */
+/** Draws a vertical line at each incident. */
 function drawMarks({ ctx, bbox, valToPos }, marks) {
   ctx.save();
   for (const { at, tone } of marks) {
@@ -171,7 +173,7 @@ const describeMarks = (marks) => {
   return ` Marked: ${counts.join(', ')}.`;
 };
 
-/** A logarithm needs more than nothing: what took less than 1 ms is drawn as 1 ms. */
+/** A logarithmic axis has no 0: less than 1 ms is drawn as 1 ms. */
 const positive = (value, logarithmic) => (logarithmic && value !== null ? Math.max(value, 1) : value);
 
 const scale = (logarithmic) =>
@@ -187,7 +189,7 @@ const scale = (logarithmic) =>
 
 const labels = (read) => (_, ticks) => ticks.map((value) => (value === null ? '' : read(value).replace('/s', '')));
 
-/** As wide as the longest label, at some 7 px a character: a million waiting must be read too. */
+/** Fits the longest label, at about 7 px per character: a million waiting must be readable. */
 const roomFor = (_, values) => Math.max(56, ...(values ?? []).map((text) => 7 * (text?.length ?? 0) + 14));
 
 const powersOfTen = (_, ticks) => ticks.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
@@ -206,11 +208,11 @@ const series = ({ name, colour: stroke, dash, fill }) => ({
   fill: fill && (() => colour(fill)),
   dash,
   width: 1.5,
-  // A line is drawn between points: one that stands alone, as after an outage, is drawn as itself.
+  // Lines are drawn between points: a single point, as after an outage, gets a dot.
   points: { show: true, size: 5, filter: lonePoints },
 });
 
-/** The places of a series' values that have none beside them. */
+/** Indexes of values without a neighbour. */
 function lonePoints(plot, index) {
   const values = plot.data[index];
   const isEmpty = (value) => value === null || value === undefined;
@@ -219,7 +221,7 @@ function lonePoints(plot, index) {
   );
 }
 
-/** The plot for those who can't see it. */
+/** Describes the plot for screen readers. */
 function describe(title, lines, samples, read, over) {
   const parts = lines.map(({ of, name }) => {
     const values = samples.map((sample) => sample[of]).filter((value) => value !== null);

@@ -1,11 +1,11 @@
-/** Columns of a table by which it can be sorted. */
+/** Sortable columns of a table. */
 import { make } from './dom.js';
 
 /**
- * Puts a button into each header that has `data-sort`.
+ * Adds a button to each header with `data-sort`.
  * @param {HTMLElement} head
- * @param {string} usual by what it is sorted at first, the last one first
- * @param {() => void} changed called when a person chooses
+ * @param {string} usual the initial sort key, descending
+ * @param {() => void} changed called when the user sorts
  */
 export function createSorting(head, usual, changed) {
   let sort = usual;

@@ -1,4 +1,4 @@
-/** The sources: how each keeps in touch, how far it was heard, holes in its numbers, and what to do about them. */
+/** The sources: last contact, last number, holes in the numbers, and what to do about them. */
 import { ask } from './api.js';
 import { confirmed } from './confirm.js';
 import { keepRows, make, makeRow, moment, setText } from './dom.js';
@@ -18,7 +18,7 @@ const COLUMNS = [
   ['Act', 'short'],
 ];
 
-/** Where events come in: with what waits there, and what keeps it from taking any. */
+/** The taps, with their backlog and their problems. */
 export function showTaps(taps) {
   keepRows(section.querySelector('.taps'), taps, {
     key: ({ name }) => name,
@@ -103,7 +103,7 @@ function holesText({ last, holes, missing, newHoles, newestHole }, at) {
 const holeText = ({ epoch, first, last, at }, now) =>
   first === undefined ? 'from before' : `the last ${first} to ${last} of ${epoch}, ${ago(at, now)}`;
 
-/** Does what was asked for, and says what came of it. */
+/** Performs an action and shows the result. */
 async function act(path, body, done) {
   try {
     setText(result, done(await ask(path, body)));

@@ -1,4 +1,4 @@
-/** How things stand: the health and the figures. */
+/** The daemon's health and figures. */
 import { showDaemons } from './daemons.js';
 import { clock, keepRows, make, moment, setText } from './dom.js';
 import { showRecord } from './find.js';
@@ -16,7 +16,7 @@ export function showHealth(state, text) {
   document.title = state === 'ready' ? 'xmpp-event-pusher' : `${text} – xmpp-event-pusher`;
 }
 
-/** @param state what the daemon says of itself @param samples the flow, oldest first */
+/** @param state the daemon's state @param samples the flow, oldest first */
 export function showState(state, samples) {
   const { notReady } = state;
   const slowed = slowedTopics(state.topics);
@@ -34,7 +34,7 @@ export function showState(state, samples) {
   showReplay(state.replay);
 }
 
-/** What the daemon counted of the last replay: the same in every tab. */
+/** Shows the daemon's counts of the last replay: the same in every tab. */
 function showReplay(replay) {
   const line = document.querySelector('#letters .replay');
   line.hidden = !replay;
@@ -46,9 +46,9 @@ function showReplay(replay) {
   );
 }
 
-/** A rate is shown as the mean of the last 10 s, so that it can be read. */
+/** A rate is shown as the mean of the last 10 s, to be readable. */
 const STEADY_SAMPLES = 5;
-/** How old a time from event to SNS may be to be one of now, in milliseconds. */
+/** The age at which a latency no longer counts as current, in milliseconds. */
 const STALE_MS = 10_000;
 
 function showFigures({ at, outbox, topics, trend, notPublished }, samples) {
@@ -97,7 +97,7 @@ function showFigures({ at, outbox, topics, trend, notPublished }, samples) {
   });
 }
 
-/** How the reasons read why an event is not published. */
+/** Texts of the reasons why an event is not published. */
 const LEFT_OUT = {
   'no-topic': 'without a topic',
   'host-has-no-sns': 'of hosts that publish nothing',
@@ -118,7 +118,7 @@ function waitingNote(at, oldestAt, trend) {
   return `${trend && `${trend}; `}the oldest for ${seconds(at - oldestAt)}`;
 }
 
-/** A time of long ago is no time of now: an outage is when none comes. */
+/** An old latency is not current: during an outage there is none. */
 function latencyNote(timed, fresh) {
   if (!timed) return 'none taken yet';
   if (fresh) return `99 % within ${duration(timed.p99)}`;

@@ -1,17 +1,17 @@
-/** The live feed of the daemon, connected again when it breaks or falls silent. */
+/** The daemon's live feed; reconnects when it breaks or falls silent. */
 import { ask } from './api.js';
 
 const RECONNECT_MS = 2_000;
-/** The daemon says something every 2 s: after so long without a word it hangs, or the way to it is dead. */
+/** The daemon sends something every 2 s: after this silence it hangs, or the connection is dead. */
 const SILENT_MS = 6_000;
-/** The first word comes over a line that may be slow. */
+/** The first message may come over a slow connection. */
 const FIRST_MS = 20_000;
-/** More lines at a time, four times a second, than anyone reads. */
+/** Limit for lines at a time, four times a second: more than anyone reads. */
 const MOST = 40;
 
 /**
- * Follows the feed. What of the notifications is wanted is said to the daemon beside it, so that a change of that breaks
- * no connection.
+ * Follows the feed. A separate request tells the daemon which notifications to send, so that changing that does not
+ * break the connection.
  * @param {(name: 'hello' | 'tick' | 'notifications' | 'lost' | 'silent', data?) => void} on
  * @returns {{ want(wishes: Map<string, { bodies: boolean, match: string }>): void, end(): void }}
  */
@@ -19,7 +19,7 @@ export function openStream(on) {
   let source;
   let timer;
   let watch;
-  /** The daemon's name of this connection, and what it was asked for last. */
+  /** The daemon's name for this connection, and the last request. */
   let name;
   let asked = '';
   let wanted = new Map();
@@ -35,7 +35,7 @@ export function openStream(on) {
     for (const event of ['hello', 'tick', 'notifications'])
       opened.addEventListener(event, ({ data }) => {
         if (opened !== source) return;
-        // Notifications say nothing about the figures' age.
+        // Notifications do not show that the figures are current.
         if (event !== 'notifications') waitFor(SILENT_MS);
         const told = JSON.parse(data);
         if (event === 'hello') name = told.stream;
@@ -61,7 +61,7 @@ export function openStream(on) {
     disconnect();
     on('lost');
     timer = setTimeout(connect, RECONNECT_MS);
-    // An EventSource does not say why it failed; if it was the session, asking tells.
+    // An EventSource gives no reason for a failure; this request shows whether the session ended.
     const session = await ask('session').catch(() => undefined);
     if (session && !session.allowed) document.dispatchEvent(new Event('logged-out'));
   };
@@ -70,7 +70,7 @@ export function openStream(on) {
     const text = JSON.stringify(follow);
     if (name === undefined || text === asked) return;
     asked = text;
-    // Where it fails, the connection has ended as well, and the next one asks again.
+    // If it fails, the connection has ended too, and the next one repeats the request.
     await ask(`live/${name}`, { follow }).catch(() => {
       if (asked === text) asked = '';
     });

@@ -1,25 +1,25 @@
 /**
- * One stream for all tabs of a browser, which opens only six connections to an address: the tab that has the lock follows
- * the daemon, and hands on what it hears.
+ * One stream for all tabs of a browser, which limits connections per address to six: the tab that holds the lock
+ * follows the daemon and forwards its messages.
  *
  * Maintained invariants:
  * - A hidden tab neither leads nor follows.
- * - Of the tabs that are seen one leads. Where it closes, the browser gives its lock to the next; where it hangs or is
- *   frozen, its silence has another one take the lock.
- * - Without locks (plain HTTP beyond loopback) each tab has a stream of its own.
+ * - One visible tab leads. If it closes, the browser gives its lock to the next; if it hangs or is frozen, another tab
+ *   takes the lock because of its silence.
+ * - Without locks (plain HTTP beyond loopback) each tab has its own stream.
  */
 import { openStream } from './stream.js';
 
-/** Tabs of other releases, which speak otherwise, have another name here. */
+/** Tabs of other releases, with another protocol, use another name. */
 const NAME = 'xmpp-event-pusher-live-1';
 const ALIVE_MS = 1_000;
-/** After so long without a word the leading tab hangs; not all tabs notice at once. */
+/** After this silence the leading tab hangs; random spread keeps tabs from reacting all at once. */
 const DEAD_MS = 4_000;
 const SPREAD_MS = 2_000;
-/** How often a tab says what it wants, so that the leader forgets tabs that crashed. */
+/** How often a tab repeats its request, so that the leader forgets crashed tabs. */
 const REPEAT_MS = 10_000;
 const FORGET_MS = 30_000;
-/** How many of the last lines a tab that joins gets. */
+/** How many of the latest lines a new tab gets. */
 const KEPT = 200;
 
 const locks = navigator.locks;
@@ -27,7 +27,7 @@ const me = `${Date.now()} ${Math.random()}`;
 const keyOf = ({ bodies, match }) => JSON.stringify([bodies, match]);
 
 /**
- * Follows the daemon while the tab is seen.
+ * Follows the daemon while the tab is visible.
  * @param {{ bodies: boolean, match: string }} wish which notifications
  * @param {Record<'hello' | 'tick' | 'notifications' | 'lost' | 'silent' | 'hidden', (data?) => void>} on
  * @returns {{ wish(next): void, stop(): void }}
@@ -35,7 +35,7 @@ const keyOf = ({ bodies, match }) => JSON.stringify([bodies, match]);
 export function followTogether(wish, on) {
   const channel = locks ? new BroadcastChannel(NAME) : undefined;
   let wanted = wish;
-  /** Ends the lead; undefined while another tab has it. */
+  /** Releases the lock; undefined while another tab has it. */
   let abdicate;
   let waiting;
   let watch;
@@ -78,7 +78,7 @@ export function followTogether(wish, on) {
     watch = setTimeout(() => queue({ steal: true }), DEAD_MS + Math.random() * SPREAD_MS);
   };
 
-  /** Waits for the lock, or takes it from whoever has it and does not speak. */
+  /** Waits for the lock, or takes it from a silent tab. */
   const queue = async ({ steal }) => {
     waiting?.abort();
     const mine = new AbortController();
@@ -90,7 +90,7 @@ export function followTogether(wish, on) {
         await new Promise((resolve) => mine.signal.addEventListener('abort', resolve));
       });
     } catch {
-      // Another tab took it, for this one did not speak: it was frozen, or busy. Or nobody waits any more.
+      // Another tab took the lock because this one was silent (frozen or busy), or this tab no longer waits.
       if (waiting !== mine || !seen) return;
       abdicate?.();
       followLeader();
@@ -130,7 +130,7 @@ export function followTogether(wish, on) {
   };
   channel?.addEventListener('message', ({ data }) => onMessage(data));
   document.addEventListener('visibilitychange', turn);
-  // The browser may keep a page that was left, to go back to it.
+  // The browser may keep a page that was left, for going back.
   addEventListener('pagehide', leave);
   addEventListener('pageshow', turn);
   turn();
@@ -149,11 +149,11 @@ export function followTogether(wish, on) {
   };
 }
 
-/** What the leading tab does: it follows the daemon for all, and for itself. */
+/** The leading tab: follows the daemon for all tabs. */
 function createLeader(say, hear, mine) {
-  /** What the other tabs want, and when they last said so. */
+  /** The requests of other tabs, and when each was last repeated. */
   const tabs = new Map();
-  /** The last lines of each wish, for tabs that join. */
+  /** The latest lines of each request, for new tabs. */
   const kept = new Map();
   let hello;
   const tell = (name, data) => {

@@ -1,4 +1,4 @@
-/** The live tail: the newest notifications that SNS took, bodies only when someone asks for them. */
+/** The live tail: the latest notifications accepted by SNS, with bodies only on request. */
 import { clock, make, makeRow, setText, topicName } from './dom.js';
 import { linkTo } from './find.js';
 import { count, duration, bytes as size } from './format.js';
@@ -17,19 +17,19 @@ const section = document.querySelector('#tail');
 const body = section.querySelector('tbody');
 const { text, bodies, hold } = section.querySelector('form').elements;
 
-// A region that scrolls has to be reached with the keyboard; not every browser sees to that itself.
+// Makes a scrolling region reachable by keyboard, which not every browser does.
 section.querySelector('.scroll').tabIndex = 0;
 
-/** How long a person may pause in typing before what was typed is asked for. */
+/** How long to wait for further typing before searching. */
 const TYPING_MS = 400;
 
-/** @param ask called with `{ bodies, match }` when other notifications are wanted */
+/** @param ask called with `{ bodies, match }` when the wanted notifications change */
 export function createTail(ask) {
   let held = false;
   let missed = 0;
-  /** What passed while the page stands still, the newest last. */
+  /** Lines that arrived while the list is paused, newest last. */
   let kept = [];
-  /** The lines that came last. */
+  /** The latest lines. */
   const known = new Set();
   const keyOf = ({ at, eventId }) => `${at} ${eventId}`;
   let passed = 0;
@@ -80,7 +80,7 @@ export function createTail(ask) {
     showCounts();
   };
   return {
-    /** As it was before anyone looked: for the next person at this page. */
+    /** Resets everything, for the next user of this page. */
     forget() {
       clearTimeout(typing);
       bodies.checked = false;
@@ -89,7 +89,7 @@ export function createTail(ask) {
       reset();
     },
     add({ list: all, missed: more, passed: looked = 0 }) {
-      // The last few come again with every connection.
+      // Each connection repeats the latest lines.
       const list = all.filter((line) => !known.has(keyOf(line)));
       for (const line of list) known.add(keyOf(line));
       while (known.size > 2 * ROWS) known.delete(known.values().next().value);

@@ -1,4 +1,4 @@
-/** The topics: what is wrong with them by cause, each with its state, and trying those that are paused. */
+/** The topics: their problems by cause, their states, and a button to retry paused ones. */
 import { ask } from './api.js';
 import { keepRows, make, makeRow, now, setText, topicName } from './dom.js';
 import { ago, count, countOf, rate, seconds } from './format.js';
@@ -6,7 +6,7 @@ import { ago, count, countOf, rate, seconds } from './format.js';
 const problems = document.querySelector('#problems');
 const topics = document.querySelector('#topics');
 
-/** How many topics are published to more slowly than they should, such as `2 topics throttled, 1 slow`; empty for none. */
+/** Counts the topics published too slowly, such as `2 topics throttled, 1 slow`; empty if none. */
 export function slowedTopics(topics) {
   const names = ['throttled', 'slow', 'behind'];
   const counts = names.map((name) => [name, topics.filter(({ state }) => state === name).length]);
@@ -19,7 +19,7 @@ export function slowedTopics(topics) {
 /** How many topics of one cause are named. */
 const NAMED = 3;
 
-/** Problems by their cause: topics that are paused for one reason are one problem. */
+/** Groups problems by cause: topics paused for the same reason are one problem. */
 export function causesOf(notReady, topics) {
   const paused = new Map(topics.filter(({ pause }) => pause).map((topic) => [`topic ${topic.arn}`, topic]));
   const causes = new Map();
@@ -35,7 +35,7 @@ export function causesOf(notReady, topics) {
     if (arns.length < 2) return { ...cause, names: '' };
     const more = arns.length - NAMED;
     const names = arns.slice(0, NAMED).map(topicName).join(', ') + (more > 0 ? ` and ${count(more)} more` : '');
-    // The advice of the first one is for all of them.
+    // The first topic's advice applies to all of them.
     return {
       ...cause,
       what: countOf(arns.length, 'topic'),
@@ -76,7 +76,7 @@ export function showProblems(causes) {
   });
 }
 
-/** The topics of each cause that was shown last. */
+/** The topics of each cause shown last. */
 const shownCauses = new Map();
 
 const TOPIC_COLUMNS = [
@@ -88,9 +88,9 @@ const TOPIC_COLUMNS = [
   ['Last sent', 'short'],
 ];
 
-/** What is wrong comes first. */
+/** Problems come first. */
 const ORDER = ['orphaned', 'paused', 'throttled', 'slow', 'behind', 'open'];
-/** Of so many topics, a table shows a line each, in a region that scrolls. */
+/** From this number on, the table has one line per topic and scrolls. */
 const MANY = 12;
 
 const only = topics.querySelector('input[name="only"]');
@@ -103,7 +103,7 @@ only.addEventListener('input', () => {
 const isWanted = ({ key, state, hosts }) =>
   `${key} ${state} ${hosts}`.toLowerCase().includes(only.value.trim().toLowerCase());
 
-/** Of several virtual hosts two are named. */
+/** Names two of several virtual hosts. */
 const hostsText = (hosts) =>
   hosts.length > 3 ? `${hosts.slice(0, 2).join(', ')} and ${count(hosts.length - 2)} more` : hosts.join(', ');
 
@@ -113,7 +113,7 @@ export function showTopics({ at, topics: all }) {
   const many = list.length > MANY;
   only.form.hidden = !many && only.value === '';
   topics.classList.toggle('many', many);
-  // A region that scrolls has to be reached with the keyboard.
+  // Makes a scrolling region reachable by keyboard.
   if (many) region.tabIndex = 0;
   else region.removeAttribute('tabindex');
   keepRows(topics.querySelector('tbody'), list, {
@@ -142,7 +142,7 @@ export function showTopics({ at, topics: all }) {
   });
 }
 
-/** How each state reads, and its colour. */
+/** Text and colour of each state. */
 const STATES = {
   open: ['Open', 'ready'],
   throttled: ['Throttled', 'warn'],
@@ -180,12 +180,12 @@ function stateElements(arn, state) {
   return [chip, make('span', { class: 'reason' }), make('span', { class: 'advice' }), since];
 }
 
-/** The topics that a person had tried here, each with when its pause began; and when the last of them was done. */
+/** Topics retried by the user here, with the start of their pause; and when the last of them finished. */
 let tried = new Map();
 let triedCount = 0;
 let askedAt = 0;
 let doneAt;
-/** How long the outcome is shown, in milliseconds. */
+/** How long the result is shown, in milliseconds. */
 const OUTCOME_MS = 60_000;
 
 const result = topics.querySelector('.result');
@@ -206,7 +206,7 @@ async function tryTopics(arns) {
   }
 }
 
-/** Says what came of a try as soon as it is known, and for a while after. */
+/** Shows the result of a retry as soon as it is known, for a while. */
 function showTried(all, at) {
   shownTopics.clear();
   for (const topic of all) shownTopics.set(topic.arn, topic);
