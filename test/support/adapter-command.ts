@@ -1,4 +1,4 @@
-/** The command `adapter` as an operator runs it, in a folder of its own, for servers that are files there. */
+/** The command `adapter` as an operator runs it, in a folder of its own, with fake servers made of files. */
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,21 +17,21 @@ export interface Ran {
 export interface Bench extends AsyncDisposable {
   readonly folder: string;
   /**
-   * What `adapter install` does and prints, in this process, which is many times faster; with `pusher.toml` of the folder
-   * unless the options name another.
+   * Runs `adapter install` in this process, which is many times faster than a process of its own. Uses the folder's
+   * `pusher.toml` unless the options name another.
    */
   install(server: AdapterServer, options?: Partial<TapOptions> & Where): Ran;
-  /** Likewise `adapter uninstall`. */
+  /** The same for `adapter uninstall`. */
   uninstall(server: AdapterServer, where: Where): Ran;
   /** Runs `adapter` with these words, in the folder. */
   adapter(args: readonly string[], env?: NodeJS.ProcessEnv): Promise<Ran>;
-  /** Writes a file that everybody may read, and the folders above it; answers its path. */
+  /** Writes a world-readable file, and the folders above it; returns its path. */
   write(name: string, text: string): Promise<string>;
-  /** A daemon's configuration with these lines in `[tap.http]`. */
+  /** Writes a daemon's configuration with these lines in `[tap.http]`. */
   daemonConfig(...lines: string[]): Promise<string>;
-  /** A `prosody.cfg.lua` with these lines in place of one virtual host. */
+  /** Writes a `prosody.cfg.lua` with these lines, by default with one virtual host. */
   prosodyConfig(global: string, hosts?: string): Promise<string>;
-  /** An `ejabberdctl.cfg` like Debian's, and an `ejabberd.yml` with these lines below `modules:`. */
+  /** Writes an `ejabberdctl.cfg` like Debian's, and an `ejabberd.yml` with these lines below `modules:`. */
   ejabberdConfig(modules?: string, rest?: string): Promise<string>;
 }
 

@@ -1,11 +1,11 @@
-/** What axe-core finds wrong with a page for people who can't see or handle it as others do. */
+/** Checks a page's accessibility with axe-core. */
 import assert from 'node:assert/strict';
 import axe, { type Result } from 'axe-core';
 import type { Page } from 'playwright-core';
 
 /**
- * Every rule that it has, but experimental ones; answers what is broken and where. It measures with styles of its own, so the
- * page has to be opened with `bypassCSP`.
+ * Runs every rule except experimental ones; returns what is broken and where. It measures with its own styles, so open
+ * the page with `bypassCSP`.
  */
 export async function violationsOf(page: Page): Promise<string[]> {
   if (!(await page.evaluate('Boolean(window.axe)'))) await page.evaluate(axe.source);
@@ -17,7 +17,9 @@ export async function violationsOf(page: Page): Promise<string[]> {
   );
 }
 
-/** Colours and widths of a desk's screen, of a phone, and of a desk's screen at 400 %, which is 320 px (WCAG 2.2, 1.4.10). */
+/**
+ * Colours and widths of a desktop screen, a phone, and a desktop screen at 400 %, which is 320 px (WCAG 2.2, 1.4.10).
+ */
 const VIEWS = [
   ['light', 1_280],
   ['dark', 1_280],
@@ -25,7 +27,7 @@ const VIEWS = [
   ['dark', 320],
 ] as const;
 
-/** The same in light and dark, and in several widths; fails where anything is broken. */
+/** Checks the page in light and dark and in several widths; fails if anything is broken. */
 export async function assertAccessible(page: Page, state: string): Promise<void> {
   for (const [colorScheme, width] of VIEWS) {
     await page.emulateMedia({ colorScheme });

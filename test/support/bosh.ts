@@ -1,4 +1,4 @@
-/** A BOSH client (XEP-0124, XEP-0206) just big enough to log in and send: xmpp.js has none. */
+/** A minimal BOSH client (XEP-0124, XEP-0206), which can log in and send: xmpp.js has none. */
 import { type Element, parse } from 'ltx';
 import { until } from './process.ts';
 import { password, type Reachable } from './server.ts';
@@ -30,14 +30,14 @@ export async function openBosh(server: Reachable, user: string, resource: string
     return body;
   }
 
-  // The server may hold any request until it has something for us, and must always have one to answer on.
+  // The server may hold each request until it has something to send, and always needs an open request to answer.
   async function exchange(extra: string, payload: string): Promise<void> {
     await request(extra, payload);
     if (!ended && outstanding === 0) start('', '');
   }
 
-  // Two at a time, as agreed with `hold`, and not both at once: each goes over a connection of its own, and ejabberd
-  // 23.01 forgets a request that overtakes the one before it.
+  // At most two requests at a time, as agreed with `hold`, and never sent together: they use separate connections, and
+  // ejabberd 23.01 loses a request that overtakes the previous one.
   let startedAt = 0;
   let turn = Promise.resolve();
   function free(): Promise<void> {

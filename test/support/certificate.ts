@@ -1,4 +1,4 @@
-/** A certificate that nobody signed, as a private endpoint has it. */
+/** Certificates as private endpoints have them: self-signed, or by a private authority. */
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -10,16 +10,16 @@ const run = async (folder: string, args: string[]) => {
   });
 };
 
-/** Whoever signs certificates, and the file of its own certificate. */
+/** A certificate authority, and the file of its own certificate. */
 export interface Authority {
   readonly file: string;
-  /** @param name whose the certificate is, such as `DNS:localhost` or `IP:127.0.0.1` */
+  /** @param name the subject, such as `DNS:localhost` or `IP:127.0.0.1` */
   certify(name: string): Promise<{ cert: Buffer; key: Buffer }>;
 }
 
 const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
 
-/** Makes an authority, whose files are in that folder. */
+/** Creates an authority, with its files in that folder. */
 export async function makeAuthority(folder: string): Promise<Authority> {
   const authority = ['-keyout', 'ca.key', '-out', 'ca.pem', '-days', '2', '-subj', '/CN=Test authority'];
   await run(folder, ['req', '-x509', ...NEW_KEY, ...authority]);
@@ -36,7 +36,7 @@ export async function makeAuthority(folder: string): Promise<Authority> {
   };
 }
 
-/** Makes cert.pem and key.pem in a folder. @param name whose it is, such as `DNS:localhost` or `IP:127.0.0.1` */
+/** Creates cert.pem and key.pem in a folder. @param name the subject, such as `DNS:localhost` or `IP:127.0.0.1` */
 export async function makeCertificate(folder: string, name: string): Promise<{ cert: Buffer; key: Buffer }> {
   const subject = ['-subj', '/CN=test', '-addext', `subjectAltName=${name}`, '-days', '2'];
   await run(folder, ['req', '-x509', ...NEW_KEY, '-keyout', 'key.pem', '-out', 'cert.pem', ...subject]);

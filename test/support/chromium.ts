@@ -1,14 +1,14 @@
-/** A real Chromium for tests of the console, and an eye on what a page must never do. */
+/** A real Chromium for tests of the console; watches for things that a page must never do. */
 import assert from 'node:assert/strict';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { install } from '../../scripts/install-servers.ts';
 
-/** A page of its own, without cookies of others. */
+/** A new page without other pages' cookies. */
 export interface Visit extends AsyncDisposable {
   readonly page: Page;
   /**
-   * Fails when the page asked another host for anything, broke its content security policy, or wrote an error.
-   * @param expected errors that the test itself provoked
+   * Fails if the page sent a request to another host, violated its content security policy, or logged an error.
+   * @param expected errors that the test provokes
    */
   assertQuiet(expected?: RegExp): void;
 }
@@ -33,7 +33,7 @@ export async function startChromium(): Promise<Chromium> {
 async function visit(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Visit> {
   const context = await browser.newContext(options);
   const page = await context.newPage();
-  // Others may be using this machine at the same time.
+  // This machine may be busy with other tests.
   page.setDefaultTimeout(20_000);
   const noises: string[] = [];
   page.on('request', (request) => {

@@ -1,7 +1,7 @@
 /**
- * Checks resources of a CloudFormation template against AWS's own specification of them, which aws-service-spec brings:
- * whether types, properties and attributes exist, and whether values are of their types. Values that CloudFormation
- * works out are taken as they are, but for the attributes that they ask for.
+ * Checks resources of a CloudFormation template against AWS's own specification (package aws-service-spec): that types,
+ * properties and attributes exist, and values have the right type. Values that CloudFormation computes are not checked,
+ * except for the attributes they use.
  */
 import assert from 'node:assert/strict';
 import { loadAwsServiceSpecSync } from '@aws-cdk/aws-service-spec';
@@ -34,7 +34,7 @@ export async function readTemplate(name: string): Promise<Template> {
   return document.toJS() as Template;
 }
 
-/** The names that a template refers to and does not have, and its parameters that it does not use. */
+/** Names that a template refers to but does not define, and parameters that it does not use. */
 export function unresolved(template: Template): string[] {
   const names = [...Object.keys(template.Parameters), ...Object.keys(template.Resources)];
   const text = JSON.stringify(template);
@@ -56,7 +56,7 @@ interface TemplateResource {
 type Resources = Readonly<Record<string, TemplateResource>>;
 type Fields = Resource['properties'];
 
-/** One line for each problem; empty when there is none. */
+/** One line per problem; empty if there is none. */
 export function problemsOf(resources: Resources): string[] {
   const spec = loadAwsServiceSpecSync();
   const check = checker(spec, resources);
@@ -121,7 +121,7 @@ function checker(spec: SpecDatabase, resources: Resources) {
     return known[rest.join('.')] ? [] : [`${at}: ${name} has no attribute ${rest.join('.')}`];
   }
 
-  /** In what has no specification of its own, such as a policy. */
+  /** Checks values without a specification, such as a policy. */
   function attributesWithin(value: unknown, at: string): string[] {
     const attribute = getAtt(value);
     if (attribute) return attributeProblem(attribute, at);

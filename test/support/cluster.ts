@@ -1,4 +1,4 @@
-/** Two ejabberd nodes that form a cluster, with an epmd of their own on a port of their own. */
+/** A cluster of two ejabberd nodes, with their own epmd on its own port. */
 import { execFile } from 'node:child_process';
 import net from 'node:net';
 import { promisify } from 'node:util';
@@ -26,8 +26,7 @@ export async function startCluster(url: string, secret?: string): Promise<Cluste
   };
 
   const [a, b] = await Promise.all([start('a'), start('b')]);
-  // `ejabberdctl join_cluster a@127.0.0.1`, the way that script has a node do it. The node begins anew, with the other
-  // one's database.
+  // Does what `ejabberdctl join_cluster a@127.0.0.1` does. The node restarts with the other one's database.
   await call('b', `ejabberd_ctl process [["join_cluster", "a@127.0.0.1"]]`);
   await until('both nodes to run one database', async () => {
     const nodes = await call('a', 'mnesia system_info [running_db_nodes]');
@@ -46,7 +45,7 @@ export async function startCluster(url: string, secret?: string): Promise<Cluste
   };
 }
 
-/** A TCP port that leads to one server or another: a client that comes back through it may find another node. */
+/** A TCP port that forwards to one of two servers: a client that reconnects through it may reach another node. */
 export async function startDetour(port: number): Promise<{ port: number; target: number } & AsyncDisposable> {
   const [own] = (await freePorts(1)) as [number];
   const sockets = new Set<net.Socket>();

@@ -1,9 +1,9 @@
 /**
- * A tap for adapter tests: an HTTP server that takes batches as the tap protocol says, remembers what it accepted, and
- * misbehaves on request.
+ * A tap for adapter tests: an HTTP server that accepts batches by the tap protocol, remembers them, and misbehaves on
+ * request.
  *
- * It holds adapters to the protocol: whatever breaks it (a wrong form, two different events under one number, two
- * batches of one queue at a time) is kept as a violation, and every later wait throws it.
+ * It enforces the protocol: violations (a wrong form, two different events with one number, two simultaneous batches of
+ * one queue) are recorded, and every later wait throws them.
  */
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -42,37 +42,35 @@ export type CollectedMessage = Numbered & {
 export type CollectedEvent = CollectedPresence | CollectedMessage;
 
 export type Fault =
-  /** Answers with this status and keeps nothing. */
+  /** Answers with this status; does not accept the batch. */
   | { kind: 'status'; status: number; retryAfter?: number }
-  /** Answers 503 and closes before it has read the batch. */
+  /** Answers 503 and closes the connection before it has read the batch. */
   | { kind: 'early' }
-  /** Answers 200 with a web page, as something that is no daemon does, and keeps nothing. */
+  /** Answers 200 with a web page, as another server would; does not accept the batch. */
   | { kind: 'page' }
-  /** Accepts the batch, and answers in two pieces that end with the connection. */
+  /** Accepts the batch; its answer comes in two pieces and ends with the connection. */
   | { kind: 'pieces' }
-  /** Accepts the batch, and answers with what only precedes an answer, and then with one. */
+  /** Accepts the batch, and answers after an interim answer (1xx). */
   | { kind: 'interim' }
-  /** Accepts the batch, and answers after what only precedes an answer (1xx). */
-  | { kind: 'interim' }
-  /** 413 for more events than this. */
+  /** Answers 413 to more events than this. */
   | { kind: 'too-large'; above: number }
-  /** Answers 503 and keeps nothing, from when it has more events than this. */
+  /** Answers 503 once it has more events than this. */
   | { kind: 'full'; above: number }
-  /** 413 with a web page for any batch, as a proxy before the daemon answers. */
+  /** Answers 413 with a web page to any batch, as a proxy would. */
   | { kind: 'proxy-413' }
-  /** 413 for a batch with an event that has this body. */
+  /** Answers 413 to a batch with an event that has this body. */
   | { kind: 'too-large-event'; body: string }
-  /** Keeps nothing and answers 200 with these texts, one after the other; they are taken out of the list. */
+  /** Answers 200 with these texts, one after another, removing them from the list; does not accept the batches. */
   | { kind: 'bodies'; bodies: string[] }
-  /** Keeps nothing, and its answer never ends; it counts the answers that the other side ended. */
+  /** Answers endlessly; counts the answers that the client aborted. Does not accept the batch. */
   | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; ended: number }
-  /** Takes the request, keeps nothing, never answers. */
+  /** Reads the request and never answers. */
   | { kind: 'hang' }
-  /** Accepts the batch, then closes the connection instead of answering. */
+  /** Accepts the batch, then closes the connection without an answer. */
   | { kind: 'lost-answer' }
-  /** Says that it knows the first events of the batch (all, when left out) and does not keep them, so many times. */
+  /** Reports the batch's first events (default: all) as known without accepting them, this many times. */
   | { kind: 'known'; count?: number; times: number }
-  /** Accepts the batch, but says that this event of it was refused. */
+  /** Accepts the batch, but reports this event as refused. */
   | { kind: 'reject'; index: number; reason: string };
 
 export interface Request {
@@ -85,21 +83,24 @@ export interface Request {
 export interface Collector extends AsyncDisposable {
   readonly url: string;
   readonly secret: string;
-  /** What it accepted, in order, each number once. */
+  /** Accepted events in order, each number once. */
   readonly events: readonly CollectedEvent[];
-  /** How often an event came again that it had. */
+  /** How many events arrived that it already had. */
   readonly duplicates: number;
-  /** Numbers that never came before a later one did. */
+  /** Numbers that are missing before a later one. */
   readonly holes: readonly { source: string; epoch: string; from: number; to: number }[];
   readonly requests: readonly Request[];
   fault: Fault | undefined;
-  /** Closes its port: connections are refused. */
+  /** Closes its port: refuses connections. */
   refuse(): Promise<void>;
-  /** Opens it again. */
+  /** Reopens the port. */
   listen(): Promise<void>;
-  /** Waits until the condition holds. Throws at the first violation of the protocol, and what it has when the time is over. */
+  /**
+   * Waits until the condition holds. Throws at the first violation of the protocol, and after the timeout with the
+   * events so far.
+   */
   wait(what: string, condition: () => boolean, ms?: number): Promise<void>;
-  /** Throws when an adapter broke the protocol. */
+  /** Throws if an adapter violated the protocol. */
   check(): void;
 }
 
@@ -109,25 +110,25 @@ interface Queue {
   busy: boolean;
 }
 
-/** What the protocol allows. */
+/** Limit of the protocol. */
 const maxEvents = 1_000;
-/** About 1 MiB: what the adapters aim at, and a single event's worth beyond it. */
+/** About 1 MiB, the adapters' limit, plus one event. */
 const maxBytes = 1_400_000;
-/** What the tap takes: a large event has it alone. */
+/** The tap's limit: only a large event alone comes close. */
 const tapBytes = 4 * 1024 * 1024;
-/** An event that would be larger with its stanza is told without it. */
+/** A larger event must come without its stanza. */
 const maxEventBytes = 3 * 1024 * 1024;
 
 export interface CollectorOptions {
-  /** What it wants as the bearer's token; `secret` when left out. */
+  /** The expected bearer token; default: `secret`. */
   secret?: string;
-  /** Makes it speak https. */
+  /** Makes it serve https. */
   tls?: { key: Buffer; cert: Buffer };
-  /** Takes events of long ago, such as those in a file that a test brings; false when left out. */
+  /** Accepts old events, such as those in a test's file; default: false. */
   anyTime?: boolean;
-  /** Takes small messages without a stanza too, such as those whose elements are nested deep; false when left out. */
+  /** Accepts small messages without a stanza, such as deeply nested ones; default: false. */
   anyStanza?: boolean;
-  /** Takes the text of the first body, whatever its namespace, as MongooseIM does; false when left out. */
+  /** Accepts the text of the first body in any namespace, as MongooseIM does; default: false. */
   anyBody?: boolean;
 }
 
@@ -231,7 +232,7 @@ export async function startCollector({
     if (fault?.kind === 'known' && fault.times > 0) {
       collector.fault = { ...fault, times: fault.times - 1 };
       const known = Math.min(fault.count ?? batch.events.length, batch.events.length);
-      // Another run has used these numbers.
+      // As if another run had used these numbers.
       queueOf(batch.source, batch.epoch).last = batch.first_seq + known - 1;
       const others = { ...batch, first_seq: batch.first_seq + known, events: batch.events.slice(known) };
       reply(200, { accepted: accept(others).accepted, duplicates: known, rejected: [] });
@@ -253,7 +254,7 @@ export async function startCollector({
     }
     if (fault?.kind === 'pieces') {
       requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 200 });
-      // Neither a length nor chunks.
+      // Neither Content-Length nor chunks.
       response.removeHeader('transfer-encoding');
       response.writeHead(200, { 'content-type': 'application/json' }).write(`{"accepted":${counts.accepted},`);
       setTimeout(() => response.end(`"duplicates":${counts.duplicates},"rejected":[]}`), 100);
@@ -309,7 +310,7 @@ export async function startCollector({
       if (server) return;
       const serve: http.RequestListener = (request, response) => {
         take(request, response).catch((error: unknown) => {
-          // A sender killed in the middle of its request breaks no rule.
+          // A sender killed in the middle of its request violates nothing.
           if (!request.complete) return;
           violations.push(error);
           response.destroy();
@@ -347,7 +348,7 @@ const ENDLESS = {
   chunks: ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n', `10000\r\n${'x'.repeat(65_536)}\r\n`],
 } as const;
 
-/** Writes as fast as the other side takes it, until that ends it. */
+/** Writes as fast as the client reads, until it closes the connection. */
 function answerForEver({ socket }: http.ServerResponse, fault: Fault & { kind: 'endless' }): void {
   if (!socket) return;
   const [beginning, more] = ENDLESS[fault.where];
@@ -372,7 +373,7 @@ interface Batch {
 
 type Leniency = Required<Pick<CollectorOptions, 'anyTime' | 'anyStanza' | 'anyBody'>>;
 
-/** The batch, when it is of the form that an adapter owes; throws what is wrong otherwise. */
+/** Returns a batch that follows the protocol; throws what is wrong otherwise. */
 function readBatch(request: http.IncomingMessage, payload: Buffer, options: Leniency): Batch {
   assert.equal(request.method, 'POST');
   assert.equal(request.url, '/v1/events');
@@ -428,7 +429,7 @@ function checkEvent(event: Record<string, unknown>, { anyTime, anyStanza, anyBod
   assert.equal(stanza.attrs.id, event.stanza_id);
 }
 
-/** What no session sent has a bare address. */
+/** A message that no session sent has a bare JID. */
 function checkSender(jid: unknown, host: unknown): void {
   checkFullJid(typeof jid === 'string' && !jid.includes('/') ? `${jid}/none` : jid, host);
 }

@@ -1,14 +1,14 @@
-/** A command line run in this process, where a process of its own would cost half a second and show nothing more. */
+/** Runs a command line in this process; a separate process would take half a second and show nothing more. */
 import type { TestContext } from 'node:test';
 import { main } from '../../src/cli/main.ts';
 
-/** Answers the exit code and what was written, to whichever stream. */
+/** Returns the exit code and the output of both streams. */
 export async function commandLine(t: TestContext, ...args: string[]): Promise<{ code: number; output: string }> {
   let output = '';
   const spies = [process.stdout, process.stderr].map((stream) => {
     const write = stream.write.bind(stream);
     return t.mock.method(stream, 'write', (chunk: string | Uint8Array) => {
-      // The test runner reports through the same stream, in bytes.
+      // The test runner writes its own reports to this stream, as bytes.
       if (typeof chunk !== 'string') return write(chunk);
       output += chunk;
       return true;

@@ -1,4 +1,4 @@
-/** An external component (XEP-0114), such as a server grants privileges to. */
+/** An external component (XEP-0114), to which a server can grant privileges. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -6,7 +6,7 @@ import { until } from './process.ts';
 
 export interface Component extends AsyncDisposable {
   send(stanza: string): void;
-  /** All that it got. */
+  /** Everything it received. */
   received(): string;
 }
 

@@ -1,22 +1,22 @@
-/** An HTTP proxy: CONNECT, and whole URLs for what is not encrypted. It alone knows where the names lead. */
+/** An HTTP proxy: CONNECT, and absolute URLs for plain HTTP. Only it resolves the host names. */
 import { createServer, type IncomingMessage, request } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 export interface ConnectProxy extends AsyncDisposable {
   readonly port: number;
-  /** `CONNECT host:port` or `POST http://…` of each request that it let through. */
+  /** `CONNECT host:port` or `POST http://…` of each forwarded request. */
   readonly passed: readonly string[];
 }
 
 interface ProxyOptions {
-  /** Ports of 127.0.0.1 by host name; a host that is not there can't be reached. */
+  /** Ports of 127.0.0.1 by host name; other hosts are unreachable. */
   readonly hosts: Readonly<Record<string, number>>;
-  /** `user:password` that it wants. */
+  /** The required `user:password`. */
   readonly login?: string;
-  /** How it answers to a wrong one: 407, or 401 as some do. */
+  /** The status for a wrong login: 407, or 401 as some proxies answer. */
   readonly wrongLogin?: 407 | 401;
-  /** Hosts that it forbids. */
+  /** Forbidden hosts. */
   readonly forbidden?: readonly string[];
 }
 
@@ -28,7 +28,7 @@ export async function startConnectProxy({
 }: ProxyOptions): Promise<ConnectProxy> {
   const passed: string[] = [];
   const sockets = new Set<Duplex>();
-  /** Why it does not let a request through; undefined when it does. */
+  /** The status of the refusal; undefined if the request may pass. */
   const refusal = (host: string, headers: IncomingMessage['headers']): number | undefined => {
     const given = /^Basic (.*)$/.exec(headers['proxy-authorization'] ?? '')?.[1] ?? '';
     if (login !== undefined && Buffer.from(given, 'base64').toString() !== login)

@@ -1,4 +1,4 @@
-/** For tests of the console in a real browser: a daemon each, an SNS that does as it is told, and what a person sees. */
+/** For tests of the console in a real browser: a daemon for each test, a controllable SNS, and what a user sees. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach } from 'node:test';
 import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
@@ -10,28 +10,28 @@ import { type Fault, type StubSns, startStubSns } from './stub-sns.ts';
 export const TOKEN = 'a-token-for-the-console';
 export const SECRET_TALK = 'meet me at the old mill';
 
-/** Others may be using this machine at the same time. */
+/** This machine may be busy with other tests. */
 const PATIENCE_MS = 30_000;
 
-/** Prepares each test of the suite that it is called in, and ends what the test started. */
+/** Prepares each test of the calling suite, and cleans up after it. */
 export function useConsole() {
   let chromium: Chromium;
   let sns: StubSns;
   let visits: Visit[];
   const it = {
-    // Each test's `start` sets it, before anything else can ask for it.
+    // Each test's `start` sets it before anything reads it.
     daemon: undefined as unknown as Daemon,
     fault: undefined as ((topicArn: string) => Fault | undefined) | undefined,
     get snsUrl(): string {
       return sns.url;
     },
-    /** Messages with this in them are refused for good. */
+    /** SNS refuses messages that contain this. */
     refused: undefined as string | undefined,
-    /** What SNS took. */
+    /** Messages accepted by SNS. */
     accepted: [] as string[],
-    /** Errors in the browser that the test itself provokes; any other fails it. */
+    /** Browser errors that the test provokes; any other fails it. */
     quietBut: undefined as RegExp | undefined,
-    /** The number of the next event; raised by a test, it leaves a hole. */
+    /** The number of the next event; a test can raise it to leave a hole. */
     seq: 1,
 
     async start(rest = ''): Promise<void> {
@@ -91,7 +91,7 @@ export const says = (body: string, type = 'chat') => ({
   body,
 });
 
-/** It becomes a dead letter at once. */
+/** Becomes a dead letter at once. */
 export const malformed = (body: string) => ({ ...says(body), from: 17 });
 
 export const shows = (locator: Locator, text: string | RegExp): Promise<void> =>
@@ -111,6 +111,6 @@ export const hasRows = (page: Page, section: string, count: number): Promise<voi
 
 export const button = (page: Page, name: string | RegExp): Locator => page.getByRole('button', { name });
 
-/** Answers what the page asks before it acts. */
+/** Confirms the page's question. */
 export const confirm = (page: Page, name: string): Promise<void> =>
   page.locator('#confirm').getByRole('button', { name }).click();

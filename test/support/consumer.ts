@@ -5,11 +5,11 @@ import { until } from './process.ts';
 
 export interface Consumer extends AsyncDisposable {
   readonly backlog: Backlog;
-  /** What it was handed and nobody asked for yet, in order. */
+  /** Entries received but not yet returned, in order. */
   readonly held: readonly Stored[];
-  /** Waits for as many, and takes them. */
+  /** Waits for this many entries and returns them. */
   next(count: number): Promise<Stored[]>;
-  /** Waits for a while, and takes what it has then. */
+  /** Waits briefly and returns all entries received so far. */
   rest(): Promise<Stored[]>;
   settle(...notifications: readonly Stored[]): Promise<void>;
   close(): Promise<void>;
@@ -17,7 +17,7 @@ export interface Consumer extends AsyncDisposable {
 
 const PLENTY = 1_000_000;
 
-/** @param credit what it gives at once */
+/** @param credit the initial credit */
 export function consume(outbox: Outbox, topic: string, credit = PLENTY): Consumer {
   const held: Stored[] = [];
   const backlog = outbox.backlog(topic, (notifications) => void held.push(...notifications));
@@ -39,7 +39,7 @@ export function consume(outbox: Outbox, topic: string, credit = PLENTY): Consume
   };
 }
 
-/** Lets what is due happen. */
+/** Lets pending callbacks run. */
 export async function turns(count = 50): Promise<void> {
   for (let n = 0; n < count; n++) await turn();
 }

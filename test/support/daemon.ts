@@ -1,4 +1,4 @@
-/** The daemon for tests: the command as a user runs it, in a process and a folder of its own. */
+/** The daemon for tests: the command as users run it, in its own process and folder. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,31 +17,33 @@ export interface Daemon extends AsyncDisposable {
   readonly adminUrl: string;
   readonly folder: string;
   readonly configFile: string;
-  /** The command. */
+  /** The path of the command. */
   readonly bin: string;
   readonly pid: number;
-  /** Starts it, again after a stop or a kill; settles when it is ready, or at least answers where `ready` is false. */
+  /**
+   * Starts it, also after a stop or a kill; settles when it is ready, or when it answers at all if `ready` is false.
+   */
   start(options?: { ready?: boolean; env?: NodeJS.ProcessEnv; stdout?: number }): Promise<void>;
   stop(): Promise<void>;
   /** SIGHUP. */
   reload(): Promise<void>;
   kill(): Promise<void>;
-  /** All that its runs wrote. */
+  /** The output of all its runs. */
   output(): string;
-  /** Runs another command with its configuration; settles with the exit code and what it wrote. */
+  /** Runs another command with its configuration; returns exit code and output. */
   command(...args: string[]): Promise<{ code: number | null; output: string }>;
   /** Posts a body to the tap. */
   post(body: unknown, headers?: Record<string, string>): Promise<{ status: number; headers: Headers; json: unknown }>;
-  /** Writes the configuration anew, for the next start. */
+  /** Rewrites the configuration for the next start. */
   configure(options: DaemonOptions): Promise<void>;
 }
 
 export interface DaemonOptions {
-  /** Topics that have other names than TOPICS. */
+  /** Topics with other names than TOPICS. */
   topics?: Partial<typeof TOPICS>;
   /** Lines for the sns section. */
   sns?: string;
-  /** Lines for the sections behind it. */
+  /** Lines for further sections. */
   rest?: string;
   outbox?: string;
   tap?: string;
@@ -84,7 +86,7 @@ export async function createDaemon(
       await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {
         if (!started.running) return true;
         const response = await fetch(`${adminUrl}/readyz`);
-        // The admin address comes first: until the tap listens too, it says that the daemon is starting.
+        // The admin address opens first: until the tap listens too, it reports that the daemon is starting.
         return response.ok || (!ready && response.status === 503 && !/is starting/.test(await response.text()));
       }).catch((error: Error) => {
         throw new Error(`${error.message}\n${started.output()}`);

@@ -1,6 +1,6 @@
 /**
- * Prosody and ejabberd with the configuration files that Debian's packages install, in folders of their own: changed only
- * in where they listen and keep things, so that what is pasted into them meets what an administrator has.
+ * Prosody and ejabberd with Debian's own configuration files, in temporary folders. Only addresses and paths are
+ * changed, so that tests paste into the files that an administrator has.
  */
 import { chmodSync, cpSync, readdirSync } from 'node:fs';
 import { chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -17,7 +17,7 @@ export interface DebianServer extends Reachable, AsyncDisposable {
   readonly folder: string;
   /** The file that an administrator edits: `prosody.cfg.lua` or `ejabberd.yml`. */
   readonly configFile: string;
-  /** What `adapter --server-config` takes. */
+  /** The value for `adapter --server-config`. */
   readonly serverConfig: string;
   start(): Promise<void>;
   stop(): Promise<void>;
@@ -31,7 +31,7 @@ export interface DebianProsody extends DebianServer {
   shell(...words: string[]): Promise<string>;
 }
 
-/** @param domains lines for more virtual hosts, below the one that Debian's file has */
+/** @param domains lines for more virtual hosts, below Debian's own */
 export async function debianProsody(domains = ''): Promise<DebianProsody> {
   const folder = await mkdtemp(path.join(tmpdir(), 'debian-prosody-'));
   const configFile = path.join(folder, 'prosody.cfg.lua');
@@ -48,7 +48,7 @@ c2s_direct_tls_ports = {}; c2s_require_encryption = false; c2s_close_timeout = 1
   const changed = stock
     .replace('/run/prosody/prosody.pid', path.join(data, 'prosody.pid'))
     .replace(/^log = \{[\s\S]*?\n\}/m, 'log = { { levels = { min = "info" }, to = "console" } }')
-    // Without a certificate that clients trust, they could not log in.
+    // Without a trusted certificate, clients could not log in over TLS.
     .replace('modules_disabled = {', '$&\n\t"tls";')
     .replace('VirtualHost "localhost"\n', `VirtualHost "localhost"\n${domains}\n`);
   await writeFile(configFile, here + changed);
@@ -71,7 +71,7 @@ c2s_direct_tls_ports = {}; c2s_require_encryption = false; c2s_close_timeout = 1
     name: 'prosody',
     host: 'localhost',
     c2sPort,
-    // Debian's files open neither to clients.
+    // Debian's files enable neither.
     boshUrl: '',
     webSocketUrl: '',
     folder,
@@ -120,7 +120,7 @@ export async function debianEjabberd(): Promise<DebianEjabberd> {
       `$&  "tests": {from: [mod_http_api], who: {access: {allow: [{acl: loopback}]}}, what: "*"}\n`,
     )
     .replace('/etc/ejabberd/ejabberd.pem', path.join(folder, 'ejabberd.pem'))
-    // Without a name that clients trust, they could not log in.
+    // Without a trusted certificate, clients could not log in over TLS.
     .replace('starttls_required: true', 'starttls: false');
   await writeFile(configFile, changed);
   const ctl = (await readFile('/etc/default/ejabberd', 'utf8'))
@@ -155,7 +155,7 @@ export async function debianEjabberd(): Promise<DebianEjabberd> {
     name: 'ejabberd',
     host: 'localhost',
     c2sPort,
-    // Debian's files open neither to clients.
+    // Debian's files enable neither.
     boshUrl: '',
     webSocketUrl: '',
     folder,
@@ -198,7 +198,7 @@ export async function debianEjabberd(): Promise<DebianEjabberd> {
   };
 }
 
-/** Lets other users read a folder: started by root, `prosodyctl` becomes Prosody's user. */
+/** Makes a folder readable for other users: started by root, `prosodyctl` switches to Prosody's user. */
 function readable(folder: string): void {
   chmodSync(folder, 0o755);
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }))

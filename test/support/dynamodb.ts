@@ -6,7 +6,7 @@ import dynalite from 'dynalite';
 
 export interface Dynamo extends AsyncDisposable {
   readonly client: DynamoDB;
-  /** Makes a table with the partition key `pk`; answers its name. */
+  /** Creates a table with the partition key `pk`; returns its name. */
   createTable(name: string): Promise<string>;
 }
 

@@ -1,8 +1,8 @@
 /**
- * ejabberd with the adapter in it, unprivileged and in the foreground.
+ * ejabberd with the adapter, unprivileged and in the foreground.
  *
- * Debian's package is enough: `erl` runs it straight from its folder, and the adapter is compiled once for each test
- * file, the way its README says.
+ * Needs only Debian's package: `erl` runs it directly from its folder. The adapter is compiled once per test file, as
+ * its README describes.
  */
 import { execFile } from 'node:child_process';
 import { globSync, rmSync } from 'node:fs';
@@ -15,46 +15,46 @@ import { password, type ServerOptions, type XmppServer } from './server.ts';
 
 const run = promisify(execFile);
 
-/** ejabberd as the package installed it. */
+/** ejabberd's folder as installed by the package. */
 export const ejabberdEbin = globSync('/usr/lib/{*/,}ejabberd*/ebin')[0];
 const adapterDir = join(import.meta.dirname, '../../adapters/ejabberd');
 
 export interface EjabberdServer extends XmppServer {
-  /** A call of ejabberd's HTTP API, such as `kick_user`; its answer. */
+  /** Calls ejabberd's HTTP API, such as `kick_user`; returns the answer. */
   api(command: string, args?: Record<string, unknown>): Promise<unknown>;
-  /** Where the adapter keeps its queue. */
+  /** The folder of the adapter's queue. */
   readonly queueDir: string;
-  /** Where components connect. */
+  /** The port for components. */
   readonly componentPort: number;
-  /** The module's options from the next start on, or from the next `reload_config`. */
+  /** Sets the module's options for the next start or `reload_config`. */
   configure(options: Partial<EjabberdOptions>): Promise<void>;
 }
 
 export interface EjabberdOptions extends ServerOptions {
-  /** A node of a cluster has a name, and finds the others by an epmd of its own. */
+  /** A node of a cluster has a name, and finds the others through its own epmd. */
   node?: { name: string; epmdPort: number };
-  /** The adapter's beam comes with the virtual machine's path; false where the test installs it. */
+  /** Whether the adapter's beam files are in the code path; false if the test installs them. */
   precompiled?: boolean;
-  /** More for the virtual machine's environment. */
+  /** More environment variables. */
   env?: NodeJS.ProcessEnv;
-  /** More modules, each a line of the configuration. */
+  /** More modules, each one line of the configuration. */
   modules?: string[];
-  /** A component that may connect, and may send messages in the name of local users (XEP-0356). */
+  /** A component that may connect and send messages in the name of local users (XEP-0356). */
   component?: { name: string; secret: string };
-  /** Folders of more compiled modules. */
+  /** Folders with more compiled modules. */
   beams?: string[];
-  /** Lines for the module's options instead of those made from the other fields. */
+  /** Replaces the module's options made from the other fields. */
   moduleOptions?: string[] | undefined;
 }
 
 let beam: Promise<string> | undefined;
 
-/** The folder with the compiled adapter. */
+/** Returns the folder with the compiled adapter. */
 export function compileAdapter(): Promise<string> {
   beam ??= (async () => {
     const dir = await mkdtemp(join(tmpdir(), 'adapter-beam-'));
     process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    // Sorted: the behaviour comes before the module that implements it.
+    // Sorted, so that the behaviour is compiled before the module that implements it.
     const sources = globSync(join(adapterDir, 'src/*.erl')).toSorted();
     await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-pa', dir, '-o', dir, ...sources]);
     return dir;
@@ -82,7 +82,7 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
     await writeConfig();
     await readLog();
     const before = starts(log);
-    // So that a test can limit its files' size (as a full disk would) without the signal that comes with it.
+    // Lets a test limit the size of files, like a full disk, without the accompanying signal.
     const ignoring = ['-c', 'trap "" XFSZ; exec erl "$@"', 'erl'];
     const args = await arguments_(dir, current, distPort);
     child = await launch('sh', [...ignoring, ...args], { cwd: dir, env: environment(dir, current) });
@@ -96,7 +96,7 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
   async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     await child?.end(signal);
     await readLog();
-    // Mnesia writes lazily: a user registered just before a SIGKILL may be gone.
+    // Mnesia writes lazily: a user registered just before a SIGKILL may be lost.
     if (signal === 'SIGKILL') users.clear();
   }
 
@@ -156,7 +156,7 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
   } catch (error) {
     const output = `${child?.output()}\n${log}`;
     await server[Symbol.asyncDispose]();
-    // Somebody else's test was faster.
+    // Another process took the port first.
     if (attempts > 1 && output.includes('address already in use')) return startEjabberd(options, attempts - 1);
     throw new Error(`ejabberd did not start:\n${output}`, { cause: error });
   }
@@ -167,7 +167,7 @@ const starts = (log: string) => log.split(' is started in the node ').length;
 
 async function arguments_(dir: string, options: EjabberdOptions, distPort: number) {
   const { node, precompiled = true, beams = [] } = options;
-  // Ports of 127.0.0.1 only, for the node and for the shell commands that talk to it.
+  // Only ports of 127.0.0.1, for the node and for shell commands that call it.
   const distribution = node
     ? ['-name', node.name, '-setcookie', 'test', '-kernel', 'inet_dist_use_interface', '{127,0,0,1}'].concat([
         '-kernel',

@@ -1,4 +1,4 @@
-/** The command `init` in a folder of its own, with an SNS that has no topics yet. */
+/** The command `init` in a temporary folder, with an SNS that has no topics yet. */
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,24 +13,24 @@ import { type Sns, startSns } from './sns.ts';
 export const KEY = 'AKIAIOSFODNN7EXAMPLE';
 export const AWS_SECRET = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
 export const ACCOUNT = '000000000000';
-/** Flags that answer all of its questions; the secret is in the environment. */
+/** Flags that answer all its questions; the secret is in the environment. */
 export const ASKED = ['--region', 'eu-west-1', '--account', ACCOUNT, '--access-key-id', KEY];
 
 export interface InitBench {
   readonly sns: Sns;
   readonly folder: string;
-  /** Where it writes, the SNS, free addresses, and no XMPP server. */
+  /** The output file, the SNS, free addresses, and no XMPP server. */
   readonly flags: readonly string[];
   /** A path in the folder. */
   at(name: string): string;
   text(name: string): string;
   /** Runs it with `--yes` and the flags. */
   init(t: TestContext, ...args: string[]): Promise<{ code: number; output: string }>;
-  /** What it wrote, as the daemon reads it. */
+  /** The configuration it wrote, as the daemon reads it. */
   loaded(): PusherConfig;
 }
 
-/** Registers what each test of a suite needs. */
+/** Sets up each test of a suite. */
 export function useInit(): InitBench {
   let sns: Sns;
   let folder: string;
@@ -75,6 +75,6 @@ export function useInit(): InitBench {
   };
 }
 
-/** Flags without one of them and its value. */
+/** The flags without one of them and its value. */
 export const without = (flags: readonly string[], flag: string): string[] =>
   flags.filter((_, index) => flags[index] !== flag && flags[index - 1] !== flag);

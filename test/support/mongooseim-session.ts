@@ -1,26 +1,26 @@
-/** Sessions that live in the stand-in for MongooseIM, as a test drives them. */
+/** Sessions in the stand-in for MongooseIM, controlled by a test. */
 import { atom, binary, type MongooseIm, map, raw, type Term } from './mongooseim.ts';
 
 export interface Session {
   readonly jid: string;
   readonly bare: string;
-  /** Its process, as Erlang writes it. */
+  /** Its process, in Erlang's notation. */
   readonly pid: string;
   available(): Promise<void>;
   unavailable(): Promise<void>;
-  /** @param body text, or the bytes of one that is no text */
+  /** @param body text, or bytes that are not valid UTF-8 */
   message(to: string, body: string | Buffer, type?: 'chat' | 'groupchat'): Promise<void>;
-  /** Its process ends as the server ends it, such as `{shutdown,stream_end}`. */
+  /** Ends its process with the server's reason, such as `{shutdown,stream_end}`. */
   end(reason?: string): Promise<void>;
-  /** Its process is killed: no hook runs. */
+  /** Kills its process: no hook runs. */
   kill(): Promise<void>;
-  /** Resumed in a new process, here or on another node. */
+  /** Resumes it in a new process, here or on another node. */
   resume(on?: MongooseIm): Promise<Session>;
 }
 
 const LIVE = 'mongoose_live';
 
-/** Opens a session of a full JID, which replaces one that is there; available unless told otherwise. */
+/** Opens a session of a full JID, replacing an existing one; available by default. */
 export async function openSession(server: MongooseIm, jid: string, { available = true } = {}): Promise<Session> {
   const session = handle(server, jid, await server.call(LIVE, 'open', binary(jid), map({})));
   if (available) await session.available();

@@ -1,8 +1,8 @@
 /**
- * Recordings of the hooks that a module of ours sees in MongooseIM 6.8, and what a right adapter makes of them.
+ * Recordings of the hooks that our module sees in MongooseIM 6.8, and the events that a correct adapter makes of them.
  *
- * A file has one JSON object a line: `scenario` begins one, `step` says what clients or the admin do next, `hook` is a
- * call, `expect` ends the scenario with the events that are due. See the README beside the recordings.
+ * A file has one JSON object per line: `scenario` begins one, `step` says what clients or the admin do next, `hook` is
+ * a call, `expect` ends the scenario with the expected events. See the README beside the recordings.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { atom, binary, list, type MongooseIm, map, raw, type Term, tuple } from 
 
 const FOLDER = join(import.meta.dirname, 'mongooseim/traces');
 
-/** One call of a hook, or what is written in parentheses and is no hook. */
+/** One call of a hook, or in parentheses something that is not a hook. */
 export interface Call {
   readonly hook: string;
   readonly pid?: string;
@@ -60,7 +60,7 @@ export interface Scenario {
   readonly anyOrder: boolean;
 }
 
-/** The scenarios of a recording, such as `takeover`. */
+/** Reads the scenarios of a recording, such as `takeover`. */
 export function readTrace(name: string): Scenario[] {
   const lines = readFileSync(join(FOLDER, `${name}.jsonl`), 'utf8')
     .trimEnd()
@@ -79,7 +79,7 @@ export function readTrace(name: string): Scenario[] {
       scenarios.push({ name: entry.scenario, steps: [{ text: '', calls: [] }], expect: [], anyOrder: false });
     else if (entry.step !== undefined) current!.steps.push({ text: entry.step, calls: [] });
     else if (entry.expect !== undefined) Object.assign(current!, { expect: entry.expect, anyOrder: !!entry.any_order });
-    // What a client's late end left behind belongs to no scenario.
+    // Calls from a client that ended late belong to no scenario.
     else current!.steps.at(-1)!.calls.push(entry);
   }
   return scenarios;
@@ -87,16 +87,16 @@ export function readTrace(name: string): Scenario[] {
 
 const ENDS = new Set(['user_terminate', 'unset_presence', 'sm_remove_connection', '(DOWN)']);
 
-/** Orders of the calls of one step that the server may just as well produce. */
+/** Other orders of a step's calls that the server may produce. */
 export const ORDERS = {
   'as recorded': (calls: readonly Call[]) => calls,
-  /** Processes that end in this step do so when all else has happened. */
+  /** Processes that end in this step do so after everything else. */
   'ends late': (calls: readonly Call[]) => {
     const ending = endingOf(calls);
     const isEnd = (call: Call) => ENDS.has(call.hook) && ending.has(call.pid ?? '');
     return [...calls.filter((call) => !isEnd(call)), ...calls.filter(isEnd)];
   },
-  /** What runs at a process's end does so at once, before anybody else does anything; only its death is seen later. */
+  /** A process's end runs at once, before anything else; only its death is noticed later. */
   'ends at once': (calls: readonly Call[]) => {
     const ending = endingOf(calls);
     const isRest = ({ hook, pid }: Call) => ending.has(pid ?? '') && ENDS.has(hook) && hook !== 'user_terminate';
@@ -108,7 +108,7 @@ export const ORDERS = {
       return calls.some((one) => one.hook === 'user_terminate' && one.pid === call.pid) ? [] : [call];
     });
   },
-  /** Of several processes that end, the last one first. */
+  /** If several processes end, the last one ends first. */
   'ends reversed': (calls: readonly Call[]) => {
     const ending = [...endingOf(calls)].reverse();
     const isEnd = (call: Call) => ENDS.has(call.hook) && ending.includes(call.pid ?? '');
@@ -122,16 +122,18 @@ export type Order = keyof typeof ORDERS;
 const endingOf = (calls: readonly Call[]) =>
   new Set(calls.flatMap(({ hook, pid }) => (hook === 'user_terminate' && pid !== undefined ? [pid] : [])));
 
-/** Whether another order of a step's ends is possible: several end, or one ends as another one of its address begins. */
+/**
+ * Whether another order of a step's ends is possible: several end, or one ends as another one of its address begins.
+ */
 export function isFree(step: Step, order: Order, anyOrder: boolean): boolean {
   const ending = endingOf(step.calls);
   const begins = step.calls.some(({ hook }) => hook === 'sm_register_connection');
   return order === 'ends reversed' ? anyOrder && ending.size > 1 : begins && ending.size > 0;
 }
 
-/** Plays calls in the stand-in, each in the process that it was in. */
+/** Plays calls in the stand-in, each in its recorded process. */
 export function createPlayer(server: MongooseIm) {
-  /** Which process last had a state of ours. */
+  /** Which process had our state last. */
   const holders = new Map<string, string>();
 
   const call = (call: Call, extra: Record<string, Term | undefined> = {}) =>
@@ -166,7 +168,7 @@ export function createPlayer(server: MongooseIm) {
 
   const holderOf = (state: string | undefined) => (state === undefined ? undefined : holders.get(state));
 
-  /** Sessions that came, went or moved while the module was stopped. */
+  /** Places sessions that began, ended or moved while the module was stopped. */
   async function placeUnseen(later: readonly Call[], before: ReadonlySet<string>): Promise<void> {
     const found = new Set(later.find(({ hook }) => hook === '(look_around)')?.found ?? []);
     const adopted = later.filter(({ hook, why }) => hook === '(async_with_state)' && why === 'module start');
@@ -186,7 +188,7 @@ export function createPlayer(server: MongooseIm) {
     }
   }
 
-  /** The module asks each session, so these have to answer meanwhile. */
+  /** The module asks each session, so the sessions must be able to answer meanwhile. */
   async function startAmongSessions(): Promise<void> {
     let started = false;
     const starting = server.startModule().finally(() => {
@@ -198,7 +200,7 @@ export function createPlayer(server: MongooseIm) {
 
   const alive = new Set<string>();
 
-  /** @param later what follows in the recording */
+  /** @param later the following lines of the recording */
   async function play(line: Call, later: readonly Call[]): Promise<void> {
     if (line.sets?.startsWith('ref')) holders.set(line.sets, line.pid!);
     switch (line.hook) {
@@ -227,7 +229,7 @@ export function createPlayer(server: MongooseIm) {
         if (line.by === undefined) await server.call('mongoose_trace', 'close', label(line));
         return;
       case 'user_send_message': {
-        // Only its beginning: the whole call follows at 95.
+        // Only its beginning: the whole call follows at priority 95.
         if (line.prio === 5 && line.to === undefined) return;
         const stanza = tuple(binary(line.from!), binary(line.to!), node(parse(line.xml!) as unknown as XmlNode));
         await call(line, { stanza, up_to: line.prio === 5 ? raw('10') : undefined });
@@ -241,7 +243,7 @@ export function createPlayer(server: MongooseIm) {
     }
   }
 
-  /** The process of a server that was started again knows nothing. */
+  /** A restarted server has no processes. */
   function forget(): void {
     alive.clear();
     holders.clear();
@@ -255,7 +257,7 @@ const label = ({ pid, by }: Call) => binary(pid ?? by ?? '');
 const available = ({ available }: Call) =>
   available === undefined ? undefined : raw(available === 'no' ? 'undefined' : String(available));
 
-/** A printed term, with what was no constant made one. */
+/** A printed term, with its non-constant parts replaced by atoms. */
 const reason = (text: string) => raw(text.replaceAll(/\bP\d+\b/g, 'a_process').replaceAll(/#\w+/g, 'something'));
 
 interface XmlNode {

@@ -1,6 +1,6 @@
 /**
- * A stand-in for MongooseIM with the adapter in it: Erlang modules in `test/support/mongooseim/` that have the part of
- * its API that a module may use. It has no network and no clients: a test calls its functions, by a port of 127.0.0.1.
+ * A stand-in for MongooseIM with the adapter: Erlang modules in `test/support/mongooseim/` implement the part of its
+ * API that a module may use. It has no network and no clients: a test calls its functions through a port of 127.0.0.1.
  */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ import { freePorts, launch, type Process, untilListening } from './process.ts';
 const run = promisify(execFile);
 const standin = join(import.meta.dirname, 'mongooseim');
 
-/** A term of Erlang's, as its parser reads it. */
+/** An Erlang term, as source text. */
 export type Term = string & { readonly term: true };
 
 export const raw = (text: string) => text as Term;
@@ -35,28 +35,28 @@ export interface MongooseImOptions {
   secret?: string;
   queueMax?: number;
   slowRetrySeconds?: number;
-  /** How long a resumed session's end waits for its new process. */
+  /** How long the end of a resumed session waits for its new process. */
   handoverMs?: number;
-  /** Which host type each domain is of; only `localhost` when left out. */
+  /** The host type of each domain; default: only `localhost`. */
   domains?: Readonly<Record<string, string>>;
-  /** A node of a cluster has a name, and finds the others by an epmd of its own. */
+  /** A node of a cluster has a name, and finds the others through its own epmd. */
   node?: { name: string; epmdPort: number; others: readonly string[] };
-  /** Hooks have the names that they had until 6.2, and attributes are a list. */
+  /** Uses the names of hooks until 6.2, and lists of attributes. */
   old?: boolean;
   env?: NodeJS.ProcessEnv;
-  /** The adapter as it was installed: what `app.config` and `vm.args` say counts, and nothing else. */
+  /** Runs an installed adapter, configured only by this `app.config` and `vm.args`. */
   installed?: { appConfig: string; vmArgs: string };
 }
 
 export interface MongooseIm extends AsyncDisposable {
-  /** Calls a function in it; settles with the term that it returned, as text. */
+  /** Calls a function in it; settles with the returned term, as text. */
   call(module: string, name: string, ...args: Term[]): Promise<string>;
   readonly dir: string;
-  /** 0 while it does not run. */
+  /** 0 while it is not running. */
   readonly pid: number;
-  /** Where the adapter keeps its queues. */
+  /** The folder of the adapter's queues. */
   readonly queueDir: string;
-  /** As the server's stop runs it: sessions first, then modules. */
+  /** Stops it as the server does: sessions first, then modules. */
   stop(): Promise<void>;
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -66,12 +66,12 @@ export interface MongooseIm extends AsyncDisposable {
   log(): string;
 }
 
-/** Nodes that form a cluster, with an epmd of their own. */
+/** A cluster of nodes with their own epmd. */
 export interface Cluster extends AsyncDisposable {
   readonly nodes: readonly MongooseIm[];
 }
 
-/** Starts nodes `a`, `b` … of 127.0.0.1 and connects them. */
+/** Starts nodes `a`, `b` … at 127.0.0.1 and connects them. */
 export async function startNodes(count: number, options: MongooseImOptions): Promise<Cluster> {
   const [epmdPort] = (await freePorts(1)) as [number];
   const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
@@ -93,7 +93,7 @@ export async function startNodes(count: number, options: MongooseImOptions): Pro
 
 let beams: Promise<string> | undefined;
 
-/** The folder with the adapter and the stand-in, compiled, each in a folder of its own. */
+/** Returns the folder with the adapter and the stand-in, each compiled into its own subfolder. */
 export function compileStandIn(): Promise<string> {
   beams ??= (async () => {
     const dir = await mkdtemp(join(tmpdir(), 'mongooseim-beams-'));
@@ -129,7 +129,7 @@ export async function startMongooseIm(options: MongooseImOptions): Promise<Mongo
     await untilListening(child, [port]);
     socket = net.connect(port, '127.0.0.1').setNoDelay();
     await once(socket, 'connect');
-    // A killed node's end; what waits is rejected below.
+    // The node was killed; pending calls are rejected below.
     socket.on('error', () => undefined);
     socket.once('close', () => {
       for (const { reject } of waiting.values()) reject(new Error(`the node is gone:\n${child?.output()}`));
@@ -208,7 +208,7 @@ export async function startMongooseIm(options: MongooseImOptions): Promise<Mongo
   return server;
 }
 
-/** As `etc/vm.args` and `etc/app.config` have them. */
+/** Arguments equivalent to `etc/vm.args` and `etc/app.config`. */
 function args(beams: string, port: number, distPort: number, options: MongooseImOptions): string[] {
   const { url, secret = 'secret', queueMax, slowRetrySeconds = 0.5, handoverMs, node } = options;
   const running = ['-run', 'mongoose_standin', 'main', String(port)];

@@ -1,4 +1,4 @@
-/** A proxy before the tap that answers 503 at random, as a daemon does whose outbox is full. */
+/** A proxy before the tap that answers 503 at random, like a daemon whose outbox is full. */
 import { createServer, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -6,9 +6,9 @@ export interface MoodyProxy extends AsyncDisposable {
   readonly url: string;
   /** How often it answered 503 itself. */
   readonly refusals: number;
-  /** The full JID of each presence event that went through, by the event's id. */
+  /** The full JID of each forwarded presence event, by event id. */
   readonly jids: ReadonlyMap<string, string>;
-  /** Share of the requests that it refuses, 0 to 1. */
+  /** Share of requests to refuse, 0 to 1. */
   mood: number;
 }
 
@@ -43,7 +43,7 @@ export async function startMoodyProxy(tapUrl: string, mood: number): Promise<Moo
       answer.pipe(response);
       answer.once('error', () => response.destroy());
     });
-    // The daemon is away: whoever posts sees what it would see without this proxy.
+    // The daemon is away: closes the connection, as without this proxy.
     outgoing.once('error', () => response.destroy());
     const pieces: Buffer[] = [];
     incoming.on('data', (piece: Buffer) => pieces.push(piece));

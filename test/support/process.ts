@@ -1,7 +1,7 @@
 /**
- * Child processes of the tests: started, watched, ended by their pid.
+ * Child processes of the tests: started, watched, and stopped by pid.
  *
- * Nothing here outlives the test run: what is still running when this process exits is killed.
+ * None outlives the test run: when this process exits, it kills those still running.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,15 +11,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface Process {
   readonly pid: number;
   readonly running: boolean;
-  /** All that it wrote to stdout and stderr so far. */
+  /** Output on stdout and stderr so far. */
   output(): string;
-  /** Types into its standard input, where that is a pipe. */
+  /** Writes to its standard input, if that is a pipe. */
   type(text: string): void;
-  /** Ends its standard input, where that is a pipe. */
+  /** Closes its standard input, if that is a pipe. */
   endInput(): void;
-  /** Sends a signal and waits until it is gone. Does nothing when it is gone already. */
+  /** Sends a signal and waits for the end. Does nothing after the end. */
   end(signal: 'SIGTERM' | 'SIGKILL' | 'SIGINT'): Promise<void>;
-  /** Settles with its exit code, or null when a signal ended it. */
+  /** Settles with its exit code, or null if a signal ended it. */
   readonly exited: Promise<number | null>;
 }
 
@@ -29,7 +29,7 @@ export interface LaunchOptions {
   uid?: number | undefined;
   gid?: number | undefined;
   stdin?: 'ignore' | 'pipe';
-  /** A file descriptor that its standard output goes to, instead of what `output` answers. */
+  /** File descriptor for its standard output, which is then not part of `output`. */
   stdout?: number | undefined;
 }
 
@@ -56,7 +56,7 @@ export async function launch(
       resolve(code);
     });
   });
-  // Before anything else can happen: what ends this process in the next moment ends that one too.
+  // Registered at once, so that it is killed if this process ends now.
   alive.add(child);
   await once(child, 'spawn').catch((error: Error) => {
     alive.delete(child);
@@ -79,7 +79,7 @@ export async function launch(
   };
 }
 
-/** Polls until the condition holds; a condition that throws counts as not holding yet. Rejects, saying what never came, after `ms`. */
+/** Polls until the condition holds; an exception counts as not holding. Rejects with `what` after `ms`. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const deadline = Date.now() + ms;
   let cause: unknown;
@@ -105,7 +105,7 @@ function accepts(port: number): Promise<boolean> {
   });
 }
 
-/** Waits until the process accepts connections on each port; rejects with its output when it ends before that. */
+/** Waits until the process accepts connections on each port; rejects with its output if it ends first. */
 export async function untilListening(child: Process, ports: readonly number[], ms = 60_000): Promise<void> {
   const open = async () => (await Promise.all(ports.map(accepts))).every(Boolean);
   await until(`ports ${ports.join(', ')}`, async () => !child.running || (await open()), ms).catch((error: Error) => {
@@ -122,14 +122,14 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
-/** Those that `fetch`, as a browser, refuses among the ones that are drawn (https://fetch.spec.whatwg.org/#port-blocking). */
+/** Ports within our range that `fetch`, like browsers, refuses (https://fetch.spec.whatwg.org/#port-blocking). */
 const REFUSED = [10_080];
 
 const given = new Set<number>(REFUSED);
 
 /**
- * TCP ports of 127.0.0.1 that nothing listens on. They are drawn from below the kernel's ephemeral range (32768 and up
- * on Linux), so that a server stopped and started again still finds its port free of somebody's outgoing connection.
+ * Unused TCP ports of 127.0.0.1, from below the kernel's ephemeral range (32768 and up on Linux): so no outgoing
+ * connection takes the port while a server restarts.
  */
 export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];

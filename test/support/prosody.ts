@@ -1,4 +1,4 @@
-/** Prosody for tests: in the foreground, unprivileged, on ports and in a folder of its own. */
+/** Prosody for tests: in the foreground, unprivileged, with its own ports and folder. */
 import { chown, cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,20 +13,20 @@ const owner = process.getuid?.() === 0 ? 65_534 : undefined;
 
 export interface Prosody extends XmppServer {
   readonly name: 'prosody';
-  /** Where the adapter keeps its queue. */
+  /** The folder of the adapter's queue. */
   readonly queueDir: string;
-  /** Runs `prosodyctl shell` with these words; settles with what it printed. */
+  /** Runs `prosodyctl shell` with these words; settles with the output. */
   shell(...words: string[]): Promise<string>;
-  /** Writes the configuration anew and has Prosody read it. */
+  /** Rewrites the configuration and makes Prosody reload it. */
   reconfigure(options: Partial<ServerOptions>): Promise<void>;
 }
 
 export interface ProsodyOptions extends ServerOptions {
-  /** More lines for the global part of its configuration. */
+  /** More lines for the global configuration. */
   globalSettings?: string;
   /** More modules. */
   modules?: string[];
-  /** Files to lie beside the adapter in the folder of modules: name and text. */
+  /** Files to add to the folder of modules: name and text. */
   files?: Readonly<Record<string, string>>;
 }
 
@@ -66,13 +66,13 @@ export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
     get pid() {
       return child!.pid;
     },
-    // Its test logins let in whoever comes.
+    // The test authentication accepts any user.
     register: async () => {},
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
     async start() {
       await writeConfig();
-      // A test may have put files there.
+      // A test may have added files.
       await giveAway(dir);
       child = await launch('prosody', ['-F', '--config', configFile], { cwd: dir, uid: owner, gid: owner });
       await untilListening(child, [c2sPort, httpPort]);
@@ -105,7 +105,9 @@ export async function startProsody(options: ProsodyOptions): Promise<Prosody> {
   return server;
 }
 
-/** Makes Prosody's user the owner of a file, or of a folder and what is in it: with a strict umask it could not read them. */
+/**
+ * Makes Prosody's user the owner of a file or a folder with its content: with a strict umask it could not read them.
+ */
 async function giveAway(place: string): Promise<void> {
   if (owner === undefined) return;
   await chown(place, owner, owner);

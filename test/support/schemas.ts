@@ -1,4 +1,4 @@
-/** What really goes over the wire, held to the published schemas: by the collector and by the queues of the tests. */
+/** Validates real messages against the published schemas: used by the collector and the tests' queues. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
@@ -6,7 +6,7 @@ import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 const ajv = new Ajv2020({ strict: true });
 const compiled = new Map<string, ValidateFunction>();
 
-/** @param name of a file in schemas/, without its ending */
+/** @param name of a file in schemas/, without extension */
 export function assertValid(name: 'tap-protocol' | 'notification' | 'sns-envelope', value: unknown): void {
   let validate = compiled.get(name);
   if (!validate) {

@@ -1,6 +1,6 @@
 /**
- * Lets what imports this package by its name, as the examples do, get the sources: without a build `dist/` is not there.
- * Import this first, and such modules with `await import()`.
+ * Resolves imports of this package by name, as in the examples, to the sources, because `dist/` only exists after a
+ * build. Import this first, and such modules with `await import()`.
  */
 import { registerHooks } from 'node:module';
 

@@ -1,4 +1,4 @@
-/** What a test has of a running XMPP server with the adapter in it, whichever server it is. */
+/** A running XMPP server with the adapter, the same for all servers. */
 
 export interface XmppServer extends AsyncDisposable {
   readonly name: 'prosody' | 'ejabberd';
@@ -9,51 +9,51 @@ export interface XmppServer extends AsyncDisposable {
   readonly c2sPort: number;
   readonly boshUrl: string;
   readonly webSocketUrl: string;
-  /** The server's own folder; it stays through stop, kill and start, and goes when the server is disposed of. */
+  /** The server's own folder; kept through stop, kill and start, deleted on disposal. */
   readonly dir: string;
   /** Of the current run. */
   readonly pid: number;
-  /** Makes sure that the user exists, with the password `password`. */
+  /** Creates the user, with the password `password`, unless it exists. */
   register(user: string): Promise<void>;
   /** SIGTERM; settles when the server is gone. */
   stop(): Promise<void>;
   /** SIGKILL; settles when the server is gone. */
   kill(): Promise<void>;
-  /** Again, with the same folder and ports; settles when clients can connect. */
+  /** Restarts with the same folder and ports; settles when clients can connect. */
   start(): Promise<void>;
-  /** From the next start on, the adapter sends there. */
+  /** Sets the adapter's tap from the next start on. */
   setTap(tap: { url: string; secret?: string }): void;
-  /** What the server wrote to its log since the first start, the adapter's lines among it. */
+  /** The server's log since the first start, including the adapter's lines. */
   log(): string;
 }
 
-/** As much of a server as a client needs. */
+/** The part of a server that a client needs. */
 export type Reachable = Pick<XmppServer, 'host' | 'c2sPort' | 'boshUrl' | 'webSocketUrl' | 'register'>;
 
 export interface ServerOptions {
-  /** The tap's URL, as the adapter's option of that name takes it. */
+  /** The tap's URL, for the adapter's option. */
   url: string;
-  /** By default `secret`, as the collector wants it. */
+  /** Default: `secret`, as the collector expects. */
   secret?: string;
-  /** Events that the adapter's queue holds at most; the adapter's own default when left out. */
+  /** Maximum number of events in the adapter's queue; default: the adapter's own. */
   queueMax?: number;
-  /** Seconds that a connection may stay cut before its stream-managed session ends; 600 when left out. */
+  /** Seconds until a cut stream-managed session ends; default: 600. */
   resumeSeconds?: number;
-  /** Seconds between attempts after a 400 or 401; 0.5 when left out, so that tests needn't wait. */
+  /** Seconds between retries after a 400 or 401; default: 0.5, so that tests don't wait. */
   slowRetrySeconds?: number;
-  /** Seconds that the adapter waits for an answer; its own default when left out. */
+  /** Seconds that the adapter waits for an answer; default: the adapter's own. */
   answerSeconds?: number;
-  /** False: the server runs without the adapter. */
+  /** False: runs the server without the adapter. */
   adapter?: boolean;
-  /** Files of a certificate and its key, PEM: with them, clients must use TLS; without them they can't. */
+  /** PEM files of a certificate and its key: with them clients must use TLS, without them they can't. */
   tls?: { readonly cert: string; readonly key: string };
-  /** File of the certificates, PEM, whose taps the adapter trusts beside its server's own. */
+  /** PEM file of certificates that the adapter trusts, besides its server's own. */
   trust?: string;
-  /** More lines for the virtual host's part of the server's configuration, in that server's syntax. */
+  /** More lines for the virtual host's configuration, in the server's syntax. */
   settings?: string;
 }
 
 export type StartServer = (options: ServerOptions) => Promise<XmppServer>;
 
-/** Every test user's. */
+/** The password of every test user. */
 export const password = 'pencil';

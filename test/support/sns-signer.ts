@@ -1,11 +1,11 @@
-/** Signs as SNS does, with a certification authority of the tests' own. */
+/** Signs like SNS, with the tests' own certificate authority. */
 import { execFile } from 'node:child_process';
 import { createPrivateKey, type KeyObject, sign } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 
-/** Where the leaves' issuer can be fetched, as its certificates say. */
+/** The issuer's URL in the leaf certificates. */
 export const ISSUER = 'http://crt.r2m01.amazontrust.com/r2m01.cer';
 
 export interface Authority {
@@ -14,12 +14,12 @@ export interface Authority {
   readonly issuerDer: Buffer;
   readonly leaf: string;
   readonly key: KeyObject;
-  /** A certificate for SNS's name that the leaf signed, which it must not. */
+  /** A certificate for SNS's name signed by the leaf, which is invalid. */
   readonly forged: string;
   readonly forgedKey: KeyObject;
 }
 
-/** Makes root → issuer → leaf with openssl. */
+/** Creates root → issuer → leaf with openssl. */
 export async function makeAuthority(folder: string, subject: string): Promise<Authority> {
   const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: folder });
   const config = `[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n[leaf]\nbasicConstraints=CA:FALSE\nauthorityInfoAccess=caIssuers;URI:${ISSUER}\n`;
@@ -85,7 +85,7 @@ const SIGNED = {
   UnsubscribeConfirmation: ['Message', 'MessageId', 'SubscribeURL', 'Timestamp', 'Token', 'TopicArn', 'Type'],
 };
 
-/** Signs an envelope as its SignatureVersion says. */
+/** Signs an envelope according to its SignatureVersion. */
 export function signatureOf(envelope: Readonly<Record<string, string>>, key: KeyObject): string {
   const names = SIGNED[envelope.Type as keyof typeof SIGNED] ?? [];
   const text = names.flatMap((name) => (envelope[name] === undefined ? [] : [`${name}\n${envelope[name]}\n`])).join('');

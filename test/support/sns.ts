@@ -1,4 +1,4 @@
-/** An SNS for tests: fauxqs in this process, with an SQS queue behind each topic, so that what arrived is read back. */
+/** An SNS for tests: fauxqs in this process, with an SQS queue behind each topic to read back what arrived. */
 
 import { CreateTopicCommand, SNSClient, SubscribeCommand } from '@aws-sdk/client-sns';
 import {
@@ -12,7 +12,7 @@ import { buildApp } from 'fauxqs';
 import { until } from './process.ts';
 import { assertValid } from './schemas.ts';
 
-/** A notification as a consumer of the topic's queue received it. */
+/** A notification as received from the topic's queue. */
 export interface Received {
   readonly topic: string;
   /** The published string, parsed. */
@@ -25,10 +25,10 @@ export interface Sns extends AsyncDisposable {
   readonly url: string;
   readonly region: string;
   readonly accountId: string;
-  /** The fastify instance that answers, for hooks that fail or check requests. */
+  /** Its fastify instance, for hooks that check requests or make them fail. */
   readonly app: ReturnType<typeof buildApp>;
   readonly received: readonly Received[];
-  /** Reads until there are `count` in all, or longer than `ms` nothing comes; answers all so far. */
+  /** Reads until there are `count` in total, or nothing arrives for `ms`; returns all so far. */
   receive(count: number, ms?: number): Promise<readonly Received[]>;
 }
 
@@ -39,8 +39,8 @@ const credentials = {
 };
 
 /**
- * @param topics names of the topics to make
- * @param prepare adds hooks to the server that fail or watch requests
+ * @param topics names of the topics to create
+ * @param prepare adds hooks that watch requests or make them fail
  */
 export async function startSns(topics: readonly string[], prepare?: (app: Sns['app']) => void): Promise<Sns> {
   const app = buildApp({ logger: false });
@@ -106,7 +106,7 @@ function toReceived(topic: string, { Body }: Message): Received {
   const envelope = JSON.parse(String(Body));
   assertValid('sns-envelope', envelope);
   const body = JSON.parse(envelope.Message);
-  // What `check --publish` sends is no notification.
+  // The message of `check --publish` is not a notification.
   if (!('xmpp_event_pusher_check' in body)) assertValid('notification', body);
   return { topic, body, attributes: envelope.MessageAttributes ?? {} };
 }

@@ -1,63 +1,63 @@
 /**
- * An SNS endpoint for tests that need a great many notifications, or an SNS that misbehaves: PublishBatch of the query
- * API with SNS's own XML and limits, and every way in which a request can go wrong.
+ * An SNS endpoint for tests that need very many notifications or a misbehaving SNS: PublishBatch of the query API with
+ * SNS's own XML and limits, and every kind of failed request.
  *
  * Maintained invariants:
- * - What it accepts, it tells `accepted` once for each acceptance, with whether its answer says so.
- * - A sender that breaks SNS's limits is answered as SNS would, and remembered in `violations`.
+ * - It calls `accepted` once for each acceptance, with whether the answer confirms it.
+ * - A sender that violates SNS's limits gets SNS's answer, and an entry in `violations`.
  */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** One entry of a batch, as it came. */
+/** One entry of a batch, as received. */
 export interface StubEntry {
   readonly id: string;
   readonly message: string;
   readonly attributes: ReadonlyMap<string, string>;
   readonly groupId: string | undefined;
   readonly deduplicationId: string | undefined;
-  /** As SNS counts: message, names, types and values of attributes. */
+  /** As SNS counts: message, and names, types and values of attributes. */
   readonly bytes: number;
 }
 
 export interface StubRequest {
-  /** Path of the URL: tells senders apart that were given different ones. */
+  /** Path of the URL, to tell senders apart. */
   readonly path: string;
   readonly topicArn: string;
   readonly entries: readonly StubEntry[];
 }
 
-/** What goes wrong with a request. Where it says `accepts`, the messages are taken though the sender can't know. */
+/** The failure of a request. With `accepts`, the messages are accepted although the sender can't know. */
 export type Fault =
-  /** An error for the whole; without `code` with a page that is not SNS's, as a proxy would give. */
+  /** An error for the whole request; without `code` a page that is not SNS's, as from a proxy. */
   | { readonly kind: 'error'; readonly status: number; readonly code?: string; readonly message?: string }
-  /** The connection is reset instead of an answer. */
+  /** Resets the connection instead of answering. */
   | { readonly kind: 'reset'; readonly accepts: boolean }
-  /** No answer, until the sender gives up. */
+  /** Does not answer until the sender gives up. */
   | { readonly kind: 'hang'; readonly accepts: boolean }
-  /** Accepted, but the answer ends too early: its text, or the connection with it. */
+  /** Accepts, but truncates the answer: its text, or the connection too. */
   | { readonly kind: 'truncated'; readonly connection: boolean }
-  /** Entries at these positions fail through no fault of the sender. */
+  /** Fails the entries at these positions, not by the sender's fault. */
   | { readonly kind: 'some-fail'; readonly positions: ReadonlySet<number> }
-  /** Accepted, but the answer names ids that were not sent, leaves one out, names one twice, or also as failed. */
+  /** Accepts, but the answer has ids that were not sent, lacks one, repeats one, or also reports it as failed. */
   | { readonly kind: 'ids'; readonly lie: 'unknown' | 'missing' | 'twice' | 'both' }
-  /** Accepted, answered late. */
+  /** Accepts, and answers late. */
   | { readonly kind: 'slow'; readonly ms: number };
 
 export interface StubOptions {
   readonly port?: number;
-  /** Asked for every batch; undefined: all goes well. */
+  /** Called for every batch; undefined: no failure. */
   readonly fault?: (request: StubRequest) => Fault | undefined;
-  /** Whether SNS will never take a message, and says so of its entry or of the whole request that it is in. */
+  /** Whether SNS refuses a message for good, in its entry or for the whole request. */
   readonly refuses?: (entry: StubEntry, request: StubRequest) => 'entry' | 'request' | undefined;
-  /** @param told whether the answer says that this entry was taken */
+  /** @param told whether the answer confirms this entry */
   readonly accepted?: (entry: StubEntry, request: StubRequest, told: boolean) => void;
 }
 
 export interface StubSns extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
-  /** Which of SNS's limits were broken. */
+  /** Violated limits of SNS. */
   readonly violations: readonly string[];
   /** How many requests met each kind of fault. */
   readonly faults: ReadonlyMap<string, number>;
@@ -134,20 +134,20 @@ export async function startStubSns(options: StubOptions = {}): Promise<StubSns> 
   };
 }
 
-/** Whether the sender learns that the entry at this position was taken. */
+/** Whether the answer tells the sender that the entry at this position was accepted. */
 function tells(fault: Fault | undefined, position: number): boolean {
   if (!fault || fault.kind === 'slow' || fault.kind === 'some-fail') return true;
-  // Only the first entry is lied about, see `lie`.
+  // `lie` affects only the first entry.
   return fault.kind === 'ids' && (fault.lie === 'twice' || position > 0);
 }
 
 type Reply =
   | 'reset'
   | 'silence'
-  /** `cut`: the connection ends in the middle of the body; `afterMs`: not at once. */
+  /** `cut`: the connection ends in the middle of the body; `afterMs`: delays the answer. */
   | { readonly status: number; readonly xml: string; readonly cut?: boolean; readonly afterMs?: number };
 
-/** What the sender sees of a batch that was taken. */
+/** The answer to an accepted batch, changed by the fault. */
 function replyWith(results: readonly EntryResult[], fault: Fault | undefined): Reply {
   if (fault?.kind === 'hang') return 'silence';
   if (fault?.kind === 'reset') return 'reset';
@@ -175,7 +175,7 @@ function carryOut(reply: Reply, response: http.ServerResponse): void {
   else write();
 }
 
-/** What becomes of one entry: taken unless `failed`. */
+/** The result of one entry: accepted unless `failed`. */
 export interface EntryResult {
   readonly id: string;
   readonly failed?: { readonly code: string; readonly senderFault: boolean };
@@ -206,10 +206,10 @@ export function publishBatchAnswer(results: readonly EntryResult[]): string {
 
 const metadata = `<ResponseMetadata><RequestId>${REQUEST_ID}</RequestId></ResponseMetadata>`;
 
-/** The same for a Publish. */
+/** The XML of SNS's answer to a Publish. */
 export const publishAnswer = `<PublishResponse xmlns="${NAMESPACE}"><PublishResult><MessageId>${MESSAGE_ID}</MessageId></PublishResult>${metadata}</PublishResponse>`;
 
-/** An answer to GetTopicAttributes of a topic that was left as it is made: without MaximumMessageSize. */
+/** An answer to GetTopicAttributes for a topic with default attributes: without MaximumMessageSize. */
 const topicAttributesAnswer = `<GetTopicAttributesResponse xmlns="${NAMESPACE}"><GetTopicAttributesResult><attributes><entry><key>DisplayName</key><value/></entry></attributes></GetTopicAttributesResult>${metadata}</GetTopicAttributesResponse>`;
 
 export function errorAnswer(code: string, message: string): string {

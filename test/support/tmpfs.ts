@@ -1,4 +1,4 @@
-/** A small disk for tests: a tmpfs, which root can mount. Without the right to do so the test fails and says it. */
+/** A small disk for tests: a tmpfs, which only root can mount. Without that right the test fails and says so. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,11 +9,11 @@ const run = promisify(execFile);
 
 export interface SmallDisk extends AsyncDisposable {
   readonly folder: string;
-  /** Lets nothing be written any more. */
+  /** Makes the disk read-only. */
   makeReadOnly(): Promise<void>;
 }
 
-/** @param size as mount takes it, such as `2m` */
+/** @param size for mount, such as `2m` */
 export async function mountSmallDisk(size: string): Promise<SmallDisk> {
   const folder = await mkdtemp(path.join(tmpdir(), 'small-disk-'));
   await run('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', folder]).catch((error: Error) => {
@@ -25,7 +25,7 @@ export async function mountSmallDisk(size: string): Promise<SmallDisk> {
       await run('mount', ['-o', 'remount,ro', folder]);
     },
     async [Symbol.asyncDispose]() {
-      // Lazily, for a test that failed may have left files on it open.
+      // Lazily, because a failed test may have left files open.
       await run('umount', ['--lazy', folder]);
       await rmdir(folder);
     },

@@ -1,4 +1,4 @@
-/** An OpenTelemetry SDK, loaded before the daemon as a user's would be; it prints each span as a line of JSON. */
+/** An OpenTelemetry SDK, loaded before the daemon like a user's; prints each span as a line of JSON. */
 import { type ReadableSpan, SimpleSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace-base';
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 

@@ -1,14 +1,14 @@
-/** What a page costs until its first figures are there, over a line that is slow in both ways. */
+/** The cost of a page until its first figures, over a slow connection with high latency. */
 import type { Page } from 'playwright-core';
 import { until } from './process.ts';
 
 export interface Weight {
-  /** Of all that was loaded until then, as it came over the line, in bytes. */
+  /** Bytes transferred until then. */
   readonly bytes: number;
-  /** How many answers had to be waited for, one after the other. */
+  /** Length of the chain of requests that wait for each other. */
   readonly roundTrips: number;
   readonly ms: number;
-  /** What was loaded, by the ends of the addresses. */
+  /** The loaded files, by the ends of their URLs. */
   readonly files: readonly string[];
 }
 
@@ -19,7 +19,7 @@ interface Timing {
   readonly transferSize: number;
 }
 
-/** Notes when the first figure is there, and what was loaded until then. */
+/** Notes the time of the first figure, and what was loaded until then. */
 const WATCH = `new MutationObserver((_, observer) => {
   if (!document.querySelector('#figures .value')?.textContent) return;
   observer.disconnect();
@@ -28,7 +28,7 @@ const WATCH = `new MutationObserver((_, observer) => {
   window.firstFigures = { ms: performance.now(), timings: done.map((each) => each.toJSON()) };
 }).observe(document, { subtree: true, childList: true, characterData: true });`;
 
-/** Opens an address at 400 ms to and fro and 50 kB a second, as on a train. */
+/** Opens an address with 400 ms round-trip time and 50 kB per second, as on a train. */
 export async function weigh(page: Page, url: string): Promise<Weight> {
   const session = await page.context().newCDPSession(page);
   await session.send('Network.enable');
@@ -37,7 +37,7 @@ export async function weigh(page: Page, url: string): Promise<Weight> {
   await session.send('Network.emulateNetworkConditions', { offline: false, ...line });
   await page.addInitScript(WATCH);
   await page.goto(url, { waitUntil: 'commit' });
-  // Not by waitForFunction, which the page's policy forbids.
+  // Not with waitForFunction, which the page's content security policy forbids.
   await until('the first figures', async () => Boolean(await page.evaluate('window.firstFigures')), 60_000);
   const { ms, timings } = (await page.evaluate('window.firstFigures')) as { ms: number; timings: Timing[] };
   return {
@@ -48,7 +48,7 @@ export async function weigh(page: Page, url: string): Promise<Weight> {
   };
 }
 
-/** The longest chain of requests of which each was sent when the one before was being answered. */
+/** The longest chain of requests, each sent after the previous one was answered. */
 function roundTripsOf(timings: readonly Timing[]): number {
   const depths: { readonly answered: number; readonly depth: number }[] = [];
   for (const { startTime, responseStart } of timings.toSorted((a, b) => a.startTime - b.startTime)) {

@@ -1,4 +1,4 @@
-/** Clients for the tests: @xmpp/client over TCP and WebSocket, a small one of our own over BOSH. */
+/** Clients for the tests: @xmpp/client over TCP and WebSocket, our own small one over BOSH. */
 import { client as createClient, type XmppJsClient, xml } from '@xmpp/client';
 import type { Element } from 'ltx';
 import { openBosh } from './bosh.ts';
@@ -12,28 +12,28 @@ export interface Client {
   /** Full JID. */
   readonly jid: string;
   readonly bare: string;
-  /** Every stanza that came in, in order. */
+  /** All received stanzas, in order. */
   readonly received: readonly Element[];
   send(stanza: Element): Promise<void>;
-  /** Unavailable presence, then the stream's end. */
+  /** Sends unavailable presence and closes the stream. */
   logout(): Promise<void>;
-  /** The stream's end without unavailable presence before it. */
+  /** Closes the stream without unavailable presence. */
   closeStream(): Promise<void>;
-  /** Cuts the connection without a word, as a phone that lost its network. */
+  /** Cuts the connection silently, like a phone that loses its network. */
   cut(): void;
 }
 
 export interface ConnectOptions {
   via?: 'tcp' | 'websocket' | 'bosh';
-  /** Sends initial presence and waits until the server has handled it; true when left out. */
+  /** Sends initial presence and waits until the server has handled it; default: true. */
   available?: boolean;
-  /** Uses stream management with resumption (TCP and WebSocket); false when left out. */
+  /** Uses stream management with resumption (TCP and WebSocket); default: false. */
   smacks?: boolean;
 }
 
-/** A session that can be taken up again after `cut`. */
+/** A session that can be resumed after `cut`. */
 export interface ResumableClient extends Client {
-  /** True when the server took the old session up again, false when it made a new one of the same address. */
+  /** True if the server resumed the session, false if it made a new one with the same address. */
   resume(): Promise<boolean>;
 }
 
@@ -70,18 +70,18 @@ async function openStream(
     domain: server.host,
     resource,
     username: user,
-    // xmpp.js itself refuses PLAIN without TLS, and Prosody's test logins offer nothing else.
+    // xmpp.js refuses PLAIN without TLS, and Prosody's test logins offer nothing else.
     credentials: (authenticate, mechanisms) => authenticate({ username: user, password }, mechanisms[0]!),
   });
   entity.timeout = 20_000;
   entity.reconnect.stop();
-  // Without an encoding the library decodes each read by itself and breaks characters that two reads share.
+  // Without an encoding the library decodes each read separately and breaks characters split across two reads.
   entity.on('connect', () => entity.socket?.setEncoding?.('utf8'));
   const failure: { error?: Error } = {};
   entity.on('error', (error: Error) => {
     failure.error = error;
   });
-  // xmpp.js enables stream management wherever it is offered; a client without it must not see the offer.
+  // xmpp.js enables stream management wherever offered; hide the offer from clients without it.
   if (!smacks) {
     entity.prependListener('element', (element: Element) => {
       if (element.is('features')) element.remove('sm', 'urn:xmpp:sm:3');
@@ -91,7 +91,7 @@ async function openStream(
   entity.on('stanza', (stanza: Element) => received.push(stanza));
   await entity.start();
   const jid = entity.jid!.toString();
-  // Bound is not enough: `enable` is still under way, and a connection cut before `enabled` can't be resumed.
+  // The session is bound, but a connection cut before `enabled` can't be resumed.
   if (smacks) await until('stream management', () => entity.streamManagement.enabled);
   const send = (stanza: Element) => entity.send(stanza);
   const closeStream = async () => {
@@ -127,7 +127,7 @@ function cutConnection(entity: XmppJsClient): void {
 
 export const bareOf = (jid: string) => jid.split('/')[0]!;
 
-/** Waits until the server has handled all that this client sent before. */
+/** Waits until the server has handled everything that this client sent. */
 export async function settle(client: Client): Promise<void> {
   const id = nextId();
   await client.send(
@@ -136,7 +136,7 @@ export async function settle(client: Client): Promise<void> {
   await until('the ping to come back', () => client.received.some((s) => s.is('iq') && s.attrs.id === id));
 }
 
-/** Broadcasts presence (available unless `type` says otherwise) and waits until the server has handled it. */
+/** Broadcasts presence (default: available) and waits until the server has handled it. */
 export async function presence(client: Client, type?: 'unavailable', ...children: Element[]): Promise<void> {
   await client.send(xml('presence', { type }, ...children));
   await settle(client);
@@ -145,7 +145,7 @@ export async function presence(client: Client, type?: 'unavailable', ...children
 export interface MessageOptions {
   to: string;
   type?: string;
-  /** No `<body/>` when left out. */
+  /** Omitted: no `<body/>`. */
   body?: string;
   id?: string;
   extra?: Element[];
@@ -163,7 +163,7 @@ export async function post(client: Client, { to, type = 'chat', body, id, extra 
   await client.send(xml('message', { to, type, id }, ...children));
 }
 
-/** Joins a room, made when it isn't there yet, and waits until the server says that the client is in it. */
+/** Joins a room, creating it if necessary, and waits for the server's confirmation. */
 export async function join(client: Client, room: string, nick: string): Promise<void> {
   await client.send(xml('presence', { to: `${room}/${nick}` }, xml('x', { xmlns: 'http://jabber.org/protocol/muc' })));
   await until(`${client.jid} in ${room}`, () =>

@@ -4,7 +4,7 @@
 %% For tests.
 -export([open/3, close/1]).
 
-%% {session, Sid, USR, US, Priority, Info}: 0 from the bind on, whatever the presence.
+%% {session, Sid, USR, US, Priority, Info}: the priority is 0 from the bind on, whatever the presence.
 get_full_session_list() ->
     ets:tab2list(standin_sessions).
 

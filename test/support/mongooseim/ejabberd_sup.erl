@@ -16,6 +16,6 @@ stop_child(Name) ->
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% More restarts than these take the node down.
+%% More restarts than this take the node down.
 init([]) ->
     {ok, {{one_for_one, 10, 1}, []}}.

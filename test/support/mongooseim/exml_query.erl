@@ -11,6 +11,6 @@ subelement({xmlel, _, _, Children}, Name) ->
         [] -> undefined
     end.
 
-%% The text of the element itself, not of those in it.
+%% The text of the element itself, not of its children.
 cdata({xmlel, _, _, Children}) ->
     iolist_to_binary([Text || {xmlcdata, Text} <- Children]).

@@ -8,7 +8,7 @@
 
 add_handlers(Handlers) ->
     lists:foreach(fun({_, _, Fun, _, _} = Handler) ->
-                          %% A local fun would hold the module's old code.
+                          %% A local fun would keep the module's old code.
                           {type, external} = erlang:fun_info(Fun, type),
                           ets:insert(standin_hooks, Handler)
                   end, Handlers).
@@ -23,7 +23,7 @@ use_old_names(Old) ->
 run_fold(Name, HostType, Acc, Params) ->
     run_fold(Name, HostType, Acc, Params, ?ANY_PRIORITY).
 
-%% Only the handlers up to a priority: a filter at that one stopped the hook.
+%% Runs only the handlers up to a priority: a filter at that priority stopped the hook.
 run_fold(Name, HostType, Acc, Params, UpTo) ->
     Handlers = lists:keysort(5, [Handler || {_, Type, _, _, Priority} = Handler <- ets:lookup(standin_hooks, name(Name)),
                                             Type =:= HostType, Priority =< UpTo]),
@@ -42,7 +42,7 @@ fold([{Name, HostType, Fun, Extra, _} | Handlers], Acc, Params) ->
         {stop, Acc1} -> Acc1
     end.
 
-%% What handlers raised. MongooseIM logs it together with the accumulator.
+%% Exceptions of handlers. MongooseIM logs them together with the accumulator.
 raised() ->
     ets:tab2list(standin_raised).
 

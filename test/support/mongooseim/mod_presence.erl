@@ -12,6 +12,6 @@ maybe_get_handler(Data) ->
 
 get_old_priority({presences, Priority}) -> Priority.
 
-%% `undefined` for a session that is not available.
+%% `undefined` for an unavailable session.
 set_priority(Data, Priority) ->
     mongoose_c2s:merge_mod_state(Data, #{?MODULE => {presences, Priority}}).

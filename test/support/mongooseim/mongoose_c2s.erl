@@ -1,4 +1,4 @@
-%%% The process of a session. Its state is opaque to modules: they have the functions below.
+%%% The process of a session. Its state is opaque to modules, which use the functions below.
 -module(mongoose_c2s).
 %% The API.
 -export([async_with_state/3, get_jid/1, get_sid/1, get_host_type/1, get_mod_state/2, merge_mod_state/2]).
@@ -21,7 +21,7 @@ get_mod_state({c2s_data, #{state_mod := States}}, Module) ->
 merge_mod_state({c2s_data, #{state_mod := States} = Data}, More) ->
     {c2s_data, Data#{state_mod := maps:merge(States, More)}}.
 
-%% Starts one. With `when_told` it takes what async_with_state sent only in run_casts/1.
+%% Starts a session. With `when_told` it handles messages of async_with_state only in run_casts/1.
 start(HostType, States, Casts) when Casts =:= at_once; Casts =:= when_told ->
     spawn(fun() ->
         Sid = {erlang:system_time(microsecond), self()},
@@ -38,7 +38,7 @@ run(Pid, Fun) ->
 run_casts(Pid) ->
     gen_server:call(Pid, run_casts, infinity).
 
-%% Ends the process, when all before is done, with that reason.
+%% Ends the process with that reason after finishing earlier work.
 stop(Pid, killed) ->
     exit(Pid, kill),
     down(Pid);
@@ -50,14 +50,14 @@ down(Pid) ->
     Ref = monitor(process, Pid),
     receive {'DOWN', Ref, process, Pid, _} -> ok end.
 
-%% The states of all modules, as a resumption hands them to the next process.
+%% The states of all modules, as a resumption passes them to the next process.
 state_mod(Pid) ->
     run(Pid, fun({c2s_data, #{state_mod := States}} = Data) -> {States, Data} end).
 
 set_jid({c2s_data, Data}, Jid) ->
     {c2s_data, Data#{jid := Jid}}.
 
-%% Runs a hook in the session's process and takes over the states that its handlers ask for.
+%% Runs a hook in the session's process and keeps the states that its handlers return.
 hook(Name, {c2s_data, #{host_type := HostType}} = Data, Acc, Params, UpTo) ->
     Acc1 = gen_hook:run_fold(Name, HostType, Acc, Params, UpTo),
     case Acc1 of

@@ -1,4 +1,4 @@
-%%% What the adapter's hook costs a session that sends a message, and its parts, in nanoseconds each.
+%%% The cost of the adapter's hook for a session that sends a message, and of its parts, in nanoseconds.
 -module(mongoose_cost).
 -export([measure/2]).
 
@@ -32,7 +32,7 @@ parts(Times, Body) ->
                         {inbox, fun() -> event_pusher_mongooseim:message(?HOST_TYPE, fun() -> Json end) end},
                         {nothing, fun() -> ok end}]].
 
-%% The best of forty rounds: on a machine with other work the rest measures that work.
+%% The best of forty rounds: the others measure the machine's other work.
 nanoseconds(Times, Fun) ->
     lists:min([round(1000 * element(1, timer:tc(fun() -> repeat(Times, Fun) end)) / Times) || _ <- lists:seq(1, 40)]).
 

@@ -1,10 +1,10 @@
-%%% Sessions that live: what MongooseIM runs when one begins, is resumed, is replaced, or ends, in the order in which it was
-%%% recorded.
+%%% Live sessions: runs what MongooseIM runs when a session begins, is resumed, is replaced or ends, in the recorded
+%%% order.
 -module(mongoose_live).
 -export([open/2, available/1, unavailable/1, send/4, send_by_api/4, resume/1, resume_from/2, stop/2, end_all/1, pids/0]).
 -export([hand_over/1, send_deep/3, open_at_once/1]).
 
-%% A session of a full JID; one that is there already is replaced, and ends a moment later.
+%% Opens a session of a full JID; an existing one is replaced, and ends a moment later.
 open(Jid, Options) ->
     Replaced = [Pid || {session, {_, Pid}, USR, _, _, _} <- ejabberd_sm:get_full_session_list(),
                        USR =:= jid:to_lower(jid:from_binary(Jid))],
@@ -26,7 +26,7 @@ opened(Data, Info) ->
                       #{sid => mongoose_c2s:get_sid(Data), jid => Jid, info => Info}),
     Data.
 
-%% Tests have the text of a process id.
+%% Tests use the text of a process id.
 pid(Text) when is_list(Text) -> list_to_pid(Text);
 pid(Pid) -> Pid.
 
@@ -60,7 +60,7 @@ send(Text, To, Type, Body) ->
         {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
     end).
 
-%% A message with an element in an element in an element, and so on.
+%% A message with deeply nested elements.
 send_deep(Text, To, Depth) ->
     {xmlel, Name, Attrs, Children} = message(To, <<"chat">>, <<"deep">>),
     Deep = lists:foldl(fun(_, Inner) -> {xmlel, <<"x">>, #{}, [Inner]} end, {xmlcdata, <<"y">>}, lists:seq(1, Depth)),
@@ -70,7 +70,7 @@ send_deep(Text, To, Depth) ->
         {ok, mongoose_c2s:hook(user_send_message, Data, Acc, #{c2s_data => Data}, 1000)}
     end).
 
-%% A client that sends its presence together with what opens the session: both are done in one go.
+%% A client that sends its presence together with the opening of the session: both are handled at once.
 open_at_once(Text) ->
     Jid = jid:from_binary(Text),
     {ok, HostType} = mongoose_domain_api:get_domain_host_type(jid:lserver(Jid)),
@@ -95,7 +95,7 @@ message(To, Type, Body) ->
     {xmlel, <<"message">>, #{<<"to">> => To, <<"type">> => Type},
      [{xmlel, <<"body">>, #{}, [{xmlcdata, Body}]}]}.
 
-%% A new process takes the session over, with the states of all modules; the former one ends.
+%% A new process takes over the session, with the states of all modules; the former process ends.
 resume(Text) ->
     Pid = pid(Text),
     {Jid, States} = hand_over(Pid),
@@ -103,7 +103,7 @@ resume(Text) ->
     spawn(fun() -> stop(Pid, {shutdown, resumed}) end),
     New.
 
-%% The same from another node.
+%% The same, from another node.
 resume_from(Node, Text) ->
     {Jid, States} = rpc:call(Node, ?MODULE, hand_over, [Text]),
     New = session(Jid, States, #{}),
@@ -140,6 +140,6 @@ end_all(Reason) ->
     [stop(Pid, Reason) || Pid <- pids()],
     ok.
 
-%% One that was killed stays in the table.
+%% A killed session stays in the table.
 pids() ->
     [Pid || {session, {_, Pid}, _, _, _, _} <- ejabberd_sm:get_full_session_list(), is_process_alive(Pid)].

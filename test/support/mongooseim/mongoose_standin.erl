@@ -1,20 +1,21 @@
-%%% A stand-in for MongooseIM: the few functions of its API that a module may use, and a way to drive them from a test.
-%%% It has no network, no clients and no storage. It runs a module's hooks in processes, with accumulators and with
-%%% session states as recorded from a running MongooseIM.
+%%% A stand-in for MongooseIM: the few functions of its API that a module may use, and a way to call them from a test.
+%%% It has no network, no clients and no storage. It runs a module's hooks in processes, with accumulators and session
+%%% states as recorded from a running MongooseIM.
 %%%
-%%% The test connects to a port of 127.0.0.1 and sends `{Id, Module, Function, Args}.` in one line. The answer is
-%%% `Id ok Term` or `Id error Term`. Modules of the same name as one of MongooseIM's export what that one exports, under
-%%% "the API", and what only tests use, under "for tests".
+%%% The test connects to a port of 127.0.0.1 and sends `{Id, Module, Function, Args}.` in one line. The answer is `Id ok
+%%% Term` or `Id error Term`. Modules named like one of MongooseIM's export its functions under "the API", and functions
+%%% for tests under "for tests".
 -module(mongoose_standin).
 -export([main/1, join/1, cut/1, kill/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
 
-%% Run by `erl -run mongoose_standin main PORT`. It returns: until then the virtual machine takes no signal to stop.
+%% Run by `erl -run mongoose_standin main PORT`. Returns at once: until then the virtual machine ignores signals to
+%% stop.
 main([Port]) ->
     spawn(fun() -> run(Port) end).
 
 run(Port) ->
     {ok, _} = application:ensure_all_started(ssl),
-    %% So that it has what `etc/app.config` says.
+    %% Loads the configuration of `etc/app.config`.
     ok = application:load({application, mongooseim, [{vsn, "0"}, {modules, []}, {applications, [kernel, stdlib]}]}),
     ets:new(standin_hooks, [named_table, public, bag]),
     ets:new(standin_raised, [named_table, public, bag]),
@@ -28,25 +29,25 @@ run(Port) ->
                                                              {ip, {127, 0, 0, 1}}, {reuseaddr, true}, {nodelay, true}]),
     accept(Listening).
 
-%% Connects to the cluster that a node is in, where it runs.
+%% Connects to a node's cluster, if the node is running.
 join(Node) ->
     _ = net_kernel:connect_node(Node),
     nodes().
 
-%% Loses another node, as when the network is cut, until `join/1`.
+%% Disconnects another node, as when the network is cut, until `join/1`.
 cut(Node) ->
     erlang:disconnect_node(Node).
 
 kill(Text) ->
     exit(list_to_pid(Text), kill).
 
-%% Which host type a domain is of.
+%% Sets the host type of each domain.
 set_domains(Domains) ->
     ets:delete_all_objects(standin_domains),
     ets:insert(standin_domains, Domains),
     ok.
 
-%% A server that stops takes its listeners down first.
+%% A stopping server closes its listeners first.
 stop_listeners() ->
     [supervisor:terminate_child(mongoose_listener_sup, Id)
      || {Id, _, _, _} <- supervisor:which_children(mongoose_listener_sup)],
@@ -54,14 +55,14 @@ stop_listeners() ->
      || {Id, _, _, _} <- supervisor:which_children(mongoose_listener_sup)],
     ok.
 
-%% As MongooseIM from 6.3 on: listeners, sessions, modules, in this order.
+%% Like MongooseIM from 6.3 on: listeners, sessions, modules, in this order.
 shutdown() ->
     stop_listeners(),
     mongoose_live:end_all({shutdown, system_shutdown}),
     [mongoose_modules:ensure_stopped(HostType, Module) || {{HostType, Module}, _} <- ets:tab2list(standin_modules)],
     ok.
 
-%% Runs a function many times in each of several processes; microseconds from the first start to the last end.
+%% Runs a function many times in several processes; returns the microseconds from the first start to the last end.
 flood(Processes, Times, Fun) ->
     {Micros, _} = timer:tc(fun() ->
         Running = [spawn_monitor(fun() -> [Fun(P, N) || N <- lists:seq(1, Times)] end) || P <- lists:seq(1, Processes)],
@@ -76,7 +77,7 @@ accept(Listening) ->
     Pid ! go,
     accept(Listening).
 
-%% Each call has a process of its own: one that waits for a session must not hold up what makes the session answer.
+%% Each call runs in its own process: one that waits for a session must not block the one that makes the session answer.
 serve(Socket) ->
     case gen_tcp:recv(Socket, 0) of
         {ok, Line} ->

@@ -1,9 +1,9 @@
-%%% Plays hook calls that were recorded from a running MongooseIM: each in the process that it was in, with the session's
-%%% state that it had there.
+%%% Plays hook calls recorded from a running MongooseIM: each in its recorded process, with the session's recorded
+%%% state.
 -module(mongoose_trace).
 -export([begin_trace/0, call/2, casts/2, register/3, prepare/2, down/2, close/1, place/4, vanish/1]).
 
-%% P1, P2 ... of the recording, as processes here.
+%% The recording's P1, P2 …, as processes here.
 begin_trace() ->
     case ets:whereis(standin_labels) of
         undefined ->
@@ -19,7 +19,8 @@ ready(Owner) ->
         _ -> ok
     end.
 
-%% A hook. `Call` has: name, by (in a process that is no session), jid, available, origin_sid, reason, status, stanza, up_to.
+%% A hook. `Call` has: name, by (in a process that is not a session), jid, available, origin_sid, reason, status,
+%% stanza, up_to.
 call(Label, #{name := Name} = Call) ->
     case Call of
         #{by := true} -> in_another_process(fun() -> gen_hook:run_fold(Name, host_type(Call), acc(none, Call), #{}) end);
@@ -41,7 +42,7 @@ params(_, Data, Call) ->
     #{c2s_data => Data, c2s_state => session_established, event_type => terminate,
       reason => maps:get(reason, Call, undefined)}.
 
-%% What the session's state was then.
+%% Sets the session's recorded state.
 with(Data, Call) ->
     Data1 = case Call of
                 #{jid := Jid} -> mongoose_c2s:set_jid(Data, jid:from_binary(Jid));
@@ -75,7 +76,7 @@ attrs(Text) -> Text.
 
 host_type(_) -> <<"localhost">>.
 
-%% sm_register_connection; a session that is resumed has the states of the one that it takes over.
+%% sm_register_connection; a resumed session gets the states of its predecessor.
 register(Label, From, #{jid := Jid, info := Info} = Call) ->
     case Call of
         #{by := true} ->
@@ -98,12 +99,12 @@ register(Label, From, #{jid := Jid, info := Info} = Call) ->
 prepare(Label, Call) ->
     in_session(Label, fun(Data) -> {ok, with(Data, Call)} end).
 
-%% One that ended while no module was there to see it.
+%% A session that ended while no module was loaded to see it.
 vanish(Label) ->
     close(Label),
     down(Label, {shutdown, stream_end}).
 
-%% A session that is resumed hands its state over before its process ends.
+%% A resumed session passes its state on before its process ends.
 states(none) ->
     #{};
 states(Label) ->
@@ -112,7 +113,7 @@ states(Label) ->
         [] -> mongoose_c2s:state_mod(pid(Label))
     end.
 
-%% What async_with_state sent to the process; how many that were.
+%% Handles messages of async_with_state; returns their number.
 casts(Label, Call) ->
     ok = in_session(Label, fun(Data) -> {ok, with(Data, Call)} end),
     mongoose_c2s:run_casts(pid(Label)).
@@ -125,7 +126,7 @@ down(Label, Reason) ->
 close(Label) ->
     in_session(Label, fun(Data) -> ejabberd_sm:close(mongoose_c2s:get_sid(Data)), {ok, Data} end).
 
-%% A session that came while no module was there to see it.
+%% A session that began while no module was loaded to see it.
 place(Label, From, Jid, Info) ->
     case ets:member(standin_labels, Label) of
         true -> ok;
