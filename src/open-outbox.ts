@@ -9,8 +9,7 @@ import type { Log } from './log.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
-import type { BrokerTls } from './rabbitmq/connection.ts';
-import { readBrokerTls } from './rabbitmq/tls.ts';
+import { type BrokerTls, brokerTls } from './rabbitmq/tls.ts';
 
 /** The file that keeps dead letters, and, without RabbitMQ, notifications. */
 export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
@@ -56,8 +55,8 @@ const handoverFileOf = (file: string): string => `${file}.parcels`;
  * How to connect to the broker that the outbox is configured with.
  * @throws PusherError CONFIG_INVALID when a file of it can't be read
  */
-export function brokerOf({ file, outbox }: PusherConfig): { urls: readonly string[]; tls: BrokerTls } {
-  return { urls: [outbox.url ?? []].flat(), tls: readBrokerTls(outbox, path.dirname(file), 'outbox') };
+export function brokerOf({ file, outbox }: PusherConfig): { urls: readonly string[]; tls: () => BrokerTls } {
+  return { urls: [outbox.url ?? []].flat(), tls: brokerTls(outbox, path.dirname(file), 'outbox') };
 }
 
 /** Where other daemons' consoles find this one's; undefined where only this machine could. */

@@ -1,5 +1,6 @@
 /** All that needs a RabbitMQ, on one: each suite also runs alone. */
 import '../src/rabbitmq/connection.suite.ts';
+import '../src/rabbitmq/tls.suite.ts';
 import '../src/outbox/rabbitmq/trouble.suite.ts';
 import '../src/outbox/rabbitmq/rabbitmq.suite.ts';
 import '../src/outbox/rabbitmq/several.suite.ts';

@@ -9,22 +9,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from 'amqplib';
+import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type BrokerProblem, explain } from './explain.ts';
-
-/** What TLS needs beside the address; each as PEM. */
-export interface BrokerTls {
-  /** Certificate authorities to trust instead of the public ones. */
-  readonly ca?: Buffer | undefined;
-  /** A client certificate and its key. Without a user in the url, the client also logs in with it (EXTERNAL). */
-  readonly cert?: Buffer | undefined;
-  readonly key?: Buffer | undefined;
-}
+import { reasonOfCut } from './handshake.ts';
+import type { TlsSource } from './tls.ts';
 
 export interface BrokerOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps:`, of one broker's nodes; tried in turn. */
   readonly urls: readonly string[];
-  readonly tls?: BrokerTls | undefined;
+  readonly tls?: TlsSource | undefined;
   /** What RabbitMQ's lists of connections show. */
   readonly name: string;
   readonly log: Log;
@@ -69,21 +63,28 @@ export function connectBroker(options: BrokerOptions): Broker {
 }
 
 /** Connects once; rejects with an error for {@link explain}. */
-export async function connectOnce(url: string, tls: BrokerTls = {}, name = 'xmpp-event-pusher'): Promise<ChannelModel> {
+export async function connectOnce(
+  url: string,
+  source: TlsSource = {},
+  name = 'xmpp-event-pusher',
+): Promise<ChannelModel> {
   const address = new URL(url);
   if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(HEARTBEAT_S));
+  const tls = typeof source === 'function' ? source() : source;
   const external = tls.cert && address.username === '' ? { credentials: credentials.external() } : {};
-  const connection = await connect(address.href, {
-    timeout: CONNECT_MS,
-    noDelay: true,
-    clientProperties: { connection_name: name },
-    ...tls,
-    ...external,
-  });
-  // Users of the connection listen too; an `error` event without a listener would end the process.
-  connection.on('error', () => {});
-  return connection;
+  const options = { timeout: CONNECT_MS, noDelay: true, clientProperties: { connection_name: name } };
+  try {
+    const connection = await connect(address.href, { ...options, ...tls, ...external });
+    // Users of the connection listen too; an `error` event without a listener would end the process.
+    connection.on('error', () => {});
+    return connection;
+  } catch (error) {
+    throw isCut(error) ? ((await reasonOfCut(address, tls)) ?? error) : error;
+  }
 }
+
+/** Whether the other side closed the connection without a reason. */
+const isCut = (error: unknown): boolean => /closed abruptly|ECONNRESET|EPIPE/.test(messageOf(error));
 
 /** Closes a connection; destroys one that doesn't answer in time. */
 export async function closeConnection(connection: ChannelModel): Promise<void> {

@@ -1,11 +1,21 @@
 /**
  * Explains a failure of RabbitMQ and its remedy: one function for the log, `/readyz`, the console and `check`.
  */
-import { messageOf } from '../errors.ts';
+import { messageOf, PusherError } from '../errors.ts';
+import { explainTls } from './explain-tls.ts';
 
 export interface BrokerProblem {
   /** Its kind, for code that depends on it. */
-  readonly kind: 'network' | 'credentials' | 'vhost' | 'permission' | 'different' | 'missing' | 'locked' | 'other';
+  readonly kind:
+    | 'network'
+    | 'tls'
+    | 'credentials'
+    | 'vhost'
+    | 'permission'
+    | 'different'
+    | 'missing'
+    | 'locked'
+    | 'other';
   readonly reason: string;
   readonly advice: string;
 }
@@ -64,6 +74,12 @@ export function explain(error: unknown): BrokerProblem {
   const said = /(?:with message |by server: )"(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
   const problem = (kind: BrokerProblem['kind'], reason: string, advice: string) => ({ kind, reason, advice });
 
+  if (/mechanism EXTERNAL|EXTERNAL is not provided/.test(text))
+    return problem(
+      'credentials',
+      said,
+      'the url has no user, so cert_file logs in: RabbitMQ needs the plugin rabbitmq_auth_mechanism_ssl, EXTERNAL among auth_mechanisms, and a user named as ssl_cert_login_from says; or give the url a user',
+    );
   if (/login was refused|ACCESS.REFUSED.*mechanism/i.test(text))
     return problem(
       'credentials',
@@ -102,12 +118,10 @@ export function explain(error: unknown): BrokerProblem {
     );
   if (typeof code === 'string' && UNREACHABLE[code]) return problem('network', text, UNREACHABLE[code]);
   if (/ETIMEDOUT/.test(text)) return problem('network', 'no answer', UNREACHABLE.ETIMEDOUT as string);
-  if (/certificate|self.signed|CERT_|TLS|SSL|EPROTO|altname/i.test(`${code} ${text}`))
-    return problem(
-      'network',
-      text,
-      'check ca_file, cert_file and key_file, and that the url has the name in the certificate',
-    );
+  const tls = explainTls(code, text);
+  if (tls) return problem('tls', tls.reason, tls.advice);
+  if (error instanceof PusherError && error.code === 'CONFIG_INVALID')
+    return problem('tls', text, 'mend the file: it is read again at each try');
   if (/Heartbeat timeout|closed abruptly|Unexpected close|Connection closed|channel closed/i.test(text))
     return problem(
       'network',

@@ -1,12 +1,13 @@
 /** Tests in advance that a broker allows what a program needs. */
-import { type BrokerTls, closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
+import { closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
 import { type BrokerProblem, explain } from './explain.ts';
+import type { TlsSource } from './tls.ts';
 
 /**
  * Connects, then declares, fills, reads and deletes a queue; returns the obstacle, undefined when there is none.
  * @param prefix prefix of the queue's name
  */
-export async function probeBroker(url: string, tls: BrokerTls, prefix: string): Promise<BrokerProblem | undefined> {
+export async function probeBroker(url: string, tls: TlsSource, prefix: string): Promise<BrokerProblem | undefined> {
   try {
     const connection = await connectOnce(url, tls, 'xmpp-event-pusher: check');
     try {

@@ -1,10 +1,9 @@
 /** One `sns` section at run time: its endpoint, credentials and topics, and how virtual hosts publish through it. */
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readAuthorities } from '../authorities.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { partitionOf } from '../config/regions.ts';
-import { messageOf, PusherError } from '../errors.ts';
 import { type Log, SILENT } from '../log.ts';
 import { compileAdditions } from '../notification/additions.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
@@ -122,7 +121,7 @@ export function openAccount(
     endpoint: options.sns_host,
     region: options.region,
     credentials,
-    ca: options.ca_file === undefined ? undefined : readCa(path.resolve(folder, options.ca_file)),
+    ca: options.ca_file === undefined ? undefined : readAuthorities(path.resolve(folder, options.ca_file), 'ca_file'),
     proxy,
     onClockCorrected: (skewMs) =>
       log.warn(
@@ -211,13 +210,4 @@ const LEAST_BYTES = 1_024;
 function sizeOf(value: string | undefined): number {
   const size = Number(value ?? DEFAULT_MAX_BYTES);
   return Number.isInteger(size) && size >= LEAST_BYTES && size <= MOST_BYTES ? size : DEFAULT_MAX_BYTES;
-}
-
-/** @throws PusherError CONFIG_INVALID */
-function readCa(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new PusherError('CONFIG_INVALID', `ca_file: can't read ${file}: ${messageOf(error)}`, error);
-  }
 }

@@ -14,7 +14,14 @@ const run = async (folder: string, args: string[]) => {
 export interface Authority {
   readonly file: string;
   /** @param name the subject, such as `DNS:localhost` or `IP:127.0.0.1` */
-  certify(name: string): Promise<{ cert: Buffer; key: Buffer }>;
+  certify(name: string, options?: CertificateOptions): Promise<{ cert: Buffer; key: Buffer }>;
+}
+
+export interface CertificateOptions {
+  /** Its common name. */
+  readonly subject?: string;
+  /** How long it is valid; -1 for one that has expired. */
+  readonly days?: number;
 }
 
 const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
@@ -25,11 +32,11 @@ export async function makeAuthority(folder: string): Promise<Authority> {
   await run(folder, ['req', '-x509', ...NEW_KEY, ...authority]);
   return {
     file: path.join(folder, 'ca.pem'),
-    async certify(name) {
-      await run(folder, ['req', ...NEW_KEY, '-keyout', 'its.key', '-out', 'its.request', '-subj', '/CN=test']);
+    async certify(name, { subject = 'test', days = 2 } = {}) {
+      await run(folder, ['req', ...NEW_KEY, '-keyout', 'its.key', '-out', 'its.request', '-subj', `/CN=${subject}`]);
       await writeFile(path.join(folder, 'its.names'), `subjectAltName=${name}\n`);
-      const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'its.names', '-days', '2'];
-      await run(folder, ['x509', '-req', '-in', 'its.request', ...signed, '-out', 'its.pem']);
+      const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'its.names'];
+      await run(folder, ['x509', '-req', '-in', 'its.request', ...signed, '-days', `${days}`, '-out', 'its.pem']);
       const [cert, key] = await Promise.all(['its.pem', 'its.key'].map((file) => readFile(path.join(folder, file))));
       return { cert: cert as Buffer, key: key as Buffer };
     },

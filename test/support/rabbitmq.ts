@@ -59,6 +59,9 @@ export async function startRabbit({ nodes: count = 1, settings = '' }: RabbitOpt
     'loopback_users.guest = true',
     'disk_free_limit.absolute = 50MB',
     'raft.wal_max_size_bytes = 33554432',
+    'auth_mechanisms.1 = PLAIN',
+    'auth_mechanisms.2 = EXTERNAL',
+    'ssl_cert_login_from = common_name',
     ...(count > 1
       ? ['cluster_formation.peer_discovery_backend = classic_config', 'cluster_partition_handling = pause_minority']
       : []),
@@ -107,7 +110,8 @@ async function makeNode(dir: string, name: string, epmdPort: number, settings: s
   const [port, distPort] = (await freePorts(2)) as [number, number];
   const config = `${dir}.conf`;
   await writeFile(config, `listeners.tcp.1 = 127.0.0.1:${port}\n${settings}\n`);
-  await writeFile(`${dir}.plugins`, '[].');
+  // For logins with a client certificate.
+  await writeFile(`${dir}.plugins`, '[rabbitmq_auth_mechanism_ssl].');
   const pidFile = `${dir}.pid`;
   const env = {
     ...process.env,

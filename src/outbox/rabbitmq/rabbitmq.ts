@@ -12,8 +12,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
-import { type Broker, type BrokerTls, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { type Broker, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
+import type { TlsSource } from '../../rabbitmq/tls.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
@@ -36,7 +37,7 @@ import { Writer } from './writer.ts';
 export interface RabbitOutboxOptions {
   /** Addresses of the broker's nodes, `amqp://user:password@host:port/vhost` or `amqps:`. */
   readonly urls: readonly string[];
-  readonly tls?: BrokerTls | undefined;
+  readonly tls?: TlsSource | undefined;
   /** Prefix of the names of queues and exchange: daemons with the same prefix share the work. */
   readonly prefix: string;
   /** Queues per topic. */

@@ -8,7 +8,8 @@ import type { ChannelModel } from 'amqplib';
 import { messageOf } from '../../errors.ts';
 import { countOf } from '../../format.js';
 import { type Log, SILENT } from '../../log.ts';
-import { type Broker, type BrokerTls, connectBroker, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
+import { type Broker, connectBroker, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
+import type { TlsSource } from '../../rabbitmq/tls.ts';
 import type { Receive, Tap, TapState } from '../tap.ts';
 import type { Exchanges } from './exchanges.ts';
 import { type Reader, startReader } from './reader.ts';
@@ -17,7 +18,7 @@ import { declare } from './topology.ts';
 export interface RabbitTapSettings {
   /** `amqp://user:password@host:port/vhost` or `amqps:`; of one broker's nodes, tried in turn. */
   readonly urls: readonly string[];
-  readonly tls?: BrokerTls | undefined;
+  readonly tls?: TlsSource | undefined;
   /** Our queue; the ledger's queue has the same name with `.sessions` appended. */
   readonly queue: string;
   readonly exchanges: Exchanges;

@@ -1,6 +1,6 @@
 /** The section `tap.rabbitmq` as settings of the tap. */
 import type { RabbitTapOptions } from '../../config/options.ts';
-import { readBrokerTls } from '../../rabbitmq/tls.ts';
+import { brokerTls } from '../../rabbitmq/tls.ts';
 import type { MessageExchange } from './exchanges.ts';
 import type { RabbitTapSettings } from './rabbitmq.ts';
 
@@ -19,7 +19,7 @@ export function rabbitTapSettings(options: RabbitTapOptions, folder: string): Ra
   return {
     urls: url,
     queue,
-    tls: readBrokerTls(options, folder, 'tap.rabbitmq'),
+    tls: brokerTls(options, folder, 'tap.rabbitmq'),
     exchanges: { presence, chat: messageExchange(chat), groupchat: messageExchange(groupchat) },
   };
 }
