@@ -1,4 +1,4 @@
-/** `adapter check`, as an operator runs it, against daemons and against what is none. */
+/** `adapter check` as an operator runs it, against daemons and against other servers. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { startSns } from '../support/sns.ts';
 
 const stack = new AsyncDisposableStack();
 let folder: string;
-/** One that speaks http, and one that speaks https with a certificate of an authority that nobody knows. */
+/** One speaks http, the other https with a certificate of an unknown authority. */
 let plain: Daemon;
 let secure: Daemon;
 let ca: string;

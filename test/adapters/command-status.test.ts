@@ -1,4 +1,7 @@
-/** `adapter status`, with a daemon that runs and servers that are files. Needs Prosody, which reads its own configuration. */
+/**
+ * `adapter status` with a running daemon and fake servers made of files. Needs Prosody, which evaluates its
+ * configuration.
+ */
 import assert from 'node:assert/strict';
 import { chmod, mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -42,7 +45,7 @@ async function status(server: AdapterServer, { known = true } = {}): Promise<str
 const install = (server: AdapterServer) =>
   bench.install(server, { serverConfig: configOf(server), config: daemon.configFile });
 
-/** Prosody's configuration with what `install` would print, for this url and secret. */
+/** Prosody's configuration with the lines that `install` prints for this url and secret. */
 const prosodyWith = (url: string, secret: string, more = '') =>
   bench.prosodyConfig(
     `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "saslauth"; "event_pusher" }\n${more}`,

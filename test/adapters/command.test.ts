@@ -1,4 +1,4 @@
-/** `adapter install` and `adapter uninstall`, as an operator runs them. Needs Prosody, which reads its own configuration. */
+/** `adapter install` and `uninstall` as an operator runs them. Needs Prosody, which evaluates its own configuration. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
@@ -31,7 +31,7 @@ const filesIn = async (folder: string) =>
     .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
     .toSorted();
 
-/** Whether a folder has every file of another, and nothing but those and what else is named. */
+/** Checks that a folder has every file of another one, the named further files, and no others. */
 async function assertCopied(from: string, to: string, { without = /^$/, more = ['VERSION'] } = {}): Promise<void> {
   const expected = (await filesIn(from)).filter((name) => !without.test(name));
   assert.deepEqual(await filesIn(to), [...expected, ...more].toSorted());

@@ -1,6 +1,6 @@
 /**
- * The contract's part on what answers: an adapter gives an event up only when the daemon itself says that it is too large,
- * reads no more of an answer than it needs, and talks to nobody whose certificate is not the tap's.
+ * The contract's part about answers: an adapter drops an event only if the daemon itself calls it too large, reads no
+ * more of an answer than necessary, and sends nothing unless the certificate is the tap's.
  */
 import assert from 'node:assert/strict';
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import type { StartServer, XmppServer } from '../support/server.ts';
 import { type Client, connect, post, settle } from '../support/xmpp.ts';
 import { eventsOf, expectEvents, fence, someone } from './contract.ts';
 
-/** Answers of status 200 to a batch of any size that are not the daemon's. */
+/** Answers with status 200, to a batch of any size, that are not the daemon's. */
 const ODD_ANSWERS = [
   '',
   'null',
@@ -53,7 +53,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     });
 
     const sent: string[] = [];
-    /** Sends messages; what was sent so far has to come, and nothing else. */
+    /** Sends messages and expects all messages sent so far, and no others. */
     async function send(...bodies: string[]): Promise<void> {
       for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
       sent.push(...bodies);
@@ -124,7 +124,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     let dir: string;
     before(async () => {
       dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
-      // The server's user has to read it.
+      // Readable for the server's user.
       await chmod(dir, 0o755);
     });
     after(() => rm(dir, { recursive: true, force: true }));

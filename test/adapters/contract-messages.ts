@@ -1,6 +1,6 @@
 /**
- * The contract's part on what a message says and which messages there are: the text of the right element, stanzas of any
- * depth and size, and nothing that the server refused to its own user.
+ * The contract's part about messages: the text of the right element, stanzas of any depth and size, and no message that
+ * the server refused to its own user.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -14,7 +14,7 @@ import { eventsOf, expectEvents, someone } from './contract.ts';
 const to = 'bob@localhost';
 const chat = (client: Client, body: string) => `chat ${client.jid} > ${to}: ${body}`;
 
-/** What stands in a message, and the text that it has. */
+/** Children of a message, and the text to expect. */
 const BODIES: readonly (readonly [text: string, ...children: Element[]])[] = [
   ['after a foreign one', xml('body', { xmlns: 'urn:foo' }, 'foreign'), xml('body', {}, 'after a foreign one')],
   ['See  now', xml('body', {}, 'See ', xml('a', { href: 'https://example.org' }, 'this link'), ' now')],
@@ -40,7 +40,7 @@ const BODIES: readonly (readonly [text: string, ...children: Element[]])[] = [
   ['around it', xml('body', {}, 'around', xml('body', {}, 'inside'), ' it')],
 ];
 
-/** Elements in each other, so many. */
+/** Nested elements. */
 function nested(depth: number): Element {
   let element = xml('deep');
   for (let level = 1; level < depth; level++) element = xml('deep', {}, element);
@@ -50,7 +50,7 @@ function nested(depth: number): Element {
 
 let requests = 0;
 
-/** Blocks an address for a user's own messages (XEP-0191). */
+/** Blocks an address, also for the user's own messages (XEP-0191). */
 async function block(client: Client, jid: string): Promise<void> {
   const id = `block${++requests}`;
   const item = xml('block', { xmlns: 'urn:xmpp:blocking' }, xml('item', { jid }));
@@ -102,7 +102,7 @@ export function messagesContract(name: string, startServer: StartServer): void {
 
     test('a stanza nested 500 deep is sent, a deeper one is left out, and the server survives', async () => {
       await login();
-      // The message itself is the first.
+      // The message itself counts as the first level.
       for (const depth of [500, 501, 3_000]) {
         await message(alice, { to: 'nobody@localhost', body: `${depth}`, extra: [nested(depth - 1)] });
       }

@@ -1,6 +1,6 @@
 /**
- * The contract's part on runs of the adapter: what a restored backup, a restart, a stop under load and an older version's
- * queue must not lose or repeat, and what a queue's folder may hold that is not the adapter's.
+ * The contract's part about the adapter's runs: a restored backup, a restart, a stop under load and an older version's
+ * queue must lose and repeat nothing; a queue's folder may have foreign files.
  */
 import assert from 'node:assert/strict';
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -14,19 +14,19 @@ import type { ServerOptions, XmppServer } from '../support/server.ts';
 import { type Client, connect, message, post, settle } from '../support/xmpp.ts';
 import { eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 
-/** What a server's own tests know of it that the contract needs. */
+/** Helpers that depend on the server. */
 export interface Own<Server extends XmppServer> {
   /** The folder of the adapter's queue for `localhost`. */
   queueDir(server: Server): string;
-  /** Restarts the adapter alone, as an operator does. */
+  /** Restarts only the adapter, as an operator would. */
   restartAdapter(server: Server): Promise<void>;
-  /** Has the server take its configuration anew, with the same options. */
+  /** Makes the server reload its configuration, with the same options. */
   reload(server: Server): Promise<void>;
 }
 
 const FIXTURES = path.join(import.meta.dirname, '../fixtures');
 
-/** Erlang's external format of `[{head, 9}]`, in a group: its length and its CRC-32 first. */
+/** `[{head, 9}]` in Erlang's external format, as a group: preceded by its length and CRC-32. */
 function laterSegment(): Buffer {
   const payload = Buffer.from([131, 108, 0, 0, 0, 1, 104, 2, 119, 4, ...Buffer.from('head'), 97, 9, 106]);
   const head = Buffer.alloc(8);
@@ -35,16 +35,16 @@ function laterSegment(): Buffer {
   return Buffer.concat([head, payload]);
 }
 
-/** A file of the queue as a release to come may write it. */
+/** A file of the queue as a later release might write it. */
 const LATER: Readonly<Record<XmppServer['name'], { name: string; content: Buffer }>> = {
   prosody: { name: '000000000007.log', content: Buffer.from('event-pusher 9\tsource\tepoch\t1\n=\nsomething new\n') },
   ejabberd: { name: '0000000007.seg', content: laterSegment() },
 };
 
-/** Sends numbered messages all the time, from one user to another, until it is stopped. */
+/** Sends numbered messages from one user to another until stopped. */
 interface Flood {
   stop(): Promise<void>;
-  /** The bodies that the recipient got. */
+  /** The bodies that the recipient received. */
   received(): string[];
   readonly sender: Client;
 }
@@ -170,7 +170,7 @@ export function runsContract<Server extends XmppServer>(
         await tap.wait('the answer', () => tap.requests.length > answered);
         await tap.wait('all of it', () => bodiesOf(tap, alice.bare).length >= 1 + bodies.length);
         await fence(server, tap);
-        // Those that the daemon did not know were taken before the others came again.
+        // The daemon accepted the events that it did not know before the others were resent.
         assert.deepEqual(bodiesOf(tap, alice.bare).toSorted(), ['before', ...bodies]);
         const epochs = eventsOf(tap, alice.bare).map(({ epoch }) => epoch);
         assert.notEqual(epochs[0], epochs.at(-1));
@@ -249,5 +249,5 @@ export function runsContract<Server extends XmppServer>(
   });
 }
 
-/** Where a server's fixture has the folder of the queue. */
+/** The queue's folder in each server's fixture. */
 const left = { ejabberd: 'event_pusher/localhost', prosody: 'event_pusher' } as const;

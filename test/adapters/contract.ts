@@ -1,9 +1,9 @@
 /**
- * What the tap protocol says an adapter owes, as tests that run the same way against every XMPP server.
+ * The tap protocol's requirements for adapters, as tests that run unchanged against every XMPP server.
  *
- * Expected events are written down from what the clients did. Each test has users of its own, so tests share a server
- * where it doesn't matter, and only the events of a test's users are compared. One long list, on purpose: it is the
- * contract, and an adapter's author reads it as a whole.
+ * Expected events are derived from what the clients did. Each test has its own users and compares only their events, so
+ * that tests can share a server. One long list, on purpose: it is the contract, which an adapter's author reads as a
+ * whole.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -15,7 +15,7 @@ import type { StartServer, XmppServer } from '../support/server.ts';
 import { type Client, connect, join, message, post, presence, settle, xml } from '../support/xmpp.ts';
 
 let users = 0;
-/** A name that no other test has. */
+/** A name that is unique to the test. */
 export const someone = (name: string) => `${name}${++users}`;
 
 /** An event in one line: `+alice@localhost/phone 1` (online, sessions after it), `chat <from> > <to>: <body>`. */
@@ -29,14 +29,14 @@ const subject = (event: CollectedEvent) => (event.kind === 'presence' ? event.ji
 export const eventsOf = (tap: Collector, ...bareJids: string[]) =>
   tap.events.filter((event) => bareJids.includes(subject(event).split('/')[0]!));
 
-/** Waits until whatever happened on the server before has come to the tap, because something later has. */
+/** Waits until the events of everything so far have arrived, because a later one has. */
 export async function fence(server: XmppServer, tap: Collector): Promise<void> {
   const marker = await connect(server, someone('marker'), 'r');
   await marker.logout();
   await tap.wait(`the events of ${marker.jid}`, () => eventsOf(tap, marker.bare).length === 2, 30_000);
 }
 
-/** Waits until these users' events are there and nothing can be under way any more, and compares. */
+/** Waits until these users' events have arrived and no more can follow, then compares them. */
 export async function expectEvents(
   server: XmppServer,
   tap: Collector,
@@ -49,7 +49,7 @@ export async function expectEvents(
   assert.deepEqual(eventsOf(tap, ...bareJids).map(inShort), expected);
 }
 
-/** Each session went online and offline in turn, and no number is missing. */
+/** Checks that each session went online and offline alternately and no number is missing. */
 export function expectSound(tap: Collector): void {
   tap.check();
   assert.deepEqual(tap.holes, []);
@@ -61,7 +61,7 @@ export function expectSound(tap: Collector): void {
   }
 }
 
-/** An element without what the stream says of its namespace. */
+/** An element without the stream's own namespace. */
 function shape(element: Element | string | undefined): unknown {
   if (typeof element !== 'object') return element;
   const { xmlns, ...attrs } = element.attrs;
@@ -73,17 +73,17 @@ function shape(element: Element | string | undefined): unknown {
   };
 }
 
-/** A server whose queue is full, and what it has logged of that. */
+/** A server whose queue is full, and its log lines about that. */
 interface FullServer extends AsyncDisposable {
-  /** How many events each line says were dropped. */
+  /** The number of dropped events in each line. */
   told(): number[];
-  /** How many lines there were seconds after the first drop, and drops in between. */
+  /** How many lines there were a few seconds after the first drops. */
   readonly linesAtFirst: number;
 }
 
 const BURST = 7;
 
-/** Has events dropped three times, seconds apart. */
+/** Drops events three times, seconds apart. */
 async function startFull(startServer: StartServer): Promise<FullServer> {
   await using stack = new AsyncDisposableStack();
   const tap = stack.use(await startCollector());
@@ -91,7 +91,7 @@ async function startFull(startServer: StartServer): Promise<FullServer> {
   const server = stack.use(await startServer({ url: tap.url, queueMax: 1 }));
   const alice = await connect(server, someone('alice'), 'phone');
   for (let burst = 0; burst < 3; burst++) {
-    // ejabberd's adapter looks once a second whether there is anything to tell.
+    // ejabberd's adapter checks once a second whether there is anything to log.
     if (burst > 0) await sleep(1_500);
     for (let index = 0; index < BURST; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });
     await settle(alice);
@@ -107,7 +107,7 @@ async function startFull(startServer: StartServer): Promise<FullServer> {
 }
 
 export function adapterContract(name: string, startServer: StartServer): void {
-  // Begins before all else and is looked at after it, for a minute has to pass.
+  // Starts first and is checked last, because a minute must pass.
   let full: FullServer;
   before(async () => {
     full = await startFull(startServer);
@@ -362,7 +362,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    /** Sends messages while the tap misbehaves, waits until it did so, mends it, and expects all messages in order. */
+    /** Sends messages while the tap misbehaves, repairs the tap, and expects all messages in order. */
     async function through(fault: Fault, misbehaved: () => boolean, count = 5): Promise<void> {
       const alice = await connect(server, someone('alice'), 'phone', { available: false });
       const bodies = Array.from({ length: count }, (_, index) => `message ${index}`);
@@ -489,7 +489,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
         told().slice(0, 5),
         jids.map((jid, index) => `+${jid} ${index + 1}`),
       );
-      // Which session a server ends first is its own affair; that they count down to nothing isn't.
+      // The server chooses the order of the ends, but the counts must go down to 0.
       const [ended, counts] = [0, 1].map((part) =>
         told()
           .slice(5)
@@ -574,7 +574,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       const alice = await connect(server, someone('alice'), 'phone');
       const leaving = await connect(server, someone('leaving'), 'phone');
       await fence(server, tap);
-      // The answer to the last batch must have come to the adapter, or that batch still counts.
+      // Until the adapter has the answer, the last batch counts as waiting.
       await settle(alice);
       await tap.refuse();
       for (let index = 1; index <= 15; index++) await post(alice, { to: 'bob@localhost', body: `${index}` });

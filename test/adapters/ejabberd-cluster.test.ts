@@ -1,4 +1,4 @@
-/** What the adapter owes when two ejabberd nodes form one cluster: counts across nodes, and a dead node's sessions. */
+/** The adapter in a cluster of two ejabberd nodes: counts across nodes, and a dead node's sessions. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ describe('ejabberd cluster', () => {
 
   const told = (...clients: Client[]) => eventsOf(tap, ...clients.map(({ bare }) => bare)).map(inShort);
 
-  /** Waits until all that happened on both nodes has come to the tap. */
+  /** Waits until the events of both nodes have arrived. */
   async function settled(): Promise<void> {
     await fence(cluster.a, tap);
     await fence(cluster.b, tap);
@@ -50,7 +50,7 @@ describe('ejabberd cluster', () => {
 
   test('sessions are counted on both nodes together', async () => {
     const user = someone('alice');
-    // Each is told before the next happens: what two nodes tell comes in no order.
+    // One at a time, because events of two nodes arrive in no fixed order.
     const one = await connect(cluster.a, user, 'on-a');
     await tap.wait('one online', () => told(one).length === 1);
     const two = await connect(cluster.b, user, 'on-b');
@@ -89,7 +89,7 @@ describe('ejabberd cluster', () => {
     const later = Date.now() + 1_100;
     await message(alice, { to: 'bob@localhost', body: 'from a' });
     await settled();
-    // ejabberd can't tell which of two sessions of one second is the newer when they are on two nodes, and may keep the old.
+    // Of two sessions on two nodes in the same second, ejabberd can't tell which is newer, and may keep the old one.
     await until('another second than that of the login', () => Date.now() > later);
     detour.target = cluster.b.c2sPort;
     alice.cut();
@@ -109,7 +109,7 @@ describe('ejabberd cluster', () => {
   });
 
   test('a hanging node blocks nothing: events are sent without a count', async () => {
-    // ejabberd itself waits for the other node when a client logs in, or gets its offline messages.
+    // ejabberd itself waits for the other node when a client logs in or gets its offline messages.
     const comes = await connect(cluster.a, someone('alice'), 'phone', { available: false });
     const goes = await connect(cluster.a, someone('carol'), 'phone');
     await settled();
@@ -128,7 +128,7 @@ describe('ejabberd cluster', () => {
     await comes.logout();
     const [one, two] = await twoNodes('alice');
     await tap.wait('both online, counted again', () => told(one).length === 2);
-    // Each node delivers by itself.
+    // Each node delivers independently.
     assert.deepEqual(told(one).toSorted(), [`+${one.jid} 1`, `+${two.jid} 2`]);
     await one.logout();
     await two.logout();
@@ -164,7 +164,8 @@ describe('ejabberd cluster', () => {
     await tap.wait('the survivor to tell', () => told(dies).includes(`-${dies.jid} 1`));
     await cluster.b.start();
     await settled();
-    // Late, the online event comes after the survivor's offline: the last word has to be offline, and that a session is left.
+    // The late online event follows the survivor's offline event: the last event must be offline, with one session
+    // left.
     assert.deepEqual(told(dies).at(-1), `-${dies.jid} 1`);
     await stays.logout();
     await tap.wait('the last session', () => told(stays).at(-1) === `-${stays.jid} 0`);

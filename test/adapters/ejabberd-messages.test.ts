@@ -1,4 +1,6 @@
-/** Which messages ejabberd's adapter publishes: what the server lets its own user send, by whatever way, and nothing else. */
+/**
+ * Which messages ejabberd's adapter publishes: all that the server lets its own users send, in any way, and no others.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -14,7 +16,7 @@ import { eventsOf, expectEvents, someone } from './contract.ts';
 
 let ids = 0;
 
-/** Sends a request, and waits for its result. */
+/** Sends a request and waits for its result. */
 async function request(client: Client, ...children: ReturnType<typeof xml>[]): Promise<void> {
   const id = `request${++ids}`;
   await client.send(xml('iq', { type: 'set', id }, ...children));
@@ -25,7 +27,7 @@ async function request(client: Client, ...children: ReturnType<typeof xml>[]): P
 
 const COMPONENT = { name: 'gateway.localhost', secret: 'hush' };
 
-/** The message by which a component sends one in a user's name. */
+/** The message with which a component sends a message in a user's name. */
 const privileged = (inner: string, to = 'localhost') => `
   <message from='${COMPONENT.name}' to='${to}'><privilege xmlns='urn:xmpp:privilege:NS'>
   <forwarded xmlns='urn:xmpp:forward:0'>${inner}</forwarded></privilege></message>`;
@@ -63,7 +65,7 @@ describe('ejabberd: which messages are published', () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const rule = xml('item', { type: 'jid', value: 'blocked@localhost', action: 'deny', order: '1' }, xml('message'));
     const xmlns = 'jabber:iq:privacy';
-    // A list without a kind of stanza is for all of them.
+    // A rule without a kind of stanza applies to all kinds.
     rule.children = [];
     await request(alice, xml('query', { xmlns }, xml('list', { name: 'mine' }, rule)));
     await request(alice, xml('query', { xmlns }, xml('active', { name: 'mine' })));
@@ -123,7 +125,7 @@ describe('ejabberd: which messages are published', () => {
     const [alice, bob] = [someone('alice'), someone('bob')].map((user) => `${user}@localhost`) as [string, string];
     await using component = await connectComponent(server.componentPort, COMPONENT.name, COMPONENT.secret);
     await until('the privilege', () => component.received().includes('urn:xmpp:privilege:'));
-    // Releases differ in the namespace's version.
+    // The namespace's version depends on the release.
     const [, namespace] = /urn:xmpp:privilege:(\d)/.exec(component.received()) ?? [];
     const chat = (from: string, body: string) =>
       `<message xmlns='jabber:client' type='chat' from='${from}' to='${bob}'><body>${body}</body></message>`;

@@ -1,4 +1,4 @@
-/** The contract, and what is ejabberd's own: how it is installed, configured and restarted, and what its queue survives. */
+/** The contract, and ejabberd's own tests: installation, configuration and restarts, and the queue's robustness. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, globSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
@@ -110,7 +110,7 @@ describe('ejabberd: configured and restarted', () => {
     await fence(server, tap);
     assert.deepEqual(eventsOf(tap, alice.bare).map(inShort), [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     assert.deepEqual(eventsOf(other, alice.bare).map(inShort), [`chat ${alice.jid} > bob@localhost: to the other tap`]);
-    // What the other tap has, this one misses.
+    // This tap misses the events that the other one got.
     assert.deepEqual(
       tap.holes.map(({ from, to }) => [from, to]),
       [[first?.seq, first?.seq]],
@@ -163,10 +163,11 @@ describe('ejabberd: https', () => {
       });
       await new Promise<void>((resolve) => tap.listen(0, '127.0.0.1', resolve));
       const { port } = tap.address() as AddressInfo;
-      // One thing at a time: between two changes of one reload, the adapter would send with only the first made.
+      // One change at a time: between two changes of one reload, the adapter would send with only the first one
+      // applied.
       await using server = await startEjabberd({ url: `https://127.0.0.1:${port}/v1/events` });
       const alice = await connect(server, someone('alice'), 'phone');
-      // The adapter's own line, in which each OTP has its own words around the cause.
+      // The adapter's own line; the text around the cause depends on OTP's version.
       const refused = (why: string) => new RegExp(`/v1/events: no connection \\(.*${why}`).test(server.log());
       await until('the authority to be refused', () => refused('unknown_ca'));
 
@@ -186,7 +187,7 @@ describe('ejabberd: https', () => {
   });
 });
 
-/** A certificate for `localhost` by an authority of its own. */
+/** A certificate for `localhost` by its own authority. */
 function certificate(dir: string): { key: Buffer; cert: Buffer; ca: string } {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: dir, stdio: 'ignore' });
   const newKey = ['-newkey', 'rsa:2048', '-nodes', '-keyout'];
@@ -249,7 +250,7 @@ describe('ejabberd: installed into a running server', () => {
     );
     expectSound(tap);
 
-    // A newer version: all of its modules are the new ones.
+    // A newer version: all of its modules change.
     const log = join(modules, 'sources/mod_event_pusher/src/event_pusher_log.erl');
     await writeFile(log, readFileSync(log, 'utf8').replace('"mod_event_pusher "', '"mod_event_pusher (newer) "'));
     const sent = await flood(server, 'upgraded');
@@ -276,7 +277,7 @@ describe('ejabberd: installed into a running server', () => {
   });
 });
 
-/** How many groups a segment has: each its size in 4 bytes, a checksum of 4, and so many bytes. */
+/** How many groups a segment has: each with 4 bytes of size, 4 of checksum, and the payload. */
 function groups(segment: Buffer): number {
   let count = 0;
   for (let at = 0; at < segment.length; at += 8 + segment.readUInt32BE(at)) count += 1;
@@ -300,12 +301,12 @@ describe('ejabberd: what the queue survives', () => {
     await fence(server, tap);
     await server.kill();
     const last = segments(server).at(-1)!;
-    // The beginning of a group, as a kill in the middle of a write leaves it.
+    // The beginning of a group, as after a kill during a write.
     await appendFile(last, Buffer.from([0, 0, 1, 0, 1, 2, 3, 4, 131, 108]));
     await server.start();
     await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     await server.kill();
-    // And the zeros that a file system may leave behind when the power goes.
+    // The zeros that a file system may leave behind after a power failure.
     await appendFile(last, Buffer.alloc(5000));
     await server.start();
     await fence(server, tap);
@@ -354,7 +355,7 @@ describe('ejabberd: what the queue survives', () => {
       [1],
     );
     assert.match(server.log(), /is damaged from byte \d+ to \d+/);
-    // Who wants to look finds it.
+    // The file is kept for inspection.
     await until('the file to be put aside', () => existsSync(file.replace(/seg$/, 'damaged')));
   });
 
@@ -367,7 +368,7 @@ describe('ejabberd: what the queue survives', () => {
     const alice = await connect(server, someone('alice'), 'phone');
     await message(alice, { to: 'bob@localhost', body: 'anyway' });
     await until('the log to say so', () => server.log().includes("can't open the queue"));
-    // In one go, or the adapter finds nothing there and makes a new queue.
+    // In quick succession, or the adapter finds no folder and creates a new queue.
     renameSync(server.queueDir, `${server.queueDir}.file`);
     renameSync(kept, server.queueDir);
     await alice.logout();
@@ -393,7 +394,8 @@ describe('ejabberd: what the queue survives', () => {
 
   test('the disk is full: events wait in memory until it isn’t', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
-    // The limit is for all files of the process: the queue's has to be the largest by far, so that it alone feels it.
+    // The limit applies to all files of the process: the queue's must be by far the largest, so that only it is
+    // affected.
     for (let index = 0; index < 10; index++) {
       await message(alice, { to: 'bob@localhost', type: 'groupchat', body: 'x'.repeat(200_000) });
     }
@@ -418,7 +420,7 @@ describe('ejabberd: what the queue survives', () => {
   test('an event larger than a batch goes alone, and without its stanza where it would be too large for the daemon', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();
-    // A quotation mark is eight bytes of an event: two of the body in JSON, six of the stanza in XML.
+    // A quotation mark takes eight bytes of an event: two in the body's JSON, six in the stanza's XML.
     const bodies = ['before', '"'.repeat(150_000), 'between', '"'.repeat(400_000), 'after'];
     for (const body of bodies) await post(alice, { to: 'bob@localhost', body });
     await settle(alice);
@@ -467,7 +469,7 @@ describe('ejabberd: what the queue survives', () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await fence(server, tap);
     await tap.refuse();
-    // Two batches, of which the first ends within messages that are one piece on disk.
+    // Two batches; the first ends in the middle of messages that are one operation on disk.
     const count = 1500;
     for (let index = 0; index < count; index++) await post(alice, { to: 'bob@localhost', body: `half ${index}.` });
     const written = () => readFileSync(segments(server).at(-1)!);
@@ -480,7 +482,7 @@ describe('ejabberd: what the queue survives', () => {
     await tap.wait('the first batch', () => bodies().length > 0);
     const delivered = bodies().length;
     assert.ok(delivered < count, `${delivered} in the first batch`);
-    // A segment that takes over begins with what the daemon has.
+    // A new segment begins with what the daemon has.
     await until('the disk to say so', () => segments(server).at(-1) !== last || groups(written()) > before);
     await server.kill();
     tap.fault = undefined;
@@ -508,7 +510,7 @@ describe('ejabberd: what the queue survives', () => {
         stanza: `<message><body>${body}</body></message>`,
       });
     const [one, two] = ['one', 'two'].map((body) => Buffer.from(event(body)).toString('base64'));
-    // Each message was an operation of its own.
+    // Each message was a separate operation.
     const script = `
       Event = fun(Seq, Json) -> {event, Seq, base64:decode(Json)} end,
       Groups = [[{head, 1, <<"ejabberd/localhost/test">>, <<"former">>, 1, 0, []}],
@@ -533,7 +535,7 @@ describe('ejabberd: what the queue survives', () => {
     await using other = await startCollector();
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();
-    // More than the adapter keeps in memory besides, so that the last has to be read.
+    // More than the adapter keeps in memory, so that it must read the last ones.
     const body = 'x'.repeat(200_000);
     for (let index = 0; index < 30; index++) {
       await post(alice, { to: 'bob@localhost', body: `${index} ${body}` });

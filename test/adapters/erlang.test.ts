@@ -1,4 +1,4 @@
-/** EUnit's tests of the modules that the Erlang adapters share. */
+/** EUnit tests of the modules that the Erlang adapters share. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** What MongooseIM's adapter owes in a cluster: counts across nodes without Mnesia, and the sessions of a dead node. */
+/** MongooseIM's adapter in a cluster: counts across nodes without Mnesia, and the sessions of a dead node. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
@@ -26,14 +26,14 @@ describe('MongooseIM cluster', () => {
       .filter((event) => event.kind === 'presence' && event.jid.startsWith(`${bare}/`))
       .map((event) => (event.kind === 'presence' ? `${event.present ? '+' : '-'}${event.jid} ${event.sessions}` : ''));
 
-  /** Waits for a user's events; then nothing more comes of what happened before. */
+  /** Waits for a user's events, and checks that no others follow. */
   async function expect(bare: string, expected: readonly string[]): Promise<void> {
     await tap.wait(`${expected.length} events of ${bare}`, () => told(bare).length >= expected.length);
     await fence();
     assert.deepEqual(told(bare), expected);
   }
 
-  /** A message of each running node has come to the tap. */
+  /** Waits until a message of each running node has arrived. */
   async function fence(): Promise<void> {
     for (const [index, server] of cluster.nodes.entries()) {
       if (server.pid === 0) continue;
@@ -71,7 +71,7 @@ describe('MongooseIM cluster', () => {
       const bare = `${user}@localhost`;
       await tap.wait(`all of ${bare}`, () => told(bare).length === 6);
       const counts = told(bare).map((line) => `${line[0]}${line.split(' ')[1]}`);
-      // Each node speaks to the daemon for itself, so the events come in no common order.
+      // Each node delivers independently, so the events arrive in no fixed order.
       assert.deepEqual(counts.toSorted(), ['+1', '+2', '+3', '-0', '-1', '-2']);
     }
   });
@@ -102,7 +102,7 @@ describe('MongooseIM cluster', () => {
       await tap.wait('one', () => told(bare).length === 1);
       await open(node(dying), user, 'dies');
       await tap.wait('both', () => told(bare).length === 2);
-      // By then the dying node has on disk that the daemon has heard of the session.
+      // By then the dying node has recorded on disk that the daemon has the session's event.
       await fence();
       await node(dying).kill();
       await tap.wait('its end, by a survivor', () => told(bare).length === 3);
@@ -139,7 +139,7 @@ describe('MongooseIM cluster', () => {
     const session = await open(node(2), user, 'f');
     await tap.wait('its begin', () => told(bare).length === 1);
     for (const other of ['a@127.0.0.1', 'b@127.0.0.1']) await node(2).call('mongoose_standin', 'cut', atom(other));
-    // The others can't know better, whether they stay apart or meet again at once.
+    // The others can't know better, whether they stay apart or reconnect at once.
     await node(2).call('mongoose_standin', 'join', atom('a@127.0.0.1'));
     await node(2).call('mongoose_standin', 'join', atom('b@127.0.0.1'));
     await reunited();
@@ -151,7 +151,7 @@ describe('MongooseIM cluster', () => {
     assert.equal(told(bare).at(-1), `-${bare}/f 0`);
   });
 
-  /** All nodes follow the same one. */
+  /** All nodes follow the same leader. */
   const reunited = () =>
     until('all nodes to know each other', async () => {
       const leaders = new Set<string>();

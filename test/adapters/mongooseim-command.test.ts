@@ -1,4 +1,4 @@
-/** `adapter install`, `status` and `uninstall` for MongooseIM: what is printed is pasted, and a stand-in runs with it. */
+/** `adapter install`, `status` and `uninstall` for MongooseIM: the output is pasted, and a stand-in runs with it. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,13 +11,13 @@ import { atom, startMongooseIm } from '../support/mongooseim.ts';
 import { openSession } from '../support/mongooseim-session.ts';
 import { launch } from '../support/process.ts';
 
-/** All that would end or change a string of Erlang's, or stand for something else there. */
+/** All characters that end a string or have a special meaning in Erlang. */
 const SECRET = `q"u'o\\t\\\\e ~p %% [{x}] $HOME -- @z: é❤`;
 
 describe('adapter install mongooseim', () => {
   let folder: string;
   const at = (...names: string[]) => path.join(folder, ...names);
-  // In this order: each finds what the one before it left.
+  // In this order: each test continues with the result of the previous one.
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'install-'));
     await mkdir(at('rel/etc'), { recursive: true });
@@ -62,7 +62,7 @@ describe('adapter install mongooseim', () => {
     await tap.wait('the session', () => tap.events.length === 1);
 
     const status = await adapter('status', '--url', tap.url);
-    // The test's tap is no daemon, and takes no empty batch.
+    // The test's tap is not a daemon and refuses an empty batch.
     assert.doesNotMatch(status.output, /FAIL {2}(?!http:)/);
     assert.match(status.output, /ok +version \S+ in .*xmpp_event_pusher\n/);
     assert.match(status.output, /posts to .* with the daemon's secret/);

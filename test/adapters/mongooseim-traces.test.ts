@@ -1,6 +1,6 @@
 /**
- * What MongooseIM's adapter makes of each recorded scenario, on a stand-in that plays the recordings: with the names of
- * hooks from 6.3 on and with those until 6.2, in the recorded order and in the others that the server may produce.
+ * MongooseIM's adapter in each recorded scenario, on a stand-in that plays the recordings: with the hook names from 6.3
+ * on and until 6.2, in the recorded order and in others that the server may produce.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -21,20 +21,20 @@ const RECORDINGS = ['admin', 'api', 'carbons', 'chat', 'muc', 'presence', 'priva
   // The longest ones last.
   .concat(['server', 'websocket', 'takeover', 'stream_management']);
 
-/** The user that an event is about. */
+/** The user whom an event is about. */
 const userOf = (event: { jid?: string; from?: string }) => (event.jid ?? event.from ?? '').replace(/\/.*/s, '');
 
 const inShort = ({ kind, jid, present, sessions, type, from, to, body, stanza_id }: Expected) =>
   kind === 'presence' ? { jid, present, sessions } : { type, from, to, body, stanza_id };
 
-/** Holds what came to what is expected: per user in that order, or in any where the recording says so. */
+/** Compares events with the expected ones: in each user's order, or in any order if the recording says so. */
 function compare(scenario: Pick<Scenario, 'expect' | 'anyOrder'>, got: readonly CollectedEvent[]): void {
   const wanted = Map.groupBy(scenario.expect, userOf);
   const found = Map.groupBy(got as readonly Expected[], userOf);
   assert.deepEqual([...found.keys()].sort(), [...wanted.keys()].sort());
   for (const [user, events] of wanted) {
     const all = found.get(user) ?? [];
-    // An id that the server made at random is not in the expectation.
+    // The expectation has no random ids made by the server.
     const same = all.map((event, index) => {
       const withoutId = events[index]?.kind === 'message' && events[index].stanza_id === undefined;
       return inShort(withoutId ? { ...event, stanza_id: undefined } : event);
@@ -69,7 +69,7 @@ for (const old of [false, true]) {
       await tap?.[Symbol.asyncDispose]();
     });
 
-    /** Plays a recording, each step in this order where it may have another one than the recorded one. */
+    /** Plays a recording, with the steps in this order where the order is free. */
     async function play(name: string, order: Order): Promise<void> {
       await server.call('mongoose_trace', 'begin_trace');
       const player = createPlayer(server);
@@ -92,7 +92,7 @@ for (const old of [false, true]) {
             } else await player.play(call, later(index));
           }
         }
-        // A stopping server may leave some of it to its next start.
+        // A stopping server may leave some events to its next start.
         if (server.pid === 0) continue;
         await tap
           .wait(`${name}: ${scenario.name}`, () => arrived(due, start))

@@ -1,4 +1,4 @@
-/** What MongooseIM's adapter owes beyond the recordings, on the stand-in: whatever fails, and whatever is sent. */
+/** MongooseIM's adapter beyond the recordings, on the stand-in: failures, and unusual input. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import {
@@ -74,7 +74,7 @@ describe('MongooseIM', () => {
     assert.match([...sources].join(), /^mongooseim\/shared: type\//);
     assert.deepEqual([...new Set(of(one).map(({ host }) => host))], ['one.example']);
     assert.deepEqual([...new Set(of(two).map(({ host }) => host))], ['two.example']);
-    // A domain that is added while the server runs.
+    // A domain added while the server runs.
     const more = { localhost: 'localhost', 'one.example': 'shared: type', 'late.example': 'shared: type' };
     const pairs = Object.entries(more).map(([domain, type]) => `{${binary(domain)},${binary(type)}}`);
     await server.call('mongoose_standin', 'set_domains', raw(`[${pairs.join()}]`));

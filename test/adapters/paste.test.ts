@@ -1,6 +1,6 @@
 /**
- * What `adapter install` prints, pasted as it is into Debian's own configuration files: both servers start, users log in,
- * and their events come. Needs Prosody and ejabberd.
+ * The output of `adapter install`, pasted unchanged into Debian's own configuration files: both servers start, users
+ * log in, and their events arrive. Needs Prosody and ejabberd.
  */
 import assert from 'node:assert/strict';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import {
 import { launch, until } from '../support/process.ts';
 import { connect } from '../support/xmpp.ts';
 
-/** All that would end or change a string in Lua or YAML, or stand for something else there. */
+/** All characters that end a string or have a special meaning in Lua or YAML. */
 const SECRET = `q"u'o\\t\\\\e %s %%d $HOME #{x} [[y]] -- @z: é`;
 
 async function adapter(...args: string[]): Promise<{ code: number | null; output: string }> {
@@ -29,7 +29,7 @@ async function adapter(...args: string[]): Promise<{ code: number | null; output
   return { code: await run.exited, output: run.output() };
 }
 
-/** The lines below a title that are to be pasted. */
+/** The lines to paste below a title. */
 function printed(output: string, title: RegExp): string {
   const lines = output.split('\n');
   const at = lines.findIndex((line) => title.test(line));
@@ -38,7 +38,7 @@ function printed(output: string, title: RegExp): string {
   return rest.slice(0, rest.indexOf('')).join('\n');
 }
 
-/** What the adapter says of its queue in a folder, while the daemon takes events and while it is away. */
+/** Checks the adapter's status of its queue, while the daemon accepts events and while it is away. */
 async function assertStatus(server: DebianServer, tap: Collector, folder: string): Promise<void> {
   const status = () => queueStatus(path.join(server.folder, folder));
   const alice = await connect(server, 'alice', 'desk');
@@ -76,7 +76,7 @@ describe("Debian's Prosody", () => {
     await writeFile(server.configFile, changed);
   };
 
-  /** Each domain's modules, as the running server has them. */
+  /** Each domain's modules in the running server. */
   const modulesOf = (host: string) => server.shell('module', 'list', host);
 
   it('starts with what was pasted at the end and into the lists that stand there, and has all its modules', async () => {

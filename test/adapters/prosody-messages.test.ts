@@ -1,6 +1,4 @@
-/**
- * Which messages Prosody's adapter publishes, what it makes of very large ones, and what Prosody's statistics say of it.
- */
+/** Which messages Prosody's adapter publishes, very large messages, and Prosody's statistics. */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
@@ -34,7 +32,7 @@ INSPECT: body#~=^dropped on arrival
 DROP.
 `;
 
-/** A filter as people write it, which leaves its priority to the server. */
+/** A typical filter, which leaves its priority to the server. */
 const FILTER = `
 local st = require "util.stanza";
 for _, kind in ipairs { "bare", "full", "host" } do
@@ -92,7 +90,7 @@ describe('prosody: which messages are published', () => {
       await message(alice, { to, body });
     }
     await expect('let through');
-    // mod_mam has marked it for the sender's own archive, which is nobody else's concern.
+    // mod_mam's mark for the sender's own archive must not be published.
     const [event] = eventsOf(tap, alice.bare);
     assert.ok(event?.kind === 'message' && !event.stanza?.includes('stanza-id'), JSON.stringify(event));
   });
@@ -152,7 +150,7 @@ describe('prosody: which messages are published', () => {
       return { waiting: of('waiting'), sent: of('sent'), dropped: of('dropped') };
     };
     await fence(server, tap);
-    // The adapter counts when it has the answer.
+    // The adapter counts an event once it has the answer.
     await until('all to be counted', async () => (await read()).waiting === 0);
     assert.deepEqual(await read(), { waiting: 0, sent: tap.events.length, dropped: tap.holes.length });
     await tap.refuse();

@@ -1,4 +1,4 @@
-/** Prosody's adapter: the contract, and what its queue of files and its module loader owe besides. */
+/** Prosody's adapter: the contract, and tests of its queue of files and of its module loader. */
 import assert from 'node:assert/strict';
 import { appendFile, chmod, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -123,7 +123,7 @@ describe('prosody: the module', () => {
     expectSound(other);
   });
 
-  /** Sends messages as fast as they go, and waits until the tap has them. */
+  /** Sends messages at full speed and waits until the tap has them. */
   async function postAll(alice: Client, bodies: readonly string[]): Promise<void> {
     await Promise.all(bodies.map((body) => post(alice, { to: 'bob@localhost', body })));
     await expectEvents(
@@ -145,7 +145,7 @@ describe('prosody: the module', () => {
   test('events are written in groups, not one by one', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const bodies = Array.from({ length: 1_000 }, (_, index) => `message ${index}`);
-    // What goes to sockets is not counted there.
+    // Does not count writes to sockets.
     const writes = async () => Number(/^syscw: (\d+)$/m.exec(await readFile(`/proc/${server.pid}/io`, 'utf8'))?.[1]);
     const before = await writes();
     await postAll(alice, bodies);
@@ -172,7 +172,7 @@ describe('prosody: the module', () => {
         bodies.map((body) => `chat ${alice.jid} > bob@localhost: ${body}`),
       );
       await alice.closeStream();
-      // With select, Prosody 13 does not end by SIGTERM, with or without the adapter.
+      // With select, Prosody 13 ignores SIGTERM, with or without the adapter.
       if (backend === 'epoll' || own.log().includes('version 0.12')) await own.stop();
     });
   }
@@ -214,11 +214,11 @@ describe('prosody: https', () => {
     for (const dir of dirs) await rm(dir, { recursive: true, force: true });
   });
 
-  /** A certificate, and the lines with which Prosody trusts it. */
+  /** A certificate, and the configuration that makes Prosody trust it. */
   async function certified(name: string): Promise<{ tls: { cert: Buffer; key: Buffer }; globalSettings: string }> {
     const dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
     dirs.push(dir);
-    // Prosody's user has to read it.
+    // Readable for Prosody's user.
     await chmod(dir, 0o755);
     return { tls: await makeCertificate(dir, name), globalSettings: `ssl = { cafile = "${join(dir, 'cert.pem')}" }` };
   }
@@ -228,7 +228,7 @@ describe('prosody: https', () => {
     await using tap = await startCollector({ tls });
     await using server = await startProsody({ url: tap.url, globalSettings });
     const alice = await connect(server, someone('alice'), 'phone');
-    // More than one record, and more than a socket takes at once.
+    // More than one TLS record, and more than a socket accepts at once.
     const body = 'x'.repeat(100_000);
     for (let index = 0; index < 20; index++) await post(alice, { to: 'bob@localhost', body: `${index} ${body}` });
     await alice.logout();
@@ -362,7 +362,7 @@ describe('prosody: the files of the queue', () => {
     await fence(server, tap);
     await tap.refuse();
     const bodies = Array.from({ length: 5_000 }, (_, index) => `${index}`);
-    // As they come, and not all in one go, so that they are written in parts.
+    // In portions, so that they are written in several parts.
     for (let first = 0; first < bodies.length; first += 250) {
       for (const body of bodies.slice(first, first + 250)) await post(alice, { to: 'bob@localhost', body });
       await settle(alice);
@@ -380,7 +380,7 @@ describe('prosody: the files of the queue', () => {
   test('a file cut short while the server runs: what was in it is lost and seen to be, the rest goes on', async () => {
     await fence(server, tap);
     await tap.refuse();
-    // More than the module keeps in memory of what is on disk, and then more: so it has the first of them no longer.
+    // More than the module caches of what is on disk, twice: so the first ones are no longer cached.
     const lost = Array.from({ length: 20 }, (_, index) => `lost ${index} ${'x'.repeat(50_000)}`);
     for (const [first, end] of [
       [0, 15],
@@ -391,7 +391,7 @@ describe('prosody: the files of the queue', () => {
       await until('them to be on disk', async () => last.test(await readFile(await newest(), 'utf8')));
     }
     await truncate(await newest(), 100);
-    // Before the tap listens: a batch may have been read before the file was cut.
+    // Before the tap listens: otherwise a batch may be read before the file is cut.
     await until('the log to say so', () => server.log().includes('gone or cut short, its events are lost'));
     await tap.listen();
     await message(alice, { to: 'bob@localhost', body: 'kept' });
@@ -433,7 +433,7 @@ describe('prosody: the files of the queue', () => {
     await fence(server, tap);
     await server.stop();
     await rm(server.queueDir, { recursive: true });
-    // A file in the folder's place keeps even root from making the queue.
+    // A file with the folder's name prevents even root from creating the queue.
     await writeFile(server.queueDir, '');
     await server.start();
     alice = await connect(server, someone('alice'), 'phone', { available: false });
@@ -468,7 +468,7 @@ describe('prosody: the files of the queue', () => {
     await writeFile(file, `\0${text.slice(1)}`);
     await restart();
     assert.deepEqual(told(), [chat('one'), chat('two')]);
-    // Again, because what the tap has must not come again under other numbers.
+    // Twice: events that the tap has must not be resent under other numbers.
     await server.stop();
     await restart();
     assert.deepEqual(told(), [chat('one'), chat('two')]);

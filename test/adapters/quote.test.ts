@@ -1,4 +1,4 @@
-/** Text as literals, read back by those who read configurations: Lua, YAML, TOML and a shell. Needs Prosody's Lua. */
+/** Quoted texts, read back by Lua, YAML, TOML and a shell. Needs Prosody's Lua. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

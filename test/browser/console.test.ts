@@ -1,4 +1,4 @@
-/** The console in a real browser, of a real daemon: what it shows of the daemon. */
+/** What the console shows of a real daemon, in a real browser. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -60,7 +60,7 @@ describe('the console', () => {
     await shows(page.locator('#problems'), /Not ready\s+topic arn:.*user_message_sent: paused: NotFound/);
     assert.match(await page.title(), /^1 problem – /);
 
-    // It is tried by itself too: so until a try begins before the pause would have ended. Pauses grow to half a minute.
+    // The daemon retries by itself too, so wait for a retry that begins early. Pauses grow to half a minute.
     await until('a try before its time', async () => {
       const before = await pause();
       await button(page, 'Try now: user_message_sent').click();
@@ -120,7 +120,7 @@ describe('the console', () => {
     const page = await pusher.open();
     const figure = page.locator('#figures > div').filter({ hasText: 'Event to SNS' });
     await shows(figure, /—\s+none taken yet/);
-    // One takes longer, or the points of both lines would be in one place.
+    // One is slower, so that the two lines do not coincide.
     await pusher.post(says('one'), { ...says('two'), at: Date.now() - 900 });
     await shows(figure, /Event to SNS\s+[\d.]+ m?s\s+99 % within [\d.]+ m?s/);
     pusher.fault = () => ({ kind: 'error', status: 400, code: 'Throttling' });
@@ -201,7 +201,7 @@ describe('the console', () => {
     }
   });
 
-  /** What the live feed has said when it has told of an event of this name. */
+  /** Reads the live feed up to an event of this name. */
   const feed = async (tail: string, name = 'notifications'): Promise<string> => {
     const { body } = await fetch(`${pusher.daemon.adminUrl}/api/live?tail=${tail}`);
     let text = '';
@@ -211,7 +211,7 @@ describe('the console', () => {
     }
     return text;
   };
-  /** The pause of the one topic that is paused. */
+  /** The pause of the only paused topic. */
   const pause = async (): Promise<Pause> => {
     const [, hello] = /event: hello\ndata: (.*)\n\n/.exec(await feed('off', 'hello')) ?? [];
     const { state } = JSON.parse(String(hello)) as { state: State };
@@ -244,7 +244,7 @@ describe('the console', () => {
       process.kill(pusher.daemon.pid, 'SIGCONT');
     }
     await page.getByText('Ready', { exact: true }).waitFor();
-    // A page in the background follows nothing, so any number of them leave the browser's six connections free.
+    // Background pages follow nothing, so any number of them leave the browser's six connections free.
     let following = 0;
     page.on('request', (request) => {
       if (request.url().includes('/api/live')) following += 1;
@@ -269,7 +269,7 @@ describe('the console', () => {
   };
 });
 
-/** How many rows of pixels the blue line of the first plot takes: few while it is flat. */
+/** The height in pixels of the first plot's blue line: small while it is flat. */
 const LINE_HEIGHT = `(() => {
   const canvas = document.querySelector('#plots canvas');
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
@@ -281,7 +281,7 @@ const LINE_HEIGHT = `(() => {
   return rows.size;
 })()`;
 
-/** How many pixels of the plot of times from event to SNS have the colour of its first line. */
+/** How many pixels of the latency plot have the colour of its first line. */
 const LATENCY_PIXELS = `(() => {
   const canvas = document.querySelectorAll('#plots canvas')[2];
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -290,10 +290,10 @@ const LATENCY_PIXELS = `(() => {
   return found;
 })()`;
 
-/** The titles of what is marked as old. */
+/** The titles of the parts marked as old. */
 const OLD = `[...document.querySelectorAll('.old [data-old]')].map((e) => e.textContent)`;
 
-/** Has the page take itself for one in the background, or not. */
+/** Makes the page believe that it is in the background, or not. */
 const HIDE = `(hidden) => {
   Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
   document.dispatchEvent(new Event('visibilitychange'));

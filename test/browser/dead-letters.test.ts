@@ -1,4 +1,4 @@
-/** Dead letters in the console, in a real browser: found, opened, replayed and deleted. */
+/** Dead letters in the console, in a real browser: finding, opening, replaying and deleting them. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
@@ -8,7 +8,7 @@ import { until } from '../support/process.ts';
 
 const result = (page: Page) => page.locator('#letters .result');
 
-/** A choice of a reason or a topic. */
+/** The button that filters by a reason or a topic. */
 const chip = (page: Page, name: RegExp) => page.locator('.chips').getByRole('button', { name });
 
 describe('dead letters in the console', () => {
@@ -111,7 +111,7 @@ describe('dead letters in the console', () => {
     const page = await pusher.open();
     await hasRows(page, '#letters', 5);
     const boxes = page.getByRole('checkbox', { name: /^Select dead letter/ });
-    // The newest is what SNS refused.
+    // The newest one was refused by SNS.
     await boxes.nth(1).check();
     await boxes.nth(2).check();
     await button(page, 'Delete selected (2)').click();
@@ -130,7 +130,7 @@ describe('dead letters in the console', () => {
     await hasRows(page, '#letters', 2);
     await button(page, 'Delete all 2 that match').click();
     await shows(page.locator('#confirm'), 'Delete all 2 dead letters of reason malformed?');
-    // What comes while the question stands was not in it.
+    // A dead letter that arrives while the question is shown is not included.
     await pusher.post(malformed('5'));
     await until('it to be kept', async () => (await pusher.listed()).length === 4);
     await confirm(page, 'Delete');
@@ -238,7 +238,7 @@ describe('dead letters in the console', () => {
     await button(page, 'Next page').click();
     await shows(place, '21–40 of 45');
     assert.match(await first(), /e1\/25$/);
-    // What comes meanwhile moves nothing on this page.
+    // New dead letters do not shift this page.
     await pusher.post(malformed('later'));
     await shows(page.locator('#figures'), /Dead letters\s+46/);
     await button(page, 'Next page').click();
@@ -248,7 +248,7 @@ describe('dead letters in the console', () => {
     await button(page, 'Delete selected (5)').click();
     await confirm(page, 'Delete');
     await shows(result(page), 'Deleted 5 dead letters.');
-    // The page is empty now: it goes back to the first.
+    // The page is empty now: the console returns to the first.
     await shows(place, '1–20 of 41');
     assert.match(await first(), /e1\/46$/);
   });

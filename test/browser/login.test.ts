@@ -1,4 +1,4 @@
-/** Who may use the console, in a real browser. */
+/** Access to the console, in a real browser. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -100,7 +100,7 @@ describe('the console is used', () => {
   });
 });
 
-/** All that a page can make a browser send: with and without the other site's leave, and what it gets to read of it. */
+/** Every request that another site's page can make a browser send, with and without CORS, and what it can read. */
 const DRIVE = `async (admin) => {
   const body = JSON.stringify({ all: true });
   const send = (headers, mode = 'no-cors') =>

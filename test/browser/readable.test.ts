@@ -1,4 +1,4 @@
-/** The console in a real browser, for whoever reads and uses it: by keyboard, on a phone, enlarged, in light and dark. */
+/** Accessibility of the console in a real browser: by keyboard, on a phone, enlarged, in light and dark. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -11,7 +11,7 @@ describe('the console can be used', () => {
   it('can be used with the keyboard alone', async () => {
     await pusher.start();
     await pusher.post(malformed('1'), says('one'));
-    // Without the motion of scrolling, which would have to be waited for at each step.
+    // Without smooth scrolling, which each step would have to wait for.
     const page = await pusher.open({ reducedMotion: 'reduce' });
     await hasRows(page, '#letters', 1);
     await hasRows(page, '#tail', 1);
@@ -32,13 +32,13 @@ describe('the console can be used', () => {
     await page.keyboard.press('Escape');
     const label = await page.evaluate('document.activeElement.ariaLabel');
     assert.equal(label, await opener.getAttribute('aria-label'), 'the focus is back where it was');
-    // A radio button is chosen with the arrows.
+    // Arrow keys select a radio button.
     await page.getByRole('radio', { name: '5 min', exact: true }).focus();
     await page.keyboard.press('ArrowRight');
     assert.equal(await page.getByRole('radio', { name: '15 min' }).isChecked(), true);
   });
 
-  /** What the next presses of Tab reach; fails where the focus can't be seen, or is covered by the bar. */
+  /** The elements that Tab reaches; fails if the focus is invisible or covered by the bar. */
   const tabThrough = async (page: Page, count: number): Promise<string[]> => {
     const reached: string[] = [];
     for (let step = 0; step < count; step++) {
@@ -63,7 +63,7 @@ describe('the console can be used', () => {
       await hasRows(page, '#letters', 1);
       await hasRows(page, '#tail', 2);
       assert.deepEqual(await page.evaluate(FAINT), []);
-      // 1280 px at 400 % are 320 (WCAG 2.2, 1.4.10).
+      // 1280 px at 400 % are 320 px (WCAG 2.2, 1.4.10).
       for (const width of [1_280, 360, 320]) {
         await page.setViewportSize({ width, height: 700 });
         assert.deepEqual(await page.evaluate(SIDEWAYS), [], `sideways at ${width}`);
@@ -89,7 +89,7 @@ describe('the console can be used', () => {
     await pusher.start();
     const page = await pusher.open({ bypassCSP: true });
     await pusher.post(says('taken'), malformed('1'));
-    // A hole, events that come again, and a replay that only makes new dead letters.
+    // A hole, repeated events, and a replay that fails again.
     pusher.seq += 3;
     await pusher.post(malformed('2'));
     pusher.seq -= 1;
@@ -134,12 +134,12 @@ describe('the console can be used', () => {
   });
 });
 
-/** What can be used and seen at the moment, as it is called; of radio buttons the one that is chosen. */
+/** The names of all visible controls; of radio buttons only the selected one. */
 const CONTROLS = `[...document.querySelectorAll('main :is(a[href], button, input, select, [tabindex="0"])')]
   .filter((e) => e.checkVisibility() && !e.disabled && (e.type !== 'radio' || e.checked))
   .map((e) => e.localName + ' ' + (e.ariaLabel || e.name || e.textContent.trim().slice(0, 20)))`;
 
-/** Where the focus is, whether that has an outline (a radio button's and a checkbox's label may have it), and is in view. */
+/** The focused element, whether it is in view, and whether it or its label has an outline. */
 const FOCUS = `(() => {
   const e = document.activeElement;
   const { top, bottom } = e.getBoundingClientRect();
@@ -150,12 +150,12 @@ const FOCUS = `(() => {
   return { name, seen: outlined && Boolean(inside) };
 })()`;
 
-/** What wants to be scrolled sideways: the page, or anything in it that has no scroll bar of its own for good reason. */
+/** Elements that overflow sideways: the page, or parts without a scroll bar of their own. */
 const SIDEWAYS = `[document.documentElement, ...document.querySelectorAll('main, section, table, dialog[open], dialog[open] *, form')]
   .filter((e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
   .map((e) => e.localName + '#' + e.id + ' ' + e.scrollWidth + ' > ' + e.clientWidth)`;
 
-/** Texts with less contrast to what is behind them than 4.5 to 1 (WCAG 2.2, 1.4.3), those of disabled controls apart. */
+/** Texts with a contrast below 4.5 to 1 (WCAG 2.2, 1.4.3), except in disabled controls. */
 const FAINT = `(() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (colour) => {

@@ -1,4 +1,4 @@
-/** Many tabs of one browser on the same console: one stream for all, whichever of them closes or hangs. */
+/** Many tabs of one browser with the same console share one stream, even if one closes or hangs. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -8,7 +8,7 @@ import { until } from '../support/process.ts';
 describe('tabs of a browser', () => {
   const pusher = useConsole();
 
-  /** Opens tabs that share what tabs of a browser share. */
+  /** Opens tabs in the same browser context. */
   const openTabs = async (first: Page, count: number): Promise<Page[]> => {
     const tabs = [first];
     while (tabs.length < count) {
@@ -22,7 +22,7 @@ describe('tabs of a browser', () => {
   const eachShows = async (tabs: readonly Page[], text: RegExp) => {
     await Promise.all(tabs.map((page) => shows(page.locator('#figures'), text)));
   };
-  /** How many of the tabs have a stream open. */
+  /** How many of the tabs have an open stream. */
   const leaders = async (tabs: readonly Page[]): Promise<number> => {
     const each = await Promise.all(tabs.map((page) => page.evaluate(STREAMS)));
     return each.filter((open) => open === true).length;
@@ -46,7 +46,7 @@ describe('tabs of a browser', () => {
     };
     await Promise.all(tabs.map(click));
 
-    // Each has its own filter, and a change of it breaks no stream.
+    // Each has its own filter, and changing it breaks no stream.
     const [, second, third] = tabs as [Page, Page, Page];
     await second.getByLabel('Only with').fill('nobody@localhost');
     await shows(second.locator('#tail .missed'), /None of \d+ matched/);
@@ -95,7 +95,7 @@ describe('tabs of a browser', () => {
     void frozen.evaluate('1').catch(() => undefined);
     await goesOn();
     await session.send('Debugger.disable');
-    // It finds that another leads now, and follows it.
+    // It notices that another tab leads now, and follows that one.
     tabs.push(frozen);
     await hidden.evaluate(`(${HIDE})(false)`);
     tabs.push(hidden);
@@ -118,7 +118,7 @@ describe('tabs of a browser', () => {
   });
 });
 
-/** Notes how many streams the page has open. */
+/** Counts the page's open streams. */
 const COUNT_STREAMS = `(() => {
   const open = new Set();
   const Real = EventSource;
@@ -130,7 +130,7 @@ const COUNT_STREAMS = `(() => {
 })()`;
 const STREAMS = 'window.hasStream()';
 
-/** Has the page take itself for one in the background, or not. */
+/** Makes the page believe that it is in the background, or not. */
 const HIDE = `(hidden) => {
   Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });
   document.dispatchEvent(new Event('visibilitychange'));

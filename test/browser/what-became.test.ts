@@ -1,4 +1,4 @@
-/** The console in a real browser: what became of an event, what happened when, and how sources keep in touch. */
+/** The console in a real browser: what became of an event, the history, and the sources' contact. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
@@ -53,7 +53,7 @@ describe('the console', () => {
     await shows(page.locator('#letter'), /Event\s+test@chat1\/e1\/2/);
     await page.keyboard.press('Escape');
 
-    // An event by its link, which can be handed on.
+    // A link to an event, which can be shared.
     await find(page, 'm"<b>1');
     await shows(page.locator('#find .result'), '1 event of m"<b>1.');
     await page.locator('#find').getByRole('link', { name: 'test@chat1/e1/1' }).click();
@@ -70,7 +70,7 @@ describe('the console', () => {
   it('has what happened over a kill, as marks on the plots and as a list', async () => {
     await pusher.start();
     await pusher.post(malformed('1'));
-    // The thread that keeps it begins a little after the daemon.
+    // The thread that writes it starts a little after the daemon.
     await until('the start to be kept', async () => {
       const answer = await fetch(`${pusher.daemon.adminUrl}/api/history`);
       return ((await answer.json()) as { moments: unknown[] }).moments.length > 0;

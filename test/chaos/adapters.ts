@@ -1,6 +1,6 @@
 /**
- * Adapters as the tap protocol wants them: each numbers its events, has one batch under way, and sends it again until it
- * is acknowledged. Event `seq` of a source is always the same event, so none has to be kept.
+ * Adapters that follow the tap protocol: each numbers its events, has one open batch, and resends it until it is
+ * acknowledged. Event `seq` of a source is always the same, so none needs to be stored.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'undici';
@@ -8,21 +8,21 @@ import { SECRET } from '../support/daemon.ts';
 import { pick, randomOf, whole } from './random.ts';
 
 export const EPOCH = 'e1';
-/** Words by which the endpoint knows messages that SNS refuses: the entry, or the whole request that it is in. */
+/** Words by which the endpoint recognizes messages to refuse: only the entry, or the whole request. */
 export const REFUSED = 'refused-by-plan';
 export const POISONED = 'poisoned-by-plan';
 
-/** What is wrong with a planted event. */
+/** The defect of a planted event. */
 export type Flaw = 'too-large' | 'malformed' | 'refused' | 'poisoned';
 
 export const FLAWS: readonly Flaw[] = ['too-large', 'malformed', 'refused', 'poisoned'];
 
 const USERS = 40;
 const ROOMS = 8;
-/** As long as SNS takes it, once in so many messages: batches are full by bytes then, not by count. */
+/** One message in so many has up to SNS's maximum length: so some batches are full by bytes, not by count. */
 const LONG_EVERY = 500;
 const LONG = 250_000;
-/** Of an adapter that is to fill a disk. */
+/** The length of messages that fill a disk. */
 const BULK = 10_000;
 const MALFORMED: readonly unknown[] = [
   null,
@@ -36,24 +36,24 @@ const MALFORMED: readonly unknown[] = [
 
 export interface Adapter {
   readonly source: string;
-  /** How many events it has. */
+  /** Its number of events. */
   readonly total: number;
   /** Planted events by number. */
   readonly flaws: ReadonlyMap<number, Flaw>;
-  /** The number up to which the daemon has acknowledged. */
+  /** The last acknowledged number. */
   readonly acknowledged: number;
-  /** Codes of the daemon's refusals so far, with how often each came. */
+  /** The daemon's refusals so far, by error code. */
   readonly refusals: ReadonlyMap<string, number>;
-  /** Settles when all is acknowledged, or the signal says stop; rejects when the daemon breaks the protocol. */
+  /** Settles when all events are acknowledged or the signal aborts; rejects if the daemon violates the protocol. */
   run(signal: AbortSignal): Promise<void>;
-  /** It has no more events than it handed over, or tried to, until now. */
+  /** Ends the adapter's events with the last one that it has tried to send. */
   finish(): void;
 }
 
 export interface AdapterOptions {
   readonly tapUrl: string;
   readonly source: string;
-  /** Without it there are ever more events, and large ones, until it is told to finish. */
+  /** By default it generates large events until `finish`. */
   readonly total?: number;
   readonly seed: number;
   /** Planted events by number. */
@@ -108,7 +108,7 @@ export function createAdapter({ tapUrl, source, seed, flaws = new Map(), ...opti
       const random = randomOf(seed, source);
       try {
         while (acknowledged < total && !signal.aborted) {
-          // A batch that comes again may be cut anew, as an adapter's is that took more events up meanwhile.
+          // A resent batch may have another size, as with an adapter that has new events meanwhile.
           const size = Math.min(1 + whole(random, 100), total - acknowledged);
           offered = Math.max(offered, acknowledged + size);
           const kept = await post(client, acknowledged + 1, size).catch(ifDaemonIsAway);
@@ -125,7 +125,7 @@ export function createAdapter({ tapUrl, source, seed, flaws = new Map(), ...opti
   };
 }
 
-/** The daemon was killed, or is not up yet: that is no fault of it. */
+/** Ignores errors of a daemon that was killed or has not started yet. */
 function ifDaemonIsAway(error: unknown): false {
   const { code = '' } = error as { code?: string };
   if (/^(UND_ERR_SOCKET|ECONNREFUSED|ECONNRESET|EPIPE)$/.test(code)) return false;
@@ -142,7 +142,7 @@ export function eventOf(seed: number, source: string, seq: number, flaw: Flaw | 
   const common = { at: Date.now(), host: 'localhost' };
   const kind = flaw || bulk ? 1 + whole(random, 3) : whole(random, 4);
   if (kind === 0) return { kind: 'presence', ...common, jid: from, present: random() < 0.5 };
-  // A room is only written to from one node, so that the order of its messages is known.
+  // Only one node writes to a room, so that the order of its messages is known.
   const to = kind === 3 ? `room${whole(random, ROOMS)}.${node}@rooms.localhost` : user(whole(random, USERS));
   const length = whole(random, LONG_EVERY) === 0 ? whole(random, LONG) : whole(random, 400);
   const text = 'x'.repeat(flaw === 'too-large' ? 262_200 : bulk ? BULK : length);
@@ -150,13 +150,13 @@ export function eventOf(seed: number, source: string, seq: number, flaw: Flaw | 
   return { kind: 'message', ...common, type: kind === 3 ? 'groupchat' : 'chat', from, to, body: `${word} & <${text}>` };
 }
 
-/** Some names are of letters that a MessageGroupId can't hold, some are longer than it may be. */
+/** Some names have characters that a MessageGroupId can't have, some are too long for one. */
 function nameOf(number: number): string {
   if (number % 10 === 1) return `jürgen${number}`;
   return number % 10 === 2 ? `user${number}${'y'.repeat(130)}` : `user${number}`;
 }
 
-/** Draws which of the first `total` events of the sources are planted: `each` of every flaw. */
+/** Draws which of the sources' first `total` events are planted: `each` of every flaw. */
 export function plantFlaws(
   seed: number,
   sources: readonly string[],

@@ -1,4 +1,4 @@
-/** A small disk of its own that can be filled: a tmpfs, which takes the right to mount. */
+/** A small disk that can be filled: a tmpfs, which requires the right to mount. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, open, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,9 +9,9 @@ const run = promisify(execFile);
 
 export interface Disk extends AsyncDisposable {
   readonly path: string;
-  /** Leaves not a byte free; again, when some became free since. */
+  /** Uses up all free space, also repeatedly. */
   fill(): Promise<void>;
-  /** Frees what `fill` took. */
+  /** Frees the space used by `fill`. */
   free(): Promise<void>;
 }
 
@@ -26,7 +26,7 @@ export async function mountDisk(bytes: number): Promise<Disk> {
     path: folder,
     async fill() {
       const file = await open(filler, 'a');
-      // Large pieces first, then single pages, until nothing fits.
+      // First in large pieces, then in single pages, until nothing fits.
       for (const piece of [1_048_576, 4_096]) {
         const zeros = Buffer.alloc(piece);
         try {

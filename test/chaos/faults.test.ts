@@ -1,4 +1,4 @@
-/** A seed replays: what is drawn from it is the same, whatever the daemon makes of it. */
+/** A seed replays a run: it draws the same faults, whatever the daemon does. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Fault } from '../support/stub-sns.ts';
@@ -14,7 +14,7 @@ const sourcesOf = (seed: number) => {
   return SOURCES.map((source) => ({ source, total: TOTAL, flaws: planted.get(source) ?? new Map() }));
 };
 
-/** Sends all events until nothing goes wrong, in batches and an order drawn from `packing`; answers what came. */
+/** Sends all events until nothing fails, with batches and order drawn from `packing`; returns the faults that came. */
 function play(seed: number, packing: number): [string, number][] {
   const faults = createFaults(planFaults(seed, sourcesOf(seed)));
   const random = randomOf(packing, 'packing');

@@ -1,7 +1,7 @@
 /**
- * What SNS does wrong. Which of the events meets what is drawn from the seed before anything happens, and each brings its
- * fault to the first request that it is in: so a seed gives the same faults, however the daemon packs, whatever is
- * killed, on a fast machine and on a slow one. Denials are not drawn, a test begins and ends them.
+ * SNS's faults. The seed decides in advance which events meet which fault, and each event brings its fault to its first
+ * request: so a seed gives the same faults, however the daemon packs, whatever is killed, on fast and slow machines.
+ * Denials are not drawn; a test begins and ends them.
  */
 import type { Fault, StubRequest } from '../support/stub-sns.ts';
 import { eventId } from './adapters.ts';
@@ -9,22 +9,22 @@ import type { Source } from './ledger.ts';
 import { pick, type Random, randomOf, whole } from './random.ts';
 
 interface Way {
-  /** Events in a thousand that it comes with. */
+  /** Of a thousand events, how many bring it. */
   readonly perMille: number;
   readonly draw: (random: Random) => Fault;
 }
 
-/** Every way in which a request goes wrong. */
+/** Every kind of failed request. */
 const WAYS: Readonly<Record<string, Way>> = {
   'error 500': { perMille: 1.5, draw: () => ({ kind: 'error', status: 500, code: 'InternalFailure' }) },
   'error 503': { perMille: 1, draw: () => ({ kind: 'error', status: 503, code: 'ServiceUnavailable' }) },
   "a proxy's 503": { perMille: 0.5, draw: () => ({ kind: 'error', status: 503 }) },
-  // A handful: SNS throttles what is too fast, and one who is throttled whatever the rate goes ever slower, rightly.
+  // Only a few: SNS throttles senders that are too fast; one throttled at any rate slows down ever more, rightly.
   Throttling: { perMille: 0.01, draw: () => ({ kind: 'error', status: 400, code: 'Throttling' }) },
   Throttled: { perMille: 0.01, draw: () => ({ kind: 'error', status: 429, code: 'Throttled' }) },
   'reset before accepting': { perMille: 1.5, draw: () => ({ kind: 'reset', accepts: false }) },
   'reset after accepting': { perMille: 1.5, draw: () => ({ kind: 'reset', accepts: true }) },
-  // Few, for each holds a slot and up to ten users until the daemon gives it up.
+  // Few, because each occupies a slot and up to ten users until the daemon's timeout.
   'hangs before accepting': { perMille: 0.06, draw: () => ({ kind: 'hang', accepts: false }) },
   'hangs after accepting': { perMille: 0.06, draw: () => ({ kind: 'hang', accepts: true }) },
   'answer cut short': { perMille: 0.8, draw: () => ({ kind: 'truncated', connection: false }) },
@@ -36,7 +36,7 @@ const WAYS: Readonly<Record<string, Way>> = {
   'an id as taken and as failed': { perMille: 0.5, draw: () => ({ kind: 'ids', lie: 'both' }) },
   slow: { perMille: 3, draw: (random) => ({ kind: 'slow', ms: 10 + whole(random, 300) }) },
 };
-/** However few events there are, each way comes so often; unless they are too few to hold them all. */
+/** Each kind comes at least this often, unless there are too few events. */
 const LEAST_OF_EACH = 2;
 const LEAST_EVENTS = 100;
 
@@ -47,7 +47,7 @@ interface Planned {
   readonly fault: Fault;
 }
 
-/** What goes wrong with which event, by event id. Planted events are left out: not all of them come to SNS. */
+/** The faults by event id. Not for planted events, because some of them never reach SNS. */
 export function planFaults(seed: number, sources: readonly Source[]): Map<string, Planned> {
   const events = sources.reduce((sum, { total }) => sum + total, 0);
   const plan = new Map<string, Planned>();
@@ -68,17 +68,17 @@ export function planFaults(seed: number, sources: readonly Source[]): Map<string
 }
 
 export interface Faults {
-  /** For the endpoint. */
+  /** Called by the endpoint. */
   readonly draw: (request: StubRequest) => Fault | undefined;
-  /** How often each way came, and how many of what was planned have not come. */
+  /** How often each kind came, and how many planned faults have not come yet. */
   readonly met: ReadonlyMap<string, number>;
   readonly left: number;
-  /** From now on publishing to topics whose ARN ends so is denied; '' denies all. */
+  /** From now on denies publishing to topics whose ARN has this ending; '' denies all. */
   deny(ending: string): void;
   allow(): void;
 }
 
-/** @param plan is used up */
+/** @param plan gets used up */
 export function createFaults(plan: Map<string, Planned>): Faults {
   const met = new Map<string, number>();
   let denied: string | undefined;
@@ -96,11 +96,12 @@ export function createFaults(plan: Map<string, Planned>): Faults {
         const one = plan.get(id);
         return one ? [{ id, one }] : [];
       });
-      // Of several that meet, one by which nothing is taken goes first: the others are sent again, and bring theirs then.
+      // If several faults meet, one that accepts nothing goes first: the other events are resent and bring their faults
+      // then.
       const first = planned.find(({ one }) => !maySettle(one.fault)) ?? planned[0];
       if (!first) return undefined;
       count(first.id, first.one);
-      // The rest of what settles a part of the request has come with it, for that part is never sent again.
+      // The accepted part is never resent, so count the faults of its other events too.
       if (maySettle(first.one.fault)) for (const { id, one } of planned) if (plan.has(id)) count(id, one);
       return first.one.fault;
     },
@@ -117,7 +118,7 @@ export function createFaults(plan: Map<string, Planned>): Faults {
   };
 }
 
-/** Whether the sender learns of an entry that it was taken. */
+/** Whether the sender learns that an entry was accepted. */
 const maySettle = ({ kind }: Fault): boolean => kind === 'some-fail' || kind === 'ids' || kind === 'slow';
 
 function positions(random: Random): Set<number> {

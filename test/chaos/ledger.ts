@@ -1,8 +1,8 @@
 /**
- * What SNS accepted, held against what the adapters handed over.
+ * Compares what SNS accepted with what the adapters sent.
  *
- * A run of the daemon is known by the path that its requests go to, so that a duplicate can be told by its cause: an
- * answer that never reached the daemon, or a kill before the daemon had settled what SNS took.
+ * Each run of the daemon uses its own request path, so that a duplicate's cause is known: an answer that never reached
+ * the daemon, or a kill before the daemon settled what SNS accepted.
  */
 import type { StubEntry, StubRequest } from '../support/stub-sns.ts';
 import { eventId, type Flaw } from './adapters.ts';
@@ -22,9 +22,9 @@ export interface Source {
 export class Ledger {
   /** Each event's latest acceptance. */
   readonly #latest = new Map<string, Acceptance>();
-  /** The highest number so far of each topic and order key. */
+  /** The highest number so far for each topic and order key. */
   readonly #highest = new Map<string, number>();
-  /** The MessageGroupId of each order key and the other way round. */
+  /** The MessageGroupId of each order key, and vice versa. */
   readonly #groups = new Map<string, string>();
   readonly #keys = new Map<string, string>();
   readonly #problems: string[] = [];
@@ -38,14 +38,13 @@ export class Ledger {
     return this.#latest.size;
   }
 
-  /** Duplicates whose earlier answer never came. */
+  /** Duplicates whose first answer was lost. */
   get afterFault(): number {
     return this.#afterFault;
   }
 
   /**
-   * What each run left unsettled when it was killed, as far as it came again: the numbers of its requests, each with how
-   * many of its entries did.
+   * Unsettled notifications of killed runs that were repeated: by the run's request number, how many of its entries.
    */
   get unsettled(): ReadonlyMap<string, ReadonlyMap<number, number>> {
     return this.#unsettled;
@@ -66,7 +65,7 @@ export class Ledger {
     else this.#countUnsettled(before);
   };
 
-  /** Everything that went wrong; at most a few of each kind. */
+  /** All problems; at most a few of each kind. */
   problems(sources: readonly Source[]): string[] {
     const lost: string[] = [];
     for (const { source, total, flaws } of sources) {
@@ -91,7 +90,7 @@ export class Ledger {
     this.#highest.set(key, Math.max(seq, highest));
   }
 
-  /** A FIFO topic's group is the order key and its deduplication id the event's; a group that had to be hashed is of one key. */
+  /** Checks that a FIFO topic's deduplication id is the event's, and its group the order key or a hash of one key. */
   #isIdentified({ groupId = '', deduplicationId }: StubEntry, id: string, key: string): void {
     if (deduplicationId !== id) this.#problems.push(`${id} came with the deduplication id ${deduplicationId}`);
     const group = this.#groups.get(key) ?? groupId;

@@ -1,6 +1,6 @@
 /**
- * Everything goes wrong at once, and nothing is lost: SNS misbehaves at random, the daemon is killed again and again, the
- * disk fills up. `CHAOS_SEED` replays a run's events, faults and kills, `CHAOS_EVENTS` sets its size.
+ * All failures at once, and nothing is lost: SNS fails at random, the daemon is killed repeatedly, the disk fills up.
+ * `CHAOS_SEED` replays a run's events, faults and kills, `CHAOS_EVENTS` sets its size.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -13,13 +13,13 @@ import { POOL_SIZE, plantedLetters, type Scene, setScene, TOPICS } from './scene
 const SEED = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 1_000_000));
 const EVENTS = Number(process.env.CHAOS_EVENTS ?? 30_000);
 const KILLS = 24;
-/** Planted events of each kind, where there are enough to hold them. */
+/** Planted events of each kind, if there are enough events. */
 const FLAWS = Math.min(10, Math.floor(EVENTS / 40));
-/** How much of the way is behind when the disk fills up. */
+/** The progress at which the disk fills up. */
 const DISK_FULL_AT = 0.3;
-/** How many events wait when it does, besides what there is: enough to go on with while it is full. */
+/** How many additional events wait by then: enough to continue while the disk is full. */
 const BACKLOG = 1_000;
-/** From here on every way to fail comes. */
+/** From this size on every kind of fault occurs. */
 const LARGE = 1_000;
 
 test('whatever SNS, the disk and SIGKILL do, SNS gets every event, in order', async (t) => {
@@ -82,7 +82,7 @@ async function trouble(scene: Scene, disk: Disk, addBulk: () => Adapter) {
     await sleep(whole(random, 100));
     if (kill % 8 === 4) await denyFor(scene);
     await scene.kill();
-    // Some are killed again before they are up.
+    // Some are killed again while starting.
     if (kill % 5 === 2) await killWhileStarting(scene, random);
     await scene.start();
   }
@@ -91,7 +91,7 @@ async function trouble(scene: Scene, disk: Disk, addBulk: () => Adapter) {
 async function denyFor({ faults, daemon, progress, wait }: Scene): Promise<void> {
   faults.deny(TOPICS.pm);
   await wait('the denied topic to be paused', async () => {
-    // There may be nothing left to deny, where there are few events.
+    // With few events nothing may be left to deny.
     if (progress() >= 1) return true;
     const { reasons = [] } = (await (await fetch(`${daemon.adminUrl}/readyz`)).json()) as { reasons?: unknown[] };
     return JSON.stringify(reasons).includes('AuthorizationError');
@@ -100,7 +100,7 @@ async function denyFor({ faults, daemon, progress, wait }: Scene): Promise<void>
 }
 
 async function killWhileStarting(scene: Scene, random: Random): Promise<void> {
-  // Its start rejects when it is killed first, which is what is wanted here.
+  // Starting rejects if the process is killed first, as intended here.
   const starting = scene.start().catch(() => undefined);
   await scene.wait('a process to kill', () => scene.daemon.pid > 0);
   await sleep(whole(random, 500));
@@ -109,9 +109,9 @@ async function killWhileStarting(scene: Scene, random: Random): Promise<void> {
 }
 
 /**
- * The disk is full while SNS takes nothing, so that the outbox has to refuse. Then SNS takes again before there is space:
- * what it takes then must be settled in what the daemon kept free for this moment, or not be sent again. The daemon is
- * killed over that, and has to start on the full disk and go on. At last somebody takes the rest of the space too.
+ * The disk is full while SNS accepts nothing, so the outbox must refuse events. Then SNS accepts again before there is
+ * space: the daemon must settle in its reserved space what SNS accepted, or not send it again. The daemon is killed
+ * meanwhile, and must start and continue on the full disk. Finally the reserved space is used up too.
  */
 async function fillUp(scene: Scene, disk: Disk, addBulk: () => Adapter) {
   const { adapters, faults, ledger, wait } = scene;

@@ -1,4 +1,4 @@
-/** SNS is away, as a whole or for one topic: nothing is lost, nothing else is held up, and all of it follows in order. */
+/** SNS is away, completely or for one topic: nothing is lost, nothing else waits, and everything follows in order. */
 import assert from 'node:assert/strict';
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
@@ -27,7 +27,7 @@ test('a topic that is denied waits, and the others go on', async () => {
   await scene.start();
   faults.deny(TOPICS.pm);
   await handOver(scene);
-  // What is left in the end is the denied topic's; of the others nothing waits for it.
+  // Finally only the denied topic has a backlog; the others do not wait for it.
   const topicOf = async () => (await scene.depthByTopic()).filter(([, depth]) => depth > 0).map(([topic]) => topic);
   await wait('the other topics to be empty', async () => (await topicOf()).join() === TOPICS.pm);
   assert.ok((await depth()) > EVENTS / 4, 'private messages are half of all');
@@ -39,7 +39,7 @@ test('an outbox that is moved away is refused until it is back, and then nothing
   await using scene = await setScene({ seed: SEED, events: EVENTS, flaws: 3 });
   const { adapters, daemon, faults, wait } = scene;
   await scene.start();
-  // SNS takes nothing, so that all of it depends on the outbox.
+  // SNS accepts nothing, so that everything depends on the outbox.
   faults.deny('');
   const files = ['outbox.db', 'outbox.db-wal'].map((name) => path.join(daemon.folder, name));
   const refused = () => adapters.reduce((sum, { refusals }) => sum + (refusals.get('outbox_unusable') ?? 0), 0);
@@ -58,7 +58,7 @@ test('an outbox that is moved away is refused until it is back, and then nothing
 const handOver = ({ adapters }: Scene) =>
   Promise.all(adapters.map((adapter) => adapter.run(AbortSignal.timeout(60_000))));
 
-/** SNS has everything once and in order; the dead letters are those that were planted. */
+/** SNS has everything once and in order; the dead letters are the planted ones. */
 async function checkAll(scene: Scene): Promise<void> {
   const { ledger, daemon, adapters, wait, depth } = scene;
   await wait('SNS to have everything', async () => (await depth()) === 0);

@@ -1,11 +1,11 @@
-/** Randomness that a seed replays: every choice has a name, so that what one choice consumes doesn't move another. */
+/** Randomness that a seed replays: each choice has a name, so that one choice's draws do not affect another's. */
 
 /** Uniform in [0, 1): the next number of a stream. */
 export type Random = () => number;
 
-/** The stream of this name. */
+/** The stream with this name. */
 export function randomOf(seed: number, name: string): Random {
-  // FNV-1a of the name, then mulberry32: small, and good enough to spread faults.
+  // FNV-1a of the name, then mulberry32: small, and good enough for faults.
   let state = seed ^ 0x811c9dc5;
   for (let index = 0; index < name.length; index++) state = Math.imul(state ^ name.charCodeAt(index), 0x01000193);
   return () => {

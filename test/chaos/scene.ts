@@ -1,4 +1,4 @@
-/** A daemon between adapters and an SNS that misbehaves: what the chaos tests have in common. */
+/** A daemon between adapters and a failing SNS, shared by the chaos tests. */
 import { closeSync, openSync } from 'node:fs';
 import { createDaemon, type Daemon, type DaemonOptions } from '../support/daemon.ts';
 import { until } from '../support/process.ts';
@@ -7,15 +7,15 @@ import { type Adapter, createAdapter, eventId, type Flaw, POISONED, plantFlaws, 
 import { createFaults, type Faults, planFaults } from './faults.ts';
 import { Ledger, type Source } from './ledger.ts';
 
-/** Small, so that what may be under way at a kill is little: ten notifications each. */
+/** Small, so that few notifications are in transit at a kill: ten for each connection. */
 export const POOL_SIZE = 20;
 
 export interface SceneOptions {
   readonly seed: number;
   readonly events: number;
-  /** Planted events of every flaw. */
+  /** Planted events of each flaw. */
   readonly flaws?: number;
-  /** Whether SNS misbehaves at random; else only when told to. */
+  /** Whether SNS fails at random; otherwise only on request. */
   readonly faults?: boolean;
   /** Lines for the outbox section. */
   readonly outbox?: string;
@@ -26,23 +26,23 @@ export interface Scene extends AsyncDisposable {
   readonly faults: Faults;
   readonly ledger: Ledger;
   readonly adapters: readonly Adapter[];
-  /** Another adapter, with as many large events as it takes to fill a disk. */
+  /** Adds an adapter with enough large events to fill a disk. */
   addBulk(): Adapter;
   /** How many runs of the daemon were killed. */
   readonly kills: number;
-  /** The endpoint, while there is one. */
+  /** The endpoint, while it is open. */
   readonly endpoint: StubSns | undefined;
-  /** How far it is: what is acknowledged and what SNS has, from 0 to 1. */
+  /** The progress, by acknowledged and published events, from 0 to 1. */
   progress(): number;
-  /** Opens the endpoint, always at the same port. */
+  /** Opens the endpoint, always on the same port. */
   openEndpoint(): Promise<void>;
   closeEndpoint(): Promise<void>;
-  /** Starts another run of the daemon; every third one has a log that can't be written. */
+  /** Starts another run of the daemon; every third one can't write its log. */
   start(): Promise<void>;
   kill(): Promise<void>;
-  /** Waits; a failure says how to replay it, and what the daemon said last. */
+  /** Waits; a failure tells how to replay it, and the daemon's last output. */
   wait(what: string, condition: () => boolean | Promise<boolean>): Promise<void>;
-  /** The daemon's dead letters as its command lists them: event id and reason. */
+  /** The daemon's dead letters, listed by its command: event id and reason. */
   deadLetters(): Promise<{ eventId: string; reason: string }[]>;
   /** How many notifications wait in the outbox, by the topic's name. */
   depthByTopic(): Promise<[topic: string, depth: number][]>;
@@ -50,7 +50,7 @@ export interface Scene extends AsyncDisposable {
 }
 
 const SOURCES = ['chaos@node1', 'chaos@node2', 'chaos@node3', 'chaos@node4'];
-/** Long enough for any machine; a run that goes on takes a fraction of it. */
+/** Long enough for any machine; a normal run takes a fraction of it. */
 const DEADLINE_MS = 180_000;
 
 /** Private messages go to a standard topic, the rest to FIFO topics. */
@@ -76,7 +76,7 @@ export async function setScene({ seed, events, flaws = 0, outbox = '', ...option
   const { url, port } = endpoint;
   let run = 0;
   let kills = 0;
-  // Read at every `configure`: each run of the daemon sends to a path of its own.
+  // Read at every `configure`: each run of the daemon uses its own path.
   const sns = {
     get url() {
       return `${url}/run-${run}`;
@@ -170,7 +170,7 @@ const REASONS: Readonly<Record<Flaw, string>> = {
   poisoned: 'InvalidParameter',
 };
 
-/** The dead letters that were planted: event id and reason, sorted. */
+/** The planted dead letters: event id and reason, sorted. */
 export const plantedLetters = (sources: readonly Source[]): string[] =>
   sources
     .flatMap(({ source, flaws }) => [...flaws].map(([seq, flaw]) => `${eventId(source, seq)} ${REASONS[flaw]}`))

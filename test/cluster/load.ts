@@ -1,10 +1,10 @@
-/** XMPP servers that post to whichever daemon takes their batches, and what SNS had of them. */
+/** XMPP servers that post to any daemon that accepts their batches, and a record of what SNS received. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SECRET } from '../support/daemon.ts';
 import type { StubEntry, StubRequest } from '../support/stub-sns.ts';
 
 const BATCH = 20;
-/** Users of each source: private messages of each are to keep their order. */
+/** Users of each source, whose private messages must stay in order. */
 const USERS = 12;
 const REQUEST_MS = 20_000;
 
@@ -12,12 +12,12 @@ export interface Server {
   readonly source: string;
   /** How many events are acknowledged. */
   acknowledged(): number;
-  /** How often a batch was put off or got no answer. */
+  /** How often a batch was refused for now or got no answer. */
   putOff(): number;
   run(stopped: AbortSignal): Promise<void>;
 }
 
-/** A server that posts its batches, in order, to one of these addresses, and to the next one where that fails. */
+/** A server that posts its batches in order to one of these addresses, or the next one on failure. */
 export function createServer(source: string, addresses: () => readonly string[], pauseMs: number): Server {
   let acknowledged = 0;
   let putOff = 0;
@@ -34,7 +34,7 @@ export function createServer(source: string, addresses: () => readonly string[],
           first_seq: acknowledged + 1,
           events: eventsOf(source, acknowledged),
         });
-        // A load balancer gives each batch to another one.
+        // Like a load balancer: each batch goes to the next daemon.
         const all = addresses();
         const url = all[next++ % all.length] as string;
         const headers = { 'content-type': 'application/json', authorization: `Bearer ${SECRET}` };
@@ -69,9 +69,9 @@ const eventsOf = (source: string, from: number) =>
     };
   });
 
-/** What SNS accepted, in which order. */
+/** What SNS accepted, in order. */
 export class Book {
-  /** The number of acceptances of each event. */
+  /** How often each event was accepted. */
   readonly #times = new Map<string, number>();
   readonly #highest = new Map<string, number>();
   readonly problems: string[] = [];

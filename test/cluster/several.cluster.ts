@@ -1,6 +1,6 @@
 /**
- * Three nodes of RabbitMQ and three daemons while everything fails in turn: SNS at random, nodes and daemons killed,
- * restarted, cut off, out of memory. `CLUSTER_SECONDS` sets how long the load lasts.
+ * Three RabbitMQ nodes and three daemons with one failure after another: random faults of SNS, nodes and daemons
+ * killed, restarted, disconnected, out of memory. `CLUSTER_SECONDS` sets the duration of the load.
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
@@ -14,10 +14,10 @@ import { Book, createServer } from './load.ts';
 
 const SECONDS = Number(process.env.CLUSTER_SECONDS ?? 120);
 const PARTITIONS = 6;
-/** How long the partitions may be spread unevenly, and be without a daemon. */
+/** Limits for uneven partitions, and for partitions without a daemon. */
 const SPREAD_MS = 10_000;
 const UNSERVED_MS = 15_000;
-/** Nodes that hang are given up after this by the others, and by the daemons' heartbeats. */
+/** The time after which other nodes and the daemons' heartbeats give up a hanging node. */
 const HANG_MS = 12_000;
 
 const FAULTS: readonly (() => Fault)[] = [
@@ -85,7 +85,7 @@ interface Scene {
   readonly t: TestContext;
   readonly rabbit: RabbitServer;
   readonly daemons: readonly Daemon[];
-  /** Those that the servers post to. */
+  /** The daemons that the servers post to. */
   readonly alive: Set<Daemon>;
   readonly book: Book;
 }
@@ -134,7 +134,7 @@ const TROUBLES: readonly ((scene: Scene, round: number) => Promise<void>)[] = [
     node?.hang(true);
     await sleep(HANG_MS);
     await flows(book, t, 'a node was cut off');
-    // The others have counted it out: it has to begin anew.
+    // The other nodes have removed it: it has to restart.
     await node?.kill();
     await node?.start();
     await untilTogether(rabbit);
@@ -149,7 +149,7 @@ async function flows(book: Book, t: TestContext, what: string): Promise<void> {
   t.diagnostic(`${what}: new events after ${Math.round(performance.now() - started)} ms`);
 }
 
-/** Whether the partitions are spread evenly over as many daemons, as this one sees it. */
+/** Whether this daemon sees the partitions spread evenly over this many daemons. */
 async function isSpread(daemon: Daemon, count: number): Promise<boolean> {
   const { partitions = [], daemons = [] } = (await stateOf(daemon)).shared ?? {};
   const loads = daemons.map(({ id }) => partitions.filter(({ daemon }) => daemon === id).length);

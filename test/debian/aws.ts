@@ -1,6 +1,6 @@
 /**
- * A stand-in for AWS and for its command line, in a system of its own whose file `hosts` leads AWS's names here: an SNS and
- * an SQS behind AWS's own addresses. Of CloudFormation it knows topics, queues and subscriptions.
+ * A stand-in for AWS and its command line, in a system whose `hosts` file resolves AWS's names to it: SNS and SQS at
+ * AWS's own addresses. Supports topics, queues and subscriptions of CloudFormation.
  *
  * Usage: node aws.ts serve CERTIFICATE KEY | cloudformation deploy … | sqs receive-message …
  */
@@ -12,10 +12,10 @@ import { CreateQueueCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/c
 import { buildApp } from 'fauxqs';
 import { parse } from 'yaml';
 
-/** The account in the documents, and the one that the stand-in has. */
+/** The account in the documents, and the stand-in's own. */
 const [ACCOUNT, OWN] = ['123456789012', '000000000000'];
 
-/** Answers at AWS's addresses as the account that the documents have. */
+/** Serves AWS's addresses under the account used in the documents. */
 async function serve(certificate: string, key: string): Promise<void> {
   const app = buildApp({ logger: false });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
@@ -37,7 +37,7 @@ interface Resource {
   readonly Properties: Readonly<Record<string, string>>;
 }
 
-/** Makes the topics, the queue and the subscriptions of a template, with its default parameters. */
+/** Creates the topics, the queue and the subscriptions of a template, with default parameters. */
 async function deploy(file: string): Promise<void> {
   const tags = ['Ref', 'GetAtt', 'Sub'].map((name) => ({ tag: `!${name}`, resolve: (value: string) => value }));
   const { Parameters, Resources } = parse(readFileSync(file, 'utf8'), { customTags: tags }) as {
@@ -79,7 +79,7 @@ else {
       QueueUrl: given('queue-url'),
       WaitTimeSeconds: Number(given('wait-time-seconds')),
     });
-    // What was sent named another account.
+    // The request was signed for another account.
     const { Messages } = await new SQSClient({ md5: false }).send(command);
     process.stdout.write(`${JSON.stringify({ Messages }, null, 4)}\n`);
   } else throw new Error(`this stand-in has no aws ${service} ${action}`);

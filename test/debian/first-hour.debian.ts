@@ -1,9 +1,9 @@
 /**
- * The first hour of somebody with a Debian and its own XMPP server: the quick starts' own lines, typed in a fresh system one
- * after the other, up to the notification that is read from a queue. `npm run test:first-hour`.
+ * A user's first hour with Debian and its XMPP server: the commands of the quick starts, typed into a fresh system one
+ * after another, until a notification is read from a queue. `npm run test:first-hour`.
  *
- * Real are the system, its packages, the XMPP server with its stock configuration, our package and the client. AWS and its
- * command line are stood in for by `aws.ts`, systemd by a script that starts what the unit says.
+ * The system, its packages, the XMPP server with its default configuration, our package and the client are real.
+ * `aws.ts` stands in for AWS and its command line, a script for systemd, starting what the unit says.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -25,10 +25,10 @@ import { makeCertificate } from '../support/certificate.ts';
 import { ROOT } from '../support/deploy.ts';
 
 const NODE = '/checkout/node_modules/.bin/node';
-/** What AWS's names are in the documents' region. */
+/** AWS's names in the documents' region. */
 const NAMES = ['sns', 'sqs', 'sts'].map((service) => `${service}.eu-west-1.amazonaws.com`);
 
-/** The lines in the blocks of a document that a person types, each with the block that it stands in. */
+/** The commands in a document's blocks, each with the number of its block. */
 function typed(document: string): { block: number; line: string }[] {
   const blocks = [...readFileSync(path.join(ROOT, document), 'utf8').matchAll(/^```sh\n([\s\S]*?)^```$/gm)];
   return blocks.flatMap(([, text = ''], block) =>
@@ -63,7 +63,7 @@ case "$*" in
 esac
 `;
 
-/** The server as an administrator has it, before the first line: with a certificate, and running. */
+/** The server before the first command: with a certificate, and running. */
 const STARTS = {
   prosody: `install -g prosody -m 640 /aws/cert.pem /etc/prosody/certs/localhost.crt
     install -g prosody -m 640 /aws/key.pem /etc/prosody/certs/localhost.key
@@ -97,7 +97,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
         folder,
         [...NAMES, 'localhost'].map((name) => `DNS:${name}`).join(','),
       );
-      // As somebody answers apt's question.
+      // Answers apt's question.
       writeFileSync(at('etc/apt/apt.conf.d/yes'), 'APT::Get::Assume-Yes "true";\n');
       mkdirSync(at('aws'));
       writeFileSync(at('aws/cert.pem'), cert);
@@ -114,7 +114,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
     });
     after(() => system[Symbol.dispose]());
 
-    /** A package of that name, for the document's apt; its command is the stand-in. */
+    /** A package of this name, for the document's apt; its command is the stand-in. */
     function awscli(file: string): void {
       const stage = path.join(folder, 'awscli');
       mkdirSync(path.join(stage, 'DEBIAN'), { recursive: true });
@@ -151,7 +151,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
       );
       assert.equal(status, 0, output);
       assert.match(output, /^640 root:xmpp-event-pusher$/m, 'secrets are for the daemon alone');
-      // In SNS's envelope, which the command line prints as JSON once more.
+      // Within SNS's envelope, which the command line prints as JSON once more.
       assert.ok(output.replaceAll('\\', '').includes('{"user_id":"alice@localhost","present":true}'), output);
     });
   });

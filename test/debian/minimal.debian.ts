@@ -1,7 +1,8 @@
 /**
- * A machine with nothing but Debian's base system and the Node.js that the README asks for: its two commands run there.
+ * A machine with only Debian's base system and the Node.js that the README requires: the README's two commands run
+ * there.
  *
- * The tests themselves take long and run elsewhere, so only what goes before them does here, unless `MINIMAL_TESTS=1`.
+ * The tests themselves take long and run elsewhere, so only their preparation runs here, unless `MINIMAL_TESTS=1`.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -12,7 +13,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { type Debian, debian } from '../../scripts/debian.ts';
 import { ROOT } from '../support/deploy.ts';
 
-/** Somebody's Node.js that is no package of Debian: the one that this machine began with, with its npm. */
+/** A Node.js that is not a Debian package: this machine's own, with its npm. */
 function bringNode(root: string): void {
   const which = (name: string) => {
     const PATH = (process.env.PATH ?? '').split(':').filter((folder) => !folder.includes('node_modules'));
@@ -30,7 +31,7 @@ function bringNode(root: string): void {
   symlinkSync('../lib/node_modules/npm/bin/npm-cli.js', path.join(local, 'bin/npm'));
 }
 
-/** What this machine trusts beside what Node.js does, where it reaches registries through a proxy that has to be trusted. */
+/** Certificates that this machine trusts in addition to Node.js's, for a proxy in front of registries. */
 const AUTHORITIES = process.env.NODE_EXTRA_CA_CERTS;
 
 describe('a minimal machine', () => {
@@ -50,7 +51,7 @@ describe('a minimal machine', () => {
     const { status, output } = system.run(`cd /home/project\n${trust}\n${script}`, { network: true });
     return { status, output: stripVTControlCharacters(output) };
   }
-  /** Services that the next boot starts, beside those of the base system. */
+  /** Services enabled for the next boot, besides those of the base system. */
   const enabled = () =>
     run(`find /etc/systemd/system /etc/rc[2-5].d -type l '(' -path '*.wants/*' -o -name 'S*' ')' | sort`).output;
 
@@ -85,7 +86,7 @@ describe('a minimal machine', () => {
     const before = enabled();
     const { status, output } = run(process.env.MINIMAL_TESTS === '1' ? 'npm test' : 'npm run pretest');
     assert.equal(status, 0, output.slice(-20_000));
-    // What systemd, which is among it, brings for its own.
+    // Services that systemd, one of the packages, brings itself.
     const own = /\/(getty@|remote-fs|systemd-|fstrim|e2scrub|apt-daily|dpkg-db-backup|man-db|fontconfig|dbus)/;
     const fresh = enabled()
       .split('\n')

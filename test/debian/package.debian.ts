@@ -1,7 +1,7 @@
 /**
- * The Debian package, in fresh base systems: installed without a network, run, upgraded, removed, purged.
+ * The Debian package in fresh base systems: installed without a network, run, upgraded, removed, purged.
  *
- * `npm run test:deb`. What is made for it stays under `.cache/debian/`.
+ * `npm run test:deb`. Its systems stay under `.cache/debian/`.
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -28,13 +28,13 @@ import { type Sns, startSns } from '../support/sns.ts';
 const DEB = fileURLToPath(new URL('../../scripts/deb.ts', import.meta.url));
 const MEGABYTE = 1e6;
 const NEXT = '99.0.0';
-/** Those of the configuration that the package brings. */
+/** The topics of the package's default configuration. */
 const TOPICS = ['user_presence_updated', 'user_message_sent', 'user_messagegroup_sent'];
 const SECRET = 'tap-secret-of-the-package';
 
 let folder: string;
 
-/** Makes the package; answers its file. */
+/** Builds the package; returns its file. */
 function make(architecture: string): string {
   execFileSync(process.execPath, [DEB, '--to', folder, '--arch', architecture], {
     stdio: ['ignore', 'ignore', 'inherit'],
@@ -42,7 +42,7 @@ function make(architecture: string): string {
   return path.join(folder, `xmpp-event-pusher_${version}_${architecture}.deb`);
 }
 
-/** The same as of a later release, whose configuration file differs. */
+/** The same package as a later release, with another default configuration. */
 function later(file: string): string {
   const unpacked = path.join(folder, 'later');
   execFileSync('dpkg-deb', ['-R', file, unpacked]);
@@ -106,7 +106,7 @@ describe('the Debian package', () => {
         return output;
       };
 
-      /** As the unit starts it: as its own user, with the variables of the file. */
+      /** Like the unit: as its own user, with the variables of the file. */
       async function start(): Promise<Process> {
         const line = 'set -a; . /etc/xmpp-event-pusher/environment; exec "$@"';
         const user = ['setpriv', '--reuid=xmpp-event-pusher', '--regid=xmpp-event-pusher', '--init-groups'];

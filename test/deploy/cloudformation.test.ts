@@ -1,4 +1,4 @@
-/** The CloudFormation template: by AWS's specification of its resources, and by what the daemon needs of them. */
+/** The CloudFormation template, checked against AWS's specification and the daemon's requirements. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { leastPolicy } from '../../src/cli/iam-policy.ts';
@@ -72,7 +72,7 @@ describe('CloudFormation template', () => {
     }
     const [consumer] = await properties('AWS::SQS::Queue');
     assert.deepEqual(consumer?.RedrivePolicy, { deadLetterTargetArn: deadLetters, maxReceiveCount: 5 });
-    // What a policy document holds has no type: the test below is what checks it.
+    // A policy document has no type: the test below checks it.
     const [policy] = (await properties('AWS::SQS::QueuePolicy')) as unknown as {
       PolicyDocument: { Statement: { Principal: unknown; Resource: unknown; Condition: unknown }[] };
     }[];

@@ -1,6 +1,6 @@
 /**
- * The files for Docker Compose: by the schema of the Compose specification and a linter, and by running what the services
- * are made of, without Docker: no image is built here.
+ * The files for Docker Compose, checked by the specification's schema and a linter, and by running the services' parts
+ * without Docker: no image is built here.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -28,7 +28,7 @@ const FOLDER = path.join(ROOT, 'deploy/compose');
 const composed = async () => parse(await readDeployed('compose/compose.yaml')) as { services: Record<string, Service> };
 const dockerfile = ({ build }: Service) => path.join(path.resolve(FOLDER, build.context), build.dockerfile);
 
-/** What the linter, which knows the specification's schema, says of a file. */
+/** The linter's findings in a file; the linter has the specification's schema. */
 async function lint(file: string): Promise<string> {
   const dclint = path.join(ROOT, 'node_modules/dclint/bin/dclint.cjs');
   const args = [dclint, '--max-warnings', '0', file];
@@ -42,7 +42,7 @@ describe('compose file', () => {
   let folder: string;
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'compose-'));
-    // Prosody runs as another user where root runs the tests.
+    // If root runs the tests, Prosody runs as another user.
     await chmod(folder, 0o755);
   });
   after(() => rm(folder, { recursive: true, force: true }));
@@ -69,7 +69,7 @@ describe('compose file', () => {
         if (source.startsWith('.')) await readFile(path.join(FOLDER, source));
       }
     }
-    // The SNS is the one that the tests use.
+    // The same SNS as in the tests.
     const { devDependencies } = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
     assert.match(await readDeployed('compose/sns.Dockerfile'), new RegExp(` fauxqs@${devDependencies.fauxqs}$`, 'm'));
   });
@@ -85,7 +85,7 @@ describe('compose file', () => {
       processes.push(started);
       return started;
     };
-    /** Names of services are addresses of this machine here, and what they keep lies in the test's folder. */
+    /** Replaces services' names with this machine's addresses, and their folders with the test's. */
     const here = (text: string) =>
       text
         .replaceAll('sns:4566', `127.0.0.1:${sns}`)
@@ -150,7 +150,7 @@ describe('compose file', () => {
   });
 });
 
-/** A folder is there as well. */
+/** Ignores the error for a folder. */
 function directory(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EISDIR') throw error;
 }

@@ -1,4 +1,6 @@
-/** The Dockerfile: by a linter, and by what it takes from the project. No image is built: that takes a Docker engine. */
+/**
+ * The Dockerfile, checked by a linter and by the files it copies. No image is built, which would need a Docker engine.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -57,7 +59,7 @@ describe('Dockerfile', () => {
     const list = await instructions();
     const last = list.slice(list.findLastIndex(({ name }) => name === 'FROM'));
     assert.match(of(last, 'USER').at(-1) ?? '', /^[1-9]\d+:[1-9]\d+$/);
-    // The same command as `docker exec` finds on the PATH.
+    // The same command that `docker exec` finds on the PATH.
     assert.deepEqual(JSON.parse(of(last, 'ENTRYPOINT')[0] ?? ''), ['xmpp-event-pusher']);
     assert.match(
       of(last, 'RUN').join('\n'),

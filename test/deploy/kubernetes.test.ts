@@ -1,4 +1,6 @@
-/** The Kubernetes manifest: by Kubernetes' own types, and by what the daemon does with it. No cluster has seen it here. */
+/**
+ * The Kubernetes manifest, checked by Kubernetes' own types and by the daemon. It has not been applied to a cluster.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -23,7 +25,7 @@ interface Kinds {
   RabbitmqCluster: RabbitmqCluster;
 }
 
-/** What we use of the resource of RabbitMQ's cluster operator, which has no types for TypeScript. */
+/** The fields that we use of RabbitMQ's cluster operator, which has no TypeScript types. */
 interface RabbitmqCluster {
   readonly apiVersion: string;
   readonly kind: 'RabbitmqCluster';
@@ -59,8 +61,8 @@ async function manifest(text?: string) {
 }
 
 /**
- * What the compiler says of documents written as literals of Kubernetes' types, which are made from its OpenAPI
- * specification: fields that it does not know, lacks, or wants of another type. Empty when they are fine.
+ * Compiles documents as literals of Kubernetes' types, which are generated from its OpenAPI specification. Returns the
+ * compiler's errors: unknown, missing or mistyped fields. Empty if there are none.
  */
 async function problemsOf(t: TestContext, list: readonly unknown[]): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'pusher-kubernetes-'));
@@ -224,7 +226,7 @@ describe('Kubernetes manifest of three daemons', () => {
       assert.equal(valueFrom?.secretKeyRef?.name, `${name}-default-user`);
     const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
     const names = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, variable = '']) => [variable, 'long-enough-for-a-secret']);
-    // What stands there for MongooseIM, too.
+    // Includes the commented section for MongooseIM.
     const parts = [text, text.replace('# [tap.rabbitmq]', '[tap.rabbitmq]').replace('#   url', 'url')];
     for (const part of parts) {
       const { outbox, tap } = parseConfig(part, '/x/pusher.toml', Object.fromEntries(names));

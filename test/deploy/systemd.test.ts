@@ -1,4 +1,4 @@
-/** The systemd unit, by systemd's own tools; and what the daemon tells a systemd that started it. */
+/** The systemd unit, checked by systemd's own tools; and the daemon's messages to systemd. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -18,7 +18,7 @@ async function temporary(t: TestContext): Promise<string> {
   return folder;
 }
 
-/** Runs a command; answers what it wrote, and fails when it fails. */
+/** Runs a command; returns its output, and throws if it fails. */
 function run(command: string, args: string[]): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
   assert.ifError(error);
@@ -29,7 +29,7 @@ function run(command: string, args: string[]): string {
 describe('systemd unit', () => {
   it('is valid (systemd-analyze verify)', async (t) => {
     const unit = path.join(await temporary(t), 'xmpp-event-pusher.service');
-    // The command is not installed on a machine that runs tests, so that of the checkout stands in for it.
+    // Replaces the command, which is not installed here, by the checkout's.
     const here = `ExecStart=${process.execPath} ${BIN} `;
     await writeFile(unit, (await readDeployed('systemd/xmpp-event-pusher.service')).replace(/^ExecStart=\S+ /m, here));
     assert.equal(run('systemd-analyze', ['verify', '--man=no', unit]), '');
@@ -37,7 +37,7 @@ describe('systemd unit', () => {
 
   it('is exposed to at most 2.0 (systemd-analyze security)', () => {
     const unit = path.join(ROOT, 'deploy/systemd/xmpp-event-pusher.service');
-    // In tenths; it fails above that.
+    // In tenths; a higher exposure fails.
     const report = run('systemd-analyze', ['security', '--offline=yes', '--threshold=20', unit]);
     assert.match(report, /Overall exposure level/);
   });
@@ -62,7 +62,7 @@ describe('systemd unit', () => {
     const config = read(filled);
     assert.equal(config.outbox.path, '/var/lib/xmpp-event-pusher/outbox.db');
     assert.deepEqual(config.variables.toSorted(), Object.keys(environment).toSorted());
-    // As it comes it opens nothing to anybody who has read it here.
+    // The published example must not contain working secrets.
     for (const [name, value] of Object.entries(environment)) {
       assert.equal(value, '', name);
       assert.throws(() => read({ ...filled, [name]: '' }), {
@@ -73,7 +73,7 @@ describe('systemd unit', () => {
 });
 
 describe('the daemon under systemd', () => {
-  /** A datagram socket as systemd's, which Node.js can't make: what comes is printed, each message behind a line "--". */
+  /** A datagram socket like systemd's, which Node.js can't create: prints each message after a line "--". */
   const LISTENER = `use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
     $| = 1; print "listening\\n"; while (1) { recv($s, my $m, 8192, 0); print "--\\n$m\\n"; }`;
 
@@ -102,7 +102,7 @@ describe('the daemon under systemd', () => {
     assert.match(said()[0] ?? '', /^READY=1\nSTATUS=ready$/);
     await until('signs of life', () => count('WATCHDOG=1') >= 2);
 
-    /** The same clock as systemd's, in microseconds. */
+    /** Systemd's clock, in microseconds. */
     const monotonic = () => Number(process.hrtime.bigint() / 1_000n);
     const before = monotonic();
     process.kill(child.pid, 'SIGHUP');
@@ -112,7 +112,7 @@ describe('the daemon under systemd', () => {
     const [, at] = /^RELOADING=1\nMONOTONIC_USEC=(\d+)$/.exec(said()[reloading] ?? '') ?? [];
     assert.ok(Number(at) >= before && Number(at) <= monotonic(), `${at} is no time between ${before} and now`);
 
-    // A reload that fails is over too, or `systemctl reload` would wait for ever.
+    // A failed reload must end too, or `systemctl reload` would wait for ever.
     await writeFile(daemon.configFile, 'not toml');
     process.kill(child.pid, 'SIGHUP');
     await until('the end of the reload that failed', () => count('READY=1') === 3);

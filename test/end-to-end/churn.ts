@@ -1,7 +1,7 @@
 /**
- * Two hundred people come, write and go in every way there is, while the daemon is killed and started again and the tap
- * answers 503 at random; where a server allows it, it is killed in turn. Afterwards each session has come and gone exactly
- * once, and every message has arrived, in order.
+ * Two hundred people log in, write and log out in every possible way, while the daemon is repeatedly killed and the tap
+ * answers 503 at random; some servers are killed in turn. Afterwards each session has exactly one online and one
+ * offline event, and every message has arrived, in order.
  */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
@@ -15,18 +15,18 @@ import { connect, message } from '../support/xmpp.ts';
 
 const PEOPLE = 200;
 
-/** Somebody's session. */
+/** A person's session. */
 export interface Guest {
-  /** False when the session was gone by then, and nothing was sent. */
+  /** False if the session had ended before, and nothing was sent. */
   message(to: string, body: string): Promise<boolean>;
-  /** It ends, in one way or another. */
+  /** Ends the session in some way. */
   leave(): Promise<void>;
 }
 
-/** A server, as the people see it. */
+/** A server, from the people's point of view. */
 export interface Venue extends AsyncDisposable {
   connect(user: string, resource: string): Promise<Guest>;
-  /** Kills and starts again the server or its adapter; nothing that anybody did by then may get lost. */
+  /** Kills and restarts the server or its adapter; must not lose anything that happened before. */
   kill?(): Promise<void>;
 }
 
@@ -35,14 +35,14 @@ export interface ChurnOptions {
   secret: string;
 }
 
-/** What one person did, as its own client knows it. */
+/** What one person did, according to its own client. */
 interface Diary {
   readonly user: string;
   logins: number;
   readonly messages: string[];
 }
 
-/** With real clients. */
+/** Churn with real clients. */
 export function churn(name: string, startServer: StartServer): void {
   churnAt(name, async (options) => {
     const server = await startServer(options);
@@ -67,7 +67,7 @@ export function churn(name: string, startServer: StartServer): void {
   });
 }
 
-/** For 15 s, or as many as `CHURN_SECONDS` says: `npm run test:churn` takes a minute. The kills need real time. */
+/** Runs for 15 s, or `CHURN_SECONDS`: `npm run test:churn` takes a minute. The kills need real time. */
 export function churnAt(name: string, start: (options: ChurnOptions) => Promise<Venue>): void {
   const seconds = Number(process.env.CHURN_SECONDS ?? 15);
   it(`${name}: ${PEOPLE} people come and go for ${seconds} s while the daemon dies again and again`, async () => {
@@ -98,7 +98,7 @@ export function churnAt(name: string, start: (options: ChurnOptions) => Promise<
       },
       120_000,
     ).catch((error: Error) => {
-      // What is missing, and whose.
+      // Shows what is missing, and whose it is.
       for (const diary of diaries) compare(diary, distinct(aboutUser(sns.received, diary.user)), proxy.jids);
       throw error;
     });
@@ -120,7 +120,7 @@ async function killAgainAndAgain(daemon: Daemon, venue: Venue, running: () => bo
     await daemon.kill();
     kills += 1;
     await sleep(Math.random() * 500);
-    // In turn with the server, and now and then at the same time.
+    // In turn with the server, and sometimes at the same time.
     await Promise.all([daemon.start({ ready: false }), venue.kill?.()]);
   }
   return kills;
@@ -133,7 +133,7 @@ async function readOn(sns: Sns, running: () => boolean): Promise<void> {
   }
 }
 
-/** Comes, writes, and goes, one way or another, until the time is over. */
+/** Logs in, writes, and logs out in some way, until the time is over. */
 async function live(diary: Diary, venue: Venue, running: () => boolean): Promise<void> {
   await sleep(Math.random() * 3_000);
   while (running()) {
@@ -151,7 +151,7 @@ async function live(diary: Diary, venue: Venue, running: () => boolean): Promise
   }
 }
 
-/** First arrivals: what came twice is counted once, by the event's id. */
+/** First arrivals: duplicates, by event id, count once. */
 function distinct(received: readonly Received[]): Received[] {
   const seen = new Set<string>();
   return received.filter(({ attributes }) => {
@@ -163,7 +163,7 @@ function distinct(received: readonly Received[]): Received[] {
 const aboutUser = (received: readonly Received[], user: string) =>
   received.filter(({ body }) => (body.user_id ?? body.from_user_id) === `${user}@localhost`);
 
-/** @param jids whose session an event was about, by the event's id: a notification tells the user only */
+/** @param jids the session of each event, by event id: a notification only has the user */
 function compare({ user, logins, messages }: Diary, received: readonly Received[], jids: MoodyProxy['jids']): void {
   const presence = received.filter(({ topic }) => topic === TOPICS.presence);
   const sessions = Map.groupBy(presence, ({ attributes }) => jids.get(attributes.event_id?.Value ?? ''));

@@ -1,4 +1,4 @@
-/** A cluster of two ejabberd nodes with one daemon: a user is online as long as a session is left on either node. */
+/** A cluster of two ejabberd nodes with one daemon: a user is online as long as there is a session on either node. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { startCluster } from '../support/cluster.ts';
@@ -15,7 +15,7 @@ it('a node of the cluster is killed: offline only for whom no session is left on
   await using cluster = await startCluster(daemon.tapUrl, SECRET);
   const { a, b } = cluster;
 
-  /** What the user's notifications say, in the order in which they came. */
+  /** The user's presence notifications, in order of arrival. */
   const presence = (user: string) =>
     sns.received.filter(({ body }) => body.user_id === user).map(({ body }) => body.present);
   const arrived = (what: string, condition: () => boolean) =>
@@ -23,7 +23,7 @@ it('a node of the cluster is killed: offline only for whom no session is left on
       await sns.receive(0);
       return condition();
     });
-  /** A message that is sent now comes after whatever the node had to tell before. */
+  /** A message sent now arrives after all earlier events of the node. */
   let fences = 0;
   async function fence(node: XmppServer): Promise<void> {
     const text = `fence ${++fences}`;
@@ -37,7 +37,8 @@ it('a node of the cluster is killed: offline only for whom no session is left on
   await connect(b, 'both', 'on-b');
   const only = await connect(b, 'only', 'on-b');
   await arrived('both to be online', () => [first, only].every(({ bare }) => presence(bare).length === 1));
-  // With this, the node has on disk that the daemon knows of the sessions: it needn't tell of them when it returns.
+  // Now the node has recorded on disk that the daemon has the sessions' events, and need not resend them when it
+  // returns.
   await fence(b);
   await b.kill();
   await arrived('the one without a session to be offline', () => presence(only.bare).length === 2);

@@ -1,4 +1,4 @@
-/** An adapter whose queue is full, and what the daemon says of the events that it dropped. */
+/** An adapter whose queue is full, and how the daemon reports the dropped events. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createDaemon, SECRET } from '../support/daemon.ts';
@@ -12,7 +12,7 @@ import { connect, post, settle } from '../support/xmpp.ts';
 const SERVERS: Readonly<Record<string, StartServer>> = { prosody: startProsody, ejabberd: startEjabberd };
 const QUEUE_MAX = 5;
 const MESSAGES = 14;
-/** Her online is the first event in the queue. */
+/** The queue also has her online event. */
 const DROPPED = 1 + MESSAGES - QUEUE_MAX;
 
 describe('events that an adapter dropped', () => {
@@ -31,9 +31,9 @@ describe('events that an adapter dropped', () => {
         return [...lines].reduce((sum, [, count]) => sum + Number(count), 0);
       };
       await until('the queue to be delivered', async () => (await counted('events_received')) === QUEUE_MAX);
-      // The adapter must have the answer too, before there is room again.
+      // There is room again only after the adapter has the answer.
       await settle(alice);
-      // Her offline shows what is missing before it.
+      // Her offline event reveals the events missing before it.
       await alice.logout();
       await until('her offline', async () => (await counted('events_received')) === QUEUE_MAX + 1);
       assert.equal(await counted('source_events_missing'), DROPPED);

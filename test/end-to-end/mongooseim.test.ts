@@ -1,5 +1,5 @@
 /**
- * MongooseIM's adapter, on its stand-in: people come and go while the daemon, the adapter's process and the server's whole
+ * MongooseIM's adapter on its stand-in: people come and go while the daemon, the adapter's process and the server's
  * virtual machine are killed in turn.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,13 +10,13 @@ import { churnAt, type Guest, type Venue } from './churn.ts';
 
 const PROCESS = 'mod_xmpp_event_pusher_localhost';
 
-/** Ways for a session to end; some of them are resumed before. */
+/** Ways for a session to end; some sessions are resumed before. */
 const ENDS = ['{shutdown,stream_end}', '{shutdown,socket_closed}', '{shutdown,mod_stream_management}', 'killed'];
 
 function venue(server: MongooseIm): Venue {
   let run = 0;
   let busy = 0;
-  /** Closed while something is to be killed: what is under way then ends first, so that it counts as done. */
+  /** Closed before a kill, until all open calls have returned and count as done. */
   let closed: Promise<void> | undefined;
   let kills = 0;
 
@@ -77,7 +77,9 @@ function venue(server: MongooseIm): Venue {
   };
 }
 
-/** What hooks have seen is on disk: a group gathers for 50 ms at most, and the process answers behind what it has to do. */
+/**
+ * Waits until the hooks' events are on disk: they gather for at most 50 ms, and the process answers after earlier work.
+ */
 async function committed(server: MongooseIm): Promise<void> {
   for (let round = 0; round < 3; round++) {
     await sleep(100);

@@ -1,6 +1,6 @@
 /**
- * What people do on an XMPP server, and what a subscriber of the topics must receive for it: the same for every server
- * that has an adapter. Expectations are computed from what the clients did, never from what the daemon said.
+ * What people do on an XMPP server, and what a subscriber must receive: the same for every server with an adapter.
+ * Expectations are computed from what the clients did, never from the daemon's output.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -43,8 +43,8 @@ export function scenarios(name: string, startServer: StartServer): void {
     });
 
     /**
-     * Waits until all that happened on the server so far has gone its way: a message that is sent now has arrived, so
-     * everything before it is committed, and the outbox is empty.
+     * Waits until everything so far is published: once a new message has arrived, everything before it is committed,
+     * and the outbox is empty.
      */
     async function settled(): Promise<void> {
       const text = `fence ${++fences}`;
@@ -64,11 +64,11 @@ export function scenarios(name: string, startServer: StartServer): void {
       await sns.receive(0);
     }
 
-    /** What arrived about these users, a line each, in the order in which it arrived in each topic. */
+    /** The notifications about these users, one line each, in order of arrival within each topic. */
     const about = (...users: string[]): Received[] =>
       sns.received.filter(({ body }) => users.includes(String(body.user_id ?? body.from_user_id)));
 
-    /** Exactly these notifications arrived about these users, in this order in each topic. */
+    /** Asserts that exactly these notifications arrived about these users, in this order within each topic. */
     async function arrived(users: string[], expected: readonly Line[]): Promise<void> {
       await settled();
       for (const [kind, topic] of Object.entries(TOPICS)) {
@@ -248,7 +248,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       await settled();
       await daemon.kill();
       await message(clients[0] as ResumableClient, { to: 'bob@localhost', body: 'last words' });
-      // What an adapter may lose at a kill of its server is what happened in the last 50 ms.
+      // A kill of the server may cost the adapter the last 50 ms.
       const written = Date.now() + 500;
       await until('the adapter to have it on disk', () => Date.now() > written);
       await server.kill();

@@ -1,4 +1,4 @@
-%% What the Erlang adapters make of answers, and of URLs.
+%% How the Erlang adapters interpret answers and URLs.
 -module(event_pusher_delivery_tests).
 -include_lib("eunit/include/eunit.hrl").
 
@@ -12,7 +12,7 @@ accepted_test_() ->
     [?_assertEqual({accepted, 0}, verdict(200, <<"{\"accepted\":10,\"duplicates\":0,\"rejected\":[]}">>)),
      ?_assertEqual({accepted, 3}, verdict(200, <<" { \"duplicates\" : 3, \"accepted\" : 7, \"rejected\" : [] }">>)),
      ?_assertEqual({accepted, 1}, verdict(200, refusals(2, 1, [0, 1, 2, 5, 6, 8, 9], <<"\\\"index\\\":77,">>))),
-     %% A list of refused events that is longer than what is read.
+     %% A list of refused events longer than the part that is read.
      ?_assertEqual({accepted, 1}, verdict(200, cut(refusals(2, 1, [0, 1, 2, 5, 6, 8, 9], binary:copy(<<"x">>, 30000)))))].
 
 refusals(Accepted, Duplicates, Indexes, Reason) ->
@@ -26,7 +26,7 @@ answers_of_something_else_test_() ->
     [?_assertEqual(slow, verdict(200, Body))
      || Body <- [<<>>, <<"<html>It works!</html>">>, <<"null">>, <<"[]">>, <<"{}">>, <<"{\"accepted\":10}">>,
                  <<"{\"accepted\":\"10\",\"duplicates\":0}">>, <<"{\"accepted\":11,\"duplicates\":0}">>,
-                 %% They don't come to the batch's ten.
+                 %% Counts that do not add up to the batch's ten.
                  refusals(9, 0, [], <<>>), refusals(0, 0, [], <<>>), refusals(9, 0, [3, 4], <<>>), refusals(10, 0, [3], <<>>),
                  refusals(9, 0, [10], <<>>), <<"{\"accepted\":9,\"duplicates\":0,\"rejected\":[\"a\"]}">>,
                  <<"{\"accepted\":-1,\"duplicates\":0}">>, <<"{\"accepted\":10,\"duplicates\":99999999999}">>,

@@ -1,4 +1,4 @@
-%% What becomes of what the hooks see while the adapter's process is away, and of sessions that change then.
+%% Items of the hooks while the adapter's process is away, and sessions that change meanwhile.
 -module(event_pusher_inbox_tests).
 -include_lib("eunit/include/eunit.hrl").
 
@@ -12,7 +12,7 @@ kept_aside_in_order_test() ->
     ok = event_pusher_inbox:put(?NAME, Seen),
     ok = event_pusher_inbox:message(?NAME, fun() -> <<"two">> end),
     ok = event_pusher_inbox:message(?NAME, fun() -> <<"beyond the maximum">> end),
-    %% The next process, whose name is known again.
+    %% The next process, registered under the same name.
     Next = event_pusher_inbox:open(?NAME, nobody_of_this_name),
     ?assertEqual([<<"one">>, Seen, <<"two">>, dropped], event_pusher_inbox:take_aside(Next)),
     ?assertEqual(1, event_pusher_inbox:take_dropped(Next)),
@@ -20,14 +20,14 @@ kept_aside_in_order_test() ->
     ?assertEqual([], event_pusher_inbox:take_aside(Next)),
     ok = event_pusher_inbox:delete(?NAME).
 
-%% Each inbox gets its own.
+%% Each inbox gets its own items.
 kept_aside_by_name_test() ->
     [One, Two] = [event_pusher_inbox:open({test, Host}, Owner) || {Host, Owner} <- [{<<"a">>, nobody_a}, {<<"b">>, nobody_b}]],
     ok = event_pusher_inbox:put({test, <<"b">>}, b),
     ?assertEqual([], event_pusher_inbox:take_aside(One)),
     ?assertEqual([b], event_pusher_inbox:take_aside(Two)).
 
-%% Who came meanwhile was not there before, and who went was; the first thing that is seen of a session says so.
+%% Sessions that began meanwhile did not exist before, those that ended did; a session's first item decides.
 sessions_before_test() ->
     [Stays, Came, Went, Resumed, Former, Both] = [{key, N} || N <- lists:seq(1, 6)],
     USR = fun({key, N}) -> {integer_to_binary(N), <<"h">>, <<"r">>} end,

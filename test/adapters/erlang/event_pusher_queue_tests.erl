@@ -1,10 +1,10 @@
-%% What the queue of the Erlang adapters makes of files that are torn, damaged or not its own.
+%% How the queue of the Erlang adapters handles incomplete, damaged and foreign files.
 -module(event_pusher_queue_tests).
 -include_lib("eunit/include/eunit.hrl").
 
 -define(SOURCE, <<"test/localhost/node">>).
 
-%% Runs a test in a folder of its own. The log is not what is tested here.
+%% Runs a test in a folder of its own, without logging.
 in_folder(Test) ->
     logger:set_primary_config(level, none),
     Dir = string:trim(os:cmd("mktemp -d")),
@@ -17,7 +17,7 @@ open(Dir) ->
     {ok, Queue} = event_pusher_queue:open(Dir, ?SOURCE, "test"),
     Queue.
 
-%% One event in a group of its own.
+%% Writes one event in a group of its own.
 write(Body, Queue) ->
     Position = event_pusher_queue:next(Queue),
     {ok, Queue1} = event_pusher_queue:append([{event, Position, Body}], Queue),
@@ -26,7 +26,7 @@ write(Body, Queue) ->
 write_all(Bodies, Queue) ->
     lists:foldl(fun write/2, Queue, Bodies).
 
-%% All that can be sent, as {Epoch, First, Bodies} for each batch.
+%% Everything that can be sent, as {Epoch, First, Bodies} for each batch.
 drain(Queue) ->
     case event_pusher_queue:batch(1000, Queue) of
         {none, _} -> [];
@@ -40,7 +40,7 @@ left(Dir) ->
 segments(Dir) ->
     lists:sort(filelib:wildcard(filename:join(Dir, "*.seg"))).
 
-%% Where each group of a file begins.
+%% The offset of each group in a file.
 offsets(Bytes, Offset) when Offset >= byte_size(Bytes) ->
     [];
 offsets(Bytes, Offset) ->
@@ -128,7 +128,7 @@ zeros_at_the_end_test() ->
         ?assertEqual([<<"a">>], left(Dir))
     end).
 
-%% Each byte in turn is another one: no more is lost than the group that it is in, and numbers stay what they are.
+%% Damages each byte in turn: only its group is lost, and the numbers stay the same.
 damaged_anywhere_test_() ->
     {timeout, 120, fun() ->
         in_folder(fun(Dir) ->
@@ -162,7 +162,7 @@ names(Dir) ->
     {ok, Names} = file:list_dir(Dir),
     lists:sort(Names).
 
-%% A size of 4 GB must not be believed.
+%% The queue must not trust a size of 4 GB.
 a_damaged_size_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>]),
@@ -217,7 +217,7 @@ a_head_is_damaged_test() ->
         ?assertMatch([{_, 1, [<<"a">>, <<"b">>]}], drain(open(Dir)))
     end).
 
-%% One epoch for all runs, and each event's number is its position.
+%% One epoch for all runs; each event's number is its position.
 a_queue_of_version_0_1_0_test() ->
     in_folder(fun(Dir) ->
         Ref = {node(), <<"run">>, 1},
@@ -246,13 +246,13 @@ renumbered_events_come_once_under_a_new_epoch_test() ->
     in_folder(fun(Dir) ->
         Queue = write_all([<<"a">>, <<"b">>, <<"c">>, <<"d">>], open(Dir)),
         {ok, #{epoch := Epoch, known := 0} = Batch, Queue1} = event_pusher_queue:batch(3, Queue),
-        %% The daemon knew a and b, and took c.
+        %% The daemon knew a and b, and accepted c.
         {ok, 1, Queue2} = event_pusher_queue:renumber(Batch, 2, Queue1),
         Expected = [<<"a">>, <<"b">>, <<"d">>],
         Sent = drain(Queue2),
         ?assertEqual(Expected, lists:append([Bodies || {_, _, Bodies} <- Sent])),
         ?assertMatch([{New, 1, _}, {New, 3, _}] when New =/= Epoch, Sent),
-        %% And after a kill.
+        %% The same after a kill.
         Again = open(Dir),
         ?assertEqual(3, event_pusher_queue:undelivered(Again)),
         ?assertEqual(Sent, drain(Again))
@@ -263,11 +263,11 @@ what_was_sent_before_is_known_test() ->
         {ok, #{known := 0}, Queue} = event_pusher_queue:batch(1, write_all([<<"a">>, <<"b">>], open(Dir))),
         {ok, #{known := 1, count := 2} = Batch, Queue1} = event_pusher_queue:batch(2, Queue),
         {ok, #{known := 1}, _} = event_pusher_queue:batch(2, event_pusher_queue:unsent(Batch, Queue1)),
-        %% Of an older run nobody knows what was sent.
+        %% Any event of an earlier run may have been sent.
         {ok, #{known := 2}, _} = event_pusher_queue:batch(2, open(Dir))
     end).
 
-%% So many positions are used up by events that are lost.
+%% Uses up positions, as lost events do.
 lose(Count, Queue) ->
     {ok, Queue1} = event_pusher_queue:append([{next, event_pusher_queue:next(Queue) + Count}], Queue),
     Queue1.
@@ -301,7 +301,7 @@ lost_before_the_first_event_of_a_run_test() ->
         ?assertMatch([_, {B, 1, [<<"b">>]}, {B, 16, [<<"c">>]}], drain(Queue1))
     end).
 
-%% The daemon has seen the first event only, and what was lost before it shows behind the second one.
+%% The daemon has only the first event; the loss before it shows after the second one.
 a_run_that_ends_with_its_first_event_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),

@@ -1,5 +1,5 @@
-%% A module of somebody's that refuses messages by their text, at each place where ejabberd lets a module do so before it
-%% routes what its own user sends.
+%% A third-party module that refuses messages by their text, in each hook where ejabberd allows it before routing what
+%% its own user sends.
 -module(mod_test_filter).
 -behaviour(gen_mod).
 
