@@ -6,7 +6,7 @@ import { it } from 'node:test';
 import { makeCertificate } from '../test/support/certificate.ts';
 import { readAuthorities } from './authorities.ts';
 
-it('takes only files with a certificate for certificate authorities', async () => {
+it('accepts as certificate authorities only files with a certificate', async () => {
   const folder = await mkdtemp(path.join(tmpdir(), 'authorities-'));
   const { cert } = await makeCertificate(folder, 'DNS:localhost');
   assert.equal(readAuthorities(path.join(folder, 'cert.pem'), 'ca_file'), cert.toString());

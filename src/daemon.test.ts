@@ -5,7 +5,7 @@ import { startSampling } from './daemon.ts';
 import { SAMPLE_MS } from './ops/flow.ts';
 import type { Health } from './outbox/outbox.ts';
 
-it('samples go on when the outbox could not be read for a while, which is logged once', (t) => {
+it('keeps sampling after the outbox was unreadable, which it logs once', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const logged: string[] = [];
   const samples: number[] = [];

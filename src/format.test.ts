@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { ago, bytes, count, countOf, duration, json, percent, printable, printableLines, rate } from './format.js';
 
 describe('figures and texts', () => {
-  it('formats figures with the digits that mean something, and a unit', () => {
+  it('formats figures with significant digits and a unit', () => {
     assert.deepEqual([0, 730, 1_049_600, 2.5e12].map(bytes), ['0 B', '730 B', '1.05 MB', '2.5 TB']);
     assert.deepEqual([0, 0.524, 12.44, 4_000.4].map(rate), ['0', '0.52', '12.4', '4,000']);
     assert.deepEqual([0, 0.001, 0.42].map(percent), ['0 %', '< 1 %', '42 %']);
@@ -18,7 +18,7 @@ describe('figures and texts', () => {
 
   const STEERING = 'a\u001b[2J\u202eb\u0085\u2028c';
 
-  it('removes control characters and those that change the direction of text', () => {
+  it('removes control characters and those that change the text direction', () => {
     assert.equal(printable(`${STEERING}\n\td`), 'a·[2J·b··c··d');
     assert.equal(printableLines(`${STEERING}\n\td`), 'a·[2J·b··c\n\td');
   });

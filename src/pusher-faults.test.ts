@@ -54,7 +54,7 @@ describe('a sink that does not answer as it should', () => {
       },
     ],
   ] as const)
-    it(`gets everything again, in order and once, when it ${what}`, async () => {
+    it(`a sink gets everything again, once and in order, after it ${what}`, async () => {
       const { taken, settings } = faultySink(answer, 1);
       const { errors, log } = errorsOf();
       await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox(), log });
@@ -64,7 +64,7 @@ describe('a sink that does not answer as it should', () => {
       await until('an empty outbox', () => pusher.state().outbox.topics.every(({ depth }) => depth === 0));
     });
 
-  it('pauses the topic of a sink that asks to split a single notification', async () => {
+  it('pauses a topic whose sink asks to split a single notification', async () => {
     const { settings } = faultySink(() => Promise.resolve('split'), Number.POSITIVE_INFINITY);
     const sink = { ...settings, retryCount: 0 };
     await using pusher = await createPusher({ sink, outbox: memoryOutbox() });
@@ -83,7 +83,7 @@ describe('a sink that does not answer as it should', () => {
   });
 
   for (const maxEntries of [0, -1, Number.NaN, undefined])
-    it(`gets one notification at a time when it takes ${maxEntries} in a request`, async () => {
+    it(`sends one notification at a time to a sink that allows ${maxEntries} in a request`, async () => {
       const { taken, settings } = faultySink(undefined, 0);
       const sizes = new Set<number>();
       const sink = {
@@ -116,7 +116,7 @@ describe('a plugin of a host program', () => {
     ['an object without a prototype', Object.assign(Object.create(null), { filter: () => false })],
     ['a proxy', new Proxy({ filter: () => false }, {})],
   ] as [string, SnsPlugin][])
-    it(`filters when it is ${what}`, async () => {
+    it(`a plugin filters when it is ${what}`, async () => {
       const { taken, settings } = faultySink(undefined, 0);
       const pusher = await createPusher({ sink: settings, outbox: memoryOutbox(), plugin });
       await pusher.receive({ source: 's', events: EVENTS });
@@ -129,14 +129,14 @@ describe('a plugin of a host program', () => {
     });
 
   for (const plugin of [5, true, [], ''])
-    it(`is refused when it is ${JSON.stringify(plugin)}`, async () => {
+    it(`refuses ${JSON.stringify(plugin)} as a plugin`, async () => {
       const options = { sink: faultySink(undefined, 0).settings, outbox: memoryOutbox(), plugin };
       await assert.rejects(createPusher(options as unknown as PusherOptions), { code: 'PLUGIN_UNUSABLE' });
     });
 });
 
 describe('a host program', () => {
-  it('handles overlapping reloads, and a stop among them', async () => {
+  it('handles overlapping reloads, and a stop during them', async () => {
     const [first, ...others] = [1, 2, 3, 4].map(() => faultySink(undefined, 0));
     const pusher = await createPusher({ sink: first?.settings, outbox: memoryOutbox() });
     await Promise.all(others.map(({ settings }) => pusher.reload({ sink: settings })));
@@ -159,7 +159,7 @@ describe('a host program', () => {
     assert.equal(errors[0]?.problem, 'of the listener');
   });
 
-  it('reports why a tap could not start, even when it can not stop either', async () => {
+  it("reports why a tap could not start, even if it can't stop either", async () => {
     const { errors, log } = errorsOf();
     const tap = {
       name: 'mine',
@@ -180,7 +180,7 @@ describe('a host program', () => {
     ['a toJSON that throws', { kind: 'x', toJSON: throwing }],
     ['a proxy that throws', new Proxy({}, { get: throwing, ownKeys: throwing })],
   ] as [string, unknown][])
-    it(`has only that event refused that has ${what}`, async () => {
+    it(`refuses only the event with ${what}`, async () => {
       await using pusher = await createPusher({ outbox: memoryOutbox() });
       const { accepted, rejected } = await pusher.receive({ source: 's', events: [message('1'), event] });
       assert.deepEqual([accepted, rejected.map(({ index }) => index)], [1, [1]]);
@@ -188,7 +188,7 @@ describe('a host program', () => {
     });
 
   for (const batch of [undefined, 'events', { source: 's' }, { source: 's', events: 'x' }])
-    it(`gets BATCH_INVALID for the batch ${JSON.stringify(batch)}`, async () => {
+    it(`answers BATCH_INVALID to the batch ${JSON.stringify(batch)}`, async () => {
       await using pusher = await createPusher({ outbox: memoryOutbox() });
       await assert.rejects(pusher.receive(batch as unknown as GivenBatch), { code: 'BATCH_INVALID' });
     });
@@ -223,7 +223,7 @@ describe('options that are not as they should be', () => {
     ['a host that is none', { hosts: { a: 5 } }, /hosts\.a: should be an object/],
     ["a host's sink", { hosts: { a: { ...settings, poolSize: 0 } } }, /hosts\.a\.poolSize: should be a whole number/],
   ] as [string, unknown, RegExp][])
-    it(`are named: ${what}`, async () => {
+    it(`names invalid options: ${what}`, async () => {
       await assert.rejects(createPusher(options as PusherOptions), { code: 'CONFIG_INVALID', message: problem });
     });
 
@@ -240,7 +240,7 @@ describe('options that are not as they should be', () => {
       /^sns\.credentials\.sessionToken ends in U\+000A/,
     ],
   ] as const)
-    it(`are named: credentials ${what}`, async () => {
+    it(`names invalid credentials: ${what}`, async () => {
       const options = { outbox: memoryOutbox(), sns: { ...SNS, credentials } } as unknown as PusherOptions;
       await assert.rejects(createPusher(options), { code: 'CONFIG_INVALID', message: problem });
     });
@@ -255,20 +255,20 @@ describe('options that are not as they should be', () => {
     ['with an empty secret', { listen: LOCAL, secret: '' }, /secret should be a text that is not empty/],
     ['with a newline in it', { listen: LOCAL, secret: 'abc\n' }, /secret ends in U\+000A \(a newline\)/],
   ] as const)
-    it(`are named: an HTTP tap ${what}`, async () => {
+    it(`names invalid options of an HTTP tap: ${what}`, async () => {
       const taps = [httpTap(given as HttpTapSettings)];
       const rejection = { code: 'CONFIG_INVALID', message: problem };
       await assert.rejects(createPusher({ outbox: memoryOutbox(), taps }), rejection);
     });
 
-  it('wrong options close the outbox', async () => {
+  it('invalid options close the outbox', async () => {
     let closed = 0;
     const outbox = { ...memoryOutbox(), close: async () => void closed++ };
     await assert.rejects(createPusher({ outbox, taps: 5 } as unknown as PusherOptions), { code: 'CONFIG_INVALID' });
     assert.equal(closed, 1);
   });
 
-  it('a reload with wrong options changes nothing', async () => {
+  it('a reload with invalid options changes nothing', async () => {
     const { taken, settings } = faultySink(undefined, 0);
     await using pusher = await createPusher({ sink: settings, outbox: memoryOutbox() });
     await assert.rejects(pusher.reload({ sink: { sink: settings.sink } } as unknown as PusherOptions), {

@@ -56,7 +56,7 @@ describe('a pusher in a host program', () => {
   after(() => rmSync(folder, { recursive: true }));
   const newFile = () => path.join(folder, `${++files}.db`);
 
-  it("takes events in process, and returns a tap's receipt", async () => {
+  it("accepts events in process, and returns a tap's receipt", async () => {
     const { taken, settings } = collect();
     await using pusher = await createPusher({ sink: settings, outbox: sqliteOutbox({ file: newFile() }) });
     const numbering = { epoch: 'x', first: 1 };
@@ -115,7 +115,7 @@ describe('a pusher in a host program', () => {
     assert.deepEqual(told, ['dead Refused', 'paused pm: Denied: say please', 'delivered wait', 'resumed pm']);
   });
 
-  it('a listener that throws or is removed stops nothing', async () => {
+  it('a throwing or removed listener stops nothing', async () => {
     const { taken, settings } = collect();
     const logged: object[] = [];
     const log = { ...SILENT, error: (fields: object) => void logged.push(fields) };
@@ -192,7 +192,7 @@ describe('a pusher in a host program', () => {
     });
   });
 
-  it('publishes to Amazon SNS by its settings, and counts in the given registry', async () => {
+  it('publishes to Amazon SNS with its settings, and counts in the given registry', async () => {
     const arrived: string[] = [];
     await using sns = await startStubSns({ accepted: ({ message }) => void arrived.push(message) });
     const registry = new Registry();
@@ -223,7 +223,7 @@ describe('a pusher in a host program', () => {
     assert.equal(await registry.metrics(), '\n');
   });
 
-  it('chooses topic and FIFO group by templates, and publishes nothing to a topic that is not listed', async () => {
+  it('chooses topic and FIFO group by templates, and publishes nothing to an unlisted topic', async () => {
     const arrived: string[] = [];
     await using sns = await startStubSns({
       accepted: ({ groupId }, { topicArn }) => void arrived.push(`${topicArn.split(':').at(-1)} ${groupId}`),
@@ -250,7 +250,7 @@ describe('a pusher in a host program', () => {
     assert.deepEqual(skipped, ['no-topic']);
   });
 
-  it('runs beside another pusher, starts and stops repeatedly, and leaves nothing behind', async () => {
+  it('runs beside another pusher, starts and stops repeatedly, and cleans up', async () => {
     const file = newFile();
     const arrived: string[] = [];
     await using sns = await startStubSns({ accepted: ({ message }) => void arrived.push(JSON.parse(message).message) });
@@ -308,7 +308,7 @@ describe('a pusher in a host program', () => {
     assert.equal(child.output(), 'same\n[]\n');
   });
 
-  it('closes the outbox when it can not start, and says why', async () => {
+  it("closes the outbox if it can't start, and says why", async () => {
     const file = newFile();
     for (const wrong of [
       { sns: { region: 'X', accountId: '1', topics: {} } },
@@ -323,7 +323,7 @@ describe('a pusher in a host program', () => {
     await sqliteOutbox({ file }).close();
   });
 
-  it('a stop takes nothing new, completes running requests, and keeps the rest', async () => {
+  it('a stop accepts nothing new, completes open requests, and keeps the rest', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const { taken, settings } = collect();
     const sink: Sink = {
@@ -349,7 +349,7 @@ describe('a pusher in a host program', () => {
     await outbox.close();
   });
 
-  it('publishes by the new options after a reload, by the old ones when the reload fails', async () => {
+  it('publishes with the new options after a reload, with the old ones if the reload fails', async () => {
     const first = collect();
     const second = collect();
     await using pusher = await createPusher({ sink: first.settings, outbox: memoryOutbox() });
@@ -362,7 +362,7 @@ describe('a pusher in a host program', () => {
     assert.equal(first.taken.length, 1);
   });
 
-  it('survives a stop in the middle of a reload', async () => {
+  it('survives a stop during a reload', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const order: string[] = [];
     const { settings } = collect();

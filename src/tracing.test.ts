@@ -83,7 +83,7 @@ describe('tracing with an SDK', () => {
     assert.notEqual(span?.spanContext().traceId, TRACE);
   });
 
-  it("marks a refusal, whole or in part, with its code but not SNS's quote", async () => {
+  it("marks a complete or partial refusal with its code, without SNS's quote", async () => {
     const failure = { code: 'InvalidParameter', message: 'what people wrote' };
     await publishing('arn', [notification()], async () => ({ failure }));
     await publishing('arn', [notification()], async () => ({ entries: [undefined, failure] }));

@@ -22,13 +22,13 @@ const DEMAND: Demand = {
 };
 
 describe('capacity', () => {
-  it('reckons rates from what users do in a day', () => {
+  it('derives event rates from daily use', () => {
     const { byKind, mean, peak } = capacityOf(DEMAND);
     assert.deepEqual(byKind, { presence: 100, pm: 800, muc: 100 });
     assert.deepEqual([mean, peak], [1_000, 3_000]);
   });
 
-  it('needs one account while its quota is enough, and more where it is not', () => {
+  it('plans one account within its quota, and more beyond', () => {
     const accounts = (region: string, quota?: number) => capacityOf({ ...DEMAND, region, quota }).accounts;
     assert.deepEqual([accounts('us-east-1'), accounts('eu-west-1')], [1, 1]);
     // 3,000/s at the peak, of which an account with 1,500/s takes 1,200.
@@ -37,7 +37,7 @@ describe('capacity', () => {
     assert.equal(accounts('eu-north-1', 10_000), 1);
   });
 
-  it('takes SQLite while one daemon is enough, and RabbitMQ with three daemons and brokers at least', () => {
+  it('plans SQLite for one daemon, and RabbitMQ with at least three daemons and brokers for more', () => {
     const small = capacityOf(DEMAND);
     assert.deepEqual([small.engine, small.daemons, small.brokers, small.partitions], ['sqlite', 1, 0, 0]);
     const asked = capacityOf({ ...DEMAND, engine: 'rabbitmq' });
@@ -49,7 +49,7 @@ describe('capacity', () => {
     assert.ok(large.daemons >= large.clusters);
   });
 
-  it('keeps what an outage brings, three times in RabbitMQ', () => {
+  it('plans disk space for an outage, three times over for RabbitMQ', () => {
     const day = capacityOf(DEMAND);
     assert.equal(day.waiting, 86_400_000);
     const text = 90 / 100;
@@ -61,13 +61,13 @@ describe('capacity', () => {
     assert.equal(capacityOf({ ...DEMAND, outage: 0 }).waiting, 0);
   });
 
-  it('says that nothing ever catches up where the quota is below the mean', () => {
+  it('reports that a backlog never shrinks if the quota is below the mean rate', () => {
     assert.equal(capacityOf({ ...DEMAND, peak: 0.1, quota: 1_000 }).drainHours, undefined);
     const { drainHours } = capacityOf({ ...DEMAND, quota: 5_000 });
     assert.ok(drainHours && drainHours > 0 && drainHours < 24);
   });
 
-  it('bills requests, which hold more the more there is to send', () => {
+  it('bills requests, which are fuller at higher rates', () => {
     const few = capacityOf({ ...DEMAND, users: 8_640 });
     assert.equal(few.perRequest, 1);
     assert.ok(Math.abs(few.cost.sns - ((10 * 30 * 86_400) / 1e6) * 0.5) < 0.01);
@@ -77,13 +77,13 @@ describe('capacity', () => {
     assert.equal(total, sns + daemons + brokers + disks);
   });
 
-  it('is zero of everything but one daemon for nobody', () => {
+  it('plans one daemon and nothing else for 0 users', () => {
     const none = capacityOf({ ...DEMAND, users: 0 });
     assert.deepEqual([none.mean, none.peak, none.daemons, none.accounts, none.diskBytes], [0, 0, 1, 1, 0]);
     assert.doesNotMatch(drawCapacity({ ...DEMAND, users: 0 }, none), /NaN|Infinity|undefined/);
   });
 
-  it('draws each figure with what it means', () => {
+  it('explains each figure', () => {
     const text = drawCapacity({ ...DEMAND, region: 'eu-central-1' }, capacityOf({ ...DEMAND, region: 'eu-central-1' }));
     assert.match(text, /^Notifications +1,000\/s {2}3,000\/s at the peak\n/);
     assert.match(text, /Quota +1,500\/s {2}an account in eu-central-1 by default\n/);
@@ -92,13 +92,13 @@ describe('capacity', () => {
     assert.match(text, /a month\n/);
   });
 
-  it('refuses what is no number', async () => {
+  it('refuses values that are not numbers', async () => {
     const capacity = (...options: string[]) => main(['node', 'xmpp-event-pusher', 'capacity', ...options]);
     const wrong = [[], ['--users', 'many'], ['--users', '-1'], ['--users', ''], ['--users', '5', '--online', '1.1']];
     for (const options of wrong) assert.equal(await capacity(...options), 2, options.join(' '));
   });
 
-  it('names each constant and its source in the documentation', () => {
+  it('docs/scaling.md names each capacity constant and its source', () => {
     const text = readFileSync(new URL('../../docs/scaling.md', import.meta.url), 'utf8');
     assert.equal(text, withConstants(text), 'run: npm run docs');
     for (const { source } of Object.values(CONSTANTS)) assert.ok(text.includes(source), source);

@@ -58,7 +58,7 @@ describe('dead-letters', () => {
     await outbox.close();
   }
 
-  it('list: a line each, without what was written', async (t) => {
+  it('list prints a line for each dead letter, without message texts', async (t) => {
     await fill();
     assert.deepEqual(await dead(t, 'list'), {
       code: 0,
@@ -71,7 +71,7 @@ describe('dead-letters', () => {
     });
   });
 
-  it('list: what was asked for, as JSON, and how many there are', async (t) => {
+  it('list filters, prints JSON, and counts the matches', async (t) => {
     await fill();
     const { output: limited } = await dead(t, 'list', '--reason', 'InvalidParameter', '--limit', '1');
     const { output: json } = await dead(t, 'list', '--topic', `${TOPIC}.fifo`, '--json');
@@ -82,7 +82,7 @@ describe('dead-letters', () => {
     assert.equal(none, '0 dead letters\n');
   });
 
-  it('show: everything', async (t) => {
+  it('show prints the whole dead letter', async (t) => {
     await fill();
     const shown = await dead(t, 'show', '2');
     const missing = await dead(t, 'show', '99');
@@ -100,7 +100,7 @@ describe('dead-letters', () => {
     assert.deepEqual(missing, { code: 1, output: 'xmpp-event-pusher: there is no dead letter 99\n' });
   });
 
-  it('replay: marks, and says so in the list', async (t) => {
+  it('replay marks dead letters, and list shows the mark', async (t) => {
     await fill();
     assert.deepEqual(await dead(t, 'replay', '1', '3', '1'), { code: 0, output: '2 dead letters marked for replay\n' });
     const { output } = await dead(t, 'list');
@@ -110,7 +110,7 @@ describe('dead-letters', () => {
     );
   });
 
-  it('purge: deletes by number, reason, topic, and all', async (t) => {
+  it('purge deletes by number, reason or topic, or all', async (t) => {
     await fill();
     assert.deepEqual(await dead(t, 'purge', '1'), { code: 0, output: '1 dead letter deleted\n' });
     assert.deepEqual(await dead(t, 'purge', '--reason', 'malformed'), { code: 0, output: '1 dead letter deleted\n' });
@@ -118,7 +118,7 @@ describe('dead-letters', () => {
     assert.deepEqual(await dead(t, 'list'), { code: 0, output: '0 dead letters\n' });
   });
 
-  it('replay and purge: say with exit code 1 which number there is not, and do the rest', async (t) => {
+  it('replay and purge report unknown numbers with exit code 1, and handle the others', async (t) => {
     await fill();
     for (const act of ['replay', 'purge'] as const) {
       const done = act === 'replay' ? 'marked for replay' : 'deleted';
@@ -135,13 +135,13 @@ describe('dead-letters', () => {
     assert.match((await dead(t, 'list')).output, /^1\t.*\(replay requested\).*\n3\t.*\n2 dead letters\n$/);
   });
 
-  it('counts one as one', async (t) => {
+  it('uses the singular for one dead letter', async (t) => {
     await fill([letter(1)]);
     assert.match((await dead(t, 'list')).output, /\n1 dead letter\n$/);
     assert.equal((await dead(t, 'purge', '--topic', 'none')).output, '0 dead letters deleted\n');
   });
 
-  it("list: what others chose breaks no line and steers no terminal, and a plugin's error is not quoted", async (t) => {
+  it("list escapes line breaks and control characters, and does not quote a plugin's error", async (t) => {
     const detail = 'messageAttributes: can\'t look up "what was written"';
     await fill([
       letter(1, { detail: 'two\nlines\t\u001b[2J\u009b2J', eventId: 's\n/x' }),
@@ -161,7 +161,7 @@ describe('dead-letters', () => {
     assert.equal(JSON.parse(shown).detail, detail);
   });
 
-  it('export: all that match as JSON lines, with what they hold; list counts those that match', async (t) => {
+  it('export writes all matches whole as JSON lines; list counts the matches', async (t) => {
     await fill();
     const lines = async (...args: string[]) => {
       const { code, output } = await dead(t, 'export', ...args);
@@ -181,7 +181,7 @@ describe('dead-letters', () => {
     assert.equal((await dead(t, 'purge', '--match', 's/x/2')).output, '1 dead letter deleted\n');
   });
 
-  it('says that there is no outbox yet, and makes none', async (t) => {
+  it('reports that there is no outbox yet, and creates none', async (t) => {
     const { code, output } = await dead(t, 'list');
     assert.equal(code, 1);
     assert.match(output, /outbox .*\.db does not exist: the daemon makes it at its first start\n$/);

@@ -32,7 +32,7 @@ describe('run', () => {
   const post = () => daemon.post({ source: 's', events: [EVENT] });
 
   for (const mode of ['strict', 'warn', 'none', 'throw'])
-    it(`goes on after a rejection that nobody handles with NODE_OPTIONS=--unhandled-rejections=${mode}`, async () => {
+    it(`run survives an unhandled rejection under NODE_OPTIONS=--unhandled-rejections=${mode}`, async () => {
       const code =
         'export const filter = (event) => { void Promise.reject(new Error("quoted " + event.jid)); return true; }';
       const started = await start(code, { NODE_OPTIONS: `--unhandled-rejections=${mode}` });
@@ -48,20 +48,20 @@ describe('run', () => {
     ['process.exit()', 'process.exit()'],
     ['process.exit() with an exit code of 0 set before', 'process.exitCode = 0; process.exit()'],
   ] as const)
-    it(`ends with 1 and says so when a plugin calls ${what}`, async () => {
+    it(`run exits with 1 and reports it if a plugin calls ${what}`, async () => {
       const started = await start(`export const filter = () => { ${code}; }`);
       await post().catch(() => {});
       assert.equal(await started.exited, 1);
       assert.match(started.output(), /the process ends without having been asked to/);
     });
 
-  it('ends with 0 when it was asked to, whatever exit code a plugin set', async () => {
+  it('run exits with 0 on request, whatever exit code a plugin set', async () => {
     const started = await start('process.exitCode = 3; export const filter = () => true;');
     await started.end('SIGTERM');
     assert.equal(await started.exited, 0);
   });
 
-  it('goes on when what a plugin prints can not be written', async () => {
+  it("run continues if a plugin's output can't be written", async () => {
     const code =
       'export const filter = () => { for (const s of [process.stdout, process.stderr]) s.emit("error", Object.assign(new Error("EPIPE"), { code: "EPIPE" })); return true; }';
     const started = await start(code);
@@ -70,7 +70,7 @@ describe('run', () => {
     assert.equal(await started.exited, 0);
   });
 
-  it('logs warnings of Node.js, and of a plugin only their names', async () => {
+  it("run logs Node.js warnings, but of a plugin's warnings only the name", async () => {
     const code = `export const filter = (event) => {
       process.emitWarning('old', 'DeprecationWarning', 'DEP9');
       process.emitWarning('quoted ' + event.jid, 'PluginWarning');

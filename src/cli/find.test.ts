@@ -105,7 +105,7 @@ describe('find', () => {
       return topics.some(({ state }) => state === 'paused');
     });
 
-  it('says what was delivered, skipped, waits and died, of a user in any of these parts', async (t) => {
+  it('finds delivered, skipped, waiting and dead events of a user in any part', async (t) => {
     await start();
     await post(
       says('Alice@localhost/phone', 'bob@localhost', 'hello', 'm"1'),
@@ -154,7 +154,7 @@ describe('find', () => {
     assert.match(none.output, /^nothing was seen of nobody@localhost\nlooked through the 2 notifications that wait/);
   });
 
-  it('says the same from the files while no daemon runs, after a restart, and where they were moved to', async (t) => {
+  it('finds the same in the files without a daemon, after a restart, and after moving them', async (t) => {
     await start();
     await post(says('alice@localhost/phone', 'bob@localhost', 'hello'));
     await settled(1);
@@ -175,7 +175,7 @@ describe('find', () => {
     await asked();
   });
 
-  it('has a dead letter also when it is no longer kept', async (t) => {
+  it('finds a dead letter even if it was deleted', async (t) => {
     await start();
     await post(says('alice@localhost/phone', 'bob@localhost', 'this is unacceptable', 'm1'));
     await until('a dead letter', async () => (await whats(t, 'm1')).length === 1);
@@ -186,7 +186,7 @@ describe('find', () => {
     );
   });
 
-  it('looks only at the time that is asked for, and at no more than is asked for', async (t) => {
+  it('searches only the given time range, and prints at most the limit', async (t) => {
     await start();
     for (let n = 0; n < 3; n++) await post(says('alice@localhost/phone', 'bob@localhost', `${n}`));
     await settled(3);
@@ -201,7 +201,7 @@ describe('find', () => {
       assert.equal((await find(t, ...(wrong.length > 0 ? ['alice@localhost', ...wrong] : []))).code, 2, `${wrong}`);
   });
 
-  it('says that deliveries are not recorded where that is off, deletes what was, and begins anew', async (t) => {
+  it('with recording off, says so, deletes earlier records, and starts over when switched on', async (t) => {
     await start();
     await post(says('alice@localhost/phone', 'bob@localhost', 'hello'));
     await settled(1);
@@ -221,7 +221,7 @@ describe('find', () => {
     assert.ok(Date.now() - about.record.since < 60_000);
   });
 
-  it('delivers all the same where the record can not be kept, and says so', async (t) => {
+  it("delivers even if the record can't be written, and reports that", async (t) => {
     await writeFile(`${outbox}.trace`, 'no database');
     await start();
     await post(says('alice@localhost/phone', 'bob@localhost', 'hello'));

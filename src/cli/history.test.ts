@@ -51,7 +51,7 @@ describe('history', () => {
     return output.trim().split('\n');
   };
 
-  it('lists starts, stops, reloads, holes and what people did, also while no daemon runs', async (t) => {
+  it("history lists starts, stops, reloads, holes and operators' actions, also without a daemon", async (t) => {
     await daemon?.reload(() => loadConfig(config));
     await assert.rejects(async () => daemon?.reload(() => loadConfig('/nowhere/pusher.toml')));
     await post(1, { kind: 'presence' });

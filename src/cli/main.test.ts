@@ -10,7 +10,7 @@ import { launch } from '../../test/support/process.ts';
 import { createProgram } from './main.ts';
 
 describe('the command line', () => {
-  it('says which release it is', async () => {
+  it('--version prints the release', async () => {
     const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
     const child = await launch(process.execPath, [BIN, '--version']);
     assert.equal(await child.exited, 0);
@@ -26,7 +26,7 @@ describe('the command line', () => {
     ['dead-letters', 'replay'],
     ['dead-letters', 'show'],
   ])
-    it(`explains itself: ${command.join(' ')} --help`, async (t) => {
+    it(`prints help for ${command.join(' ')} --help`, async (t) => {
       const { code, output } = await commandLine(t, ...command, '--help');
       assert.equal(code, 0);
       assert.match(output, new RegExp(`^Usage: xmpp-event-pusher ${command.join(' ')}`));
@@ -70,7 +70,7 @@ describe('the command line', () => {
       assert.match(output, problem);
     });
 
-  it('exits with 2 at arguments that no command takes, and runs none', async (t) => {
+  it('exits with 2 and runs nothing at unexpected arguments', async (t) => {
     const leaves = (command: Command): Command[] =>
       command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
     const pathOf = (command: Command): string[] => (command.parent ? [...pathOf(command.parent), command.name()] : []);
@@ -85,7 +85,7 @@ describe('the command line', () => {
     }
   });
 
-  it('exits with 78 when the configuration can not be read', async (t) => {
+  it("exits with 78 if the configuration can't be read", async (t) => {
     const { code, output } = await commandLine(t, 'dead-letters', 'list', '--config', '/nowhere/pusher.toml');
     assert.equal(code, 78);
     assert.match(output, /can't read the configuration \/nowhere\/pusher\.toml: ENOENT/);

@@ -45,7 +45,7 @@ describe('the output of a command', { concurrency: true }, () => {
     });
 
   for (const command of ['list --json', 'export']) {
-    it(`is whole, however slowly it is read: ${command}`, async () => {
+    it(`writes all output even to a slow reader: ${command}`, async () => {
       const { stdout } = await run(command, '(sleep 1; cat)');
       const letters = stdout
         .trim()
@@ -55,7 +55,7 @@ describe('the output of a command', { concurrency: true }, () => {
       assert.ok(letters.every(({ content }) => content.event === BODY));
     });
 
-    it(`ends quietly when nobody reads on: ${command}`, async () => {
+    it(`exits quietly when the reader stops: ${command}`, async () => {
       const { stdout, stderr } = await run(command, 'head -c 10');
       assert.equal(stdout.length, 10);
       assert.equal(stderr, '');

@@ -19,7 +19,7 @@ describe('plugin test', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it('shows topic, JSON and attributes with the plugin and without it, for events of each kind', async (t) => {
+  it('plugin test shows topic, JSON and attributes with and without the plugin for each kind of event', async (t) => {
     const { code, output } = await commandLine(t, 'plugin', 'test', EXAMPLE);
     assert.equal(code, 0, output);
     const [first] = output.split('\n\n');
@@ -37,7 +37,7 @@ describe('plugin test', () => {
       assert.ok(output.includes(kind), kind);
   });
 
-  it('exits with 1 when the plugin makes a dead letter of an event, and shows why', async (t) => {
+  it('plugin test exits with 1 and shows why when the plugin causes a dead letter', async (t) => {
     const plugin = await write(
       'bad.js',
       'export const userGuid = (jid) => jid.local.repeat(2).slice(0, 3 - jid.local.length);',
@@ -47,7 +47,7 @@ describe('plugin test', () => {
     assert.match(output, /outcome {5}without {2}published\n {17}with {2}dead letter: userGuid should return a string/);
   });
 
-  it('takes topics, templates and the plugin from a configuration, and events from a file', async (t) => {
+  it('plugin test reads topics, templates and the plugin from a configuration, and events from a file', async (t) => {
     await write(
       'guid.js',
       'export const userGuid = (jid, { seq }) => `${jid.local} at ${seq}`; export const filter = ({ present }) => present !== false;',
@@ -92,7 +92,7 @@ describe('plugin test', () => {
     }
   });
 
-  it('says what is wrong with a plugin, with events, and without either', async (t) => {
+  it('plugin test reports mistakes of the plugin and the events, and missing ones', async (t) => {
     const fails = async (...args: string[]) => {
       const { code, output } = await commandLine(t, 'plugin', 'test', ...args);
       return `${code} ${output}`;

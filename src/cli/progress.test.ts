@@ -8,7 +8,7 @@ function terminal(isTTY: boolean) {
 }
 
 describe('progress', () => {
-  it('is one line on a terminal, and gone at the end', () => {
+  it('progress is one line on a terminal, and is erased at the end', () => {
     const screen = terminal(true);
     const progress = createProgressBar('deleted', 3_000, screen);
     progress.show(1_000);
@@ -21,7 +21,7 @@ describe('progress', () => {
     ]);
   });
 
-  it('is nothing where there is no terminal', () => {
+  it('progress prints nothing without a terminal', () => {
     const pipe = terminal(false);
     const progress = createProgressBar('deleted', 0, pipe);
     progress.show(0);

@@ -29,7 +29,7 @@ describe('run', { timeout: 120_000 }, () => {
   };
 
   for (const signal of ['SIGTERM', 'SIGINT'] as const)
-    it(`runs until ${signal}, and then exits with 0`, async () => {
+    it(`run exits with 0 after ${signal}`, async () => {
       await daemon.configure({});
       child = await launch(process.execPath, [BIN, 'run', '--config', daemon.configFile]);
       const running = child;
@@ -68,7 +68,7 @@ describe('run', { timeout: 120_000 }, () => {
     ],
   });
 
-  it('goes on after a rejection that a plugin leaves to nobody, and does not print it', async () => {
+  it('run survives an unhandled rejection of a plugin, and does not print its text', async () => {
     await plugin(
       "export const filter = (event) => { void Promise.reject(new Error('quoted ' + event.body)); return true; }",
     );
@@ -90,7 +90,7 @@ describe('run', { timeout: 120_000 }, () => {
     ['a text', 'event.body', {}],
     ['nothing', 'undefined', {}],
   ] as const)
-    it(`ends with 1 after an exception that a plugin leaves to nobody, and does not print it: ${what}`, async () => {
+    it(`run exits with 1 after an uncaught exception of a plugin, and does not print its text: ${what}`, async () => {
       await plugin(`export const filter = (event) => { setImmediate(() => { throw ${thrown}; }); return true; }`);
       const started = await running();
       await daemon.post(event('Zitronenfalter')).catch(() => {});
@@ -113,7 +113,7 @@ describe('run', { timeout: 120_000 }, () => {
     await until('the reload', () => started.output().includes('loading again'));
   };
 
-  it('does not wait for a reload at a stop, and begins no other', async () => {
+  it('a stop does not wait for a reload, and prevents further ones', async () => {
     await plugin('export const filter = () => true;');
     const started = await running();
     await reloadSlowly(started);
@@ -124,7 +124,7 @@ describe('run', { timeout: 120_000 }, () => {
     assert.deepEqual(said, ['"msg":"stopping', '"msg":"stopped']);
   });
 
-  it('shows in a dry run nothing that steers a terminal', async () => {
+  it('a dry run escapes control characters', async () => {
     await daemon.configure({ sns: 'attributes = ["stanza_id"]' });
     const started = await running('--dry-run');
     assert.equal((await daemon.post(event('a\u009b2Jb'))).status, 200);
@@ -133,7 +133,7 @@ describe('run', { timeout: 120_000 }, () => {
     assert.match(String(line), /"message":"a·2Jb".*\tstanza_id=·31m$/);
   });
 
-  it('names every mistake in the configuration', async () => {
+  it('run lists every mistake in the configuration', async () => {
     await daemon.configure({ sns: 'pool_size = 0\nbogus = 1' });
     const output = await fails(78);
     assert.match(output, /pusher\.toml: 2 mistakes\n/);
@@ -141,17 +141,17 @@ describe('run', { timeout: 120_000 }, () => {
     assert.match(output, /sns\.bogus is not a known option; did you mean "[a-z_]+"\?\n/);
   });
 
-  it('names a plugin that can not be loaded', async () => {
+  it("run names a plugin that it can't load", async () => {
     await daemon.configure({ sns: 'plugin_module = "./missing.ts"' });
     assert.match(await fails(), /plugin_module "\.\/missing\.ts" of .*pusher\.toml: can't be loaded: /);
   });
 
-  it('names an outbox that it can not use', async () => {
+  it("run names an outbox that it can't use", async () => {
     await daemon.configure({ outbox: 'path = "./nowhere/outbox.db"' });
     assert.match(await fails(), /outbox .*\/nowhere\/outbox\.db can't be made: there is no folder /);
   });
 
-  it('names another daemon on the same outbox, and leaves that alone', async () => {
+  it('run names another daemon that uses the outbox, without disturbing it', async () => {
     await daemon.configure({});
     await daemon.start();
     const other = await createDaemon(SNS, { outbox: `path = "${path.join(daemon.folder, 'outbox.db')}"` });
@@ -162,7 +162,7 @@ describe('run', { timeout: 120_000 }, () => {
     await other[Symbol.asyncDispose]();
   });
 
-  it('names an address that it can not listen on, also with a plugin that would keep it alive', async () => {
+  it("run names an address that it can't listen on, and exits even with a plugin that would keep it alive", async () => {
     await writeFile(
       path.join(daemon.folder, 'busy.mjs'),
       'setInterval(() => {}, 1_000); export const filter = () => true;',

@@ -90,7 +90,7 @@ describe('a signal', { timeout: 280_000 }, () => {
     const where = asFirst ? 'as process 1' : 'as any process';
 
     for (const signal of asFirst ? (['SIGTERM'] as const) : (['SIGTERM', 'SIGINT'] as const))
-      it(`${signal} counts while the program is being loaded, ${where}`, async () => {
+      it(`obeys ${signal} while the program is loading, ${where}`, async () => {
         const { child, kill } = await start(asFirst, ['run'], { nodeArgs: ['--import', SLOW_LOADING] });
         await says(child, 'loading the program');
         kill(signal);
@@ -100,7 +100,7 @@ describe('a signal', { timeout: 280_000 }, () => {
         assert.doesNotMatch(child.output(), /"msg":"running"/);
       });
 
-    it(`ends a start that hangs, ${where}`, async () => {
+    it(`a signal ends a hanging start, ${where}`, async () => {
       await plugin(HANGING);
       const { child, kill } = await start(asFirst, ['run']);
       await says(child, 'loading the plugin');
@@ -109,7 +109,7 @@ describe('a signal', { timeout: 280_000 }, () => {
     });
 
     for (const [first, second, code] of asFirst ? PAIRS.slice(0, 1) : PAIRS)
-      it(`${second} ends at once what stops since a ${first}, ${where}`, async () => {
+      it(`${second} ends at once a daemon that is stopping after ${first}, ${where}`, async () => {
         const { child, kill } = await busy(asFirst);
         kill(first);
         await says(child, 'waiting for requests under way');
@@ -117,7 +117,7 @@ describe('a signal', { timeout: 280_000 }, () => {
         assert.equal(await child.exited, code);
       });
 
-    it(`ends a command that is no daemon, ${where}`, async () => {
+    it(`a signal ends a command other than the daemon, ${where}`, async () => {
       await daemon.start();
       const { child, kill } = await start(asFirst, ['tail']);
       // It says nothing while nothing is published, so nothing tells when it listens: hence several.
@@ -131,7 +131,7 @@ describe('a signal', { timeout: 280_000 }, () => {
     });
   }
 
-  it('that comes twice, from a terminal and a wrapper that passes it on, is one', async () => {
+  it('the same signal twice, from a terminal and a wrapper, counts once', async () => {
     const { child, kill } = await busy(false);
     kill('SIGINT');
     kill('SIGINT');
@@ -140,7 +140,7 @@ describe('a signal', { timeout: 280_000 }, () => {
     assert.ok(child.running);
   });
 
-  it('SIGHUP during the start is a reload after it', async () => {
+  it('SIGHUP during the start causes a reload afterwards', async () => {
     const { child, kill } = await start(false, ['run'], { nodeArgs: ['--import', SLOW_LOADING] });
     await says(child, 'loading the program');
     kill('SIGHUP');

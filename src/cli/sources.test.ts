@@ -53,7 +53,7 @@ describe('sources', () => {
     ['in the file, while no daemon runs', async () => undefined],
     ['through the running daemon', () => startDaemon(loadConfig(config), createLogger('silent'))],
   ] as const)
-    it(`are listed, acknowledged and retired ${where}`, async (t) => {
+    it(`sources are listed, acknowledged and retired ${where}`, async (t) => {
       daemon = await prepare();
       const { output } = await sources(t, 'list');
       assert.match(

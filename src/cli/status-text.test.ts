@@ -41,7 +41,7 @@ const STATE: State = {
 const samples = [0, 10, 20].map((n) => ({ at: n, in: n, out: n / 2, backlog: n, p50: 27, p99: 40 }));
 
 describe('status', () => {
-  it('draws the figures, what is wrong first, and what to do', () => {
+  it('status shows the figures, problems first, and advice', () => {
     const text = drawStatus(STATE, samples);
     assert.match(text, /^Ready, 1 of 2 topics not open/);
     assert.match(text, /\nhttp +— +http:\/\/127.0.0.1:5290\/v1\/events\n/);
@@ -54,14 +54,14 @@ describe('status', () => {
     assert.match(text, / {2}busy: it takes 2\/s\n {4}what to do: raise the quota\n/);
   });
 
-  it('says that it is not ready, and lets no name steer the terminal', () => {
+  it('status shows that the daemon is not ready, and escapes control characters in names', () => {
     const notReady = [{ what: 'topic \u001b[2J\u202ex', reason: 'paused: NotFound', advice: 'make it\nor correct it' }];
     const text = drawStatus({ ...STATE, notReady }, []);
     assert.match(text, /^NOT READY: 1 problem /);
     assert.match(text, / {2}topic ·\[2J·x: paused: NotFound\n {4}what to do: make it\n {6}or correct it\n/);
   });
 
-  it('names the daemons that share the outbox, and partitions that nobody works on', () => {
+  it('status lists the daemons that share the outbox, and partitions without a daemon', () => {
     const partition = { topic: 'arn:aws:sns:eu-west-1:123456789012:fine', queue: 'xep.1.2.0', daemon: 'a1', depth: 7 };
     const shared = {
       daemons: [
@@ -76,7 +76,7 @@ describe('status', () => {
     assert.match(text, /^ {2}xep\.1\.2\.1 of fine: no daemon works on it, 9 waiting$/m);
   });
 
-  it('draws an hour in forty bars, each the most of its part', () => {
+  it('status draws an hour as forty bars, each the maximum of its part', () => {
     const line = sparkline(Array.from({ length: 1_800 }, (_, n) => (n === 900 ? 7 : 0)));
     assert.deepEqual([line.length, line.indexOf('█')], [40, 20]);
     assert.deepEqual([sparkline([]), sparkline([0, 0])], ['', '▁▁']);

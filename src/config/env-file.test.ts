@@ -31,7 +31,7 @@ describe('an environment file', () => {
       assert.deepEqual([Object.fromEntries(variables), ignored], [expected, []]);
     });
 
-  it('names the lines that set nothing', () => {
+  it('names lines that set no variable', () => {
     const { variables, ignored } = parseEnvFile('A=1\nexport B=2\nhello\n3=4\n=5\nC="x\ny"\nnothing');
     assert.deepEqual(
       [[...variables.keys()], ignored],
@@ -49,7 +49,7 @@ describe('the environment of a command', () => {
   after(() => rmSync(folder, { recursive: true }));
   afterEach(() => readEnvFile(path.join(folder, 'none'), { named: false }, {}));
 
-  it('has what the file says, and what it was started with', () => {
+  it('combines the environment file with the inherited variables', () => {
     writeFileSync(file, 'A=file\nB=file\n');
     const environment: NodeJS.ProcessEnv = { B: 'real' };
     readEnvFile(file, { named: false }, environment);
@@ -57,7 +57,7 @@ describe('the environment of a command', () => {
     assert.deepEqual([isFromEnvFile('A'), isFromEnvFile('B')], [true, false]);
   });
 
-  it('follows the file when it is read again, and can go back', () => {
+  it('follows changes of the environment file at a reload, and can restore the former ones', () => {
     const environment: NodeJS.ProcessEnv = {};
     writeFileSync(file, 'A=1\nB=1\n');
     readEnvFile(file, { named: false }, environment);
@@ -70,7 +70,7 @@ describe('the environment of a command', () => {
     assert.deepEqual(environment, {});
   });
 
-  it('stays as it is where the file can not be read', () => {
+  it("keeps the environment if the file can't be read", () => {
     const environment: NodeJS.ProcessEnv = { A: '1' };
     const { fault } = readEnvFile(folder, { named: false }, environment);
     assert.equal(fault?.code, 'EISDIR');

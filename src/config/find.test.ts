@@ -31,7 +31,7 @@ describe('the configuration file', () => {
       assert.equal(findConfig(named, environment, places), expected);
     });
 
-  it('is named in a command to copy, quoted where it has to be', () => {
+  it("quotes the configuration's path in printed commands if necessary", () => {
     assert.equal(
       commandTo(['check', '--publish'], "/a b/it's"),
       `xmpp-event-pusher check --publish --config '/a b/it'\\''s'`,

@@ -32,14 +32,14 @@ describe('sections that are not ours', () => {
     ['logs', 'log'],
     ['module', 'modules'],
   ] as const)
-    it(`[${written}] is a mistake: [${meant}] is meant`, () => {
+    it(`rejects [${written}] and suggests [${meant}]`, () => {
       assert.equal(
         mistakeIn(`${GENERAL}\n[${written}]\nx = 1`),
         `/etc/pusher.toml: 1 mistake\n  ${written} is not a known section; did you mean "${meant}"?`,
       );
     });
 
-  it('rejects a misspelt section below others and in lists', () => {
+  it('rejects misspelt sections below others and in lists', () => {
     for (const [text, path, meant] of [
       [`[modules.mod_event_pushr.sns]${SNS}`, 'modules.mod_event_pushr', 'mod_event_pusher'],
       [`[modules.mod_event_pusher_sns]${SNS}`, 'modules.mod_event_pusher_sns', 'mod_event_pusher'],
@@ -51,7 +51,7 @@ describe('sections that are not ours', () => {
       assert.ok(mistakeIn(text).includes(`  ${path} is not a known section; did you mean "${meant}"?`), path);
   });
 
-  it("ignores MongooseIM's sections, and those unlike any of ours", () => {
+  it("ignores MongooseIM's sections and those unlike ours", () => {
     const theirs = ['general', 'listen', 'auth', 'internal_databases', 'outgoing_pools', 'services', 'shaper'];
     const names = [...theirs, 'acl', 'access', 's2s', 'instrumentation', 'custom'];
     const modules = ['mod_muc', 'mod_event_hook', 'mod_push_service_mongoosepush', 'mod_muc_log'];
@@ -68,7 +68,7 @@ describe('sections that are not ours', () => {
     assert.match(mistakeIn(`level = "debug"\n${GENERAL}`), /^ {2}level stands in no section$/m);
   });
 
-  it('names the host type whose section no virtual host matches', () => {
+  it('names a host type whose section applies to no virtual host', () => {
     const text = `[[host_config]]\nhost_type = "dynamic"\n[host_config.modules.mod_event_pusher.sns]${SNS}`;
     assert.match(
       mistakeIn(text),
@@ -83,7 +83,7 @@ describe('a secret', () => {
     ['tap.http', 'secret'],
     ['admin', 'token'],
   ] as const)
-    it(`${section}.${option} has 20 characters or more beyond loopback`, () => {
+    it(`requires 20 characters for ${section}.${option} beyond loopback`, () => {
       const text = (host: string, length: number) =>
         `${GENERAL}\n[${section}]\nlisten = "${host}:80"\n${option} = "${'x'.repeat(length)}"`;
       for (const host of ['0.0.0.0', '10.0.0.1', '[::]', 'example.org']) {

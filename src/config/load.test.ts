@@ -196,7 +196,7 @@ describe('configuration', () => {
       assert.equal(parse(pusher).hosts.get('off.example.org'), null);
     });
 
-    it('a virtual host without modules has the general section', () => {
+    it('a virtual host without modules uses the general section', () => {
       assert.equal(parse(`${sns()}[[host_config]]\nhost = "x.example.org"\n`).hosts.has('x.example.org'), false);
     });
 
@@ -315,7 +315,7 @@ describe('configuration', () => {
         }
       });
 
-    it('refuses a template of topics without a list, and a list without a template', () => {
+    it('refuses a topic template without a list, and a list without a template', () => {
       assert.deepEqual(mistakes(sns({ pm_messages_topic: '"chat-{host}"' })), [
         `${AT}.topics is missing, and has to be set when a topic is a template`,
       ]);
@@ -452,7 +452,7 @@ describe('configuration', () => {
 
     const outbox = (options: Record<string, string>) => sns() + section('outbox', options);
 
-    it('takes one address of RabbitMQ or several, and nothing that is none', () => {
+    it('accepts one or several RabbitMQ addresses, and refuses others', () => {
       const url = '"amqps://user:p%40ss@mq1/xmpp"';
       for (const value of [url, `[${url}, "amqp://mq2:5673"]`])
         assert.ok(parse(outbox({ engine: '"rabbitmq"', url: value })).outbox.url);
@@ -460,7 +460,7 @@ describe('configuration', () => {
         assert.equal(mistakes(outbox({ engine: '"rabbitmq"', url: value })).length, 1, value);
     });
 
-    it('wants an address for RabbitMQ, and its options for nothing else', () => {
+    it('requires an address for RabbitMQ, and RabbitMQ for its options', () => {
       assert.deepEqual(mistakes(outbox({ engine: '"rabbitmq"' })), [
         'outbox.url is missing, and has to be set with `engine = "rabbitmq"`',
       ]);
@@ -559,7 +559,7 @@ describe('configuration', () => {
         ]);
     });
 
-    it('does not take an inherited property such as constructor for a variable', () => {
+    it('does not resolve inherited properties such as constructor as variables', () => {
       for (const name of ['constructor', 'toString', '__proto__'])
         assert.deepEqual(mistakes(sns({ secret_access_key: `"\${${name}}"` }), {}), [
           `${AT}.secret_access_key refers to \${${name}}, which is not set in the environment`,
@@ -639,7 +639,7 @@ describe('configuration', () => {
       ]);
     });
 
-    it('never shows a value from the environment, in whatever option it ended up', () => {
+    it("never shows an environment variable's value, in whatever option it was used", () => {
       assert.deepEqual(mistakes(sns({ account_id: '"${SECRET}"' }), { SECRET: 'hidden' }), [
         `${AT}.account_id is "\${SECRET}" from the environment, should be an AWS account number: 12 digits, in quotes`,
       ]);

@@ -26,13 +26,13 @@ const mistakes = (text: string): string => {
 };
 
 describe('[tap.rabbitmq]', () => {
-  it('is not there unless it is written', () => {
+  it('without [tap.rabbitmq] there is no RabbitMQ tap', () => {
     assert.equal(parse('').tap.rabbitmq, undefined);
     const { tap, ignored } = parse('[modules.mod_event_pusher.rabbit]\npresence_exchange.name = "p"');
     assert.deepEqual([tap.rabbitmq, ignored], [undefined, ['modules.mod_event_pusher.rabbit']]);
   });
 
-  it("has MongooseIM's defaults", () => {
+  it("[tap.rabbitmq] has MongooseIM's defaults", () => {
     assert.deepEqual(rabbit(`[tap.rabbitmq]\n${URL_LINE}`), {
       url: ['amqp://pusher:secret@mq1/xmpp'],
       queue: 'xmpp-event-pusher',
@@ -65,11 +65,11 @@ describe('[tap.rabbitmq]', () => {
     assert.equal(groupchat_msg_exchange.type, 'fanout');
   };
 
-  it("takes MongooseIM's section as it was copied", () => {
+  it("accepts a copy of MongooseIM's rabbit section", () => {
     checkTheirs(rabbit(`[tap.rabbitmq]\n${URL_LINE}\n${THEIRS}`));
   });
 
-  it('takes exchanges and address of a whole mongooseim.toml', () => {
+  it('takes exchanges and address from a whole mongooseim.toml', () => {
     const text = `
       [outgoing_pools.rabbit.event_pusher]
         workers = 1
@@ -94,7 +94,7 @@ describe('[tap.rabbitmq]', () => {
     assert.deepEqual(bare.url, ['amqps://guest:guest@localhost/%2F']);
   });
 
-  it("prefers its own exchanges and address to MongooseIM's", () => {
+  it("prefers [tap.rabbitmq]'s exchanges and address to MongooseIM's", () => {
     const own = rabbit(`
       [outgoing_pools.rabbit.event_pusher.connection]
         host = "mq1"
@@ -106,12 +106,12 @@ describe('[tap.rabbitmq]', () => {
     assert.deepEqual([own.url, own.presence_exchange.name], [['amqp://mq2'], 'ours']);
   });
 
-  it('takes several addresses, and variables in them', () => {
+  it('accepts several RabbitMQ addresses, with variables in them', () => {
     const { url } = rabbit('[tap.rabbitmq]\nurl = ["amqps://u:${RABBIT}@mq1", "amqps://u:${RABBIT}@mq2:5671/x"]');
     assert.deepEqual(url, ['amqps://u:from-outside@mq1', 'amqps://u:from-outside@mq2:5671/x']);
   });
 
-  it('names every mistake, and no password', () => {
+  it('lists every mistake in [tap.rabbitmq], without passwords', () => {
     assert.equal(
       mistakes('[tap.rabbitmq]\nqueue = "events"'),
       'tap.rabbitmq.url is missing, and has to be set: an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
@@ -144,7 +144,7 @@ describe('[tap.rabbitmq]', () => {
     );
   });
 
-  it('refuses private and group messages that nothing tells apart', () => {
+  it("refuses private and group messages that can't be told apart", () => {
     const text = `[tap.rabbitmq]
       ${URL_LINE}
       chat_msg_exchange = { name = "all", sent_topic = "sent" }
@@ -153,7 +153,7 @@ describe('[tap.rabbitmq]', () => {
     assert.equal(rabbit(text.replace('"sent" }', '"chat_sent" }')).chat_msg_exchange.sent_topic, 'chat_sent');
   });
 
-  it('is not to be written as anything but a section', () => {
+  it('refuses tap.rabbitmq as anything but a section', () => {
     assert.match(
       mistakes('[tap]\nrabbitmq = "amqp://u:secret@mq1"'),
       /^tap\.rabbitmq is "amqp:\/\/…@mq1", should be a section/,

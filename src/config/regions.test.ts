@@ -39,7 +39,7 @@ describe("AWS's endpoints", () => {
       assert.equal(regionOfSnsHost(host), undefined, host);
   });
 
-  it("tells AWS's hosts from others", () => {
+  it("recognizes AWS's hosts", () => {
     assert.ok(isAwsHost('sqs.eu-west-1.amazonaws.com'));
     assert.ok(!isAwsHost('amazonaws.com.example.org') && !isAwsHost('myamazonaws.com'));
     assert.equal(bareRegionOf('eu-west-1.amazonaws.com'), 'eu-west-1');

@@ -18,7 +18,7 @@ const event = (id?: string): PresenceNotification => ({
 const never = () => assert.fail('was handled');
 
 describe('dedupe', () => {
-  it('handles each event once, however often it comes, whichever handlers fail', async () => {
+  it('handles each event once, even if repeated or if handlers fail', async () => {
     const delivery = fc.record({ id: fc.constantFrom('a', 'b', 'c'), fails: fc.boolean() });
     await fc.assert(
       fc.asyncProperty(fc.array(delivery), async (deliveries) => {
@@ -37,7 +37,7 @@ describe('dedupe', () => {
     );
   });
 
-  it('refuses an event that another consumer is handling, and takes it for done only when it is', async () => {
+  it('refuses an event that another consumer is handling, and skips it once handled', async () => {
     const once = dedupe(memoryStore());
     const { promise, resolve } = Promise.withResolvers<void>();
     const first = once(event('a'), () => promise);
@@ -47,7 +47,7 @@ describe('dedupe', () => {
     assert.equal(await once(event('a'), never), 'repeated');
   });
 
-  it('lets another consumer take an event whose consumer died', async () => {
+  it('takes over an event whose consumer died', async () => {
     let time = 0;
     const store = memoryStore({ now: () => time });
     await store.claim('a', 'one that dies', 1_000);
@@ -58,7 +58,7 @@ describe('dedupe', () => {
     assert.equal(await once(event('a'), () => undefined), 'handled');
   });
 
-  it('forgets an event after the time that it should be kept', async () => {
+  it('forgets an event after its retention', async () => {
     let time = 0;
     const once = dedupe(memoryStore({ now: () => time }), { keepMs: 5_000 });
     assert.equal(await once(event('a'), () => undefined), 'handled');
@@ -68,7 +68,7 @@ describe('dedupe', () => {
     assert.equal(await once(event('a'), () => undefined), 'handled');
   });
 
-  it("does not give back a claim that is another consumer's by now", async () => {
+  it('does not release a claim that another consumer holds now', async () => {
     let time = 0;
     const store = memoryStore({ now: () => time });
     await store.claim('a', 'slow', 10);
@@ -78,14 +78,14 @@ describe('dedupe', () => {
     assert.equal(await store.claim('a', 'third', 10), 'busy');
   });
 
-  it('remembers a bounded number of events in memory', async () => {
+  it('remembers a limited number of events in memory', async () => {
     const once = dedupe(memoryStore({ maxEvents: 2 }));
     for (const id of ['a', 'b', 'c']) await once(event(id), () => undefined);
     assert.equal(await once(event('c'), never), 'repeated');
     assert.equal(await once(event('a'), () => undefined), 'handled');
   });
 
-  it('refuses an event without an id, and says which option gives it one', async () => {
+  it('refuses an event without an id, and names the option that adds one', async () => {
     await assert.rejects(dedupe(memoryStore())(event(), never), { code: 'no-id', message: /"event_id"/ });
   });
 });

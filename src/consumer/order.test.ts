@@ -43,7 +43,7 @@ const deliveriesOf = <T>(events: readonly T[]) =>
 const withoutRepetition = <T>(list: readonly T[]): T[] => [...new Set(list)];
 
 describe('ordered', () => {
-  it("restores a source's order from any shuffling, repetition and loss, whatever its clock says", () => {
+  it("restores a source's order after any shuffling, repetition and loss, whatever its clock", () => {
     const deliveries = history('node').chain((events) => deliveriesOf(events).map((list) => ({ events, list })));
     const property = fc.property(deliveries, ({ events, list }) => {
       const expected = events.filter((event) => list.includes(event));
@@ -53,7 +53,7 @@ describe('ordered', () => {
     fc.assert(property, { numRuns: 500 });
   });
 
-  it('keeps the order of each of several sources, and does not depend on the order of arrival', () => {
+  it('keeps the order of several sources, independent of the order of arrival', () => {
     const sources = fc.tuple(history('a/1'), history('b'), history('c'));
     const shuffled = sources.chain((all) =>
       fc.shuffledSubarray(all.flat(), { minLength: all.flat().length }).map((list) => ({ all, list })),
@@ -70,7 +70,7 @@ describe('ordered', () => {
     fc.assert(property, { numRuns: 300 });
   });
 
-  it('goes by time where a source does not number its events, and keeps what has no time in front, as it came', () => {
+  it('orders unnumbered events by time; those without a time come first, in order of arrival', () => {
     const [late, early, first, second] = [{ id: 'u1', at: 5 }, { id: 'u2', at: 2 }, { id: 'x' }, { id: 'y' }];
     assert.deepEqual(ordered([late, first, early, second]), [first, second, early, late]);
   });
@@ -79,7 +79,7 @@ describe('ordered', () => {
 describe('a reorder buffer', () => {
   const event = (seq: number, source = 'node'): Event => ({ id: `${source}/e/${seq}`, source, epoch: 'e', seq, at: 0 });
 
-  it('releases everything once, in order, when no delivery is later than it waits', () => {
+  it('releases everything once and in order if no delivery is later than the wait', () => {
     const delays = fc.array(fc.nat(99), { minLength: 1, maxLength: 40 });
     const property = fc.property(delays, fc.integer({ min: 1, max: 30 }), (delayOf, stepMs) => {
       let time = 0;
@@ -100,7 +100,7 @@ describe('a reorder buffer', () => {
     fc.assert(property);
   });
 
-  it('releases what comes too late at its turn, and says so', () => {
+  it('releases and marks late deliveries', () => {
     let time = 0;
     const buffer = reorder<Event>({ waitMs: 10, now: () => time });
     buffer.add([event(2)]);
@@ -118,7 +118,7 @@ describe('a reorder buffer', () => {
     );
   });
 
-  it('holds no more than it may, and lets go of the earliest first', () => {
+  it('limits what it holds, and releases the earliest first', () => {
     const buffer = reorder<Event>({ waitMs: 1_000, maxHeld: 2, now: () => 0 });
     buffer.add([event(3), event(1), event(2), event(4)]);
     assert.deepEqual(

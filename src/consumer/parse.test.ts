@@ -110,7 +110,7 @@ describe('parse', () => {
       assert.deepEqual(notification.fields, {});
     });
 
-  it('reads metadata from the body where a channel carries no attributes', () => {
+  it('reads metadata from the body where a channel has no attributes', () => {
     const body = {
       user_id: 'alice@example.org',
       present: false,
@@ -156,7 +156,7 @@ describe('parse', () => {
     assert.deepEqual(parse({ headers, body: MESSAGE })[0]?.delivery, { messageId: 'b4c5', topicArn: TOPIC });
   });
 
-  it('distinguishes private from group messages by topic where no attribute shows it', () => {
+  it('distinguishes private from group messages by topic without an attribute', () => {
     const typeOf = (input: unknown, topics?: { pm?: string; muc?: string }) => {
       const [notification] = parse(input, { ...(topics && { topics }) });
       return notification?.kind === 'message' ? notification.type : notification;
@@ -170,7 +170,7 @@ describe('parse', () => {
     assert.equal(typeOf(envelope(MESSAGE), { muc: TOPIC }), 'pm');
   });
 
-  it('keeps a batch in its order, with what is malformed in its place', () => {
+  it('keeps a batch in order, with malformed messages in their place', () => {
     const confirmation = { ...envelope('You have chosen …'), Type: 'SubscriptionConfirmation' };
     const inputs = [
       PRESENCE,
@@ -196,7 +196,7 @@ describe('parse', () => {
     assert.ok(parsed.every(({ delivery }) => delivery.sqsMessageId === 'sqs-1'));
   });
 
-  it('finds nothing in an empty batch, in each form that SQS and its SDK give it', () => {
+  it('returns nothing for an empty batch in all forms of SQS and its SDK', () => {
     const answer = { $metadata: { httpStatusCode: 200 } };
     for (const empty of [answer, { ...answer, Messages: [] }, { Messages: [] }, { Records: [] }, [], undefined])
       assert.deepEqual(parse(empty), []);
@@ -210,7 +210,7 @@ describe('parse', () => {
     );
   });
 
-  it('takes no body for an envelope: whatever users write comes out as written', () => {
+  it('never mistakes a body for an envelope, whatever users write', () => {
     fc.assert(
       fc.property(fc.json(), fc.string(), (message, user) => {
         const body = JSON.stringify({ to_user_id: user, message, from_user_id: user });
@@ -227,7 +227,7 @@ describe('parse', () => {
     fc.assert(property, { numRuns: 500 });
   });
 
-  it('answers for each record of a batch, whatever it holds', () => {
+  it('returns a result for each record of a batch, whatever it contains', () => {
     const body = fc.oneof(fc.string(), fc.constant(MESSAGE), fc.constant('{"Records":0}'), fc.constant('{}'));
     const property = fc.property(fc.array(body), (bodies) => {
       const records = bodies.map((text, index) => ({ ...sqsLambda(text), messageId: String(index) }));
@@ -242,11 +242,11 @@ describe('parse', () => {
 });
 
 describe('parseEventId', () => {
-  it('takes the number and the epoch from the end, for a source may hold slashes', () => {
+  it('reads number and epoch from the end, since a source may contain slashes', () => {
     assert.deepEqual(parseEventId(ID), { source: 'prosody/example.org@chat1', epoch: '9f2c41d07a', seq: 1713 });
   });
 
-  it('answers nothing for an id without a number', () => {
+  it('returns nothing for an id without a number', () => {
     for (const id of ['', 'a/b', 'a/b/0', 'a/b/01', 'a/b/x', '/b/1', 'a//1', `a/b/${2 ** 53}`, crypto.randomUUID()])
       assert.equal(parseEventId(id), undefined, id);
   });

@@ -60,7 +60,7 @@ async function stateAfter(deliveries: readonly PresenceNotification[]) {
 }
 
 describe('presenceState', () => {
-  it('ends with the last change of each user after any shuffling, repetition and loss', async () => {
+  it("ends with each user's last change after any shuffling, repetition and loss", async () => {
     const deliveries = history.chain((events) =>
       fc
         .array(fc.nat(events.length - 1), { maxLength: events.length * 2 })
@@ -79,7 +79,7 @@ describe('presenceState', () => {
     );
   });
 
-  it('does not depend on the order of arrival, even if numbers and times contradict each other', async () => {
+  it('does not depend on the order of arrival, even if numbers and times contradict', async () => {
     const twice = anything
       .map((events) => [...new Map(events.map((event) => [event.id, event])).values()])
       .chain((events) =>
@@ -94,7 +94,7 @@ describe('presenceState', () => {
     );
   });
 
-  it('ends in the same state when several consumers work on one user at once', async () => {
+  it('several consumers working on one user at once end in the same state', async () => {
     const events = Array.from({ length: 20 }, (_, n) => presence('node', 'e', n + 1, 7, 0, n % 2 === 0));
     const state = presenceState(memoryStore());
     await Promise.all(events.toReversed().map((event) => state.apply(event)));
@@ -112,13 +112,13 @@ describe('presenceState', () => {
     assert.equal(await state.get('bob@example.org'), undefined);
   });
 
-  it('takes a user with sessions left for present', async () => {
+  it('counts a user with remaining sessions as present', async () => {
     const state = presenceState(memoryStore());
     const left = { ...presence('node', 'e', 1, 1, 0, false), sessions: 1 };
     assert.equal((await state.apply(left)).present, true);
   });
 
-  it('keeps a bounded record, however often a server starts', async () => {
+  it('keeps a limited record, however often a server restarts', async () => {
     const store = memoryStore();
     const state = presenceState(store);
     for (let run = 0; run < 100; run++) await state.apply(presence('node', `run${run}`, 1, run, 0, run % 2 === 0));
@@ -128,7 +128,7 @@ describe('presenceState', () => {
     assert.deepEqual(old, { present: false, at: 99, changed: false });
   });
 
-  it('goes by time where a source does not number its events', async () => {
+  it('orders unnumbered events by time', async () => {
     const state = presenceState(memoryStore());
     const { source, epoch, seq, ...base } = presence('', '', 0, 0, 0, true);
     await state.apply({ ...base, id: 'uuid-2', at: 2, present: false });
@@ -136,12 +136,12 @@ describe('presenceState', () => {
     assert.equal((await state.get('alice@example.org'))?.present, false);
   });
 
-  it('refuses a notification without a time, and says which option gives it one', async () => {
+  it('refuses a notification without a time, and names the option that adds one', async () => {
     const { at, ...timeless } = presence('node', 'e', 1, 1, 0, true);
     await assert.rejects(presenceState(memoryStore()).apply(timeless), { code: 'no-order', message: /"timestamp"/ });
   });
 
-  it('gives up when a record never stays the same', async () => {
+  it('gives up if a record keeps changing', async () => {
     const store = { ...memoryStore(), write: async () => false };
     await assert.rejects(presenceState(store).apply(presence('node', 'e', 1, 1, 0, true)), { code: 'conflict' });
   });

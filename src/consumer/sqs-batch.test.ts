@@ -21,7 +21,7 @@ describe('sqsBatch', () => {
     assert.deepEqual(handled, ['a', 'b', 'c']);
   });
 
-  it('reports just the failed records, once each, with the reason', async () => {
+  it('reports only the failed records, once each, with the reason', async () => {
     const errors: unknown[] = [];
     const handler = sqsBatch(
       async (item) => {
@@ -41,7 +41,7 @@ describe('sqsBatch', () => {
     ]);
   });
 
-  it('keeps the order of a FIFO queue, and holds the rest of a group back when one fails', async () => {
+  it('keeps the order of a FIFO queue, and stops a group after a failure', async () => {
     const handled: string[] = [];
     const handler = sqsBatch((item) => {
       if (userOf(item) === 'a2') throw new Error('no');
@@ -57,7 +57,7 @@ describe('sqsBatch', () => {
     assert.deepEqual(handled, ['a1', 'b1']);
   });
 
-  it('reports no record of an event that is no batch of SQS, which makes Lambda repeat all of it', async () => {
+  it('reports no record for input that is not an SQS batch, so that Lambda repeats all of it', async () => {
     const handler = sqsBatch(() => {
       throw new Error('no');
     });

@@ -71,7 +71,7 @@ describe('snsVerifier', () => {
   };
 
   for (const version of ['1', '2'] as const)
-    it(`takes a notification with a signature of version ${version}, with and without a subject`, async () => {
+    it(`accepts a signature of version ${version}, with and without a subject`, async () => {
       for (const fields of [{}, { Subject: 'Hi' }]) {
         const verified = await endpoint().verify(request(message(fields, version)));
         assert.ok(verified.kind === 'notification');
@@ -79,7 +79,7 @@ describe('snsVerifier', () => {
       }
     });
 
-  it('takes the body as text, as bytes, in base64 and as the object that a framework made of it', async () => {
+  it('accepts the body as text, bytes, base64, or the object parsed by a framework', async () => {
     const envelope = message({ Message: '{"user_id":"zoë@example.org","present":true}' });
     const text = JSON.stringify(envelope);
     const base64 = Buffer.from(text).toString('base64');
@@ -88,7 +88,7 @@ describe('snsVerifier', () => {
     assert.equal((await verify({ body: base64, isBase64Encoded: true })).kind, 'notification');
   });
 
-  it('refuses each change of what is signed', async () => {
+  it('refuses a change to any signed field', async () => {
     const original = message({ Subject: 'Hi' });
     for (const [name, value] of Object.entries({
       Message: '{"user_id":"mallory@example.org","present":true}',
@@ -103,7 +103,7 @@ describe('snsVerifier', () => {
       assert.equal(await refusal({ ...original, SignatureVersion: version }), '403 its SignatureVersion is unknown');
   });
 
-  it('refuses a topic that is not ours before it fetches anything', async () => {
+  it("refuses another's topic before it fetches anything", async () => {
     const { verify, asked } = endpoint();
     const foreign = message({ TopicArn: 'arn:aws:sns:eu-west-1:999999999999:user_presence_updated' });
     assert.deepEqual(await verify(request(foreign)), {
@@ -114,7 +114,7 @@ describe('snsVerifier', () => {
     assert.deepEqual(asked, []);
   });
 
-  it('refuses what is too old, from the future, or without a time', async () => {
+  it('refuses messages too old, from the future, or without a time', async () => {
     const at = (ms: number) => message({ Timestamp: new Date(Date.now() + ms).toISOString() });
     assert.equal(await refusal(at(-3 * 3_600_000)), '403 its Timestamp is too far from now');
     assert.equal(await refusal(at(3 * 3_600_000)), '403 its Timestamp is too far from now');
@@ -122,7 +122,7 @@ describe('snsVerifier', () => {
     assert.equal(await refusal(at(-3 * 3_600_000), { maxAgeMs: 4 * 3_600_000 }), 'notification');
   });
 
-  it("refuses a certificate's address that is not SNS's, and fetches nothing from it", async () => {
+  it("refuses a certificate address other than SNS's without fetching it", async () => {
     for (const url of [
       'http://sns.eu-west-1.amazonaws.com/a.pem',
       'https://sns.eu-west-1.amazonaws.com.example.org/a.pem',
@@ -145,19 +145,19 @@ describe('snsVerifier', () => {
     }
   });
 
-  it("takes SNS's endpoints in China", async () => {
+  it("accepts SNS's endpoints in China", async () => {
     const url = 'https://sns.cn-north-1.amazonaws.com.cn/SimpleNotificationService-0.pem';
     const answers = { [url]: () => new Response(sns.leaf) };
     assert.equal(await refusal(message({ SigningCertURL: url }), {}, answers), 'notification');
   });
 
-  it('follows a chain that SNS serves without its issuers, to a root that is trusted', async () => {
+  it('verifies a chain that SNS serves without intermediates, up to a trusted root', async () => {
     const { verify, asked } = endpoint({}, { [CERTIFICATE_URL]: () => new Response(sns.leaf) });
     assert.equal((await verify(request(message()))).kind, 'notification');
     assert.deepEqual(asked, [CERTIFICATE_URL, ISSUER]);
   });
 
-  it('refuses a certificate of somebody else, of an unknown root, out of date, or of no chain', async () => {
+  it('refuses certificates that are foreign, untrusted, expired or outside a chain', async () => {
     const foreign = { [CERTIFICATE_URL]: () => new Response(`${other.leaf}${other.issuer}`) };
     assert.equal(await refusal(message({}, '2', other.key), {}, foreign), "403 its certificate is not SNS's");
     const untrusted = "403 its certificate's issuer is not trusted";
@@ -175,13 +175,13 @@ describe('snsVerifier', () => {
     assert.equal(await refusal(message(), {}, nothing), '403 its SigningCertURL holds no certificate');
   });
 
-  it('refuses a certificate that a trusted certificate signed without being an authority', async () => {
+  it('refuses a certificate signed by one that is not an authority', async () => {
     const posing = { [CERTIFICATE_URL]: () => new Response(`${other.forged}${other.leaf}${other.issuer}`) };
     const signed = message({}, '2', other.forgedKey);
     assert.equal(await refusal(signed, {}, posing), "403 its certificate's issuer is not trusted");
   });
 
-  it('asks for a repetition when a certificate cannot be had, and fetches it anew then', async () => {
+  it("asks for a retry if a certificate can't be fetched, and fetches it again then", async () => {
     let broken = true;
     const answer = () => (broken ? new Response('', { status: 500 }) : new Response(sns.leaf));
     const { verify } = endpoint({}, { [CERTIFICATE_URL]: answer });
@@ -206,7 +206,7 @@ describe('snsVerifier', () => {
     assert.match(asked.at(-1) ?? '', /\?Action=ConfirmSubscription&/);
   });
 
-  it("confirms nothing by a link that is not SNS's or confirms something else", async () => {
+  it('confirms nothing through a foreign link or for another action', async () => {
     for (const SubscribeURL of [
       `https://example.org/?Action=ConfirmSubscription&TopicArn=${TOPIC}`,
       `http://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=${TOPIC}`,
@@ -222,20 +222,20 @@ describe('snsVerifier', () => {
     }
   });
 
-  it('asks for a repetition when a confirmation fails', async () => {
+  it('asks for a retry if a confirmation fails', async () => {
     const { SubscribeURL = '' } = confirmation() as { SubscribeURL?: string };
     const failing = { [SubscribeURL]: () => new Response('', { status: 500 }) };
     assert.equal(await refusal(confirmation(), {}, failing), '503 the confirmation was answered with 500');
   });
 
-  it('reports the end of a subscription, and does not subscribe again', async () => {
+  it('reports the end of a subscription, and does not resubscribe', async () => {
     const { verify, asked } = endpoint();
     const ended = confirmation({ Type: 'UnsubscribeConfirmation' });
     assert.deepEqual(await verify(request(ended)), { kind: 'unsubscribed', status: 200, topicArn: TOPIC });
     assert.deepEqual(asked, [CERTIFICATE_URL]);
   });
 
-  it('refuses raw deliveries and whatever else is no envelope', async () => {
+  it('refuses raw deliveries and everything else without an envelope', async () => {
     const raw = {
       headers: { 'x-amz-sns-rawdelivery': 'true' },
       body: '{"user_id":"alice@example.org","present":true}',

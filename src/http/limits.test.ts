@@ -78,19 +78,23 @@ describe('a client that takes too long', () => {
 
   for (const where of ['the tap', 'the admin address', 'the Unix socket'])
     for (const [what, begin, more] of [
-      ['with the head of a request', 'GET / HTTP/1.1\r\n', 'X: y\r\n'],
-      ['with the body', 'POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n', 'x'],
-      ['to say anything', '', ''],
+      ['that never finishes a request head', 'GET / HTTP/1.1\r\n', 'X: y\r\n'],
+      [
+        'that never finishes a body',
+        'POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n',
+        'x',
+      ],
+      ['that sends nothing', '', ''],
     ] as const)
-      it(`${what}: is cut off by ${where}`, () => isCutOff(where, begin, more));
+      it(`${where} disconnects a client ${what}`, () => isCutOff(where, begin, more));
 
   for (const [what, begin] of [
-    ['to begin a TLS handshake', ''],
-    ['to end one', Buffer.from([22, 3, 1, 2, 0, 1, 0, 1])],
+    ['that begins no TLS handshake', ''],
+    ['that finishes no TLS handshake', Buffer.from([22, 3, 1, 2, 0, 1, 0, 1])],
   ] as const)
-    it(`${what}: is cut off by the tap`, () => isCutOff('the tap with TLS', begin, ''));
+    it(`the tap disconnects a client ${what}`, () => isCutOff('the tap with TLS', begin, ''));
 
-  it('gives a client 30 s, checked every second', () => {
+  it('allows a client 30 s, checked every second', () => {
     assert.deepEqual(REQUEST_LIMITS, {
       headersTimeout: 30_000,
       requestTimeout: 30_000,

@@ -57,7 +57,7 @@ describe('a template', () => {
     prod: ['prod', 'prod', 'prod'],
     'a{{{type}}}z': ['a{presence}z', 'a{pm}z', 'a{muc}z'],
   }))
-    it(`${template} gives its text, or nothing where a name in it has no value`, () => {
+    it(`${template} gives its text, or nothing if a name in it has no value`, () => {
       assert.deepEqual(
         [PRESENCE, PM, MUC].map((event) => value(template, event)),
         expected,
@@ -129,7 +129,7 @@ describe('attributes by configuration', () => {
     );
   });
 
-  it("the plugin's attributes win over configured ones", async () => {
+  it("a plugin's attributes replace configured ones of the same name", async () => {
     const plugin = { messageAttributes: () => ({ env: 'test', size: 'XL' }) };
     assert.deepEqual(
       (await published(MUC, options, { plugin })).attributes.map(({ name, value }) => `${name} ${value}`),
@@ -233,7 +233,7 @@ describe('without options that add something', () => {
 });
 
 describe('templates that the start lets pass', () => {
-  it('templates that pass the start never make an attribute that SNS refuses', async () => {
+  it('templates accepted at the start never produce an attribute that SNS refuses', async () => {
     const names = Object.keys(FIELDS);
     const message_attributes = Object.fromEntries(names.map((name) => [name, `{${name}}`]));
     const options = { message_attributes, presence_attributes: message_attributes };

@@ -24,7 +24,8 @@ describe("SNS's rules for a message attribute", () => {
     'amazonas.x',
     'x'.repeat(256),
   ])
-    it(`take the name ${name.slice(0, 20)}`, () => assert.equal(attributeProblem(attribute({ name })), undefined));
+    it(`accepts the attribute name ${name.slice(0, 20)}`, () =>
+      assert.equal(attributeProblem(attribute({ name })), undefined));
 
   const FORM = 'its name may hold ASCII letters, digits, _, - and single dots inside, and must not be empty';
   const RESERVED = 'names that start with "aws." or "amazon." are reserved';
@@ -43,7 +44,7 @@ describe("SNS's rules for a message attribute", () => {
     ['Amazon.x', RESERVED],
     ['x'.repeat(257), 'its name has 257 characters, at most 256 are allowed'],
   ] as const)
-    it(`refuse the name ${JSON.stringify(name.slice(0, 20))}`, () =>
+    it(`refuses the attribute name ${JSON.stringify(name.slice(0, 20))}`, () =>
       assert.equal(attributeProblem(attribute({ name })), problem));
 
   for (const value of [
@@ -59,7 +60,7 @@ describe("SNS's rules for a message attribute", () => {
     '\u007f',
     '\u0085',
   ])
-    it(`take the value ${JSON.stringify(value)}`, () =>
+    it(`accepts the attribute value ${JSON.stringify(value)}`, () =>
       assert.equal(attributeProblem(attribute({ value })), undefined));
 
   for (const [value, character] of [
@@ -73,7 +74,7 @@ describe("SNS's rules for a message attribute", () => {
     ['\ufffe', 'U+FFFE'],
     ['\uffff', 'U+FFFF'],
   ] as const)
-    it(`refuse the value ${JSON.stringify(value)}`, () => {
+    it(`refuses the attribute value ${JSON.stringify(value)}`, () => {
       assert.equal(forbiddenCharacter(value), character);
       assert.equal(attributeProblem(attribute({ value })), `its value holds ${character}, which SNS does not allow`);
     });
@@ -92,7 +93,7 @@ describe("SNS's rules for a message attribute", () => {
 });
 
 describe("SNS's sizes", () => {
-  it('counts name, type and value of an attribute in bytes, a Binary before base64', () => {
+  it("counts an attribute's name, type and value in bytes, a Binary before base64", () => {
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'String', value: 'äö' })), 2 + 6 + 4);
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'Number', value: '12' })), 2 + 6 + 2);
     assert.equal(attributeBytes(attribute({ name: 'ab', type: 'String.Array', value: '["a"]' })), 2 + 12 + 5);

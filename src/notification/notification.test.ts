@@ -55,12 +55,12 @@ const published = async (event: XmppEvent, fields: Partial<Route> = {}): Promise
 const bodyOf = async (event: XmppEvent, fields?: Partial<Route>) => (await published(event, fields)).message;
 
 describe('a notification', () => {
-  it('a presence notification is exactly this, byte for byte', async () => {
+  it('a presence notification has exactly these bytes', async () => {
     assert.equal(await bodyOf(presence()), '{"user_id":"alice@localhost","present":true}');
     assert.equal(await bodyOf(presence({ present: false })), '{"user_id":"alice@localhost","present":false}');
   });
 
-  it('a message notification is exactly this, byte for byte', async () => {
+  it('a message notification has exactly these bytes', async () => {
     assert.equal(
       await bodyOf(message()),
       '{"to_user_id":"bob@localhost","message":"Hello, Bob","from_user_id":"alice@localhost"}',
@@ -90,7 +90,7 @@ describe('a notification', () => {
     ['\u2028\u2029\u0085\u007f', '"\u2028\u2029\u0085\u007f"'],
     ['</script>', '"</script>"'],
   ] as const)
-    it(`carries the text ${json}`, async () => {
+    it(`a notification carries the text ${json}`, async () => {
       assert.equal(
         await bodyOf(message({ body })),
         `{"to_user_id":"bob@localhost","message":${json},"from_user_id":"alice@localhost"}`,
@@ -110,7 +110,7 @@ describe('a notification', () => {
     });
   });
 
-  it('a notification has the names that people search for, as the event has them', async () => {
+  it('a notification has the searchable names of the event', async () => {
     const namesOf = async (event: XmppEvent) => (await published(event)).names;
     assert.deepEqual(await namesOf(presence({ jid: 'Alice@Localhost/Phone' })), ['Alice@Localhost/Phone']);
     const sent = message({ to: 'Room@conf/nick', stanza_id: 'm"1' });
@@ -135,7 +135,7 @@ describe('a bare JID in lower case', () => {
     ['a@b/c/d@e', 'a@b'],
     ['ÄÖÜ@Straße.example/x', 'äöü@straße.example'],
   ] as const)
-    it(`of ${jid} is ${bare}`, () => assert.equal(bareJid(jid), bare));
+    it(`the bare JID of ${jid} is ${bare}`, () => assert.equal(bareJid(jid), bare));
 });
 
 describe('what is not published, and why', () => {
@@ -171,7 +171,7 @@ describe('what is not published, and why', () => {
     [false, 2, 'sessions-left'],
     [false, undefined, 'publish'],
   ] as const)
-    it(`${present ? 'online' : 'offline'} with ${sessions ?? 'an unknown number of'} sessions: ${user}`, async () => {
+    it(`presence = "user": ${present ? 'online' : 'offline'} with ${sessions ?? 'an unknown number of'} sessions: ${user}`, async () => {
       const event = presence({ present, ...(sessions !== undefined && { sessions }) });
       assert.equal(await skipped(event, route({ presence: 'user' })), user);
       assert.equal(await skipped(event, route({ presence: 'session' })), 'publish');
@@ -256,7 +256,7 @@ describe('a plugin', () => {
     assert.equal((await translate(online, route({ plugin: changing }))).kind, 'dead');
   });
 
-  it('accepts a plugin that is async, and one that returns nothing', async () => {
+  it('accepts an async plugin, and one that returns nothing', async () => {
     const plugin: SnsPlugin = {
       userGuid: async (jid) => `later ${jid.local}`,
       presenceAttributes: async () => ({ n: 5 }),
@@ -268,7 +268,7 @@ describe('a plugin', () => {
     assert.deepEqual((await published(message(), { plugin })).attributes, []);
   });
 
-  it('a plugin that hides JIDs hides them in FIFO group ids too, and order still follows the JID', async () => {
+  it('a plugin that hides JIDs also hides them in FIFO group ids, while the order still follows the JID', async () => {
     const plugin = { userGuid: (jid: { local: string }) => `guid:${jid.local}` };
     const topics = { presence: 'p.fifo', pm: 'pm.fifo', muc: 'muc.fifo' };
     const group = async (event: XmppEvent) => {
@@ -284,7 +284,7 @@ describe('a plugin', () => {
     assert.equal((await published(chat, { plugin: {}, topics })).parameters, undefined, 'the JID is no secret');
   });
 
-  it('a plugin names a user the same way in both places', async () => {
+  it("a plugin's name for a user is the same in both places", async () => {
     let calls = 0;
     const plugin = { userGuid: () => `guid ${++calls}` };
     const self = message({ from: 'alice@localhost', to: 'alice@localhost' });
@@ -339,7 +339,7 @@ describe('a plugin', () => {
       'messageAttributes: attributes should be an object, not string',
     ],
   ] as const satisfies readonly (readonly [string, SnsPlugin, string])[])
-    it(`that ${what} makes that event a dead letter: ${detail}`, async () => {
+    it(`a plugin that ${what} makes a dead letter of that event: ${detail}`, async () => {
       assert.equal(await deadOf(message(), plugin), detail);
     });
 
@@ -349,7 +349,7 @@ describe('a plugin', () => {
   });
 
   for (const name of ['filter', 'userGuid', 'presenceAttributes', 'messageAttributes'] as const)
-    it(`that hangs in ${name} makes that event a dead letter after 5 s`, async (t) => {
+    it(`a plugin that hangs in ${name} makes a dead letter of that event after 5 s`, async (t) => {
       t.mock.timers.enable({ apis: ['setTimeout'] });
       const plugin = { [name]: () => new Promise<never>(() => undefined) };
       const event = name === 'presenceAttributes' ? presence() : message();
@@ -372,7 +372,7 @@ describe('a plugin', () => {
       assert.equal((await published(malformed, { plugin })).attributes.length, 1);
     });
 
-    it('a malformed stanza that a plugin looks at makes a dead letter', async () => {
+    it('a plugin that reads a malformed stanza makes a dead letter', async () => {
       const look = {
         messageAttributes: (...[, , , , stanza]: Parameters<Required<SnsPlugin>['messageAttributes']>) => ({
           a: stanza.name,
@@ -381,7 +381,7 @@ describe('a plugin', () => {
       assert.match(await deadOf(malformed, look), /^messageAttributes: /);
     });
 
-    it('passes the whole stanza where the server sent it', async () => {
+    it('passes on the whole stanza if the server sent it', async () => {
       let seen: Element | undefined;
       const plugin: SnsPlugin = {
         messageAttributes: (_topic, _from, _to, _type, stanza) => {
@@ -416,7 +416,7 @@ describe('built-in attributes', () => {
     );
   });
 
-  it('leaves out built-in attributes that the event lacks', async () => {
+  it('omits built-in attributes that the event lacks', async () => {
     for (const event of [presence(), message(), message({ stanza_id: '' })])
       assert.deepEqual(
         (await published(event, { additions: compileAdditions({ attributes: all }) })).attributes.map(
@@ -451,7 +451,7 @@ describe('built-in attributes', () => {
 describe('a notification that is too large', () => {
   const EMPTY = '{"to_user_id":"bob@localhost","message":"","from_user_id":"alice@localhost"}'.length;
 
-  it("one byte above the topic's limit makes a dead letter that names the sizes", async () => {
+  it("a notification one byte above the topic's limit makes a dead letter that names the sizes", async () => {
     const fits = message({ body: 'x'.repeat(262_144 - EMPTY) });
     assert.equal((await published(fits)).bytes, 262_144);
     assert.deepEqual(await translate({ ...fits, body: `${fits.body}x` }, route()), {
@@ -461,7 +461,7 @@ describe('a notification that is too large', () => {
     });
   });
 
-  it('measures a notification in bytes, with its attributes', async () => {
+  it("a notification's size is in bytes and includes its attributes", async () => {
     const attributeBytes = 'host'.length + 'String'.length + 'localhost'.length;
     const euros = message({ body: '€'.repeat(100) });
     const bytes = EMPTY + 300 + attributeBytes;

@@ -44,7 +44,7 @@ describe('a plugin imported again', () => {
     ['TypeScript', 'p.ts', 'h.ts'],
     ['an ES module in a folder above', 'sub/p.mjs', 'h.mjs'],
   ] as const)
-    it(`has what it imports anew: ${what}`, async () => {
+    it(`reloads what a plugin imports: ${what}`, async () => {
       const specifier = path.posix.join(path.posix.relative(path.posix.dirname(plugin), '.'), helper);
       const from = specifier.startsWith('.') ? specifier : `./${specifier}`;
       await write(plugin, `import { v } from '${from}'; export const userGuid = () => v;`);
@@ -54,7 +54,7 @@ describe('a plugin imported again', () => {
       assert.deepEqual(await load(`./${plugin}`), [22, true]);
     });
 
-  it('reloads what a plugin imports while it runs', async () => {
+  it('reloads modules that a plugin imports while running', async () => {
     await write('p.mjs', 'export const userGuid = async () => (await import("./late.mjs")).v;');
     await write('late.mjs', 'export const v = 1;');
     assert.deepEqual(await load('./p.mjs'), [1, true]);
@@ -62,7 +62,7 @@ describe('a plugin imported again', () => {
     assert.deepEqual(await load('./p.mjs'), [22, true]);
   });
 
-  it('reloads CommonJS plugins with what they require: modules without extension, folders, JSON', async () => {
+  it('reloads CommonJS plugins with the modules, folders and JSON that they require', async () => {
     await write(
       'p.cjs',
       'const [a, b, c] = [require("./a"), require("./lib"), require("./c.json")]; exports.userGuid = async () => [a.v, b.v, c.v, (await import("./d.mjs")).v].join();',
@@ -90,7 +90,7 @@ describe('a plugin imported again', () => {
       await write(`${release}/plugin.${extension}`, text);
       await write(`${release}/v.${extension}`, extension === 'mjs' ? `export const v = ${v};` : `exports.v = ${v};`);
     };
-    it(`is the new one behind a link to a folder that was switched, also when the old folder is gone: ${what}`, async () => {
+    it(`reloads a plugin behind a switched symbolic link, even if the old folder is gone: ${what}`, async () => {
       await versionIn('releases/1', 1);
       await versionIn('releases/2', 2);
       await lead('current', 'releases/1');
@@ -101,7 +101,7 @@ describe('a plugin imported again', () => {
       assert.deepEqual(await load(`./current/plugin.${extension}`, true), [2, true]);
     });
 
-    it(`is the new one in a volume of Kubernetes, whose files are links through a link: ${what}`, async () => {
+    it(`reloads a plugin in a Kubernetes volume, whose files are links through a link: ${what}`, async () => {
       await versionIn('..2026_1', 1);
       await lead('..data', '..2026_1');
       for (const name of ['plugin', 'v']) await lead(`${name}.${extension}`, `..data/${name}.${extension}`);
@@ -122,7 +122,7 @@ describe('a plugin imported again', () => {
     assert.deepEqual(await load('./p.mjs'), [2, true]);
   });
 
-  it('reloads a plugin that is a package, with the files of that package', async () => {
+  it('reloads a plugin that is a package, with its files', async () => {
     await write(
       'node_modules/plug/package.json',
       '{"name":"plug","type":"module","exports":{".":{"import":"./i.js"}}}',

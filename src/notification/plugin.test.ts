@@ -47,7 +47,7 @@ describe('loading a plugin', () => {
     ['a file of a folder', 'plugins/plugin.mjs', 'export const userGuid = (jid) => `mjs ${jid.local}`;'],
     ['a CommonJS file', './plugin.cjs', 'exports.userGuid = (jid) => `cjs ${jid.local}`;'],
   ] as const)
-    it(`takes ${what}, relative to the configuration`, async () => {
+    it(`loads ${what}, relative to the configuration`, async () => {
       await write('package.json', '{"type":"module"}');
       await write(name, text);
       assert.equal(guid(await loadPlugin(name, config)), `${path.extname(name).slice(1)} alice`);
@@ -73,14 +73,14 @@ describe('loading a plugin', () => {
     ['exports', '"exports": "./index.js"'],
     ['exports for import only', '"exports": { ".": { "import": "./index.js" } }'],
   ] as const)
-    it(`takes a package that is installed beside the configuration: ${what}`, async () => {
+    it(`loads a package installed beside the configuration: ${what}`, async () => {
       const name = `pusher-plugin-${exports.length}`;
       await write(`node_modules/${name}/package.json`, `{"name":"${name}","type":"module",${exports}}`);
       await write(`node_modules/${name}/index.js`, `export const userGuid = () => "${name}";`);
       assert.equal(guid(await loadPlugin(name, config)), name);
     });
 
-  it('accepts an object exported as default, and keeps its this', async () => {
+  it('accepts an object as the default export, and keeps its this', async () => {
     await write('object.mjs', 'export default { prefix: "o:", userGuid(jid) { return this.prefix + jid.local; } };');
     assert.equal(guid(await loadPlugin('./object.mjs', config)), 'o:alice');
     await write(
@@ -100,7 +100,7 @@ describe('loading a plugin', () => {
     return fault.message.slice(prefix.length);
   };
 
-  it('names a plugin that it can not find or load', async () => {
+  it("names a plugin that it can't find or load", async () => {
     assert.match(await unusable('./missing.ts'), /^can't be loaded: Cannot find module/);
     assert.match(await unusable('no-such-package'), /^can't be loaded: Cannot find (module|package)/);
     await write('syntax.mjs', 'export const userGuid = (');
@@ -109,7 +109,7 @@ describe('loading a plugin', () => {
     assert.equal(await unusable('./throws.mjs'), "can't be loaded: at its top level");
   });
 
-  it('names an export that is no function, and a module without functions', async () => {
+  it('names an export that is not a function, and a module without functions', async () => {
     await write('number.mjs', 'export const filter = 5;');
     assert.equal(await unusable('./number.mjs'), 'exports filter, which should be a function and is a number');
     const none = 'exports none of userGuid, presenceAttributes, messageAttributes, filter';
@@ -149,7 +149,7 @@ describe('loading a plugin', () => {
     assert.equal(await unusable('./both.mjs'), 'exports filter beside an object as default: move it in there');
   });
 
-  it('gives up on a plugin that does not finish loading', async (t) => {
+  it('gives up on a plugin that never finishes loading', async (t) => {
     await write(
       'hangs.mjs',
       'await new Promise((resolve) => setTimeout(resolve, 1e8).unref()); export const filter = 1;',
@@ -228,7 +228,7 @@ describe("a plugin's attributes", () => {
     [5, 'attributes should be an object, not number'],
     [[], 'attributes should be an object, not an array'],
   ] as const)
-    it(`are refused: ${problem}`, () => {
+    it(`refuses a plugin's attributes: ${problem}`, () => {
       assert.throws(() => toMessageAttributes(attributes), { message: problem });
     });
 });
@@ -253,7 +253,7 @@ describe('the time a plugin function has', () => {
     await assert.rejects(withinTime(Promise.reject(new Error('its own'))), { message: 'its own' });
   });
 
-  it('ignores a result or error that comes after the time limit', async (t) => {
+  it('ignores a result or error after the time limit', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const { promise, reject } = Promise.withResolvers<never>();
     const waiting = withinTime(promise);

@@ -59,7 +59,7 @@ describe('the plugins of a routing', () => {
     assert.deepEqual(noted.toSorted(), ['start one function true', 'start two function true', 'stop one', 'stop two']);
   });
 
-  it('a reload replaces plugins that have start or stop, starting the new one before it stops the old', async () => {
+  it('a reload replaces plugins with start or stop, starting the new one before it stops the old', async () => {
     await writeFile(path.join(folder, 'p.mjs'), MODULE);
     const before = open();
     const old = await before.open('./p.mjs', { name: 'old' });
@@ -109,7 +109,7 @@ describe('the plugins of a routing', () => {
     assert.equal(stopped, 2);
   });
 
-  it('logs a plugin whose stop fails or hangs, and goes on', async (t) => {
+  it('logs a plugin whose stop fails or hangs, and continues', async (t) => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const plugins = open();
     const filter = () => true;

@@ -43,7 +43,7 @@ describe('the stanza a plugin sees', () => {
     ['with its namespace written out', "<body xmlns='jabber:client'>own</body>", 'own'],
   ] as const)
     for (const xmlns of ['', " xmlns='jabber:client'"])
-      it(`has the text of its own body ${what}${xmlns && ', in a stanza with its namespace written out'}`, () => {
+      it(`reads the stanza's own body ${what}${xmlns && ', in a stanza with its namespace written out'}`, () => {
         const stanza = lazyStanza({ ...event, stanza: `<message${xmlns}>${children}</message>` });
         assert.equal(stanza.getChildText('body'), text);
       });
@@ -67,7 +67,7 @@ describe('the stanza a plugin sees', () => {
     assert.equal(stanza.name, undefined);
   });
 
-  it('builds a stanza from the event where the server sent none', () => {
+  it('builds a stanza from the event if the server sent none', () => {
     const stanza = lazyStanza(event);
     assert.deepEqual(stanza.attrs, { from: event.from, to: event.to, type: 'chat', id: 'm1' });
     assert.equal(stanza.getChildText('body'), event.body);
@@ -76,7 +76,7 @@ describe('the stanza a plugin sees', () => {
   });
 
   for (const malformed of ['<message>', 'no XML at all', '', '<a></b>'])
-    it(`is not parsed until it is looked at: ${JSON.stringify(malformed)}`, () => {
+    it(`does not parse a stanza before it is read: ${JSON.stringify(malformed)}`, () => {
       const stanza = lazyStanza({ ...event, stanza: malformed });
       assert.ok(stanza instanceof Element);
       assert.throws(() => stanza.name);

@@ -29,13 +29,13 @@ describe('what somebody looks for', () => {
     ['no part of a user', 'lice@example.org', MESSAGE, false],
     ['nothing for an empty text', ' ', { eventId: '', names: [''] }, false],
   ] as const)
-    it(`is ${what}`, () => {
+    it(`a search finds ${what}`, () => {
       const wanted = wantedOf(asked);
       assert.equal(wanted.matches(named), expected);
       if (expected) assert.ok(wanted.mayBeIn(JSON.stringify(named).toLowerCase()));
     });
 
-  it('finds a JID in another form of its domain, whichever was recorded', () => {
+  it('finds a JID with another form of its domain, in either direction', () => {
     const recorded = { eventId: 'e', names: ['bob@xn--bcher-kva.example/x'] };
     for (const asked of ['bob@bücher.example', 'bob@xn--bcher-kva.example', 'Bob@BÜCHER.example/x']) {
       assert.ok(wantedOf(asked).matches(recorded), asked);
@@ -43,7 +43,7 @@ describe('what somebody looks for', () => {
     }
   });
 
-  it('the quick search never misses an id, whatever characters it has', () => {
+  it('the quick search never misses an id, whatever its characters', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', minLength: 1 }), fc.string({ unit: 'grapheme' }), (id, other) => {
         const named = { eventId: other, names: ['a@b', id] };

@@ -38,12 +38,12 @@ describe('access', () => {
     return statusCode;
   };
 
-  it('closes a route that does not say that it is open', async () => {
+  it('closes a route that is not marked as open', async () => {
     assert.equal(await closed({}), 401);
     assert.equal((await server.inject({ url: '/open' })).body, 'outside');
   });
 
-  it('ends a session after 12 hours', async () => {
+  it('a session ends after 12 hours', async () => {
     const { headers } = await logIn(TOKEN);
     const cookie = String(headers['set-cookie']).split(';', 1)[0] as string;
     now += 12 * 3_600_000 - 1;
@@ -52,7 +52,7 @@ describe('access', () => {
     assert.equal(await closed({ cookie }), 401);
   });
 
-  it('serves the right token at once, however many wrong ones came from the same address', async () => {
+  it('serves the right token at once, even after many wrong ones from the same address', async () => {
     for (let n = 0; n < 11; n++) assert.equal((await logIn(`wrong ${n}`)).statusCode, 401);
     for (let n = 0; n < 11; n++) assert.equal(await closed({ authorization: `Bearer wrong ${n}` }), 401);
     assert.deepEqual(slowed, [...Array(11).fill('10.0.0.1'), ...Array(11).fill('127.0.0.1')]);
@@ -61,7 +61,7 @@ describe('access', () => {
     assert.equal(slowed.length, 22);
   });
 
-  it('does not answer a wrong token before the brake lets it', async () => {
+  it('delays the answer to a wrong token until the brake allows it', async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     brake = { failed: () => promise };
     let answered = 0;
@@ -74,7 +74,7 @@ describe('access', () => {
     await Promise.all(wrong);
   });
 
-  it('writes one line for many wrong tokens of an address', async () => {
+  it('logs one line for many wrong tokens from an address', async () => {
     for (let n = 0; n < 20; n++) await closed({ authorization: `Bearer wrong ${n}` });
     await logIn('wrong', '10.0.0.2');
     for (let n = 0; n < 5; n++)
@@ -89,7 +89,7 @@ describe('access', () => {
     ]);
   });
 
-  it('tells of the session only at /api/session, and not whether a token is right', async () => {
+  it('reveals the session only at /api/session, and never whether a token is right', async () => {
     const session = async (headers: Record<string, string>) =>
       (await server.inject({ url: '/api/session', headers })).json();
     const { headers } = await logIn(TOKEN);
@@ -99,7 +99,7 @@ describe('access', () => {
     assert.deepEqual(await session({ cookie }), { login: true, allowed: true });
   });
 
-  it("refuses another site's page whatever way it writes the path", async () => {
+  it("refuses another site's page, however it writes the path", async () => {
     const { headers } = await logIn(TOKEN);
     const cookie = String(headers['set-cookie']).split(';', 1)[0] as string;
     for (const url of ['/api/1', '/%61pi/1', '/a%70%69/1']) {
@@ -109,7 +109,7 @@ describe('access', () => {
     }
   });
 
-  it('refuses a login that is not one', async () => {
+  it('refuses an invalid login', async () => {
     for (const payload of [{}, { token: 1 }, { token: TOKEN, more: 1 }, { token: 'x'.repeat(2_000) }])
       assert.equal((await server.inject({ method: 'POST', url: '/api/login', payload })).statusCode, 400);
     const big = { token: 'x'.repeat(10_000) };

@@ -6,7 +6,7 @@ import type { DeadLetterStore } from '../outbox/dead-letters.ts';
 import { guard } from './access.ts';
 import { serveActions } from './actions.ts';
 
-it('a change of dead letters that fails part-way is in the log: that it began, and how many it reached', async () => {
+it('logs that changing dead letters began, and how many changed before it failed', async () => {
   const lines: unknown[] = [];
   const write = (line: string) => {
     const { level: _, time: __, ...rest } = JSON.parse(line);

@@ -16,11 +16,11 @@ describe('the encoding of an answer', () => {
     ['br;q=0, gzip', 'gzip'],
     ['br; q=0.0, gzip;q=0', undefined],
   ] as const)
-    it(`is ${expected} where a client accepts ${header}`, () => {
+    it(`the encoding is ${expected} if a client accepts ${header}`, () => {
       assert.equal(accepts({ headers: { 'accept-encoding': header } }), expected);
     });
 
-  it('is the same text, compressed where it is long', async () => {
+  it('compresses long answers, with the same content', async () => {
     const server = fastify();
     compressAnswers(server);
     server.get('/long', async () => TEXT);

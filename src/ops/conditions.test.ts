@@ -32,20 +32,20 @@ describe('conditions', () => {
   });
   const messages = () => logged.map(({ msg }) => msg);
 
-  it('log where a topic begins to be throttled and where that ends, once each', () => {
+  it('logs once each when throttling of a topic begins and ends', () => {
     for (let at = 0; at <= 60_000; at += 2_000) conditions.sample(seen(5, throttled(Math.min(at, 10_000))), at);
     assert.deepEqual(messages(), ['topic throttled', 'topic no longer throttled']);
     assert.deepEqual([logged[0]?.level, logged[1]?.lastedMs], [40, 40_000]);
   });
 
-  it('know since when, and what the sink takes', () => {
+  it('a condition has its start and the rate that the sink accepts', () => {
     for (let at = 0; at <= 10_000; at += 2_000) conditions.sample(seen(5, throttled(at)), at);
     const [found] = conditions.of(seen(5, throttled(10_000)), 11_000);
     assert.deepEqual([found?.name, found?.since], ['throttled', 0]);
     assert.match(String(found?.reason), /it takes 2\/s/);
   });
 
-  it('know a pause at once, and leave its lines to who pauses', () => {
+  it('a pause counts at once, and its log line comes from the publisher', () => {
     conditions.sample(seen(5, topic()), 2_000);
     const paused = seen(5, topic({ pause: PAUSE }));
     assert.deepEqual(
@@ -61,14 +61,14 @@ describe('conditions', () => {
     assert.deepEqual(messages(), []);
   });
 
-  it('log where a pool that stays full makes a topic slow, and where it falls behind', () => {
+  it('logs when a full pool makes a topic slow, and when the topic falls behind', () => {
     for (let at = 0; at <= 12_000; at += 2_000)
       conditions.sample(seen(50, topic({ pool: { size: 10, inFlight: 10 } })), at);
     for (let at = 14_000; at <= 100_000; at += 2_000) conditions.sample(seen(at / 100, topic()), at);
     assert.deepEqual(messages(), ['topic slow', 'topic no longer slow', 'topic behind']);
   });
 
-  it('log where a topic has an owner again, or nothing waits for it any more', () => {
+  it('logs when a topic has an owner again, or an empty backlog', () => {
     conditions.sample(seen(5), 0);
     conditions.sample(seen(5, topic()), 2_000);
     conditions.sample(seen(5), 4_000);
@@ -76,12 +76,12 @@ describe('conditions', () => {
     assert.deepEqual(messages(), ['topic no longer orphaned', 'nothing waits any more for a topic that nobody owned']);
   });
 
-  it('say where all that waits is going', () => {
+  it('reports the destination of the whole backlog', () => {
     for (let at = 0; at <= 20_000; at += 2_000) conditions.sample(seen(at / 100, topic()), at);
     assert.equal(conditions.trend(1_000_000).text, 'growing 10/s, full in 16 min');
   });
 
-  it('are a metric, of which one state is 1', async () => {
+  it('exactly one state of the condition metric is 1', async () => {
     const registry = new Registry();
     addConditionMetric(registry, () => conditions.of(seen(5, throttled(1)), 1));
     const text = await registry.metrics();

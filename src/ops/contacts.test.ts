@@ -31,7 +31,7 @@ function setUp() {
 }
 
 describe('the contacts of a source', () => {
-  it('are its last one, whatever the answer, and when its events were last kept', () => {
+  it('remembers the last contact whatever the answer, and when events were last accepted', () => {
     const { comes, pass, of } = setUp();
     comes();
     pass(20);
@@ -42,7 +42,7 @@ describe('the contacts of a source', () => {
     assert.deepEqual([of()?.at, of()?.keptAt], [START + 24_000, START]);
   });
 
-  it('say how often it is put off, and why, until something of it is kept or it stays away', () => {
+  it('reports how often and why a source is refused, until its events are accepted or it stays away', () => {
     const { comes, pass, of } = setUp();
     for (let n = 0; n < 30; n++) {
       for (let m = 0; m < 10; m++) comes({ refused: 'OUTBOX_FULL' });
@@ -59,7 +59,7 @@ describe('the contacts of a source', () => {
     assert.equal(of()?.refused, undefined);
   });
 
-  it('have a rate of events that were kept', () => {
+  it('measures the rate of accepted events', () => {
     const { comes, pass, of } = setUp();
     for (let n = 0; n < 30; n++) {
       comes({ events: 100 });
@@ -71,7 +71,7 @@ describe('the contacts of a source', () => {
     assert.ok((of()?.rate ?? 1) < 0.5);
   });
 
-  it('say that its clock is ahead, for no event comes from the future', () => {
+  it('reports a clock that is ahead, because no event comes from the future', () => {
     const { comes, of } = setUp();
     comes({ late: -2_000 });
     assert.equal(of()?.clockMs, 0);
@@ -80,7 +80,7 @@ describe('the contacts of a source', () => {
     assert.equal(of()?.clockMs, 120_000);
   });
 
-  it('say that its events are old only where all of them are', () => {
+  it('reports old events only if all of them are old', () => {
     const { comes, pass, of } = setUp();
     comes({ late: 600_000 });
     comes({ late: 300_000 });
@@ -92,7 +92,7 @@ describe('the contacts of a source', () => {
     assert.equal(of()?.clockMs, -300_000);
   });
 
-  it('go on where this clock was set back', () => {
+  it('copes with this clock being set back', () => {
     const { comes, pass, of, setBack } = setUp();
     comes({ late: 0 });
     setBack(3_600_000);
@@ -102,13 +102,13 @@ describe('the contacts of a source', () => {
     assert.equal(of()?.at, START - 3_600_000 + 4_000);
   });
 
-  it('are forgotten when it is retired', () => {
+  it('forgets a retired source', () => {
     const { comes, of, forget } = setUp();
     comes();
     assert.deepEqual([forget('prosody@a'), of(), forget('prosody@a')], [true, undefined, false]);
   });
 
-  it('are remembered of a thousand sources, of those that came last', () => {
+  it('remembers the thousand sources heard last', () => {
     const { comes, of, count } = setUp();
     for (let n = 0; n < 1_500; n++) {
       comes({ source: `s${n}` });

@@ -29,7 +29,7 @@ const received = (count: number): BatchReport => ({
 });
 
 describe('flow', () => {
-  it('gives rates per second since the sample before', () => {
+  it('gives rates per second since the previous sample', () => {
     const flow = createFlow(1_000);
     flow.batch(received(30));
     deliver(flow, notification(900), 1_000);
@@ -44,7 +44,7 @@ describe('flow', () => {
     );
   });
 
-  it('gives latencies within 5 %, and none where nothing was delivered', () => {
+  it('gives latencies within 5 %, and none without deliveries', () => {
     const flow = createFlow(0);
     for (let ms = 1; ms <= 1_000; ms++) deliver(flow, notification(0), ms);
     flow.sample(0, 2_000);
@@ -55,7 +55,7 @@ describe('flow', () => {
     assert.deepEqual([second?.p50, second?.p99], [null, null]);
   });
 
-  it('takes any latency: less than none, and a year', () => {
+  it('accepts any latency: negative, and a year', () => {
     const flow = createFlow(0);
     deliver(flow, notification(5_000), 1_000);
     flow.sample(0, 2_000);
@@ -75,7 +75,7 @@ describe('flow', () => {
     assert.deepEqual([flow.recent().length, flow.recent()[0]?.at, flow.recent().at(-1)?.at], [50, 11, 60]);
   });
 
-  it('keeps of requests only what the sink took, the last 50 of them', () => {
+  it('keeps of requests only the last 50 accepted notifications', () => {
     const flow = createFlow(0);
     const retry = { kind: 'retry', throttled: false, reason: 'r', detail: 'd', shown: 's', advice: 'a' } as const;
     for (let at = 1; at <= 9; at++) {
@@ -101,7 +101,7 @@ describe('flow', () => {
     );
   });
 
-  it('tells how each topic does', () => {
+  it("reports each topic's figures", () => {
     const flow = createFlow(0);
     assert.equal(flow.topic(TOPIC), undefined);
     for (let n = 0; n < 4; n++) deliver(flow, notification(0), 100 + n);
@@ -113,7 +113,7 @@ describe('flow', () => {
     assert.equal(flow.topic(TOPIC)?.rate, 0);
   });
 
-  it('tells those who watch, until they stop', () => {
+  it('notifies watchers until they stop', () => {
     const flow = createFlow(0);
     const seen: string[] = [];
     const stops = [
@@ -128,7 +128,7 @@ describe('flow', () => {
     assert.deepEqual(seen, ['sent 1', 'sample 2']);
   });
 
-  it('says what is not published and why, until that is over', () => {
+  it('reports what is not published and why, until that ends', () => {
     const flow = createFlow(0);
     const event = {} as XmppEvent;
     for (let at = 2_000; at <= 60_000; at += 2_000) {

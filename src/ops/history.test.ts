@@ -25,7 +25,7 @@ function setUp() {
 }
 
 describe('the history', () => {
-  it('has a span for each minute: means of the rates, the most that waited, the worst latency', () => {
+  it('has a span for each minute: mean rates, largest backlog, worst latency', () => {
     const { spans, sample, history } = setUp();
     sample({ in: 10, p50: 20, p99: 50, backlog: 7 });
     sample({ in: 20, p50: 40, p99: 900, backlog: 3 });
@@ -35,13 +35,13 @@ describe('the history', () => {
     assert.deepEqual(spans.at(-1), { at: START + 120_000, in: 15, out: 1, backlog: 0, p50: null, p99: null });
   });
 
-  it('hands over nothing where nothing was sampled', () => {
+  it('writes nothing without samples', () => {
     const { history, spans, moments } = setUp();
     history.close();
     assert.deepEqual([spans, moments], [[], []]);
   });
 
-  it('has a pause once, however often it is tried in vain, and its end', () => {
+  it('records a pause and its end once, however many retries fail', () => {
     const { history, told, sample } = setUp();
     history.report.paused(`${ARN}:a`, pause(START));
     history.report.paused(`${ARN}:a`, pause(START, START + 1_000));
@@ -54,14 +54,14 @@ describe('the history', () => {
     ]);
   });
 
-  it('has one line of what happens to many topics at once', () => {
+  it('records one line for an incident of many topics', () => {
     const { history, told, sample } = setUp();
     for (let n = 0; n < 150; n++) history.report.paused(`${ARN}:t${n}`, pause(START));
     sample();
     assert.deepEqual(told(), ['paused t0: AuthorizationError: not authorized (and 149 others at the same time)']);
   });
 
-  it('has holes, and conditions of topics but for pauses, which are reported', () => {
+  it('records holes and conditions of topics, except pauses, which are reported separately', () => {
     const { history, told, sample } = setUp();
     history.report.batch({ ...batch, missing: 0 });
     history.report.batch({ ...batch, missing: 3 });
@@ -74,7 +74,7 @@ describe('the history', () => {
     assert.deepEqual(told(), ['hole s: 3 events never came', 'throttled a: Throttling', 'open a: no longer throttled']);
   });
 
-  it('has when the daemon is not ready and ready again, but for topics', () => {
+  it('records when readiness changes, except for topics', () => {
     const { history, told } = setUp();
     const [full, topic] = [
       { what: 'outbox', reason: 'is full' },

@@ -100,7 +100,7 @@ describe('the live feed', () => {
   };
   const tailOf = ({ events }: Reader) => events('notifications') as TailLines[];
 
-  it('says how things stand, and every sample after that', async () => {
+  it('sends the state first, and then every sample', async () => {
     flow.sample(3, 2_000);
     const reader = await read('');
     const [hello] = reader.events('hello') as { samples: { backlog: number }[]; state: State }[];
@@ -115,7 +115,7 @@ describe('the live feed', () => {
     assert.deepEqual(tailOf(reader), [], 'nobody asked for notifications');
   });
 
-  it('tells notifications, the last ones first, with bodies only where they are asked for', async () => {
+  it('sends notifications, the latest first, with bodies only on request', async () => {
     deliverMany(2);
     const lines = await read('?tail=lines');
     const bodies = await read('?tail=bodies');
@@ -126,7 +126,7 @@ describe('the live feed', () => {
     assert.deepEqual(tailOf(bodies)[0]?.list[1], { ...line, eventId: 's/e/2', message });
   });
 
-  it('tells all that match of what would be too much, and of how many', async () => {
+  it('summarizes matches beyond the limit, with their number', async () => {
     const reader = await read('?tail=lines&most=5&match=S/E/77');
     deliverMany(600);
     await until('some', () => tailOf(reader).length === 1);
@@ -142,14 +142,14 @@ describe('the live feed', () => {
     assert.deepEqual(tailOf(other), [{ list: [], missed: 0, passed: 50 }]);
   });
 
-  it('leaves out what is more than a reader asked for, and says how much', async () => {
+  it("omits what exceeds a reader's limit, and says how much", async () => {
     const reader = await read('?tail=lines&most=5');
     deliverMany(20);
     await until('some', () => tailOf(reader).length === 1);
     assert.deepEqual([tailOf(reader)[0]?.list.length, tailOf(reader)[0]?.missed], [5, 15]);
   });
 
-  it('holds no more for a slow reader than for any other, and says what it missed', async () => {
+  it('buffers no more for a slow reader, and reports what it missed', async () => {
     const reader = await read('?tail=bodies');
     reader.socket.pause();
     // Far more than sockets and buffers take: 400 MB of lines.
@@ -165,7 +165,7 @@ describe('the live feed', () => {
     assert.ok(missed > delivered / 2, `${missed} missed`);
   });
 
-  it('cuts off a reader that does not read', async () => {
+  it('disconnects a reader that does not read', async () => {
     const reader = await read('?tail=bodies');
     const large = { ...notification(0), message: 'x'.repeat(200_000) };
     reader.socket.pause();
@@ -180,10 +180,10 @@ describe('the live feed', () => {
   });
 
   for (const [what, bytes, samples] of [
-    ['much waits', 1024 * 1024 + 1, 2],
-    ['little waits', 100_000, 16],
+    ['much is buffered', 1024 * 1024 + 1, 2],
+    ['little is buffered', 100_000, 16],
   ] as const)
-    it(`gives up a reader that reads nothing while ${what} after ${samples} samples, and none that reads a little`, () => {
+    it(`disconnects a reader that reads nothing while ${what} after ${samples} samples, but not one that reads a little`, () => {
       const reader = { writableNeedDrain: true, writableLength: bytes };
       const reads = createWatch(reader);
       for (let n = 1; n < samples; n++) assert.ok(reads(), `sample ${n}`);
@@ -197,7 +197,7 @@ describe('the live feed', () => {
       }
     });
 
-  it('holds 4 MiB for a reader at most, however few notifications those are', async () => {
+  it('buffers at most 4 MiB for a reader, however few notifications those are', async () => {
     const reader = await read('?tail=bodies');
     const lines = await read('?tail=lines');
     const large = { ...notification(0), message: 'x'.repeat(200_000) };
@@ -214,12 +214,12 @@ describe('the live feed', () => {
     assert.equal(told(lines), 100, 'what is not sent does not count');
   });
 
-  it('refuses what it does not know', async () => {
+  it('refuses unknown parameters', async () => {
     for (const query of ['?tail=all', '?most=0', '?most=99999'])
       assert.equal((await server.inject({ url: `/api/live${query}`, headers: { host: 'localhost' } })).statusCode, 400);
   });
 
-  it('tells nothing more to a reader whose session ended, though it has not read what it was told before', async () => {
+  it('sends nothing to a reader whose session ended, not even what was buffered', async () => {
     const large = { ...notification(0), message: 'x'.repeat(200_000) };
     const deliverMuch = () => {
       for (let n = 0; n < 20; n++) deliver(flow, large, 2_000);
@@ -236,13 +236,13 @@ describe('the live feed', () => {
     await ended;
   });
 
-  it('answers an error where the state is not to be had, and leaves nothing open', async () => {
+  it('answers an error if the state is unavailable, and leaves nothing open', async () => {
     stateOf = () => assert.fail('the outbox does not answer');
     const { statusCode } = await server.inject({ url: '/api/live', headers: { host: 'localhost' } });
     assert.deepEqual([statusCode, watching.size], [500, 0]);
   });
 
-  it('follows for several what each of them wants, and changes that without a new stream', async () => {
+  it('follows several requests on one stream, and changes them without a new stream', async () => {
     const reader = await read('?samples=no');
     const [{ stream, samples }] = reader.events('hello') as [{ stream: string; samples: unknown }];
     assert.equal(samples, undefined);
@@ -270,7 +270,7 @@ describe('the live feed', () => {
     assert.equal(await follow(), 404);
   });
 
-  it('forgets a reader that went away', async () => {
+  it('forgets a reader that left', async () => {
     const reader = await read('?tail=lines');
     assert.equal(watching.size, 2);
     reader.socket.destroy();

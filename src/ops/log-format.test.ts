@@ -21,7 +21,7 @@ const format = (name: 'json' | 'pretty' | 'journald', line: object = LINE) =>
   formatterOf(name)?.(`${JSON.stringify(line)}\n`);
 
 describe('a line of the log', () => {
-  it('is one line for the journal, with its priority and without the time', () => {
+  it('the journal format has one line with a priority and no time', () => {
     assert.equal(
       format('journald'),
       '<4>topic·paused topic=arn:aws:sns:eu-west-1:1:t reason="two words\\nand \\u001b[2J a line" waiting=12 open=false sections=["admin","tap"]\n',
@@ -32,20 +32,20 @@ describe('a line of the log', () => {
     assert.deepEqual(priorities, ['<2>', '<3>', '<4>', '<6>', '<7>', '<7>']);
   });
 
-  it('is for people on a terminal', () => {
+  it('the terminal format is readable', () => {
     assert.match(
       format('pretty') ?? '',
       /^\[20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] WARN: topic\s+paused\n\s+topic: "arn:aws:sns/,
     );
   });
 
-  it('steers no terminal, whatever others chose for names', () => {
+  it('escapes control characters in names on a terminal', () => {
     const text = format('pretty', { ...LINE, source: 'a\u202eb\u0085', msg: 'topic \u001b[2J' }) ?? '';
     assert.ok(text.includes('topic ·[2J') && text.includes('a·b·'), text);
     assert.doesNotMatch(text, /\u202e|\u0085/);
   });
 
-  it('stays as it is in JSON', () => {
+  it('JSON lines are unchanged', () => {
     assert.equal(format('json'), undefined);
   });
 });
@@ -73,7 +73,7 @@ describe('the format of the log', () => {
     return readFileSync(file, 'utf8');
   }
 
-  it("is the journal's where the journal reads, and is else JSON", async () => {
+  it("chooses the journal's format for the journal, otherwise JSON", async () => {
     const [journal, inherited, plain, configured] = [
       await written("'info'", (identity) => identity),
       await written("'info'", () => '8:1'),
@@ -86,7 +86,7 @@ describe('the format of the log', () => {
     assert.equal(configured, journal);
   });
 
-  it('is JSON where that is configured, whoever reads', async () => {
+  it('uses JSON if configured, for any destination', async () => {
     assert.match(await written("{ level: 'info', format: 'json' }", (identity) => identity), /^\{"level":"error"/);
   });
 });

@@ -43,7 +43,7 @@ function scene({ probeMs = 60_000 } = {}) {
 }
 
 describe('where the log goes', () => {
-  it('counts what is lost, says so in another place once, and in the log when it can be written again', () => {
+  it('counts lost lines, reports them once on standard error, and in the log once it is writable', () => {
     const { sink, device, told, fail, mend } = scene();
     sink.write('one\n');
     fail('ENOSPC');
@@ -57,7 +57,7 @@ describe('where the log goes', () => {
     assert.deepEqual(sink.health(), { fault: undefined, lost: 2 });
   });
 
-  it('says how many each failure lost, and all together', () => {
+  it('reports how many lines each failure lost, and the total', () => {
     const { sink, device, fail, mend } = scene();
     for (const code of ['ENOSPC', 'EIO']) {
       fail(code);
@@ -69,7 +69,7 @@ describe('where the log goes', () => {
     assert.equal(sink.health().lost, 2);
   });
 
-  it('says so in the other place as soon as that can be written', () => {
+  it('reports on standard error as soon as that is writable', () => {
     const { sink, told, fail, deafen } = scene();
     deafen(true);
     fail('ENOSPC');
@@ -81,7 +81,7 @@ describe('where the log goes', () => {
     assert.equal(told.length, 1);
   });
 
-  it('begins a new line after one that was cut off', () => {
+  it('begins a new line after a truncated one', () => {
     const { sink, device, fail, mend } = scene();
     fail('ENOSPC', 3);
     sink.write('cut off\n');
@@ -90,7 +90,7 @@ describe('where the log goes', () => {
     assert.equal(device.text, 'cut\nwhole\nlost 1: ENOSPC: write\n');
   });
 
-  it('finds out by itself that it can be written again', async () => {
+  it('notices by itself that the log is writable again', async () => {
     const { sink, device, fail, mend } = scene({ probeMs: 1 });
     fail('ENOSPC');
     sink.write('one\n');
@@ -99,7 +99,7 @@ describe('where the log goes', () => {
     assert.equal(device.text, 'lost 1: ENOSPC: write\n');
   });
 
-  it('waits a moment for a slow reader, and no longer for one that does not read', () => {
+  it('waits briefly for a slow reader, and no longer for one that does not read', () => {
     const { sink, device, fail, mend } = scene();
     fail('EAGAIN', 2);
     sink.write('one\n');

@@ -13,7 +13,7 @@ async function logged(level: string, calls: string): Promise<Record<string, unkn
 }
 
 describe('the log', () => {
-  it('is JSON lines, from the level that was asked for on', async () => {
+  it('writes JSON lines from the requested level on', async () => {
     const lines = await logged('warn', "log.info('quiet'); log.warn({ topic: 't' }, 'warned'); log.error('failed');");
     assert.deepEqual(
       lines.map(({ time, ...line }) => {
@@ -28,7 +28,7 @@ describe('the log', () => {
     assert.deepEqual(await logged('silent', "log.fatal('nothing');"), []);
   });
 
-  it('says what has to be said at any level, but for none', async () => {
+  it('writes essential lines at any level except none', async () => {
     const module = new URL('./log.ts', import.meta.url).href;
     const calls = `const { atAnyLevel } = await import('${module}');
       log.info('quiet'); atAnyLevel(log).info({ token: 'hidden' }, 'said');`;
@@ -37,7 +37,7 @@ describe('the log', () => {
     assert.deepEqual(await logged('silent', calls), []);
   });
 
-  it('has said its last word, whatever ends the process', async () => {
+  it('writes its last line, however the process ends', async () => {
     const module = new URL('./log.ts', import.meta.url).href;
     const script = `import { createLogger } from '${module}';
       createLogger('info').info('last'); process.kill(process.pid, 'SIGKILL');`;
@@ -46,7 +46,7 @@ describe('the log', () => {
     assert.match(child.output(), /"msg":"last"/);
   });
 
-  it('never shows what people wrote or what opens doors, at the top or one level down', async () => {
+  it('never shows message texts or secrets, at the top or one level down', async () => {
     const fields = [
       'body',
       'message',

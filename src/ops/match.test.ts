@@ -21,7 +21,7 @@ const NOTIFICATION = {
 const matches = (wanted: Wanted, bodies = false) => matcherOf(wanted, bodies)?.(NOTIFICATION);
 
 describe('the filter of the live feed', () => {
-  it('is none where nothing is asked for', () => {
+  it('no filter accepts everything', () => {
     assert.deepEqual([matcherOf({}, false), matcherOf({ match: ' ' }, true)], [undefined, undefined]);
   });
 
@@ -37,24 +37,24 @@ describe('the filter of the live feed', () => {
   ] as const)
     it(`finds ${what}`, () => assert.equal(matches({ match }), true));
 
-  it('finds what people wrote only where bodies are asked for', () => {
+  it('searches message texts only if bodies are requested', () => {
     assert.deepEqual([matches({ match: 'old mill' }), matches({ match: 'old mill' }, true)], [false, true]);
     assert.equal(matches({ match: 'a secret' }), false);
   });
 
-  it('takes a topic by its name or its ARN, together with what has to match', () => {
+  it('combines a topic, by name or ARN, with other criteria', () => {
     assert.equal(matches({ topic: TOPIC }), true);
     assert.equal(matches({ topic: 'user_message_sent', match: 'alice' }), true);
     assert.equal(matches({ topic: 'user_message_sent', match: 'erin' }), false);
     assert.equal(matches({ topic: 'message_sent', match: 'alice' }), false);
   });
 
-  it('survives a body that is no JSON object', () => {
+  it('accepts a body that is not a JSON object', () => {
     const other = { ...NOTIFICATION, message: '"alice"', attributes: [], orderKey: 'x', names: [] };
     assert.equal(matcherOf({ match: 'alice' }, false)?.(other), false);
   });
 
-  it('takes a body that is no JSON for one that names nobody', () => {
+  it('finds no names in a body that is not JSON', () => {
     const other = { ...NOTIFICATION, message: 'alice', attributes: [], orderKey: 'x', names: [] };
     assert.equal(matcherOf({ match: 'alice' }, false)?.(other), false);
   });

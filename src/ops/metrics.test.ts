@@ -76,7 +76,7 @@ async function lines(registry: Registry, name: string): Promise<string[]> {
 }
 
 describe('metrics', () => {
-  it('tell when a source came, how old its events were, and why it was put off', async () => {
+  it("metrics show a source's last contact, the age of its events, and why it was refused", async () => {
     const { registry, report } = reporting();
     const contact = { tap: 'http', source: 's', numbered: true, events: 1 };
     report.contact({ ...contact, newestAt: Date.now() + 60_000, refused: 'OUTBOX_FULL' });
@@ -89,7 +89,7 @@ describe('metrics', () => {
     ]);
   });
 
-  it('counts events by tap, source and kind, duplicates and malformed ones', async () => {
+  it('metrics count events by tap, source and kind, and duplicate and malformed ones', async () => {
     const { registry, report } = reporting();
     const kinds = new Map([
       ['presence', 3],
@@ -109,7 +109,7 @@ describe('metrics', () => {
     ]);
   });
 
-  it('shows the holes of a source from zero on, so that the first one is an increase', async () => {
+  it("metrics show a source's holes from 0 on, so that the first one is an increase", async () => {
     const { registry, report } = reporting();
     report.batch(batch({}));
     assert.deepEqual(await lines(registry, 'source_holes_total'), ['source_holes_total{source="s"} 0']);
@@ -121,13 +121,13 @@ describe('metrics', () => {
     ]);
   });
 
-  it('introduces the sources that the outbox knows from before', async () => {
+  it('metrics include sources that the outbox knows from earlier runs', async () => {
     const source = { source: 'old', epoch: 'e', last: 9, holes: 4, missing: 5, heardAt: 1_000 };
     const registry = showing({ outbox: { sources: [source] } });
     assert.deepEqual(await lines(registry, 'source_holes_total'), ['source_holes_total{source="old"} 0']);
   });
 
-  it('counts outcomes with their reasons and puts latencies into buckets', async () => {
+  it('metrics count outcomes with reasons, and put latencies into buckets', async () => {
     const { registry, report } = reporting();
     const throttled: Verdict = {
       kind: 'retry',
@@ -157,7 +157,7 @@ describe('metrics', () => {
     assert.deepEqual(await lines(registry, 'publish_batch_size_sum'), [`publish_batch_size_sum{topic="${TOPIC}"} 10`]);
   });
 
-  it('shows the outbox, the topics and the sources as they are when it is read', async () => {
+  it('metrics show the current outbox, topics and sources', async () => {
     const source = { source: 's', epoch: 'new', last: 9, holes: 0, missing: 0, heardAt: 2_000 };
     const shown: Shown = {
       outbox: {
@@ -204,7 +204,7 @@ describe('metrics', () => {
     assert.deepEqual(await lines(registry, 'ready'), ['ready 1']);
   });
 
-  it('asks the outbox once a reading', async () => {
+  it('a scrape queries the outbox once', async () => {
     const registry = new Registry();
     let asked = 0;
     const observed = (): Observed => {
@@ -217,7 +217,7 @@ describe('metrics', () => {
     assert.equal(asked, 1);
   });
 
-  it('says which release runs on which Node.js', async () => {
+  it('metrics show the release and the Node.js version', async () => {
     const registry = new Registry();
     addProcessMetrics(registry, () => 0);
     assert.deepEqual(await lines(registry, 'build_info'), [
@@ -225,7 +225,7 @@ describe('metrics', () => {
     ]);
   });
 
-  it('has labels for a hundred sources at most, and sums up the others', async () => {
+  it('metrics limit labels to a hundred sources, and sum up the others', async () => {
     const names = Array.from({ length: 150 }, (_, n) => `source${n}`);
     const sources = names.map((source, n) => ({
       source,

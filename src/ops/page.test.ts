@@ -20,7 +20,7 @@ async function snapshotOf(samples: readonly Sample[], state: () => State, header
 describe('the page', () => {
   const named = { notReady: [{ what: '</script><script>alert(1)', reason: '<!--' }] } as unknown as State;
 
-  it('comes with the state and the last few samples, and with the last one that has a time', async () => {
+  it('the page includes the state, the last samples, and the last one with a latency', async () => {
     const samples = [sample(1), sample(2, 27), ...Array.from({ length: 9 }, (_, n) => sample(n + 3))];
     const { hello } = await snapshotOf(samples, () => named);
     assert.deepEqual(
@@ -30,7 +30,7 @@ describe('the page', () => {
     assert.deepEqual(hello.state, named, 'whatever names hold ends no script');
   });
 
-  it('comes without them where the outbox does not answer, and from another site', async () => {
+  it('the page has no figures if the outbox does not answer or the request comes from another site', async () => {
     assert.equal(await snapshotOf([], () => assert.fail('the disk is away')), null);
     assert.equal(await snapshotOf([], () => named, { 'sec-fetch-site': 'cross-site' }), null);
   });

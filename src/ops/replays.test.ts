@@ -12,13 +12,13 @@ const letter = (eventId: string) => ({
 });
 
 describe('the counts of a replay', () => {
-  it('are none before the first', () => {
+  it('there are no replay counts before the first replay', () => {
     const { counts, report } = createReplayCounter();
     deliver(report, notification('other'), 1);
     assert.equal(counts(), undefined);
   });
 
-  it('tell apart what the sink took, what is dead again and what waits', () => {
+  it('replay counts distinguish accepted, failed and waiting notifications', () => {
     const { counts, asked, report } = createReplayCounter(() => 5);
     asked(4);
     for (const id of ['a', 'b', 'c', 'c']) report.replaying(id);
@@ -30,7 +30,7 @@ describe('the counts of a replay', () => {
     assert.deepEqual(counts(), { since: 5, asked: 4, taken: 1, deadAgain: 1, waiting: 2 });
   });
 
-  it('begin anew with the next replay, and add to one that has not ended', () => {
+  it('replay counts restart with the next replay, and add to one that has not ended', () => {
     let time = 1;
     const { counts, asked, report } = createReplayCounter(() => time++);
     asked(1);
@@ -42,7 +42,7 @@ describe('the counts of a replay', () => {
     assert.deepEqual(counts(), { since: 2, asked: 5, taken: 0, deadAgain: 0, waiting: 5 });
   });
 
-  it('count what is taken up before all are marked, and what was marked before a restart', () => {
+  it('replay counts include what is picked up before all are marked, or was marked before a restart', () => {
     const { counts, asked, report } = createReplayCounter(() => 5);
     report.replaying('a');
     assert.deepEqual(counts(), { since: 5, asked: 1, taken: 0, deadAgain: 0, waiting: 1 });

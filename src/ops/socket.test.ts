@@ -40,7 +40,7 @@ describe('the Unix socket', () => {
     }
   };
 
-  it('is for its owner only, whatever the umask, and goes at the end', async () => {
+  it('the socket is for its owner only, whatever the umask, and is deleted at the end', async () => {
     const mask = process.umask(0);
     const listener = await listen().finally(() => process.umask(mask));
     assert.equal(statSync(file).mode & 0o777, 0o600);
@@ -49,7 +49,7 @@ describe('the Unix socket', () => {
     assert.equal(existsSync(file), false);
   });
 
-  it('takes the place of one that a killed process left', async () => {
+  it('replaces the socket of a killed process', async () => {
     const code = `require('node:net').createServer().listen(${JSON.stringify(file)}, () => process.kill(process.pid, 'SIGKILL'))`;
     assert.throws(() => execFileSync(process.execPath, ['-e', code]));
     assert.equal(existsSync(file), true);
@@ -58,14 +58,14 @@ describe('the Unix socket', () => {
     await listener.close();
   });
 
-  it('leaves alone one that somebody listens on', async () => {
+  it('keeps a socket that another process listens on', async () => {
     const first = await listen();
     await assert.rejects(listen(), /another process listens on .*outbox\.db\.sock/);
     assert.equal(await ask(), 'here');
     await first.close();
   });
 
-  it('leaves alone what is no socket, and what a link names', async () => {
+  it('keeps files that are not sockets, and targets of links', async () => {
     writeFileSync(file, 'precious');
     await assert.rejects(listen(), /is in the way, and is no socket/);
     rmSync(file);
@@ -73,13 +73,13 @@ describe('the Unix socket', () => {
     await assert.rejects(listen(), /is in the way, and is no socket/);
   });
 
-  it('is refused a path that the system would cut off', async () => {
+  it('refuses a path that the system would truncate', async () => {
     file = path.join(path.dirname(file), `${'x'.repeat(120)}.sock`);
     assert.match(String(socketPathProblem(file)), /has \d+ bytes, and a Unix socket's path at most 10\d/);
     await assert.rejects(listen(), /has \d+ bytes, and a Unix socket's path at most 10\d/);
   });
 
-  it('has the longest path that the system takes', async () => {
+  it('accepts the longest path that the system allows', async () => {
     const longest = process.platform === 'linux' ? 107 : 103;
     file = path.join(path.dirname(file), 'é'.repeat(60)).slice(0, longest);
     while (Buffer.byteLength(file) > longest) file = file.slice(0, -1);
@@ -90,7 +90,7 @@ describe('the Unix socket', () => {
     await listener.close();
   });
 
-  it('is beside the file that a link names', () => {
+  it('places the socket beside the target of a link', () => {
     const link = path.join(root, 'link.db');
     assert.equal(socketBeside(link), `${link}.sock`);
     writeFileSync(path.join(root, 'real.db'), '');

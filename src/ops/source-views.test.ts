@@ -18,27 +18,27 @@ const notes = (...given: Parameters<typeof views>) =>
   views(...given).flatMap(({ notes }) => notes.map(({ tone, text }) => `${tone}: ${text}`));
 
 describe('what is shown of a source', () => {
-  it('is its position, its last contact and its rate', () => {
+  it("shows a source's position, last contact and rate", () => {
     const [view] = views([state('a', NOW - 23_000)], [contact('a')]);
     assert.deepEqual([view?.last, view?.heardAt, view?.contactAt, view?.rate], [7, NOW - 23_000, NOW, 5]);
     assert.deepEqual(view?.notes, []);
   });
 
-  it('is that it is put off, and why', () => {
+  it('shows that a source is refused, and why', () => {
     const refused = { rate: 5, reason: 'outbox full' };
     assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused })]), ['bad: put off 5/s: outbox full']);
     const rarely = { rate: 0.03, reason: 'outbox full' };
     assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused: rarely })]), ['bad: put off: outbox full']);
   });
 
-  it('is that it is silent, after the time that is configured, also when it has not come since the start', () => {
+  it('shows that a source is silent after the configured time, even if it was never heard since the start', () => {
     assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], []), ['warn: silent for 3 h']);
     assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [contact('a')]), []);
     assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [], 0), []);
     assert.deepEqual(notes([state('a', NOW - 3 * HOUR)], [], 4 * HOUR), []);
   });
 
-  it('is that its clock is off', () => {
+  it("shows that a source's clock is wrong", () => {
     assert.deepEqual(notes([state('a', NOW)], [contact('a', { clockMs: 130_000 })]), [
       "warn: its clock is 2 min ahead of the daemon's",
     ]);
@@ -48,13 +48,13 @@ describe('what is shown of a source', () => {
     );
   });
 
-  it('is also a source that does not number its events', () => {
+  it('shows sources that do not number their events', () => {
     const [view] = views([], [contact('posts', { numbered: false, keptAt: undefined, at: NOW - 5 })]);
     assert.deepEqual([view?.source, view?.epoch, view?.last, view?.heardAt], ['posts', undefined, undefined, NOW - 5]);
     assert.match(String(view?.notes[0]?.text), /^does not number its events/);
   });
 
-  it('is first of all, among very many, where something is wrong', () => {
+  it('sorts sources with problems first, among very many', () => {
     const many = Array.from({ length: 150 }, (_, n) => state(`s${String(n).padStart(3, '0')}`, NOW - n));
     const wrong = contact('s149', { refused: { rate: 1, reason: 'outbox full' } });
     const shown = views(many, [wrong]).map(({ source }) => source);

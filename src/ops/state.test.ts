@@ -40,7 +40,7 @@ const pool = { size: 100, inFlight: 2 };
 const HOSTS = new Map([[`${ARN}:a`, ['example.org']]]);
 
 describe('state', () => {
-  it('joins what publisher, outbox and flow know of a topic', () => {
+  it("combines the publisher's, outbox's and flow's figures of a topic", () => {
     const flow = createFlow(0);
     const message = { eventId: 'e', topic: `${ARN}:a`, orderKey: 'k', at: 0, message: '', attributes: [], bytes: 0 };
     deliver(flow, message, 90);
@@ -66,7 +66,7 @@ describe('state', () => {
     ]);
   });
 
-  it('shows a topic that nobody sends to any more, while something waits for it', () => {
+  it('shows a topic without a route while it has a backlog', () => {
     const topics = [
       { topic: `${ARN}:gone`, depth: 3 },
       { topic: `${ARN}:done`, depth: 0 },
@@ -77,7 +77,7 @@ describe('state', () => {
     );
   });
 
-  it('takes the queues of one source together', () => {
+  it('combines the queues of one source', () => {
     const queue = (source: string, epoch: string, heardAt: number, holes = 0): SourceState => ({
       source,
       epoch,
@@ -95,7 +95,7 @@ describe('state', () => {
     ]);
   });
 
-  it('shows a hundred sources at most, those with new holes first, and sums up the others', () => {
+  it('shows at most a hundred sources, those with new holes first, and sums up the others', () => {
     const sources = Array.from({ length: 30_000 }, (_, n) => ({
       source: `s${n}`,
       epoch: 'e',

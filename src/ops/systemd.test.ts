@@ -20,7 +20,7 @@ function timers(t: TestContext): void {
 }
 
 describe('what systemd is told', () => {
-  it('is nothing where no systemd waits', async () => {
+  it('sends nothing without systemd', async () => {
     const { notifier, told } = setup({ NOTIFY_SOCKET: '' });
     await notifier.ready();
     await notifier.reloading();
@@ -28,7 +28,7 @@ describe('what systemd is told', () => {
     assert.deepEqual(told, []);
   });
 
-  it('is the readiness with a status on one line, reloads with their time, and the stop', async () => {
+  it('sends readiness with a one-line status, reloads with their time, and the stop', async () => {
     const { notifier, told } = setup({}, () => 'two\nlines');
     await Promise.all([notifier.ready(), notifier.reloading(), notifier.ready(), notifier.stopping()]);
     assert.deepEqual(
@@ -39,7 +39,7 @@ describe('what systemd is told', () => {
     assert.match(String(told[1]?.[1]), /^MONOTONIC_USEC=\d+$/);
   });
 
-  it('is a sign of life three times in WatchdogSec, from readiness to the stop', async (t) => {
+  it('sends a watchdog message three times in WatchdogSec, from readiness to the stop', async (t) => {
     timers(t);
     const { notifier, told } = setup({ WATCHDOG_USEC: '30000000', WATCHDOG_PID: String(process.pid) });
     t.mock.timers.tick(60_000);
@@ -64,7 +64,7 @@ describe('what systemd is told', () => {
     assert.deepEqual(told, []);
   });
 
-  it('is no sign of life while the outbox does not answer, and one again when it does', async (t) => {
+  it('sends no watchdog messages while the outbox does not answer', async (t) => {
     timers(t);
     let works = true;
     const status = () => {
@@ -85,7 +85,7 @@ describe('what systemd is told', () => {
     assert.equal(told.length, 1);
   });
 
-  it('is not piled up while systemd does not read', async (t) => {
+  it('does not queue messages while systemd does not read', async (t) => {
     timers(t);
     const { promise, resolve } = Promise.withResolvers<void>();
     let sent = 0;
@@ -103,7 +103,7 @@ describe('what systemd is told', () => {
     await ready;
   });
 
-  it('that could not be told is logged, and does no harm', async () => {
+  it("logs a message that it can't send, and continues", async () => {
     const lines: string[] = [];
     const log = pino({ base: undefined }, { write: (line: string) => void lines.push(line) });
     const send = () => Promise.reject(new Error('spawn systemd-notify ENOENT'));
@@ -116,7 +116,7 @@ describe('what systemd is told', () => {
 });
 
 describe('the watchdog interval', () => {
-  it('is a third of WatchdogSec, if it is meant for this process', () => {
+  it('the interval is a third of WatchdogSec, if that is meant for this process', () => {
     const pid = String(process.pid);
     assert.equal(watchdogInterval({ WATCHDOG_USEC: '60000000', WATCHDOG_PID: pid }), 20_000);
     assert.equal(watchdogInterval({ WATCHDOG_USEC: '60000000' }), 20_000);

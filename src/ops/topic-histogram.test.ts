@@ -6,7 +6,7 @@ import { TopicHistogram } from './topic-histogram.ts';
 const SETTINGS = { name: 'h_seconds', help: 'A test.', buckets: [0.5, 1, 10] };
 
 describe('a histogram by topic', () => {
-  it("shows what prom-client's own does, as text and as objects", async () => {
+  it("gives the same text and objects as prom-client's own histogram", async () => {
     const [ours, theirs] = [new Registry(), new Registry()];
     const counted = new TopicHistogram({ ...SETTINGS, registers: [ours] });
     const observed = new Histogram({ ...SETTINGS, labelNames: ['topic'], registers: [theirs] });
@@ -25,7 +25,7 @@ describe('a histogram by topic', () => {
     assert.deepEqual(await plain(ours), await plain(theirs));
   });
 
-  it('begins anew when its registry is reset', async () => {
+  it('restarts when its registry is reset', async () => {
     const registry = new Registry();
     const histogram = new TopicHistogram({ ...SETTINGS, registers: [registry] });
     histogram.of('a').observe(1);

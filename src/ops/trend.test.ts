@@ -10,11 +10,11 @@ describe('the trend of what waits', () => {
   for (const [what, given, text] of [
     ['nothing is known', [], ''],
     ['nothing waits', volumes(() => 0), ''],
-    ['it was seen for a moment only', volumes((s) => s * 10).slice(-3), ''],
-    ['it stays as it is', volumes(() => 500), 'steady'],
+    ['there are only a few samples', volumes((s) => s * 10).slice(-3), ''],
+    ['it does not change', volumes(() => 500), 'steady'],
     ['it grows by a few in a minute', volumes((s) => 500 + Math.floor(s / 5)), 'steady'],
-    ['it gets less', volumes((s) => 3_000 - 12.5 * s - 2.5), 'empty in about 3 min'],
-    ['it hardly gets less', volumes((s) => 10_000_000 - s), 'shrinking 1/s'],
+    ['it shrinks', volumes((s) => 3_000 - 12.5 * s - 2.5), 'empty in about 3 min'],
+    ['it hardly shrinks', volumes((s) => 10_000_000 - s), 'shrinking 1/s'],
     ['it grows', volumes((s) => 58 * s), 'growing 58/s, full in 5 h'],
     [
       'it grows and the outbox has room for weeks',
@@ -34,7 +34,7 @@ describe('the trend of what waits', () => {
     ],
     ['it turned half a minute ago', volumes((s) => (s < 30 ? 100 * s : 3_000 - 25 * (s - 30))), 'empty in about 90 s'],
   ] as const)
-    it(`is "${text}" where ${what}`, () => {
+    it(`the trend is "${text}" if ${what}`, () => {
       assert.equal(trendOf(given, 1_000_000_000).text, text);
     });
 });

@@ -106,7 +106,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       outbox = await under.open();
     }
 
-    it('hands out what was committed, whole, once, in order, each topic by itself', async () => {
+    it('returns commits whole, once, in order, and separately for each topic', async () => {
       const attributes = [
         { name: 'n', type: 'Number', value: '1' },
         { name: 'b', type: 'Binary', value: 'AAE=' },
@@ -123,14 +123,14 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual([await topic.rest(), await other.rest()], [[], []]);
     });
 
-    it('hands out what was there before its backlog was opened', async () => {
+    it('returns notifications committed before the backlog was opened', async () => {
       await outbox.commit(admission(...numbered(1, 3)));
       await using topic = consume(outbox, TOPIC);
       await outbox.commit(admission(notification('e4')));
       assert.deepEqual(ids(await topic.next(4)), ['e1', 'e2', 'e3', 'e4']);
     });
 
-    it('hands out to the next consumer what the one before did not settle, before what came since', async () => {
+    it('returns the unsettled ones of the last consumer to the next one, before newer ones', async () => {
       await outbox.commit(admission(...numbered(1, 5)));
       const before = consume(outbox, TOPIC);
       const [one, two] = (await before.next(3)) as [Stored, Stored, Stored];
@@ -144,12 +144,12 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(await topic.rest(), []);
     });
 
-    it('has one backlog of a topic open at a time', async () => {
+    it('allows one open backlog for each topic', async () => {
       await using _ = consume(outbox, TOPIC);
       assert.throws(() => outbox.backlog(TOPIC, () => undefined), /is open already/);
     });
 
-    it('hands out no more than the credit, and the rest when it is given more', async () => {
+    it('returns no more than the credit, and the rest with more credit', async () => {
       await using topic = consume(outbox, TOPIC, 2);
       await outbox.commit(admission(...numbered(1, 5)));
       assert.deepEqual(ids(await topic.next(2)), ['e1', 'e2']);
@@ -160,7 +160,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(ids(await topic.next(2)), ['e4', 'e5']);
     });
 
-    it('counts a large notification for as many as it takes in memory', async () => {
+    it('a large notification takes credit for its memory', async () => {
       const bytes = 250_000;
       await using topic = consume(outbox, TOPIC, costOf(bytes) + 1);
       await outbox.commit(admission(...numbered(1, 5, { bytes })));
@@ -170,7 +170,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(ids(await topic.next(1)), ['e3']);
     });
 
-    it('hands out everything once and in order to a consumer that falls behind, while commits go on', async () => {
+    it('returns everything once and in order to a slow consumer during commits', async () => {
       await outbox.commit(admission(...numbered(1, 500)));
       await using topic = consume(outbox, TOPIC, 0);
       const all: Stored[] = [];
@@ -186,7 +186,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(ids(await topic.next(1)), ['last']);
     });
 
-    it('hands out bodies again by their numbers, in order, until they are settled', async () => {
+    it('loads unsettled bodies by number, in order', async () => {
       await outbox.commit(admission(...numbered(1, 4)));
       await using topic = consume(outbox, TOPIC);
       const [one, two, three, four] = (await topic.next(4)) as [Stored, Stored, Stored, Stored];
@@ -195,7 +195,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(await topic.backlog.load([three.seq]), [three]);
     });
 
-    it('moves what the sink will never take to the dead letters', async () => {
+    it('moves notifications that the sink never accepts to the dead letters', async () => {
       await outbox.commit(admission(...numbered(1, 2)));
       await using topic = consume(outbox, TOPIC);
       const [one] = (await topic.next(2)) as [Stored, Stored];
@@ -208,7 +208,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(rest, { eventId: 'e1', topic: TOPIC, ...dead, replayRequested: false, content });
     });
 
-    it('counts what is settled twice once', async () => {
+    it('counts a notification settled twice once', async () => {
       await outbox.commit(admission(...numbered(1, 2)));
       await using topic = consume(outbox, TOPIC);
       const [one] = (await topic.next(2)) as [Stored, Stored];
@@ -219,7 +219,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(outbox.health().deadLetters, 0);
     });
 
-    it('knows of each source and epoch how far it is heard, and of others nothing', async () => {
+    it('knows the position of each source and epoch, and none of others', async () => {
       assert.equal(await lastOf(outbox, 's', 'x'), undefined);
       await commitAs(outbox, 's', 'x', 7, admission(notification('e1')));
       assert.equal(await lastOf(outbox, 's', 'x'), 7);
@@ -230,7 +230,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(await lastOf(outbox, 's2', 'x'), undefined);
     });
 
-    it('keeps the holes of each source with range and time until somebody acknowledges them', async () => {
+    it("keeps each source's holes with range and time until acknowledged", async () => {
       let now = 1_000;
       await outbox.close();
       outbox = await under.open({ now: () => now });
@@ -264,7 +264,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       ]);
     });
 
-    it('forgets a source that is retired, with its positions and holes', async () => {
+    it('forgets a retired source with its positions and holes', async () => {
       for (const epoch of ['x', 'y']) await commitAs(outbox, 's', epoch, 7, admission());
       await commitAs(outbox, 's', 'x', 12, admission(), 3);
       await commitAs(outbox, 'other', 'x', 1, admission());
@@ -278,7 +278,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(await lastOf(outbox, 'other', 'x'), 1);
     });
 
-    it('knows when the newest event of an epoch happened', async () => {
+    it("knows the time of an epoch's newest event", async () => {
       const newest = async () => {
         const cursor = await outbox.source('s', 'x');
         cursor.release();
@@ -298,7 +298,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(await newest(), 5_000);
     });
 
-    it('lets one at a time have a position, in the order in which they asked', async () => {
+    it('gives a position to one holder at a time, in the order of requests', async () => {
       const first = await outbox.source('s', 'x');
       const order: string[] = [];
       const waiting = [1, 2].map(async (n) => {
@@ -317,7 +317,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(order, ['1 sees 5', '2 sees 10']);
     });
 
-    it('calls for a consumer where notifications come for a topic that has none', async () => {
+    it('asks for a consumer if a topic without one gets notifications', async () => {
       const called: string[] = [];
       const stop = outbox.onTopic((topic) => void called.push(topic));
       const topic = consume(outbox, TOPIC);
@@ -335,7 +335,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(called, [OTHER, TOPIC]);
     });
 
-    it('replaces a dead letter by what came of its replay', async () => {
+    it('replaces a replayed dead letter by the result', async () => {
       await outbox.commit({ ...admission(), deadLetters: [letter('d1'), letter('d2')] });
       const [first] = await outbox.deadLetters.find({}, 1);
       await outbox.commit({ ...admission(notification('d1')), replaces: [first?.id ?? 0] });
@@ -344,7 +344,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(ids(await topic.next(1)), ['d1']);
     });
 
-    it('refuses what it has no room for, keeps nothing of it, and takes more when some is settled', async () => {
+    it('refuses a commit without room, keeps none of it, and accepts more after settlements', async () => {
       await outbox.close();
       outbox = await under.open({ maxBytes: 300_000 });
       const body = { message: 'x'.repeat(20_000), bytes: 20_000 };
@@ -367,7 +367,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.deepEqual(ids(await topic.next(1)), ['again room']);
     });
 
-    it('says how much it holds, and how old the oldest is', async () => {
+    it("reports its size and its oldest notification's age", async () => {
       let now = 1_000;
       await outbox.close();
       outbox = await under.open({ now: () => now });
@@ -388,7 +388,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(fault, undefined);
     });
 
-    it('refuses what comes after its close, and does no harm with what is settled then', async () => {
+    it('refuses calls after its close, and ignores settlements', async () => {
       await outbox.commit(admission(notification('e1')));
       const topic = consume(outbox, TOPIC);
       const [one] = (await topic.next(1)) as [Stored];
@@ -402,13 +402,13 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
     });
 
     for (const maxBytes of [0, -1, Number.NaN])
-      it(`refuses to be opened for ${maxBytes} bytes`, async () => {
+      it(`refuses to open with ${maxBytes} bytes`, async () => {
         await outbox.close();
         await assert.rejects(() => under.open({ maxBytes }), { code: 'CONFIG_INVALID' });
       });
 
     if (promises.durable) {
-      it('has again after an opening what was not settled, whole and in order, its positions and dead letters', async () => {
+      it('a new opening has the unsettled notifications whole and in order, positions and dead letters', async () => {
         const attributes = [{ name: 'n', type: 'String.Array', value: '["a"]' }] as const;
         const parameters = { Subject: 'ü', MessageGroupId: 'tea' };
         const names = ['Alice@Localhost/Phone "1"', 'bücher@localhost', 'm\n1'];
@@ -432,7 +432,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
         assert.deepEqual((await topic.next(2)).map(strip), others);
       });
 
-      it('writes what is pending at a close', async () => {
+      it('writes pending data at the close', async () => {
         const pending = outbox.commit(admission(...numbered(1, 2)));
         await outbox.close();
         await pending;
@@ -442,7 +442,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       });
     }
 
-    it('loses nothing, hands out nothing that is settled, and keeps the order of each key, whatever is done (property)', async () => {
+    it('loses nothing, returns nothing settled, and keeps the order of each key under any operations (property)', async () => {
       const step = fc.oneof(
         {
           weight: 4,

@@ -38,7 +38,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
     const found = async (filter: DeadLetterFilter = {}, limit = 100, after?: number) =>
       ids(await store.find(filter, limit, after));
 
-    it('keeps what they hold, whatever that is', async () => {
+    it('keeps dead letters with any content', async () => {
       const contents: DeadContent[] = [
         { kind: 'raw', event: null },
         { kind: 'raw', event: { nested: [1, { text: '👩‍👩‍👧‍👦 \u0001' }] } },
@@ -52,14 +52,14 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       );
     });
 
-    it('finds them whole, oldest first, in portions', async () => {
+    it('lists whole dead letters, oldest first, in portions', async () => {
       assert.deepEqual(await found(), ['e1', 'e2', 'e3', 'e4']);
       const [, second] = await store.find({}, 2);
       assert.equal(second?.topic, TOPIC);
       assert.deepEqual(await found({}, 2, second?.id), ['e3', 'e4']);
     });
 
-    it('chooses them by number, reason, topic, and what was there when somebody looked', async () => {
+    it('selects by number, reason, topic, and what existed at a listing', async () => {
       const [first, , third] = await store.find({}, 10);
       assert.deepEqual(await found({ ids: [first?.id ?? 0, third?.id ?? 0] }), ['e1', 'e3']);
       assert.deepEqual(await found({ reason: 'malformed' }), ['e1', 'e3', 'e4']);
@@ -69,7 +69,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       assert.deepEqual(await found({ ids: [] }), []);
     });
 
-    it('finds those that have a text in a name, whatever its case, and nothing of what a plugin says', async () => {
+    it('searches names without regard to case, and no details from a plugin', async () => {
       const event = { kind: 'message', type: 'groupchat', from: 'Dave@Example.org/x', to: 'Tea_Room@conf.example.org' };
       await store.put([
         letter('group', { content: { kind: 'event', event } }),
@@ -92,7 +92,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       assert.deepEqual(await found({ match: 'dave' }), []);
     });
 
-    it('shows a page in any order, whom each is about, and how many there are', async () => {
+    it('lists a page in any order, with the users concerned and the total', async () => {
       const event = { kind: 'presence', jid: 'zoe@Z.org/x', host: 'z.org' };
       await store.put([letter('z', { reason: 'a', attempts: 9, content: { kind: 'event', event } })]);
       const page = async (query: Partial<DeadLetterQuery>) => {
@@ -114,13 +114,13 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       assert.deepEqual([newest?.host, newest?.user, newest?.room], ['z.org', 'zoe@z.org', undefined]);
     });
 
-    it('reads one by its number, and none that is not there', async () => {
+    it('reads one by number, and nothing for an unknown number', async () => {
       const [first] = await store.find({}, 1);
       assert.deepEqual(await store.read(first?.id ?? 0), first);
       assert.equal(await store.read(1e9), undefined);
     });
 
-    it('counts them by reason and topic', async () => {
+    it('counts dead letters by reason and topic', async () => {
       const counts = await store.counts();
       assert.deepEqual(
         counts.map(({ reason, topic, count, replaying }) => [reason, topic, count, replaying]),
@@ -132,7 +132,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       );
     });
 
-    it('marks them for replay once, and hands those on that are marked', async () => {
+    it('marks dead letters for replay once, and returns those marked', async () => {
       assert.deepEqual(await store.toReplay(10), []);
       let reached = 0;
       const onProgress = (count: number) => {
@@ -149,7 +149,7 @@ export function deadLettersContract(name: string, make: () => Promise<StoreUnder
       );
     });
 
-    it('deletes them for good, and no number comes back', async () => {
+    it('deletes for good, and never reuses a number', async () => {
       const last = (await store.find({}, 10)).at(-1)?.id ?? 0;
       assert.equal(await store.purge({ topic: TOPIC }), 2);
       assert.deepEqual(await found(), ['e1', 'e4']);

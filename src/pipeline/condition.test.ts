@@ -117,13 +117,13 @@ const CASES: readonly [string, Partial<TopicFacts>, ConditionName][] = [
 
 describe('the condition of a topic', () => {
   for (const [what, some, expected] of CASES)
-    it(`is ${expected} where ${what}`, () => {
+    it(`the condition is ${expected} if ${what}`, () => {
       const { name, reason, advice } = conditionOf(facts(some));
       assert.equal(name, expected);
       assert.equal(reason !== '' && advice !== '', expected !== 'open');
     });
 
-  it("reports the sink's rate, and the surplus that comes in", () => {
+  it("reports the sink's rate, and by how much the incoming rate exceeds it", () => {
     assert.match(conditionOf(facts({ throttled: throttled(0) })).reason, /it takes 3\.14\/s/);
     assert.match(conditionOf(facts({ history: growing })).reason, /10\/s more/);
   });

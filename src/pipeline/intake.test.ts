@@ -119,7 +119,7 @@ describe('intake', () => {
   const numbers = (from: number, to: number) =>
     Array.from({ length: to - from + 1 }, (_, index) => String(from + index));
 
-  it('refuses a batch at once while the disk fails, even behind a waiting batch of its source', async (t) => {
+  it('refuses a batch at once while the disk fails, even if another batch of its source waits', async (t) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     t.mock.method(outbox, 'source', async () => ({
       last: undefined,
@@ -148,7 +148,7 @@ describe('intake', () => {
       assert.deepEqual(warnings(), []);
     });
 
-    it('keeps no event twice: the same batch, a part of it, or one that overlaps', async () => {
+    it('keeps no event twice: from the same batch, a part of it, or an overlapping one', async () => {
       await intake.receive(batch(1, 5));
       assert.deepEqual(await intake.receive(batch(1, 5)), { accepted: 0, duplicates: 5, rejected: [] });
       assert.deepEqual(await intake.receive(batch(2, 3)), { accepted: 0, duplicates: 2, rejected: [] });
@@ -161,7 +161,7 @@ describe('intake', () => {
       assert.deepEqual(warnings(), []);
     });
 
-    it('counts and logs numbers reused for different events, but not repeated events', async () => {
+    it('counts and logs numbers reused for other events, but not repeated events', async () => {
       const at = (ms: number) => ({ events: [message('a', { at: ms }), message('b', { at: ms + 1 })] });
       await intake.receive(batch(1, 2, at(1_000)));
       await intake.receive(batch(1, 2, at(1_000)));
@@ -188,13 +188,13 @@ describe('intake', () => {
       assert.deepEqual(await again.receive(batch(3, 6)), { accepted: 1, duplicates: 3, rejected: [] });
     });
 
-    it('numbers events by source and epoch', async () => {
+    it('tracks numbers by source and epoch', async () => {
       await intake.receive(batch(1, 5));
       assert.equal((await intake.receive(batch(1, 2, { source: 't' }))).accepted, 2);
       assert.equal((await intake.receive(batch(1, 2, { numbering: { epoch: 'y', first: 1 } }))).accepted, 2);
     });
 
-    it('handles the batches of a source one after the other', async () => {
+    it('handles the batches of a source one after another', async () => {
       // The first one's plugin is the slowest.
       plugin = {
         filter: async (event) => {
@@ -264,7 +264,7 @@ describe('intake', () => {
       assert.deepEqual(await intake.receive(batch(3, 9)), { accepted: 0, duplicates: 7, rejected: [] });
     });
 
-    it('an epoch begins at its first number heard', async () => {
+    it("an epoch's first number is never a hole", async () => {
       assert.deepEqual(await intake.receive(batch(100, 101)), { accepted: 2, duplicates: 0, rejected: [] });
       assert.deepEqual(await intake.receive(batch(100, 102)), { accepted: 1, duplicates: 2, rejected: [] });
       assert.equal(await lastOf(outbox, 's', 'x'), 102);
@@ -272,7 +272,7 @@ describe('intake', () => {
       assert.deepEqual(warnings(), []);
     });
 
-    it('sees no hole in a batch without events', async () => {
+    it('a batch without events is never a hole', async () => {
       assert.deepEqual(await intake.receive(batch(50, 49)), { accepted: 0, duplicates: 0, rejected: [] });
       assert.equal(await lastOf(outbox, 's', 'x'), undefined);
       assert.deepEqual(warnings(), []);
@@ -289,7 +289,7 @@ describe('intake', () => {
     assert.deepEqual(outbox.health().sources, []);
   });
 
-  it('makes a dead letter of a malformed event only, unchanged', async () => {
+  it('makes a dead letter only of a malformed event, unchanged', async () => {
     const odd = { ...message('x'), from: 'hidden hidden', extra: ['\u0000', '\ud800'] };
     const events = [message('1'), odd, message('2'), null, message('a\u0000')];
     const rejected = [
@@ -348,7 +348,7 @@ describe('intake', () => {
   });
 
   describe('with a plugin', () => {
-    it('keeps the order of events, however fast each answer is', async () => {
+    it('keeps the order of events, however fast the plugin answers each', async () => {
       plugin = {
         userGuid: async (jid) => jid.toString(),
         messageAttributes: async (...parameters) => {
@@ -381,7 +381,7 @@ describe('intake', () => {
     });
   });
 
-  it('reports that a source came, whatever the answer', async () => {
+  it('reports each contact of a source, whatever the answer', async () => {
     await intake.receive(batch(1, 2));
     await intake.receive({ ...batch(1, 2), events: [] });
     await intake.receive({ ...batch(1, 2), numbering: undefined });
@@ -399,7 +399,7 @@ describe('intake', () => {
     );
   });
 
-  it('a full outbox takes nothing: the position stays, and nothing is counted', async () => {
+  it('accepts nothing while the outbox is full: the position stays, and nothing is counted', async () => {
     await outbox.close();
     open(1);
     await assert.rejects(intake.receive(batch(1, 2)), { code: 'OUTBOX_FULL' });
@@ -451,7 +451,7 @@ describe('intake', () => {
       ['that a filter says no to', 'filtered', () => (plugin = { filter: () => false })],
       ['of a host without sns', 'host-has-no-sns', () => (host = 'elsewhere')],
     ] as const)
-      it(`one ${what} into a new dead letter that says so`, async () => {
+      it(`turns a replay of one ${what} into a new dead letter with the reason`, async () => {
         await intake.receive(batch(1, 1, { events: [message('x'.repeat(300_000))] }));
         const [before] = deadLetters();
         change();
@@ -482,7 +482,7 @@ describe('intake', () => {
       assert.ok(again.seq >= row.seq);
     });
 
-    it('a dead letter stays marked when the outbox can not take its replay', async () => {
+    it("a dead letter stays marked if the outbox can't accept its replay", async () => {
       await intake.receive(batch(1, 1, { events: [null] }));
       const database = openDatabase(file, { create: false });
       await requestReplay(database, {});

@@ -18,7 +18,7 @@ const stored = (seq: number, orderKey: string, bytes = 10): Stored => ({
 const seqs = (entries: readonly Entry[]) => entries.map(({ notification }) => notification.seq);
 
 describe('lanes', () => {
-  it('gives one notification of each key at a time, the longest waiting first', () => {
+  it('lanes return one notification of each key at a time, the longest waiting first', () => {
     const lanes = new Lanes();
     for (const [seq, key] of [
       [1, 'a'],
@@ -38,7 +38,7 @@ describe('lanes', () => {
     assert.equal(lanes.held, 4);
   });
 
-  it('pack by count and by bytes, and let one that is too large go alone', () => {
+  it('lanes pack by count and by bytes, and send an oversized notification alone', () => {
     const lanes = new Lanes();
     for (let seq = 1; seq <= 4; seq++) lanes.add(stored(seq, `k${seq}`, 40));
     lanes.add(stored(5, 'large', 200));
@@ -49,7 +49,7 @@ describe('lanes', () => {
     assert.deepEqual(lanes.take(10, 100), []);
   });
 
-  it('forgets what is recalled and not out, in memory or by number only, and keeps the order of the rest', () => {
+  it('a recall removes notifications not being sent, and keeps the order of the rest', () => {
     const lanes = new Lanes();
     for (let seq = 1; seq <= 100; seq++) lanes.add(stored(seq, 'room'));
     lanes.add(stored(101, 'alice'));
@@ -68,7 +68,7 @@ describe('lanes', () => {
     assert.deepEqual(seqs(lanes.take(10, 1_000)), [103]);
   });
 
-  it('counts what a backlog charges for a notification until it is settled', () => {
+  it("counts a notification's charge from the backlog until it is settled", () => {
     const lanes = new Lanes();
     [0, 1, CREDIT_BYTES, CREDIT_BYTES + 1, 262_144].forEach((bytes, seq) => {
       lanes.add(stored(seq, `k${seq}`, bytes));
@@ -111,7 +111,7 @@ describe('lanes', () => {
     assert.deepEqual([lanes.held, lanes.parked], [0, 0]);
   });
 
-  it('handles any number of rare keys', () => {
+  it('copes with any number of rare keys', () => {
     const lanes = new Lanes();
     const KEYS = 10_000;
     for (let round = 0; round < 3; round++)
@@ -135,7 +135,7 @@ describe('lanes', () => {
     assert.throws(() => lanes.release(batch[0] as Entry), /settled or released twice/);
   });
 
-  it('packs what fits and keeps the order of each key, whatever sizes and outcomes (property)', () => {
+  it('packs what fits and keeps the order of each key, for any sizes and outcomes (property)', () => {
     const MAX_BYTES = 10_000;
     // Few keys for many rows: lanes grow longer than what is kept in memory of them.
     const row = fc.record({
@@ -193,7 +193,7 @@ describe('lanes', () => {
 });
 
 describe('the queue', () => {
-  it('is first in, first out, with a way to the front (property)', () => {
+  it('the queue is first in, first out, and can also add at the front (property)', () => {
     const step = fc.oneof(fc.constant('shift'), fc.constant('push'), fc.constant('front'));
     fc.assert(
       fc.property(fc.array(step, { maxLength: 400 }), (steps) => {

@@ -173,7 +173,7 @@ describe('the publisher', () => {
     );
   });
 
-  it('gathers for a moment while several requests are under way, so that batches are full', async () => {
+  it('waits briefly while several requests are open, so that batches are full', async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     start(takenAfter(() => hold));
@@ -193,21 +193,21 @@ describe('the publisher', () => {
     await empty();
   });
 
-  it('never has more requests under way than its pool', async () => {
+  it('never has more open requests than its pool allows', async () => {
     start(takenAfter(turn), { poolSize: 3 });
     await commit(...Array.from({ length: 200 }, (_, n) => notification(String(n))));
     await empty();
     assert.equal(mostUnderWay, 3);
   });
 
-  it('packs by bytes too', async () => {
+  it('limits batches by bytes too', async () => {
     start(() => [], { sink: scripted(() => [], 100) });
     await commit(...['a', 'b', 'c', 'd', 'e'].map((id) => notification(id, id, A, 40)));
     await empty();
     assert.deepEqual(requests, [['a', 'b'], ['c', 'd'], ['e']]);
   });
 
-  it('sends one of a user at a time, in order, and one topic to a request', async () => {
+  it('sends one notification of a user at a time, in order, and one topic in each request', async () => {
     start(takenAfter(turn));
     await commit(
       notification('a1', 'a'),
@@ -224,7 +224,7 @@ describe('the publisher', () => {
     for (const ids of requests) assert.ok(ids.length === 1 || !ids.includes('t1'));
   });
 
-  it('retries only the failed entries of a batch, before those behind them', async () => {
+  it('retries only the failed entries of a batch, before the following ones', async () => {
     start((ids, _, request) => ids.map((id) => (id === 'b1' && request === 1 ? BUSY : undefined)));
     await commit(notification('a1', 'a'), notification('b1', 'b'), notification('b2', 'b'));
     await empty();
@@ -300,7 +300,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 0);
   });
 
-  it('tries a paused topic early on request, and only a paused one', async () => {
+  it('retries a paused topic early on request, and no other', async () => {
     mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
     let up = false;
     const running = start(() => (up ? [] : DENIED));
@@ -324,7 +324,7 @@ describe('the publisher', () => {
     assert.deepEqual([running.tryNow(A), running.tryNow(B), running.tryNow('none')], [false, false, false]);
   });
 
-  it('holds only the notification that SNS keeps failing', async () => {
+  it('holds back only the notification that SNS keeps failing', async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const running = start((ids) => ids.map((id) => (id === 'bad' ? BUSY : undefined)), { retryBaseMs: 0 });
     await commit(notification('bad'), ...Array.from({ length: 500 }, (_, n) => notification(`o${n}`, `k${n % 50}`)));
@@ -354,7 +354,7 @@ describe('the publisher', () => {
     assert.deepEqual(accepted, ['before', 'after']);
   });
 
-  it('gives up after the retries where configured', async () => {
+  it('gives up after the retries if configured', async () => {
     start(() => FAILING, { exhausted: 'dead-letter' });
     await commit(notification('1'));
     await empty();
@@ -371,7 +371,7 @@ describe('the publisher', () => {
     ['the clock', { kind: 'request', status: 400, code: 'RequestExpired', message: '' }],
     ['the right to publish', DENIED],
   ] as const)
-    it(`never gives a notification up for ${what}, even where it is told to`, async () => {
+    it(`never gives up a notification because of ${what}, even if configured`, async () => {
       let mended = false;
       // The notification has failed by itself as often as it may but once.
       const running = start((_, __, request) => (mended ? [] : request <= 2 ? FAILING : failure), {
@@ -397,7 +397,7 @@ describe('the publisher', () => {
       assert.deepEqual(accepted, ['1']);
     });
 
-  it('pauses only the topic that a person has to fix', async () => {
+  it('pauses only the topic that an operator has to fix', async () => {
     const running = start((_, topic) => (topic === A ? DENIED : []));
     await commit(notification('a1', 'a'), ...Array.from({ length: 30 }, (_, n) => notification(`b${n}`, `b${n}`, B)));
     await until('the other topic to be empty', () => depth() === 1);
@@ -408,7 +408,7 @@ describe('the publisher', () => {
     assert.equal(requests.filter((ids) => ids.includes('a1')).length, 1);
   });
 
-  it("makes dead letters of what SNS will never accept, with SNS's words", async () => {
+  it("makes dead letters of messages that SNS never accepts, with SNS's reason", async () => {
     start((ids) => ids.map((id) => (id === '2' ? REFUSED : undefined)));
     await commit(notification('1'), notification('2'), notification('3'));
     await empty();
@@ -422,7 +422,7 @@ describe('the publisher', () => {
     assert.deepEqual(letter?.content, { kind: 'notification', notification: notification('2') });
   });
 
-  it('finds the culprit of a request that was refused as a whole', async () => {
+  it('finds the culprit in a request that was refused as a whole', async () => {
     /** At each request: what SNS has, and what is still to be settled. */
     const states: [number, number][] = [];
     const answer: Script = (ids) => {
@@ -443,7 +443,7 @@ describe('the publisher', () => {
     assert.ok(requests.length <= 9);
   });
 
-  it('lowers the rate when SNS throttles, and does not count that against a notification', async () => {
+  it('lowers the rate when SNS throttles, which is no failure of a notification', async () => {
     const rate = createRateLimit();
     let throttles = 5;
     const running = start(() => (throttles-- > 0 ? THROTTLED : []), { rate, exhausted: 'dead-letter', poolSize: 7 });
@@ -457,7 +457,7 @@ describe('the publisher', () => {
     assert.match(String(throttled?.advice), /quota/);
   });
 
-  it('a stop waits for running requests, and leaves the rest in the outbox', async () => {
+  it('a stop waits for open requests, and leaves the rest in the outbox', async () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     const running = start(
       takenAfter(() => hold),
@@ -505,7 +505,7 @@ describe('the publisher', () => {
     assert.equal(depth(), 1);
   });
 
-  it('sends a long lane in order without holding up the others', async () => {
+  it('sends a long lane in order without delaying the others', async () => {
     start(takenAfter(turn));
     const room = Array.from({ length: 3_000 }, (_, n) => notification(`r${n}`, 'room'));
     const others = Array.from({ length: 100 }, (_, n) => notification(`o${n}`));

@@ -67,7 +67,7 @@ describe('the rate', () => {
     assert.equal(limit.rate(), 1);
   });
 
-  it('waits for whole batches, for no longer than a tenth of a second', () => {
+  it('waits for whole batches, but at most a tenth of a second', () => {
     let time = 0;
     const limit = createRateLimit({ cap: 300, now: () => time });
     limit.spend(limit.available());

@@ -56,7 +56,7 @@ function scene() {
 }
 
 describe('replays', () => {
-  it('replays all marked dead letters, batch by batch, then stops looking', async () => {
+  it('replays all marked dead letters, batch by batch, then stops searching', async () => {
     const { marked, batches, replays, reads } = scene();
     marked.push(letter(1), letter(2), letter(3));
     replays.wake();

@@ -23,7 +23,7 @@ describe('the retention of dead letters', () => {
 
   for (const days of [0, 1, 2, 3, 10, 33])
     for (const kept of [0, 1, 2, 5, 40])
-      it(`keeps those of ${kept} of ${days} days`, async () => {
+      it(`keeps dead letters of ${kept} of ${days} days`, async () => {
         const { setup, kept: left } = await store(days);
         const expected = Math.min(days, kept + 1);
         assert.equal(await deleteExpired({ ...setup, keepMs: kept * DAY_MS }), days - expected);
@@ -33,7 +33,7 @@ describe('the retention of dead letters', () => {
         );
       });
 
-  it('logs how many were deleted, and why none could be', async (t) => {
+  it('logs how many were deleted, and why deleting failed', async (t) => {
     const { setup } = await store(3);
     const lines: unknown[][] = [];
     const log = {

@@ -37,13 +37,13 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
       }));
     const messages = (list: readonly Notification[]) => list.map(({ message }) => message);
 
-    it('says what a topic takes in one request', () => {
+    it("reports a topic's limits for one request", () => {
       const { maxEntries, maxBytes } = under.sink.limits(under.topic);
       assert.ok(Number.isInteger(maxEntries) && maxEntries >= 1);
       assert.ok(Number.isInteger(maxBytes) && maxBytes >= 1_024);
     });
 
-    it('takes one, and as many as it says, each as it is', async () => {
+    it('accepts one notification, and as many as its limit, each unchanged', async () => {
       const { maxEntries } = under.sink.limits(under.topic);
       const [one] = notifications(1) as [Notification];
       assert.deepEqual(await under.sink.publish(under.topic, [one]), [undefined]);
@@ -55,7 +55,7 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
       assert.deepEqual(under.arrived(), messages([one, ...many]));
     });
 
-    it('gives a receipt, if any, for a request that it answers, with an id for each that it has', async () => {
+    it('gives a receipt with ids for the accepted ones, if it gives any', async () => {
       const receipts: SinkReceipt[] = [];
       const entries = notifications(Math.min(3, under.sink.limits(under.topic).maxEntries));
       await under.sink.publish(under.topic, entries, (receipt) => receipts.push(receipt));
@@ -66,7 +66,7 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
       assert.equal(receipts.length, under.gives === 'receipts' ? 1 : 0);
     });
 
-    it('answers what is not taken by a verdict for each, that says why and what to do', async (t) => {
+    it('gives a verdict with reason and advice for each refused one', async (t) => {
       if (!under.fail) return t.diagnostic('nothing can fail here');
       for (const [how, kind] of [
         ['away', 'retry'],
@@ -83,7 +83,7 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
       assert.deepEqual(under.arrived(), []);
     });
 
-    it('says of each by itself whether it has it', async (t) => {
+    it('gives the result of each notification separately', async (t) => {
       if (!under.fail) return t.diagnostic('nothing can fail here');
       under.fail('refuses the third');
       const verdicts = await under.sink.publish(under.topic, notifications(4));
@@ -95,7 +95,7 @@ export function sinkContract(name: string, make: () => Promise<SinkUnderTest>): 
       assert.equal(under.arrived().length, 3);
     });
 
-    it('asks for smaller requests where it refuses one for what it holds, down to the culprit', async (t) => {
+    it('asks for smaller requests until the culprit is alone', async (t) => {
       if (!under.fail) return t.diagnostic('nothing can fail here');
       under.fail('refuses all for the third');
       const [one, two, three] = notifications(3) as [Notification, Notification, Notification];

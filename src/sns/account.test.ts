@@ -37,11 +37,11 @@ describe('a topic', () => {
     ['eusc-de-east-1', 'aws-eusc'],
     ['xx-nowhere-1', 'aws'],
   ] as const)
-    it(`of ${region} is in the partition ${partition}`, () => {
+    it(`a topic of ${region} is in the partition ${partition}`, () => {
       assert.equal(topicArn(options(region), 'news.fifo'), `arn:${partition}:sns:${region}:123456789012:news.fifo`);
     });
 
-  it('has a topic for each kind that has one configured', () => {
+  it('has a topic for each configured kind', () => {
     assert.deepEqual(topicsOf(options('eu-west-1')), {});
     assert.deepEqual(topicsOf(options('eu-west-1', 'pm_messages_topic = "pm"')), {
       pm: 'arn:aws:sns:eu-west-1:123456789012:pm',
@@ -135,13 +135,13 @@ describe('a topic by template', () => {
     return typeof topic === 'function' ? topic({ ...event, host }) : topic;
   };
 
-  it('a template chooses a listed topic, with hyphens for characters that a name can not have', () => {
+  it("a template chooses a listed topic, with hyphens for characters that a name can't have", () => {
     assert.equal(chosen('chat-{host}'), arn('chat-example-org'));
     assert.equal(chosen('chat-{host}.fifo'), arn('chat-example-org.fifo'));
     assert.equal(chosen('chat-{host}', 'example/org'), arn('chat-example-org'));
   });
 
-  it('a template chooses no topic when the result is not listed, or a field has no value', () => {
+  it('a template chooses no topic if the result is not listed, or a field has no value', () => {
     assert.equal(chosen('chat-{host}', 'example.net'), undefined);
     assert.equal(chosen('chat-{host}', 'example.org.fifo'), undefined);
     assert.equal(chosen('chat-{room}'), undefined);

@@ -85,7 +85,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(client), 'UND_ERR_BODY_TIMEOUT');
   });
 
-  it('gives up on connections that are never established, all at once', async () => {
+  it('gives up on all connections that are never established, at once', async () => {
     // It takes connections, and never says a word of TLS.
     const sockets: net.Socket[] = [];
     const mute = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1');
@@ -118,7 +118,7 @@ describe('the SNS client', () => {
     assert.equal(requests, 1);
   });
 
-  it('gives up on an endpoint that answers a byte at a time', async () => {
+  it('gives up on an endpoint that answers one byte at a time', async () => {
     const client = await serve(
       (_, response) => {
         const drip = setInterval(() => response.write('<'), 20);
@@ -129,7 +129,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(client), 'RequestTimeout');
   });
 
-  it('distinguishes a refused connection, a cut one, a truncated answer and an answer that is not from SNS', async () => {
+  it('distinguishes a refused connection, a cut one, a truncated answer and a foreign answer', async () => {
     assert.equal(await codeOf(clientOf('http://127.0.0.1:1/')), 'ECONNREFUSED');
     assert.equal(await codeOf(await serve((request) => request.socket.destroy())), 'UND_ERR_SOCKET');
     assert.equal(await codeOf(await serve((_, response) => response.end(ANSWER.slice(0, 99)))), 'UnreadableAnswer');
@@ -141,7 +141,7 @@ describe('the SNS client', () => {
     assert.equal(await codeOf(proxy), 'HTTP407');
   });
 
-  it("accepts only a trusted certificate for the endpoint's name, whatever the environment says", async () => {
+  it("accepts only a trusted certificate with the endpoint's name, whatever the environment says", async () => {
     const folder = await mkdtemp(path.join(tmpdir(), 'client-'));
     open.push({ close: () => void rm(folder, { recursive: true }) });
     const tls = await makeCertificate(folder, 'DNS:localhost');
@@ -161,7 +161,7 @@ describe('the SNS client', () => {
     assert.deepEqual(await outcomes(), expected);
   });
 
-  it('asks for new credentials when AWS says they have expired, and says when there are none', async () => {
+  it('fetches new credentials when AWS says that they have expired, and reports missing ones', async () => {
     let expired = 0;
     const client = await serve(
       (_, response) =>
@@ -187,7 +187,7 @@ describe('the SNS client', () => {
     `<ErrorResponse><Error><Code>${code}</Code><Message>${message}</Message></Error></ErrorResponse>`;
 
   for (const code of ['ExpiredToken', 'InvalidClientTokenId', 'SignatureDoesNotMatch'])
-    it(`renews credentials that AWS refuses with ${code} once, and sends the same again`, async () => {
+    it(`renews credentials that AWS refuses with ${code} once, and resends the same request`, async () => {
       const given = ['OLD', 'NEW', 'NEWER'].map((accessKeyId) => ({ ...KEYS, accessKeyId }));
       let current = 0;
       const source = { get: () => given[current] ?? KEYS, expired: () => void current++ };
@@ -209,7 +209,7 @@ describe('the SNS client', () => {
       assert.equal(seen.length, 1, 'not where there are no others');
     });
 
-  it("signs with AWS's time after AWS refused ours, and with ours again once the clock is right", async () => {
+  it("signs with AWS's time after AWS refused ours, and with ours once the clock is right", async () => {
     const HOUR = 3_600_000;
     let ahead = HOUR;
     const signed: number[] = [];
@@ -237,7 +237,7 @@ describe('the SNS client', () => {
     assert.deepEqual(corrected.map(Math.abs), [1, 0], 'each change is told once');
   });
 
-  it('says how far the clock is off when correcting it does not help', async () => {
+  it("reports the clock's error when correcting it does not help", async () => {
     const client = await serve((_, response) => response.writeHead(400).end(refused('RequestExpired')), {
       now: () => Date.now() + 600_000,
     });
@@ -246,7 +246,7 @@ describe('the SNS client', () => {
     assert.ok(Math.abs((outcome.failure.skewMs ?? 0) - 600_000) < 30_000, String(outcome.failure.skewMs));
   });
 
-  it('neither sends nor shows credentials that no header can carry', async () => {
+  it('neither sends nor shows credentials that no header can contain', async () => {
     for (const [keys, problem] of [
       [{ ...KEYS, accessKeyId: 'AKIA\n' }, 'the access key id holds U+000A'],
       [{ ...KEYS, secretAccessKey: 'sécret' }, 'the secret holds U+00E9'],
@@ -262,7 +262,7 @@ describe('the SNS client', () => {
     }
   });
 
-  it('cleans whatever an endpoint answers', async () => {
+  it('cleans every answer of an endpoint', async () => {
     const secret = JSON.stringify({ message: 'a secret body', from_user_id: 'alice@localhost' });
     const entry = { ...one, message: secret };
     let body = '';

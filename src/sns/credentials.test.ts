@@ -201,7 +201,7 @@ describe('the credentials', () => {
     ['are about to expire', 60_000],
     ['expire at once, as a wrong clock has it', -60_000],
   ] as const)
-    it(`are not fetched for each request when they ${what}`, async () => {
+    it(`does not fetch credentials for each request if they ${what}`, async () => {
       process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
       answer = () => role('SHORT', leftMs);
       const source = fromAws();
@@ -211,7 +211,7 @@ describe('the credentials', () => {
       assert.equal(asked.length, 1);
     });
 
-  it('fetches rejected credentials again once, not for each refusal', async () => {
+  it('fetches rejected credentials once, not for each rejection', async () => {
     process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
     let handed = 0;
     answer = () => role(`ROLE${++handed}`);
@@ -238,37 +238,37 @@ describe('the credentials', () => {
     it('rejects when no provider has credentials', async () => {
       assert.match(await cause(), /^none found: no keys in the environment, no profile/);
     });
-    it('half a key', async () => {
+    it('reports half a key', async () => {
       process.env.AWS_ACCESS_KEY_ID = 'AKIA';
       assert.equal(await cause(), 'AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not');
     });
-    it('a missing profile', async () => {
+    it('reports a missing profile', async () => {
       process.env.AWS_PROFILE = 'nobody';
       assert.match(await cause(), /^Could not resolve credentials using profile: \[nobody\]/);
     });
-    it('a profile that points to a missing one', async () => {
+    it('reports a profile that points to a missing one', async () => {
       await profile(`role_arn = ${ROLE}\nsource_profile = gone`);
       assert.match(await cause(), /profile: \[gone\]/);
     });
-    it('a process that fails, with secrets in its arguments and its output', async () => {
+    it('reports a failing process, without the secrets in its arguments and output', async () => {
       await profile("credential_process = sh -c 'echo hidden >&2; exit 3' --token hidden");
       assert.match(await cause(), /^credential_process sh fails; its arguments and output are left out/);
     });
-    it('a process that prints something else', async () => {
+    it('reports a process that prints something else', async () => {
       await profile('credential_process = echo hidden');
       assert.match(await cause(), /credential_process returned invalid JSON/);
     });
-    it('an SSO session that is over', async () => {
+    it('reports an expired SSO session', async () => {
       await profile(
         'sso_session = s\nsso_account_id = 1\nsso_role_name = r\n[sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://x.awsapps.com/start',
       );
       assert.match(await cause(), /aws sso login/);
     });
-    it('a web identity without its file', async () => {
+    it('reports a web identity without its file', async () => {
       Object.assign(process.env, { AWS_ROLE_ARN: ROLE, AWS_WEB_IDENTITY_TOKEN_FILE: path.join(folder, 'none') });
       assert.match(await cause(), /^ENOENT: no such file/);
     });
-    it('a refusal of STS', async () => {
+    it('reports a refusal of STS', async () => {
       const file = path.join(folder, 'token');
       await writeFile(file, 'hidden');
       Object.assign(process.env, {
@@ -281,7 +281,7 @@ describe('the credentials', () => {
         '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>Not authorized to perform sts:AssumeRoleWithWebIdentity</Message></Error></ErrorResponse>';
       assert.match(await cause(), /HTTP 403: .*Not authorized to perform sts:AssumeRoleWithWebIdentity/);
     });
-    it("an error of the container's agent", async () => {
+    it("reports an error of the container's agent", async () => {
       process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI = `${url}/task`;
       answer = () => undefined;
       assert.match(await cause(), /the container's credentials endpoint: .*500/);

@@ -52,13 +52,13 @@ describe('a failed connection', () => {
     ['HPE_INVALID_CONSTANT', 'Expected HTTP/', /perhaps it expects TLS/],
     ['ECONNRESET', 'read ECONNRESET', /the connection breaks/],
   ] as const)
-    it(`with ${code} is retried, and says what that means`, () => {
+    it(`a connection failing with ${code} is retried and explained`, () => {
       const text = said({ kind: 'network', code, message });
       assert.ok(text.startsWith(`retry: ${code}: https://sns.eu-west-1.amazonaws.com: ${message} | `), text);
       assert.match(text, expected);
     });
 
-  it('says of a certificate error that NODE_TLS_REJECT_UNAUTHORIZED is ignored, where it is set', () => {
+  it('explains a certificate error, and that NODE_TLS_REJECT_UNAUTHORIZED is ignored, if it is set', () => {
     const failure: Failure = { kind: 'network', code: 'DEPTH_ZERO_SELF_SIGNED_CERT', message: 'self-signed' };
     assert.match(
       said(failure, { tlsChecksOff: true }),
@@ -92,12 +92,12 @@ describe('a proxy', () => {
     ['ProxyFailed', /the proxy can't reach sns\.eu-west-1/],
     ['UND_ERR_SOCKET', /the connection breaks/],
   ] as const)
-    it(`that fails with ${code} is named, and what to do about it`, () => {
+    it(`names a proxy that fails with ${code}, and what to do`, () => {
       const text = said({ kind: 'network', code, message: 'why' }, { proxy });
       assert.match(text, /^retry: .* through the proxy http:\/\/proxy\.example\.org:3128 \(HTTPS_PROXY\): why/);
       assert.match(text, expected);
     });
-  it('explains a proxy that wants a login for plain HTTP', () => {
+  it('explains a proxy that requires a login for plain HTTP', () => {
     const failure = { kind: 'foreign', status: 407, code: 'HTTP407', server: '', contentType: '' } as const;
     assert.match(said(failure, { proxy }), /into HTTPS_PROXY/);
   });
@@ -111,16 +111,16 @@ describe('a wrong clock', () => {
     ['RequestExpired', 'Request has expired'],
     ['InvalidSignature', 'The signature is wrong'],
   ] as const)
-    it(`is to blame for ${code}: ${message.slice(0, 25)}…`, () => {
+    it(`blames the clock for ${code}: ${message.slice(0, 25)}…`, () => {
       const text = said(request(403, code, message, -7 * MINUTE));
       assert.match(text, /^pause: .*this machine's clock is 7 min behind, .*NTP/);
     });
 
-  it('blames the clock without an amount where the answer has no time', () => {
+  it('blames the clock without an amount if the answer has no time', () => {
     assert.match(said(request(400, 'RequestExpired', 'x')), /clock is wrong/);
   });
 
-  it('does not blame the clock when the time was corrected already', () => {
+  it('does not blame the clock if the time was corrected already', () => {
     const failure = { ...request(403, 'SignatureDoesNotMatch', 'no match', -7 * MINUTE), clockOffset: 7 * MINUTE };
     assert.match(said(failure as Failure), /the secret does not belong to the key/);
   });
@@ -154,7 +154,7 @@ describe('a refused key', () => {
     assert.match(refused('MissingAuthenticationToken', 'Request is missing Authentication Token'), /drops or changes/);
     assert.match(refused('InvalidAction', 'Could not find operation'), /it is not SNS/);
   });
-  it('explains missing credentials, and those that can not be sent', () => {
+  it("explains missing credentials, and those that can't be sent", () => {
     const failure = { kind: 'credentials', code: 'NoCredentials', message: 'no profile x' } as const;
     assert.match(said(failure), /^pause: NoCredentials: no profile x .*AWS_PROFILE/);
     assert.match(said({ ...failure, code: 'UnusableCredentials' }), /correct the access key where it comes from/);

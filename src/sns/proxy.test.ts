@@ -54,7 +54,7 @@ describe('the proxy', () => {
     ['localhost,', false],
     ['', false],
   ] as const)
-    it(`is ${exempt ? 'not used' : 'used'} with NO_PROXY=${list}`, () => {
+    it(`the proxy is ${exempt ? 'not used' : 'used'} with NO_PROXY=${list}`, () => {
       for (const name of ['NO_PROXY', 'no_proxy'])
         assert.equal(at({ HTTPS_PROXY: 'http://p:1', [name]: list }) === undefined, exempt);
     });
@@ -68,7 +68,7 @@ describe('the proxy', () => {
     assert.ok(!exempt('10.1.2.3', '10.0.0.0/99') && !exempt('10.1.2.3', '/8'));
   });
 
-  it('rejects an invalid proxy without showing it, but only where it would be used', () => {
+  it('rejects an invalid proxy without showing it, but only if it would be used', () => {
     for (const value of ['socks5://me:hidden@p:1', 'http://me:hidden@[', 'ftp://hidden'])
       assert.throws(
         () => at({ HTTPS_PROXY: value }),

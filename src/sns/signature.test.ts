@@ -71,7 +71,7 @@ describe('the signature', () => {
     ['nothing but slashes', 'http://127.0.0.1:4566///', undefined],
     ['a session token', 'https://sns.cn-north-1.amazonaws.com.cn/', 'IQoJb3JpZ2luX2VjE//token=='],
   ] as const)
-    it(`is that of AWS's own signer with ${name}`, async () => {
+    it(`matches AWS's own signer with ${name}`, async () => {
       const endpoint = new URL(url);
       const now = Date.UTC(2026, 10, 23, 4, 5, 6, 789);
       const body = 'Action=PublishBatch&Message=%F0%9F%8E%89%20a%2Bb&TopicArn=arn%3Aaws%3Asns';
@@ -90,7 +90,7 @@ describe('the signature', () => {
     );
   });
 
-  it('signs anew for another day or key', () => {
+  it('renews the signing key for another day or key', () => {
     const signer = createSigner(new URL('https://sns.eu-west-1.amazonaws.com/'), 'eu-west-1', 'sns', CONTENT_TYPE);
     const sign = (now: number, secret: string) =>
       signer.sign('x', { ...EXAMPLE_KEYS, secretAccessKey: secret }, now).authorization;

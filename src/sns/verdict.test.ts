@@ -47,7 +47,7 @@ describe('the verdict', () => {
     assert.equal(throttled(request(503, 'ServiceUnavailable')), false);
   });
 
-  it('pauses, with advice, where a person has to act', () => {
+  it('pauses, with advice, if an operator has to act', () => {
     for (const [status, code] of [
       [403, 'AuthorizationError'],
       [403, 'AccessDenied'],
@@ -86,7 +86,7 @@ describe('the verdict', () => {
     assert.equal(kind(request(400, 'InvalidParameter', 'Invalid parameter: TopicArn')), 'pause');
   });
 
-  it('makes a dead letter of what SNS will never accept', () => {
+  it('makes a dead letter of messages that SNS never accepts', () => {
     for (const code of ['InvalidParameter', 'InvalidParameterValue', 'ParameterValueInvalid', 'BatchRequestTooLong']) {
       assert.equal(kind(request(400, code)), 'dead', code);
       assert.equal(kind(entry(code, true)), 'dead', code);

@@ -117,7 +117,7 @@ describe('the PublishBatch answer', () => {
     assert.equal(typeof readPublishBatchAnswer(answer(taken('0'), failed('0')), 1)?.[0], 'object');
   });
 
-  it('reports no outcome for entries that the answer omits, and ignores unknown ids', () => {
+  it('reports no result for entries that the answer omits, and ignores unknown ids', () => {
     const read = readPublishBatchAnswer(answer(taken('7') + taken('x') + taken('') + taken('00'), ''), 2);
     assert.deepEqual([...(read ?? [])], [undefined, undefined]);
   });

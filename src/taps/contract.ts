@@ -54,7 +54,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
     const acknowledged = (answer: Receipt | 'acknowledged' | undefined) =>
       assert.deepEqual(answer, under.queue === undefined ? RECEIPT : 'acknowledged');
 
-    it('hands events on as their source gave them, each checked, and acknowledges them', async () => {
+    it("passes events on in their source's order, validated, and acknowledges them", async () => {
       await under.tap.start(receive);
       const given = { source: 'chat1', epoch: 'x', first: 5, events: [EVENT, 5, { ...EVENT, jid: '@' }] };
       acknowledged(await under.hand(given));
@@ -89,7 +89,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
       );
     });
 
-    it('takes a batch whose events have no numbers', async () => {
+    it('accepts a batch whose events have no numbers', async () => {
       await under.tap.start(receive);
       await under.hand({ source: 'chat1', events: [EVENT] });
       assert.equal(batches[0]?.numbering, undefined);
@@ -111,7 +111,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
       assert.equal(acknowledged, true);
     });
 
-    it('does not acknowledge what could not be kept, and takes it when it comes again', async () => {
+    it('does not acknowledge a batch that could not be kept, and accepts it again', async () => {
       answer = async () => {
         throw new PusherError('OUTBOX_FULL', 'the outbox is full');
       };
@@ -122,7 +122,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
       acknowledged(await under.hand(batch));
     });
 
-    it('takes nothing before its start nor after its stop, and says so, and may be started again', async () => {
+    it('refuses batches before its start and after its stop, and can be restarted', async () => {
       const batch = { source: 's', events: [EVENT] };
       const refuses = async () => assert.equal(await under.hand(batch).catch(() => undefined), undefined);
       await refuses();
@@ -142,7 +142,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
       assert.equal(handed, under.queue === undefined ? 2 : 4);
     });
 
-    it('waits at its stop for what it is taking', async () => {
+    it('a stop waits for the batches in progress', async () => {
       const { promise, resolve } = Promise.withResolvers<Receipt>();
       answer = () => promise;
       await under.tap.start(receive);

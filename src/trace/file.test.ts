@@ -56,7 +56,7 @@ describe("the record's file", () => {
     return (await searchRecords(file, asked)).records;
   };
 
-  it('finds what was kept, also when it was packed, opened again and read beside its writer', async () => {
+  it('finds records after packing, after reopening, and while its writer is open', async () => {
     const file = open();
     for (let n = 0; n < 25; n++) append(file, `user${n}`, 500, START + n);
     append(file, 'late', 1, START + 99);
@@ -68,7 +68,7 @@ describe("the record's file", () => {
     assert.deepEqual(one?.names, ['user3@localhost/phone', 'bob@localhost', 'm7']);
   });
 
-  it('looks only at the time that is asked for, and has the newest first', async () => {
+  it('searches only the given time range, newest first', async () => {
     const file = open();
     for (let n = 0; n < 5; n++) append(file, 'alice', 2_000, START + n * 1_000);
     const found = await search(file, 'alice@localhost', { from: START + 1_000, until: START + 3_000 });
@@ -76,13 +76,13 @@ describe("the record's file", () => {
     assert.deepEqual([found[0]?.at, found.at(-1)?.at], [START + 3_000, START + 1_000]);
   });
 
-  it('takes some 40 bytes or less for a record', () => {
+  it('takes at most about 40 bytes per record', () => {
     const file = open();
     append(file, 'alice', 20_000, START);
     assert.ok(file.coverage(START).bytes < 20_000 * 40 + 50_000, `${file.coverage(START).bytes} bytes`);
   });
 
-  it('forgets what is older than it is kept, and says since when it knows', async () => {
+  it('deletes records after the retention, and reports since when it is complete', async () => {
     const file = open();
     assert.equal(file.coverage(START + 60_000).since, START);
     append(file, 'old', 10, START);
@@ -93,7 +93,7 @@ describe("the record's file", () => {
     assert.equal(file.coverage(START + 3_600_001).since, START + 1);
   });
 
-  it('forgets the oldest where it takes too much, gives the room back, and says since when it knows', async () => {
+  it('deletes the oldest records at its size limit, frees their space, and reports since when it is complete', async () => {
     const file = open({ keepMs: LARGE.keepMs, maxBytes: 2_000_000 });
     for (let n = 0; n < 40; n++) append(file, `user${n}`, 4_000, START + n);
     assert.ok(file.coverage(START).bytes > 2_000_000);
@@ -108,7 +108,7 @@ describe("the record's file", () => {
     assert.ok((await stat(name)).size < 4_000_000);
   });
 
-  it('deletes what there was when it is to keep nothing, and begins anew after that', async () => {
+  it('deletes everything when recording is switched off, and starts over afterwards', async () => {
     const before = open();
     append(before, 'alice', 10, START);
     close(before);
@@ -119,11 +119,11 @@ describe("the record's file", () => {
     assert.equal(open(LARGE, START + 2).coverage(START + 3).since, START + 2);
   });
 
-  it('claims to know of no time that has not come, where the clock was set back', () => {
+  it('never claims to be complete since a future time, if the clock was set back', () => {
     assert.equal(open().coverage(START - 60_000).since, START - 60_000);
   });
 
-  it('leaves out a block that is damaged, and counts it', async () => {
+  it('skips and counts a damaged block', async () => {
     const file = open();
     append(file, 'alice', 5_000, START);
     append(file, 'alice', 5_000, START + 1);
@@ -133,20 +133,20 @@ describe("the record's file", () => {
     assert.deepEqual([records.length, unreadable], [5_000, 1]);
   });
 
-  it('is for its owner only', async () => {
+  it('the file is readable by its owner only', async () => {
     open();
     assert.equal((await stat(name)).mode & 0o777, 0o600);
   });
 
   for (const [what, make, expected] of [
-    ['no database', () => writeFile(name, 'this is no database at all, however long one looks at it'), isDamage],
+    ['not a database', () => writeFile(name, 'this is no database at all, however long one looks at it'), isDamage],
     [
       'a database of another program',
       async () => new DatabaseSync(name).exec('CREATE TABLE mine (x)'),
       (error: unknown) => error instanceof ForeignFile,
     ],
   ] as const)
-    it(`refuses what is ${what}, so that it can be put aside`, async () => {
+    it(`refuses a file that is ${what}, so that it can be put aside`, async () => {
       await make();
       assert.throws(() => open(), expected);
     });

@@ -42,7 +42,7 @@ const whats = (waits: FoundWaiting[], letters: FoundLetter[], ...records: TraceR
   );
 
 describe('what became of an event', () => {
-  it('is put together from what waits, what died and what is recorded, newest first', () => {
+  it('combines waiting, dead and recorded events, newest first', () => {
     assert.deepEqual(
       whats(
         [waiting('e3', 300)],
@@ -54,16 +54,16 @@ describe('what became of an event', () => {
     );
   });
 
-  it('is delivered, and not waiting, where it was on its way out while the outbox was looked through', () => {
+  it('reports an event as delivered, not waiting, if it was published during the search', () => {
     assert.deepEqual(whats([waiting('e1', 100)], [], record('e1', 150, delivered)), ['e1 delivered 150']);
   });
 
-  it('is delivered and waiting again where it was replayed', () => {
+  it('reports a replayed event as delivered and waiting again', () => {
     const replayed = whats([waiting('e1', 900)], [], record('e1', 150, delivered));
     assert.deepEqual(replayed, ['e1 waiting 900', 'e1 delivered 150']);
   });
 
-  it('names a dead letter once while it is kept, and says so when it no longer is', () => {
+  it('lists a dead letter once while it is kept, and says if it was deleted', () => {
     const died: Outcome = { kind: 'dead', topic: TOPIC, reason: 'plugin' };
     assert.deepEqual(whats([], [letter('e1', 100, 'plugin')], record('e1', 101, died)), ['e1 dead 100']);
     assert.deepEqual(whats([], [], record('e1', 101, died)), ['e1 dead 101']);
@@ -72,7 +72,7 @@ describe('what became of an event', () => {
     assert.deepEqual(twice, ['e1 dead 90000', 'e1 dead 101']);
   });
 
-  it('says that there may be more where as many were found as were asked for', () => {
+  it('says that there may be more if the limit was reached', () => {
     const many = Array.from({ length: 12 }, (_, n) => record(`e${n}`, n, delivered));
     const found = findAll(ASKED, { waiting: [], letters: [], looked: 0 }, inRecord(...many), STATE);
     assert.deepEqual([found.findings.length, found.more], [10, true]);

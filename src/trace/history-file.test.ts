@@ -15,7 +15,7 @@ function setUp() {
 }
 
 describe('the history in the file', () => {
-  it('has the minutes, and ten of them as one', () => {
+  it('stores minutes, and ten minutes as one span', () => {
     const database = setUp();
     for (let n = 1; n <= 20; n++) addSpan(database, span(START + n * MINUTE, n));
     const { minutes, tens } = readHistory(database);
@@ -29,7 +29,7 @@ describe('the history in the file', () => {
     );
   });
 
-  it('keeps minutes for a day, ten minutes and what happened for 30 days', () => {
+  it('keeps minutes for a day, and ten minutes and incidents for 30 days', () => {
     const database = setUp();
     const moment = { kind: 'start', text: '' };
     for (const at of [START, START + 2 * DAY, START + 31 * DAY]) {
@@ -41,7 +41,7 @@ describe('the history in the file', () => {
     assert.deepEqual([at(minutes), at(tens), at(moments)], [[31], [2, 31], [2, 31]]);
   });
 
-  it('keeps 5,000 moments at most', () => {
+  it('keeps at most 5,000 incidents', () => {
     const database = setUp();
     for (let n = 0; n < 10; n++)
       addMoments(

@@ -76,7 +76,7 @@ describe('the keeper of the record', () => {
   const problems = () => heard.flatMap((message) => (message.kind === 'state' ? [message.problem] : []));
   const stop = (keeper: Keeper) => ask(keeper, (id) => ({ kind: 'close', id }));
 
-  it('has what it kept after a stop, and tells a stop from a kill', async () => {
+  it('keeps its records over a stop, and distinguishes a stop from a kill', async () => {
     const first = start();
     append(first, 'e1');
     now += 1_000;
@@ -98,10 +98,10 @@ describe('the keeper of the record', () => {
   });
 
   for (const [what, content] of [
-    ['no database', 'this is no database at all, however long one looks at it'],
-    ['an empty file that was cut off', 'SQLite format 3\0'],
+    ['a file that is not a database', 'this is no database at all, however long one looks at it'],
+    ['a truncated empty database', 'SQLite format 3\0'],
   ] as const)
-    it(`puts aside ${what} in the place of its file, says so, and begins a new one`, async () => {
+    it(`puts aside ${what}, reports it, and begins a new one`, async () => {
       await writeFile(file, content);
       const keeper = start();
       const [aside] = heard.filter((message) => message.kind === 'aside');
@@ -112,7 +112,7 @@ describe('the keeper of the record', () => {
       assert.equal(lost(), 0);
     });
 
-  it('puts a file aside that is damaged while it is in use, keeping no more than one such', async () => {
+  it('puts aside a file that gets damaged in use, and keeps only one such file', async () => {
     await writeFile(`${file}.damaged`, 'an older one');
     const first = start();
     for (let n = 0; n < 50; n++) append(first, `e${n}`);
@@ -126,7 +126,7 @@ describe('the keeper of the record', () => {
     assert.equal((await readFile(`${file}.damaged`)).length, whole.length);
   });
 
-  it('counts what it loses while its file can not be made, and goes on by itself when it can', async () => {
+  it("counts lost records while it can't create its file, and recovers by itself", async () => {
     // Also root can't open a folder as a file.
     await mkdir(file);
     const keeper = start();
@@ -142,7 +142,7 @@ describe('the keeper of the record', () => {
     assert.deepEqual(await found(keeper), ['e3']);
   });
 
-  it('counts what it loses on a disk that is full, and goes on when it has room', async () => {
+  it('counts lost records on a full disk, and continues when there is room', async () => {
     await using disk = await mountSmallDisk('1m');
     file = path.join(disk.folder, 'outbox.db.trace');
     const keeper = start();
@@ -166,7 +166,7 @@ describe('the keeper of the record', () => {
     keeper.close();
   });
 
-  it('counts what it loses on a disk that is read-only, and answers', async () => {
+  it('counts lost records on a read-only disk, and answers', async () => {
     await using disk = await mountSmallDisk('1m');
     await disk.makeReadOnly();
     file = path.join(disk.folder, 'outbox.db.trace');
@@ -177,7 +177,7 @@ describe('the keeper of the record', () => {
     assert.match(String(problems().at(-1)), /EROFS/);
   });
 
-  it('tries again also where the clock was set back', async () => {
+  it('retries even if the clock was set back', async () => {
     await mkdir(file);
     const keeper = start();
     await rm(file, { recursive: true });
@@ -186,7 +186,7 @@ describe('the keeper of the record', () => {
     assert.equal(lost(), 0);
   });
 
-  it('answers that it can not look into an outbox that is not there', async () => {
+  it("reports that it can't search an outbox that does not exist", async () => {
     await rm(path.join(folder, 'outbox.db'));
     const keeper = start();
     keeper.take({ kind: 'outbox', id: 99, asked: asked() });
@@ -196,7 +196,7 @@ describe('the keeper of the record', () => {
     assert.equal(existsSync(path.join(folder, 'outbox.db')), false);
   });
 
-  it('has a file that only its owner reads, also where another had it before', async () => {
+  it('makes its file readable by its owner only, even if it was not before', async () => {
     await writeFile(file, '');
     await chmod(file, 0o666);
     const keeper = start();

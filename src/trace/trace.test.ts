@@ -53,7 +53,7 @@ describe('the record', () => {
     (await trace.find({ text, limit, from: 0, until: Number.MAX_SAFE_INTEGER })).findings;
   const whats = async (text: string) => (await find(text)).map(({ eventId, what }) => `${eventId} ${what}`);
 
-  it('has what the sink took of a request, with its ids, and nothing of the rest', async () => {
+  it('records the accepted part of a request, with its ids', async () => {
     start();
     const entries = ['e1', 'e2', 'e3'].map((id) => notification(id, { names: ['alice@localhost/phone'] }));
     report(entries, [undefined, REFUSED, undefined], { requestId: 'r1', messageIds: ['m1', undefined, 'm3'] });
@@ -68,7 +68,7 @@ describe('the record', () => {
     );
   });
 
-  it('has what was skipped and what died, and what a sink took that gives no receipts', async () => {
+  it('records skipped and dead events, and notifications accepted by a sink without receipts', async () => {
     start();
     const event: PresenceEvent = {
       ...{ kind: 'presence', id: 'e1', at: 1, host: 'localhost', jid: 'alice@localhost/desk', present: true },
@@ -82,7 +82,7 @@ describe('the record', () => {
     assert.deepEqual(await whats('👩‍👧'), ['e4 delivered']);
   });
 
-  it('loses nothing of what comes fast, and of lines that are larger than its memory', async () => {
+  it('loses nothing at high speed, or of lines larger than its memory', async () => {
     start();
     for (let n = 0; n < 3_000; n++) {
       const entries = Array.from({ length: 10 }, (_, m) =>
@@ -99,7 +99,7 @@ describe('the record', () => {
     assert.equal(trace.state().lost, 0);
   });
 
-  it('answers many at once, while it is written, and refuses more than it can bear', async () => {
+  it('answers many searches at once while writing, and refuses more than it can handle', async () => {
     start();
     await outbox.commit(admission(notification('waits')));
     const asked = Array.from({ length: 20 }, () => whats('waits'));
@@ -113,7 +113,7 @@ describe('the record', () => {
     assert.deepEqual(await whats('e1'), ['e1 delivered']);
   });
 
-  it('says once in the log that it can not be written, and counts what is lost', async () => {
+  it("logs once that it can't be written, and counts lost records", async () => {
     await mkdir(file);
     start();
     for (const lost of [1, 2]) {
@@ -125,14 +125,14 @@ describe('the record', () => {
     assert.equal(logged.filter((line) => /can't be written/.test(line)).length, 1);
   });
 
-  it('has nothing where it is off, and still answers what waits', async () => {
+  it('records nothing if switched off, and still finds waiting events', async () => {
     start(0);
     report([notification('e1')]);
     await outbox.commit(admission(notification('waits')));
     assert.deepEqual([await whats('e1'), await whats('waits')], [[], ['waits waiting']]);
   });
 
-  it('has what came just before a stop', async () => {
+  it('records events from just before a stop', async () => {
     start();
     report([notification('e1')]);
     trace.moment({ at: Date.now(), kind: 'reload', text: 'the configuration' });

@@ -41,7 +41,7 @@ describe('the completion', () => {
     return stdout;
   }
 
-  it('knows each command of the command line, and each option', () => {
+  it('the completion knows every command and option', () => {
     const nodes = all(tree);
     assert.ok(nodes.length > 20);
     const text = Object.keys(COMPLETIONS).map((shell) => COMPLETIONS[shell]?.(tree) ?? '');
@@ -65,7 +65,7 @@ describe('the completion', () => {
     });
   }
 
-  it('completes in zsh what only one word fits', () => {
+  it('zsh completes a word that is unique', () => {
     const lines = CASES.filter(([, offered]) => offered.length === 1);
     writeFileSync(
       file('start'),

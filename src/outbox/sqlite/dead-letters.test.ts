@@ -57,14 +57,14 @@ describe('dead letters', () => {
     ['no numbers at all', { ids: [] }, []],
     ['reason', { reason: 'malformed' }, ['e2']],
     ['topic', { topic: TOPIC }, ['e1', 'e4']],
-    ['all of it together', { ids: [1, 3], reason: 'InvalidParameter', topic: TOPIC }, ['e1']],
-    ["a reason that is no reason but somebody's SQL", { reason: "' OR 1=1 --" }, []],
+    ['number, reason and topic', { ids: [1, 3], reason: 'InvalidParameter', topic: TOPIC }, ['e1']],
+    ['SQL in a reason, which matches nothing', { reason: "' OR 1=1 --" }, []],
   ] as const)
-    it(`are chosen by ${what}`, () => {
+    it(`dead letters are selected by ${what}`, () => {
       assert.deepEqual(listed(filter), expected);
     });
 
-  it("keeps a dead letter's content, whatever it is", () => {
+  it("keeps a dead letter's content of any kind", () => {
     const contents: DeadContent[] = [
       { kind: 'raw', event: ['\u0000', '\ud800', { deep: [null, 1.5, '👩‍👩‍👧‍👦'] }] },
       { kind: 'event', event: { kind: 'presence', jid: 'a@b/c' } },

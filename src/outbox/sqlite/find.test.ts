@@ -71,7 +71,7 @@ describe('what is looked for in the outbox', () => {
     );
   });
 
-  it('finds nothing settled, nor outside the time range', async () => {
+  it('finds nothing settled or outside the time range', async () => {
     await outbox.commit(admission(...numbered(1, 3)));
     await using topic = consume(outbox, TOPIC);
     const [one] = (await topic.next(3)) as [Stored];

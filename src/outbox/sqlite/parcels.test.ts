@@ -35,7 +35,7 @@ describe('parcels of the SQLite outbox', () => {
     outbox = sqliteOutbox({ file });
   };
 
-  it('a commit adds one row per topic, which goes when all of it is settled', async () => {
+  it('a commit adds one row per topic, which is deleted when all of it is settled', async () => {
     await outbox.commit(admission(...numbered(1, 100)));
     assert.equal(sql('SELECT id FROM parcel').length, 1);
     await using topic = consume(outbox, TOPIC);
@@ -57,7 +57,7 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual(ids(await topic.next(1_010)), ids(numbered(1, 1_010)));
   });
 
-  it('after a kill hands out only the unsettled part of a parcel', async () => {
+  it('after a kill returns only the unsettled part of a parcel', async () => {
     await outbox.close();
     const script = `
       import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
@@ -85,7 +85,7 @@ describe('parcels of the SQLite outbox', () => {
     assert.deepEqual(sql('SELECT id FROM parcel'), []);
   });
 
-  it('keeps messages with line breaks, or with text that UTF-8 can not hold', async () => {
+  it("keeps messages with line breaks, or with text that UTF-8 can't represent", async () => {
     const odd = ['', 'a\nb', '\n[1,\t', 'tab\there', 'nul\0', 'half \ud83d', '"\\', '😀', '[0,"k"]\t{}'];
     const notifications = odd.map((message, n) =>
       notification(`e${n}`, { message, bytes: Buffer.byteLength(message) }),
@@ -107,7 +107,7 @@ describe('parcels of the SQLite outbox', () => {
     ['a line whose number is another', `UPDATE parcel SET content = replace(content, '[1,', '[9,')`],
     ['content that is no text', `UPDATE parcel SET content = x'ff00ff'`],
   ] as const)
-    it(`make ${what} a dead letter, and hand out the others`, async () => {
+    it(`${what} becomes a dead letter, and the other notifications are returned`, async () => {
       await outbox.commit(admission(...numbered(1, 5)));
       await outbox.commit(admission(notification('after')));
       await outbox.close();

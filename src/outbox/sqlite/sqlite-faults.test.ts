@@ -132,7 +132,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.match(fault.message, /can't be written: check the owner and mode of the file and its folder/);
   });
 
-  it('refuses a second daemon, names the first, and is free again however the first ends', async () => {
+  it('refuses a second daemon, names the first, and is available again however the first ends', async () => {
     const script = `
       import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
       sqliteOutbox({ file: process.argv[1] });
@@ -152,7 +152,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await sqliteOutbox({ file }).close();
   });
 
-  it('releases its lock when it can not open the file', async () => {
+  it("releases its lock if it can't open the file", async () => {
     await writeFile(file, 'no database, but long enough to be taken for one: '.repeat(50));
     await faultOf(file);
     await unlink(file);
@@ -327,7 +327,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('after a failed sync acknowledges only events that reached the disk in another way', async (t) => {
+    it('after a failed sync acknowledges only events that reached the disk another way', async (t) => {
       const outbox = sqliteOutbox({ file });
       const [fault, refused] = await failOneSync(t, outbox);
       assert.equal(fault, `outbox ${file} can't be used: i/o error, fdatasync`);
@@ -337,7 +337,7 @@ describe('SQLite outbox, when something is wrong', () => {
       await outbox.close();
     });
 
-    it('does not trust a later sync after a failed one while the WAL can not be checkpointed', async (t) => {
+    it("does not trust a later sync after a failed one while the WAL can't be checkpointed", async (t) => {
       const outbox = sqliteOutbox({ file });
       await outbox.commit(admission(notification('before')));
       // Who reads the log keeps it from being emptied.
@@ -420,7 +420,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.deepEqual(await readdir(elsewhere), ['link.db']);
   });
 
-  it('a disk error fails the whole group of commits, and nothing of it is kept', async () => {
+  it('a disk error fails the whole group of commits and keeps nothing of it', async () => {
     await using disk = await mountSmallDisk('2m');
     const outbox = sqliteOutbox({ file: path.join(disk.folder, 'outbox.db') });
     const group = ['a', 'b', 'c'].map((id) => outbox.commit(admission(notification(id, 'x'.repeat(1_000_000)))));

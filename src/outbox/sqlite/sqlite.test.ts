@@ -69,7 +69,7 @@ describe('SQLite outbox', () => {
   };
 
   for (const name of ['', ':memory:', 'file:x.db', 'a\0b', 5 as unknown as string])
-    it(`refuses ${JSON.stringify(name)} for a file, and makes nothing`, async () => {
+    it(`refuses the file name ${JSON.stringify(name)}, and creates nothing`, async () => {
       const before = await readdir('.');
       assert.throws(() => sqliteOutbox({ file: name }), { code: 'CONFIG_INVALID' });
       assert.deepEqual(await readdir('.'), before);
@@ -82,7 +82,7 @@ describe('SQLite outbox', () => {
     await assert.rejects(outbox.deadLetters.requestReplay({}), { code: 'OUTBOX_CLOSED' });
   });
 
-  it('survives a kill of the process as soon as a commit has resolved', async () => {
+  it('survives a kill of the process once a commit has resolved', async () => {
     const script = `
       import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};
       const outbox = sqliteOutbox({ file: process.argv[1] });
@@ -135,7 +135,7 @@ describe('SQLite outbox', () => {
     assert.deepEqual(again.health().sources.length, 3);
   });
 
-  it('restricts its file to its owner, even where it was more open', async () => {
+  it('restricts its file to its owner, even if it was more open', async () => {
     await using _ = open();
     for (const name of [file, `${file}-wal`, `${file}-shm`]) assert.equal((await stat(name)).mode & 0o777, 0o600, name);
   });
@@ -191,7 +191,7 @@ describe('SQLite outbox', () => {
       assert.deepEqual(ids(await topic.next(2)), ['first', 'last']);
     });
 
-    it('hands out each notification once when a group commits during a read', async () => {
+    it('returns each notification once when a group commits during a read', async () => {
       {
         await using outbox = open();
         await outbox.commit(admission(notification('e0')));

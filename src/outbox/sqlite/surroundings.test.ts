@@ -79,7 +79,7 @@ describe('the SQLite outbox, with others at its files', () => {
     ['whose lock was removed', 'outbox.db', () => unlink(`${file}.lock`)],
     ['by another name of the same file', 'second.db', () => link(file, path.join(folder, 'second.db'))],
   ] as const)
-    it(`keeps a second daemon out of an outbox ${what}`, async () => {
+    it(`prevents a second daemon from opening an outbox ${what}`, async () => {
       await prepare();
       const script = `
         import { sqliteOutbox } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};

@@ -78,7 +78,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     assert.deepEqual(holes, [['fixture', 'e1', undefined, 10]]);
   });
 
-  it('after a takeover hands out new notifications behind the old ones, and nothing settled', async () => {
+  it('after a takeover returns new notifications after the old ones, and nothing settled', async () => {
     const [[topic, waited] = assert.fail()] = waitingIn(file);
     const taken = open();
     await taken.commit(admission(notification('new', { topic })));
@@ -106,7 +106,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
     }
   });
 
-  it('makes a dead letter of an unreadable row only, with its content', async () => {
+  it('makes a dead letter only of an unreadable row, with its content', async () => {
     const database = new DatabaseSync(file);
     database.exec("UPDATE notification SET attributes = '[{' WHERE seq = (SELECT min(seq) FROM notification)");
     database.close();

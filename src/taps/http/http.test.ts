@@ -160,7 +160,7 @@ describe('HTTP tap', () => {
       ['it without a scheme', { authorization: SECRET }],
       ['it with another scheme', { authorization: `Basic ${SECRET}` }],
     ] as const)
-      it(`answers 401 to ${what}, and says so in the log`, async () => {
+      it(`answers 401 to ${what}, and logs it`, async () => {
         await start({ secret: SECRET });
         const { status, json } = await post(BATCH, headers);
         assert.equal(status, 401);
@@ -189,7 +189,7 @@ describe('HTTP tap', () => {
       ['a raw NUL in a string', JSON.stringify(BATCH).replace('presence', 'pre\u0000sence')],
       ['two batches', `${JSON.stringify(BATCH)}${JSON.stringify(BATCH)}`],
     ] as const)
-      it(`${what}: not JSON`, async () => {
+      it(`answers 400 to text that is not JSON: ${what}`, async () => {
         await start();
         const { status, json } = await post(body);
         assert.equal(status, 400);
@@ -221,7 +221,7 @@ describe('HTTP tap', () => {
         assert.match(String(logged[0]), /"level":50.*batch refused: not of the form of the tap protocol/);
       });
 
-    it('answers 400 to JSON that is no object', async () => {
+    it('answers 400 to JSON that is not an object', async () => {
       await start();
       for (const body of ['null', '[]', '5', '"text"']) assert.equal((await post(body)).status, 400, body);
     });
@@ -320,7 +320,7 @@ describe('HTTP tap', () => {
 
   describe('answers 503 with Retry-After', () => {
     for (const code of ['OUTBOX_FULL', 'OUTBOX_UNUSABLE', 'OUTBOX_CLOSED'] as const)
-      it(`when the batch can not be kept: ${code}`, async () => {
+      it(`answers 503 if the batch can't be kept: ${code}`, async () => {
         await start();
         receive = () => Promise.reject(new PusherError(code, 'outbox x is y'));
         const { status, retryAfter, json } = await post(BATCH);
@@ -360,7 +360,7 @@ describe('HTTP tap', () => {
     });
   });
 
-  it('stops although a request never arrives whole', async () => {
+  it('stops although a request never arrives completely', async () => {
     await start({}, 20);
     const { hostname, port, pathname } = new URL(url);
     const socket = net.connect(Number(port), hostname);
@@ -392,7 +392,7 @@ describe('HTTP tap', () => {
       });
 
     for (const host of ['localhost', 'LOCALHOST:5281', '127.0.0.1', '127.0.0.1:80', '[::1]', '[::1]:5281'])
-      it(`serves ${host}`, async () => {
+      it(`without a secret serves the host ${host}`, async () => {
         await start();
         assert.equal((await postAs({ host })).status, 200);
       });
@@ -405,7 +405,7 @@ describe('HTTP tap', () => {
       { host: 'localhost', origin: 'http://localhost' },
       { host: 'localhost', origin: 'null' },
     ] as Record<string, string>[])
-      it(`answers 403 to what a web page can send: ${JSON.stringify(headers)}`, async () => {
+      it(`answers 403 to headers that a web page can send: ${JSON.stringify(headers)}`, async () => {
         await start();
         assert.deepEqual(await postAs(headers), { status: 403, code: 'foreign' });
         assert.deepEqual(batches, []);
@@ -445,7 +445,7 @@ describe('HTTP tap', () => {
     assert.equal((await fetch(url)).status, 404);
   });
 
-  it('names the address that it can not listen on', async () => {
+  it("names the address that it can't listen on", async () => {
     await start();
     const port = Number(new URL(url).port);
     const second = httpTap({ listen: { host: '127.0.0.1', port } });
@@ -478,7 +478,7 @@ describe('HTTP tap', () => {
       assert.deepEqual(answer, { status: 200, text: '{"accepted":2,"duplicates":0,"rejected":[]}' });
     });
 
-    it('names a file that it can not read', async () => {
+    it("names a file that it can't read", async () => {
       await makeCertificate(folder, 'IP:127.0.0.1');
       await assert.rejects(start({ tls_cert: 'missing.pem', tls_key: 'key.pem' }), {
         code: 'LISTEN_FAILED',
@@ -486,7 +486,7 @@ describe('HTTP tap', () => {
       });
     });
 
-    it('names a key that does not fit, or is none', async () => {
+    it('names a key that does not fit, or is invalid', async () => {
       await makeCertificate(folder, 'IP:127.0.0.1');
       await assert.rejects(start({ tls_cert: 'cert.pem', tls_key: 'cert.pem' }), {
         code: 'LISTEN_FAILED',

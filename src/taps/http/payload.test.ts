@@ -52,11 +52,11 @@ describe('a batch of the tap protocol', () => {
     ['events', ABSENT, 'events: should be a list of events'],
     ['events', {}, 'events: should be a list of events'],
   ] as const)
-    it(`is refused with ${field} ${show(value)}: ${expected}`, () => {
+    it(`refuses a batch with ${field} ${show(value)}: ${expected}`, () => {
       assert.equal(batchProblem(changed(BATCH, field, value)), expected);
     });
 
-  it('refuses a batch that is no object', () => {
+  it('refuses a batch that is not an object', () => {
     for (const input of [null, [], 'text', 5]) assert.ok(batchProblem(input));
   });
 });

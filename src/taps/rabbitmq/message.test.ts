@@ -24,7 +24,7 @@ const problemOf = (...given: Parameters<typeof read>) => {
 };
 
 describe("MongooseIM's messages as events", () => {
-  it('reads presence, private and group messages', () => {
+  it('reads presence, private and group messages of MongooseIM', () => {
     assert.deepEqual(read('presence', 'alice@localhost', PRESENCE), {
       kind: 'presence',
       at: NOW,
@@ -49,7 +49,7 @@ describe("MongooseIM's messages as events", () => {
     });
   });
 
-  it('leaves the copies for recipients out, also where one exchange serves all', () => {
+  it('skips the copies for recipients, even if one exchange has all kinds', () => {
     assert.equal(read('chat_msg', 'bob@localhost.chat_msg_recv', CHAT), undefined);
     assert.equal(read('chat_msg', 'bob@localhost', CHAT), undefined);
     for (const key of ['b@localhost.chat_msg_recv', 'b@localhost.groupchat_msg_recv'])
@@ -62,7 +62,7 @@ describe("MongooseIM's messages as events", () => {
     assert.deepEqual(kinds, ['presence', 'chat', 'groupchat']);
   });
 
-  it('uses the metadata that it knows, where it has the documented form, and ignores other keys', () => {
+  it('uses known metadata in the documented form, and ignores other keys', () => {
     const metadata = { timestamp: 1_795_947_742_366_474, session_count: 2, acc_ref: '#Ref<0.1>' };
     const presence = read('presence', 'alice@localhost', { ...PRESENCE, ...metadata });
     assert.ok(presence && !isMalformed(presence) && presence.kind === 'presence');
@@ -84,7 +84,7 @@ describe("MongooseIM's messages as events", () => {
     }
   });
 
-  it('takes an empty body, unusual JIDs and addresses without a local part', () => {
+  it('accepts an empty body, unusual JIDs and addresses without a local part', () => {
     const from = "änna.b#c*d'e@localhost/Büro 1 ❤";
     const event = read('chat_msg', 'x.chat_msg_sent', { to_user_id: 'localhost', from_user_id: from, message: '' });
     assert.ok(event && !isMalformed(event) && event.kind === 'message');
@@ -93,7 +93,7 @@ describe("MongooseIM's messages as events", () => {
     assert.equal(bare && !isMalformed(bare) && bare.host, 'localhost');
   });
 
-  it("names what is wrong in MongooseIM's words, and keeps the message", () => {
+  it("names a mistake in MongooseIM's terms, and keeps the message", () => {
     const presence = ['presence', 'alice@localhost'] as const;
     const chat = ['chat_msg', 'alice@localhost.chat_msg_sent'] as const;
     assert.equal(problemOf(...presence, Buffer.alloc(0)), 'is empty, should be a JSON object');
@@ -129,7 +129,7 @@ describe("MongooseIM's messages as events", () => {
 });
 
 describe('exchanges of MongooseIM', () => {
-  it('binds a queue to all presence and to what users sent', () => {
+  it('binds a queue to all presence and to sent messages', () => {
     assert.deepEqual(bindingsOf(EXCHANGES), [
       { exchange: 'presence', key: '#' },
       { exchange: 'chat_msg', key: '#.chat_msg_sent' },
@@ -149,7 +149,7 @@ describe('exchanges of MongooseIM', () => {
     ]);
   });
 
-  it('names an exchange that serves several kinds once', () => {
+  it('lists an exchange for several kinds once', () => {
     assert.deepEqual(
       exchangesOf(ONE).map(({ name }) => name),
       ['all'],

@@ -14,21 +14,21 @@ describe("a user's sessions, counted", () => {
     return events.map(([jid, present]) => sessions.change(jid, present));
   };
 
-  it('is 1 while the first of two devices is there, and 0 when the last one goes', () => {
+  it('the count is 1 while the first of two devices is online, and 0 after the last one leaves', () => {
     assert.deepEqual(countsAfter([PHONE, true], [LAPTOP, true], [PHONE, false], [LAPTOP, false]), [1, 2, 1, 0]);
   });
 
-  it('is 1 after a takeover, whichever of its events comes first', () => {
+  it('the count is 1 after a takeover, in either order of its events', () => {
     assert.equal(countsAfter([PHONE, true], [PHONE, true], [PHONE, false]).at(-1), 1);
     assert.equal(countsAfter([PHONE, true], [PHONE, false], [PHONE, true]).at(-1), 1);
   });
 
-  it('is never below 0', () => {
+  it('the count is never below 0', () => {
     assert.deepEqual(countsAfter([PHONE, false], [PHONE, false], [PHONE, true], [PHONE, false]), [0, 0, 1, 0]);
     assert.deepEqual(countsAfter([LAPTOP, true], [PHONE, false]), [1, 1]);
   });
 
-  it('keeps nothing of users who are away', () => {
+  it('keeps nothing of users who are offline', () => {
     const sessions = new Sessions();
     sessions.change(PHONE, true);
     sessions.change('bob@localhost', true);
@@ -45,7 +45,7 @@ describe('the ledger of sessions', () => {
     return reader.state();
   };
 
-  it('gives back what was written, whatever was changed', () => {
+  it('reads back what was written, after any changes', () => {
     const jids = fc.constantFrom(PHONE, LAPTOP, 'bob@localhost/a', 'bob@localhost/b');
     const change = fc.tuple(jids, fc.boolean());
     fc.assert(
@@ -65,7 +65,7 @@ describe('the ledger of sessions', () => {
     );
   });
 
-  it('is larger than one record where there are many sessions', () => {
+  it('takes several records for many sessions', () => {
     const sessions = new Sessions();
     for (let n = 0; n < 5_000; n++) sessions.change(`user${n}@localhost/r`, true);
     const records = [...snapshotOf({ sessions, seen: [] }, 'one')];
@@ -73,7 +73,7 @@ describe('the ledger of sessions', () => {
     assert.equal(readAll(records).sessions.size, 5_000);
   });
 
-  it('ignores a daemon that lost the queue, and a snapshot that was not finished', () => {
+  it('ignores a daemon that lost the queue, and an incomplete snapshot', () => {
     const state = readAll([
       { term: 'old', kind: 'begin' },
       { term: 'old', kind: 'delta', counts: [[PHONE, 1]], seen: ['a'] },
@@ -89,7 +89,7 @@ describe('the ledger of sessions', () => {
     assert.deepEqual([[...state.sessions.entries()], state.seen], [[[PHONE, 1]], ['a', 'b']]);
   });
 
-  it('counts what is no record, and goes on', () => {
+  it('counts invalid records, and continues', () => {
     const reader = createReader();
     reader.read(Buffer.from('nonsense'));
     reader.read(Buffer.from('{"term":"one","kind":"other"}'));
@@ -98,7 +98,7 @@ describe('the ledger of sessions', () => {
     assert.deepEqual([reader.state().unreadable, reader.state().sessions.count(PHONE)], [2, 1]);
   });
 
-  it('knows of events that are delivered again which are counted', () => {
+  it('recognizes redelivered events that were counted already', () => {
     const seen = ['a', 'b', 'c', 'd'];
     assert.equal(countedAmong(seen, ['c', 'd', 'e']), 2);
     assert.equal(countedAmong(seen, ['a', 'b', 'c', 'd']), 4);
