@@ -147,7 +147,7 @@ describe('access', () => {
     });
 
     for (const [route, { body, expected }] of Object.entries(CLOSED))
-      it(`${route} needs the token or a session`, async () => {
+      it(`refuses ${route} without the token or a session`, async () => {
         assert.equal((await ask(url, route, {}, { body })).status, 401, 'without');
         assert.equal((await ask(url, route.replace('GET', 'HEAD'))).status, 401, 'without, HEAD');
         assert.equal((await ask(url, route, bearer(WRONG), { body })).status, 401, 'wrong');
@@ -225,7 +225,7 @@ describe('access', () => {
       assert.match(await logIn(url, { origin: url.replace('http:', 'https:') }), /; Secure$/);
     });
 
-    it('ends a session at logout, and the stream that it opened', async () => {
+    it('a logout ends the session and its stream', async () => {
       const session = cookieOf(await logIn(url));
       const live = await request(`${url}/api/live`, { headers: session });
       const ended = once(live.body.resume(), 'end');
@@ -267,7 +267,7 @@ describe('access', () => {
       assert.equal(ended.msg, 'admin: dead letters deleted');
     });
 
-    it('logs who did what even at log level error', async () => {
+    it('logs actions with their user even at log level error', async () => {
       const quiet = await start(`token = "${TOKEN}"\n[log]\nlevel = "error"`);
       const session = cookieOf(await logIn(quiet.adminUrl));
       const done = ['POST /api/dead-letters/delete', 'POST /api/dead-letters/replay', 'GET /api/live?tail=bodies'];
@@ -287,7 +287,7 @@ describe('access', () => {
       ]);
     });
 
-    it('logs who did what, and never the token', async () => {
+    it('logs actions with their user, and never the token', async () => {
       const session = cookieOf(await logIn(url));
       await ask(url, 'POST /api/dead-letters/delete', session, { body: { reason: 'for-the-log' } });
       await ask(url, 'POST /api/dead-letters/replay', bearer(TOKEN), { body: { topic: 'arn:for:the:log' } });
@@ -318,7 +318,7 @@ describe('access', () => {
       url = (await start('')).adminUrl;
     });
 
-    it('without a token serves this machine', async () => {
+    it('without a token serves only this machine', async () => {
       const { port } = new URL(url);
       for (const [route, { body, expected }] of Object.entries(CLOSED))
         for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, 'localhost:8080', '[::1]'])
@@ -383,7 +383,7 @@ describe('access', () => {
       });
 
       for (const [route, expected] of all)
-        it(`${route} needs the secret`, async () => {
+        it(`refuses ${route} without the secret`, async () => {
           const wrong = [
             {},
             bearer(WRONG),
@@ -423,7 +423,7 @@ describe('access', () => {
       });
 
       for (const [route, expected] of all)
-        it(`${route} is open to this machine, and closed to every web page`, async () => {
+        it(`without a secret serves ${route} to this machine, and to no web page`, async () => {
           const { port } = new URL(base);
           for (const host of [`127.0.0.1:${port}`, `localhost:${port}`, '[::1]'])
             assert.equal(await statusOf(base, route, { host }), expected, host);

@@ -40,7 +40,7 @@ describe('check', () => {
   };
   const brief = (findings: readonly Finding[]) => findings.map(({ what, level }) => `${level} ${what}`);
 
-  it('asks the daemon that runs, and does not touch its ports', async (t) => {
+  it('check asks the running daemon, and does not use its ports', async (t) => {
     await prepare();
     await daemon.start();
     const { findings } = await check(t);
@@ -49,7 +49,7 @@ describe('check', () => {
     assert.match(findings[2]?.seen ?? '', /outbox\.db holds [\d.]+ kB of 1\.07 GB/);
   });
 
-  it('fails with each reason why the daemon that runs is not ready', async (t) => {
+  it('check fails with each reason why the running daemon is not ready', async (t) => {
     fault = { kind: 'error', status: 403, code: 'AuthorizationError' };
     await prepare();
     await daemon.start();
@@ -65,7 +65,7 @@ describe('check', () => {
     assert.match(findings[1]?.seen ?? '', /paused: AuthorizationError/);
   });
 
-  it('fails where a daemon runs that can not be asked', async (t) => {
+  it("check fails if a running daemon can't be asked", async (t) => {
     const long = `path = "./${'x'.repeat(100)}.db"`;
     await prepare({ outbox: long, rest: 'token = "a-token-for-the-console"' });
     await daemon.start();
@@ -76,13 +76,13 @@ describe('check', () => {
     assert.match(findings[1]?.seen ?? '', /can't be asked: .*has another admin\.token/);
   });
 
-  it('finds nothing wrong with what a first start needs', async (t) => {
+  it('check accepts the state before a first start', async (t) => {
     await prepare();
     const { findings } = await check(t);
     assert.deepEqual(brief(findings), ['ok configuration', 'ok outbox', 'ok tap.http.listen', 'ok admin.listen']);
   });
 
-  it('fails with a port that something else uses, an address that is not here, and one port for two', async (t) => {
+  it("check fails for a port in use, an address that is not this machine's, and one port for two", async (t) => {
     await prepare();
     const { port } = new URL(daemon.tapUrl);
     const other = net.createServer().listen(Number(port), '127.0.0.1');
@@ -109,7 +109,7 @@ describe('check', () => {
     assert.match(twice.findings.at(-1)?.seen ?? '', /is tap\.http\.listen too/);
   });
 
-  it('fails with a full outbox', async (t) => {
+  it('check fails for a full outbox', async (t) => {
     const outbox = 'max_bytes = 1_048_576';
     await prepare({ outbox });
     await daemon.start();
@@ -126,7 +126,7 @@ describe('check', () => {
     assert.match(findings[1]?.seen ?? '', /^it is full: it holds [\d.]+ MB, outbox\.max_bytes is 1\.05 MB/);
   });
 
-  it('fails with a public address without a secret, or with a short one', async (t) => {
+  it('check fails for a public address without a secret, or with a short one', async (t) => {
     await prepare();
     for (const [secret, problem] of [
       ['', /tap\.http\.secret is missing/],
@@ -140,7 +140,7 @@ describe('check', () => {
     }
   });
 
-  it('reaches a daemon at a port that browsers refuse', async (t) => {
+  it('check reaches a daemon on a port that browsers block', async (t) => {
     // https://fetch.spec.whatwg.org/#port-blocking: one of them is free.
     const refused = [6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10_080];
     const isFree = (port: number) =>

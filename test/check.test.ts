@@ -112,7 +112,7 @@ function attributes(response: http.ServerResponse, values: Record<string, string
 }
 
 describe('check', () => {
-  it('knows a host that nothing listens at', async () => {
+  it('check diagnoses a host where nothing listens', async () => {
     const [port] = await freePorts(1);
     const { code, stdout } = await check({ host: `http://127.0.0.1:${port}` });
     assert.equal(code, 1);
@@ -121,13 +121,13 @@ describe('check', () => {
     assert.match(stdout, /do {5}check the port in sns_host/);
   });
 
-  it('knows a host of another region without asking it', async () => {
+  it('check diagnoses a host of another region without calling it', async () => {
     const { code, stdout } = await check({ host: 'sns.us-east-1.amazonaws.com' });
     assert.equal(code, 1);
     assert.match(stdout, /FAIL {2}SNS: sns_host is sns\.us-east-1\.amazonaws\.com, region is eu-west-1/);
   });
 
-  it('knows a certificate that nobody signed, and takes it with ca_file', async () => {
+  it('check diagnoses a self-signed certificate, and accepts it with ca_file', async () => {
     const tls = await makeCertificate(folder, 'IP:127.0.0.1');
     const answer: Answer = (form, response) =>
       form.get('Action') === 'Publish'
@@ -143,13 +143,13 @@ describe('check', () => {
     assert.match(plain.stdout, /FAIL {2}SNS: /);
   });
 
-  it('knows a server that does not speak TLS', async () => {
+  it('check diagnoses a server that does not speak TLS', async () => {
     await using server = await endpoint((_, response) => response.end());
     const { stdout } = await check({ host: `https://127.0.0.1:${server.port}` });
     assert.match(stdout, /FAIL {2}SNS: [\s\S]*does not speak TLS there/);
   });
 
-  it("knows a proxy's page", async () => {
+  it("check diagnoses a proxy's page", async () => {
     await using server = await endpoint((_, response) =>
       response.writeHead(403, { 'content-type': 'text/html', via: '1.1 squid' }).end('<html>Access denied</html>'),
     );
@@ -158,7 +158,7 @@ describe('check', () => {
     assert.match(stdout, /FAIL {2}SNS: .* answered HTTP 403 from 1\.1 squid with text\/html/);
   });
 
-  it('knows a clock that is wrong', async () => {
+  it('check diagnoses a wrong clock', async () => {
     await using server = await endpoint((_, response) => {
       response.setHeader('date', new Date(Date.now() + 600_000).toUTCString());
       fails(
@@ -173,7 +173,7 @@ describe('check', () => {
     assert.match(stdout, /do {5}set the clock/);
   });
 
-  it('knows a missing permission, and the policy that grants it', async () => {
+  it('check diagnoses a missing permission, with the policy that grants it', async () => {
     await using server = await endpoint((form, response) =>
       fails(
         response,
@@ -187,7 +187,7 @@ describe('check', () => {
     assert.match(stdout, /FAIL {2}pm topic: [\s\S]*user\/pusher lacks sns:Publish[\s\S]*xmpp-event-pusher iam-policy/);
   });
 
-  it('knows credentials of another account than the topics', async () => {
+  it('check diagnoses credentials of another account than the topics', async () => {
     await using server = await endpoint((form, response) =>
       fails(
         response,
@@ -205,7 +205,7 @@ describe('check', () => {
     assert.match(stdout, /do {5}set account_id = "210987654321" if the topic is there/);
   });
 
-  it('says what it can not see without the right to read the attributes of a topic', async () => {
+  it("check reports what it can't verify without permission to read a topic's attributes", async () => {
     await using server = await endpoint((form, response) => {
       if (form.get('Action') !== 'Publish') return fails(response, 403, 'AuthorizationError', 'not authorized');
       return fails(response, 400, 'InvalidParameter', 'Invalid parameter: Empty message');
@@ -216,7 +216,7 @@ describe('check', () => {
     assert.doesNotMatch(stdout, /ok {4}pm topic/);
   });
 
-  it("reads the tap's certificate", async () => {
+  it("check reads the tap's certificate", async () => {
     await makeCertificate(folder, 'IP:127.0.0.1');
     const finding = async (options: string) => {
       const config = await configure({ host: 'sns.us-east-1.amazonaws.com' });
@@ -237,7 +237,7 @@ describe('check', () => {
     );
   });
 
-  it('knows an encrypted topic whose key is out of reach', async () => {
+  it('check diagnoses an encrypted topic with an inaccessible key', async () => {
     const published: (string | null)[] = [];
     await using server = await endpoint((form, response) => {
       if (form.get('Action') !== 'Publish')
@@ -258,14 +258,14 @@ describe('check', () => {
     assert.match(String(published[1]), /xmpp_event_pusher_check/);
   });
 
-  it('knows that there are no credentials', async () => {
+  it('check diagnoses missing credentials', async () => {
     await using server = await endpoint((_, response) => response.end());
     const env = { HOME: folder, AWS_EC2_METADATA_DISABLED: 'true' };
     const { stdout } = await check({ host: `http://127.0.0.1:${server.port}`, sns: 'credentials = "aws"' }, [], env);
     assert.match(stdout, /FAIL {2}SNS: NoCredentials: [\s\S]*no AWS credentials/);
   });
 
-  it('knows an outbox that can not be written, or made', async () => {
+  it("check diagnoses an outbox that can't be written or created", async () => {
     const outboxAt = async (file: string) => {
       const config = await configure({ host: 'sns.us-east-1.amazonaws.com' });
       await writeFile(config, readFileSync(config, 'utf8').replace('none.db', file));
@@ -284,13 +284,13 @@ describe('check', () => {
     database.close();
   });
 
-  it('says every mistake of the configuration', async () => {
+  it('check lists every mistake in the configuration', async () => {
     const { code, stdout } = await check({ host: 'sns.eu-west-1.amazonaws.com', account: '12' });
     assert.equal(code, 1);
     assert.match(stdout, /^FAIL {2}configuration: [\s\S]*account_id is "12"/);
   });
 
-  it('answers in JSON lines for machines', async () => {
+  it('check --json writes JSON lines', async () => {
     const { stdout } = await check({ host: 'sns.us-east-1.amazonaws.com' }, ['--json']);
     const findings = stdout
       .trim()
@@ -320,14 +320,14 @@ describe('with an SNS', () => {
   const at = (topics: Record<string, string>): Setup => ({ host: sns.url, account: sns.accountId, topics });
   const gone = (topic: string) => arnOf(topic, sns.accountId);
 
-  it('check is content with topics that exist', async () => {
+  it('check accepts existing topics', async () => {
     const { code, stdout } = await check(at({ pm_messages_topic: 'there', muc_messages_topic: 'ordered.fifo' }));
     assert.equal(code, 0, stdout);
     assert.match(stdout, /ok {4}pm topic: .*:there exists/);
     assert.match(stdout, /ok {4}muc topic: .*:ordered\.fifo exists/);
   });
 
-  it('check --publish sends one message to each', async () => {
+  it('check --publish sends one message to each topic', async () => {
     const before = sns.received.length;
     const { code, stdout } = await check(at({ pm_messages_topic: 'there' }), ['--publish']);
     assert.equal(code, 0, stdout);
@@ -335,14 +335,14 @@ describe('with an SNS', () => {
     assert.ok('xmpp_event_pusher_check' in (received.at(-1)?.body ?? {}));
   });
 
-  it('check warns of more attributes than raw delivery takes', async () => {
+  it('check warns of more attributes than raw delivery accepts', async () => {
     const more = 'cloudevents = true\nattributes = ["event_id", "timestamp", "type", "stanza_id", "host"]';
     const { code, stdout } = await check({ ...at({ pm_messages_topic: 'there' }), sns: more });
     assert.equal(code, 0);
     assert.match(stdout, /warn {2}attributes: a message has up to 11\n.*raw delivery/);
   });
 
-  it('check knows a missing topic, and a FIFO topic without its suffix', async () => {
+  it('check diagnoses a missing topic, and a FIFO topic without its suffix', async () => {
     const { code, stdout } = await check(at({ pm_messages_topic: 'nowhere', muc_messages_topic: 'ordered' }));
     assert.equal(code, 1);
     assert.match(stdout, /FAIL {2}pm topic: NotFound: .*:nowhere: [\s\S]*there is no topic nowhere/);
@@ -353,7 +353,7 @@ describe('with an SNS', () => {
     );
   });
 
-  it('topics create makes what is missing, once', async () => {
+  it('topics create creates missing topics, once', async () => {
     const config = await configure(
       at({ presence_updates_topic: 'there', pm_messages_topic: 'new', muc_messages_topic: 'new.fifo' }),
     );
@@ -372,7 +372,7 @@ describe('with an SNS', () => {
     assert.ok(!stdout.includes('FAIL'), stdout);
   });
 
-  it('topics create asks for each on a terminal, and makes nothing without an answer', async () => {
+  it('topics create asks about each topic on a terminal, and creates nothing without an answer', async () => {
     const config = await configure(at({ pm_messages_topic: 'asked' }));
     const refused = await command(['topics', 'create', '--config', config]);
     assert.equal(refused.code, 2);
@@ -387,14 +387,14 @@ describe('with an SNS', () => {
     assert.match((await onTerminal('y')).stdout, /made {6}/);
   });
 
-  it('topics create notices that SNS made the topic in another account', async () => {
+  it('topics create notices that SNS created the topic in another account', async () => {
     const config = await configure({ ...at({ pm_messages_topic: 'elsewhere' }), account: '999999999999' });
     const { code, stdout } = await command(['topics', 'create', '--yes', '--config', config]);
     assert.equal(code, 1);
     assert.match(stdout, /FAIL .*999999999999:elsewhere: made .*:elsewhere instead/);
   });
 
-  it('topics create goes on with the next topic when one fails', async () => {
+  it('topics create continues with the next topic after a failure', async () => {
     await using server = await endpoint((form, response) => {
       if (form.get('Action') !== 'CreateTopic') return fails(response, 404, 'NotFound', 'Topic does not exist');
       return fails(response, 403, 'AuthorizationError', `not authorized to make ${form.get('Name')}`);
@@ -413,7 +413,7 @@ describe('with an SNS', () => {
 describe('iam-policy', () => {
   const topics = { presence_updates_topic: 'p', pm_messages_topic: 'events', muc_messages_topic: 'events' };
 
-  it('allows publishing to the configured topics, and nothing else', async () => {
+  it('iam-policy allows publishing to the configured topics, and nothing else', async () => {
     const { code, stdout, stderr } = await command(['iam-policy', '--config', await configure({ host: 'x', topics })]);
     assert.equal(code, 0);
     assert.deepEqual(JSON.parse(stdout), {
@@ -433,7 +433,7 @@ describe('iam-policy', () => {
 
   const keyOf = (id: string) => `arn:aws:kms:eu-west-1:${ACCOUNT}:key/${id}`;
 
-  it('allows more when asked to', async () => {
+  it('iam-policy allows more on request', async () => {
     const config = await configure({ host: 'x', topics });
     const more = ['--with-attributes', '--with-create', '--kms-key', keyOf('k1'), '--kms-key', keyOf('k2')];
     const { stdout, stderr } = await command(['iam-policy', '--config', config, ...more]);
@@ -453,7 +453,7 @@ describe('iam-policy', () => {
     assert.equal(stderr, '');
   });
 
-  it('keeps to one virtual host when asked to', async () => {
+  it('iam-policy is limited to one virtual host on request', async () => {
     const config = await configure({ host: 'x', topics: { pm_messages_topic: 'general' } });
     const section = `[[host_config]]\nhost = "a.example"\n[host_config.modules.mod_event_pusher.sns]\npm_messages_topic = "special"\nsns_host = "x"\nregion = "cn-north-1"\naccount_id = "${ACCOUNT}"\ncredentials = "aws"\n`;
     await writeFile(config, `${readFileSync(config, 'utf8')}\n${section}`);

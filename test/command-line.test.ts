@@ -31,7 +31,7 @@ describe('the command line and the daemon', () => {
     assert.equal((await daemon.post({ source: 's', events })).status, 200);
   };
 
-  it('lists, shows, replays and deletes dead letters over the socket', async (t) => {
+  it('lists, shows, replays and deletes dead letters through the socket', async (t) => {
     await start({ rest: `token = "${TOKEN}"` });
     await refuse(103);
     assert.equal((await stat(path.join(daemon.folder, 'outbox.db.sock'))).mode & 0o777, 0o600);
@@ -65,7 +65,7 @@ describe('the command line and the daemon', () => {
     assert.doesNotMatch(log, /wrong token/);
   });
 
-  it('finds the socket of an outbox that is a link', async (t) => {
+  it('finds the socket of an outbox behind a symbolic link', async (t) => {
     await start({ outbox: 'path = "./link.db"' }, async ({ folder }) => {
       await mkdir(path.join(folder, 'data'));
       await writeFile(path.join(folder, 'data/real.db'), '');
@@ -77,7 +77,7 @@ describe('the command line and the daemon', () => {
     assert.match(daemon.output(), /"by":"user [^"]+".*dead letters deleted/);
   });
 
-  it('goes by admin.listen and admin.token where the socket would have too long a path', async (t) => {
+  it("uses admin.listen and admin.token if the socket's path would be too long", async (t) => {
     const long = 'x'.repeat(100);
     await start({ outbox: `path = "./${long}.db"`, rest: `token = "${TOKEN}"` });
     assert.match(daemon.output(), /a Unix socket's path at most .*no Unix socket for the command line/);
@@ -91,7 +91,7 @@ describe('the command line and the daemon', () => {
     assert.match(output, /a daemon has the outbox .* open, and can't be asked: .*at most.*has another admin\.token/);
   });
 
-  it('does not take another daemon at the configured address for its own', async (t) => {
+  it('does not mistake another daemon at the configured address for its own', async (t) => {
     await start();
     await refuse(1);
     await using other = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
@@ -104,7 +104,7 @@ describe('the command line and the daemon', () => {
     assert.match(output, /can't be asked: .*outbox\.db\.sock.*; the daemon at .* has another outbox, .*outbox\.db\n/);
   });
 
-  it('works on the outbox itself after the daemon was killed, and the next start goes on with what it marked', async (t) => {
+  it('opens the outbox itself after a kill of the daemon, and the next start replays what it marked', async (t) => {
     await start();
     await refuse(2);
     await daemon.kill();

@@ -50,7 +50,7 @@ describe('the configuration of a command', () => {
     return `${await run.exited} ${run.output().match(/arn:[^"]*/)?.[0] ?? run.output()}`;
   };
 
-  it('needs no option: it is the one of the variable, or the one that is here', async () => {
+  it('without an option reads the configuration named by the variable, or the one in this folder', async () => {
     await configure('here');
     await configure('elsewhere', 'else/where.toml');
     await writeFile(at('environment'), 'TEST_REGION=eu-west-1');
@@ -61,7 +61,7 @@ describe('the configuration of a command', () => {
     assert.equal(await inFolder(env, '-c', 'pusher.toml'), '0 arn:aws:sns:eu-west-1:123456789012:here');
   });
 
-  it('has its variables from the file `environment` beside it, or from the one that is named', async (t) => {
+  it('reads variables from the file `environment` beside the configuration, or from the named file', async (t) => {
     const file = await configure('events');
     await writeFile(at('environment'), '# a comment\nTEST_REGION="eu-west-1"\n');
     await writeFile(at('other'), 'TEST_REGION=eu-west-2\n');
@@ -74,7 +74,7 @@ describe('the configuration of a command', () => {
     assert.match(await policy(t, '-c', file), /:eu-west-3:/, 'what the environment has counts first');
   });
 
-  it('is printed as a policy without any secret', async (t) => {
+  it("prints the configuration's policy without any secret", async (t) => {
     const file = await configure('events');
     await writeFile(at('environment'), 'TEST_REGION=eu-west-1\nTEST_KEY=\n');
     assert.match(await policy(t, '-c', file), /^arn:aws:sns:eu-west-1:123456789012:events$/);
@@ -86,14 +86,14 @@ describe('the configuration of a command', () => {
   for (const [what, prepare, expected] of [
     ['is missing', () => undefined, /as NAME=value: there is no such file/],
     ['is a folder', () => mkdir(at('environment')), /can't be read: EISDIR/],
-    ['lacks them', () => writeFile(at('environment'), 'A=1'), /it is not set in \S+environment either$/m],
+    ['lacks the variables', () => writeFile(at('environment'), 'A=1'), /it is not set in \S+environment either$/m],
     [
       'sets something else',
       () => writeFile(at('environment'), 'A=1\nexport TEST_REGION=eu-west-1'),
       /either; line 2 there is no NAME=value, and sets nothing/,
     ],
   ] as const)
-    it(`says what is wrong with the file of its variables when that ${what}`, async (t) => {
+    it(`explains the failure if the file of variables ${what}`, async (t) => {
       const file = await configure('events');
       await prepare();
       const said = await policy(t, '-c', file);
@@ -101,7 +101,7 @@ describe('the configuration of a command', () => {
       assert.match(said, expected);
     });
 
-  it('can not be read without the file of variables that somebody named', async (t) => {
+  it('fails without the named file of variables', async (t) => {
     const file = await configure('events');
     assert.match(await policy(t, '-c', file, '--env-file', at('none')), /^78 .*can't read --env-file \S+none: ENOENT/);
   });

@@ -45,13 +45,13 @@ for (const [kind, open] of [
   ['dynamoStore', (now?: () => number): Store => dynamoStore(dynamo.client, { table: 'stores', ...(now && { now }) })],
 ] as const)
   describe(kind, () => {
-    it('gives a claim to one of many who ask at once', async () => {
+    it('gives a claim to one of many simultaneous requests', async () => {
       const [store, id] = [open(), name()];
       const answers = await Promise.all(Array.from({ length: 8 }, (_, n) => store.claim(id, `owner ${n}`, 60_000)));
       assert.deepEqual(answers.toSorted(), [...Array(7).fill('busy'), 'claimed']);
     });
 
-    it('ends a claim with its lease, and gives it to the next', async () => {
+    it('a claim ends with its lease, and goes to the next request', async () => {
       let time = 1_000_000;
       const [store, id] = [open(() => time), name()];
       assert.equal(await store.claim(id, 'one', 1_500), 'claimed');
@@ -61,7 +61,7 @@ for (const [kind, open] of [
       assert.equal(await store.claim(id, 'two', 1_500), 'claimed');
     });
 
-    it('remembers what is done for as long as it should', async () => {
+    it('remembers finished events for the retention', async () => {
       let time = 1_000_000;
       const [store, id] = [open(() => time), name()];
       await store.claim(id, 'one', 60_000);
@@ -72,7 +72,7 @@ for (const [kind, open] of [
       assert.equal(await store.claim(id, 'two', 60_000), 'claimed');
     });
 
-    it('gives back only the claim of the one who asks, and nothing that is done', async () => {
+    it("releases only the requester's own claim, and no finished event", async () => {
       const [store, id] = [open(), name()];
       await store.claim(id, 'one', 60_000);
       await store.release(id, 'another');
@@ -98,7 +98,7 @@ for (const [kind, open] of [
       assert.equal((await store.read(key))?.value, 'c');
     });
 
-    it('ends in the right state and handles each event once with four consumers at work', async () => {
+    it('four parallel consumers end in the right state and handle each event once', async () => {
       const store = open();
       const state = presenceState(store);
       const handled: number[] = [];
@@ -117,7 +117,7 @@ for (const [kind, open] of [
     });
   });
 
-it('dynamoStore throws what is wrong with the table, and takes it for no answer', async () => {
+it('dynamoStore throws errors of the table, and never treats them as an answer', async () => {
   const store = dynamoStore(dynamo.client, { table: 'missing' });
   const missing = { name: 'ResourceNotFoundException' };
   await assert.rejects(store.claim('a', 'one', 1), missing);

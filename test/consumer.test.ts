@@ -142,7 +142,7 @@ describe('consumers of what the daemon publishes', () => {
     })),
   });
 
-  it('the Lambda ends with who is online and each message once, though deliveries are shuffled and repeated', async () => {
+  it('the Lambda example ends with the right presence and each message once, despite shuffled and repeated deliveries', async () => {
     const table = await dynamo.createTable('lambda');
     const messages: MessageNotification[] = [];
     const handler = createHandler({
@@ -167,7 +167,7 @@ describe('consumers of what the daemon publishes', () => {
     ]);
   });
 
-  it('the Lambda reports what fails and what is no notification, and handles it when it comes again', async () => {
+  it('the Lambda example reports failures and invalid messages, and handles repeated deliveries', async () => {
     const table = await dynamo.createTable('failing');
     let fails = true;
     const handled: string[] = [];
@@ -194,7 +194,7 @@ describe('consumers of what the daemon publishes', () => {
     assert.deepEqual(handled, ['x']);
   });
 
-  it('the additions of the configuration arrive: attributes, fields of the body and the subject', async () => {
+  it('configured attributes, body fields and the subject arrive', async () => {
     const deliveries = await receive(queues.added);
     const [{ Body = '' } = {}] = deliveries.filter(({ Body = '' }) => Body.includes('three'));
     const [notification] = parse(Body);
@@ -205,7 +205,7 @@ describe('consumers of what the daemon publishes', () => {
     assert.equal(JSON.parse(Body).Subject, 'muc');
   });
 
-  it('the poller handles the events of each run in their order, from a queue with raw delivery', async () => {
+  it('the poller example handles the events of each run in order, from a queue with raw delivery', async () => {
     const stop = new AbortController();
     const handled: Notification[] = [];
     const polling = poll({
@@ -227,7 +227,7 @@ describe('consumers of what the daemon publishes', () => {
     );
   });
 
-  it('the endpoint takes what SNS signed, confirms its subscription, and refuses the rest', async () => {
+  it('the endpoint example accepts what SNS signed, confirms its subscription, and refuses the rest', async () => {
     const authority = await makeAuthority(folder, 'sns.amazonaws.com');
     const handled: unknown[] = [];
     const confirmed: string[] = [];

@@ -44,14 +44,14 @@ async function demo(args: string[], env: NodeJS.ProcessEnv = {}): Promise<{ code
 }
 
 describe('the demo', { timeout: 120_000 }, () => {
-  it('shows what a subscriber receives of two people on a real Prosody', async () => {
+  it('the demo shows what a subscriber receives when two people chat on a real Prosody', async () => {
     const { code, output } = await demo([]);
     assert.equal(code, 0, output);
     assert.match(output, /\nAll came\. 7 notifications expected, 7 received: Prosody → adapter → daemon → SNS → SQS\n/);
     assert.doesNotMatch(output, /recorded/);
   });
 
-  it('plays recorded events on request', async () => {
+  it('the demo plays recorded events on request', async () => {
     const { code, output } = await demo(['--recorded']);
     assert.equal(code, 0, output);
     assert.match(
@@ -60,7 +60,7 @@ describe('the demo', { timeout: 120_000 }, () => {
     );
   });
 
-  it('plays recorded events when Prosody does not start, and says why', async () => {
+  it('the demo plays recorded events if Prosody does not start, and says why', async () => {
     const bin = await mkdtemp(path.join(tmpdir(), 'bin-'));
     try {
       await writeFile(path.join(bin, 'prosody'), '#!/bin/sh\necho "lua is broken"\nexit 1\n');
@@ -77,27 +77,27 @@ describe('the demo', { timeout: 120_000 }, () => {
     }
   });
 
-  it('lists its options with --help', async () => {
+  it('the demo prints its options with --help', async () => {
     const { code, output } = await demo(['--help']);
     assert.equal(code, 0);
     for (const option of ['--keep', '--recorded']) assert.ok(output.includes(option), output);
   });
 
-  it('names an unknown option', async () => {
+  it('the demo names an unknown option', async () => {
     const { code, output } = await demo(['--recordd']);
     assert.equal(code, 2);
     assert.match(output, /^Unknown option '--recordd'.*\n\nnpm run demo -- \[options\]\n/);
   });
 
-  it('ends all that it started when its terminal is closed', async () => {
+  it('the demo stops everything when its terminal is closed', async () => {
     const run = await start(['--keep']);
     await until('the end of the story', () => /log in with your own XMPP client/.test(run.output()) || !run.running);
     process.kill(run.pid, 'SIGHUP');
     assert.equal(await run.exited, 129, run.output());
   });
 
-  for (const when of ['at once', 'while it goes on'])
-    it(`ends all that it started at a Ctrl-C ${when}`, async () => {
+  for (const when of ['at once', 'while it keeps running'])
+    it(`the demo stops everything at a Ctrl-C ${when}`, async () => {
       const run = await start(['--recorded', '--keep']);
       const isTime = async () =>
         when === 'at once' ? (await readdir(folder)).length > 0 : run.output().includes('with your own XMPP client');
@@ -106,7 +106,7 @@ describe('the demo', { timeout: 120_000 }, () => {
       assert.equal(await run.exited, when === 'at once' ? 130 : 0, run.output());
     });
 
-  it('ends all that it started when nobody reads what it prints', async () => {
+  it('the demo stops everything when its output is not read', async () => {
     const run = await launch('sh', ['-c', `"$0" "$1" --recorded --keep | head -n 2`, process.execPath, DEMO], {
       env: { ...process.env, TMPDIR: folder },
     });

@@ -14,7 +14,7 @@ const find = (pattern: RegExp): { name: string; found: string }[] =>
   documents.flatMap(({ name, text }) => [...text.matchAll(pattern)].map(([, found = '']) => ({ name, found })));
 
 describe('the documents', () => {
-  it('link to files that exist', () => {
+  it('documents link to existing files', () => {
     const links = find(/\]\(([^)\s]+)[^)]*\)/g).filter(({ found }) => !/^(?:[a-z][a-z0-9+.-]*:|#)/i.test(found));
     assert.ok(links.length > 20, `${links.length} links were found`);
     const dead = links.filter(({ name, found }) => {
@@ -24,7 +24,7 @@ describe('the documents', () => {
     assert.deepEqual(dead, []);
   });
 
-  it('link to headings that exist', () => {
+  it('documents link to existing headings', () => {
     // As GitHub makes anchors: lower case, without punctuation, a hyphen for each space.
     const anchors = (text: string) =>
       [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
@@ -43,7 +43,7 @@ describe('the documents', () => {
     assert.deepEqual(dead, []);
   });
 
-  it('name the port at which the tap listens unless it is told otherwise', () => {
+  it("documents name the tap's default port", () => {
     const ports = find(/https?:\/\/[^\s/"'`]+:(\d+)\/v1\/events/g);
     assert.ok(ports.length > 2, `${ports.length} addresses were found`);
     assert.deepEqual(
@@ -52,7 +52,7 @@ describe('the documents', () => {
     );
   });
 
-  it('the documents name no folder outside the project', () => {
+  it('documents name no folder outside the project', () => {
     assert.deepEqual(find(/(\.\.\/shared)/g), []);
   });
 });

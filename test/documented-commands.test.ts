@@ -91,7 +91,7 @@ async function faultIn(line: string): Promise<string | undefined> {
 }
 
 describe('the documents', () => {
-  it('have lines of shell that a shell can read', () => {
+  it('documented shell lines have valid syntax', () => {
     for (const page of PAGES)
       for (const [, , language, text = ''] of read(page).matchAll(FENCED)) {
         if (language !== 'sh') continue;
@@ -100,7 +100,7 @@ describe('the documents', () => {
       }
   });
 
-  it('have command lines that the program takes as they stand', async () => {
+  it('documented command lines are valid', async () => {
     const found = shellLines.flatMap(({ page, text }) => commandsIn(text).map((line) => ({ page, line })));
     assert.ok(found.length > 50, `${found.length} commands`);
     assert.ok(
@@ -110,7 +110,7 @@ describe('the documents', () => {
     for (const { page, line } of found) assert.equal(await faultIn(line), undefined, `${page}: ${line}`);
   });
 
-  it('name commands in sentences that there are, with options that these take', async () => {
+  it('commands named in sentences exist, with their options', async () => {
     const found = spans.flatMap(({ page, text }) => {
       const whole = commandsIn(text);
       return (whole.length > 0 ? whole : shortened(text)).map((line) => ({ page, line }));
@@ -123,7 +123,7 @@ describe('the documents', () => {
     }
   });
 
-  it('name options in sentences that some command takes', () => {
+  it('options named in sentences exist', () => {
     const known = new Set(['--help', '--version']);
     const visit = (command: Command): void => {
       for (const { long } of command.options) if (long) known.add(long);

@@ -366,12 +366,12 @@ publish_retry_count = 0\npublish_exhausted = "${name === 'sns-fails' ? 'wait' : 
 
   const nameOf = (arn: string) => String(arn.split(':').at(-1));
 
-  it('a failure on the way to SNS makes no dead letter, even with publish_exhausted', async () => {
+  it('failures on the way to SNS make no dead letters, even with publish_exhausted', async () => {
     assert.match((await daemon.command('dead-letters', 'list')).output, /^0 dead letters$/m);
   });
 
   for (const [name, { reason, means, advice }] of Object.entries(FAILURES))
-    it(`has one cause and one remedy wherever it is said: ${name}`, async () => {
+    it(`every output names one cause and one remedy: ${name}`, async () => {
       const check = checked.get(name);
       assert.ok(check, 'check found nothing');
       assert.match(check.reason, reason);

@@ -15,7 +15,7 @@ import {
 const graph = (edges: Record<string, string[]>): Imports => new Map(Object.entries(edges));
 
 describe('the check of imports', () => {
-  it('finds imports of every form, and none in text or of packages', () => {
+  it('finds imports of every form, but none in text or of packages', () => {
     const text = `
       import type { A } from './a.ts';
       import {
@@ -42,7 +42,7 @@ describe('the check of imports', () => {
     ]);
   });
 
-  it('finds circles of two, of three, and of one', () => {
+  it('finds import cycles of two, of three, and of one', () => {
     const imports = graph({
       'a.ts': ['b.ts'],
       'b.ts': ['c.ts', 'elsewhere.ts'],
@@ -74,16 +74,16 @@ describe('the check of imports', () => {
     ]);
   });
 
-  it('draws the parts and what they import', () => {
+  it('draws the parts and their imports', () => {
     const imports = graph({ 'src/cli/a.ts': ['src/taps/http/b.ts', 'src/errors.ts'], 'src/taps/http/b.ts': [] });
     assert.equal(drawParts(imports), 'flowchart TD\n    cli[cli]\n    taps_http[taps/http]\n    cli --> taps_http');
   });
 
-  it('finds no circle in the project', () => {
+  it('the project has no import cycle', () => {
     assert.deepEqual(circlesIn(readImports(['src', 'bench', 'scripts'])), []);
   });
 
-  it('finds its picture in the architecture up to date', () => {
+  it("the architecture's diagram is up to date", () => {
     const text = readFileSync(new URL('../docs/architecture.md', import.meta.url), 'utf8');
     assert.match(text, /```mermaid\nflowchart TD/);
     assert.equal(text, withPicture(text), 'run: npm run docs');

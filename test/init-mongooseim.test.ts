@@ -35,7 +35,7 @@ describe('init from a mongooseim.toml', () => {
       publish_retry_count = 5
       publish_retry_time_ms = 100`;
 
-  it('takes each option of its section, with the secret moved out of the file', async (t) => {
+  it("init reads each option of MongooseIM's section, and moves the secret out of the file", async (t) => {
     const { output } = await take(t, `[general]\nhosts = ["a"]\n[modules.mod_event_pusher.sns]\n${SECTION}`);
     assert.match(output, /note {6}taken from \S+mongooseim\.toml, which stays as it is\n/);
     const { sns: section } = loaded();
@@ -59,7 +59,7 @@ describe('init from a mongooseim.toml', () => {
     assert.doesNotMatch(text('pusher.toml'), /its/);
   });
 
-  it('takes those of single domains, and says what it can not take', async (t) => {
+  it("init reads sections of single domains, and reports what it can't use", async (t) => {
     const { output } = await take(
       t,
       `[modules.mod_event_pusher.rabbit]
@@ -97,7 +97,7 @@ describe('init from a mongooseim.toml', () => {
         chat_msg_exchange.name = "chats"
         chat_msg_exchange.durable = true`;
 
-  it('takes where its rabbit backend publishes, with the password moved out of the file', async (t) => {
+  it('init reads the exchanges of its rabbit backend, and moves the password out of the file', async (t) => {
     await writeFile(at('mongooseim.toml'), RABBIT);
     const from = ['--from', at('mongooseim.toml'), '--rabbitmq', '--no-topics'];
     const { output } = await init(t, ...ASKED, ...from);
@@ -113,7 +113,7 @@ describe('init from a mongooseim.toml', () => {
     assert.match(none.output, /has no \[modules\.mod_event_pusher\.rabbit\] to read from/);
   });
 
-  it('is refused beside flags that say the same', async (t) => {
+  it('init refuses --from beside flags for the same options', async (t) => {
     const { code, output } = await take(t, `[modules.mod_event_pusher.sns]\n${SECTION}`, '--region', 'eu-west-1');
     assert.equal(code, 2);
     assert.match(output, /error: --region cannot be used with --from: \S+mongooseim\.toml has its own/);
@@ -121,14 +121,14 @@ describe('init from a mongooseim.toml', () => {
 
   for (const [what, toml, expected] of [
     ['there is no such section', '[general]\n', /has no \[modules\.mod_event_pusher\.sns\] to take: leave --from out/],
-    ['it is no TOML', 'x', /can't read \S+mongooseim\.toml: Invalid TOML/],
+    ['the file is not TOML', 'x', /can't read \S+mongooseim\.toml: Invalid TOML/],
     [
       'the section has a mistake',
       `[modules.mod_event_pusher.sns]\n${SECTION.replace('pool_size = 50', 'pool_size = 0')}`,
       /pool_size is the number 0, should be/,
     ],
   ] as const)
-    it(`writes nothing where ${what}`, async (t) => {
+    it(`init writes nothing if ${what}`, async (t) => {
       const { code, output } = await take(t, toml);
       assert.equal(code, 78, output);
       assert.match(output, expected);

@@ -32,7 +32,7 @@ describe('init', () => {
         secret,
       }));
 
-    it('installs the adapter, and configures it in a file of its own', async (t) => {
+    it('init installs the adapter, and configures it in a separate file', async (t) => {
       const main = `plugin_paths = { "${at('modules')}" }\nVirtualHost "a.example"\nVirtualHost "b.example"\nInclude "conf.d/*.cfg.lua"\n`;
       const { code, output } = await prosody(t, main);
       assert.equal(code, 0, output);
@@ -62,7 +62,7 @@ describe('init', () => {
       assert.ok(hosts().every(({ enabled }) => !enabled));
     });
 
-    it('sets plugin_paths where the configuration has none', async (t) => {
+    it('init sets plugin_paths if the configuration has none', async (t) => {
       const { output } = await prosody(
         t,
         'VirtualHost "a.example"\nInclude "conf.d/*.cfg.lua"\n',
@@ -73,7 +73,7 @@ describe('init', () => {
       assert.deepEqual(readProsody(at('prosody.cfg.lua')).pluginPaths, [at('modules')]);
     });
 
-    it('prints what to write where no folder of files is included, or a host has a list of its own', async (t) => {
+    it('init prints what to write if no folder is included or a host has its own list', async (t) => {
       const paths = `plugin_paths = { "${at('modules')}" }\n`;
       const { output } = await prosody(t, `${paths}VirtualHost "a.example"\n--Include "conf.d/*.cfg.lua"\n`);
       assert.match(output, /Add at the end of \S+prosody\.cfg\.lua:\n\n {2}VirtualHost "a\.example" \{/);
@@ -86,7 +86,7 @@ describe('init', () => {
     });
   });
 
-  it('leaves an ejabberd that does not run able to start: without options for a module that it does not have', async (t) => {
+  it('init leaves a stopped ejabberd able to start: without options for a missing module', async (t) => {
     await chmod(bench.folder, 0o755);
     await mkdir(at('modules.d'));
     await writeFile(at('ejabberd.yml'), 'hosts:\n  - localhost\nmodules:\n  mod_disco: {}\n');

@@ -13,7 +13,7 @@ describe('init', () => {
   const bench = useInit();
   const { at, text, init, loaded } = bench;
 
-  it('makes a configuration with fresh secrets and the topics, and ends with a check', async (t) => {
+  it('init writes a configuration with fresh secrets, creates the topics, and ends with a check', async (t) => {
     const { code, output } = await init(t, ...ASKED, '--pm-topic', 'chats', '--muc-topic', 'none');
     assert.equal(code, 0, output);
     assert.match(output, /^wrote {5}\S+environment\nwrote {5}\S+pusher\.toml\n/);
@@ -37,7 +37,7 @@ describe('init', () => {
     assert.deepEqual(readdirSync(bench.folder).toSorted(), ['environment', 'pusher.toml']);
   });
 
-  it('goes on with what is there when it is run again, and changes nothing of it', async (t) => {
+  it('a second init reuses what exists and changes nothing', async (t) => {
     await init(t, ...ASKED, '--no-topics');
     const before = [text('pusher.toml'), text('environment')];
     const { code, output } = await init(t, '--region', 'eu-west-2');
@@ -47,7 +47,7 @@ describe('init', () => {
     assert.deepEqual([text('pusher.toml'), text('environment')], before);
   });
 
-  it('keeps a copy of what it overwrites, and secrets that adapters know', async (t) => {
+  it('init keeps a copy of what it overwrites, and secrets that adapters use', async (t) => {
     await writeFile(at('environment'), '# mine\nTAP_SECRET="known"\nAWS_ACCESS_KEY_ID=former\nOTHER=1\n');
     await writeFile(at('pusher.toml'), '# by hand\n');
     const { code, output } = await init(t, ...ASKED, '--overwrite');
@@ -62,7 +62,7 @@ describe('init', () => {
     assert.equal(loaded().tap.http.secret, 'known');
   });
 
-  it('takes the example of a package for nothing', async (t) => {
+  it("init treats a package's example as no configuration", async (t) => {
     for (const [name, example] of [
       ['pusher.toml', 'pusher.toml'],
       ['environment', 'environment.example'],
@@ -76,7 +76,7 @@ describe('init', () => {
     assert.deepEqual(readdirSync(bench.folder).toSorted(), ['environment', 'pusher.toml']);
   });
 
-  it('uses no key where AWS has a role for this machine', async (t) => {
+  it('init uses no key if AWS has a role for this machine', async (t) => {
     delete process.env.AWS_SECRET_ACCESS_KEY;
     const { output } = await init(t, '--region', 'eu-west-1', '--account', ACCOUNT, '--role', '--no-topics');
     assert.match(output, /wrote {5}\S+pusher\.toml/);
@@ -84,7 +84,7 @@ describe('init', () => {
     assert.doesNotMatch(text('environment'), /AWS/);
   });
 
-  it('says what failed and how to go on, and does so', async (t) => {
+  it('init says what failed and how to continue, and continues there', async (t) => {
     const down = ['--config', at('pusher.toml'), '--server', 'none', '--sns-host', 'http://127.0.0.1:1'];
     const { code, output } = await commandLine(t, 'init', '--yes', ...ASKED, ...down);
     assert.equal(code, 1, output);
@@ -106,14 +106,14 @@ describe('init', () => {
       /--rabbitmq wants --from with the mongooseim\.toml/,
     ],
   ] as const)
-    it(`writes nothing where ${what}`, async (t) => {
+    it(`init writes nothing if ${what}`, async (t) => {
       const { code, output } = await init(t, ...args);
       assert.equal(code, 2, output);
       assert.match(output, expected);
       assert.deepEqual(readdirSync(bench.folder), []);
     });
 
-  it('leaves no half of a file where it can not write', async (t) => {
+  it('init leaves no partial file if writing fails', async (t) => {
     await writeFile(at('file'), '');
     const { code, output } = await init(t, ...ASKED, '--overwrite', '--no-topics');
     assert.equal(code, 0, output);
@@ -139,7 +139,7 @@ describe('init on a terminal', () => {
 
   const seen = (screen: Process) => stripVTControlCharacters(screen.output()).replaceAll('\r', '');
 
-  it('asks, takes what it suggests for an empty answer, and does not show a secret', async () => {
+  it('init asks, uses defaults for empty answers, and hides secrets', async () => {
     const screen = await start();
     const answer = async (question: RegExp, line: string) => {
       await until(`${question}`, () => question.test(seen(screen)) || !screen.running);
@@ -160,7 +160,7 @@ describe('init on a terminal', () => {
     assert.deepEqual([loaded().sns?.secret_access_key, loaded().sns?.pm_messages_topic], [AWS_SECRET, 'chats']);
   });
 
-  it('ends at Ctrl-C, and has written nothing', async () => {
+  it('init stops at Ctrl-C, and has written nothing', async () => {
     const screen = await start('--region', 'eu-west-1');
     await until('a question', () => /12 digits: $/.test(seen(screen)));
     screen.type('1234\x03');

@@ -38,7 +38,7 @@ describe('the command on the PATH', () => {
     ['dash', '/bin/dash'],
     ['bash', '/bin/bash --posix'],
   ])
-    it(`runs in the shell of ${name}, with no commands but those of BusyBox, through links`, () => {
+    it(`runs in the shell of ${name}, with BusyBox's commands only, through links`, () => {
       assert.deepEqual(shell(`${interpreter} "$(command -v xmpp-event-pusher)" --version`, withNode()), {
         status: 0,
         stdout: `${version}\n`,
@@ -46,13 +46,13 @@ describe('the command on the PATH', () => {
       });
     });
 
-  it('hands over arguments as they are, and the exit code', () => {
+  it('passes on arguments and the exit code unchanged', () => {
     const { status, stderr } = shell(`xmpp-event-pusher run --config '/no such/"file*"'`, withNode());
     assert.equal(status, 78);
     assert.ok(stderr.includes('/no such/"file*"'), stderr);
   });
 
-  it('becomes Node.js, so that a signal meets the daemon and no shell, with the flags for its memory', async () => {
+  it('replaces itself with Node.js, with memory flags, so that signals reach the daemon', async () => {
     await writeFile(
       path.join(folder, 'node/preload.cjs'),
       'console.log(process.pid, process.execArgv.join(" ")); process.exit()',
@@ -65,7 +65,7 @@ describe('the command on the PATH', () => {
     assert.equal(line, `${shells} --max-semi-space-size=16 --heap-growing-percent=100`);
   });
 
-  it('says that Node.js is missing', () => {
+  it('reports a missing Node.js', () => {
     const none = shell('xmpp-event-pusher run', [applets]);
     assert.equal(none.status, 127);
     assert.match(none.stderr, /^xmpp-event-pusher needs Node\.js 24 or newer, and there is no `node` on the PATH\n$/);

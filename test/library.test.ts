@@ -91,7 +91,7 @@ describe('the library', () => {
   `;
 
   for (const resolution of ['nodenext', 'bundler'] as const)
-    it(`type-checks with all examples, strictly and without skipLibCheck, as ${resolution} resolves`, async () => {
+    it(`type-checks with all examples, strictly and without skipLibCheck, with ${resolution} resolution`, async () => {
       const config = path.join(project, `tsconfig.${resolution}.json`);
       const compilerOptions = {
         strict: true,
@@ -139,7 +139,7 @@ describe('the library', () => {
       ]);
   });
 
-  it('has source maps that hold what they point to', () => {
+  it('source maps include the sources they refer to', () => {
     const dist = path.join(folder, 'package/dist');
     const maps = globSync('**/*.js.map', { cwd: dist });
     assert.ok(maps.length > 50);
@@ -149,7 +149,7 @@ describe('the library', () => {
     }
   });
 
-  it('is what publint and attw ask of a package', async () => {
+  it('the package passes publint and attw', async () => {
     const { stdout } = await run(path.join(MODULES, '.bin/publint'), [tarball, '--strict']).catch(
       ({ stdout, stderr }) => assert.fail(stdout + stderr),
     );

@@ -16,7 +16,7 @@ describe('the lock file', () => {
     return Object.entries(lock.packages as Record<string, Locked>);
   };
 
-  it('has no package with a script that runs at its installation, but the one that brings Node.js', async () => {
+  it('only the package with Node.js has an install script', async () => {
     // Those scripts find the pinned Node.js first, which needs a library that a base system lacks: `npm ci` would fail.
     const scripted = (await packages()).filter(([, { hasInstallScript }]) => hasInstallScript);
     assert.deepEqual(
@@ -25,7 +25,7 @@ describe('the lock file', () => {
     );
   });
 
-  it('has no addresses to download from: they are the registry of whoever installs', async () => {
+  it('the lock file has no download addresses: npm uses the configured registry', async () => {
     const addressed = (await packages()).filter(([, { resolved }]) => resolved?.startsWith('http'));
     assert.deepEqual(addressed, []);
   });

@@ -75,14 +75,14 @@ describe('commands in messages', () => {
 
   for (const [what, text, expected] of [
     ['a missing topic', explained(refusal('NotFound', 404)), 'topics create'],
-    ['a right that lacks', explained(refusal('AuthorizationError')), 'iam-policy'],
-    ['a key that is refused', explained(refusal('Nonsense', 401)), 'check'],
-    ['a KMS key that is not known', explained(refusal('KMSAccessDenied', 400)), 'iam-policy'],
+    ['a missing permission', explained(refusal('AuthorizationError')), 'iam-policy'],
+    ['a refused key', explained(refusal('Nonsense', 401)), 'check'],
+    ['an unknown KMS key', explained(refusal('KMSAccessDenied', 400)), 'iam-policy'],
     ['a KMS key', explained(refusal('KMSAccessDenied', 400), { kmsKey: KEY }), `iam-policy --kms-key ${KEY}`],
-    ['attributes that are not to be seen', examined(refusal('AuthorizationError')), 'check --publish'],
+    ['unreadable attributes', examined(refusal('AuthorizationError')), 'check --publish'],
     ['an encrypted topic', examined(encrypted), 'check --publish'],
   ] as const)
-    it(`work as they stand: at ${what}`, async () => {
+    it(`commands in messages work unchanged: at ${what}`, async () => {
       const commands = commandsIn(text ?? '');
       assert.ok(commands.length > 0, text);
       for (const command of commands) assert.equal((await parse(command)).config, CONFIG, command);
@@ -92,12 +92,12 @@ describe('commands in messages', () => {
       );
     });
 
-  it('name no configuration to a program that has the library in it', () => {
+  it('messages name no configuration in a program that uses the library', () => {
     for (const code of ['NotFound', 'AuthorizationError', 'KMSAccessDenied'])
       assert.doesNotMatch(explained(refusal(code, 400), { configFile: undefined }), /xmpp-event-pusher|undefined/);
   });
 
-  it('are all made by one function, so that each names its configuration', () => {
+  it('one function makes all commands in messages, so that each names its configuration', () => {
     const literal = globSync('src/**/*.ts', { cwd: ROOT })
       .filter((file) => !/\.test\.ts$/.test(file))
       .flatMap((file) =>
@@ -109,7 +109,7 @@ describe('commands in messages', () => {
     assert.deepEqual(literal, []);
   });
 
-  it('are whole where there is no configuration to name: on the console and in alerts', async () => {
+  it('commands on the console and in alerts are complete without a configuration', async () => {
     const files = [
       'src/ops/console/index.html',
       'deploy/prometheus/alerts.yml',

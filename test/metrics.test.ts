@@ -115,21 +115,21 @@ function problems(expr: string, text = ''): string[] {
 }
 
 describe('alert rules', () => {
-  it('alert rules are valid, and fire when they should and not otherwise (promtool test rules)', () => {
+  it('alert rules are valid, and fire only when they should (promtool test rules)', () => {
     promtool(['check', 'rules', ALERTS]);
     promtool(['test', 'rules', file('deploy/prometheus/alerts.test.yml')]);
   });
 
-  it('come with a valid scrape configuration', () => {
+  it('the scrape configuration is valid', () => {
     promtool(['check', 'config', file('deploy/prometheus/prometheus.yml')]);
   });
 
-  it('name metrics and labels that exist', async () => {
+  it('alert rules use existing metrics and labels', async () => {
     for (const { alert, expr, annotations = {} } of await alertRules())
       assert.deepEqual(problems(expr, Object.values(annotations).join(' ')), [], alert);
   });
 
-  it('each have a test, and a runbook whose heading is in docs/operations.md', async () => {
+  it('each alert has a test, and a runbook heading in docs/operations.md', async () => {
     const tests = await readFile(file('deploy/prometheus/alerts.test.yml'), 'utf8');
     const docs = await readFile(OPERATIONS, 'utf8');
     for (const { alert, annotations } of await alertRules()) {
@@ -145,7 +145,7 @@ describe('alert rules', () => {
 });
 
 describe('Grafana dashboard', () => {
-  it('names metrics and labels that exist', async () => {
+  it('the dashboard uses existing metrics and labels', async () => {
     const { panels, annotations, templating } = await readDashboard();
     for (const { title, targets } of panels)
       for (const { expr, legendFormat } of targets) assert.deepEqual(problems(expr, legendFormat), [], title);
@@ -154,7 +154,7 @@ describe('Grafana dashboard', () => {
       if (typeof query !== 'string') assert.deepEqual(problems(query.query), [], query.query);
   });
 
-  it('has expressions that Prometheus can read', async (t) => {
+  it("Prometheus can parse the dashboard's expressions", async (t) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'pusher-rules-'));
     t.after(() => rm(folder, { recursive: true }));
     const { panels, annotations } = await readDashboard();
@@ -168,7 +168,7 @@ describe('Grafana dashboard', () => {
     promtool(['check', 'rules', asRules]);
   });
 
-  it('shows every metric of ours that is not only for alerts', async () => {
+  it('the dashboard shows every metric except those only for alerts', async () => {
     const { panels } = await readDashboard();
     const shown = JSON.stringify(panels);
     const forAlerts = [
@@ -184,7 +184,7 @@ describe('Grafana dashboard', () => {
         assert.ok(shown.includes(name), `${name} is not shown`);
   });
 
-  it('has panels that do not overlap', async () => {
+  it("the dashboard's panels do not overlap", async () => {
     const { panels } = await readDashboard();
     const taken = new Map<string, string>();
     for (const { title, gridPos } of panels) {
@@ -214,7 +214,7 @@ describe('GET /metrics of a daemon', () => {
   });
   const read = async () => (await fetch(`${daemon.adminUrl}/metrics`)).text();
 
-  it('GET /metrics reports what happened in a form that Prometheus accepts without warnings', async () => {
+  it('GET /metrics gives what happened, in a format that Prometheus accepts without warnings', async () => {
     const presence = {
       kind: 'presence',
       at: Date.now(),
@@ -262,7 +262,7 @@ describe('GET /metrics of a daemon', () => {
     promtool(['check', 'metrics'], text);
   });
 
-  it('has every metric explained in docs/operations.md, and no other', async () => {
+  it('docs/operations.md explains every metric, and no other', async () => {
     const ours = [...(await read()).matchAll(/^# HELP xmpp_event_pusher_(\w+)/gm)].map(([, name]) => name);
     const docs = await readFile(OPERATIONS, 'utf8');
     const explained = [...docs.matchAll(/^\| `([a-z_]+)(?:\{[^`]*\})?` \| (?:counter|gauge|histogram)/gm)];

@@ -47,7 +47,7 @@ describe('the npm package', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it("has the consumers' library, without the packages that the daemon needs, and the schemas", async () => {
+  it("includes the consumers' library, which needs no dependency of the daemon, and the schemas", async () => {
     // As it is in a Lambda's bundle: beside no node_modules.
     const alone = path.join(folder, 'alone');
     await cp(path.join(folder, 'package'), alone, {
@@ -62,12 +62,12 @@ describe('the npm package', () => {
     assert.equal(stdout, 'presence A notification\n');
   });
 
-  it("has MongooseIM's adapter compiled, for machines without an Erlang compiler", async () => {
+  it("includes MongooseIM's adapter compiled, for machines without an Erlang compiler", async () => {
     const beams = await readdir(path.join(folder, 'package/dist/mongooseim-ebin'));
     assert.ok(beams.includes('mod_xmpp_event_pusher.beam') && beams.includes('event_pusher_server.beam'), `${beams}`);
   });
 
-  it('holds no sources and no tests', async () => {
+  it('contains no sources and no tests', async () => {
     const files = await readdir(path.join(folder, 'package'), { recursive: true });
     const own = files.filter((file) => !file.startsWith('node_modules'));
     assert.deepEqual(
@@ -76,7 +76,7 @@ describe('the npm package', () => {
     );
   });
 
-  it('runs the daemon, with its console, and installs the adapters that it brings', async (t) => {
+  it('runs the daemon with its console, and installs the included adapters', async (t) => {
     const [tap, admin] = (await freePorts(2)) as [number, number];
     const config = path.join(folder, 'pusher.toml');
     await writeFile(

@@ -96,7 +96,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
 
   const url = (login = WRITTEN) => `http://${login}@127.0.0.1:${proxy.port}`;
 
-  it('publishes, and fetches credentials, through the proxy of the environment', async () => {
+  it("publishes and fetches credentials through the environment's proxy", async () => {
     const token = path.join(daemon.folder, 'token');
     await writeFile(token, 'the.web.token');
     await daemon.configure({ sns: 'ca_file = "cert.pem"\n credentials = "aws"' });
@@ -140,7 +140,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     );
   });
 
-  it('requests the absolute URL where the endpoint has no TLS', async () => {
+  it('requests the absolute URL if the endpoint has no TLS', async () => {
     const text = await check({}, '');
     assert.match(text, /FAIL/);
     await daemon.configure({ sns: `proxy = "${url()}"` });
@@ -154,7 +154,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     assert.ok(proxy.passed.includes('POST http://plain.test'));
   });
 
-  it('reports what the proxy refuses, and what to do', async () => {
+  it("reports a proxy's refusals, with advice", async () => {
     const wrong = await check({ HTTPS_PROXY: url('me:wrong') });
     assert.match(
       wrong,

@@ -41,7 +41,7 @@ const commandsOf = (line: string): string[][] =>
     .map((part) => part.trim().split(/\s+/));
 
 describe('the documents', () => {
-  it('have configurations that load', () => {
+  it('documented configurations load', () => {
     const environment = new Proxy({} as Record<string, string>, {
       get: () => 'a-secret-long-enough',
       getOwnPropertyDescriptor: () => ({ configurable: true, enumerable: true, value: '' }),
@@ -61,7 +61,7 @@ describe('the documents', () => {
 });
 
 describe('the README and the quick starts', () => {
-  it('take six lines at most from nothing to a notification', () => {
+  it('the README and quick starts need at most six lines until the first notification', () => {
     assert.equal(QUICK_STARTS.length, 3);
     for (const page of QUICK_STARTS) {
       const lines = typed(page).length - (blocks(page, 'sh').at(-1)?.includes('adapter status') ? 3 : 0);
@@ -70,7 +70,7 @@ describe('the README and the quick starts', () => {
     assert.ok(read('README.md').split('\n').length < 120);
   });
 
-  it('use only programs that the page brings, files that the package has, and scripts that there are', () => {
+  it('documents use only installed programs, packaged files, and existing scripts', () => {
     const { scripts } = JSON.parse(read('package.json'));
     const deb = read('scripts/deb.ts');
     const known = /^(export|apt|aws|systemctl|xmpp-event-pusher|npm)$/;
@@ -84,7 +84,7 @@ describe('the README and the quick starts', () => {
         }
   });
 
-  it('name the release of this package, and pictures that there are', () => {
+  it('documents name this release, and existing pictures', () => {
     const { version } = JSON.parse(read('package.json'));
     for (const page of PAGES)
       for (const [, named] of read(page).matchAll(/xmpp-event-pusher_([\d.]+)_\w+\.deb/g))

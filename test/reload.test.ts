@@ -139,7 +139,7 @@ describe('a reload', () => {
     assert.equal(sections(), '"sections":["outbox"]');
   });
 
-  it('names the variables of the environment that the configuration refers to, and keeps their values', async () => {
+  it('names the environment variables used in the configuration, and keeps their values', async () => {
     const refer = (text: string) => text.replace(/access_key_id = ".*"/, 'access_key_id = "${KEY_FOR_RELOAD}"');
     await daemon.start({ env: { KEY_FOR_RELOAD: 'AKIAIOSFODNN7EXAMPLE' } });
     await reload({});
@@ -169,7 +169,7 @@ describe('a reload', () => {
     assert.equal(await served(), renewed);
   });
 
-  it('sends what an account has that is configured again; until then readiness names its topic', async () => {
+  it('publishes the backlog of an account that is configured again; until then readiness names its topic', async () => {
     failing = true;
     await daemon.start();
     await post(1);

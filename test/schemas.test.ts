@@ -142,14 +142,14 @@ describe('schemas/', () => {
       else assert.equal(read(name).replaceAll(/\s+/g, ' '), text.replaceAll(/\s+/g, ' '));
     });
 
-  it('hold nothing that ajv in its strict mode or Python would not take', () => {
+  it('every schema is valid for ajv in strict mode and for Python', () => {
     for (const document of [TAP, NOTIFICATION, ENVELOPE]) {
       ajv.compile(document);
       pythonVerdicts(document, []);
     }
   });
 
-  it('have the daemon’s opinion about every event, in ajv and in Python', () => {
+  it('the schemas agree with the daemon about every event, in ajv and in Python', () => {
     const validate = ajv.compile(EVENT);
     const edges = ['host', 'jid', 'from', 'to', 'body', 'stanza_id'].flatMap((field) =>
       [...AROUND, ...LONG].map((text) => ({ ...validEvents[field === 'jid' ? 0 : 1], [field]: text })),
@@ -164,7 +164,7 @@ describe('schemas/', () => {
     });
   });
 
-  it('have the daemon’s opinion about every batch, in ajv and in Python', () => {
+  it('the schemas agree with the daemon about every batch, in ajv and in Python', () => {
     const validate = ajv.compile(TAP);
     const names = [...AROUND, ...LONG].map((text) => ({ source: text, events: [], epoch: text, first_seq: 1 }));
     const cases = [...names, ...fc.sample(anyBatch, 500)];
@@ -184,7 +184,7 @@ describe('schemas/', () => {
     assert.ok(validate(ASYNC_API), JSON.stringify(validate.errors?.slice(0, 3)));
   });
 
-  it('every reference in asyncapi.json leads somewhere', () => {
+  it('every reference in asyncapi.json resolves', () => {
     const references = JSON.stringify(ASYNC_API).matchAll(/"\$ref":"#\/([^"]+)"/g);
     const targets = [...references].map(([, target = '']) => target);
     assert.ok(targets.length >= 9);
@@ -194,7 +194,7 @@ describe('schemas/', () => {
     }
   });
 
-  it('docs/notifications.md has the table of the fields as they are: run npm run docs', () => {
+  it('the table of fields in docs/notifications.md is up to date: run npm run docs', () => {
     assert.equal(read('docs/notifications.md'), withFields(read('docs/notifications.md')));
     for (const name of Object.keys(FIELDS)) assert.ok(read('docs/notifications.md').includes(`| \`${name}\` |`), name);
   });

@@ -86,7 +86,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.equal(status, 200, JSON.stringify(json));
   };
 
-  it('keeps order and identity in FIFO topics, across failures and a restart', async () => {
+  it('keeps order and identity in FIFO topics, through failures and a restart', async () => {
     const topics = { presence: 'presence.fifo', pm: 'pm.fifo', muc: 'muc.fifo' };
     let failures = 3;
     const seen: string[] = [];
@@ -115,7 +115,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.deepEqual([...new Set(seen)].toSorted(), Array.from({ length: 12 }, (_, n) => `s/e/${n + 1}`).toSorted());
   });
 
-  it("takes a topic's MaximumMessageSize for messages and batches, and names the sizes of what is too large", async () => {
+  it("follows a topic's MaximumMessageSize for messages and batches, and names sizes that are too large", async () => {
     const attributes = '<entry><key>MaximumMessageSize</key><value>2000</value></entry>';
     const sns = await stub(({ form }) =>
       form.get('Action') === 'GetTopicAttributes'
@@ -158,7 +158,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
       assert.ok(total <= 10 + (CAP * (at - began)) / 1_000, `${total} within ${at - began} ms`);
   });
 
-  it("takes credentials from AWS's provider chain, signs their token, and asks for new ones when they have expired", async () => {
+  it("uses credentials of AWS's provider chain with their token, and new ones after they expire", async () => {
     const sns = await stub((_, publishes) =>
       publishes === 1
         ? {
@@ -240,7 +240,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     await until('it to arrive', () => sns.publishes.length === 1);
   });
 
-  it('follows a reload: topics, plugin, rate and log level change, nothing is lost, the rest is named', async () => {
+  it('a reload applies topics, plugin, rate and log level, loses nothing, and names the rest', async () => {
     const sns = await stub(() => undefined);
     const daemon = await daemonFor(sns.url);
     await writeFile(
@@ -274,7 +274,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     await until('it to arrive', () => sns.publishes.flatMap(messagesOf).includes('m52'));
   });
 
-  it('sends replayed notifications to a topic that left the configuration', async () => {
+  it('sends replayed notifications to a topic that is no longer configured', async () => {
     let refuses = true;
     const refused = '<ErrorResponse><Error><Code>InvalidParameter</Code><Message>no</Message></Error></ErrorResponse>';
     const sns = await stub(() => (refuses ? { status: 400, body: refused } : undefined));
@@ -309,7 +309,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     assert.deepEqual(json, { accepted: 1, duplicates: 0, rejected: [] });
   });
 
-  it('passes on the trace of a batch as an attribute', async () => {
+  it("passes on a batch's trace context as an attribute", async () => {
     const sns = await stub(() => undefined);
     const daemon = await daemonFor(sns.url, { sns: 'attributes = ["traceparent"]' });
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';

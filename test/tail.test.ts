@@ -50,7 +50,7 @@ describe('tail', () => {
       typeof text === 'string' ? child.output().includes(text) : text.test(child.output()),
     );
 
-  it('prints a line for each notification, the last few first, without what people wrote', async () => {
+  it('tail prints a line for each notification, starting with recent ones, without message texts', async () => {
     await post('before anyone looked');
     const child = await tail(daemon.configFile);
     await prints(child, 'tail@test/e1/1\n');
@@ -63,7 +63,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('prints JSON, and what is published when asked to', async () => {
+  it('tail prints JSON, and messages on request', async () => {
     const child = await tail(daemon.configFile, '--json', '--bodies');
     await prints(child, 'before anyone looked');
     const at = await post('for machines');
@@ -90,14 +90,14 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('removes control characters from names before printing', async () => {
+  it('tail removes control characters from names', async () => {
     const child = await tail(daemon.configFile, '--bodies');
     await post('\u009b2J\u202e\u2066\u2028', { stanza_id: 'm1' });
     await prints(child, `e1/${seq - 1}\t{"to_user_id":"bob@localhost","message":"·2J···"`);
     await child.end('SIGINT');
   });
 
-  it('prints only what matches, and none of what people wrote', async () => {
+  it('tail prints only matches, and no message texts', async () => {
     const child = await tail(daemon.configFile, '--match', 'Carol@', '--topic', TOPICS.pm);
     await post('before', { to: 'carol@localhost' });
     await post('carol@localhost is not named here');
@@ -110,7 +110,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('continues after a restart of the daemon', async () => {
+  it('tail continues after a restart of the daemon', async () => {
     const child = await tail(daemon.configFile);
     await prints(child, 'tail@test/e1/1\n');
     await daemon.stop();
@@ -123,7 +123,7 @@ describe('tail', () => {
     await child.end('SIGINT');
   });
 
-  it('status draws the daemon’s state, or prints it as JSON', async () => {
+  it("status draws the daemon's state, or prints it as JSON", async () => {
     const drawn = await daemon.command('status');
     assert.equal(drawn.code, 0, drawn.output);
     assert.match(drawn.output, /^Ready .*\n\nIn [\s\S]*user_message_sent +open [\s\S]*tail@test /);
@@ -131,7 +131,7 @@ describe('tail', () => {
     assert.deepEqual([code, JSON.parse(output).topics.length], [0, 3]);
   });
 
-  it('reports a wrong token, and a missing daemon', async () => {
+  it('tail reports a wrong token, and a missing daemon', async () => {
     const other = path.join(daemon.folder, 'other.toml');
     const text = (token: string, port: string) => `
       [modules.mod_event_pusher.sns]

@@ -68,7 +68,7 @@ describe('on a terminal', () => {
     assert.equal(seen(screen), '1,500 dead letters deleted\n');
   });
 
-  it('a replay shows its progress, and the daemon’s', async () => {
+  it("a replay shows its progress, and the daemon's", async () => {
     await fill();
     await daemon.start();
     const screen = await run('dead-letters', 'replay', '--all');
@@ -97,7 +97,7 @@ describe('on a terminal', () => {
     );
   });
 
-  it('a daemon writes readable lines, ends at Ctrl-C, and says meanwhile what it waits for', async () => {
+  it('a daemon writes readable lines, stops at Ctrl-C, and says what it waits for', async () => {
     fault = { kind: 'slow', ms: 4_000 };
     const screen = await run('run');
     await until('it to run', () => screen.output().includes('running'));

@@ -16,7 +16,7 @@ interface Span {
   readonly linked: readonly string[];
 }
 
-it('a trace goes from the adapter through the daemon into the message, and the request to SNS is linked to it', async () => {
+it('a trace continues from the adapter through the daemon into the message, linked to the request to SNS', async () => {
   const published: (string | undefined)[] = [];
   await using sns = await startStubSns({ accepted: ({ attributes }) => published.push(attributes.get('traceparent')) });
   await using daemon = await createDaemon(

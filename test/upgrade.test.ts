@@ -29,7 +29,7 @@ const event = (body: string) => ({
   body,
 });
 
-it('takes over what version 0.1.0 left in outbox and adapters: nothing is lost, nothing comes twice', async () => {
+it("takes over version 0.1.0's outbox and adapters: loses nothing, repeats nothing", async () => {
   const published: string[] = [];
   await using sns = await startStubSns({
     accepted: ({ attributes }) => void published.push(attributes.get('event_id') ?? ''),

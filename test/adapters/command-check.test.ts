@@ -34,14 +34,14 @@ after(() => stack.disposeAsync());
 const secureUrl = () => secure.tapUrl.replace('http:', 'https:').replace('127.0.0.1', 'localhost');
 
 describe('adapter check', () => {
-  it("posts through the configuration's address and secret, and leaves no trace", async () => {
+  it("adapter check posts with the configuration's address and secret, and leaves nothing behind", async () => {
     const { code, output } = await plain.command('adapter', 'check');
     assert.equal(code, 0, output);
     assert.match(output, /^ok .*takes events with this secret\n$/);
     assert.doesNotMatch(await (await fetch(`${plain.adminUrl}/metrics`)).text(), /adapter check/);
   });
 
-  it("calls an https tap by its certificate's name, and trusts the authority of --ca", async () => {
+  it("adapter check calls an https tap by its certificate's name, and trusts the authority of --ca", async () => {
     const untrusted = await secure.command('adapter', 'check');
     assert.equal(untrusted.code, 1);
     assert.match(
@@ -55,7 +55,7 @@ describe('adapter check', () => {
     assert.match(missing.output, /--ca: can't read nowhere\.pem/);
   });
 
-  it("trusts the system's authorities by default, and none that only Node.js knows", () => {
+  it("adapter check trusts the system's authorities by default, and not Node.js's own", () => {
     const script = `
       import { adapterCheck } from './src/cli/adapter/check.ts';
       console.log((await adapterCheck({ tap: { url: '${secureUrl()}', secret: '${SECRET}' } })).text);`;
@@ -85,12 +85,12 @@ describe('adapter check', () => {
       /is the daemon's admin address/,
     ],
     [
-      'https where http is spoken',
+      'https to an http port',
       () => check(plain.tapUrl.replace('http:', 'https:')),
       /no https is spoken there .* http:\/\//,
     ],
     [
-      'http where https is spoken',
+      'http to an https port',
       () => check(secure.tapUrl),
       /https is spoken there, so the URL has to begin with https:\/\//,
     ],
@@ -100,15 +100,15 @@ describe('adapter check', () => {
       /its certificate is for another name than 127\.0\.0\.1/,
     ],
     [
-      'nothing that listens',
+      'a port where nothing listens',
       async () => check(`http://127.0.0.1:${(await freePorts(1))[0]}/v1/events`),
       /nothing listens there/,
     ],
-    ['a host that is not there', () => check('http://no-such-host.invalid/v1/events'), /no such host/],
-    ['no URL', () => check('localhost'), /is no URL/],
+    ['an unknown host', () => check('http://no-such-host.invalid/v1/events'), /no such host/],
+    ['an invalid URL', () => check('localhost'), /is no URL/],
   ];
   for (const [name, asked, expected] of cases)
-    it(`diagnoses ${name}`, async () => {
+    it(`adapter check diagnoses ${name}`, async () => {
       const { ok, text } = await asked();
       assert.equal(ok, false, text);
       assert.match(text, expected);
@@ -129,7 +129,7 @@ describe('adapter check', () => {
       /answered 502, but it is not the tap/,
     ],
     [
-      'an answer without end',
+      'an endless answer',
       (_, response) => {
         const more = () =>
           void (response.write('x'.repeat(64 * 1024)) ? setImmediate(more) : response.once('drain', more));
@@ -139,7 +139,7 @@ describe('adapter check', () => {
     ],
   ];
   for (const [name, answer, expected] of answers)
-    it(`diagnoses something else that answers: ${name}`, async () => {
+    it(`adapter check diagnoses another server's answer: ${name}`, async () => {
       const server = http.createServer(answer).listen(0, '127.0.0.1');
       await new Promise((resolve) => server.once('listening', resolve));
       const { ok, text } = await check(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events`);
@@ -149,7 +149,7 @@ describe('adapter check', () => {
       assert.match(text, expected);
     });
 
-  it('diagnoses something that speaks no HTTP', async () => {
+  it('adapter check diagnoses a server that does not speak HTTP', async () => {
     const server = net.createServer((socket) => socket.on('error', () => undefined).end('220 mail.example ESMTP\r\n'));
     server.listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));

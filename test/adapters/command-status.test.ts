@@ -53,7 +53,7 @@ const prosodyWith = (url: string, secret: string, more = '') =>
   );
 
 describe('adapter status prosody', () => {
-  it('says that all is right, and what waits', async () => {
+  it('adapter status reports that all is well, and the backlog', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     install(prosody);
     const at = Date.UTC(2026, 10, 29, 12);
@@ -67,7 +67,7 @@ describe('adapter status prosody', () => {
     ]);
   });
 
-  it('says when the daemon last heard of it, and what it misses', async () => {
+  it("adapter status reports the daemon's last contact and the missing events", async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const event = { kind: 'presence', at: 1, host: 'localhost', jid: 'a@localhost/x', present: true };
     const batch = { source: 'prosody/localhost@here', epoch: 'e', events: [event] };
@@ -88,7 +88,7 @@ describe('adapter status prosody', () => {
     );
   });
 
-  it('does not warn of a hole that somebody acknowledged', async () => {
+  it('adapter status ignores an acknowledged hole', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const { output } = await daemon.command('sources', 'acknowledge', 'prosody/localhost@here');
     assert.match(output, /2 holes acknowledged/);
@@ -98,7 +98,7 @@ describe('adapter status prosody', () => {
     );
   });
 
-  it('says what is wrong: not installed, another secret, another url, nothing enabled', async () => {
+  it('adapter status diagnoses: not installed, another secret, another url, nothing enabled', async () => {
     await prosodyWith(daemon.tapUrl, 'other');
     const other = await status(prosody);
     assert.equal(other[0], 'fail not installed where the server looks for modules');
@@ -128,7 +128,7 @@ describe('adapter status prosody', () => {
     assert.ok((await status(prosody)).some((line) => /^fail no VirtualHost of .* has event_pusher/.test(line)));
   });
 
-  it('says which copy is loaded where there are two, and of which release each is', async () => {
+  it('adapter status names the loaded copy of two, with the release of each', async () => {
     await prosodyWith(daemon.tapUrl, SECRET, `installer_plugin_path = "${inFolder('data/custom_plugins')}"`);
     install(prosody);
     await bench.write('data/custom_plugins/mod_event_pusher.lua', '-- 0.1.0');
@@ -141,7 +141,7 @@ describe('adapter status prosody', () => {
     );
   });
 
-  it("needs no configuration of the daemon's: the tap itself knows the secret", async () => {
+  it('adapter status needs no configuration of the daemon: the tap verifies the secret', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     install(prosody);
     assert.deepEqual((await status(prosody, { known: false })).slice(-1), [
@@ -151,7 +151,7 @@ describe('adapter status prosody', () => {
     assert.match((await status(prosody, { known: false })).at(-1) ?? '', /^fail .* refuses the secret/);
   });
 
-  it('says what an adapter met, and that nothing is known of one that did not run', async () => {
+  it("adapter status reports the adapter's errors, and one that never ran", async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const queue = 'data/localhost/event_pusher';
     await bench.write(`${queue}/status`, JSON.stringify({ waiting: 3, problem: 'status 401' }));
@@ -168,7 +168,7 @@ describe('adapter status prosody', () => {
 });
 
 describe('adapter status ejabberd', () => {
-  it('says that all is right, for each queue', async () => {
+  it('adapter status reports that all is well for each queue', async () => {
     await bench.ejabberdConfig();
     install(ejabberd);
     await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
@@ -184,7 +184,7 @@ describe('adapter status ejabberd', () => {
     ]);
   });
 
-  it('says what is wrong: not compiled, an older one loaded, options twice, a beam elsewhere', async () => {
+  it('adapter status diagnoses: not compiled, an older version loaded, options twice, a beam elsewhere', async () => {
     await bench.ejabberdConfig();
     install(ejabberd);
     assert.ok(
@@ -216,7 +216,7 @@ describe('adapter status ejabberd', () => {
 });
 
 describe('the command adapter status', () => {
-  it('exits with 1 when something is wrong, and works without a configuration', async () => {
+  it('adapter status exits with 1 at a problem, and works without a configuration', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const run = () => bench.adapter(['status', 'prosody', '--server-config', inFolder('prosody.cfg.lua')]);
     const before = await run();
@@ -228,7 +228,7 @@ describe('the command adapter status', () => {
     assert.match(output, /^ok {4}http:\S+ takes events with this secret$/m);
   });
 
-  it('is what install prints as the last line, whole: with the same daemon, server and folder', async () => {
+  it('the last line of install is a complete status command, with the same daemon, server and folder', async () => {
     await bench.write('bin/xmpp-event-pusher', `#!/bin/sh\nexec ${process.execPath} ${BIN} "$@"\n`);
     await chmod(inFolder('bin/xmpp-event-pusher'), 0o755);
     await prosodyWith(daemon.tapUrl, SECRET);

@@ -47,7 +47,7 @@ describe('adapter install prosody', () => {
     bench.install(prosody, { serverConfig: serverConfig(), ...(to !== undefined && { to: inFolder(to) }) });
   beforeEach(() => bench.daemonConfig('secret = "known"'));
 
-  it("copies the whole folder to the administrator's modules, made if need be, and not to the installer's", async () => {
+  it("install copies the whole folder to the administrator's modules, creating it if necessary, not to the installer's", async () => {
     await bench.prosodyConfig(pluginPaths('data/custom_plugins', 'local/modules'));
     await mkdir(inFolder('data/custom_plugins'), { recursive: true });
     const { code, output } = install();
@@ -57,14 +57,14 @@ describe('adapter install prosody', () => {
     assert.doesNotMatch(output, /plugin_paths/);
   });
 
-  it('prefers a folder that is there', async () => {
+  it('install prefers an existing folder', async () => {
     await bench.prosodyConfig(pluginPaths('missing', 'there'));
     await bench.write('there/mod_other.lua', '-- somebody else');
     install();
     assert.deepEqual((await readdir(inFolder('there'))).toSorted(), ['mod_event_pusher', 'mod_other.lua']);
   });
 
-  it('replaces an older one whole, the single file of 0.1.0 as well', async () => {
+  it('install replaces an older adapter completely, including the single file of 0.1.0', async () => {
     await bench.prosodyConfig(pluginPaths('first', 'second'));
     await mkdir(inFolder('first'));
     await bench.write('second/mod_event_pusher.lua', '-- 0.1.0');
@@ -76,7 +76,7 @@ describe('adapter install prosody', () => {
     assert.equal(await readFile(inFolder('second/mod_event_pusher/VERSION'), 'utf8'), `${version}\n`);
   });
 
-  it('lets the server read it whatever the umask is', async () => {
+  it('install makes the files readable for the server, whatever the umask', async () => {
     await bench.prosodyConfig(pluginPaths('local/modules'));
     const command = [process.execPath, BIN, 'adapter', 'install', 'prosody', '--server-config', serverConfig()];
     const shell = await launch('sh', ['-c', 'umask 077; exec "$@"', 'sh', ...command], { cwd: bench.folder });
@@ -86,7 +86,7 @@ describe('adapter install prosody', () => {
     assert.equal((await stat(inFolder('local/modules/mod_event_pusher/mod_event_pusher.lua'))).mode & 0o004, 0o004);
   });
 
-  it('prints a block for each virtual host, and an entry for a list that a host has of its own', async () => {
+  it("install prints a block for each virtual host, and an entry for a host's own list", async () => {
     await bench.write('conf.d/more.cfg.lua', 'VirtualHost "included.example"\n');
     const hosts = [
       'VirtualHost "localhost"',
@@ -116,7 +116,7 @@ describe('adapter install prosody', () => {
     assert.match(output, /event_pusher_secret = "known";\n/);
   });
 
-  it("says which host's url or secret is not the daemon's, and which is right", async () => {
+  it("install names the host whose url or secret differs from the daemon's, and the right value", async () => {
     const url = 'event_pusher_url = "http://127.0.0.1:5290/v1/events"';
     const hosts = [
       `VirtualHost "right.example"\n${url}\nevent_pusher_secret = "known"`,
@@ -136,7 +136,7 @@ describe('adapter install prosody', () => {
     assert.doesNotMatch(output, /other/);
   });
 
-  it('notices a list of modules that one with the adapter alone has replaced', async () => {
+  it('install notices a list of modules overridden by one with the adapter alone', async () => {
     const list = 'modules_enabled = { "saslauth"; "roster" }';
     await bench.prosodyConfig(`${pluginPaths('modules')}\n${list}\nmodules_enabled = { "event_pusher" }`);
     const { code, output } = install();
@@ -144,7 +144,7 @@ describe('adapter install prosody', () => {
     assert.match(output, /WRONG: nobody can log in to localhost, .* second modules_enabled .* replaces the first/);
   });
 
-  it('names a second copy that Prosody could load', async () => {
+  it('install names a second copy that Prosody could load', async () => {
     await bench.prosodyConfig(pluginPaths('modules', 'data/custom_plugins'));
     await bench.write('data/custom_plugins/mod_event_pusher.lua', '-- 0.1.0');
     const { code, output } = install();
@@ -152,7 +152,7 @@ describe('adapter install prosody', () => {
     assert.match(output, /WRONG: there is another copy .* rm -r \S+custom_plugins\/mod_event_pusher\.lua\n/);
   });
 
-  it('never touches the package itself, where plugin_paths leads to it', async () => {
+  it('install never touches the package itself, even if plugin_paths points to it', async () => {
     await bench.prosodyConfig(pluginPaths('link', 'modules'));
     await symlink(path.join(ADAPTERS, 'prosody'), inFolder('link'));
     const installed = install();
@@ -162,7 +162,7 @@ describe('adapter install prosody', () => {
     assert.deepEqual(await readdir(inFolder('modules')), []);
   });
 
-  it('uses a folder of its own where none is configured, and prints plugin_paths for it', async () => {
+  it('install creates a folder if none is configured, and prints plugin_paths for it', async () => {
     await bench.prosodyConfig('');
     const { code, output } = install('mods');
     assert.equal(code, 0, output);
@@ -176,7 +176,7 @@ describe('adapter install prosody', () => {
     assert.match(second.output, /Then restart Prosody, which reads plugin_paths when it starts only/);
   });
 
-  it('says what is missing: prosodyctl, a configuration that can be read, a folder that can be written', async () => {
+  it('install reports what is missing: prosodyctl, a readable configuration, a writable folder', async () => {
     const nowhere = await bench.adapter(['install', 'prosody'], { PATH: path.dirname(process.execPath) });
     assert.equal(nowhere.code, 1);
     assert.match(nowhere.output, /prosodyctl is not on the PATH: .*--to/);
@@ -193,7 +193,7 @@ describe('adapter install prosody', () => {
     assert.equal(unknown.code, 2);
   });
 
-  it('needs no Prosody where the folder is given', async () => {
+  it('install with a given folder needs no Prosody', async () => {
     const { code, output } = await bench.adapter(['install', 'prosody', '--to', 'mods'], {
       PATH: path.dirname(process.execPath),
     });
@@ -202,7 +202,7 @@ describe('adapter install prosody', () => {
     await assertCopied(PROSODY, inFolder('mods/mod_event_pusher'));
   });
 
-  it("refuses the package's own folder", () => {
+  it("install refuses the package's own folder", () => {
     const { code, output } = bench.install(prosody, { to: path.join(ADAPTERS, 'prosody') });
     assert.equal(code, 1);
     assert.match(output, /is this package's own/);
@@ -210,7 +210,7 @@ describe('adapter install prosody', () => {
 });
 
 describe('adapter uninstall prosody', () => {
-  it('removes every copy, and says what to delete from the configuration', async () => {
+  it('uninstall deletes every copy, and names the lines to remove from the configuration', async () => {
     const hosts = 'VirtualHost "localhost"\nVirtualHost "example.org"\nmodules_enabled = { "event_pusher" }';
     const config = await bench.prosodyConfig(`plugin_paths = { "${inFolder('one')}", "${inFolder('two')}" }`, hosts);
     await bench.write('one/mod_event_pusher/mod_event_pusher.lua', '--');
@@ -234,7 +234,7 @@ describe('the secret that adapter install hands out', () => {
   const install = (options: Partial<TapOptions> = {}) =>
     bench.install(prosody, { serverConfig: inFolder('prosody.cfg.lua'), ...options });
 
-  it('is none where the configuration names a variable that is not set: it says how to set it', async () => {
+  it('install omits a secret whose variable is not set, and explains how to set it', async () => {
     await bench.daemonConfig('secret = "${TAP_SECRET}"');
     const unset = install();
     assert.equal(unset.code, 1);
@@ -248,7 +248,7 @@ describe('the secret that adapter install hands out', () => {
     assert.match(set.output, /event_pusher_secret = "from the environment"/);
   });
 
-  it("is the daemon's, whatever is wrong in other sections of its configuration", async () => {
+  it("install uses the daemon's secret despite mistakes in other sections of the configuration", async () => {
     await bench.write(
       'pusher.toml',
       '[tap.http]\nlisten = "[::1]:6000"\nsecret = "known"\n[outbox]\npath = "${UNSET}"\n',
@@ -294,7 +294,7 @@ describe('the secret that adapter install hands out', () => {
     ],
   ];
   for (const [name, prepare, options, expected] of refusals)
-    it(`is refused for ${name}`, async () => {
+    it(`install refuses a secret: ${name}`, async () => {
       await prepare();
       const { code, output } = install(options);
       assert.equal(code, 1, output);
@@ -302,7 +302,7 @@ describe('the secret that adapter install hands out', () => {
       assert.ok(!existsSync(inFolder('modules')), 'nothing is installed');
     });
 
-  it('is the one that is given for a daemon elsewhere, also by the environment', async () => {
+  it('install uses a given secret for a remote daemon, also from the environment', async () => {
     for (const [args, env] of [
       [['--secret', "its 'secret'"], {}],
       [[], { EVENT_PUSHER_SECRET: "its 'secret'" }],
@@ -328,7 +328,7 @@ describe('the secret that adapter install hands out', () => {
       /^Add directly below the line \[tap\.http\] of \S+pusher\.toml/m,
     ],
   ] as const)
-    it(`is new where the daemon has none and ${name}: what is printed can be pasted there`, async () => {
+    it(`install creates a secret, and prints it for pasting, if the daemon has none and ${name}`, async () => {
       await bench.write('pusher.toml', text);
       const { code, output } = install();
       assert.equal(code, 0, output);
@@ -341,7 +341,7 @@ describe('the secret that adapter install hands out', () => {
       assert.equal((parseToml(whole) as { tap: { http: { secret: string } } }).tap.http.secret, secret);
     });
 
-  it("is that of an adapter that is there, where the daemon has none; in our configuration's own writing", async () => {
+  it("install reuses an existing adapter's secret if the daemon has none, and prints it in TOML", async () => {
     await bench.prosodyConfig(
       `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "event_pusher" }\nevent_pusher_secret = "a\\"b\${c}"`,
     );
@@ -359,7 +359,7 @@ describe('adapter install ejabberd', () => {
   const EXPECTED = 'modules:\n  mod_event_pusher:\n    url: "http://127.0.0.1:5290/v1/events"\n    secret: "known"\n';
   beforeEach(() => bench.daemonConfig('secret = "known"'));
 
-  it("copies the package without its example, and writes the options to Debian's modules.d", async () => {
+  it("install copies the package without its example, and writes the options to Debian's modules.d", async () => {
     await bench.ejabberdConfig();
     const { code, output } = install();
     assert.equal(code, 0, output);
@@ -370,7 +370,7 @@ describe('adapter install ejabberd', () => {
     assert.match(output, /ejabberdctl module_install mod_event_pusher\n/);
   });
 
-  it('leaves options as they are, and compares them', async () => {
+  it('install keeps existing options, and compares them', async () => {
     await bench.ejabberdConfig();
     const own = EXPECTED.replace('"known"', "'other' # mine").concat('    queue_max: 5000\n');
     await writeFile(options(), own);
@@ -384,7 +384,7 @@ describe('adapter install ejabberd', () => {
   });
 
   for (const place of ['ejabberd-modules/mod_event_pusher/conf', 'ejabberd-modules/sources/mod_event_pusher/conf'])
-    it(`takes the options of 0.1.0 over from ${place}, where an upgrade would replace them`, async () => {
+    it(`install takes over 0.1.0's options from ${place}, where an upgrade would overwrite them`, async () => {
       await bench.ejabberdConfig();
       const own = `${EXPECTED}    queue_max: 5000\n`;
       await bench.write(`${place}/mod_event_pusher.yml`, own);
@@ -401,7 +401,7 @@ describe('adapter install ejabberd', () => {
     ['for one domain', '', `append_host_config:\n  localhost:\n    ${EXPECTED.replaceAll('\n', '\n    ')}`],
   ];
   for (const [name, modules, rest] of written)
-    it(`finds options that stand in ejabberd.yml ${name}, and writes none beside them`, async () => {
+    it(`install finds options in ejabberd.yml ${name}, and writes no others`, async () => {
       await bench.ejabberdConfig(modules, rest);
       await bench.write('more.yml', EXPECTED);
       const { code, output } = install();
@@ -418,7 +418,7 @@ describe('adapter install ejabberd', () => {
       assert.match(second.output, /WRONG: the secret.* is not the daemon's/);
     });
 
-  it('says so when options stand in both, with which ejabberd does not start', async () => {
+  it('install reports options in both places, with which ejabberd does not start', async () => {
     await bench.ejabberdConfig('  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: known}');
     await writeFile(options(), EXPECTED);
     const { code, output } = install();
@@ -429,7 +429,7 @@ describe('adapter install ejabberd', () => {
     );
   });
 
-  it('lets the options travel with the module where ejabberd can not be asked, and keeps them there', async () => {
+  it("install keeps the options with the module if ejabberd can't be asked", async () => {
     const to = () => bench.install(ejabberd, { to: inFolder('elsewhere') });
     const { code, output } = to();
     assert.equal(code, 0, output);
@@ -441,13 +441,13 @@ describe('adapter install ejabberd', () => {
     assert.match(await readFile(file, 'utf8'), /queue_max: 5000/);
   });
 
-  it('says module_upgrade where ejabberd has compiled it', async () => {
+  it('install prints module_upgrade if ejabberd has compiled the module', async () => {
     await bench.ejabberdConfig();
     await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
     assert.match(install().output, /ejabberdctl module_upgrade mod_event_pusher\n/);
   });
 
-  it('says what is wrong with a configuration that it can not read', async () => {
+  it("install diagnoses a configuration that it can't read", async () => {
     await bench.ejabberdConfig('  mod_event_pusher: [');
     const { code, output } = install();
     assert.equal(code, 1);
@@ -456,7 +456,7 @@ describe('adapter install ejabberd', () => {
     assert.match(nowhere.output, /there is no nowhere/);
   });
 
-  it('uninstalls: nothing while ejabberd.yml needs it, then all of it but the queue', async () => {
+  it('uninstall deletes nothing while ejabberd.yml needs it, then everything but the queue', async () => {
     await bench.ejabberdConfig('  mod_event_pusher: {url: "http://127.0.0.1:5290/v1/events", secret: known}');
     install();
     const uninstall = () => bench.uninstall(ejabberd, { serverConfig: serverConfig() });

@@ -68,7 +68,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       );
     const single = () => tap.requests.filter(({ status, count }) => status === 413 && count === 1).length;
 
-    test('nothing is lost when a proxy answers 413, even for a single event', async () => {
+    test('loses nothing if a proxy answers 413, even for a single event', async () => {
       tap.fault = { kind: 'proxy-413' };
       await send(...Array.from({ length: 30 }, (_, index) => `through a proxy ${index}`));
       await tap.wait('two attempts with a single event', () => single() >= 2, 30_000);
@@ -77,7 +77,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       assert.deepEqual(tap.holes, []);
     });
 
-    test('an event for which the daemon answers 413 becomes a logged hole, and all others are delivered', async () => {
+    test('an event to which the daemon answers 413 becomes a logged hole, and all others are delivered', async () => {
       tap.fault = { kind: 'too-large-event', body: 'enormous' };
       await send('before it', 'enormous', 'after it');
       sent.splice(sent.indexOf('enormous'), 1);
@@ -100,7 +100,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     });
 
     for (const where of ['head', 'body', 'chunks'] as const) {
-      test(`an answer whose ${where} never ends: read to a limit, and asked for again`, async () => {
+      test(`reads an answer whose ${where} never ends up to a limit, and retries`, async () => {
         const memory = await residentKiB(server.pid);
         const fault = { kind: 'endless' as const, where, ended: 0 };
         tap.fault = fault;
@@ -129,7 +129,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     });
     after(() => rm(dir, { recursive: true, force: true }));
 
-    test('accepts a certificate for an IP address only when it lists the address as such', async () => {
+    test('accepts a certificate for an IP address only if it lists the address as such', async () => {
       const { file, certify } = await makeAuthority(dir);
       const tapOf = async (name: string) => startCollector({ tls: await certify(name) });
       await using good = await tapOf('IP:127.0.0.1');

@@ -95,7 +95,7 @@ export function runsContract<Server extends XmppServer>(
       await tap[Symbol.asyncDispose]();
     });
 
-    test('delivers once what version 0.1.0 left, with the offline of whom it knew online; leaves a later version alone', async () => {
+    test("delivers once what version 0.1.0 left, with offline events for its online sessions; keeps a later version's file", async () => {
       await server.stop();
       const dir = own.queueDir(server);
       await rm(dir, { recursive: true, force: true });
@@ -122,7 +122,7 @@ export function runsContract<Server extends XmppServer>(
       assert.match(server.log(), /was written by a later release \(version 9 of the file, this one reads up to \d\)/);
     });
 
-    test('a restored backup of the server: no number is used twice, so all messages come', async () => {
+    test('uses no number twice after restoring a backup, so all messages arrive', async () => {
       const user = someone('alice');
       const to = 'bob@localhost';
       const send = async (what: string, count: number) => {
@@ -156,7 +156,7 @@ export function runsContract<Server extends XmppServer>(
       ['all of a batch', undefined],
       ['the first two of a batch', 2],
     ] as const) {
-      test(`a restored snapshot: the daemon knows ${what} that was never sent; a new epoch, an error in the log, and all comes once`, async () => {
+      test(`after restoring a snapshot, if the daemon knows ${what} that was never sent, logs an error and resends all once under a new epoch`, async () => {
         const alice = await connect(server, someone('alice'), 'phone', { available: false });
         await message(alice, { to: 'bob@localhost', body: 'before' });
         await tap.wait('the first', () => bodiesOf(tap, alice.bare).length === 1);
@@ -179,7 +179,7 @@ export function runsContract<Server extends XmppServer>(
       });
     }
 
-    test('publishes every message that a recipient got, once, through restarts, reloads and stops under load', async () => {
+    test('publishes each received message once, through restarts, reloads and stops under load', async () => {
       const one = await flood(server, 'restarted');
       for (let round = 0; round < 2; round++) {
         const before = one.received().length;
@@ -198,7 +198,7 @@ export function runsContract<Server extends XmppServer>(
       assert.deepEqual(missing, []);
     });
 
-    test('what a full queue lost at the end of a run or before its first event shows as a hole in the next run', async () => {
+    test('events lost by a full queue at the end of a run or before its first event show as a hole in the next run', async () => {
       await using late = await startCollector();
       await late.refuse();
       await using full = await startServer({ url: late.url, queueMax: 3 });
@@ -224,7 +224,7 @@ export function runsContract<Server extends XmppServer>(
       assert.equal(late.events.filter(({ seq }) => seq === 1).length, 2);
     });
 
-    test('foreign files in the queue’s folder are logged once and left alone', async () => {
+    test("logs foreign files in the queue's folder once and keeps them", async () => {
       await server.stop();
       const dir = own.queueDir(server);
       const strangers = ['backup.seg', '0000000099.seg.bak', 'notes.txt', 'µ.log', '000000000001.log.old'];

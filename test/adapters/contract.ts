@@ -128,7 +128,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
 
     const expect = (bareJids: string[], expected: string[]) => expectEvents(server, tap, bareJids, expected);
 
-    test('login and logout', async () => {
+    test('a login and a logout each make one event', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       await alice.logout();
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
@@ -152,7 +152,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('a session cut and resumed is neither offline nor online', async () => {
+    test('a session cut and resumed makes no event', async () => {
       const alice = await connect(server, someone('alice'), 'phone', { smacks: true });
       alice.cut();
       assert.equal(await alice.resume(), true);
@@ -164,13 +164,13 @@ export function adapterContract(name: string, startServer: StartServer): void {
       );
     });
 
-    test('a session cut and never resumed goes offline once its time is over', async () => {
+    test('a session cut and never resumed goes offline after its timeout', async () => {
       const alice = await connect(server, someone('alice'), 'phone', { smacks: true });
       alice.cut();
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('two devices count their sessions', async () => {
+    test('counts the sessions of two devices', async () => {
       const user = someone('alice');
       const phone = await connect(server, user, 'phone');
       const laptop = await connect(server, user, 'laptop');
@@ -181,7 +181,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await laptop.closeStream();
     });
 
-    test('unavailable and available again, in one session', async () => {
+    test('a session can become unavailable and available again', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       await presence(alice, 'unavailable');
       await presence(alice, 'unavailable');
@@ -190,7 +190,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`, `+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('a session replaced by another one of the same resource', async () => {
+    test('a session replaced by another one of the same resource goes offline', async () => {
       const user = someone('alice');
       await connect(server, user, 'phone');
       const second = await connect(server, user, 'phone');
@@ -211,7 +211,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await expect([alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
     });
 
-    test('private messages: to a bare and a full address, to oneself, to another domain, to nobody', async () => {
+    test('publishes private messages to a bare and a full address, to oneself, to another domain, to nobody', async () => {
       const alice = await connect(server, someone('alice'), 'phone');
       const bob = await connect(server, someone('bob'), 'laptop');
       await message(alice, { to: bob.bare, body: 'one', id: 'm1' });
@@ -239,7 +239,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await bob.logout();
     });
 
-    test('a room of three: one event a message, from the sender and not the occupant', async () => {
+    test('a room of three makes one event for a message, from the sender, not the occupant', async () => {
       const room = `${someone('room')}@${server.mucHost}`;
       const clients: Client[] = [];
       for (const nick of ['ann', 'ben', 'cem']) {
@@ -265,7 +265,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       for (const client of clients) await client.logout();
     });
 
-    test('a message without a body, or of another type, makes no event; an empty body does', async () => {
+    test('a message without a body, or of another type, makes no event; one with an empty body does', async () => {
       const alice = await connect(server, someone('alice'), 'phone', { available: false });
       const to = 'bob@localhost';
       await message(alice, { to, extra: [xml('composing', { xmlns: 'http://jabber.org/protocol/chatstates' })] });
@@ -278,7 +278,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await alice.closeStream();
     });
 
-    test('the event has the stanza as its recipient gets it, whatever it contains', async () => {
+    test('the event has the stanza as its recipient gets it, with any content', async () => {
       const nasty = `<a> & "b" 'c' \\ \n\t é😀`;
       const alice = await connect(server, someone('alice'), `<a> & "b" 'c' \\ é`, { available: false });
       const bob = await connect(server, someone('bob'), 'phone');
@@ -336,7 +336,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
     });
 
     for (const via of ['websocket', 'bosh'] as const) {
-      test(`a client over ${via}`, async () => {
+      test(`publishes presence and messages of a client over ${via}`, async () => {
         const user = someone('alice');
         const one = await connect(server, user, 'one', { via });
         const two = await connect(server, user, 'two', { via });
@@ -383,57 +383,58 @@ export function adapterContract(name: string, startServer: StartServer): void {
 
     const answers = (status: number) => tap.requests.filter((request) => request.status === status).length;
 
-    test('503: kept and sent again', () =>
+    test('keeps and resends a batch after a 503', () =>
       through({ kind: 'status', status: 503, retryAfter: 1 }, () => answers(503) > 1));
 
-    test('an unknown status: kept and sent again', () =>
+    test('keeps and resends a batch after an unknown status', () =>
       through({ kind: 'status', status: 500 }, () => answers(500) > 1));
 
     for (const status of [400, 401, 403]) {
-      test(`${status}: kept, logged, sent again`, async () => {
+      test(`keeps, logs and resends a batch after a ${status}`, async () => {
         await through({ kind: 'status', status }, () => answers(status) > 1);
         await until('the log line', () => server.log().includes(String(status)));
       });
     }
 
-    test('200, but not the daemon’s answer: kept, logged, sent again', async () => {
+    test("keeps, logs and resends a batch after a 200 that is not the daemon's", async () => {
       const before = answers(200);
       await through({ kind: 'page' }, () => answers(200) > before + 1);
       await until('the log line', () => server.log().includes("status 200, but not the daemon's answer"));
     });
 
-    test('an answer in pieces and without its length is read to its end', async () => {
+    test('reads an answer in pieces and without its length to the end', async () => {
       const [before, { duplicates }] = [answers(200), tap];
       await through({ kind: 'pieces' }, () => answers(200) > before);
       assert.equal(tap.duplicates, duplicates, 'nothing is sent again');
     });
 
-    test('an answer after 100 Continue and 102 Processing counts', async () => {
+    test('waits for the answer after 100 Continue and 102 Processing', async () => {
       const [before, { duplicates }] = [answers(200), tap];
       await through({ kind: 'interim' }, () => answers(200) > before);
       assert.equal(tap.duplicates, duplicates, 'nothing is sent again');
     });
 
-    test('413: sent in smaller batches', () => through({ kind: 'too-large', above: 3 }, () => answers(413) > 0, 100));
+    test('sends smaller batches after a 413', () =>
+      through({ kind: 'too-large', above: 3 }, () => answers(413) > 0, 100));
 
-    test('no answer: sent again', () => {
+    test('resends a batch without an answer', () => {
       const unanswered = answers(0);
       return through({ kind: 'hang' }, () => answers(0) > unanswered);
     });
 
-    test('an answer lost: the events come again under the same numbers', () => {
+    test('resends events under the same numbers after a lost answer', () => {
       const { duplicates } = tap;
       return through({ kind: 'lost-answer' }, () => tap.duplicates > duplicates);
     });
 
-    test('an event refused: the reason is logged, not the text, and the others go on', async () => {
+    test('logs the reason of a refused event, not its text, and delivers the others', async () => {
       await through({ kind: 'reject', index: 0, reason: 'no such moon phase' }, () =>
         server.log().includes('no such moon phase'),
       );
       assert.ok(!server.log().includes('message 0'));
     });
 
-    test('connections refused: everything comes later, in order', async () => {
+    test('delivers everything later and in order after refused connections', async () => {
       await tap.refuse();
       const user = someone('alice');
       const phone = await connect(server, user, 'phone');
@@ -454,7 +455,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       );
     });
 
-    test('over all tests no number is missing, and no session is twice online or offline', () => expectSound(tap));
+    test('over all tests no number is missing, and no session goes online or offline twice', () => expectSound(tap));
   });
 
   describe(`${name}: the server ends and begins`, () => {
@@ -469,7 +470,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       await tap[Symbol.asyncDispose]();
     });
 
-    test('stopped with sessions open: each is offline once', async () => {
+    test('stopping the server sends one offline event for each open session', async () => {
       const user = someone('alice');
       const clients = [
         await connect(server, user, 'tcp'),
@@ -499,7 +500,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
       assert.deepEqual(counts, ['4', '3', '2', '1', '0']);
     });
 
-    test('killed with 50 sessions open: each is offline once, before any session of the next start is online', async () => {
+    test('a kill with 50 open sessions makes each offline once, before any session of the next start is online', async () => {
       const sessions: Client[] = [];
       for (let index = 0; index < 25; index++) {
         const user = someone('user');
@@ -527,14 +528,14 @@ export function adapterContract(name: string, startServer: StartServer): void {
       }
     });
 
-    test('killed again right after that: nothing is sent twice', async () => {
+    test('a second kill right afterwards sends nothing twice', async () => {
       await server.kill();
       await server.start();
       await fence(server, tap);
       expectSound(tap);
     });
 
-    test('tap away, server stopped and started, killed and started: everything comes, in order', async () => {
+    test('delivers everything in order after stops and kills of the server without a tap', async () => {
       await tap.refuse();
       const text = 'before the stop: "\\ \n \u007f \u2028 😀';
       const alice = await connect(server, someone('alice'), 'phone');
@@ -568,7 +569,7 @@ export function adapterContract(name: string, startServer: StartServer): void {
   });
 
   describe(`${name}: a full queue`, () => {
-    test('a full queue drops the newest events, logs it, leaves a hole, and keeps the sessions right', async () => {
+    test('a full queue drops the newest events, logs it, leaves a hole, and counts sessions correctly', async () => {
       await using tap = await startCollector();
       await using server = await startServer({ url: tap.url, queueMax: 10 });
       const alice = await connect(server, someone('alice'), 'phone');

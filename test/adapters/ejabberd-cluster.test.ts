@@ -48,7 +48,7 @@ describe('ejabberd cluster', () => {
     ];
   }
 
-  test('sessions are counted on both nodes together', async () => {
+  test('counts sessions on both nodes together', async () => {
     const user = someone('alice');
     // One at a time, because events of two nodes arrive in no fixed order.
     const one = await connect(cluster.a, user, 'on-a');
@@ -83,7 +83,7 @@ describe('ejabberd cluster', () => {
     await Promise.all(all.map((client) => client.closeStream()));
   });
 
-  test('a session resumed on the other node is neither offline nor online', async () => {
+  test('a session resumed on the other node makes no event', async () => {
     await using detour = await startDetour(cluster.a.c2sPort);
     const alice = await connect({ ...cluster.a, c2sPort: detour.port }, someone('alice'), 'phone', { smacks: true });
     const later = Date.now() + 1_100;
@@ -154,7 +154,7 @@ describe('ejabberd cluster', () => {
     await tap.wait('the last session', () => told(stays).at(-1) === `-${stays.jid} 0`);
   });
 
-  test("a dead node's undelivered events arrive when it returns, and end in the right state", async () => {
+  test("a dead node's undelivered events arrive when it returns, and the final state is right", async () => {
     await tap.refuse();
     const [stays, dies] = await twoNodes('alice');
     await message(dies, { to: 'bob@localhost', body: 'not delivered' });

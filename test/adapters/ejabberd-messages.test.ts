@@ -52,7 +52,7 @@ describe('ejabberd: which messages are published', () => {
 
   const expect = (client: Client, expected: string[]) => expectEvents(server, tap, [client.bare], expected);
 
-  test('what the sender’s own block list refuses is not published', async () => {
+  test("does not publish a message that the sender's own block list refuses", async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const item = xml('item', { jid: 'blocked@localhost' });
     await request(alice, xml('block', { xmlns: 'urn:xmpp:blocking' }, item));
@@ -61,7 +61,7 @@ describe('ejabberd: which messages are published', () => {
     await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
   });
 
-  test('what the sender’s own privacy list refuses is not published', async () => {
+  test("does not publish a message that the sender's own privacy list refuses", async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const rule = xml('item', { type: 'jid', value: 'blocked@localhost', action: 'deny', order: '1' }, xml('message'));
     const xmlns = 'jabber:iq:privacy';
@@ -74,7 +74,7 @@ describe('ejabberd: which messages are published', () => {
     await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
   });
 
-  test('what another module refuses before routing is not published, wherever it does so', async () => {
+  test('does not publish a message that another module refuses before routing, in any hook', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     for (const body of ['dropped when sent', 'denied', 'dropped when routed', 'let through']) {
       await message(alice, { to: 'bob@localhost', body });
@@ -82,7 +82,7 @@ describe('ejabberd: which messages are published', () => {
     await expect(alice, [`chat ${alice.jid} > bob@localhost: let through`]);
   });
 
-  test('what the recipient’s block list refuses is published: the sender’s server let it through', async () => {
+  test("publishes a message that the recipient's block list refuses, since the sender's server accepted it", async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const bob = await connect(server, someone('bob'), 'phone', { available: false });
     await request(bob, xml('block', { xmlns: 'urn:xmpp:blocking' }, xml('item', { jid: alice.bare })));
@@ -90,7 +90,7 @@ describe('ejabberd: which messages are published', () => {
     await expect(alice, [`chat ${alice.jid} > ${bob.bare}: not wanted`]);
   });
 
-  test('what the server’s API sends in a user’s name is published, with the bare address', async () => {
+  test("publishes a message sent by the server's API in a user's name, with the bare address", async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     const to = 'bob@localhost';
     await server.api('send_message', { type: 'chat', from: alice.bare, to, subject: '', body: 'one' });
@@ -108,7 +108,7 @@ describe('ejabberd: which messages are published', () => {
     assert.deepEqual(eventsOf(tap, 'localhost'), []);
   });
 
-  test('what the API sends to a session is not published: nobody sent it', async () => {
+  test('does not publish a message that the API sends to a session', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const stanza = `<message type='chat' from='${alice.jid}' to='bob@localhost'><body>to the client</body></message>`;
     await server.api('send_stanza_c2s', {
@@ -121,7 +121,7 @@ describe('ejabberd: which messages are published', () => {
     await expect(alice, []);
   });
 
-  test('what a privileged component sends in a user’s name is published, with the bare address', async () => {
+  test("publishes a privileged component's message in a user's name, with the bare address", async () => {
     const [alice, bob] = [someone('alice'), someone('bob')].map((user) => `${user}@localhost`) as [string, string];
     await using component = await connectComponent(server.componentPort, COMPONENT.name, COMPONENT.secret);
     await until('the privilege', () => component.received().includes('urn:xmpp:privilege:'));
@@ -140,7 +140,7 @@ describe('ejabberd: which messages are published', () => {
     assert.deepEqual(eventsOf(tap, 'mallory@elsewhere.example', COMPONENT.name), []);
   });
 
-  test('a message from the session after one from the API has the full address, and the other way round', async () => {
+  test("a session's message after the API's has the full address, and vice versa", async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const to = 'bob@localhost';
     for (const body of ['one', 'two']) {

@@ -47,7 +47,7 @@ describe('ejabberd: configured and restarted', () => {
     await tap[Symbol.asyncDispose]();
   });
 
-  test('a user is kicked; a user is removed', async () => {
+  test('kicking or removing a user makes the sessions offline', async () => {
     const [kicked, removed] = [someone('kicked'), someone('removed')];
     const one = await connect(server, kicked, 'phone');
     const two = await connect(server, removed, 'phone');
@@ -117,7 +117,7 @@ describe('ejabberd: configured and restarted', () => {
     );
   });
 
-  test('a restart of the module alone loses nothing and keeps the sessions', async () => {
+  test('restarting only the module loses nothing and keeps the sessions', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     const resuming = await connect(server, someone('resuming'), 'phone', { smacks: true });
     await tap.refuse();
@@ -146,7 +146,7 @@ describe('ejabberd: configured and restarted', () => {
 });
 
 describe('ejabberd: https', () => {
-  test('the certificate and its name are checked, against the authorities of ca_file', async () => {
+  test('verifies the certificate and its name, with the authorities of ca_file', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));
     try {
       const { key, cert, ca } = certificate(dir);
@@ -204,7 +204,7 @@ function certificate(dir: string): { key: Buffer; cert: Buffer; ca: string } {
 }
 
 describe('ejabberd: installed into a running server', () => {
-  test('module_install, with sessions open, and again after an absence', async () => {
+  test('installs into a running server with open sessions, and again after an absence', async () => {
     await using tap = await startCollector();
     await using server = await startEjabberd({ url: tap.url, adapter: false, precompiled: false });
     const modules = join(server.dir, '.ejabberd-modules');
@@ -296,7 +296,7 @@ describe('ejabberd: what the queue survives', () => {
     await tap[Symbol.asyncDispose]();
   });
 
-  test('a torn last group: the numbers go on, and the ledger is right', async () => {
+  test('after an incomplete last group the numbers continue and the ledger is right', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     await fence(server, tap);
     await server.kill();
@@ -323,7 +323,7 @@ describe('ejabberd: what the queue survives', () => {
     expectSound(tap);
   });
 
-  test('a damaged segment costs what is damaged: a hole in the numbers, and the log says so', async () => {
+  test('a damaged segment loses only its damaged part: a hole in the numbers, and a log line', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     await fence(server, tap);
     await tap.refuse();
@@ -359,7 +359,7 @@ describe('ejabberd: what the queue survives', () => {
     await until('the file to be put aside', () => existsSync(file.replace(/seg$/, 'damaged')));
   });
 
-  test('the queue can’t be opened: events wait in memory until it can', async () => {
+  test("events wait in memory while the queue can't be opened", async () => {
     await server.stop();
     const kept = `${server.queueDir}.kept`;
     execFileSync('mv', [server.queueDir, kept]);
@@ -376,7 +376,7 @@ describe('ejabberd: what the queue survives', () => {
     await expectEvents(server, tap, [alice.bare], expected);
   });
 
-  test('a burst of messages is committed in groups, not one by one', async () => {
+  test('commits a burst of messages in groups, not one by one', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     await fence(server, tap);
     await tap.refuse();
@@ -392,7 +392,7 @@ describe('ejabberd: what the queue survives', () => {
     await fence(server, tap);
   });
 
-  test('the disk is full: events wait in memory until it isn’t', async () => {
+  test('events wait in memory while the disk is full', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     // The limit applies to all files of the process: the queue's must be by far the largest, so that only it is
     // affected.
@@ -417,7 +417,7 @@ describe('ejabberd: what the queue survives', () => {
     await until('the log to say so', () => server.log().includes('written to disk again'));
   });
 
-  test('an event larger than a batch goes alone, and without its stanza where it would be too large for the daemon', async () => {
+  test('sends an event larger than a batch alone, without its stanza if too large for the daemon', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();
     // A quotation mark takes eight bytes of an event: two in the body's JSON, six in the stanza's XML.
@@ -441,7 +441,7 @@ describe('ejabberd: what the queue survives', () => {
     await alice.closeStream();
   });
 
-  test('segments go when they are delivered, and a large backlog comes back whole after a kill', async () => {
+  test('deletes delivered segments, and recovers a large backlog after a kill', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();
     const body = 'x'.repeat(20_000);
@@ -465,7 +465,7 @@ describe('ejabberd: what the queue survives', () => {
     await until('one segment is left', () => segments(server).length === 1);
   });
 
-  test('killed when half of it was delivered: the other half comes, and nothing twice', async () => {
+  test('after a kill during delivery only the other half arrives, and nothing twice', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await fence(server, tap);
     await tap.refuse();
@@ -498,7 +498,7 @@ describe('ejabberd: what the queue survives', () => {
     assert.equal(tap.holes.length, holes);
   });
 
-  test('a queue that the adapter’s first version left behind', async () => {
+  test("reads a queue left behind by the adapter's first version", async () => {
     await server.stop();
     const left = segments(server);
     const file = left.pop()!;
@@ -531,7 +531,7 @@ describe('ejabberd: what the queue survives', () => {
     );
   });
 
-  test('damaged under a running server: what is readable comes, to the tap that the last reload named', async () => {
+  test('after damage in a running server delivers what is readable, to the tap named by the last reload', async () => {
     await using other = await startCollector();
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     await tap.refuse();

@@ -60,7 +60,7 @@ describe('MongooseIM cluster', () => {
     await expect(bare, [`+${bare}/a 1`, `+${bare}/b 2`, `-${bare}/a 1`, `-${bare}/b 0`]);
   });
 
-  it('counts 1 and 2, then 1 and 0, when sessions begin and end on all nodes at once', async () => {
+  it('counts 1 and 2, then 1 and 0, if sessions begin and end on all nodes at once', async () => {
     const users = Array.from({ length: 40 }, () => someone('crowd'));
     const sessions = await Promise.all(
       users.flatMap((user) => cluster.nodes.map((server, n) => open(server, user, `${n}`))),
@@ -76,7 +76,7 @@ describe('MongooseIM cluster', () => {
     }
   });
 
-  it('a session that is resumed on another node is no event, there and back', async () => {
+  it('a session resumed on another node, and back, makes no event', async () => {
     const user = someone('eve');
     const bare = `${user}@localhost`;
     const first = await open(node(0), user, 'phone');
@@ -93,7 +93,7 @@ describe('MongooseIM cluster', () => {
     await expect(bare, [`+${bare}/phone 1`, `-${bare}/phone 0`]);
   });
 
-  it("reports a dead node's sessions once, also when it returns, and also when it was the one that counts", async () => {
+  it("reports a dead node's sessions once, even if it returns or was the leader", async () => {
     for (const dying of [2, 0]) {
       const user = someone('carol');
       const bare = `${user}@localhost`;
@@ -113,7 +113,7 @@ describe('MongooseIM cluster', () => {
     }
   });
 
-  it('goes on counting right when its module is stopped and started on one node', async () => {
+  it('counts correctly after the module is stopped and started on one node', async () => {
     const user = someone('dan');
     const bare = `${user}@localhost`;
     const here = await open(node(1), user, 'here');
@@ -133,7 +133,7 @@ describe('MongooseIM cluster', () => {
     await expect(bare, [first, second, `-${bare}/ends 1`, `+${bare}/there 2`, `-${bare}/here 1`, `-${bare}/there 0`]);
   });
 
-  it('begins the sessions anew that were believed dead while the network was cut', async () => {
+  it('begins again the sessions believed dead during a network split', async () => {
     const user = someone('fay');
     const bare = `${user}@localhost`;
     const session = await open(node(2), user, 'f');

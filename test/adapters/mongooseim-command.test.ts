@@ -46,7 +46,7 @@ describe('adapter install mongooseim', () => {
   const edit = async (name: string, change: (text: string) => string) =>
     writeFile(at('rel/etc', name), change(await readFile(at('rel/etc', name), 'utf8')));
 
-  it('prints lines that can be pasted: the module is found, and knows its url and secret', async () => {
+  it('install prints lines to paste: MongooseIM finds the module, with url and secret', async () => {
     await using tap = await startCollector({ secret: SECRET });
     const { code, output } = await adapter('install', '--url', tap.url);
     assert.equal(code, 0, output);
@@ -72,7 +72,7 @@ describe('adapter install mongooseim', () => {
     assert.match(moved.output, /WRONG: other options are in .*app\.config/);
   });
 
-  it('uninstalls only when no configuration needs it any more', async () => {
+  it('uninstall deletes the module only if no configuration needs it', async () => {
     const refused = await adapter('uninstall');
     assert.equal(refused.code, 1);
     assert.match(refused.output, /does not start without that module/);
@@ -83,7 +83,7 @@ describe('adapter install mongooseim', () => {
     assert.match((await adapter('uninstall')).output, /nothing to remove/);
   });
 
-  it('status says what is missing, and that keys in the section keep MongooseIM from starting', async () => {
+  it('status reports what is missing, and that keys in the section keep MongooseIM from starting', async () => {
     await writeFile(at('rel/etc/vm.args'), '-setcookie mongooseim\n');
     await writeFile(at('rel/etc/app.config'), '[].\n');
     const url = ['--url', 'http://127.0.0.1:1/v1/events'];
@@ -97,7 +97,7 @@ describe('adapter install mongooseim', () => {
     assert.match(output, /app\.config has no options/);
   });
 
-  it('takes compiled modules that the release can load: those of the package, or those of a compiler', async () => {
+  it("install chooses compiled modules that the release can load: the package's, or a compiler's", async () => {
     const packaged = at('packaged');
     await mkdir(packaged);
     await mkdir(at('rel/releases'), { recursive: true });

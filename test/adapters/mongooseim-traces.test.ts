@@ -116,7 +116,7 @@ for (const old of [false, true]) {
     const arrived = ({ expect }: Pick<Scenario, 'expect'>, start: number) => tap.events.length >= start + expect.length;
 
     for (const name of RECORDINGS) {
-      it(`${name}: sends what is due${old ? '' : ', in each order that is possible'}`, async () => {
+      it(`${name}: sends the expected events${old ? '' : ', in each possible order'}`, async () => {
         await play(name, 'as recorded');
         if (old) return;
         for (const order of Object.keys(ORDERS) as Order[]) {

@@ -49,7 +49,7 @@ describe('MongooseIM', () => {
     assert.equal(fine?.body, '\u{1f600} "quoted" \\ \n\t');
   });
 
-  it('leaves out a stanza that is too large or too deep, and sends the rest', async () => {
+  it('omits a stanza that is too large or too deep, and sends the rest', async () => {
     const alice = user('alice');
     const session = await open(alice);
     const process = raw(`"${session.pid}"`);
@@ -63,7 +63,7 @@ describe('MongooseIM', () => {
     }
   });
 
-  it("serves each host type by one process, with the event's own domain", async () => {
+  it('runs one process for each host type, and events have their own domain', async () => {
     const [one, two] = [user('ann', 'one.example'), user('ben', 'two.example')];
     const [first, second] = [await open(one), await open(two)];
     await first.message(two, 'hello');
@@ -103,7 +103,7 @@ describe('MongooseIM', () => {
     assert.deepEqual(presence(alice), [`+${alice}/r 1`, `-${alice}/r 0`, `+${alice}/r 1`, `-${alice}/r 0`]);
   });
 
-  it('never raises, and logs no message: what a hook is given may be of another form', async () => {
+  it('never raises, and logs no message, whatever a hook is called with', async () => {
     const odd = '#{mongoose_acc => true, stanza => #{type => <<"chat">>, body => <<"a secret word">>}}';
     for (let count = 0; count < 3; count++)
       await server.call('gen_hook', 'run_fold', atom('user_send_message'), binary('localhost'), raw(odd), map({}));
@@ -118,7 +118,7 @@ describe('MongooseIM', () => {
     assert.equal(server.log().split('a hook failed').length, 2, server.log());
   });
 
-  it('reports what is left when modules stop before sessions, as until 6.2', async () => {
+  it('reports the remaining sessions if modules stop before sessions, as until 6.2', async () => {
     const alice = user('alice');
     await open(alice);
     await arrived(alice, 1);
@@ -130,7 +130,7 @@ describe('MongooseIM', () => {
 });
 
 describe('MongooseIM: what the queue survives', () => {
-  it('a kill while the daemon is away: nothing is lost, and sessions end', async () => {
+  it('a kill while the daemon is away loses nothing, and sessions end', async () => {
     await using tap = await startCollector();
     await using server = await startMongooseIm({ url: tap.url });
     const alice = await openSession(server, 'alice@localhost/phone');
@@ -154,7 +154,7 @@ describe('MongooseIM: what the queue survives', () => {
     assert.deepEqual(tap.holes, []);
   });
 
-  it('more than it may hold: drops the newest, says so, and leaves a hole', async () => {
+  it('a full queue drops the newest events, logs it, and leaves a hole', async () => {
     await using tap = await startCollector();
     await using server = await startMongooseIm({ url: tap.url, queueMax: 10 });
     await tap.refuse();
@@ -174,7 +174,7 @@ describe('MongooseIM: what the queue survives', () => {
     );
   });
 
-  it('whatever the tap answers: everything comes, once and in order', async () => {
+  it('everything arrives, once and in order, whatever the tap answers', async () => {
     await using tap = await startCollector();
     await using server = await startMongooseIm({ url: tap.url });
     const alice = await openSession(server, 'alice@localhost/phone');
@@ -202,7 +202,7 @@ describe('MongooseIM: what the queue survives', () => {
     assert.deepEqual(tap.holes, []);
   });
 
-  it('the death of its process, again and again: sessions live on', async () => {
+  it("sessions live on through repeated crashes of the adapter's process", async () => {
     await using tap = await startCollector();
     await using server = await startMongooseIm({ url: tap.url });
     const alice = await openSession(server, 'alice@localhost/phone');

@@ -79,7 +79,7 @@ describe("Debian's Prosody", () => {
   /** Each domain's modules in the running server. */
   const modulesOf = (host: string) => server.shell('module', 'list', host);
 
-  it('starts with what was pasted at the end and into the lists that stand there, and has all its modules', async () => {
+  it('Prosody starts with the lines pasted at the end and into existing lists, and loads all its modules', async () => {
     const block = printed(output, /^Add at the end of /);
     assert.deepEqual(block.match(/VirtualHost "[^"]*"/g), [
       'VirtualHost "example.org"',
@@ -108,7 +108,7 @@ describe("Debian's Prosody", () => {
     await server.stop();
   });
 
-  it('finds nothing left to write then, and the tap takes its events', async () => {
+  it('a second install finds nothing to change, and the tap accepts the events', async () => {
     const where = ['--to', path.join(server.folder, `we're "50%" mods`), '--server-config', server.serverConfig];
     const again = await adapter('install', 'prosody', ...where, '--url', tap.url);
     assert.equal(again.code, 0, again.output);
@@ -116,7 +116,7 @@ describe("Debian's Prosody", () => {
     assert.doesNotMatch(again.output, /^Add /m);
   });
 
-  it('starts with it pasted above the first VirtualHost as well', async () => {
+  it('Prosody also starts with the lines pasted above the first VirtualHost', async () => {
     const block = printed(output, /^Add at the end of /);
     await edit((text) =>
       text.replace(`\n${block}\n`, '').replace('\nVirtualHost "localhost"\n', (found) => `\n${block}${found}`),
@@ -154,7 +154,7 @@ describe("Debian's ejabberd", () => {
     await tap.wait('online and offline', () => tap.events.length === before + 2);
   }
 
-  it('loads the adapter with the options that install wrote', async () => {
+  it('ejabberd loads the adapter with the options that install wrote', async () => {
     const { code, output } = await run('install', '--url', tap.url);
     assert.equal(code, 0, output);
     assert.match(output, /ejabberdctl module_install mod_event_pusher/);
@@ -162,9 +162,9 @@ describe("Debian's ejabberd", () => {
     await comesAndGoes('phone');
   });
 
-  it('says in a file what waits', () => assertStatus(server, tap, 'mnesia/event_pusher/localhost'));
+  it('writes the backlog to the status file', () => assertStatus(server, tap, 'mnesia/event_pusher/localhost'));
 
-  it('runs the new version of every module after an upgrade, and keeps a changed option, also at the next start', async () => {
+  it("runs every module's new version after an upgrade, and keeps a changed option, also at the next start", async () => {
     await writeFile(optionsFile(), `${await readFile(optionsFile(), 'utf8')}    queue_max: 4321\n`);
     const { code, output } = await run('install', '--url', tap.url);
     assert.equal(code, 0, output);
@@ -188,7 +188,7 @@ describe("Debian's ejabberd", () => {
     assert.match(await readFile(path.join(server.folder, 'dump.yml'), 'utf8'), /queue_max: 4321/);
   });
 
-  it('is rid of it after uninstall, and starts again', async () => {
+  it('ejabberd starts without the adapter after uninstall', async () => {
     const { code, output } = await run('uninstall');
     assert.equal(code, 0, output);
     assert.match(output, /ejabberdctl reload_config/);

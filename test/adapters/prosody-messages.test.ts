@@ -79,7 +79,7 @@ describe('prosody: which messages are published', () => {
       bodies.map((body) => `chat ${alice.jid} > ${to}: ${body}`),
     );
 
-  test('what mod_firewall or another module refuses before routing is not; what passes is, without marks', async () => {
+  test('publishes no message that mod_firewall or another module refuses before routing; others without marks', async () => {
     for (const body of [
       'firewall bounces it',
       'firewall drops it',
@@ -95,7 +95,7 @@ describe('prosody: which messages are published', () => {
     assert.ok(event?.kind === 'message' && !event.stanza?.includes('stanza-id'), JSON.stringify(event));
   });
 
-  test('of a flood that a rate limits only what it lets through is', async () => {
+  test('publishes of a flood only the messages that a rate limit passes', async () => {
     const ids = Array.from({ length: 30 }, (_, index) => `flood ${index}`);
     for (const id of ids) await post(alice, { to, body: id, id });
     await settle(alice);
@@ -104,7 +104,7 @@ describe('prosody: which messages are published', () => {
     await expect(...ids.filter((id) => !refused.includes(id)));
   });
 
-  test('what is refused later is: by a rule on arrival, for nobody, without voice', async () => {
+  test('publishes messages refused later: by a rule on arrival, for nobody, without voice', async () => {
     await message(alice, { to, body: 'dropped on arrival' });
     await expect('dropped on arrival');
     const room = `${someone('room')}@${server.mucHost}`;
@@ -125,7 +125,7 @@ describe('prosody: which messages are published', () => {
     await guest.closeStream();
   });
 
-  test('above 3 MiB the stanza is left out; an event that no tap takes is a hole with its reason', async () => {
+  test('above 3 MiB omits the stanza; an event too large for the tap becomes a hole with its reason', async () => {
     const large = '"'.repeat(600_000);
     for (const body of [large, '"'.repeat(2_200_000), 'after them']) await post(alice, { to, body });
     await settle(alice);
@@ -139,7 +139,7 @@ describe('prosody: which messages are published', () => {
     assert.match(server.log(), /1 event\(s\) are lost, for no tap takes so large ones/);
   });
 
-  test('Prosody’s statistics say what waits, was sent and was dropped', async () => {
+  test("Prosody's statistics count waiting, sent and dropped events", async () => {
     const { boshUrl } = server;
     const read = async () => {
       const text = await (await fetch(new URL('/metrics', boshUrl))).text();

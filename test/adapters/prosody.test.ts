@@ -42,7 +42,7 @@ describe('prosody: the module', () => {
     assert.match(said, /OK/, said);
   };
 
-  test('reloaded while the tap is away: nothing lost, nothing twice, the session goes on', async () => {
+  test('reloading the module while the tap is away loses and repeats nothing, and keeps the session', async () => {
     await tap.refuse();
     const alice = await connect(server, someone('alice'), 'phone');
     await message(alice, { to: 'bob@localhost', body: 'before' });
@@ -65,7 +65,7 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
-  test('reloaded with a batch under way: nothing lost, and only one batch at a time', async () => {
+  test('reloading the module during a delivery loses nothing, and sends one batch at a time', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const unanswered = () => tap.requests.filter((request) => request.status === 0).length;
     const earlier = unanswered();
@@ -79,7 +79,7 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
-  test('unloaded and loaded again: sessions that came and went meanwhile are told then', async () => {
+  test('loading the module again reports sessions that began and ended meanwhile', async () => {
     const user = someone('alice');
     const [staying, leaving] = [await connect(server, user, 'staying'), await connect(server, user, 'leaving')];
     await module('unload');
@@ -98,20 +98,20 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
-  test('a session closed by the operator', async () => {
+  test('a session closed by the operator goes offline', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     await server.shell('c2s', 'close', alice.jid);
     await expectEvents(server, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
   });
 
-  test('a BOSH client that asks no more goes offline when its time is over', async () => {
+  test('a BOSH client that stops polling goes offline after its timeout', async () => {
     await using own = await startProsody({ url: tap.url, globalSettings: 'bosh_max_inactivity = 1' });
     const alice = await connect(own, someone('alice'), 'web', { via: 'bosh' });
     alice.cut();
     await expectEvents(own, tap, [alice.bare], [`+${alice.jid} 1`, `-${alice.jid} 0`]);
   });
 
-  test('a secret changed in the configuration counts after a reload of it', async () => {
+  test('applies a changed secret after a reload of the configuration', async () => {
     await using other = await startCollector({ secret: 'fresh' });
     await using own = await startProsody({ url: other.url });
     const alice = await connect(own, someone('alice'), 'phone', { available: false });
@@ -134,7 +134,7 @@ describe('prosody: the module', () => {
     );
   }
 
-  test('more at once than a batch holds, while the tap keeps up', async () => {
+  test('publishes more events at once than a batch holds, while the tap keeps up', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const bodies = Array.from({ length: 3_000 }, (_, index) => `message ${index}`);
     await postAll(alice, bodies);
@@ -142,7 +142,7 @@ describe('prosody: the module', () => {
     expectSound(tap);
   });
 
-  test('events are written in groups, not one by one', async () => {
+  test('writes events in groups, not one by one', async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });
     const bodies = Array.from({ length: 1_000 }, (_, index) => `message ${index}`);
     // Does not count writes to sockets.
@@ -155,7 +155,7 @@ describe('prosody: the module', () => {
   });
 
   for (const backend of ['epoll', 'select']) {
-    test(`an answer that comes before the batch is sent ends it, over ${backend}`, async () => {
+    test(`an answer before the end of the request ends it, over ${backend}`, async () => {
       await using own = await startProsody({ url: tap.url, globalSettings: `network_backend = "${backend}"` });
       const alice = await connect(own, someone('alice'), 'phone', { available: false });
       const bodies = Array.from({ length: 10 }, (_, index) => `${index} ${'x'.repeat(100_000)}`);
@@ -177,7 +177,7 @@ describe('prosody: the module', () => {
     });
   }
 
-  test('a full queue is logged at the first event that is dropped, and not for each', async () => {
+  test('logs a full queue at the first dropped event, not for each one', async () => {
     await using own = await startProsody({ url: tap.url, queueMax: 1 });
     await tap.refuse();
     const alice = await connect(own, someone('alice'), 'phone');
@@ -189,7 +189,7 @@ describe('prosody: the module', () => {
     await tap.listen();
   });
 
-  test('offline is told before the server is gone, while the tap is there', async () => {
+  test('reports the sessions as offline before the server is gone, if the tap is reachable', async () => {
     const alice = await connect(server, someone('alice'), 'phone');
     const web = await connect(server, someone('bob'), 'web', { via: 'bosh' });
     await server.stop();
@@ -199,7 +199,7 @@ describe('prosody: the module', () => {
   });
 
   for (const url of ['localhost:8080', 'http://:8080/v1/events']) {
-    test(`with ${url} for a URL it does not load, and says why; the server runs`, async () => {
+    test(`does not load with the URL ${url}, and says why; the server runs`, async () => {
       await using bad = await startProsody({ url });
       await until('the log line', () => bad.log().includes('event_pusher_url must be'));
       const alice = await connect(bad, 'alice', 'phone');
@@ -223,7 +223,7 @@ describe('prosody: https', () => {
     return { tls: await makeCertificate(dir, name), globalSettings: `ssl = { cafile = "${join(dir, 'cert.pem')}" }` };
   }
 
-  test('batches come over it where authority and name are right', async () => {
+  test('delivers over https if authority and name are right', async () => {
     const { tls, globalSettings } = await certified('IP:127.0.0.1');
     await using tap = await startCollector({ tls });
     await using server = await startProsody({ url: tap.url, globalSettings });
@@ -261,7 +261,7 @@ describe('prosody: https', () => {
     ['a certificate of another address', 'IP:127.0.0.2', true],
     ['a certificate that has the address as a name', 'DNS:127.0.0.1', true],
   ] as const) {
-    test(`nothing is sent to ${what}`, async () => {
+    test(`sends nothing to ${what}`, async () => {
       const { tls, globalSettings } = await certified(name);
       await using tap = await startCollector({ tls });
       await using server = await startProsody({ url: tap.url, ...(trusted && { globalSettings }) });
@@ -311,7 +311,7 @@ describe('prosody: the files of the queue', () => {
   const told = () => eventsOf(tap, alice.bare).map(inShort);
   const epochs = () => [...new Set(tap.events.map((event) => event.epoch))];
 
-  test('a torn last line is as if it had never been', async () => {
+  test('ignores an incomplete last line', async () => {
     await leave('one', 'two');
     const file = await newest();
     const line = (await readFile(file, 'utf8')).split('\n').find((text) => text.includes('"body":"two"'))!;
@@ -321,7 +321,7 @@ describe('prosody: the files of the queue', () => {
     expectSound(tap);
   });
 
-  test('a segment cut short while it was made is as if it had never been', async () => {
+  test('ignores a segment with an incomplete beginning', async () => {
     await leave('one');
     const file = await newest();
     const text = await readFile(file, 'utf8');
@@ -333,7 +333,7 @@ describe('prosody: the files of the queue', () => {
     expectSound(tap);
   });
 
-  test('a file that is no segment is kept aside, and what is not of the queue is left alone', async () => {
+  test('puts an invalid segment aside, and keeps other files', async () => {
     await leave('one');
     await writeFile(join(server.queueDir, '999999999990.log'), 'garbage\n');
     await writeFile(join(server.queueDir, 'backup.log'), 'mine');
@@ -349,7 +349,7 @@ describe('prosody: the files of the queue', () => {
     await rm(join(server.queueDir, '000000000000.log'), { recursive: true });
   });
 
-  test('the folder gone while the server was down: a new epoch', async () => {
+  test('begins a new epoch if the folder was deleted while the server was down', async () => {
     const before = epochs();
     await leave();
     await rm(server.queueDir, { recursive: true });
@@ -358,7 +358,7 @@ describe('prosody: the files of the queue', () => {
     expectSound(tap);
   });
 
-  test('a long outage of short messages is made up for in large batches, or in such as the tap takes', async () => {
+  test('delivers a long backlog of short messages in large batches, or in sizes that the tap accepts', async () => {
     await fence(server, tap);
     await tap.refuse();
     const bodies = Array.from({ length: 5_000 }, (_, index) => `${index}`);
@@ -377,7 +377,7 @@ describe('prosody: the files of the queue', () => {
     expectSound(tap);
   });
 
-  test('a file cut short while the server runs: what was in it is lost and seen to be, the rest goes on', async () => {
+  test('a file truncated while the server runs loses its events visibly, and the rest is delivered', async () => {
     await fence(server, tap);
     await tap.refuse();
     // More than the module caches of what is on disk, twice: so the first ones are no longer cached.
@@ -403,7 +403,7 @@ describe('prosody: the files of the queue', () => {
     );
   });
 
-  test('what is in memory yet is delivered though its file is gone', async () => {
+  test('delivers events still in memory although their file is gone', async () => {
     await fence(server, tap);
     const holes = tap.holes.length;
     await tap.refuse();
@@ -416,7 +416,7 @@ describe('prosody: the files of the queue', () => {
     assert.equal(tap.holes.length, holes);
   });
 
-  test('a long outage fills several files, which go once they are delivered', async () => {
+  test('fills several files during a long outage, and deletes them once delivered', async () => {
     await fence(server, tap);
     await tap.refuse();
     const bodies = Array.from({ length: 120 }, (_, index) => `${index} ${'x'.repeat(50_000)}`);
@@ -429,7 +429,7 @@ describe('prosody: the files of the queue', () => {
     await until('one file', async () => (await segments()).length === 1);
   });
 
-  test('the disk refuses: events wait in memory, the log says so, and they come once it takes them', async () => {
+  test('events wait in memory while the disk fails, with a line in the log, and arrive afterwards', async () => {
     await fence(server, tap);
     await server.stop();
     await rm(server.queueDir, { recursive: true });
@@ -445,7 +445,7 @@ describe('prosody: the files of the queue', () => {
     assert.deepEqual(told(), [chat('one'), chat('two')]);
   });
 
-  test('a broken line costs itself: a hole in the numbers, and the log says so', async () => {
+  test('a damaged line loses only itself: a hole in the numbers, and a log line', async () => {
     const holes = tap.holes.length;
     await leave('one', 'two', 'three');
     const file = await newest();
@@ -461,7 +461,7 @@ describe('prosody: the files of the queue', () => {
     assert.match(server.log(), /Damaged queue file .*: what was in 1 place\(s\) of it is lost/);
   });
 
-  test('a broken beginning of a file costs itself', async () => {
+  test('a damaged beginning of a file loses only itself', async () => {
     await leave('one', 'two');
     const file = await newest();
     const text = await readFile(file, 'utf8');

@@ -32,7 +32,7 @@ describe('a literal is the text again', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'quote-'));
   after(() => rmSync(folder, { recursive: true, force: true }));
 
-  it('in Lua', () => {
+  it('a Lua literal gives the text back', () => {
     const file = path.join(folder, 'texts.lua');
     const hex = 'print((text:gsub(".", function (c) return ("%02x"):format(c:byte()) end)))';
     writeFileSync(file, texts.map((text) => `do local text = ${luaString(text)}; ${hex} end`).join('\n'));
@@ -47,12 +47,12 @@ describe('a literal is the text again', () => {
     );
   });
 
-  it('in YAML', () => {
+  it('a YAML literal gives the text back', () => {
     for (const text of texts)
       assert.equal(parseYaml(`a: ${yamlString(text)}`, { version: '1.1' }).a, text, JSON.stringify(text));
   });
 
-  it("in our configuration's TOML, where ${NAME} would stand for a variable", () => {
+  it('a TOML literal gives the text back, and no variable ${NAME}', () => {
     for (const text of texts) {
       const read = parseToml(`a = ${tomlString(text)}`).a as string;
       assert.equal(read.replaceAll('$${', '${'), text, JSON.stringify(text));
@@ -63,7 +63,7 @@ describe('a literal is the text again', () => {
     assert.equal(loadHttpTap(file, {}).options.secret, 'a"b\\c${D}');
   });
 
-  it('in a shell', () => {
+  it('a shell literal gives the text back', () => {
     const words = texts.map((text) => text.replaceAll('\0', ''));
     const printed = execFileSync('sh', ['-c', `printf '%s\\0' ${words.map(shellWord).join(' ')}`], {
       encoding: 'utf8',

@@ -11,7 +11,7 @@ import { until } from '../support/process.ts';
 describe('the console', () => {
   const pusher = useConsole();
 
-  it('draws what flows, and still has it after a reload', async () => {
+  it('the console plots the traffic, also after a reload', async () => {
     await pusher.start();
     const page = await pusher.open();
     const plot = page.getByRole('img', { name: /^Events per second/ });
@@ -45,7 +45,7 @@ describe('the console', () => {
     assert.equal(await page.getByRole('radio', { name: '15 min' }).isChecked(), true);
   });
 
-  it('shows a paused topic, why it is and what to do, and tries it when told to', async () => {
+  it('the console shows a paused topic with reason and advice, and retries it on request', async () => {
     await pusher.start();
     pusher.fault = (arn) =>
       arn.endsWith('user_message_sent') ? { kind: 'error', status: 404, code: 'NotFound' } : undefined;
@@ -78,7 +78,7 @@ describe('the console', () => {
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
   });
 
-  it('shows many topics that are paused for one cause as one problem, and tries all of them', async () => {
+  it('the console shows many topics with one cause as one problem, and retries all of them', async () => {
     const hosts = Array.from({ length: 150 }, (_, n) => `h${n}.localhost`);
     const section = (host: string, n: number) => `
       [[host_config]]
@@ -115,7 +115,7 @@ describe('the console', () => {
     await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
   });
 
-  it('shows that SNS throttles, since when and what to do, and that what it took before is of then', async () => {
+  it('the console shows throttling with its start and advice, and does not present old latencies as current', async () => {
     await pusher.start();
     const page = await pusher.open();
     const figure = page.locator('#figures > div').filter({ hasText: 'Event to SNS' });
@@ -138,7 +138,7 @@ describe('the console', () => {
     assert.ok(Number(await page.evaluate(LATENCY_PIXELS)) >= 4, 'a time without neighbours is drawn');
   });
 
-  it('shows a hole in the numbers of a source', async () => {
+  it('the console shows a hole in the numbers of a source', async () => {
     await pusher.start();
     await pusher.post(says('first'));
     pusher.seq += 3;
@@ -150,7 +150,7 @@ describe('the console', () => {
     );
   });
 
-  it('shows notifications as they go, and what people wrote only when asked', async () => {
+  it('the console shows notifications as they arrive, and message texts only on request', async () => {
     await pusher.start();
     const page = await pusher.open();
     const received: string[] = [];
@@ -187,7 +187,7 @@ describe('the console', () => {
     await until('bodies to go', async () => !(await page.content()).includes(SECRET_TALK), 30_000);
   });
 
-  it('goes by the clock of the daemon, whatever that of the browser shows', async () => {
+  it("the console uses the daemon's clock, whatever the browser's", async () => {
     await pusher.start();
     await pusher.post(malformed('x'));
     const page = await pusher.open();
@@ -218,7 +218,7 @@ describe('the console', () => {
     return state.topics.find(({ pause }) => pause)?.pause ?? assert.fail('no topic is paused');
   };
 
-  it('marks what it shows as old when the daemon is killed, until it is back', async () => {
+  it('the console marks its figures as old when the daemon is killed, until it is back', async () => {
     pusher.quietBut = /ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
     await pusher.start();
     const page = await pusher.open();
@@ -232,7 +232,7 @@ describe('the console', () => {
     assert.deepEqual([await page.locator('#old').isVisible(), await page.evaluate(OLD)], [false, []]);
   });
 
-  it('marks what it shows as old when the daemon hangs, and while nobody looks', async () => {
+  it('the console marks its figures as old when the daemon hangs, and while hidden', async () => {
     await pusher.start();
     const page = await pusher.open();
     await page.getByText('Ready', { exact: true }).waitFor();

@@ -14,7 +14,7 @@ const chip = (page: Page, name: RegExp) => page.locator('.chips').getByRole('but
 describe('dead letters in the console', () => {
   const pusher = useConsole();
 
-  it('opens a dead letter, shows what it holds only when asked, and replays it', async () => {
+  it('opens a dead letter, shows its content only on request, and replays it', async () => {
     await pusher.start();
     pusher.refused = SECRET_TALK;
     await pusher.post(says(SECRET_TALK), malformed('x'));
@@ -87,7 +87,7 @@ describe('dead letters in the console', () => {
     assert.ok(!pusher.accepted.some((message) => message.includes('no 4')));
   });
 
-  it('says when a replay only made new dead letters', async () => {
+  it('reports a replay that fails again', async () => {
     await pusher.start();
     pusher.refused = 'never';
     await pusher.post(says('never'));
@@ -104,7 +104,7 @@ describe('dead letters in the console', () => {
     await hasRows(page, '#letters', 1);
   });
 
-  it('asks before it deletes one, several, or all of a reason', async () => {
+  it('asks for confirmation before deleting one, several, or all of a reason', async () => {
     await pusher.start();
     pusher.refused = 'never';
     await pusher.post(says('never'), malformed('1'), malformed('2'), malformed('3'), malformed('4'));
@@ -138,7 +138,7 @@ describe('dead letters in the console', () => {
     await until('the others to be left', async () => (await pusher.listed()).join() === 'malformed,InvalidParameter');
   });
 
-  it('replays all of a reason, and leaves the others', async () => {
+  it('replays all of a reason, and no others', async () => {
     await pusher.start();
     pusher.refused = 'no';
     await pusher.post(says('no 1'), malformed('x'), says('no 2', 'groupchat'));
@@ -154,7 +154,7 @@ describe('dead letters in the console', () => {
     assert.deepEqual(await pusher.listed(), ['malformed']);
   });
 
-  it('deletes one that was opened, and says when it can not load the others any more', async () => {
+  it("deletes an opened one, and reports when the list can't be loaded", async () => {
     await pusher.start();
     await pusher.post(malformed('1'), malformed('2'));
     const page = await pusher.open();
@@ -178,7 +178,7 @@ describe('dead letters in the console', () => {
     await until('that to be over', async () => (await result(page).innerText()) === '');
   });
 
-  it('searches, sorts and exports them, with whom each is about, and acts on what was found', async () => {
+  it('searches, sorts and exports dead letters with the users concerned, and acts on the matches', async () => {
     await pusher.start();
     pusher.refused = 'no';
     await pusher.post(
@@ -224,7 +224,7 @@ describe('dead letters in the console', () => {
     assert.equal(JSON.parse(output).eventId, 'test@chat1/e1/3');
   });
 
-  it('turns the pages of many dead letters', async () => {
+  it('pages through many dead letters', async () => {
     await pusher.start();
     await pusher.post(...Array.from({ length: 45 }, (_, n) => malformed(`${n}`)));
     const page = await pusher.open();

@@ -9,7 +9,7 @@ import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, TOKEN, useC
 describe('the console is used', () => {
   const pusher = useConsole();
 
-  it('lets in who has the token, and nobody else', async () => {
+  it('the console requires the token', async () => {
     pusher.quietBut = /status of 401/;
     await pusher.start(`token = "${TOKEN}"`);
     const page = await pusher.open();
@@ -34,7 +34,7 @@ describe('the console is used', () => {
     await token.waitFor();
   });
 
-  it('leaves nothing of what was seen in the page after a logout', async () => {
+  it('a logout removes everything shown from the page', async () => {
     await pusher.start(`token = "${TOKEN}"`);
     const page = await pusher.open();
     const logIn = async () => {
@@ -65,7 +65,7 @@ describe('the console is used', () => {
     assert.ok(!(await page.content()).includes(SECRET_TALK));
   });
 
-  it('asks for the token again when the session has ended', async () => {
+  it('the console asks for the token again after the session ends', async () => {
     pusher.quietBut = /status of 401|ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
     await pusher.start(`token = "${TOKEN}"`);
     const page = await pusher.open();
@@ -78,7 +78,7 @@ describe('the console is used', () => {
     await page.getByLabel(/^Token/).waitFor();
   });
 
-  it('is none of the business of a page of another site, also where no login is needed', async () => {
+  it("another site's page can't use the console, even without a token", async () => {
     pusher.quietBut = /asked elsewhere|CORS policy|Failed to load resource/;
     await pusher.start();
     await pusher.post(malformed('x'));

@@ -8,7 +8,7 @@ import { button, hasRows, malformed, rows, says, shows, TOKEN, useConsole } from
 describe('the console can be used', () => {
   const pusher = useConsole();
 
-  it('can be used with the keyboard alone', async () => {
+  it('the console works with the keyboard alone', async () => {
     await pusher.start();
     await pusher.post(malformed('1'), says('one'));
     // Without smooth scrolling, which each step would have to wait for.
@@ -51,7 +51,7 @@ describe('the console can be used', () => {
   };
 
   for (const colorScheme of ['light', 'dark'] as const)
-    it(`can be read in ${colorScheme} colours, on a phone and at 400 %`, async () => {
+    it(`the console is readable in ${colorScheme} colours, on a phone and at 400 %`, async () => {
       await pusher.start();
       pusher.fault = (arn) =>
         arn.endsWith('message_sent') ? { kind: 'error', status: 404, code: 'NotFound' } : undefined;
@@ -84,7 +84,7 @@ describe('the console can be used', () => {
       );
     });
 
-  it('breaks no rule for accessibility, whatever is wrong', async () => {
+  it('the console violates no accessibility rule, with any problem shown', async () => {
     pusher.quietBut = /ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
     await pusher.start();
     const page = await pusher.open({ bypassCSP: true });
@@ -110,7 +110,7 @@ describe('the console can be used', () => {
     await assertAccessible(page, 'old');
   });
 
-  it('has a login that can be read on a phone and at 400 %', async () => {
+  it('the login is readable on a phone and at 400 %', async () => {
     await pusher.start(`token = "${TOKEN}"`);
     const page = await pusher.open({ bypassCSP: true, viewport: { width: 320, height: 225 } });
     await page.getByLabel(/^Token/).waitFor();
@@ -123,7 +123,7 @@ describe('the console can be used', () => {
     }
   });
 
-  it('shows what is chosen where a person has set the colours', async () => {
+  it('the console shows selections under forced colours', async () => {
     await pusher.start();
     const page = await pusher.open({ forcedColors: 'active' });
     await hasRows(page, '#topics', 3);

@@ -28,7 +28,7 @@ describe('tabs of a browser', () => {
     return each.filter((open) => open === true).length;
   };
 
-  it('show live figures and answer clicks, ten of them with one stream for all of them', async () => {
+  it('ten tabs show live figures and react to clicks with one stream', async () => {
     await pusher.start();
     await pusher.post(malformed('1'));
     const first = await pusher.open();
@@ -60,7 +60,7 @@ describe('tabs of a browser', () => {
     await eachShows(tabs, /Dead letters\s+0\s/);
   });
 
-  it('have another lead when the leading one is closed, hidden or frozen', async () => {
+  it('another tab leads when the leading one is closed, hidden or frozen', async () => {
     await pusher.start();
     const first = await pusher.open();
     await first.context().addInitScript(COUNT_STREAMS);
@@ -102,7 +102,7 @@ describe('tabs of a browser', () => {
     await goesOn();
   });
 
-  it('log in and out on their own, and none leads without a session', async () => {
+  it('tabs log in and out independently, and none leads without a session', async () => {
     pusher.quietBut = /status of 401/;
     await pusher.start(`token = "${TOKEN}"`);
     const first = await pusher.open();

@@ -16,7 +16,7 @@ describe('the console', () => {
   const found = (page: Page) => page.locator('#find .found > li');
   const accepted = (count: number) => until(`${count} deliveries`, () => pusher.accepted.length === count);
 
-  it('says what became of the events of a user, each with a link, and opens the dead letter', async () => {
+  it("the console shows what became of a user's events, with links, and opens the dead letter", async () => {
     await pusher.start();
     pusher.refused = 'unacceptable';
     await pusher.post(
@@ -67,7 +67,7 @@ describe('the console', () => {
     assert.equal(await found(page).count(), 0);
   });
 
-  it('has what happened over a kill, as marks on the plots and as a list', async () => {
+  it('the console shows incidents across a kill, as marks on the plots and as a list', async () => {
     await pusher.start();
     await pusher.post(malformed('1'));
     // The thread that writes it starts a little after the daemon.
@@ -102,7 +102,7 @@ describe('the console', () => {
     assert.deepEqual(await violationsOf(page), []);
   });
 
-  it('shows a source that is put off, one whose clock is ahead, and one without numbers; acknowledges and retires', async () => {
+  it('the console shows a refused source, one whose clock is ahead, and one without numbers; acknowledges and retires', async () => {
     await pusher.start('source_silent_after = "1s"');
     await pusher.post(says('first'));
     pusher.seq += 3;

@@ -47,7 +47,7 @@ const requestOf = (ids: readonly string[]) => ({
 });
 
 describe('a seed', () => {
-  it('gives the same events, flaws and faults', () => {
+  it('a seed gives the same events, flaws and faults', () => {
     const draw = (seed: number) => [
       planFaults(seed, sourcesOf(seed)),
       sourcesOf(seed),
@@ -57,12 +57,12 @@ describe('a seed', () => {
     assert.notDeepEqual(draw(7), draw(8));
   });
 
-  it('makes the same go wrong, whatever is sent together and in which order', () => {
+  it('a seed gives the same faults for any batches and order', () => {
     assert.deepEqual(play(7, 1), play(7, 2));
     assert.deepEqual(play(7, 1), play(7, 3));
   });
 
-  it('makes every kind of fault come at any size', () => {
+  it('every kind of fault occurs at any size', () => {
     const kinds: Fault['kind'][] = ['error', 'reset', 'hang', 'truncated', 'some-fail', 'ids', 'slow'];
     const planned = [...planFaults(7, [{ source: 'chaos@node1', total: 100, flaws: new Map() }]).values()];
     for (const kind of kinds) assert.ok(planned.filter(({ fault }) => fault.kind === kind).length >= 2, kind);

@@ -22,7 +22,7 @@ const BACKLOG = 1_000;
 /** From this size on every kind of fault occurs. */
 const LARGE = 1_000;
 
-test('whatever SNS, the disk and SIGKILL do, SNS gets every event, in order', async (t) => {
+test('SNS gets every event in order, whatever SNS, the disk and SIGKILL do', async (t) => {
   t.diagnostic(`CHAOS_SEED=${SEED} CHAOS_EVENTS=${EVENTS}`);
   await using disk = await mountDisk(40_000_000 + EVENTS * 1_500);
   await using scene = await setScene({

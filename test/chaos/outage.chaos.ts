@@ -8,7 +8,7 @@ import { plantedLetters, type Scene, setScene, TOPICS } from './scene.ts';
 const SEED = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 1_000_000));
 const EVENTS = 20_000;
 
-test('an outage of SNS ends, and the backlog follows in order, through a restart', async () => {
+test('after an outage of SNS the backlog follows in order, even through a restart', async () => {
   await using scene = await setScene({ seed: SEED, events: EVENTS, flaws: 3 });
   await scene.start();
   await scene.closeEndpoint();
@@ -21,7 +21,7 @@ test('an outage of SNS ends, and the backlog follows in order, through a restart
   await checkAll(scene);
 });
 
-test('a topic that is denied waits, and the others go on', async () => {
+test('a denied topic waits while the others continue', async () => {
   await using scene = await setScene({ seed: SEED, events: EVENTS, flaws: 3 });
   const { faults, wait, depth } = scene;
   await scene.start();
@@ -35,7 +35,7 @@ test('a topic that is denied waits, and the others go on', async () => {
   await checkAll(scene);
 });
 
-test('an outbox that is moved away is refused until it is back, and then nothing is missing', async () => {
+test('refuses events while the outbox is moved away, and loses none', async () => {
   await using scene = await setScene({ seed: SEED, events: EVENTS, flaws: 3 });
   const { adapters, daemon, faults, wait } = scene;
   await scene.start();

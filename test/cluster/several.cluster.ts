@@ -27,7 +27,7 @@ const FAULTS: readonly (() => Fault)[] = [
   () => ({ kind: 'slow', ms: 200 }),
 ];
 
-test('whatever RabbitMQ, SNS and daemons do, SNS gets every event, in order', async (t) => {
+test('SNS gets every event in order, whatever RabbitMQ, SNS and daemons do', async (t) => {
   const book = new Book();
   const fault = () => (Math.random() < 0.05 ? FAULTS[Math.floor(Math.random() * FAULTS.length)]?.() : undefined);
   await using sns = await startStubSns({ accepted: book.accepted, fault });

@@ -124,7 +124,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
       execFileSync('dpkg-deb', ['--root-owner-group', '--build', stage, file], { stdio: 'ignore' });
     }
 
-    it('brings a notification to a queue with at most six lines to type', () => {
+    it('brings a notification to a queue with at most six typed lines', () => {
       const lines = typed(document);
       const [steps, reading, looking] = [0, 1, 2].map((block) => lines.filter((each) => each.block === block));
       assert.ok(steps && reading && looking);

@@ -55,14 +55,14 @@ describe('a minimal machine', () => {
   const enabled = () =>
     run(`find /etc/systemd/system /etc/rc[2-5].d -type l '(' -path '*.wants/*' -o -name 'S*' ')' | sort`).output;
 
-  it('installs without a word about the version of Node.js', () => {
+  it('installs without warnings about the Node.js version', () => {
     const { status, output } = run('npm ci');
     assert.equal(status, 0, output);
     assert.doesNotMatch(output, /EBADENGINE|warn/i);
     assert.ok(output.trim().split('\n').length < 5, output);
   });
 
-  it('says in a sentence what is missing, where it may not install it', () => {
+  it('names what is missing if it may not install it', () => {
     const { status, output } = run(
       "setpriv --reuid=nobody --clear-groups npm run demo --cache /var/tmp/npm 2>&1 | grep -v '^>' | sed '/^$/d'",
     );
@@ -82,7 +82,7 @@ describe('a minimal machine', () => {
     assert.equal(run('ls /tmp').output, '');
   });
 
-  it('has all that the tests need, and enables no service', () => {
+  it('installs everything that the tests need, and enables no service', () => {
     const before = enabled();
     const { status, output } = run(process.env.MINIMAL_TESTS === '1' ? 'npm test' : 'npm run pretest');
     assert.equal(status, 0, output.slice(-20_000));

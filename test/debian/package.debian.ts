@@ -67,12 +67,12 @@ describe('the Debian package', () => {
     next = later(file);
   });
 
-  it('is below 60 MB', () => {
+  it('the package is below 60 MB', () => {
     const { size } = statSync(file);
     assert.ok(size < 60 * MEGABYTE, `${size / MEGABYTE} MB`);
   });
 
-  it('has no error that lintian sees', () => {
+  it('lintian finds no error in the package', () => {
     assert.deepEqual(install(['lintian'], () => undefined).missing, []);
     const { status, stdout } = spawnSync('lintian', ['--allow-root', '--fail-on', 'error', file], { encoding: 'utf8' });
     assert.equal(status, 0, stdout);
@@ -135,7 +135,7 @@ describe('the Debian package', () => {
         body,
       });
 
-      it('installs without a network, starts nothing, and keeps secrets from others', () => {
+      it('installs without a network, starts nothing, and protects secrets', () => {
         const output = run('dpkg -i /first.deb');
         assert.match(output, /next are `xmpp-event-pusher init` and `systemctl enable --now xmpp-event-pusher`/);
         const listed = run(`stat -c '%a %U:%G %n' /etc/xmpp-event-pusher/* /var/lib/xmpp-event-pusher
@@ -148,7 +148,7 @@ describe('the Debian package', () => {
         assert.equal(run('xmpp-event-pusher --version'), `${version}\n`);
       });
 
-      it('brings adapters, manual page, completions and the unit', () => {
+      it('includes adapters, manual page, completions and the unit', () => {
         run(`xmpp-event-pusher adapter install prosody --url http://127.0.0.1:1/v1/events --secret ${SECRET} --to /p
           test -e /p/mod_event_pusher/mod_event_pusher.lua
           test -e /usr/lib/xmpp-event-pusher/adapters/ejabberd/src/mod_event_pusher.erl
@@ -188,7 +188,7 @@ describe('the Debian package', () => {
         await running.end('SIGTERM');
       });
 
-      it('keeps configuration and outbox at an upgrade', async () => {
+      it('an upgrade keeps configuration and outbox', async () => {
         isDown = true;
         const before = await start();
         assert.equal((await post([event('one'), event('two')])).status, 200);
@@ -204,7 +204,7 @@ describe('the Debian package', () => {
         await running.end('SIGTERM');
       });
 
-      it('leaves configuration and outbox at a removal, and takes them over again', () => {
+      it('a removal keeps configuration and outbox, and a new installation uses them', () => {
         run('dpkg -r xmpp-event-pusher');
         assert.deepEqual(readdirSync(at('etc/xmpp-event-pusher')).toSorted(), [
           'environment',
@@ -216,7 +216,7 @@ describe('the Debian package', () => {
         assert.match(readFileSync(at('etc/xmpp-event-pusher/environment'), 'utf8'), /ADMIN_TOKEN=admin-token-of-it/);
       });
 
-      it('leaves nothing at a purge', () => {
+      it('a purge deletes everything', () => {
         const output = run('dpkg -P xmpp-event-pusher');
         assert.doesNotMatch(output, /warning/i);
         assert.equal(run("find / -xdev -name '*xmpp-event-pusher*' -not -path '/proc/*' -not -path '/var/log/*'"), '');
@@ -226,7 +226,7 @@ describe('the Debian package', () => {
 });
 
 describe('the Debian package for arm64', () => {
-  it('is the same but for Node.js', () => {
+  it('the arm64 package differs only in Node.js', () => {
     const file = make('arm64');
     const unpacked = path.join(folder, 'arm64');
     execFileSync('dpkg-deb', ['-R', file, unpacked]);

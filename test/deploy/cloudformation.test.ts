@@ -14,7 +14,7 @@ describe('CloudFormation template', () => {
       .filter((resource) => resource.Type === type)
       .map((resource) => resource.Properties);
 
-  it('has the resources, properties and attributes that AWS knows, with values of their types', async () => {
+  it('has only resources, properties and attributes that AWS knows, with the right types', async () => {
     assert.deepEqual(problemsOf((await template()).Resources), []);
     const mistaken = {
       Topic: { Type: 'AWS::SNS::Topic', Properties: { Name: 'x', FifoTopic: 'yes' } },
@@ -32,14 +32,14 @@ describe('CloudFormation template', () => {
     ]);
   });
 
-  it('refers only to what it has', async () => {
+  it('the template refers only to names it defines', async () => {
     assert.deepEqual(unresolved(await template()), []);
     const { Outputs, ...rest } = await template();
     const mistaken = { ...rest, Parameters: { ...rest.Parameters, Spare: { Type: 'String' } }, Outputs };
     assert.deepEqual(unresolved({ ...mistaken, Outputs: { ...Outputs, X: { Value: { Ref: 'Y' } } } }), ['Y', 'Spare']);
   });
 
-  it('makes the topics that the example configurations name', async () => {
+  it('creates the topics named in the example configurations', async () => {
     const { Parameters } = await template();
     const text = await readDeployed('systemd/pusher.toml');
     const variables = [...text.matchAll(/\$\{(\w+)\}/g)].map(([, name]) => [name, 'a-secret-long-enough']);
@@ -61,7 +61,7 @@ describe('CloudFormation template', () => {
     });
   });
 
-  it('subscribes the queue to each topic, with a dead-letter queue behind both', async () => {
+  it('subscribes the queue to each topic, with a dead-letter queue for both', async () => {
     const queue = { 'Fn::GetAtt': 'ConsumerQueue.Arn' };
     const deadLetters = { 'Fn::GetAtt': 'ConsumerDeadLetterQueue.Arn' };
     const subscriptions = await properties('AWS::SNS::Subscription');
@@ -85,13 +85,13 @@ describe('CloudFormation template', () => {
 });
 
 describe("CloudFormation template of Amazon MQ's broker", () => {
-  it('has the resources, properties and attributes that AWS knows, and refers only to what it has', async () => {
+  it("the broker's template has only known properties, and refers only to names it defines", async () => {
     const template = await readTemplate('rabbitmq.yaml');
     assert.deepEqual(problemsOf(template.Resources), []);
     assert.deepEqual(unresolved(template), []);
   });
 
-  it('makes a cluster of three that only the daemons reach, with TLS and a password that stands nowhere', async () => {
+  it('creates a cluster of three that only the daemons reach, with TLS and a generated password', async () => {
     const { Resources } = await readTemplate('rabbitmq.yaml');
     const { Broker, BrokerSecurityGroup, WaitingAlarm } = Resources;
     const { DeploymentMode, PubliclyAccessible, Users, BrokerName } = Broker?.Properties ?? {};

@@ -47,7 +47,7 @@ describe('compose file', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it('is of the form that the specification has', async () => {
+  it('the compose file follows the specification', async () => {
     assert.equal(await lint(path.join(FOLDER, 'compose.yaml')), '');
     const mistaken = (await readDeployed('compose/compose.yaml')).replace('stop_grace_period', 'stop_grace_periode');
     await writeFile(path.join(folder, 'compose.yaml'), mistaken);
@@ -57,7 +57,7 @@ describe('compose file', () => {
     );
   });
 
-  it('has Dockerfiles without a fault, which copy what there is', async () => {
+  it("the demo's Dockerfiles pass the linter and copy existing files", async () => {
     for (const [name, service] of Object.entries((await composed()).services)) {
       const text = await readFile(dockerfile(service), 'utf8');
       assert.deepEqual(validate(text), [], name);
@@ -74,7 +74,7 @@ describe('compose file', () => {
     assert.match(await readDeployed('compose/sns.Dockerfile'), new RegExp(` fauxqs@${devDependencies.fauxqs}$`, 'm'));
   });
 
-  it('consists of parts that bring an event from a client to the subscriber', async (t) => {
+  it("the demo's parts bring an event from a client to the subscriber", async (t) => {
     const [sns, tap, admin, c2s] = (await freePorts(4)) as [number, number, number, number];
     const processes: Process[] = [];
     t.after(async () => {

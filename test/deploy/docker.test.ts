@@ -31,7 +31,7 @@ describe('Dockerfile', () => {
   }
   const of = (list: Instruction[], name: string) => list.filter((each) => each.name === name).map(({ rest }) => rest);
 
-  it('has no fault that a linter sees', async () => {
+  it('the Dockerfile passes the linter', async () => {
     const faults = (text: string) => validate(text).map(({ message }) => message);
     assert.deepEqual(faults(await readDeployed('docker/Dockerfile')), []);
     assert.deepEqual(faults('FROM node\nRUM true\nCOPY --form=build a b\nWORKDIR app\n'), [
@@ -41,7 +41,7 @@ describe('Dockerfile', () => {
     ]);
   });
 
-  it('copies only what there is, and what its .dockerignore lets through', async () => {
+  it('the Dockerfile copies only existing files that its .dockerignore allows', async () => {
     const let_through = (await readDeployed('docker/Dockerfile.dockerignore'))
       .split('\n')
       .filter((line) => line.startsWith('!'));
@@ -55,7 +55,7 @@ describe('Dockerfile', () => {
     }
   });
 
-  it('runs the command as a numbered user that is not root, directly and not through a shell', async () => {
+  it('runs the command directly, without a shell, as a numbered user other than root', async () => {
     const list = await instructions();
     const last = list.slice(list.findLastIndex(({ name }) => name === 'FROM'));
     assert.match(of(last, 'USER').at(-1) ?? '', /^[1-9]\d+:[1-9]\d+$/);
@@ -69,13 +69,13 @@ describe('Dockerfile', () => {
     for (const from of of(list, 'FROM')) assert.doesNotMatch(from, /latest|\/\//);
   });
 
-  it('takes a Node.js that the package allows', async () => {
+  it('uses a Node.js that the package allows', async () => {
     const { engines } = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
     const [node = ''] = of(await instructions(), 'ARG');
     assert.ok(Number(node.replace('NODE=', '')) >= Number(engines.node.replace('>=', '')));
   });
 
-  it('has a healthcheck that tells a daemon that answers from one that does not', async () => {
+  it('the health check distinguishes a daemon that answers from one that does not', async () => {
     const [check = ''] = of(await instructions(), 'HEALTHCHECK');
     const [command, ...args] = JSON.parse(check.slice(check.indexOf('['))) as string[];
     assert.equal(command, 'node');

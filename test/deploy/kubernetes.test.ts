@@ -85,7 +85,7 @@ async function problemsOf(t: TestContext, list: readonly unknown[]): Promise<str
 }
 
 describe('Kubernetes manifest', () => {
-  it('has the fields that Kubernetes knows, with values of their types', async (t) => {
+  it('the manifest has only fields that Kubernetes knows, with the right types', async (t) => {
     const { list } = await manifest();
     assert.deepEqual(
       list.map(({ kind }) => kind),
@@ -101,7 +101,7 @@ describe('Kubernetes manifest', () => {
     assert.match(problems, /'"?livenesProbe"?' does not exist in type 'Container'/);
   });
 
-  it('is changed by the kustomization to what Kubernetes still takes, with a configuration of its own', async (t) => {
+  it('the kustomization produces a valid manifest with its own configuration', async (t) => {
     const { stdout } = await promisify(execFile)('kubectl', ['kustomize', path.join(ROOT, 'deploy/kubernetes')]);
     const { list, of, container } = await manifest(stdout);
     assert.equal(await problemsOf(t, list), '');
@@ -120,7 +120,7 @@ describe('Kubernetes manifest', () => {
     );
   });
 
-  it('can bring its adapters to a server in another pod, as the documents show', async (t) => {
+  it('the documented commands copy the adapters to a server in another pod', async (t) => {
     const text = await readFile(path.join(ROOT, 'docs/adapters.md'), 'utf8');
     const [, fragment = ''] = /\n( {4}initContainers:\n(?: {4}.*\n)+)/.exec(text) ?? [];
     const { initContainers } = parse(fragment) as { initContainers: object[] };
@@ -132,7 +132,7 @@ describe('Kubernetes manifest', () => {
 
 for (const name of [ALONE, CLUSTER])
   describe(`Kubernetes manifest ${name}`, () => {
-    it('has a configuration that the daemon takes, with ports and folders as the pod has them', async () => {
+    it("the daemon accepts the manifest's configuration, with the pod's ports and folders", async () => {
       const { of, container } = await readManifest(name);
       const text = of('ConfigMap').data?.['pusher.toml'] ?? '';
       const environment = {
@@ -149,7 +149,7 @@ for (const name of [ALONE, CLUSTER])
       assert.deepEqual(mounts, [path.dirname(config.outbox.path), path.dirname(config.file)]);
     });
 
-    it('refers only to what it has: account, ports, volumes, labels', async () => {
+    it('the manifest refers only to names it defines: account, ports, volumes, labels', async () => {
       const { of, pod, container } = await readManifest(name);
       const { selector, template, serviceName, volumeClaimTemplates = [] } = of('StatefulSet').spec ?? {};
       assert.deepEqual(selector?.matchLabels, template?.metadata?.labels);
@@ -168,7 +168,7 @@ for (const name of [ALONE, CLUSTER])
       assert.equal(pod?.volumes?.[0]?.configMap?.name, of('ConfigMap').metadata?.name);
     });
 
-    it('gives the daemon no more than it needs', async () => {
+    it('gives the daemon no more rights than it needs', async () => {
       const { pod, container } = await readManifest(name);
       assert.equal(pod?.securityContext?.runAsNonRoot, true);
       assert.equal(pod?.securityContext?.runAsUser, 10001);
@@ -181,7 +181,7 @@ for (const name of [ALONE, CLUSTER])
       assert.ok(container.resources?.limits?.memory);
     });
 
-    it('asks for life at /healthz, and for readiness at the tap and not at /readyz', async () => {
+    it('checks liveness at /healthz, and readiness at the tap, not at /readyz', async () => {
       const { container } = await readManifest(name);
       assert.deepEqual(container.livenessProbe?.httpGet, { path: '/healthz', port: 'admin' });
       assert.deepEqual(container.startupProbe?.httpGet, { path: '/healthz', port: 'admin' });
@@ -190,7 +190,7 @@ for (const name of [ALONE, CLUSTER])
   });
 
 describe('Kubernetes manifest of three daemons', () => {
-  it('has a broker, and a budget of disruptions, beside what one daemon has', async () => {
+  it('the manifest for three daemons adds a broker and a disruption budget', async () => {
     const { list } = await readManifest(CLUSTER);
     assert.deepEqual(
       list.map(({ kind }) => kind),
@@ -198,7 +198,7 @@ describe('Kubernetes manifest of three daemons', () => {
     );
   });
 
-  it('keeps two of three daemons, and of three brokers on machines of their own, through a disruption', async () => {
+  it('a disruption leaves two of three daemons, and of three brokers on separate machines', async () => {
     const { of, pod } = await readManifest(CLUSTER);
     const { replicas, template } = of('StatefulSet').spec ?? {};
     assert.equal(replicas, 3);
@@ -219,7 +219,7 @@ describe('Kubernetes manifest of three daemons', () => {
     });
   });
 
-  it("connects to that RabbitMQ, with the user of its operator's secret", async () => {
+  it("connects to that RabbitMQ as the user of its operator's secret", async () => {
     const { of, container } = await readManifest(CLUSTER);
     const { name } = of('RabbitmqCluster').metadata;
     for (const { valueFrom } of container.env ?? [])

@@ -27,7 +27,7 @@ function run(command: string, args: string[]): string {
 }
 
 describe('systemd unit', () => {
-  it('is valid (systemd-analyze verify)', async (t) => {
+  it('the unit is valid (systemd-analyze verify)', async (t) => {
     const unit = path.join(await temporary(t), 'xmpp-event-pusher.service');
     // Replaces the command, which is not installed here, by the checkout's.
     const here = `ExecStart=${process.execPath} ${BIN} `;
@@ -35,14 +35,14 @@ describe('systemd unit', () => {
     assert.equal(run('systemd-analyze', ['verify', '--man=no', unit]), '');
   });
 
-  it('is exposed to at most 2.0 (systemd-analyze security)', () => {
+  it("the unit's exposure is at most 2.0 (systemd-analyze security)", () => {
     const unit = path.join(ROOT, 'deploy/systemd/xmpp-event-pusher.service');
     // In tenths; a higher exposure fails.
     const report = run('systemd-analyze', ['security', '--offline=yes', '--threshold=20', unit]);
     assert.match(report, /Overall exposure level/);
   });
 
-  it('waits for the daemon, and restarts it when its watchdog times out', async () => {
+  it('the unit waits for the daemon, and restarts it after a watchdog timeout', async () => {
     const unit = await readDeployed('systemd/xmpp-event-pusher.service');
     for (const line of ['Type=notify', 'NotifyAccess=all', 'DynamicUser=yes', 'StateDirectory=xmpp-event-pusher'])
       assert.ok(unit.includes(`\n${line}\n`), line);
@@ -52,7 +52,7 @@ describe('systemd unit', () => {
     assert.deepEqual(never, [EXIT.usage, EXIT.configuration], 'what another start would meet again');
   });
 
-  it('has a configuration that needs only the variables in its environment file', async () => {
+  it("the configuration needs only the variables in the unit's environment file", async () => {
     const lines = (await readDeployed('systemd/environment.example')).split('\n').filter((line) => /^\w+=/.test(line));
     const environment = Object.fromEntries(lines.map((line) => line.split('=', 2)));
     const text = await readDeployed('systemd/pusher.toml');
@@ -77,7 +77,7 @@ describe('the daemon under systemd', () => {
   const LISTENER = `use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die; bind($s, sockaddr_un($ARGV[0])) or die;
     $| = 1; print "listening\\n"; while (1) { recv($s, my $m, 8192, 0); print "--\\n$m\\n"; }`;
 
-  it('notifies systemd when it is ready, reloads, lives and stops', async (t) => {
+  it('notifies systemd of readiness, reloads, life and stop', async (t) => {
     const folder = await temporary(t);
     const socket = path.join(folder, 'notify');
     const systemd = await launch('perl', ['-e', LISTENER, socket]);

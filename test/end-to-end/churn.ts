@@ -70,7 +70,7 @@ export function churn(name: string, startServer: StartServer): void {
 /** Runs for 15 s, or `CHURN_SECONDS`: `npm run test:churn` takes a minute. The kills need real time. */
 export function churnAt(name: string, start: (options: ChurnOptions) => Promise<Venue>): void {
   const seconds = Number(process.env.CHURN_SECONDS ?? 15);
-  it(`${name}: ${PEOPLE} people come and go for ${seconds} s while the daemon dies again and again`, async () => {
+  it(`${name}: loses and repeats no event of ${PEOPLE} people in ${seconds} s of repeated kills`, async () => {
     await using sns = await startSns(Object.values(TOPICS));
     await using daemon = await createDaemon(sns, { sns: 'presence = "session"\n attributes = ["event_id"]' });
     await daemon.start();

@@ -8,7 +8,7 @@ import type { XmppServer } from '../support/server.ts';
 import { startSns } from '../support/sns.ts';
 import { connect, message } from '../support/xmpp.ts';
 
-it('a node of the cluster is killed: offline only for whom no session is left on the other', async () => {
+it('after the kill of a node only users without a session on the other go offline', async () => {
   await using sns = await startSns(Object.values(TOPICS));
   await using daemon = await createDaemon(sns);
   await daemon.start();

@@ -17,7 +17,7 @@ const DROPPED = 1 + MESSAGES - QUEUE_MAX;
 
 describe('events that an adapter dropped', () => {
   for (const [name, startServer] of Object.entries(SERVERS))
-    it(`are missed by the daemon in what ${name} sends: in the metrics, the log and check`, async () => {
+    it(`the daemon reports events that ${name} dropped: in the metrics, the log and check`, async () => {
       await using sns = await startStubSns({});
       await using daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
       await using server = await startServer({ url: daemon.tapUrl, secret: SECRET, queueMax: QUEUE_MAX });

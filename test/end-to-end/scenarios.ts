@@ -81,13 +81,13 @@ export function scenarios(name: string, startServer: StartServer): void {
       }
     }
 
-    it('login and logout', async () => {
+    it('publishes a login and a logout', async () => {
       const client = await connect(server, 'login', 'phone');
       await client.logout();
       await arrived(['login@localhost'], [online('login@localhost'), offline('login@localhost')]);
     });
 
-    it('a killed connection', async () => {
+    it('publishes offline after a killed connection', async () => {
       const client = await connect(server, 'killed', 'phone');
       client.cut();
       await until('its end', async () => {
@@ -97,7 +97,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       await arrived(['killed@localhost'], [online('killed@localhost'), offline('killed@localhost')]);
     });
 
-    it('a session that is cut and expires, and one that is resumed', async () => {
+    it('publishes offline for a session that is cut and expires, and nothing for one that is resumed', async () => {
       const expires = await connect(server, 'expires', 'phone', { smacks: true });
       const resumes = await connect(server, 'resumes', 'phone', { smacks: true });
       resumes.cut();
@@ -116,7 +116,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       await resumes.logout();
     });
 
-    it("two devices: the user's status", async () => {
+    it("publishes a user's presence over two devices", async () => {
       const phone = await connect(server, 'two', 'phone');
       const laptop = await connect(server, 'two', 'laptop');
       await phone.logout();
@@ -128,7 +128,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       );
     });
 
-    it('private messages to a bare, a full and the own address, in order, with any text', async () => {
+    it('publishes private messages to a bare, a full and the own address, in order, with any text', async () => {
       const alice = await connect(server, 'alice', 'phone');
       const bob = await connect(server, 'bob', 'laptop');
       const texts = [
@@ -161,7 +161,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       await bob.logout();
     });
 
-    it('a room of three: one notification, with the real sender; a private message to an occupant is a pm', async () => {
+    it('publishes one notification for a message in a room, with the real sender; a private message to an occupant is a pm', async () => {
       const room = `tea@${server.mucHost}`;
       const users = ['una', 'duo', 'tres'];
       const clients: ResumableClient[] = [];
@@ -184,7 +184,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       for (const client of clients) await client.logout();
     });
 
-    it('nothing for a message without a body, of another type, or for a change of status', async () => {
+    it('publishes nothing for a message without a body or of another type, or a change of status', async () => {
       const client = await connect(server, 'quiet', 'phone');
       await message(client, {
         to: 'bob@localhost',
@@ -197,7 +197,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       await client.logout();
     });
 
-    it('the daemon killed with SIGKILL again and again while people write: everything arrives, in order', async () => {
+    it('publishes everything in order while the daemon is killed repeatedly', async () => {
       const writers = await Promise.all(['wa', 'wb', 'wc'].map((user) => connect(server, user, 'phone')));
       const wanted = new Map(writers.map(({ bare }) => [bare, [] as string[]]));
       for (let round = 0; round < 4; round++) {
@@ -223,7 +223,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       for (const writer of writers) await writer.logout();
     });
 
-    it('the server stopped while the daemon is away: each session goes offline once, and nothing is lost', async () => {
+    it('stopping the server while the daemon is away makes each session offline once, and loses nothing', async () => {
       const client = await connect(server, 'stopped', 'phone');
       await settled();
       await daemon.stop();
@@ -241,7 +241,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       );
     });
 
-    it('the server killed while the daemon is away: its sessions go offline at the next start, once', async () => {
+    it('sessions of a server killed while the daemon is away go offline at the next start, once', async () => {
       const clients = [];
       for (let n = 0; n < 5; n++) clients.push(await connect(server, `lost${n}`, 'phone'));
       const users = clients.map(({ bare }) => bare);
@@ -266,7 +266,7 @@ export function scenarios(name: string, startServer: StartServer): void {
       assert.ok(sns.received.some(({ body }) => body.message === 'last words'));
     });
 
-    it('presence = "session": one notification for every session', async () => {
+    it('with presence = "session" publishes one notification for every session', async () => {
       await daemon.stop();
       await daemon.configure({ sns: 'presence = "session"' });
       await daemon.start();

@@ -8,7 +8,7 @@ verdict(Status, Headers, Body) ->
 verdict(Status, Body) ->
     verdict(Status, [], Body).
 
-accepted_test_() ->
+counts_of_an_answer_add_up_to_the_batch_test_() ->
     [?_assertEqual({accepted, 0}, verdict(200, <<"{\"accepted\":10,\"duplicates\":0,\"rejected\":[]}">>)),
      ?_assertEqual({accepted, 3}, verdict(200, <<" { \"duplicates\" : 3, \"accepted\" : 7, \"rejected\" : [] }">>)),
      ?_assertEqual({accepted, 1}, verdict(200, refusals(2, 1, [0, 1, 2, 5, 6, 8, 9], <<"\\\"index\\\":77,">>))),
@@ -22,7 +22,7 @@ refusals(Accepted, Duplicates, Indexes, Reason) ->
 cut(Body) ->
     binary:part(Body, 0, event_pusher_http:most_bytes()).
 
-answers_of_something_else_test_() ->
+answers_of_other_servers_are_not_accepted_test_() ->
     [?_assertEqual(slow, verdict(200, Body))
      || Body <- [<<>>, <<"<html>It works!</html>">>, <<"null">>, <<"[]">>, <<"{}">>, <<"{\"accepted\":10}">>,
                  <<"{\"accepted\":\"10\",\"duplicates\":0}">>, <<"{\"accepted\":11,\"duplicates\":0}">>,
@@ -32,7 +32,7 @@ answers_of_something_else_test_() ->
                  <<"{\"accepted\":-1,\"duplicates\":0}">>, <<"{\"accepted\":10,\"duplicates\":99999999999}">>,
                  <<"{\"rejected\":[{\"reason\":\"\\\"accepted\\\":1,\\\"duplicates\\\":1,\"}]}">>, <<255, 254, 0>>]].
 
-too_large_test_() ->
+only_the_daemon_calls_an_event_too_large_test_() ->
     Ours = <<"{\"error\":{\"code\":\"too_large\",\"message\":\"over 4 MiB\"}}">>,
     One = fun(Body) -> event_pusher_delivery:verdict({ok, 413, #{}, Body}, 1) end,
     [?_assertEqual(smaller, verdict(413, Ours)),
@@ -41,7 +41,7 @@ too_large_test_() ->
      ?_assertEqual(slow, One(<<"<html>413 Request Entity Too Large</html>">>)),
      ?_assertEqual(slow, One(<<"{\"code\":\"too_large\"}">>))].
 
-later_test_() ->
+retry_after_is_limited_test_() ->
     [?_assertEqual({later, 7000}, verdict(503, [{<<"retry-after">>, <<"7">>}], <<>>)),
      ?_assertEqual({later, 600000}, verdict(503, [{<<"retry-after">>, <<"99999">>}], <<>>)),
      ?_assertEqual(backoff, verdict(503, [{<<"retry-after">>, <<"wed, 21 oct 2026 07:28:00 gmt">>}], <<>>)),
@@ -53,7 +53,7 @@ later_test_() ->
      ?_assertEqual(slow, verdict(401, <<>>)),
      ?_assertEqual(slow, verdict(400, <<>>))].
 
-url_test_() ->
+parses_urls_test_() ->
     Parts = fun(Text) ->
                     #{scheme := Scheme, host := Host, port := Port, path := Path, authority := Authority} =
                         event_pusher_http:parse_url(Text),

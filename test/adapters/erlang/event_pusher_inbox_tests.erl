@@ -4,7 +4,7 @@
 
 -define(NAME, {test, <<"localhost">>}).
 
-kept_aside_in_order_test() ->
+keeps_items_aside_in_order_test() ->
     Inbox = event_pusher_inbox:open(?NAME, nobody_of_this_name),
     event_pusher_inbox:limit(2, Inbox),
     Seen = {unavailable, 1, self(), {<<"u">>, <<"h">>, <<"r">>}},
@@ -21,14 +21,14 @@ kept_aside_in_order_test() ->
     ok = event_pusher_inbox:delete(?NAME).
 
 %% Each inbox gets its own items.
-kept_aside_by_name_test() ->
+keeps_items_aside_for_each_inbox_test() ->
     [One, Two] = [event_pusher_inbox:open({test, Host}, Owner) || {Host, Owner} <- [{<<"a">>, nobody_a}, {<<"b">>, nobody_b}]],
     ok = event_pusher_inbox:put({test, <<"b">>}, b),
     ?assertEqual([], event_pusher_inbox:take_aside(One)),
     ?assertEqual([b], event_pusher_inbox:take_aside(Two)).
 
 %% Sessions that began meanwhile did not exist before, those that ended did; a session's first item decides.
-sessions_before_test() ->
+finds_the_sessions_before_some_items_test() ->
     [Stays, Came, Went, Resumed, Former, Both] = [{key, N} || N <- lists:seq(1, 6)],
     USR = fun({key, N}) -> {integer_to_binary(N), <<"h">>, <<"r">>} end,
     Aside = [{available, 1, Came, USR(Came)}, <<"a message">>, {unavailable, 2, Went, USR(Went)},

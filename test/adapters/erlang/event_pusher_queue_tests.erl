@@ -54,13 +54,13 @@ file_with(Dir, Bodies) ->
     {ok, Bytes} = file:read_file(Path),
     {Path, Bytes}.
 
-bodies_in_order_test() ->
+returns_events_in_order_test() ->
     in_folder(fun(Dir) ->
         Queue = write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir)),
         ?assertMatch([{_, 1, [<<"a">>, <<"b">>, <<"c">>]}], drain(Queue))
     end).
 
-a_run_has_an_epoch_of_its_own_test() ->
+each_run_has_its_own_epoch_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(write_all([<<"a">>, <<"b">>], open(Dir))),
         ok = event_pusher_queue:close(write_all([<<"c">>], open(Dir))),
@@ -69,7 +69,7 @@ a_run_has_an_epoch_of_its_own_test() ->
                        when A =/= B andalso B =/= C andalso A =/= C, drain(Queue))
     end).
 
-delivered_events_do_not_come_again_test() ->
+does_not_return_delivered_events_test() ->
     in_folder(fun(Dir) ->
         {ok, #{last := Last}, Queue} = event_pusher_queue:batch(2, write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir))),
         {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
@@ -91,7 +91,7 @@ a_copied_folder_uses_no_number_twice_test() ->
         ?assertNotEqual(Sent, SentAgain)
     end).
 
-torn_anywhere_in_the_last_group_test() ->
+ignores_an_incomplete_last_group_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"a">>, <<"b">>, <<"last">>]),
         Last = lists:last(offsets(Bytes, 0)),
@@ -105,7 +105,7 @@ torn_anywhere_in_the_last_group_test() ->
 clear(Dir) ->
     [ok = file:delete(Path) || Path <- filelib:wildcard(filename:join(Dir, "*"))].
 
-torn_anywhere_in_its_head_test() ->
+ignores_a_segment_with_an_incomplete_head_test() ->
     in_folder(fun(Dir) ->
         {_, Bytes} = file_with(Dir, [<<"a">>]),
         Next = event_pusher_segment:path(Dir, 2),
@@ -121,7 +121,7 @@ left_in_copy(Dir) ->
         left(Copy)
     end).
 
-zeros_at_the_end_test() ->
+ignores_zeros_at_the_end_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"a">>]),
         ok = file:write_file(Path, [Bytes, binary:copy(<<0>>, 5000)]),
@@ -129,7 +129,7 @@ zeros_at_the_end_test() ->
     end).
 
 %% Damages each byte in turn: only its group is lost, and the numbers stay the same.
-damaged_anywhere_test_() ->
+damage_loses_only_its_group_test_() ->
     {timeout, 120, fun() ->
         in_folder(fun(Dir) ->
             {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>, <<"three">>]),
@@ -148,7 +148,7 @@ damaged_anywhere_test_() ->
         end)
     end}.
 
-a_hole_is_left_where_a_group_is_damaged_test() ->
+damage_leaves_a_hole_in_the_numbers_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>, <<"three">>]),
         {At, _} = binary:match(Bytes, <<"two">>),
@@ -163,7 +163,7 @@ names(Dir) ->
     lists:sort(Names).
 
 %% The queue must not trust a size of 4 GB.
-a_damaged_size_test() ->
+does_not_trust_a_damaged_size_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"one">>, <<"two">>]),
         At = lists:nth(2, offsets(Bytes, 0)),
@@ -172,7 +172,7 @@ a_damaged_size_test() ->
         ?assertEqual([<<"two">>], left(Dir))
     end).
 
-files_of_others_test() ->
+ignores_foreign_files_test() ->
     in_folder(fun(Dir) ->
         {_, Bytes} = file_with(Dir, [<<"a">>]),
         Strangers = ["backup.seg", "1.seg", "0000000003.seg.bak", "x", "00000000001.seg"],
@@ -182,7 +182,7 @@ files_of_others_test() ->
         ?assertEqual([], ["0000000002.seg" | Strangers] -- names(Dir))
     end).
 
-content_of_others_test() ->
+ignores_foreign_content_test() ->
     Foreign = [crypto:strong_rand_bytes(3000), <<"just text, and not a queue">>, <<255, 255, 255, 255, "text of any length">>,
                iolist_to_binary(event_pusher_segment:group([{head, 99, something, <<"new">>}])),
                iolist_to_binary(event_pusher_segment:group([unknown])),
@@ -195,7 +195,7 @@ content_of_others_test() ->
          ?assertMatch([_], [Name || Name <- names(Dir), string:prefix(Name, "0000000002.") =/= nomatch])
      end) || Bytes <- Foreign].
 
-content_that_is_nobodys_test() ->
+ignores_meaningless_files_test() ->
     [in_folder(fun(Dir) ->
          _ = file_with(Dir, [<<"a">>]),
          ok = file:write_file(event_pusher_segment:path(Dir, 2), Bytes),
@@ -203,13 +203,13 @@ content_that_is_nobodys_test() ->
          ?assertEqual([<<"a">>, <<"b">>], left(Dir))
      end) || Bytes <- [<<>>, <<"x">>, binary:copy(<<131, 108>>, 500)]].
 
-the_only_file_is_not_a_queue_test() ->
+survives_an_invalid_only_file_test() ->
     in_folder(fun(Dir) ->
         ok = file:write_file(event_pusher_segment:path(Dir, 1), <<"just text, and not a queue">>),
         ?assertMatch([{_, 1, [<<"a">>]}], drain(write(<<"a">>, open(Dir))))
     end).
 
-a_head_is_damaged_test() ->
+survives_a_damaged_head_test() ->
     in_folder(fun(Dir) ->
         {Path, Bytes} = file_with(Dir, [<<"a">>, <<"b">>]),
         <<_:4/binary, Rest/binary>> = Bytes,
@@ -218,7 +218,7 @@ a_head_is_damaged_test() ->
     end).
 
 %% One epoch for all runs; each event's number is its position.
-a_queue_of_version_0_1_0_test() ->
+reads_a_queue_of_version_0_1_0_test() ->
     in_folder(fun(Dir) ->
         Ref = {node(), <<"run">>, 1},
         Groups = [[{head, 1, <<"old">>, <<"e">>, 5, 4, [{Ref, {{<<"u">>, <<"h">>, <<"r">>}, self(), 2}}]}],
@@ -230,7 +230,7 @@ a_queue_of_version_0_1_0_test() ->
                      drain(write(<<"n">>, Queue)))
     end).
 
-a_file_of_a_later_version_is_left_alone_test() ->
+keeps_a_file_of_a_later_version_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(write(<<"a">>, open(Dir))),
         Path = event_pusher_segment:path(Dir, 2),
@@ -242,7 +242,7 @@ a_file_of_a_later_version_is_left_alone_test() ->
         ?assertEqual({ok, Later}, file:read_file(Path))
     end).
 
-renumbered_events_come_once_under_a_new_epoch_test() ->
+returns_renumbered_events_once_under_a_new_epoch_test() ->
     in_folder(fun(Dir) ->
         Queue = write_all([<<"a">>, <<"b">>, <<"c">>, <<"d">>], open(Dir)),
         {ok, #{epoch := Epoch, known := 0} = Batch, Queue1} = event_pusher_queue:batch(3, Queue),
@@ -258,7 +258,7 @@ renumbered_events_come_once_under_a_new_epoch_test() ->
         ?assertEqual(Sent, drain(Again))
     end).
 
-what_was_sent_before_is_known_test() ->
+knows_how_many_events_may_have_been_sent_test() ->
     in_folder(fun(Dir) ->
         {ok, #{known := 0}, Queue} = event_pusher_queue:batch(1, write_all([<<"a">>, <<"b">>], open(Dir))),
         {ok, #{known := 1, count := 2} = Batch, Queue1} = event_pusher_queue:batch(2, Queue),
@@ -272,7 +272,7 @@ lose(Count, Queue) ->
     {ok, Queue1} = event_pusher_queue:append([{next, event_pusher_queue:next(Queue) + Count}], Queue),
     Queue1.
 
-lost_at_the_end_of_a_run_test() ->
+a_loss_at_the_end_of_a_run_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),
         Queue = write_all([<<"b">>, <<"c">>, <<"d">>], open(Dir)),
@@ -281,7 +281,7 @@ lost_at_the_end_of_a_run_test() ->
         ?assertMatch({_, 1, [<<"e">>, <<"f">>]}, lists:last(drain(write_all([<<"e">>, <<"f">>], open(Dir)))))
     end).
 
-lost_at_the_end_of_a_run_whose_events_are_delivered_test() ->
+a_loss_after_delivered_events_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
         {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
@@ -291,7 +291,7 @@ lost_at_the_end_of_a_run_whose_events_are_delivered_test() ->
         ?assertMatch([{B, 1, [<<"b">>]}, {B, 9, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], open(Dir))))
     end).
 
-lost_before_the_first_event_of_a_run_test() ->
+a_loss_before_the_first_event_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(lose(2, write(<<"a">>, open(Dir)))),
         ok = event_pusher_queue:close(lose(3, open(Dir))),
@@ -302,7 +302,7 @@ lost_before_the_first_event_of_a_run_test() ->
     end).
 
 %% The daemon has only the first event; the loss before it shows after the second one.
-a_run_that_ends_with_its_first_event_test() ->
+a_run_with_one_event_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),
         ok = event_pusher_queue:close(lose(1, write(<<"b">>, open(Dir)))),
@@ -310,14 +310,14 @@ a_run_that_ends_with_its_first_event_test() ->
                      drain(write_all([<<"c">>, <<"d">>], open(Dir))))
     end).
 
-lost_between_two_events_of_a_run_test() ->
+a_loss_between_two_events_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         ok = event_pusher_queue:close(write(<<"b">>, lose(7, write(<<"a">>, open(Dir))))),
         ?assertMatch([{A, 1, [<<"a">>]}, {A, 9, [<<"b">>]}, {_, 1, [<<"c">>, <<"d">>]}],
                      drain(write_all([<<"c">>, <<"d">>], open(Dir))))
     end).
 
-lost_before_a_new_segment_test() ->
+a_loss_before_a_new_segment_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
         {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
         {ok, Queue1} = event_pusher_queue:append([{move, no_session, binary:copy(<<"x">>, 9000000)}], Queue),
@@ -327,7 +327,7 @@ lost_before_a_new_segment_test() ->
         ?assertMatch([{B, 1, [<<"b">>]}, {B, 9, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], open(Dir))))
     end).
 
-segments_go_when_they_are_delivered_test() ->
+deletes_delivered_segments_test() ->
     in_folder(fun(Dir) ->
         Body = binary:copy(<<"x">>, 1000000),
         Queue = write_all(lists:duplicate(20, Body), open(Dir)),
