@@ -1,6 +1,6 @@
 /**
- * Who may use the admin address and the tap: every route there is, without a token, with a wrong and with the right one,
- * and from another site's page.
+ * Access to the admin address and the tap: every route without a token, with a wrong and the right one, and from
+ * another site's page.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -21,10 +21,10 @@ import { type StubSns, startStubSns } from './support/stub-sns.ts';
 const TOKEN = 'a-token-for-the-console';
 const WRONG = 'another-token-of-length';
 
-/** The console's files; beside them it has the formatter of src/format.ts, and uPlot. */
+/** The console's files, except src/format.ts's formatter and uPlot. */
 const PAGE = readdirSync(new URL('../src/ops/console', import.meta.url)).filter((name) => name !== 'index.html');
 
-/** Those that machines and the login itself need; they hold no data of anybody. */
+/** Routes for probes and the login itself, which expose no data. */
 const OPEN = [
   'GET /healthz',
   'GET /readyz',
@@ -58,7 +58,7 @@ const CLOSED: Readonly<Record<string, { body?: unknown; expected: number }>> = {
 
 type Headers = Record<string, string>;
 
-/** Asks; answers the status and headers without waiting for a stream to end. */
+/** Sends a request; returns status and headers without waiting for the end of a stream. */
 async function ask(
   base: string,
   route: string,
@@ -363,7 +363,7 @@ describe('access', () => {
   });
 
   describe('of the tap', () => {
-    /** What there is, and what there is not: neither tells anything to who may not ask. */
+    /** Existing and unknown routes: neither reveals anything without the secret. */
     const TAP: Readonly<Record<string, number>> = { 'POST /v1/events': 200 };
     const NOTHING = ['GET /v1/events', 'GET /', 'GET /metrics', 'GET /api/live', 'POST /api/dead-letters/delete'];
     const all = [...Object.entries(TAP), ...NOTHING.map((route) => [route, 404] as const)];
@@ -391,11 +391,11 @@ describe('access', () => {
             { authorization: `Basic ${SECRET}` },
             { authorization: SECRET },
           ];
-          // From an address of its own: wrong secrets of one address are slowed down.
+          // From its own address, because wrong secrets slow down answers to an address.
           const agent = new Agent({ localAddress: `127.0.1.${all.findIndex(([each]) => each === route) + 1}` });
           for (const headers of wrong)
             assert.equal(await statusOf(base, route, headers, agent), 401, JSON.stringify(headers));
-          // The secret is what counts then: an adapter may know the daemon by any name, and no page knows the secret.
+          // With a secret any host name is fine: adapters may use any, and web pages lack the secret.
           const foreigners: Headers[] = [{ host: 'evil.example' }, { origin: 'https://evil.example' }];
           for (const foreign of foreigners) {
             assert.equal(await statusOf(base, route, foreign, agent), 401, JSON.stringify(foreign));

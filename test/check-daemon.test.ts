@@ -1,4 +1,4 @@
-/** `check` fails where the daemon is not ready, or would not be: of a running daemon, and of what a start needs. */
+/** `check` fails if the daemon is not ready or could not start. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -26,11 +26,11 @@ describe('check', () => {
   const prepare = async (options: DaemonOptions = {}) => {
     daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, options);
   };
-  /** What it finds that is not about SNS. */
+  /** Returns its findings that do not concern SNS. */
   const check = async (t: TestContext) => {
     const before = process.exitCode;
     const { code, output } = await commandLine(t, 'check', '--json', '--config', daemon.configFile);
-    // The command line runs in this process.
+    // The command line runs in this process and sets its exit code.
     process.exitCode = before;
     const findings = output
       .trim()
@@ -141,7 +141,7 @@ describe('check', () => {
   });
 
   it('check reaches a daemon on a port that browsers block', async (t) => {
-    // https://fetch.spec.whatwg.org/#port-blocking: one of them is free.
+    // Blocked by https://fetch.spec.whatwg.org/#port-blocking; one of them is free.
     const refused = [6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10_080];
     const isFree = (port: number) =>
       new Promise<boolean>((resolve) => {
@@ -153,7 +153,7 @@ describe('check', () => {
     await prepare({ outbox: `path = "./${'x'.repeat(100)}.db"` });
     const text = await readFile(daemon.configFile, 'utf8');
     await writeFile(daemon.configFile, text.replace(/(\[admin\]\s+listen = )"[^"]*"/, `$1"127.0.0.1:${port}"`));
-    // Not by the helper, which asks with fetch.
+    // Not started by the helper, which polls with fetch.
     const child = await launch(process.execPath, [BIN, 'run', '--config', daemon.configFile]);
     t.after(() => child.end('SIGTERM'));
     await until('it to run', () => child.output().includes('"msg":"running"'));

@@ -1,4 +1,4 @@
-/** `check`, `topics create` and `iam-policy` as a user runs them, against endpoints that fail in every way we know. */
+/** `check`, `topics create` and `iam-policy` as a user runs them, against endpoints with every known failure. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ import { type Sns, startSns } from './support/sns.ts';
 
 const SECRET = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
 const ACCOUNT = '123456789012';
-/** The default ports may be somebody's on this machine. */
+/** The default ports may be in use on this machine. */
 const NO_PORTS = '[tap.http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n';
 const arnOf = (topic: string, account = ACCOUNT) => `arn:aws:sns:eu-west-1:${account}:${topic}`;
 
@@ -73,7 +73,7 @@ async function check(setup: Setup, args: string[] = [], env: NodeJS.ProcessEnv =
 
 type Answer = (form: URLSearchParams, response: http.ServerResponse) => void;
 
-/** An endpoint that answers as it is told, for the time of one test. */
+/** An endpoint with a given answer, for one test. */
 async function endpoint(answer: Answer, tls?: https.ServerOptions): Promise<AsyncDisposable & { port: number }> {
   const listener: http.RequestListener = (request, response) => {
     let body = '';
@@ -377,7 +377,7 @@ describe('with an SNS', () => {
     const refused = await command(['topics', 'create', '--config', config]);
     assert.equal(refused.code, 2);
     assert.match(refused.stderr, /say --yes/);
-    // script(1) gives it a terminal.
+    // script(1) provides a terminal.
     const onTerminal = (answer: string) =>
       promisify(execFile)('sh', [
         '-c',

@@ -1,4 +1,4 @@
-/** Commands beside a running daemon: how they reach it, and what they do when they can't. */
+/** Commands beside a running daemon: how they reach it, and what they do otherwise. */
 import assert from 'node:assert/strict';
 import { mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -25,7 +25,7 @@ describe('the command line and the daemon', () => {
     await daemon.start();
   };
   const command = (t: TestContext, ...args: string[]) => commandLine(t, ...args, '--config', daemon.configFile);
-  /** Events that no tap takes, so each becomes a dead letter. */
+  /** Posts invalid events, each of which becomes a dead letter. */
   const refuse = async (count: number) => {
     const events = Array.from({ length: count }, () => ({ kind: 'unheard-of' }));
     assert.equal((await daemon.post({ source: 's', events })).status, 200);

@@ -1,4 +1,4 @@
-/** Which configuration a command reads, and where the variables in it come from. */
+/** Which configuration a command reads, and where its variables come from. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ describe('the configuration of a command', () => {
   afterEach(() => rm(folder, { recursive: true }));
   const at = (name: string) => path.join(folder, name);
 
-  /** With a topic of this name, and `region` from a variable. */
+  /** Writes a configuration with this topic, and `region` from a variable. */
   const configure = async (topic: string, file = 'pusher.toml') => {
     await mkdir(path.dirname(at(file)), { recursive: true });
     await writeFile(
@@ -41,7 +41,7 @@ describe('the configuration of a command', () => {
     const { code, output } = await commandLine(t, 'iam-policy', ...args);
     return code === 0 ? (/arn:[^"]*/.exec(output)?.[0] ?? output) : `${code} ${output}`;
   };
-  /** As a user runs it, in the folder. */
+  /** Runs a command in the folder. */
   const inFolder = async (env: NodeJS.ProcessEnv = {}, ...args: string[]) => {
     const run = await launch(process.execPath, [BIN, 'iam-policy', ...args], {
       cwd: folder,

@@ -1,4 +1,4 @@
-/** What `dedupe` and `presenceState` need of a store, asked of each. */
+/** The requirements of `dedupe` and `presenceState`, tested for each store. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import {
@@ -36,7 +36,7 @@ before(async () => {
 });
 after(() => dynamo[Symbol.asyncDispose]());
 
-// Each test has names of its own, for all share the table.
+// Unique names, because the tests share the table.
 let names = 0;
 const name = () => `name ${names++}`;
 

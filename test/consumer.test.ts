@@ -1,6 +1,6 @@
 /**
- * The example consumers with what the daemon really publishes: through an SNS and its queues, in the three ways that
- * consumers read them, and with a DynamoDB behind.
+ * The example consumers with the daemon's real notifications: through SNS and its queues, in the three ways of reading
+ * them, and with DynamoDB.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -54,7 +54,7 @@ const message = (from: string, to: string, type: string, body: string) => ({
   stanza_id: body,
 });
 
-/** Two runs of an adapter. All events of the first share a millisecond. */
+/** Two runs of an adapter. All events of the first have the same time. */
 const RUNS = [
   {
     epoch: '9f2c41d07a',
@@ -130,7 +130,7 @@ describe('consumers of what the daemon publishes', () => {
     });
     return all;
   };
-  /** As Lambda's event source mapping spells it. */
+  /** In the form of Lambda's event source mapping. */
   const lambdaEvent = (messages: readonly Message[]) => ({
     Records: messages.map(({ MessageId, ReceiptHandle, Body }) => ({
       messageId: MessageId,

@@ -1,4 +1,7 @@
-/** The demo, as a user runs it: with a real Prosody, with recorded events, and with a Prosody that does not start. It leaves nothing behind. */
+/**
+ * The demo as a user runs it: with a real Prosody, with recorded events, and with a Prosody that does not start. It
+ * cleans up.
+ */
 import assert from 'node:assert/strict';
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,7 +16,7 @@ const DEMO = fileURLToPath(new URL('../scripts/demo.ts', import.meta.url));
 let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'demo-'));
-  // A Prosody that root starts runs as another user.
+  // If root runs the tests, Prosody runs as another user.
   await chmod(folder, 0o755);
 });
 afterEach(async () => {
@@ -23,7 +26,7 @@ afterEach(async () => {
   assert.deepEqual(processes, [], 'processes are left behind');
 });
 
-/** Command lines of processes whose environment or arguments name the folder. */
+/** Command lines of processes whose environment or arguments contain the folder. */
 async function processesIn(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {

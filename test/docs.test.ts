@@ -1,4 +1,4 @@
-/** What the documents say of other files and of the tap's address is so. */
+/** The documents' links to files and their statements about the tap's address are correct. */
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -9,7 +9,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const files = globSync('**/*.md', { cwd: ROOT, exclude: (name) => path.basename(name) === 'node_modules' });
 const documents = files.map((name) => ({ name, text: readFileSync(path.join(ROOT, name), 'utf8') }));
 
-/** Every match of a pattern's first group, with the document that it stands in. */
+/** All matches of a pattern's first group, with their documents. */
 const find = (pattern: RegExp): { name: string; found: string }[] =>
   documents.flatMap(({ name, text }) => [...text.matchAll(pattern)].map(([, found = '']) => ({ name, found })));
 
@@ -25,7 +25,7 @@ describe('the documents', () => {
   });
 
   it('documents link to existing headings', () => {
-    // As GitHub makes anchors: lower case, without punctuation, a hyphen for each space.
+    // GitHub's anchors: lower case, without punctuation, a hyphen for each space.
     const anchors = (text: string) =>
       [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
         title

@@ -1,6 +1,5 @@
 /**
- * Commands and options that the documents name, wherever they stand: in a block, in a sentence, behind `docker exec`.
- * Each is one that the program takes.
+ * Commands and options in the documents, in blocks, in sentences and after `docker exec`: all of them must exist.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -15,7 +14,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const PAGES = ['*.md', 'docs/**/*.md', 'adapters/*/README.md', 'examples/**/*.md', 'deploy/**/*.md'].flatMap(
   (pattern) => globSync(pattern, { cwd: ROOT }),
 );
-/** Options of other programs that sentences mention. */
+/** Options of other programs. */
 const FOREIGN = new Set(
   ['health-cmd', 'no-healthcheck', 'arch', 'fresh', 'keep', 'recorded'] // docker, npm run
     .concat(['max-semi-space-size', 'heap-growing-percent', 'perf-basic-prof', 'no-parallel-scavenge'])
@@ -31,7 +30,7 @@ interface Found {
 const FENCED = /^( *)```(\w*)\n([\s\S]*?)^ *```$/gm;
 const read = (page: string) => readFileSync(path.join(ROOT, page), 'utf8');
 
-/** Lines of shell in a page, those that end with a backslash joined with the next. */
+/** A page's shell lines, with continuation lines joined. */
 const shellLines: Found[] = PAGES.flatMap((page) => {
   const text = read(page);
   const fenced = [...text.matchAll(FENCED)].filter(([, , language]) => language === 'sh').map(([, , , of]) => of ?? '');
@@ -41,7 +40,7 @@ const shellLines: Found[] = PAGES.flatMap((page) => {
     .map((line) => ({ page, text: line.trim().replace(/^\$ /, '') }));
 });
 
-/** What sentences have between backquotes. */
+/** Texts in backquotes within sentences. */
 const spans: Found[] = PAGES.flatMap((page) =>
   [
     ...read(page)
@@ -59,19 +58,19 @@ const WITH_SUBCOMMANDS = PROGRAM.commands
   .filter((command) => command.commands.length > 0)
   .map((command) => command.name());
 
-/** Command lines of ours in some text, without the program's name and what a shell does with their output. */
+/** Our command lines in a text, without the program's name and shell redirections. */
 const commandsIn = (text: string): string[] =>
   [...text.matchAll(/xmpp-event-pusher ((?!xmpp-event-pusher)[a-z].*)$/g)].map(([, line = '']) =>
     line.replace(/\s+#.*$/, '').replace(/\s+(&&|\||>|;).*$|\)$/, ''),
   );
 
-/** The same where a sentence leaves the program's name out: `dead-letters list`, `init --help`. */
+/** Command lines without the program's name: `dead-letters list`, `init --help`. */
 const shortened = (text: string): string[] =>
   new RegExp(`^(${NAMES.join('|')}) -`).test(text) || WITH_SUBCOMMANDS.some((name) => text.startsWith(`${name} `))
     ? [text]
     : [];
 
-/** Parses a command line without running it; answers what is wrong with it. */
+/** Parses a command line without running it; returns what is wrong. */
 async function faultIn(line: string): Promise<string | undefined> {
   const program = createProgram();
   const disarm = (command: Command): void => {
@@ -118,7 +117,7 @@ describe('the documents', () => {
     assert.ok(found.length > 30, `${found.length} commands`);
     for (const { page, line } of found) {
       const fault = (await faultIn(line)) ?? '';
-      // A sentence need not say which dead letter.
+      // A sentence may omit which dead letter.
       assert.ok(fault === '' || /missing required argument|not specified/.test(fault), `${page}: ${line}: ${fault}`);
     }
   });

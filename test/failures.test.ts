@@ -1,7 +1,7 @@
 /**
- * Whatever fails between the daemon and SNS: `check`, `/readyz`, the log, the console and the metrics name the same
- * cause and the same remedy, and no notification is given up for it. One daemon has a virtual host for each failure,
- * and all of them fail at once.
+ * For every failure between the daemon and SNS, `check`, `/readyz`, the log, the console and the metrics give the same
+ * cause and the same advice, and no notification is given up. One daemon has a virtual host for each failure, and all
+ * of them fail at once.
  */
 import assert from 'node:assert/strict';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
@@ -17,12 +17,12 @@ import { freePorts, launch, until } from './support/process.ts';
 const ACCOUNT = '123456789012';
 
 interface Failing {
-  /** Where it publishes to; a path is one of the endpoint that answers as `answer` says. */
+  /** The endpoint; a path belongs to the one that answers with `answer`. */
   readonly at?: (ports: Ports) => string;
   readonly answer?: (response: ServerResponse, action: string) => void;
-  /** Lines of the section beside the endpoint. */
+  /** Further options of the section. */
   readonly options?: (ports: Ports) => string;
-  /** What is said, wherever something is said. */
+  /** Expected in every output. */
   readonly reason: RegExp;
   readonly means: RegExp;
   readonly advice: RegExp;
@@ -32,7 +32,7 @@ interface Ports {
   readonly http: number;
   readonly https: number;
   readonly closed: number;
-  /** A proxy that wants a login. */
+  /** A proxy that requires a login. */
   readonly proxy: number;
 }
 
@@ -231,7 +231,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
   },
 };
 
-/** What one of the outputs says of a virtual host. */
+/** What one of the outputs says about a virtual host. */
 interface Said {
   readonly reason: string;
   readonly text: string;
@@ -241,7 +241,7 @@ interface Said {
 describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
   const stack = new AsyncDisposableStack();
   let daemon: Daemon;
-  /** What `check` says, by virtual host. */
+  /** The findings of `check`, by virtual host. */
   const checked = new Map<string, Said & { readonly means: string }>();
   const arnOf = (name: string) => `arn:aws:sns:eu-west-1:${ACCOUNT}:${name}`;
   const env = { NODE_TLS_REJECT_UNAUTHORIZED: '0', AWS_EC2_METADATA_DISABLED: 'true', HOME: '/nonexistent' };
@@ -306,7 +306,7 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
 
   const clean = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !/proxy|^AWS_/i.test(name)));
 
-  /** A section for each failure; the general one has no topic. */
+  /** Writes a section for each failure; the general section has no topic. */
   async function configure(ports: Ports): Promise<void> {
     const text = await readFile(daemon.configFile, 'utf8');
     await writeFile(daemon.configFile, text.replace(/^.*_topic = .*$/gm, ''));
@@ -345,7 +345,7 @@ publish_retry_count = 0\npublish_exhausted = "${name === 'sns-fails' ? 'wait' : 
     return new Map(lines.map(({ topic, reason, detail, advice }) => [nameOf(topic), { reason, text: detail, advice }]));
   }
 
-  /** What the console is sent first. */
+  /** Reads the console's first message. */
   async function shown(): Promise<Map<string, Said>> {
     const response = await fetch(`${daemon.adminUrl}/api/live`);
     let text = '';

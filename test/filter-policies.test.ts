@@ -1,4 +1,4 @@
-/** The filter policies in docs/notifications.md let through what the page says, at an SNS, of what the daemon publishes. */
+/** The filter policies in docs/notifications.md, tested at an SNS with the daemon's notifications. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
@@ -36,7 +36,7 @@ const EVENTS: readonly XmppEvent[] = [
   message('long', 'alice', 'bob@example.org', 'chat', 'x'.repeat(1_001)),
 ];
 
-/** What each policy of the page lets through, by the events' ids. */
+/** The ids of the events that pass each policy. */
 const PASSES: Readonly<Record<string, readonly string[]>> = {
   '{"present":[true]}': ['alice comes', 'support-1 comes', 'carol comes'],
   '{"to_user_id":[{"suffix":"@conference.example.org"}]}': ['pm in a room', 'group'],

@@ -1,4 +1,4 @@
-/** The check of imports finds what it is for, and the project's own code passes it. */
+/** The check of imports detects violations, and the project has none. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';

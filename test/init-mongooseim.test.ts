@@ -1,4 +1,4 @@
-/** `init --from`: what an existing `mongooseim.toml` has. */
+/** `init --from` with an existing `mongooseim.toml`. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** `init`, from nothing to a configuration that works, and whatever is there already. */
+/** `init` creates a working configuration, with or without existing files. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';

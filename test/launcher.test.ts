@@ -1,4 +1,4 @@
-/** The command as it lies on a PATH: a shell script, run by the shells that there are. */
+/** The launcher, a shell script on the PATH, in several shells. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
@@ -19,13 +19,13 @@ describe('the command on the PATH', () => {
     for (const name of ['applets', 'link', 'node', 'with space']) await mkdir(path.join(folder, name));
     spawnSync('busybox', ['--install', '-s', applets]);
     await symlink(process.execPath, path.join(folder, 'node/node'));
-    // As `npm install -g` does, and once more.
+    // Links as `npm install -g` creates them, and a second level.
     await symlink(LAUNCHER, path.join(folder, 'with space/xmpp-event-pusher'));
     await symlink('../with space/xmpp-event-pusher', path.join(folder, 'link/xmpp-event-pusher'));
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  /** What a shell answers to a line, which finds commands in these folders only. */
+  /** Runs a line in a shell that finds commands only in these folders. */
   function shell(line: string, where: string[]) {
     const env = { PATH: [path.join(folder, 'link'), ...where].join(':') };
     const { status, stdout, stderr } = spawnSync(path.join(applets, 'sh'), ['-c', line], { env, encoding: 'utf8' });

@@ -1,6 +1,6 @@
 /**
- * The library as others get it: what `npm pack` makes, in a project of its own that has nothing but the package's own
- * dependencies. Its types hold without `skipLibCheck`, the examples run, and two linters of packages find nothing.
+ * The library as others install it: the result of `npm pack` in a project with only the package's own dependencies. Its
+ * types compile without `skipLibCheck`, the examples run, and two package linters pass.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -18,7 +18,7 @@ const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const MODULES = path.join(ROOT, 'node_modules');
 
-/** What the examples need beside the package, and whoever compiles them. */
+/** What the examples and their compilation need besides the package. */
 const OF_THE_PROJECT = [
   'typescript',
   '@types/node',
@@ -54,7 +54,7 @@ describe('the library', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  /** The modules that come with an installation of the package. */
+  /** The modules of an installation of the package. */
   function productionModules(): string[] {
     const { packages } = JSON.parse(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8')) as {
       packages: Record<string, { dev?: boolean }>;
@@ -65,7 +65,7 @@ describe('the library', () => {
     });
   }
 
-  /** A module that uses the types of a host program, so that what only has to exist has to be right as well. */
+  /** Uses the types as a host program does: a check of their content, not only of their existence. */
   const everyName = () => `
     import { createPusher, memoryOutbox, type Outbox, type Pusher, type Sink, type SnsPlugin, type Tap, type Verdict } from 'xmpp-event-pusher';
     const sink: Sink = {

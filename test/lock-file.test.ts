@@ -1,4 +1,4 @@
-/** The lock file: what `npm ci` does on a machine that has nothing but some Node.js. */
+/** The lock file: `npm ci` works on a machine with only some Node.js. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -17,7 +17,7 @@ describe('the lock file', () => {
   };
 
   it('only the package with Node.js has an install script', async () => {
-    // Those scripts find the pinned Node.js first, which needs a library that a base system lacks: `npm ci` would fail.
+    // Install scripts find the pinned Node.js first, which needs a library that base systems lack: `npm ci` would fail.
     const scripted = (await packages()).filter(([, { hasInstallScript }]) => hasInstallScript);
     assert.deepEqual(
       scripted.map(([folder]) => folder),

@@ -1,4 +1,4 @@
-/** A log that can't be written: the daemon goes on, and says so elsewhere. */
+/** If the log can't be written, the daemon continues and reports it elsewhere. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ describe('a log that can not be written', () => {
   });
   afterEach(() => daemon[Symbol.asyncDispose]());
 
-  /** Runs the daemon with its standard output there; answers the process and what it says on standard error. */
+  /** Runs the daemon with this standard output; returns the process and its standard error. */
   const run = (stdout: number | 'pipe') => {
     const child = spawn(process.execPath, [BIN, 'run', '--config', daemon.configFile], {
       stdio: ['ignore', stdout, 'pipe'],
@@ -32,7 +32,7 @@ describe('a log that can not be written', () => {
     const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
     return Number(/^xmpp_event_pusher_log_lines_lost_total (\d+)$/m.exec(metrics)?.[1]);
   };
-  /** Each event is a line in the log. */
+  /** Each event causes a log line. */
   const post = async (count = 1) => {
     const events = Array.from({ length: count }, () => ({ kind: 'unheard-of' }));
     return (await daemon.post({ source: 's', events })).status;

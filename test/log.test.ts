@@ -1,6 +1,6 @@
 /**
- * What people wrote and what opens doors never reaches the log, whatever goes wrong. A daemon that logs everything goes
- * through all that can happen to it; then its whole output is searched for each body and secret that was used.
+ * Message texts and secrets never reach the log, whatever fails. A daemon that logs everything goes through every
+ * situation; then its whole output is searched for each body and secret.
  */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { BIN, createDaemon, type Daemon, SECRET, TOPICS } from './support/daemon.ts';
 import { launch, until } from './support/process.ts';
 
-/** What must not be found, by what it is. Distinctive enough to be found in any form, and never part of a name. */
+/** Texts that must not appear. Distinctive enough to be found in any form, and never part of a name. */
 const BODIES = {
   published: 'Zitronenfalter-published',
   pluginFailed: 'Zitronenfalter-plugin-failed',
@@ -41,7 +41,7 @@ export function messageAttributes(topic, from, to, type, stanza) {
   return { note: '${BODIES.attribute}' };
 }`;
 
-/** An SNS that quotes what it refuses, which the real one may do in any message. */
+/** An SNS that quotes what it refuses, as the real one may do. */
 async function quotingSns(t: TestContext) {
   const seen: string[] = [];
   const fails = (response: http.ServerResponse, status: number, code: string, message: string) =>
@@ -106,7 +106,7 @@ const message = (user: string, body: string) => ({
   stanza: `<message xmlns="jabber:client"><body>${body}</body><note>${BODIES.stanza}</note></message>`,
 });
 
-/** A batch with an event of every fate. */
+/** A batch with an event of every outcome. */
 const events = () => [
   message('alice', BODIES.published),
   message('carol', BODIES.pluginFailed),
@@ -128,7 +128,7 @@ async function mistreatTap(daemon: Daemon): Promise<void> {
   assert.deepEqual(statuses, [401, 400, 400, 200]);
 }
 
-/** As a person on call, who looks at everything there is; answers the session's secret. */
+/** Uses all of the admin address like an operator; returns the session's secret. */
 async function useAdmin(daemon: Daemon): Promise<string> {
   const send = (url: string, headers: Record<string, string>, body?: unknown) =>
     fetch(daemon.adminUrl + url, {
@@ -156,7 +156,7 @@ async function useAdmin(daemon: Daemon): Promise<string> {
     told += Buffer.from(chunk);
     if (told.includes(BODIES.published)) break;
   }
-  // A person may type anything as a filter.
+  // Users may type anything into a filter.
   await send('/api/dead-letters/delete', { cookie }, { reason: 'no such reason' });
   await send(`/api/dead-letters?reason=${BODIES.refused}`, { cookie });
   await send('/api/dead-letters/replay', { cookie }, { ids: letters.map(({ id }) => id).slice(0, 1) });
@@ -196,7 +196,7 @@ describe('the log', () => {
     await until('the reload', () => daemon.output().includes('reloaded'));
     await daemon.stop();
 
-    // The run did go through what it should have.
+    // The run did exercise all situations.
     for (const body of [BODIES.published, BODIES.refused, BODIES.refusedEntry, BODIES.retried])
       assert.ok(
         sns.seen.some((text) => text.includes(body)),

@@ -1,4 +1,4 @@
-/** Commands that messages name: each can be pasted into a shell as it stands, and is about the same configuration. */
+/** Commands named in messages can be pasted into a shell, and use the same configuration. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
@@ -30,13 +30,13 @@ const about: Circumstances = {
 };
 const refusal = (code: string, status = 403, message = ''): Failure => ({ kind: 'request', code, status, message });
 
-/** What a shell makes of a command line. */
+/** Splits a command line as a shell does. */
 const wordsOf = (line: string): string[] =>
   execFileSync('sh', ['-c', `printf '%s\\0' ${line}`], { encoding: 'utf8' })
     .split('\0')
     .slice(0, -1);
 
-/** Parses a command line as the command does, without running it; answers its options. */
+/** Parses a command line without running it; returns its options. */
 async function parse(line: string): Promise<Record<string, unknown>> {
   const program = createProgram().configureOutput({ writeErr: () => {} });
   let found: Record<string, unknown> = {};
@@ -52,7 +52,7 @@ async function parse(line: string): Promise<Record<string, unknown>> {
   return found;
 }
 
-/** The commands in a text: in backquotes, or on a line of their own. */
+/** The commands in a text: in backquotes, or on their own line. */
 const commandsIn = (text: string): string[] => text.match(COMMAND) ?? [];
 
 describe('commands in messages', () => {

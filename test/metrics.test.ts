@@ -1,6 +1,6 @@
 /**
- * What operators load into Prometheus and Grafana, against what the daemon really shows. Needs promtool, of Debian's
- * package prometheus.
+ * The files for Prometheus and Grafana, compared with the daemon's real metrics. Needs promtool, from Debian's package
+ * prometheus.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -78,7 +78,7 @@ function everyMetric(): Registry {
   return registry;
 }
 
-/** Label names by metric, histograms' series included; what Prometheus adds by itself is on every one. */
+/** Label names by metric, including histograms' series and the labels that Prometheus adds. */
 function knownSeries(): Map<string, Set<string>> {
   const scraped = ['job', 'instance'];
   const known = new Map([['up', new Set(scraped)]]);
@@ -96,7 +96,7 @@ function knownSeries(): Map<string, Set<string>> {
 const known = knownSeries();
 const SERIES = /\b(?:xmpp_event_pusher|process|nodejs)_\w+|\bup\b/g;
 
-/** What is wrong with the metrics and labels that an expression, and a text about its result, name. */
+/** Unknown metrics and labels in an expression, and in a text about its result. */
 function problems(expr: string, text = ''): string[] {
   const names = expr.match(SERIES) ?? [];
   const found = names.filter((name) => !known.has(name)).map((name) => `there is no metric ${name}`);

@@ -1,4 +1,4 @@
-/** The npm package: what `npm pack` makes runs by itself, compiled, with all that it needs in it. */
+/** The npm package: the result of `npm pack` runs by itself, compiled and complete. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import { weigh } from './support/weight.ts';
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Its console shows first figures after two answers and 25 kB, draws plots after that, and keeps its files. */
+/** Its console shows figures after two round trips and 25 kB, loads plots afterwards, and is cached. */
 async function opensOnASlowLine(t: TestContext, url: string): Promise<void> {
   await using chromium = await startChromium();
   await using visit = await chromium.visit('about:blank');
@@ -23,7 +23,7 @@ async function opensOnASlowLine(t: TestContext, url: string): Promise<void> {
   t.diagnostic(
     `first figures of the console at 400 ms and 50 kB/s: ${bytes} bytes, ${roundTrips} round trips, ${ms} ms`,
   );
-  // Of 1.5 s two answers take 0.8 and the page itself some 0.15.
+  // Of 1.5 s two round trips take 0.8 s and the page itself about 0.15 s.
   assert.ok(bytes < 25_000 && roundTrips === 2, `${bytes} bytes and ${roundTrips} round trips for ${files}`);
   await page.locator('#plots canvas').first().waitFor();
   for (const file of files.filter((name) => /\.(js|css)$/.test(name))) {
@@ -48,7 +48,7 @@ describe('the npm package', () => {
   after(() => rm(folder, { recursive: true, force: true }));
 
   it("includes the consumers' library, which needs no dependency of the daemon, and the schemas", async () => {
-    // As it is in a Lambda's bundle: beside no node_modules.
+    // Without node_modules, as in a Lambda's bundle.
     const alone = path.join(folder, 'alone');
     await cp(path.join(folder, 'package'), alone, {
       recursive: true,
@@ -99,7 +99,7 @@ describe('the npm package', () => {
       assert.equal(page.status, 200);
       assert.match(await page.text(), /<html/);
       await opensOnASlowLine(t, `http://127.0.0.1:${admin}/`);
-      // It asks the thread that keeps the record.
+      // Uses the thread that keeps the record.
       const asked = `http://127.0.0.1:${admin}/api/find?what=nobody`;
       assert.deepEqual(((await (await fetch(asked)).json()) as { findings: unknown }).findings, []);
       const check = await run(process.execPath, [bin, 'adapter', 'check', '--config', config]);

@@ -1,4 +1,4 @@
-/** Plugins in the daemon: started with their options, replaced by a reload, stopped at the end, and never in its way. */
+/** Plugins in the daemon: started with their options, replaced by a reload, stopped at the end, never blocking it. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -20,7 +20,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
   });
 
   const write = (name: string, text: string) => writeFile(path.join(daemon.folder, name), text);
-  /** CommonJS, with a timer that would keep a process from ending; notes what is called in a file. */
+  /** CommonJS, with a timer that would keep the process alive; logs calls to a file. */
   const plugin = (version: number) => `
     const fs = require('node:fs');
     setInterval(() => {}, 1_000);

@@ -1,4 +1,4 @@
-/** SNS and the credentials through a real proxy, which alone knows where the names lead. */
+/** SNS and credentials through a real proxy, which alone resolves the names. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
@@ -71,14 +71,14 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     }
   }
 
-  /** The environment without the proxies and keys of whoever runs this. */
+  /** The environment without proxies and AWS keys. */
   const clean = (env: Record<string, string>) => ({
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/proxy|^AWS_/i.test(name))),
     AWS_EC2_METADATA_DISABLED: 'true',
     ...env,
   });
 
-  /** What `check` says of SNS, with this environment and these options. */
+  /** The output of `check` about SNS with this environment and these options. */
   async function check(env: Record<string, string>, sns = ''): Promise<string> {
     await daemon.configure({ sns: `ca_file = "cert.pem"\n${sns}` });
     const run = await launch(process.execPath, [daemon.bin, 'check', '--config', daemon.configFile], {
@@ -129,7 +129,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
       await check({}, `proxy = "${url()}"`),
       /ok {4}SNS: .* answers, through the proxy http:\/\/127\.0\.0\.1:\d+ \(proxy\)/,
     );
-    // Past the proxy nobody knows that name.
+    // Without the proxy the name does not resolve.
     assert.match(
       await check({ HTTPS_PROXY: url(), NO_PROXY: 'test' }),
       /FAIL {2}SNS: (ENOTFOUND|EAI_AGAIN): https:\/\/sns\.test: /,

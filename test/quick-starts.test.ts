@@ -1,6 +1,6 @@
 /**
- * The quick starts are short and name what there is, and each configuration in the documents loads.
- * `npm run test:first-hour` runs those of the quick starts in a fresh Debian.
+ * The quick starts are short and refer to existing files, and each documented configuration loads. `npm run
+ * test:first-hour` runs their commands in a fresh Debian.
  */
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ const PAGES = [
 const QUICK_STARTS = PAGES.filter((page) => /quick-start/.test(page));
 const read = (page: string) => readFileSync(path.join(ROOT, page), 'utf8');
 
-/** The blocks of one language between fences. */
+/** The fenced blocks of one language. */
 const blocks = (page: string, language: string): string[] =>
   [...read(page).matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)]
     .filter(([, of]) => of === language)
@@ -30,10 +30,10 @@ const indented = (page: string): string[] =>
     .map(([, text = '']) => text.replace(/^ {4}/gm, '').trim())
     .filter((text) => /^\[(modules\.mod_event_pusher\.sns|tap|outbox|admin|trace|log|plugins?)\b/.test(text));
 
-/** The lines of a page that a person types. */
+/** The commands that a page tells the reader to type. */
 const typed = (page: string): string[] => blocks(page, 'sh').flatMap((text) => text.trimEnd().split('\n'));
 
-/** What a line runs: parts with variables, and without what a shell does with them. */
+/** The commands of a line, with variables but without shell operators. */
 const commandsOf = (line: string): string[][] =>
   line
     .replace(/\s#.*$/, '')

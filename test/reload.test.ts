@@ -1,4 +1,6 @@
-/** A reload on SIGHUP: what a running daemon takes over, seen by what it then does. test/sns.test.ts has topics and plugins. */
+/**
+ * A reload by SIGHUP: what a running daemon applies, seen in its behaviour. test/sns.test.ts has topics and plugins.
+ */
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
@@ -80,7 +82,7 @@ describe('a reload', () => {
     const since = performance.now();
     await post(200);
     await until('some behind the first batch', () => sent() >= 112, 60_000);
-    // Ten at once, and one a second: a slow machine only makes it fewer.
+    // Ten at once, then one per second; a slow machine sends fewer.
     const most = 100 + 10 + (performance.now() - since) / 1_000;
     assert.ok(sent() <= most + 1, `${sent()} were sent, at most ${most}`);
 
@@ -93,7 +95,7 @@ describe('a reload', () => {
   it('a reload applies a lower and a higher log level', async () => {
     await daemon.start();
     let times = 0;
-    /** From another address each time: of one address such lines come once a minute. */
+    /** From a new address each time: such lines are logged once a minute per address. */
     const complain = async () => {
       const dispatcher = new Agent({ localAddress: `127.0.2.${++times}` });
       for (const authorization of [`Bearer ${SECRET}`, 'Bearer wrong']) {
@@ -109,7 +111,7 @@ describe('a reload', () => {
 
     await daemon.configure({ rest: '[log]\nlevel = "error"' });
     await daemon.reload();
-    // What it has to say of a reload is below this level too.
+    // The reload's own lines are below this level too.
     await until('warnings to end', async () => {
       const [warnings, errors] = [lines('not JSON'), lines('wrong secret')];
       await complain();

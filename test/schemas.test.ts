@@ -1,6 +1,6 @@
 /**
- * The schemas of schemas/: up to date, valid for two validators as strict as they can be, and of the daemon's opinion
- * about every input.
+ * The schemas in schemas/: up to date, valid for two strict validators, and in agreement with the daemon about every
+ * input.
  */
 
 import assert from 'node:assert/strict';
@@ -33,7 +33,7 @@ const EVENT = {
 
 const ajv = new Ajv2020({ strict: true, allErrors: true });
 
-/** Verdicts of Python's jsonschema: it and its users are not of JavaScript's opinion about regular expressions. */
+/** Verdicts of Python's jsonschema, whose regular expressions differ from JavaScript's. */
 function pythonVerdicts(document: object, instances: readonly unknown[]): boolean[] {
   const program = `
 import json, sys
@@ -66,7 +66,7 @@ const validEvents = [
     stanza: '<m/>',
   },
 ];
-/** Texts at the borders of what XML, JIDs and names allow, in the middle and at the end, where regular expressions differ. */
+/** Texts at the limits of XML, JIDs and names, in the middle and at the end, where regular expressions differ. */
 const BORDERS = [
   ...[
     0x0, 0x8, 0x9, 0xa, 0xb, 0xc, 0xd, 0xe, 0x1f, 0x20, 0x7f, 0x85, 0x9f, 0xa0, 0x1680, 0x2003, 0x2028, 0x202f, 0x3000,
@@ -118,7 +118,7 @@ const fields = [
   'stanza_id',
   'stanza',
 ];
-/** A valid event with some fields changed or left out. */
+/** A valid event with some fields changed or omitted. */
 const anyEvent = fc
   .tuple(
     fc.constantFrom(...validEvents),

@@ -1,4 +1,4 @@
-/** What the daemon does at SNS's edges, as a whole process against an SNS that answers over HTTP. */
+/** The daemon's limits and failures with SNS: a real process against an SNS over HTTP. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
@@ -28,7 +28,7 @@ interface Request {
   readonly headers: IncomingMessage['headers'];
 }
 
-/** The answer of an SNS that takes all entries of a batch. */
+/** The answer of an SNS that accepts all entries of a batch. */
 function taken(form: URLSearchParams): string {
   const ids = [...form].filter(([key]) => key.endsWith('.Id')).map(([, id]) => id);
   const members = ids.map((id) => `<member><MessageId>m${id}</MessageId><Id>${id}</Id></member>`).join('');
@@ -47,7 +47,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     return thing;
   };
 
-  /** An SNS of a few lines; keeps what it was asked. */
+  /** A minimal SNS that records requests. */
   async function stub(
     answer: (request: Request, publishes: number) => { status?: number; body: string } | undefined,
     tls?: { cert: Buffer; key: Buffer },
@@ -153,7 +153,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     const began = performance.now();
     await post(daemon, events);
     await until('all to arrive', () => taken.at(-1)?.total === events.length);
-    // Ten may go at once.
+    // A burst of ten is allowed.
     for (const { at, total } of taken)
       assert.ok(total <= 10 + (CAP * (at - began)) / 1_000, `${total} within ${at - began} ms`);
   });
@@ -167,7 +167,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
           }
         : undefined,
     );
-    // The endpoint that a container gets its role's credentials from.
+    // The endpoint for the credentials of a container's role.
     let handed = 0;
     const container = createServer((_, response) => {
       handed += 1;
@@ -303,7 +303,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     await until('the line', () => dry.output().includes(line));
     await dry.end('SIGTERM');
     assert.equal(sns.publishes.length, 0);
-    // The event was none of the real outbox's: it knows nothing of its number.
+    // The dry run's event did not reach the real outbox, which accepts its number again.
     await daemon.start();
     const { json } = await daemon.post({ source: 's', epoch: 'e', first_seq: 1, events: [pm(1)] });
     assert.deepEqual(json, { accepted: 1, duplicates: 0, rejected: [] });

@@ -1,4 +1,4 @@
-/** The commands as a person sees them: on a pseudo-terminal, which script(1) gives them. */
+/** The commands on a pseudo-terminal, provided by script(1). */
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -32,12 +32,12 @@ describe('on a terminal', () => {
 
   const run = async (...args: string[]): Promise<Process> => {
     const words = [process.execPath, BIN, ...args, '--config', daemon.configFile].map((word) => `'${word}'`);
-    // exec: a shell that stayed would be hit by the Ctrl-C too, and answer with its own exit code for it.
+    // exec: a remaining shell would get the Ctrl-C too, and return its own exit code.
     const screen = await launch('script', ['-qefc', `exec ${words.join(' ')}`, '/dev/null'], { stdin: 'pipe' });
     screens.push(screen);
     return screen;
   };
-  /** What is left to be seen when each line was overwritten by what came behind its last return. */
+  /** The visible text: what follows the last carriage return of each line. */
   const seen = (screen: Process) =>
     screen
       .output()
@@ -45,7 +45,7 @@ describe('on a terminal', () => {
       .map((line) => line.replace(/\r$/, '').split('\r').at(-1)?.replace('\x1b[K', ''))
       .join('\n');
 
-  /** Dead letters of an outbox that no daemon has open. */
+  /** Adds dead letters to an outbox that no daemon has open. */
   async function fill(): Promise<void> {
     const outbox = sqliteOutbox({ file: path.join(daemon.folder, 'outbox.db'), maxBytes: 1e9 });
     const deadLetters = Array.from({ length: LETTERS }, (_, n): NewDeadLetter => {

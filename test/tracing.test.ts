@@ -1,4 +1,4 @@
-/** Traces through a real daemon, with an OpenTelemetry SDK loaded into it as docs/operations.md says. */
+/** Traces through a real daemon, with an OpenTelemetry SDK loaded as docs/operations.md describes. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { createDaemon } from './support/daemon.ts';

@@ -1,4 +1,4 @@
-/** A daemon in the place of one of version 0.1.0: with the outbox that it left, and adapters that are still of that release. */
+/** Upgrades from version 0.1.0: its outbox, and adapters that are still of that release. */
 import assert from 'node:assert/strict';
 import { copyFile, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import { startStubSns } from './support/stub-sns.ts';
 
 const FIXTURES = path.join(import.meta.dirname, 'fixtures/0.1.0');
 
-/** What Prosody's adapter of that release had in its queue, as it posts it. */
+/** A batch as Prosody's adapter of that release posts it, from its queue. */
 async function oldBatch() {
   const text = await readFile(path.join(FIXTURES, 'prosody/event_pusher/000000000001.log'), 'utf8');
   const [, source, epoch, , first] = (text.split('\n')[0] ?? '').split('\t');
@@ -46,7 +46,7 @@ it("takes over version 0.1.0's outbox and adapters: loses nothing, repeats nothi
   assert.equal(batch.events.length, 27);
   assert.deepEqual((await daemon.post(batch)).json, answer(27, 0));
   assert.deepEqual((await daemon.post(batch)).json, answer(0, 27));
-  // The number that the old outbox has seen last of this source is 61.
+  // The old outbox saw this source's numbers up to 61.
   const more = { source: 'fixture', epoch: 'e1', first_seq: 60, events: ['60', '61', '62'].map(event) };
   assert.deepEqual((await daemon.post(more)).json, answer(1, 2));
   await all(45 + 27 + 1);
