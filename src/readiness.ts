@@ -29,7 +29,7 @@ export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotR
     found.push({
       what: 'outbox',
       reason: `is full: ${size(bytes)} of ${size(maxBytes)}`,
-      advice: 'mend what keeps notifications from going out, delete dead letters, or raise outbox.max_bytes',
+      advice: 'fix what keeps notifications from being sent, delete dead letters, or raise outbox.max_bytes',
     });
   for (const { topic, pause } of topics)
     if (pause)

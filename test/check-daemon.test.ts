@@ -73,7 +73,7 @@ describe('check', () => {
     const { code, findings } = await check(t);
     assert.equal(code, 1);
     assert.deepEqual(brief(findings), ['ok configuration', 'fail daemon']);
-    assert.match(findings[1]?.seen ?? '', /can't be asked: .*has another admin\.token/);
+    assert.match(findings[1]?.seen ?? '', /but can't be reached: .*uses a different admin\.token/);
   });
 
   it('check accepts the state before a first start', async (t) => {
@@ -106,7 +106,7 @@ describe('check', () => {
     const tapPort = new URL(daemon.tapUrl).port;
     await writeFile(daemon.configFile, text.replace(/(\[admin\]\s+listen = )"[^"]*"/, `$1"127.0.0.1:${tapPort}"`));
     const twice = await check(t);
-    assert.match(twice.findings.at(-1)?.seen ?? '', /is tap\.http\.listen too/);
+    assert.match(twice.findings.at(-1)?.seen ?? '', /is also tap\.http\.listen/);
   });
 
   it('check fails for a full outbox', async (t) => {

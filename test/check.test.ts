@@ -273,9 +273,9 @@ describe('check', () => {
       return stdout.split('\n').find((line) => line.includes('outbox: '));
     };
     await writeFile(path.join(folder, 'file'), '');
-    assert.match(String(await outboxAt('new.db')), /^ok {4}outbox: .* will be made at the first start/);
+    assert.match(String(await outboxAt('new.db')), /^ok {4}outbox: the daemon creates .* at its first start/);
     assert.match(String(await outboxAt('nowhere/new.db')), /^FAIL {2}outbox: the folder .* does not exist/);
-    assert.match(String(await outboxAt('file/new.db')), /^FAIL {2}outbox: .*file is no folder/);
+    assert.match(String(await outboxAt('file/new.db')), /^FAIL {2}outbox: .*file is not a folder/);
     const database = openDatabase(path.join(folder, 'there.db'), { create: true });
     assert.match(String(await outboxAt('there.db')), /^ok {4}outbox: .* can be written/);
     assert.equal(database.prepare("SELECT count(*) AS n FROM sqlite_schema WHERE name = 'written'").get()?.n, 0);

@@ -88,7 +88,10 @@ describe('the command line and the daemon', () => {
     await daemon.configure({ outbox: `path = "./${long}.db"`, rest: 'token = "another-token-of-length"' });
     const { code, output } = await command(t, 'dead-letters', 'list');
     assert.equal(code, 1);
-    assert.match(output, /a daemon has the outbox .* open, and can't be asked: .*at most.*has another admin\.token/);
+    assert.match(
+      output,
+      /a daemon has the outbox .* open, but can't be reached: .*at most.*uses a different admin\.token/,
+    );
   });
 
   it('does not mistake another daemon at the configured address for its own', async (t) => {
@@ -101,7 +104,10 @@ describe('the command line and the daemon', () => {
     await writeFile(other.configFile, text.replace('[outbox]', `[outbox]\npath = "${daemon.folder}/outbox.db"`));
     const { code, output } = await commandLine(t, 'dead-letters', 'purge', '--all', '--config', other.configFile);
     assert.equal(code, 1);
-    assert.match(output, /can't be asked: .*outbox\.db\.sock.*; the daemon at .* has another outbox, .*outbox\.db\n/);
+    assert.match(
+      output,
+      /but can't be reached: .*outbox\.db\.sock.*; the daemon at .* uses a different outbox, .*outbox\.db\n/,
+    );
   });
 
   it('opens the outbox itself after a kill of the daemon, and the next start replays what it marked', async (t) => {

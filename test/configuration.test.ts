@@ -84,13 +84,13 @@ describe('the configuration of a command', () => {
   });
 
   for (const [what, prepare, expected] of [
-    ['is missing', () => undefined, /as NAME=value: there is no such file/],
+    ['is missing', () => undefined, /as NAME=value, but does not exist/],
     ['is a folder', () => mkdir(at('environment')), /can't be read: EISDIR/],
     ['lacks the variables', () => writeFile(at('environment'), 'A=1'), /it is not set in \S+environment either$/m],
     [
       'sets something else',
       () => writeFile(at('environment'), 'A=1\nexport TEST_REGION=eu-west-1'),
-      /either; line 2 there is no NAME=value, and sets nothing/,
+      /either; line 2 there is not NAME=value and is ignored/,
     ],
   ] as const)
     it(`explains the failure if the file of variables ${what}`, async (t) => {

@@ -37,7 +37,7 @@ describe('init from a mongooseim.toml', () => {
 
   it("init reads each option of MongooseIM's section, and moves the secret out of the file", async (t) => {
     const { output } = await take(t, `[general]\nhosts = ["a"]\n[modules.mod_event_pusher.sns]\n${SECTION}`);
-    assert.match(output, /note {6}taken from \S+mongooseim\.toml, which stays as it is\n/);
+    assert.match(output, /note {6}taken from \S+mongooseim\.toml, which is not changed\n/);
     const { sns: section } = loaded();
     assert.deepEqual(
       { ...section, sns_host: section?.sns_host.host, access_key_id: section?.access_key_id },
@@ -79,9 +79,9 @@ describe('init from a mongooseim.toml', () => {
     assert.equal(general, undefined);
     assert.deepEqual([hosts.get('a.example')?.region, hosts.get('b.example'), hosts.size], ['eu-west-2', null, 2]);
     for (const expected of [
-      /modules\.mod_event_pusher\.rabbit: left alone; with --rabbitmq the daemon reads from there/,
+      /modules\.mod_event_pusher\.rabbit: not used; with --rabbitmq the daemon reads from there/,
       /host_config of a\.example: \S+plugin_module: mod_event_pusher_sns_mine is a module in Erlang/,
-      /host_config of a\.example: \S+pool_sizes: there is no such option here/,
+      /host_config of a\.example: \S+pool_sizes: xmpp-event-pusher has no such option/,
       /host_config of the host type tenants: events name domains/,
     ])
       assert.match(output, expected);
@@ -120,7 +120,11 @@ describe('init from a mongooseim.toml', () => {
   });
 
   for (const [what, toml, expected] of [
-    ['there is no such section', '[general]\n', /has no \[modules\.mod_event_pusher\.sns\] to take: leave --from out/],
+    [
+      'there is no such section',
+      '[general]\n',
+      /has no \[modules\.mod_event_pusher\.sns\] to copy from: leave --from out/,
+    ],
     ['the file is not TOML', 'x', /can't read \S+mongooseim\.toml: Invalid TOML/],
     [
       'the section has a mistake',

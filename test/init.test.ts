@@ -42,7 +42,7 @@ describe('init', () => {
     const before = [text('pusher.toml'), text('environment')];
     const { code, output } = await init(t, '--region', 'eu-west-2');
     assert.equal(code, 0, output);
-    assert.match(output, /^kept {6}\S+pusher\.toml: it was there already\. --sns-host, --region|--region, --sns-host/);
+    assert.match(output, /^kept {6}\S+pusher\.toml: it exists already\. --sns-host, --region|--region, --sns-host/);
     assert.match(output, /(made|exists) {4,}\S+eu-west-1\S+:user_presence_updated/);
     assert.deepEqual([text('pusher.toml'), text('environment')], before);
   });
@@ -89,7 +89,7 @@ describe('init', () => {
     const { code, output } = await commandLine(t, 'init', '--yes', ...ASKED, ...down);
     assert.equal(code, 1, output);
     assert.match(output, /FAIL {6}\S+:user_presence_updated: ECONNREFUSED/);
-    assert.match(output, /Mend what failed, and run this again: xmpp-event-pusher init --config \S+pusher\.toml\n/);
+    assert.match(output, /Fix what failed, and run this again: xmpp-event-pusher init --config \S+pusher\.toml\n/);
     await writeFile(at('pusher.toml'), text('pusher.toml').replace('http://127.0.0.1:1', bench.sns.url));
     const again = await commandLine(t, 'init', '--yes', '--config', at('pusher.toml'), '--server', 'none');
     assert.match(again.output, /^kept [\s\S]*(made|exists) {4,}\S+:user_presence_updated/);
@@ -103,7 +103,7 @@ describe('init', () => {
     [
       'RabbitMQ is wanted, and nobody says where',
       [...ASKED, '--rabbitmq'],
-      /--rabbitmq wants --from with the mongooseim\.toml/,
+      /--rabbitmq needs --from with the mongooseim\.toml/,
     ],
   ] as const)
     it(`init writes nothing if ${what}`, async (t) => {
@@ -154,7 +154,7 @@ describe('init on a terminal', () => {
     await answer(/\(no key\)\? \[y\/N\] $/, '');
     await answer(/Access key id: $/, KEY);
     await answer(/not shown\): $/, AWS_SECRET);
-    await answer(/topics that are missing\? \[Y\/n\] $/, '');
+    await answer(/Create the missing topics\? \[Y\/n\] $/, '');
     assert.equal(await screen.exited, 0, screen.output());
     assert.ok(!screen.output().includes(AWS_SECRET));
     assert.deepEqual([loaded().sns?.secret_access_key, loaded().sns?.pm_messages_topic], [AWS_SECRET, 'chats']);
@@ -165,7 +165,10 @@ describe('init on a terminal', () => {
     await until('a question', () => /12 digits: $/.test(seen(screen)));
     screen.type('1234\x03');
     assert.equal(await screen.exited, 130, screen.output());
-    assert.match(screen.output(), /Ended\. What is written stays; go on with: xmpp-event-pusher init --config /);
+    assert.match(
+      screen.output(),
+      /Stopped\. The files written so far stay; continue with: xmpp-event-pusher init --config /,
+    );
     assert.deepEqual(readdirSync(bench.folder), []);
   });
 });

@@ -167,7 +167,9 @@ describe('a reload', () => {
 
     await writeFile(path.join(daemon.folder, 'cert.pem'), 'none');
     await daemon.reload();
-    await until('the refusal', () => daemon.output().includes('not reloaded: all stays as it was'));
+    await until('the refusal', () =>
+      daemon.output().includes('reload failed; the previous configuration stays in use'),
+    );
     assert.equal(await served(), renewed);
   });
 

@@ -269,7 +269,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
 
     await writeFile(daemon.configFile, 'not toml');
     await daemon.reload();
-    await until('the refusal', () => /not reloaded: all stays as it was/.test(daemon.output()));
+    await until('the refusal', () => /reload failed; the previous configuration stays in use/.test(daemon.output()));
     await post(daemon, [pm(52, 'later')], 52);
     await until('it to arrive', () => sns.publishes.flatMap(messagesOf).includes('m52'));
   });

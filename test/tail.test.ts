@@ -151,7 +151,7 @@ describe('tail', () => {
     assert.equal(await refused.exited, 1);
     assert.match(
       refused.output(),
-      /^xmpp-event-pusher: the daemon at http:\/\/127\.0\.0\.1:\d+ has another admin\.token/,
+      /^xmpp-event-pusher: the daemon at http:\/\/127\.0\.0\.1:\d+ uses a different admin\.token/,
     );
 
     await writeFile(other, text(TOKEN, '1'));

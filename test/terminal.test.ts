@@ -111,7 +111,7 @@ describe('on a terminal', () => {
     const lines = stripVTControlCharacters(seen(screen));
     assert.match(
       lines,
-      /INFO.*: stopping: requests under way may end[\s\S]*: waiting for requests under way\n *requests: 1/,
+      /INFO.*: stopping: waiting for the requests under way[\s\S]*: waiting for requests under way\n *requests: 1/,
     );
     assert.match(lines, /stopped\s*$/);
   });

@@ -53,7 +53,7 @@ export const CONSTANTS = {
   },
   gatherSeconds: {
     value: 0.002,
-    unit: 's that a batch waits for company at high load',
+    unit: 's that a batch waits for more notifications at high load',
     source: 'src/pipeline/publisher.ts',
   },
   directRate: {

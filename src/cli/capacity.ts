@@ -16,22 +16,22 @@ export function capacityCommand(): Command {
   };
   return new Command('capacity')
     .description(
-      'Reckon how large an installation has to be and what it costs, from formulas and measured figures (docs/scaling.md). Asks nobody.',
+      'Estimate the size and the cost of an installation from formulas and measured figures (docs/scaling.md). Works offline.',
     )
     .addOption(number('--users <number>', 'users, such as 5e6').makeOptionMandatory())
-    .addOption(number('--online <share>', 'share of them that is online at the busiest time', 0.2).argParser(share))
-    .addOption(number('--messages <number>', 'private messages that a user sends a day, on average of all', 20))
-    .addOption(number('--group-messages <number>', 'group messages, likewise', 10))
-    .addOption(number('--logins <number>', 'how often a day a user comes online, likewise', 4))
-    .addOption(number('--peak <factor>', "the busiest second, as a multiple of the day's mean", 3))
+    .addOption(number('--online <share>', 'share of them online at the busiest time', 0.2).argParser(share))
+    .addOption(number('--messages <number>', 'private messages that a user sends per day, on average', 20))
+    .addOption(number('--group-messages <number>', 'group messages that a user sends per day, on average', 10))
+    .addOption(number('--logins <number>', 'how often a user comes online per day, on average', 4))
+    .addOption(number('--peak <factor>', "the peak rate, as a multiple of the day's mean", 3))
     .addOption(number('--body <bytes>', "a message's text", 200))
-    .addOption(number('--outage <hours>', 'how long an outage of SNS is to be survived', 24))
-    .addOption(number('--reconnect <minutes>', 'all come back after a restart of the XMPP servers within', 5))
-    .option('--region <region>', 'whose default quota counts, such as eu-west-1', 'us-east-1')
-    .addOption(number('--quota <rate>', 'messages/s that AWS granted the account there'))
-    .addOption(number('--price <dollars>', 'of a million requests to SNS', CONSTANTS.requestPrice.value))
+    .addOption(number('--outage <hours>', 'how long an outage of SNS to survive', 24))
+    .addOption(number('--reconnect <minutes>', 'how soon all users are back after the XMPP servers restart', 5))
+    .option('--region <region>', 'the AWS region, for its default quota, such as eu-west-1', 'us-east-1')
+    .addOption(number('--quota <rate>', 'messages/s that AWS granted the account in that region'))
+    .addOption(number('--price <dollars>', 'price of a million requests to SNS', CONSTANTS.requestPrice.value))
     .addOption(
-      new Option('--engine <engine>', "the outbox's; default: sqlite while one daemon is enough").choices([
+      new Option('--engine <engine>', "the outbox's engine (default: sqlite while one daemon is enough)").choices([
         'sqlite',
         'rabbitmq',
       ]),
@@ -74,11 +74,15 @@ export function drawCapacity(demand: Demand, capacity: Capacity): string {
     ['Brokers', count(capacity.brokers), capacity.clusters > 1 ? `${count(capacity.clusters)} clusters of three` : ''],
     ['Partitions', count(capacity.partitions), capacity.partitions > 0 ? 'of each topic' : ''],
     ['Disk', bytes(capacity.diskBytes), `${count(capacity.waiting)} notifications wait after ${demand.outage} h`],
-    ['', '', drainHours === undefined ? 'they never go out: raise the quota' : `gone out after ${hours(drainHours)}`],
+    [
+      '',
+      '',
+      drainHours === undefined ? 'they are never all sent: raise the quota' : `all sent after ${hours(drainHours)}`,
+    ],
     [
       'All reconnect',
       `${rate(capacity.reconnectRate)}/s`,
-      reconnectMinutes === undefined ? 'never goes out' : `gone out after ${duration(reconnectMinutes * 60_000)}`,
+      reconnectMinutes === undefined ? 'never all sent' : `all sent after ${duration(reconnectMinutes * 60_000)}`,
     ],
     ['Memory', bytes(capacity.sessionBytes), 'for counted sessions, with [tap.rabbitmq] only'],
     ['Cost', `${dollars(cost.total)}`, 'a month'],

@@ -12,14 +12,14 @@ export function examineDaemon({ identity, where }: DaemonClient, { notReady }: S
   const what = 'daemon';
   const seen = `runs as process ${identity.pid} and answers at ${where}`;
   const found = notReady.map(({ what: part, reason, advice = 'see its log' }) =>
-    failed(`${what}: ${part}`, reason, 'it runs, and is not ready', advice),
+    failed(`${what}: ${part}`, reason, 'the daemon is running but not ready', advice),
   );
   if (identity.version !== version)
     found.push({
       what,
       level: 'warn',
       seen: `${seen}, and is of release ${identity.version}`,
-      means: `this is ${version}: what is installed now runs from the next start on`,
+      means: `the installed release is ${version}, which runs after a restart`,
       advice: 'restart it',
     });
   return found.length > 0 ? found : [{ what, level: 'ok', seen: `${seen}, ready` }];
@@ -46,9 +46,9 @@ export async function examineAddresses({ tap, admin }: PusherConfig): Promise<Fi
     found.push(
       failed(
         'admin.listen',
-        `${other.host}:${other.port} is tap.http.listen too`,
+        `${other.host}:${other.port} is also tap.http.listen`,
         'the daemon would not start',
-        'give each a port of its own',
+        'give each its own port',
       ),
     );
   return found;

@@ -24,7 +24,7 @@ export async function examineRabbit(config: PusherConfig): Promise<Finding[]> {
     findings.push(
       problem
         ? failed(WHAT, `${seen}: ${problem.reason}`, 'the tap would answer 503 over this address', problem.advice)
-        : { what: WHAT, level: 'ok', seen: `${seen} takes and gives what the outbox needs` },
+        : { what: WHAT, level: 'ok', seen: `${seen} allows all that the outbox needs` },
     );
   }
   return findings;

@@ -22,13 +22,13 @@ export function examineOutbox(config: PusherConfig): Finding[] {
   const file = outboxFileOf(config);
   if (!existsSync(file)) {
     const problem = folderProblem(path.dirname(file));
-    if (problem) return [failed(WHAT, problem, 'the daemon would not start', 'mend that, or correct outbox.path')];
-    return [{ what: WHAT, level: 'ok', seen: `${file} will be made at the first start` }];
+    if (problem) return [failed(WHAT, problem, 'the daemon would not start', 'fix that, or correct outbox.path')];
+    return [{ what: WHAT, level: 'ok', seen: `the daemon creates ${file} at its first start` }];
   }
   try {
     return examineFile(file, config);
   } catch (error) {
-    return [failed(WHAT, messageOf(error), 'the daemon would not start', 'mend that, and check again')];
+    return [failed(WHAT, messageOf(error), 'the daemon would not start', 'fix that, and check again')];
   }
 }
 
@@ -67,8 +67,8 @@ function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: Push
     failed(
       WHAT,
       `it is full: it holds ${size(bytes)}, outbox.max_bytes is ${size(maxBytes)}`,
-      'the daemon would answer 503 to the adapters until SNS has taken some of it',
-      `mend what keeps notifications from going out, delete dead letters (${quotedCommand(['dead-letters', 'list'], file)} shows them), or raise outbox.max_bytes`,
+      'the daemon answers 503 to the adapters until SNS accepts some of it',
+      `fix what keeps notifications from being sent, delete dead letters (${quotedCommand(['dead-letters', 'list'], file)} shows them), or raise outbox.max_bytes`,
     ),
   ];
 }
@@ -80,9 +80,9 @@ function losses(holes: readonly Hole[], configFile: string): Finding[] {
     level: 'warn',
     seen:
       first === undefined
-        ? `${countOf(missing, 'event is', 'events are')} missing in its numbers, met by an earlier release`
-        : `events ${first} to ${last} of ${epoch} are missing, met at ${new Date(at).toISOString()}`,
-    means: "they never came: an adapter's queue was full and dropped the newest, or its files were lost",
+        ? `${countOf(missing, 'event is', 'events are')} missing in its numbers, noticed by an earlier release`
+        : `events ${first} to ${last} of ${epoch} are missing, noticed at ${new Date(at).toISOString()}`,
+    means: "they never arrived: an adapter's queue was full and dropped the newest, or its files were lost",
     advice: `see the XMPP server's log of that time, then run ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,
   }));
 }
@@ -91,7 +91,7 @@ function losses(holes: readonly Hole[], configFile: string): Finding[] {
 function folderProblem(folder: string): string | undefined {
   const found = statSync(folder, { throwIfNoEntry: false });
   if (!found) return `the folder ${folder} does not exist`;
-  if (!found.isDirectory()) return `${folder} is no folder`;
+  if (!found.isDirectory()) return `${folder} is not a folder`;
   try {
     accessSync(folder, constants.W_OK | constants.X_OK);
     return undefined;

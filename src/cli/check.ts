@@ -30,9 +30,12 @@ interface CheckOptions extends ConfigFlags {
 export function checkCommand(): Command {
   return configurable(new Command('check'))
     .description(
-      "Look at the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, RabbitMQ where it is read, the plugins, and each topic at SNS. Sends no notification.",
+      "Check the configuration, the daemon or what it needs (outbox, addresses), the tap's certificate, RabbitMQ if it is used, the plugins, and each topic at SNS. Sends no notification.",
     )
-    .option('--publish', 'send a real message to each topic: only that shows whether its KMS key may be used')
+    .option(
+      '--publish',
+      "send a real message to each topic: only that shows whether this key may use the topic's KMS key",
+    )
     .option('--json', 'JSON lines')
     .action(async (options: CheckOptions) => {
       if (!(await check(options))) process.exitCode = 1;
@@ -90,8 +93,8 @@ async function* daemonFindings(config: PusherConfig): AsyncGenerator<Finding> {
     yield failed(
       'daemon',
       asked.reason,
-      'it can be seen that it runs, not how it is',
-      'use the configuration it was started with, as its own user or root',
+      "the daemon is running, but its state can't be read",
+      "use the daemon's own configuration, as the daemon's user or root",
     );
   } else {
     try {
@@ -110,9 +113,9 @@ function* certificateFindings({ file, tap }: PusherConfig): Generator<Finding> {
     const found = readCertificate(tap.http, path.dirname(file));
     if (!found) return;
     const { subject, validTo } = new X509Certificate(found.cert);
-    const seen = `${tap.http.tls_cert} of ${subject.replaceAll('\n', ', ')} ends on ${validTo}`;
+    const seen = `${tap.http.tls_cert} of ${subject.replaceAll('\n', ', ')} expires on ${validTo}`;
     if (Date.parse(validTo) > Date.now()) yield { what, level: 'ok', seen };
-    else yield failed(what, seen, "adapters that check it don't take it any more", 'renew it, and reload');
+    else yield failed(what, seen, 'adapters that verify certificates reject it from then on', 'renew it, and reload');
   } catch (error) {
     yield failed(what, messageOf(error), 'the daemon would not start', 'correct tls_cert and tls_key, or the files');
   }

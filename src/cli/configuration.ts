@@ -59,10 +59,12 @@ const UNSET = 'which is not set in the environment';
 
 function explain({ file, fault, ignored }: EnvFileState): string[] {
   if (fault?.code === 'ENOENT')
-    return [`  variables can also stand in ${file}, as NAME=value: there is no such file (--env-file names another)`];
+    return [`  ${file} can also set variables, as NAME=value, but does not exist (--env-file names another)`];
   if (fault?.code === 'EACCES')
-    return [`  ${file}, where variables can stand, is not readable for this user: run the command as root, with sudo`];
-  if (fault) return [`  ${file}, where variables can stand, can't be read: ${fault.message}`];
-  const lines = ignored.length === 0 ? '' : `; line ${ignored.join(', ')} there is no NAME=value, and sets nothing`;
+    return [
+      `  ${file}, which can also set variables, is not readable by this user: run the command as root, with sudo`,
+    ];
+  if (fault) return [`  ${file}, which can also set variables, can't be read: ${fault.message}`];
+  const lines = ignored.length === 0 ? '' : `; line ${ignored.join(', ')} there is not NAME=value and is ignored`;
   return [`  it is not set in ${file} either${lines}`];
 }

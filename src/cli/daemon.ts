@@ -152,8 +152,8 @@ async function send(
 
 function strange({ where }: Way, status: number): PusherError {
   if (status === 401)
-    return daemonUnreachable(`the daemon at ${where} has another admin.token than this configuration`);
-  return daemonUnreachable(`what answers at ${where} says ${status}: is it the daemon, and of this release?`);
+    return daemonUnreachable(`the daemon at ${where} uses a different admin.token than this configuration`);
+  return daemonUnreachable(`${where} answered ${status}: is it the daemon, and the same release as this command?`);
 }
 
 const isIdentity = (found: unknown): found is DaemonIdentity =>

@@ -184,6 +184,6 @@ describe('dead-letters', () => {
   it('reports that there is no outbox yet, and creates none', async (t) => {
     const { code, output } = await dead(t, 'list');
     assert.equal(code, 1);
-    assert.match(output, /outbox .*\.db does not exist: the daemon makes it at its first start\n$/);
+    assert.match(output, /outbox .*\.db does not exist: the daemon creates it at its first start\n$/);
   });
 });

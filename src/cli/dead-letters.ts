@@ -25,7 +25,7 @@ interface Selection extends ConfigFlags {
 
 export function deadLettersCommand(): Command {
   return new Command('dead-letters')
-    .description('List, export, show, replay and delete what could not be published.')
+    .description('List, export, show, replay and delete dead letters: notifications that could not be published.')
     .addCommand(listCommand())
     .addCommand(exportCommand())
     .addCommand(showCommand())
@@ -35,9 +35,9 @@ export function deadLettersCommand(): Command {
 
 function listCommand(): Command {
   return selective(new Command('list'))
-    .description('One line for each dead letter, oldest first.')
-    .option('--limit <count>', 'how many at most', positiveNumber, 100)
-    .option('--json', 'JSON lines, with everything')
+    .description('List dead letters, oldest first, one a line.')
+    .option('--limit <count>', 'show at most this many', positiveNumber, 100)
+    .option('--json', 'print JSON lines with all fields')
     .action((options: Selection & { limit: number; json?: boolean }) =>
       withDeadLetters(readConfig(options), { change: false }, async (letters) => {
         const { limit, json = false } = options;
@@ -56,7 +56,7 @@ function listCommand(): Command {
 
 function exportCommand(): Command {
   return selective(new Command('export'))
-    .description('JSON lines with everything, what people wrote included, oldest first; however many there are.')
+    .description('Print all dead letters as JSON lines with all fields, message texts included, oldest first.')
     .action((options: Selection) =>
       withDeadLetters(readConfig(options), { change: false }, (letters) =>
         // It waits for a slow reader, and holds one page at a time.
@@ -67,7 +67,7 @@ function exportCommand(): Command {
 
 function showCommand(): Command {
   return configurable(new Command('show'))
-    .description('Everything about one dead letter, the message included.')
+    .description('Show all fields of one dead letter, the message text included.')
     .argument('<id>', 'its number', positiveNumber)
     .action((id: number, flags: ConfigFlags) =>
       withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
@@ -80,7 +80,7 @@ function showCommand(): Command {
 
 function replayCommand(): Command {
   return choosing(new Command('replay'))
-    .description('Publish dead letters again. A running daemon does it at once, otherwise the next start does.')
+    .description('Publish dead letters again: at once if the daemon is running, otherwise at its next start.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (letters, filter) => {
         await change('marked for replay', letters, filter, letters.requestReplay);
@@ -91,7 +91,7 @@ function replayCommand(): Command {
 
 function purgeCommand(): Command {
   return choosing(new Command('purge'))
-    .description('Delete dead letters for good.')
+    .description('Delete dead letters permanently.')
     .action((ids: number[] | undefined, options: Selection, command: Command) =>
       onChosen(ids, options, command, async (letters, filter) => {
         await change('deleted', letters, filter, letters.purge);
@@ -184,7 +184,7 @@ async function follow(letters: Letters): Promise<void> {
   }
   progress.end();
   if (left === 0) return;
-  const why = letters.served ? 'which does not take any: its outbox may be full' : 'which is not running';
+  const why = letters.served ? 'which does not accept them: its outbox may be full' : 'which is not running';
   printLine(`${countOf(left, 'waits', 'wait')} for the daemon, ${why}`);
 }
 

@@ -10,23 +10,23 @@ import type { Signals } from './signals.ts';
 export function catchFaults(log: Logger, signals: Pick<Signals, 'stopAsked'>): void {
   // A rejection only affects the operation that it belongs to.
   process.on('unhandledRejection', () => {
-    log.error('a promise was rejected and nobody handles it, probably a plugin; the daemon goes on');
+    log.error('unhandled promise rejection, probably in a plugin; the daemon keeps running');
   });
   process.on('uncaughtException', (error: unknown, origin) => {
     // With --unhandled-rejections=strict each rejection comes here first.
     if (origin === 'unhandledRejection') return;
-    log.fatal(kindOf(error), 'an exception that nobody handles, probably of a plugin: the end');
+    log.fatal(kindOf(error), 'uncaught exception, probably in a plugin; the daemon exits');
     // The process's state is undefined now, so restart.
     process.exit(EXIT.failed);
   });
   // Node.js prints warnings, and with --unhandled-rejections=warn the text of a rejection is one.
   process.removeAllListeners('warning');
   process.on('warning', (warning) => {
-    log.warn({ ...kindOf(warning), ...(isNodes(warning) && { problem: warning.message }) }, 'a warning of Node.js');
+    log.warn({ ...kindOf(warning), ...(isNodes(warning) && { problem: warning.message }) }, 'warning from Node.js');
   });
   process.on('exit', (code) => {
     if (code !== 0 || signals.stopAsked()) return;
-    log.fatal('the process ends without having been asked to, probably by a plugin');
+    log.fatal('the process exits unexpectedly, probably because a plugin called process.exit');
     process.exitCode = EXIT.failed;
   });
 }

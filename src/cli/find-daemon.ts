@@ -24,8 +24,8 @@ export async function findDaemon(config: PusherConfig): Promise<FoundDaemon> {
   if (typeof byAddress !== 'string') return { kind: 'running', daemon: byAddress };
   const inUse = locked.code === 'OUTBOX_LOCKED';
   const what = inUse
-    ? `a daemon has the outbox ${file} open, and can't be asked`
-    : `${locked.message}; nor can a daemon be asked`;
+    ? `a daemon has the outbox ${file} open, but can't be reached`
+    : `${locked.message}; and no daemon can be reached`;
   return { kind: 'silent', reason: `${what}: ${bySocket}; ${byAddress}` };
 }
 
@@ -37,7 +37,7 @@ async function connectToOwner(config: PusherConfig, file: string): Promise<Daemo
   await daemon.close();
   throw new PusherError(
     'DAEMON_UNREACHABLE',
-    `the daemon at ${daemon.where} has another outbox, ${outbox ?? 'in memory'}`,
+    `the daemon at ${daemon.where} uses a different outbox, ${outbox ?? 'in memory'}`,
   );
 }
 

@@ -12,7 +12,7 @@ export function describeFound(found: Found, now: number): string {
     lines.push(`${eventId}  ${names.join('  ')}${eventAt === undefined ? '' : `  happened ${time(eventAt)}`}`);
     lines.push(...of.flatMap((finding) => describe(finding, now).map((line) => `  ${line}`)));
   }
-  if (findings.length === 0) lines.push(`nothing was seen of ${asked.text}`);
+  if (findings.length === 0) lines.push(`found nothing about ${asked.text}`);
   if (more)
     lines.push(`there may be more: these are the newest ${asked.limit}; --limit shows more, --until older ones`);
   lines.push(...coverage(found, now));
@@ -31,8 +31,8 @@ function describe(finding: Finding, now: number): string[] {
   if (finding.what === 'dead') {
     const { reason, deadLetter, replaying, topic } = finding;
     const where = topic === undefined ? '' : ` for ${nameOf(topic)}`;
-    if (deadLetter === undefined) return [`dead letter ${at}${where}: ${reason}; it was replayed or deleted since`];
-    const next = replaying ? 'its replay waits' : `see \`dead-letters show ${deadLetter}\``;
+    if (deadLetter === undefined) return [`dead letter ${at}${where}: ${reason}; replayed or deleted since`];
+    const next = replaying ? 'waiting for its replay' : `see \`dead-letters show ${deadLetter}\``;
     return [`dead letter ${deadLetter} ${at}${where}: ${reason}; ${next}`];
   }
   const { topic, before, behind } = finding;
@@ -48,18 +48,19 @@ function describe(finding: Finding, now: number): string[] {
 function coverage({ record, looked }: Found, now: number): string[] {
   const { on, since, problem, lost, unreadable, elsewhere } = record;
   const waiting = `the ${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;
-  const lines = [`looked through ${elsewhere ? '' : waiting}the dead letters, and ${described(on, since, now)}`];
+  const lines = [`searched ${elsewhere ? '' : waiting}the dead letters, and ${described(on, since, now)}`];
   if (elsewhere)
-    lines.push("what waits is in RabbitMQ and can't be looked through; other daemons know what they delivered");
+    lines.push("notifications that wait in RabbitMQ can't be searched; other daemons know what they delivered");
   if (problem !== undefined) lines.push(`the record can't be written or read: ${problem}`);
   if (lost > 0) lines.push(`${countOf(lost, 'record')} could not be written since the daemon started`);
-  if (unreadable > 0) lines.push(`${countOf(unreadable, 'block')} of some thousand records could not be read: damaged`);
+  if (unreadable > 0)
+    lines.push(`${countOf(unreadable, 'block')} of about a thousand records could not be read: damaged`);
   return lines;
 }
 
 function described(on: boolean, since: number | undefined, now: number): string {
   if (!on) return 'no record of what was delivered or skipped: trace.keep is off';
-  if (since === undefined) return 'no record of what was delivered or skipped: there is none yet';
+  if (since === undefined) return 'no record of what was delivered or skipped: nothing is recorded yet';
   return `the record of what was delivered and skipped since ${time(since)} (${seconds(now - since)})`;
 }
 

@@ -143,15 +143,12 @@ describe('find', () => {
     assert.match(output, /^ {2}waiting since \S+ \([\d.]+ s\) for pm, 1 before it$/m);
     assert.match(output, /^ {4}the topic is paused since \S+: .*AuthorizationError/m);
     assert.match(output, /^ {4}what to do: ./m);
-    assert.match(
-      output,
-      /^looked through the 2 notifications that wait, the dead letters, and the record .* since \S+ \(/m,
-    );
+    assert.match(output, /^searched the 2 notifications that wait, the dead letters, and the record .* since \S+ \(/m);
     assert.doesNotMatch(output, /hello|second|unacceptable/);
 
     const none = await find(t, 'nobody@localhost');
     assert.equal(none.code, 1);
-    assert.match(none.output, /^nothing was seen of nobody@localhost\nlooked through the 2 notifications that wait/);
+    assert.match(none.output, /^found nothing about nobody@localhost\nsearched the 2 notifications that wait/);
   });
 
   it('finds the same in the files without a daemon, after a restart, and after moving them', async (t) => {
@@ -182,7 +179,7 @@ describe('find', () => {
     await commandLine(t, 'dead-letters', 'purge', '1', '--config', config);
     assert.match(
       (await find(t, 'm1')).output,
-      /^ {2}dead letter \S+ for pm: InvalidParameter; it was replayed or deleted since$/m,
+      /^ {2}dead letter \S+ for pm: InvalidParameter; replayed or deleted since$/m,
     );
   });
 

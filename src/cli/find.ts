@@ -29,13 +29,13 @@ const MOST = 1_000;
 export function findCommand(): Command {
   return configurable(new Command('find'))
     .description(
-      'Say what became of events: delivered, waiting, skipped, dead, or never seen. Exit code 1: never seen.',
+      'Show what happened to events: delivered, waiting, skipped, dead, or never seen. Exit code 1: never seen.',
     )
     .argument('<what>', "a user or a room (with or without resource), an event's id, a stanza's, or SNS's MessageId")
-    .option('--since <time>', 'only what became of them since then: 2026-11-29T14:00Z, or 90s, 15m, 2h, 3d ago', moment)
-    .option('--until <time>', 'only until then', moment)
-    .option('--limit <number>', 'the newest so many', positiveNumber, 50)
-    .option('--json', 'JSON lines: one for each finding, and one that says what was looked through')
+    .option('--since <time>', 'only what happened since then: 2026-11-29T14:00Z, or 90s, 15m, 2h, 3d ago', moment)
+    .option('--until <time>', 'only what happened until then', moment)
+    .option('--limit <number>', 'show at most this many, newest first', positiveNumber, 50)
+    .option('--json', 'print JSON lines: one for each finding, and one for what was searched')
     .action(find);
 }
 

@@ -19,9 +19,12 @@ interface Options extends ConfigFlags {
 
 export function historyCommand(): Command {
   return configurable(new Command('history'))
-    .description('List what happened: starts, stops, kills, reloads, pauses, throttling, holes, what people did.')
-    .option('--limit <number>', 'the last so many', positiveNumber, 100)
-    .option('--json', 'all in one line of JSON, with what passed in each minute of a day and each ten of 30 days')
+    .description("List what happened: starts, stops, kills, reloads, pauses, throttling, holes, operators' actions.")
+    .option('--limit <number>', 'show at most this many, newest last', positiveNumber, 100)
+    .option(
+      '--json',
+      'print everything as one line of JSON, with rates for each minute of a day and each ten minutes of 30 days',
+    )
     .action(async ({ json = false, limit, ...flags }: Options) => {
       const config = readConfig(flags);
       const history = await withOutbox(
@@ -32,7 +35,7 @@ export function historyCommand(): Command {
       if (json) return printJson(history);
       for (const { at, kind, text } of history.moments.slice(-limit))
         printFields(new Date(at).toISOString(), kind, text);
-      if (history.moments.length === 0) printLine('nothing happened yet');
+      if (history.moments.length === 0) printLine('the history is empty');
     });
 }
 

@@ -27,14 +27,17 @@ export interface PolicyContents {
 
 export function iamPolicyCommand(): Command {
   return configurable(new Command('iam-policy'))
-    .description('Print the least IAM policy that lets the daemon publish to the configured topics.')
+    .description('Print the smallest IAM policy that lets the daemon publish to the configured topics.')
     .option('--host <domain>', 'only the topics of this virtual host')
-    .option('--kms-key <arn...>', 'keys that encrypt topics', (arn: string, before?: string[]) => [
+    .option('--kms-key <arn...>', 'KMS keys that encrypt topics', (arn: string, before?: string[]) => [
       ...(before ?? []),
       keyArn(arn),
     ])
-    .option('--with-attributes', 'also what reads topic attributes: limits above 256 KiB, encryption in `check`')
-    .option('--with-create', 'also what `topics create` needs')
+    .option(
+      '--with-attributes',
+      'also allow reading topic attributes: for limits above 256 KiB, and for encryption in `check`',
+    )
+    .option('--with-create', 'also allow what `topics create` needs')
     .action((options: PolicyOptions) => {
       const topics = topicsIn(readConfig(options, { routingOnly: true }), options.host);
       const contents = {

@@ -41,7 +41,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 /** All commands; a wrong command line is an error to catch. */
 export function createProgram(): Command {
   const program = new Command('xmpp-event-pusher')
-    .description('Tells Amazon SNS what happens on an XMPP server.')
+    .description('Publishes the events of an XMPP server to Amazon SNS.')
     .version(version)
     .addCommand(initCommand())
     .addCommand(runCommand())

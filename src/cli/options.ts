@@ -11,7 +11,10 @@ export const configurable = (command: Command): Command =>
       ),
     )
     .addOption(
-      new Option('--env-file <file>', 'variables that it refers to, as NAME=value (default: `environment` beside it)'),
+      new Option(
+        '--env-file <file>',
+        'file with variables that it refers to, as NAME=value (default: `environment` beside it)',
+      ),
     );
 
 /** Reads a value as a whole number above zero. */

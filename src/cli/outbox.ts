@@ -23,12 +23,12 @@ const QUIET_MS = 6_000;
 const LOOK_MS = 50;
 
 export function outboxCommand(): Command {
-  return new Command('outbox').description('Move what waits from one kind of outbox to another.').addCommand(
+  return new Command('outbox').description('Move notifications from one kind of outbox to another.').addCommand(
     configurable(new Command('migrate'))
       .description(
-        'Move what waits and the positions of sources between the file and RabbitMQ; with every daemon stopped. The configuration is the one with engine = "rabbitmq"; dead letters stay in its file.',
+        'Move waiting notifications and the positions of sources between the file and RabbitMQ. Stop every daemon first, and use the configuration with engine = "rabbitmq". Dead letters stay in its file.',
       )
-      .requiredOption('--to <engine>', 'rabbitmq or sqlite: where it goes')
+      .requiredOption('--to <engine>', 'where to move them: rabbitmq or sqlite')
       .action(async ({ to, ...flags }: Options, command: Command) => {
         if (to !== 'rabbitmq' && to !== 'sqlite') command.error('error: --to should be rabbitmq or sqlite');
         const config = readConfig(flags);
@@ -52,7 +52,7 @@ async function migrate(config: PusherConfig, toRabbit: boolean): Promise<Moved> 
     if (others > 0)
       throw new PusherError(
         'OUTBOX_LOCKED',
-        `${countOf(others, 'daemon')} of this prefix still runs: stop all of them`,
+        `${countOf(others, 'daemon')} with this prefix still running: stop all of them`,
       );
     return toRabbit ? await moveOutbox(file, rabbit, 0) : await moveOutbox(rabbit, file, QUIET_MS);
   } finally {

@@ -24,13 +24,16 @@ interface TestOptions extends ConfigFlags {
 
 export function pluginCommand(): Command {
   const test = configurable(new Command('test'))
-    .description('Run a plugin over events and show topic, JSON and attributes with it and without it.')
+    .description('Run a plugin on events, and show topic, JSON and attributes with and without it.')
     .argument(
       '[module]',
-      'the plugin: a path or a package; by default that of the configuration, with its topics and templates, which --config adds to a plugin that is named',
+      'the plugin, a path or a package (default: the configured one, with the configured topics and templates; --config adds those to a named plugin)',
     )
-    .option('-e, --events <file>', 'events to run it over: a batch of the tap protocol, a list, or one JSON a line')
-    .option('--json', 'one JSON object for each event')
+    .option(
+      '-e, --events <file>',
+      'file of events to run it on: a batch of the tap protocol, a JSON list, or JSON lines',
+    )
+    .option('--json', 'print one JSON object for each event')
     .action(testPlugin);
   return new Command('plugin').description('Try out a plugin.').addCommand(test);
 }

@@ -43,7 +43,7 @@ describe('run', { timeout: 120_000 }, () => {
         .map((line) => JSON.parse(line));
       assert.deepEqual(lines.map(({ msg }) => msg).slice(-3), [
         'running',
-        'stopping: requests under way may end, the rest stays in the outbox',
+        'stopping: waiting for the requests under way; the rest stays in the outbox',
         'stopped',
       ]);
       const said = lines.find(({ msg }) => msg === 'running');
@@ -74,7 +74,7 @@ describe('run', { timeout: 120_000 }, () => {
     );
     const started = await running();
     for (const _ of [1, 2]) assert.equal((await daemon.post(event('Zitronenfalter'))).status, 200);
-    await until('the log', () => started.output().split('nobody handles it').length > 2);
+    await until('the log', () => started.output().split('unhandled promise rejection').length > 2);
     await started.end('SIGTERM');
     assert.equal(await started.exited, 0);
     assert.doesNotMatch(started.output(), /Zitronenfalter|quoted/);
@@ -98,7 +98,7 @@ describe('run', { timeout: 120_000 }, () => {
       assert.doesNotMatch(started.output(), /Zitronenfalter|quoted/);
       const { level, name, code, msg } = JSON.parse(started.output().trimEnd().split('\n').at(-1) as string);
       assert.deepEqual([level, { ...(name && { name }), ...(code && { code }) }], ['fatal', logged]);
-      assert.match(msg, /^an exception that nobody handles/);
+      assert.match(msg, /^uncaught exception/);
     });
 
   /** Has it reload a plugin that is loaded only when there is a file `go`; settles when it waits for that. */

@@ -15,8 +15,10 @@ import { listenToSignals, type Signals } from './signals.ts';
 
 export function runCommand(): Command {
   return configurable(new Command('run'))
-    .description('Take events from XMPP servers and publish them, until SIGTERM or SIGINT. SIGHUP reloads.')
-    .option('--dry-run', 'print notifications instead of sending them; what comes meanwhile is not kept')
+    .description(
+      'Receive events from XMPP servers and publish them until SIGTERM or SIGINT. SIGHUP reloads the configuration.',
+    )
+    .option('--dry-run', 'print notifications instead of sending them; nothing is kept')
     .action(async ({ dryRun, ...flags }: ConfigFlags & { dryRun?: boolean }) => {
       const config = readConfig(flags);
       // A reload reads the same file, even if another one has appeared since.
@@ -41,7 +43,7 @@ async function run(config: PusherConfig, again: () => PusherConfig, log: Logger,
   if (!daemon) {
     // A hanging start, such as a plugin that waits for a database, would delay the stop. It ends with the process.
     starting?.catch(() => {});
-    log.info({ signal: await signals.stop }, 'stopped before the start was done');
+    log.info({ signal: await signals.stop }, 'stopped during startup');
     await service.stopping();
     return;
   }
@@ -51,7 +53,10 @@ async function run(config: PusherConfig, again: () => PusherConfig, log: Logger,
   signals.onReload(() => {
     reloads = reloads.then(() => (signals.stopAsked() ? undefined : reload(started, again, { log, service, signals })));
   });
-  log.info({ signal: await signals.stop }, 'stopping: requests under way may end, the rest stays in the outbox');
+  log.info(
+    { signal: await signals.stop },
+    'stopping: waiting for the requests under way; the rest stays in the outbox',
+  );
   const told = service.stopping();
   const waiting = setInterval(
     () => log.info({ requests: started.underWay() }, 'waiting for requests under way'),
@@ -68,16 +73,16 @@ function tellReady(service: ServiceNotifier, log: Logger): void {
   try {
     void service.ready();
   } catch (error) {
-    log.error({ problem: messageOf(error) }, 'systemd is not told of being ready: the outbox does not answer');
+    log.error({ problem: messageOf(error) }, "can't report readiness to systemd: the outbox does not answer");
   }
 }
 
 async function runDry(config: PusherConfig, again: () => PusherConfig): Promise<void> {
   // Standard output is for the notifications, so the log goes to standard error.
   const log = createLogger(config.log, process.stderr);
-  log.warn('dry run: nothing is sent; events that come meanwhile are acknowledged, printed and not kept');
+  log.warn('dry run: nothing is sent; events are acknowledged, printed and not kept');
   process.stdout.on('error', (error) => {
-    log.error({ problem: messageOf(error) }, 'the notifications of the dry run go nowhere: the end');
+    log.error({ problem: messageOf(error) }, "dry run: can't write to standard output; stopping");
     process.exit(1);
   });
   await run(config, again, log, show);
@@ -104,7 +109,8 @@ async function reload(
   try {
     await daemon.reload(again);
   } catch (error) {
-    if (!signals.stopAsked()) log.error({ problem: messageOf(error) }, 'not reloaded: all stays as it was');
+    if (!signals.stopAsked())
+      log.error({ problem: messageOf(error) }, 'reload failed; the previous configuration stays in use');
   }
   // A stop doesn't wait for a reload, and a stopping daemon must not report to systemd that it is ready.
   if (!signals.stopAsked()) tellReady(service, log);

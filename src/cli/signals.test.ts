@@ -96,7 +96,7 @@ describe('a signal', { timeout: 280_000 }, () => {
         kill(signal);
         await writeFile(path.join(daemon.folder, 'go'), '');
         assert.equal(await child.exited, 0);
-        assert.match(child.output(), new RegExp(`"signal":"${signal}","msg":"stopped before the start was done"`));
+        assert.match(child.output(), new RegExp(`"signal":"${signal}","msg":"stopped during startup"`));
         assert.doesNotMatch(child.output(), /"msg":"running"/);
       });
 

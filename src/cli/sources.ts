@@ -27,23 +27,23 @@ export function sourcesCommand(): Command {
 
 function listCommand(): Command {
   return configurable(new Command('list'))
-    .description('Every source with its epochs, and the holes that nobody acknowledged.')
-    .option('--json', 'JSON lines, with everything')
+    .description('Show every source with its epochs and its unacknowledged holes.')
+    .option('--json', 'print JSON lines with all fields')
     .action(({ json = false, ...flags }: Options) =>
       withSources(readConfig(flags), { change: false }, async (sources) => {
         const [states, holes] = [await sources.list(MOST_LISTED), await sources.holes()];
         for (const state of states) json ? printJson(state) : printLine(lineOf(state));
         for (const hole of holes) json ? printJson({ hole }) : printLine(`  hole  ${describeHole(hole)}`);
-        if (!json && states.length === 0) printLine('no source was heard yet');
+        if (!json && states.length === 0) printLine('no source has sent anything yet');
       }),
     );
 }
 
 function acknowledgeCommand(): Command {
   return configurable(new Command('acknowledge'))
-    .description('Mark holes as seen: they are no reason for an alert any more.')
-    .argument('[source]', 'whose; --all for those of every source')
-    .option('--all', 'those of every source')
+    .description('Mark holes as seen, so that they no longer raise an alert.')
+    .argument('[source]', 'name of the source; --all for every source')
+    .option('--all', 'acknowledge the holes of every source')
     .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
       return withSources(readConfig(flags), { change: true }, async (sources) => {
@@ -57,7 +57,7 @@ function acknowledgeCommand(): Command {
 
 function retireCommand(): Command {
   return configurable(new Command('retire'))
-    .description('Forget a source that does not come back: its positions and its holes.')
+    .description('Forget a source that will not come back, with its positions and its holes.')
     .argument('<source>', 'its name, as `sources list` shows it')
     .action((source: string, flags: Options) =>
       withSources(readConfig(flags), { change: true }, async (sources) => {
@@ -105,6 +105,8 @@ function lineOf({ source, epoch, last, holes, missing, heardAt }: SourceState): 
 
 function describeHole({ source, epoch, first, last, missing, at }: Hole): string {
   const where =
-    first === undefined ? `${countOf(missing, 'event')}, met by an earlier release` : `${first} to ${last} of ${epoch}`;
+    first === undefined
+      ? `${countOf(missing, 'event')}, noticed by an earlier release`
+      : `${first} to ${last} of ${epoch}`;
   return `${source}  ${where}  at ${new Date(at).toISOString()}`;
 }

@@ -20,9 +20,11 @@ const CLEAR = '\u001b[H\u001b[2J';
 
 export function statusCommand(): Command {
   return configurable(new Command('status'))
-    .description('Show how the running daemon does: topics, sources, rates, problems. Exit code 1: it is not ready.')
-    .option('--watch', 'draw it anew every 2 seconds')
-    .option('--json', 'a line of JSON, for machines; with --watch one every 2 seconds')
+    .description(
+      'Show the state of the running daemon: topics, sources, rates, problems. Exit code 1: it is not ready.',
+    )
+    .option('--watch', 'refresh every 2 seconds')
+    .option('--json', 'print one line of JSON; with --watch one every 2 seconds')
     .action(showStatus);
 }
 

@@ -13,11 +13,11 @@ import { configurable } from './options.ts';
 
 export function tailCommand(): Command {
   return configurable(new Command('tail'))
-    .description('Print notifications as SNS takes them, one line each, the last few first.')
+    .description('Print notifications as SNS accepts them, one a line, starting with the last few.')
     .option('--match <text>', 'only those whose user, recipient, room, topic or id contains this')
     .option('--topic <name>', "only those of this topic: an ARN, or the name at an ARN's end")
-    .option('--json', 'JSON lines, for machines')
-    .option('--bodies', 'with what is published; that goes to the log of the daemon')
+    .option('--json', 'print JSON lines')
+    .option('--bodies', 'also print what is published; the daemon logs that you read it')
     .action((options: ConfigFlags & TailOptions) => printUntilEnd(readConfig(options), options));
 }
 
@@ -81,7 +81,7 @@ function printer({ json: asJson = false }: TailOptions): (lines: TailLines) => v
     const fresh = list.filter((line) => !known.has(keyOf(line)));
     process.stdout.write(fresh.map((line) => `${text(line)}\n`).join(''));
     last = [...last, ...fresh.map(keyOf)].slice(-REMEMBERED);
-    if (missed > 0) process.stderr.write(`${countOf(missed, 'notification')} passed too fast to be shown\n`);
+    if (missed > 0) process.stderr.write(`${countOf(missed, 'notification')} came too fast to be shown\n`);
   };
 }
 

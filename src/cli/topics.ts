@@ -20,11 +20,11 @@ interface CreateOptions extends ConfigFlags {
 
 export function topicsCommand(): Command {
   return new Command('topics')
-    .description('Make the configured topics at SNS.')
+    .description('Create the configured topics at SNS.')
     .addCommand(
       configurable(new Command('create'))
-        .description('Make the configured topics that are missing; those that exist are left as they are.')
-        .option('-y, --yes', 'without asking for each')
+        .description('Create the configured topics that are missing; existing ones are not changed.')
+        .option('-y, --yes', 'do not ask before each topic')
         .action(create),
     );
 }
@@ -32,7 +32,7 @@ export function topicsCommand(): Command {
 async function create({ yes, ...flags }: CreateOptions, command: Command): Promise<void> {
   const config = readConfig(flags);
   if (!yes && !process.stdin.isTTY)
-    command.error('error: there is no terminal to ask for each topic on; say --yes to make them all');
+    command.error('error: there is no terminal to ask on before each topic; pass --yes to create them all');
   if (!(await createTopics(config, yes ? async () => true : ask))) process.exitCode = 1;
 }
 
@@ -90,7 +90,7 @@ async function createOne(account: Account, arn: string, confirm: (arn: string) =
   const got = readTopicArn(made.xml);
   if (got === arn) return 'made';
   return {
-    failed: `made ${got} instead: SNS makes topics in the account of the key and the region of the endpoint; correct account_id (${options.account_id}), region or the key, and delete what was made`,
+    failed: `created ${got} instead: SNS creates topics in the account of the key and the region of the endpoint; correct account_id (${options.account_id}), region or the key, and delete the topic just created`,
   };
 }
 

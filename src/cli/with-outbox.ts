@@ -32,7 +32,7 @@ export async function withOutbox<T>(config: PusherConfig, { change }: { change: 
     }
   }
   if (!existsSync(file))
-    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon makes it at its first start`);
+    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} does not exist: the daemon creates it at its first start`);
   const lock = change ? lockOutbox(realpathSync(file)) : undefined;
   try {
     const database = openDatabase(file, { create: false });

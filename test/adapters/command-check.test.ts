@@ -77,7 +77,7 @@ describe('adapter check', () => {
 
   const cases: [name: string, asked: () => Promise<CheckResult>, expected: RegExp][] = [
     ['a wrong secret', () => check(plain.tapUrl, { secret: 'wrong' }), /refuses the secret/],
-    ['a wrong path', () => check(plain.tapUrl.replace('v1', 'v2')), /the tap is at \/v1\/events/],
+    ['a wrong path', () => check(plain.tapUrl.replace('v1', 'v2')), /the tap's path is \/v1\/events/],
     ['the admin address', () => check(`${plain.adminUrl}/v1/events`), /is the daemon's admin address, not its tap/],
     [
       'the admin address of a daemon without a token',
@@ -87,17 +87,13 @@ describe('adapter check', () => {
     [
       'https to an http port',
       () => check(plain.tapUrl.replace('http:', 'https:')),
-      /no https is spoken there .* http:\/\//,
+      /it does not speak HTTPS .* http:\/\//,
     ],
-    [
-      'http to an https port',
-      () => check(secure.tapUrl),
-      /https is spoken there, so the URL has to begin with https:\/\//,
-    ],
+    ['http to an https port', () => check(secure.tapUrl), /it speaks HTTPS, so begin the URL with https:\/\//],
     [
       'a certificate for another name',
       () => check(secureUrl().replace('localhost', '127.0.0.1'), { ca }),
-      /its certificate is for another name than 127\.0\.0\.1/,
+      /its certificate is not for 127\.0\.0\.1/,
     ],
     [
       'a port where nothing listens',
@@ -121,7 +117,7 @@ describe('adapter check', () => {
     [
       'a redirect',
       (_, response) => response.writeHead(301, { location: 'https://tap.example/v1/events' }).end(),
-      /answered 301 and sends on to https:\/\/tap\.example\/v1\/events/,
+      /answered 301, a redirect to https:\/\/tap\.example\/v1\/events/,
     ],
     [
       "a proxy's 502",
@@ -156,6 +152,6 @@ describe('adapter check', () => {
     const { ok, text } = await check(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events`);
     server.close();
     assert.equal(ok, false);
-    assert.match(text, /something else than a tap listens there/);
+    assert.match(text, /something other than the tap listens there/);
   });
 });

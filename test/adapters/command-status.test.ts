@@ -61,9 +61,9 @@ describe('adapter status prosody', () => {
     assert.deepEqual(await status(prosody), [
       `ok version ${version} in ${inFolder('modules/mod_event_pusher')}`,
       `ok localhost: posts to ${daemon.tapUrl} with the daemon's secret, set in ${inFolder('prosody.cfg.lua')}`,
-      `ok ${inFolder('data/localhost/event_pusher')}: 12 events wait; the daemon last took some at 2026-11-29T12:00:00.000Z`,
+      `ok ${inFolder('data/localhost/event_pusher')}: 12 events wait; the daemon last accepted events at 2026-11-29T12:00:00.000Z`,
       `ok ${daemon.tapUrl} takes events with this secret`,
-      'warn the daemon has not heard of any prosody yet',
+      'warn the daemon has not heard from prosody yet',
     ]);
   });
 
@@ -74,7 +74,7 @@ describe('adapter status prosody', () => {
     await daemon.post({ ...batch, first_seq: 1 });
     assert.match(
       (await status(prosody)).at(-1) ?? '',
-      /^ok the daemon last heard of prosody\/localhost@here at 20\S+Z$/,
+      /^ok the daemon last heard from prosody\/localhost@here at 20\S+Z$/,
     );
     await daemon.post({ ...batch, first_seq: 5 });
     assert.match(
@@ -94,14 +94,14 @@ describe('adapter status prosody', () => {
     assert.match(output, /2 holes acknowledged/);
     assert.match(
       (await status(prosody)).at(-1) ?? '',
-      /^ok the daemon last heard of prosody\/localhost@here at 20\S+Z$/,
+      /^ok the daemon last heard from prosody\/localhost@here at 20\S+Z$/,
     );
   });
 
   it('adapter status diagnoses: not installed, another secret, another url, nothing enabled', async () => {
     await prosodyWith(daemon.tapUrl, 'other');
     const other = await status(prosody);
-    assert.equal(other[0], 'fail not installed where the server looks for modules');
+    assert.equal(other[0], "fail not installed in the server's module folder");
     assert.ok(
       other.some((line) => /^fail localhost: has another secret than the daemon by .*pusher\.toml/.test(line)),
       other.join('\n'),
@@ -137,7 +137,7 @@ describe('adapter status prosody', () => {
     assert.equal(first, `ok version 0.1.0 in ${inFolder('data/custom_plugins/mod_event_pusher.lua')}`);
     assert.equal(
       second,
-      `fail installed twice: there is version ${version}, changed since in ${inFolder('modules/mod_event_pusher')} as well; remove one of them`,
+      `fail installed twice: also in ${inFolder('modules/mod_event_pusher')}, version ${version}, modified; remove one of them`,
     );
   });
 
@@ -158,11 +158,11 @@ describe('adapter status prosody', () => {
     const line = async () => (await status(prosody)).find((each) => each.includes(queue));
     assert.equal(
       await line(),
-      `warn ${inFolder(queue)}: 3 events wait; the daemon took none yet; the last attempt failed: status 401`,
+      `warn ${inFolder(queue)}: 3 events wait; the daemon has accepted none yet; the last attempt failed: status 401`,
     );
     for (const damaged of ['', '{"waiting":-1}', 'null', '{"wai']) {
       await bench.write(`${queue}/status`, damaged);
-      assert.match((await line()) ?? '', /^warn .* how much waits there is not known/);
+      assert.match((await line()) ?? '', /^warn .* the queue's length is unknown/);
     }
   });
 });
@@ -178,8 +178,8 @@ describe('adapter status ejabberd', () => {
     assert.deepEqual((await status(ejabberd)).slice(0, 5), [
       `ok version ${version} in ${inFolder('ejabberd-modules/mod_event_pusher')}`,
       `ok all domains: posts to ${daemon.tapUrl} with the daemon's secret, set in ${options}`,
-      `ok ${inFolder('spool/event_pusher/a.example')}: 0 events wait; the daemon took none yet`,
-      `ok ${inFolder('spool/event_pusher/b.example')}: 0 events wait; the daemon took none yet`,
+      `ok ${inFolder('spool/event_pusher/a.example')}: 0 events wait; the daemon has accepted none yet`,
+      `ok ${inFolder('spool/event_pusher/b.example')}: 0 events wait; the daemon has accepted none yet`,
       `ok ${daemon.tapUrl} takes events with this secret`,
     ]);
   });
@@ -188,12 +188,14 @@ describe('adapter status ejabberd', () => {
     await bench.ejabberdConfig();
     install(ejabberd);
     assert.ok(
-      (await status(ejabberd)).includes('fail it is not loaded yet: ejabberdctl module_install mod_event_pusher'),
+      (await status(ejabberd)).includes('fail not loaded yet; run: ejabberdctl module_install mod_event_pusher'),
     );
     await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
     install(ejabberd);
     assert.ok(
-      (await status(ejabberd)).some((line) => line.startsWith('fail the source is newer than what ejabberd has of it')),
+      (await status(ejabberd)).some((line) =>
+        line.startsWith('fail the source is newer than the module that ejabberd compiled'),
+      ),
     );
     await mkdir(inFolder('own'));
     await bench.write('own/mod_event_pusher.beam', '');
@@ -207,9 +209,9 @@ describe('adapter status ejabberd', () => {
     );
     const lines = await status(ejabberd);
     assert.equal(lines[0], `ok version unknown in ${inFolder('own/mod_event_pusher.beam')}`);
-    assert.match(lines[1] ?? '', /^fail installed twice: .*ejabberd-modules\/mod_event_pusher as well/);
+    assert.match(lines[1] ?? '', /^fail installed twice: .*ejabberd-modules\/mod_event_pusher, version/);
     assert.ok(
-      lines.some((line) => /^fail there are options in \S+ejabberd\.yml and in \S+modules\.d/.test(line)),
+      lines.some((line) => /^fail both \S+ejabberd\.yml and \S+modules\.d\S+ have the options/.test(line)),
       lines.join('\n'),
     );
   });

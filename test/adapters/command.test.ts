@@ -131,7 +131,7 @@ describe('adapter install prosody', () => {
     assert.equal(code, 1);
     assert.match(output, /WRONG: for secret\.example, event_pusher_secret is not the daemon's/);
     assert.match(output, /WRONG: for bare\.example, event_pusher_url is not set, and event_pusher_secret is not set/);
-    assert.match(output, /Configured already: right\.example\n/);
+    assert.match(output, /Already configured: right\.example\n/);
     assert.doesNotMatch(output, /^Add /m);
     assert.doesNotMatch(output, /other/);
   });
@@ -156,7 +156,7 @@ describe('adapter install prosody', () => {
     await bench.prosodyConfig(pluginPaths('link', 'modules'));
     await symlink(path.join(ADAPTERS, 'prosody'), inFolder('link'));
     const installed = install();
-    assert.match(installed.output, /WRONG: .* Take \S+link out of plugin_paths\./);
+    assert.match(installed.output, /WRONG: .* Remove \S+link from plugin_paths\./);
     bench.uninstall(prosody, { serverConfig: serverConfig() });
     assert.ok(existsSync(path.join(PROSODY, 'mod_event_pusher.lua')));
     assert.deepEqual(await readdir(inFolder('modules')), []);
@@ -173,7 +173,7 @@ describe('adapter install prosody', () => {
     await bench.prosodyConfig(pluginPaths('modules'));
     const second = install('mods');
     assert.match(second.output, new RegExp(`first entry of plugin_paths .*:\n\n {2}"${inFolder('mods')}";\n`));
-    assert.match(second.output, /Then restart Prosody, which reads plugin_paths when it starts only/);
+    assert.match(second.output, /Then restart Prosody, which reads plugin_paths only at its start/);
   });
 
   it('install reports what is missing: prosodyctl, a readable configuration, a writable folder', async () => {
@@ -239,7 +239,7 @@ describe('the secret that adapter install hands out', () => {
     const unset = install();
     assert.equal(unset.code, 1);
     assert.match(unset.output, /\$\{TAP_SECRET\}, which is not set/);
-    assert.match(unset.output, /variables can also stand in \S+environment, as NAME=value/);
+    assert.match(unset.output, /\S+environment can also set variables, as NAME=value/);
     assert.ok(!existsSync(inFolder('modules')), 'nothing is installed');
     process.env.TAP_SECRET = 'from the environment';
     const set = install();
@@ -278,7 +278,7 @@ describe('the secret that adapter install hands out', () => {
       'a URL without a secret',
       () => undefined,
       { url: 'http://tap.example:5290/v1/events' },
-      /--secret or by EVENT_PUSHER_SECRET/,
+      /--secret or EVENT_PUSHER_SECRET/,
     ],
     [
       'something that is no URL',
@@ -425,7 +425,7 @@ describe('adapter install ejabberd', () => {
     assert.equal(code, 1);
     assert.match(
       output,
-      /WRONG: there are options in \S+ejabberd\.yml and in \S+modules\.d\S+, with which ejabberd does not start/,
+      /WRONG: both \S+ejabberd\.yml and \S+modules\.d\S+ have the options, so ejabberd does not start/,
     );
   });
 

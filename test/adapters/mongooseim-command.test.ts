@@ -69,7 +69,7 @@ describe('adapter install mongooseim', () => {
 
     const moved = await adapter('install', '--url', 'http://127.0.0.1:1/v1/events');
     assert.equal(moved.code, 1);
-    assert.match(moved.output, /WRONG: other options are in .*app\.config/);
+    assert.match(moved.output, /WRONG: different options are in .*app\.config/);
   });
 
   it('uninstall deletes the module only if no configuration needs it', async () => {
@@ -92,7 +92,7 @@ describe('adapter install mongooseim', () => {
     assert.match(before.output, /has no \[modules\.mod_xmpp_event_pusher\]/);
     await edit('mongooseim.toml', (text) => `${text}[modules.mod_xmpp_event_pusher]\n  url = "http://127.0.0.1"\n`);
     const { output } = await adapter('status', ...url);
-    assert.match(output, /has keys, with which MongooseIM does not start/);
+    assert.match(output, /must be empty: MongooseIM does not start with options there/);
     assert.match(output, /vm\.args does not name /);
     assert.match(output, /app\.config has no options/);
   });

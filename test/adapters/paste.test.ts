@@ -112,7 +112,7 @@ describe("Debian's Prosody", () => {
     const where = ['--to', path.join(server.folder, `we're "50%" mods`), '--server-config', server.serverConfig];
     const again = await adapter('install', 'prosody', ...where, '--url', tap.url);
     assert.equal(again.code, 0, again.output);
-    assert.match(again.output, /^Configured already: example\.org, localhost, own\.example$/m);
+    assert.match(again.output, /^Already configured: example\.org, localhost, own\.example$/m);
     assert.doesNotMatch(again.output, /^Add /m);
   });
 

@@ -40,6 +40,6 @@ describe('events that an adapter dropped', () => {
       await until('the log to say so', () => /hole in the numbers of a source/.test(daemon.output()));
       const { output } = await daemon.command('check');
       const missing = `events ${QUEUE_MAX + 1} to ${QUEUE_MAX + DROPPED}`;
-      assert.match(output, new RegExp(`warn {2}outbox: source ${name}.*: ${missing} of \\S+ are missing, met at `));
+      assert.match(output, new RegExp(`warn {2}outbox: source ${name}.*: ${missing} of \\S+ are missing, noticed at `));
     });
 });

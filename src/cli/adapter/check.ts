@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Posts a batch without events, which the tap answers like any other and which changes nothing. */
 export async function adapterCheck({ tap, ca, right }: CheckOptions): Promise<CheckResult> {
   const { url, secret } = tap;
-  if (!URL.canParse(url)) return fail(`${url} is no URL; the tap's looks like http://127.0.0.1:5290/v1/events`);
+  if (!URL.canParse(url)) return fail(`${url} is not a URL; the tap's looks like http://127.0.0.1:5290/v1/events`);
   const dispatcher = new Agent({ connect: { ca: authorities(ca), timeout: ANSWER_TIMEOUT_MS } });
   try {
     const answer = await post(url, secret, dispatcher);
@@ -77,22 +77,22 @@ async function judge(
 ): Promise<CheckResult> {
   const { accepted, error } = parse(text);
   const said = error?.message ? ` (it says: ${error.message})` : '';
-  if (status === 200 && accepted === 0) return { ok: true, text: `${url} takes events with this secret` };
+  if (status === 200 && accepted === 0) return { ok: true, text: `${url} accepts events with this secret` };
   const elsewhere =
-    right === undefined || right === url ? 'its configuration has it as tap.http.listen' : `it is ${right}`;
+    right === undefined || right === url ? 'the tap is tap.http.listen of its configuration' : `the tap is ${right}`;
   if (await isAdmin(url, dispatcher)) return fail(`${url} is the daemon's admin address, not its tap: ${elsewhere}`);
   if (status === 401 && error)
-    return fail(`${url} refuses the secret: the adapter's has to be that of tap.http.secret`);
+    return fail(`${url} rejects the secret: the adapter's secret must equal tap.http.secret`);
   if (status === 503 && error)
-    return fail(`${url} takes no events at the moment${said}; the adapter keeps them until it does`);
-  if (status === 404 && error) return fail(`${url}: the tap is at /v1/events on that address`);
+    return fail(`${url} accepts no events at the moment${said}; the adapter keeps them and retries`);
+  if (status === 404 && error) return fail(`${url}: not found; the tap's path is /v1/events`);
   if (error) return fail(`${url} answered ${status}${said}`);
   if (location !== undefined)
     return fail(
-      `${url} answered ${status} and sends on to ${location}, which adapters do not follow: use the tap's own URL`,
+      `${url} answered ${status}, a redirect to ${location}; adapters do not follow redirects: use the tap's own URL`,
     );
   if (status === 400 && new URL(url).protocol === 'http:' && (await speaksTls(new URL(url))))
-    return fail(`${url}: https is spoken there, so the URL has to begin with https://`);
+    return fail(`${url}: it speaks HTTPS, so begin the URL with https://`);
   return fail(`${url} answered ${status}, but it is not the tap of xmpp-event-pusher: check address, port and path`);
 }
 

@@ -11,7 +11,7 @@ import { knownTap, type TapOptions } from './tap.ts';
 
 export function adapterCommand(): Command {
   return new Command('adapter')
-    .description('Install the adapter into an XMPP server on this machine, and check the way from there to the tap.')
+    .description('Install the adapter in an XMPP server on this machine, and check its connection to the tap.')
     .addCommand(installCommand())
     .addCommand(statusCommand())
     .addCommand(checkCommand())
@@ -20,13 +20,13 @@ export function adapterCommand(): Command {
 
 function installCommand(): Command {
   return configurable(new Command('install'))
-    .description('Copy the adapter where the server looks for modules, and print what to write into its configuration.')
+    .description("Copy the adapter into the server's module folder, and print what to add to its configuration.")
     .addArgument(serverArgument())
     .addOption(urlOption())
     .addOption(secretOption())
     .addOption(toOption())
     .addOption(serverConfigOption())
-    .option('--configure', 'write the configuration too where it fits into a file of its own, and load the adapter')
+    .option('--configure', 'also write the configuration, if it fits in a separate file, and load the adapter')
     .action((name: string, options: TapOptions & Where & { configure?: boolean }) =>
       print(adapterInstall(serverOf(name), options, options)),
     );
@@ -34,7 +34,7 @@ function installCommand(): Command {
 
 function statusCommand(): Command {
   return configurable(new Command('status'))
-    .description('Say which adapter is installed, what it is told, what waits in it, and whether the tap takes it.')
+    .description('Show the installed adapter, its settings, its queue, and whether the tap accepts its secret.')
     .addArgument(serverArgument())
     .addOption(urlOption())
     .addOption(secretOption())
@@ -51,7 +51,7 @@ function statusCommand(): Command {
 
 function checkCommand(): Command {
   return configurable(new Command('check'))
-    .description('Post an empty batch to the tap, as the adapter would, and say what is wrong when that fails.')
+    .description('Post an empty batch to the tap, as the adapter would, and explain any failure.')
     .addOption(urlOption())
     .addOption(secretOption())
     .addOption(caOption())
@@ -65,7 +65,7 @@ function checkCommand(): Command {
 
 function uninstallCommand(): Command {
   return new Command('uninstall')
-    .description('Remove the adapter, and say what to delete from the configuration. Its queue stays.')
+    .description('Remove the adapter, and print what to delete from the configuration. Its queue stays on disk.')
     .addArgument(serverArgument())
     .addOption(toOption())
     .addOption(serverConfigOption())
@@ -77,27 +77,26 @@ const serverArgument = () => new Argument('<server>', 'the XMPP server').choices
 const serverOf = (name: string): AdapterServer => SERVERS.find((server) => server.name === name) as AdapterServer;
 
 const urlOption = () =>
-  new Option('--url <url>', "the tap of a daemon elsewhere; without it, the configuration's").conflicts([
+  new Option('--url <url>', 'URL of the tap, if the daemon is elsewhere (default: from the configuration)').conflicts([
     'config',
     'envFile',
   ]);
 
 const secretOption = () =>
-  new Option('--secret <secret>', "that tap's secret; the environment does not show it to others").env(
+  new Option('--secret <secret>', "secret of that tap; other users can't see it in the environment").env(
     'EVENT_PUSHER_SECRET',
   );
 
-export const toOption = () =>
-  new Option('--to <folder>', "the server's folder for modules; without it the server is asked");
+export const toOption = () => new Option('--to <folder>', "the server's module folder (default: ask the server)");
 
 export const serverConfigOption = () =>
   new Option(
     '--server-config <file>',
-    'prosody.cfg.lua, ejabberdctl.cfg or mongooseim.toml, where it is not in its usual place',
+    'path of prosody.cfg.lua, ejabberdctl.cfg or mongooseim.toml, if not in its usual place',
   );
 
 const caOption = () =>
-  new Option('--ca <file>', "certificates of authorities in PEM, to trust instead of the system's");
+  new Option('--ca <file>', "PEM file of certificate authorities to trust instead of the system's");
 
 function print({ lines, ok }: Printed): void {
   for (const line of lines) process.stdout.write(`${line}\n`);

@@ -10,21 +10,20 @@ export async function unreachable(error: unknown, url: URL, timeoutMs: number): 
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const { code = '' } = cause as { code?: string };
   if (code === 'ECONNREFUSED') return 'nothing listens there: is the daemon running, and is this its tap.http.listen?';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host in the DNS';
-  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return `no way leads there from this machine (${code})`;
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the DNS has no such host';
+  if (code === 'EHOSTUNREACH' || code === 'ENETUNREACH') return `this machine has no route to it (${code})`;
   if (cause instanceof Error && (cause.name === 'TimeoutError' || /TIMEOUT|TIMEDOUT/.test(code)))
-    return `no answer within ${timeoutMs / 1_000} s: does a firewall drop it?`;
+    return `no answer within ${timeoutMs / 1_000} s: does a firewall drop the packets?`;
   const certificate = certificateProblem(code, cause, url);
   if (certificate !== undefined) return certificate;
   if (url.protocol === 'https:' && /EPROTO|WRONG_VERSION|PACKET_LENGTH|SSL/.test(code))
-    return `no https is spoken there (${code}): if it is the tap, the URL has to begin with http://`;
+    return `it does not speak HTTPS (${code}): if it is the tap, begin the URL with http://`;
   if (
     /UND_ERR_SOCKET|ECONNRESET|EPIPE|HPE_/.test(code) ||
     (cause instanceof Error && cause.name === 'HTTPParserError')
   ) {
-    if (url.protocol === 'http:' && (await speaksTls(url)))
-      return 'https is spoken there, so the URL has to begin with https://';
-    return `no answer of HTTP came (${messageOf(cause)}): something else than a tap listens there`;
+    if (url.protocol === 'http:' && (await speaksTls(url))) return 'it speaks HTTPS, so begin the URL with https://';
+    return `no HTTP response (${messageOf(cause)}): something other than the tap listens there`;
   }
   return messageOf(cause);
 }
@@ -32,12 +31,12 @@ export async function unreachable(error: unknown, url: URL, timeoutMs: number): 
 /** The problem with a server's certificate; undefined for other errors. */
 function certificateProblem(code: string, cause: unknown, { hostname }: URL): string | undefined {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return `its certificate is for another name than ${hostname} (${messageOf(cause)}): use one of its names in the URL`;
+    return `its certificate is not for ${hostname} (${messageOf(cause)}): use one of the certificate's names in the URL`;
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
-    return `its certificate is not valid now (${code}): renew it, or set this machine's clock`;
+    return `its certificate has expired or is not valid yet (${code}): renew it, or correct this machine's clock`;
   if (/SELF_SIGNED|UNABLE_TO_|CERT_UNTRUSTED|INVALID_CA|CERT_SIGNATURE|CERT_CHAIN/.test(code))
-    return `its certificate is of an authority that this machine does not trust (${code}): give the authority's certificate with --ca, and let the XMPP server trust it as well (cafile of ssl in Prosody, ca_file in ejabberd)`;
-  return code.startsWith('CERT_') ? `its certificate is refused: ${messageOf(cause)}` : undefined;
+    return `this machine does not trust the authority of its certificate (${code}): pass the authority's certificate with --ca, and make the XMPP server trust it as well (cafile of ssl in Prosody, ca_file in ejabberd)`;
+  return code.startsWith('CERT_') ? `its certificate was rejected: ${messageOf(cause)}` : undefined;
 }
 
 /** Whether a TLS handshake with that address succeeds, whatever its certificate. */

@@ -42,7 +42,7 @@ export interface Packaged {
  */
 export function replaceFolder({ folder, without }: Packaged, to: string): void {
   if (existsSync(path.dirname(to)) && isPackaged(path.dirname(to)))
-    throw new PusherError('ADAPTER_INSTALL', `${to} is this package's own: there is nothing to copy`);
+    throw new PusherError('ADAPTER_INSTALL', `${to} is this package's own folder: there is nothing to copy`);
   const next = `${to}.new`;
   const former = `${to}.old`;
   writing(to, () => {
@@ -88,7 +88,7 @@ export function versionOf(copy: string, { folder, without }: Packaged): string {
   if (names.every((name) => same(path.join(copy, name), path.join(folder, name)))) return version;
   const stamp = path.join(copy, VERSION_FILE);
   const stamped = existsSync(stamp) ? readFileSync(stamp, 'utf8').trim() : undefined;
-  return stamped === undefined ? 'unknown' : stamped === version ? `${version}, changed since` : stamped;
+  return stamped === undefined ? 'unknown' : stamped === version ? `${version}, modified` : stamped;
 }
 
 /** Whether a copy equals the file, or contains every file of the folder unchanged. */

@@ -17,13 +17,13 @@ export function adapterInstall(
   // A daemon that has no secret gets the one that an adapter has already.
   const tap: TapAccess = { url, secret: secret ?? formerSecret(server, where) ?? newSecret() };
   const { lines, ok } = server.install(tap, where, { configure: options.configure === true });
-  const daemon = daemonHas ? ['', `The secret is that of ${from}.`] : secretForDaemon(tap, known);
+  const daemon = daemonHas ? ['', `The secret is the one in ${from}.`] : secretForDaemon(tap, known);
   return {
     lines: [
       ...lines,
       ...daemon,
       '',
-      'Afterwards, to see whether all of it is right:',
+      'Afterwards, check the installation:',
       '',
       `  ${statusLine(server.name, options, known, where)}`,
     ],

@@ -41,12 +41,12 @@ export async function* adapterStatus(
 
 function* copies({ copies }: FoundAdapter): Generator<Line> {
   const [first, ...others] = copies;
-  if (!first) yield { level: 'fail', text: 'not installed where the server looks for modules' };
+  if (!first) yield { level: 'fail', text: "not installed in the server's module folder" };
   else yield { level: 'ok', text: `version ${first.version} in ${first.path}` };
   for (const { path, version } of others)
     yield {
       level: 'fail',
-      text: `installed twice: there is version ${version} in ${path} as well; remove one of them`,
+      text: `installed twice: also in ${path}, version ${version}; remove one of them`,
     };
 }
 
@@ -55,7 +55,7 @@ function settings({ domain, file, url, secret }: Settings, tap: KnownTap | undef
   if (url === undefined) return { level: 'fail', text: `${who}: no url is set in ${file}` };
   if (tap === undefined) return { level: 'ok', text: `${who}: posts to ${url}, set in ${file}` };
   const wrong = [
-    ...(url === tap.url ? [] : [`posts to ${url}, but the daemon's tap is ${tap.url} by ${tap.from}`]),
+    ...(url === tap.url ? [] : [`posts to ${url}, but the daemon's tap is ${tap.url}, says ${tap.from}`]),
     ...(tap.secret === undefined || secret === tap.secret
       ? []
       : [`${secret === undefined ? 'has no secret' : 'has another secret'} than the daemon by ${tap.from}`]),
@@ -71,11 +71,12 @@ function* queues({ queues }: FoundAdapter): Generator<Line> {
   for (const folder of queues) {
     const status = queueStatus(folder);
     if (!status) {
-      yield { level: 'warn', text: `${folder}: how much waits there is not known; the adapter did not run yet` };
+      yield { level: 'warn', text: `${folder}: the queue's length is unknown; the adapter has not run yet` };
       continue;
     }
     const { waiting, contact, problem } = status;
-    const when = contact === undefined ? 'the daemon took none yet' : `the daemon last took some ${time(contact)}`;
+    const when =
+      contact === undefined ? 'the daemon has accepted none yet' : `the daemon last accepted events ${time(contact)}`;
     const why = problem === undefined ? '' : `; the last attempt failed: ${problem}`;
     yield {
       level: problem === undefined ? 'ok' : 'warn',
@@ -108,10 +109,10 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
     daemon = await connectToDaemon(readConfig(flags));
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
-    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard of any ${server} yet` }];
+    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard from ${server} yet` }];
     return sources.map((source) => heardOf(source, flags.config));
   } catch (error) {
-    return [{ level: 'warn', text: `what the daemon has heard is not known: ${messageOf(error)}` }];
+    return [{ level: 'warn', text: `can't ask the daemon what it received: ${messageOf(error)}` }];
   } finally {
     await daemon?.close();
   }
@@ -122,7 +123,7 @@ function heardOf(
   { source, heardAt, newHoles, newestHole }: z.infer<typeof sourceView>,
   configFile: string | undefined,
 ): Line {
-  const text = `the daemon last heard of ${source} ${time(heardAt)}`;
+  const text = `the daemon last heard from ${source} ${time(heardAt)}`;
   if (newHoles === 0) return { level: 'ok', text };
   const newest =
     newestHole && `${countOf(newestHole.missing, 'event is', 'events are')} missing, noticed ${time(newestHole.at)}`;

@@ -38,20 +38,20 @@ export interface KnownTap {
 export function knownTap(options: TapOptions): KnownTap {
   const { url, secret } = options;
   if (url !== undefined && !/^https?:\/\/[^/]/.test(url))
-    throw fault(`${url} is no URL of a tap, which looks like http://127.0.0.1:5290/v1/events`);
+    throw fault(`${url} is not the URL of a tap, which looks like http://127.0.0.1:5290/v1/events`);
   if (url !== undefined && secret !== undefined)
     return { url, secret, from: '--url and --secret', config: undefined, section: undefined };
   if (url !== undefined)
-    throw fault('--url names a daemon elsewhere: give its tap.http.secret too, by --secret or by EVENT_PUSHER_SECRET');
+    throw fault('--url names another daemon: pass its tap.http.secret too, with --secret or EVENT_PUSHER_SECRET');
   const config = findConfig(options.config);
   if (config === undefined || !existsSync(config))
     throw fault(
-      `there is no ${config ?? 'configuration'} here: give the daemon's configuration with --config, or, for a daemon on another machine, its tap with --url and --secret`,
+      `there is no ${config ?? 'configuration'} here: pass the daemon's configuration with --config or, for a daemon on another machine, its tap with --url and --secret`,
     );
   const section = withEnvFile(config, options, () => loadHttpTap(config));
   if (secret !== undefined && section.options.secret !== undefined && secret !== section.options.secret)
     throw fault(
-      `--secret (or EVENT_PUSHER_SECRET) is not the tap.http.secret of ${config}: leave it out, or give --url too`,
+      `--secret (or EVENT_PUSHER_SECRET) is not the tap.http.secret of ${config}: leave it out, or pass --url too`,
     );
   return {
     url: tapUrl(section.options, path.dirname(config)),

@@ -14,7 +14,7 @@ export const COMPLETIONS: Readonly<Record<string, (root: CommandNode) => string>
 
 export function completionCommand(): Command {
   return new Command('completion')
-    .description('Print the completion for a shell, made from this command line.')
+    .description('Print the completion script for a shell.')
     .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(COMPLETIONS)))
     .action((shell: string, _, command: Command) => {
       const program = command.parent ?? command;

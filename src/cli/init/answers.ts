@@ -79,7 +79,8 @@ async function askForKeys(
   const hasKey = accessKeyId !== undefined || (Boolean(ownKey) && !session);
   const byRole =
     role ??
-    (!hasKey && (await dialog.confirm("Does this machine have a role or profile of AWS's own (no key)?", false)));
+    (!hasKey &&
+      (await dialog.confirm('Does this machine get its AWS credentials from a role or profile (no key)?', false)));
   if (byRole) return { options: { credentials: 'aws' }, secrets: {} };
   const key = await dialog.text({
     question: 'Access key id',

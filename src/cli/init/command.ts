@@ -34,9 +34,9 @@ interface InitFlags extends AnswerFlags, Where {
 export function initCommand(): Command {
   return new Command('init')
     .description(
-      'Make a configuration with fresh secrets, the topics at SNS, and install the adapter; then check all of it. Can be run again.',
+      'Create a configuration with fresh secrets and the topics at SNS, install the adapter, and check everything. Safe to run again.',
     )
-    .option('-y, --yes', 'ask nothing: take the flags, and defaults for the rest')
+    .option('-y, --yes', 'ask nothing: use the flags, and defaults for the rest')
     .option(
       '-c, --config <file>',
       `where to write it (default: $${CONFIG_VARIABLE}, as root ${SYSTEM_CONFIG}, else ./pusher.toml)`,
@@ -48,20 +48,20 @@ export function initCommand(): Command {
     .option('--muc-topic <name>', 'the topic for group messages (default: user_messagegroup_sent)')
     .option(
       '--access-key-id <id>',
-      'a key for them (default: $AWS_ACCESS_KEY_ID); its secret is $AWS_SECRET_ACCESS_KEY',
+      'the access key (default: $AWS_ACCESS_KEY_ID); its secret comes from $AWS_SECRET_ACCESS_KEY',
     )
     .addOption(
-      new Option('--role', "no key: AWS's own provider chain (role of the machine, profile, container)").conflicts(
+      new Option('--role', "no key: use AWS's own provider chain (role of the machine, profile, container)").conflicts(
         'accessKeyId',
       ),
     )
-    .option('--sns-host <host>', 'another endpoint than that of the region')
+    .option('--sns-host <host>', "the SNS endpoint, if not the region's")
     .addOption(
-      new Option('--from <mongooseim.toml>', "take region, account, topics and key from MongooseIM's configuration"),
+      new Option('--from <mongooseim.toml>', "copy region, account, topics and key from MongooseIM's configuration"),
     )
     .option(
       '--rabbitmq',
-      "read what MongooseIM's rabbit backend publishes, where that file says, instead of by an adapter",
+      "read events from the RabbitMQ that --from names for MongooseIM's rabbit backend, instead of from an adapter",
     )
     .addOption(
       new Option('--server <name>', 'the XMPP server on this machine (default: the one that is found)').choices([
@@ -77,8 +77,8 @@ export function initCommand(): Command {
       '127.0.0.1:5290',
     )
     .option('--admin-listen <address>', 'where the console and the metrics are', '127.0.0.1:5291')
-    .option('--overwrite', 'write a configuration that is there anew; the old one is kept beside it')
-    .option('--no-topics', 'make no topics')
+    .option('--overwrite', 'overwrite an existing configuration; the old one is kept beside it')
+    .option('--no-topics', 'create no topics')
     .option('--no-adapter', 'install no adapter')
     .action(init);
 }
@@ -86,14 +86,14 @@ export function initCommand(): Command {
 async function init(flags: InitFlags, command: Command): Promise<void> {
   const file = targetOf(flags);
   if (!flags.yes && !process.stdin.isTTY)
-    command.error('error: there is no terminal to ask on: say --yes, with flags for what has no default');
+    command.error('error: there is no terminal to ask questions on: pass --yes, and flags for what has no default');
   using dialog = openDialog(flags.yes === true, command);
   try {
     if (await isToWrite(file, flags, dialog)) await write(file, flags, dialog, command);
     await finish(file, flags, dialog);
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
-    process.stdout.write(`\nEnded. What is written stays; go on with: ${commandTo(['init'], file)}\n`);
+    process.stdout.write(`\nStopped. The files written so far stay; continue with: ${commandTo(['init'], file)}\n`);
     process.exitCode = EXIT.interrupted;
   }
 }
@@ -108,12 +108,13 @@ function targetOf({ config }: InitFlags): string {
 async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
   if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
   const unused = given(flags, [...ANSWERS, 'from', 'rabbitmq']);
-  if (!flags.yes && (await dialog.confirm(`There is ${file} already. Write it anew? The old one is kept.`, false)))
+  if (
+    !flags.yes &&
+    (await dialog.confirm(`${file} exists already. Overwrite it? The old one is kept beside it.`, false))
+  )
     return true;
   const note = unused.length === 0 ? '' : ` ${unused.join(', ')} ${unused.length === 1 ? 'has' : 'have'} no effect.`;
-  print(
-    `kept      ${file}: it was there already.${note} To write it anew: ${commandTo(['init', '--overwrite'], file)}`,
-  );
+  print(`kept      ${file}: it exists already.${note} To overwrite it: ${commandTo(['init', '--overwrite'], file)}`);
   return false;
 }
 
@@ -144,7 +145,7 @@ function isExample(file: string): boolean {
 async function write(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<void> {
   const { contents, secrets, notes } = await contentsFor(file, flags, dialog, command);
   if (dialog.missing.length > 0)
-    command.error(`error: --yes asks nothing, so this has to be said: ${dialog.missing.join(', ')}`);
+    command.error(`error: --yes asks nothing, so these are required: ${dialog.missing.join(', ')}`);
   const envFile = path.join(path.dirname(file), 'environment');
   const before = existsSync(envFile) ? readFileSync(envFile, 'utf8') : '';
   const fresh = { [TAP_SECRET]: freshSecret(), [ADMIN_TOKEN]: freshSecret() };
@@ -185,12 +186,13 @@ async function contentsFor(file: string, flags: InitFlags, dialog: Dialog, comma
   const isLooked =
     from !== undefined || rabbitmq || given(flags, ['region', 'account', 'accessKeyId', 'role']).length === 0;
   const taken = isLooked ? takeFromMongooseim(from, { rabbitmq }) : undefined;
-  if (rabbitmq && !taken) command.error('error: --rabbitmq wants --from with the mongooseim.toml that says where');
+  if (rabbitmq && !taken)
+    command.error('error: --rabbitmq needs --from with the mongooseim.toml that says where RabbitMQ is');
   const sections = taken && [taken.sns, ...taken.hosts.map(({ sns }) => sns)].some(Boolean) ? taken : undefined;
   if (sections && from !== undefined && answered.length > 0)
-    command.error(`error: ${answered.join(', ')} cannot be used with --from: ${from} has its own`);
-  const notes = taken ? [`taken from ${taken.file}, which stays as it is`, ...taken.notes] : [];
-  if (sections && (from || (await dialog.confirm(`Take region, topics and key from ${sections.file}?`, true))))
+    command.error(`error: ${answered.join(', ')} cannot be used with --from: ${from} sets them`);
+  const notes = taken ? [`taken from ${taken.file}, which is not changed`, ...taken.notes] : [];
+  if (sections && (from || (await dialog.confirm(`Use region, topics and key from ${sections.file}?`, true))))
     return { contents: { ...sections, ...places }, secrets: sections.secrets, notes };
   const { sns, secrets } = await askForSns(dialog, flags, process.env);
   const rabbit = taken?.rabbit;

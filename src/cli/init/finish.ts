@@ -25,7 +25,7 @@ export interface FinishFlags extends Where {
 export async function finish(file: string, flags: FinishFlags, dialog: Dialog): Promise<void> {
   const config = readConfig({ config: file });
   printPolicy(config);
-  if (flags.topics && (await dialog.confirm('Make the topics that are missing?', true)))
+  if (flags.topics && (await dialog.confirm('Create the missing topics?', true)))
     await attempt('topics', () => createTopics(config, async () => true));
   const servers = flags.adapter ? await serversFor(config, flags, dialog) : [];
   for (const server of servers) await attempt('adapter', async () => installAdapter(server, file, flags));
@@ -38,7 +38,7 @@ function printPolicy(config: PusherConfig): void {
   const sections = [...sectionsOf(config).values()];
   const topics = new Set(sections.flatMap((options) => (options ? Object.values(topicsOf(options)) : [])));
   if (topics.size === 0) return;
-  print('\nThe key or role needs this policy in IAM; sns:CreateTopic only to make the topics:\n');
+  print('\nThe key or role needs this policy in IAM; sns:CreateTopic only to create the topics:\n');
   print(JSON.stringify(leastPolicy({ topics: [...topics], attributes: true, create: true }), null, 2));
   print('');
 }
@@ -54,9 +54,9 @@ async function serversFor(
   // With both, each event would arrive twice.
   const served = SERVERS.filter(({ name }) => !(name === 'mongooseim' && tap.rabbitmq));
   const found = served.filter((server) => server.present());
-  if (found.length === 0) print('note      no XMPP server is on this machine: install the adapter where it runs');
+  if (found.length === 0) print('note      found no XMPP server on this machine: install the adapter where it runs');
   for (const server of found)
-    if (await dialog.confirm(`Install the adapter into ${server.name}?`, true)) wanted.push(server);
+    if (await dialog.confirm(`Install the adapter in ${server.name}?`, true)) wanted.push(server);
   return wanted;
 }
 
@@ -82,8 +82,6 @@ function next(file: string, servers: readonly AdapterServer[]): string {
   const start = file === SYSTEM_CONFIG ? '  systemctl enable --now xmpp-event-pusher' : `  ${commandTo(['run'], file)}`;
   const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name], file)}`);
   const mend =
-    process.exitCode === EXIT.failed ? `Mend what failed, and run this again: ${commandTo(['init'], file)}\n\n` : '';
-  return [`${mend}Start the daemon, and look at it:`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join(
-    '\n',
-  );
+    process.exitCode === EXIT.failed ? `Fix what failed, and run this again: ${commandTo(['init'], file)}\n\n` : '';
+  return [`${mend}Start the daemon, and check it:`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join('\n');
 }

@@ -34,9 +34,10 @@ export function takeFromMongooseim(named: string | undefined, { rabbitmq }: { ra
   if (taken.sns || taken.rabbit || taken.hosts.some(({ sns }) => sns)) return taken;
   if (named === undefined) return undefined;
   throw unusable(
-    [`${file} has no [modules.mod_event_pusher.sns] to take: leave --from out, and init asks`, ...taken.notes].join(
-      '\n  ',
-    ),
+    [
+      `${file} has no [modules.mod_event_pusher.sns] to copy from: leave --from out, and init asks`,
+      ...taken.notes,
+    ].join('\n  '),
   );
 }
 
@@ -72,7 +73,7 @@ function take(file: string, document: Table, rabbitmq: boolean): Taken {
   const theirs = tableAt(tableAt(tableAt(document, 'modules'), 'mod_event_pusher'), 'rabbit');
   if (theirs && !rabbitmq)
     notes.push(
-      'modules.mod_event_pusher.rabbit: left alone; with --rabbitmq the daemon reads from there instead of by the adapter',
+      'modules.mod_event_pusher.rabbit: not used; with --rabbitmq the daemon reads from there instead of from the adapter',
     );
   if (!theirs && rabbitmq)
     throw unusable(`${file} has no [modules.mod_event_pusher.rabbit] to read from: leave --rabbitmq out`);
@@ -88,7 +89,7 @@ function rabbitOf(document: Table, theirs: Table, secrets: Record<string, string
   };
   const url = poolUrl(document, hide);
   if (url === undefined)
-    throw unusable('there is no [outgoing_pools.rabbit.event_pusher], so where its RabbitMQ is can not be seen');
+    throw unusable('there is no [outgoing_pools.rabbit.event_pusher], so the address of its RabbitMQ is unknown');
   const exchanges = Object.entries(theirs).flatMap(([name, options]) =>
     isTable(options) ? [[name, Object.fromEntries(Object.entries(options).filter(isOption))] as const] : [],
   );
@@ -106,9 +107,9 @@ function knownOptions(sns: Table, where: string, secrets: Record<string, string>
   for (const [name, value] of Object.entries(sns)) {
     if (name === 'plugin_module' && value !== 'mod_event_pusher_sns_defaults')
       notes.push(
-        `${where}.plugin_module: ${String(value)} is a module in Erlang; docs/plugins.md says how to write its like`,
+        `${where}.plugin_module: ${String(value)} is an Erlang module; docs/plugins.md explains how to write the same as a plugin`,
       );
-    else if (!(name in known) || !isValue(value)) notes.push(`${where}.${name}: there is no such option here`);
+    else if (!(name in known) || !isValue(value)) notes.push(`${where}.${name}: xmpp-event-pusher has no such option`);
     else if (name === 'secret_access_key') options[name] = { variable: variableFor(String(value), secrets) };
     else options[name] = value;
   }

@@ -101,7 +101,7 @@ function prepareFile(file: string, create: boolean): void {
   if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
   if (found) chmodSync(file, 0o600);
   else if (create) closeSync(openSync(file, 'wx', 0o600));
-  else throw unusable(file, 'does not exist: the daemon makes it at its first start');
+  else throw unusable(file, 'does not exist: the daemon creates it at its first start');
 }
 
 function prepareTables(database: DatabaseSync, file: string): void {

@@ -117,7 +117,7 @@ describe('SQLite outbox, when something is wrong', () => {
   it('reports to the command line that there is no file yet, and creates none', async () => {
     assert.throws(() => openDatabase(file, { create: false }), {
       code: 'OUTBOX_UNUSABLE',
-      message: `outbox ${file} does not exist: the daemon makes it at its first start`,
+      message: `outbox ${file} does not exist: the daemon creates it at its first start`,
     });
     await assert.rejects(stat(file), { code: 'ENOENT' });
   });

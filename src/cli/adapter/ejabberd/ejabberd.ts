@@ -91,8 +91,8 @@ function optionsOfTheirOwn(
   const lines = ['', `Its ${live}options${as} are in ${file}, for all domains.`];
   lines.push(
     withModule
-      ? `module_install copies them to ${path.join(installedOf(places), EXAMPLE_OPTIONS)}, from where ejabberd reads them.`
-      : 'ejabberd reads that file beside ejabberd.yml, in which they must not stand as well.',
+      ? `module_install copies them to ${path.join(installedOf(places), EXAMPLE_OPTIONS)}, where ejabberd reads them.`
+      : 'ejabberd reads that file in addition to ejabberd.yml; do not repeat the options there.',
   );
   return { lines, ok: true, settings: settingsIn(file), live: withModule ? undefined : file };
 }
@@ -142,10 +142,10 @@ function loading(isNew: boolean, live: string | undefined): string[] {
   if (live === undefined) return ['', 'Then load it into the running server:', ...command];
   return [
     '',
-    'Then load it into the running server, at once: ejabberd does not start with options for a module that it does not have.',
+    'Then load it into the running server right away: ejabberd does not start with options for a module that is not installed.',
     ...command,
     '',
-    `If ejabberd does not run now, move ${live} away, start it, and move the file back before that command.`,
+    `If ejabberd is not running, move ${live} away, start ejabberd, and move the file back before you run that command.`,
   ];
 }
 
@@ -155,9 +155,9 @@ function uninstall(where: Where): Printed {
   if (configured.length > 0) {
     const files = [...new Set(configured.map(({ file }) => file))].join(', ');
     const lines = [
-      `Nothing removed yet: ${files} has options for ${MODULE}, and ejabberd does not start with options for a module that it does not have.`,
+      `Nothing removed yet: ${files} has options for ${MODULE}, and ejabberd does not start with options for a module that is not installed.`,
       '',
-      `Delete ${MODULE} and what is indented below it from the modules: there, and then:`,
+      `Delete ${MODULE} and the lines indented below it from modules: there, then run:`,
       '',
       '  ejabberdctl reload_config',
       '',
@@ -171,7 +171,7 @@ function uninstall(where: Where): Printed {
   if (removed.length > 0)
     lines.push(
       '',
-      'A running ejabberd has it in memory until it is restarted, or until:',
+      'A running ejabberd keeps it in memory until you restart it, or run:',
       '',
       '  ejabberdctl reload_config',
     );
@@ -201,10 +201,10 @@ function compilation(places: Places): string[] {
   const source = path.join(sourceOf(places), 'src');
   const beam = compiledOf(places);
   if (!existsSync(source)) return [];
-  if (!existsSync(beam)) return [`it is not loaded yet: ejabberdctl module_install ${MODULE}`];
+  if (!existsSync(beam)) return [`not loaded yet; run: ejabberdctl module_install ${MODULE}`];
   if (statSync(beam).mtimeMs >= statSync(source).mtimeMs) return [];
-  return [`the source is newer than what ejabberd has of it: ejabberdctl module_upgrade ${MODULE}`];
+  return [`the source is newer than the module that ejabberd compiled; run: ejabberdctl module_upgrade ${MODULE}`];
 }
 
 const duplicate = (configured: readonly Settings[], file: string) =>
-  `there are options in ${configured[0]?.file} and in ${file}, with which ejabberd does not start: delete one of the two`;
+  `both ${configured[0]?.file} and ${file} have the options, so ejabberd does not start: delete one of the two`;

@@ -46,7 +46,7 @@ export function placesOf({ to, serverConfig }: Where): Places {
   if (modules === undefined)
     throw new PusherError(
       'ADAPTER_INSTALL',
-      'there is no ejabberdctl.cfg and no user ejabberd here: run this where ejabberd is, or give its CONTRIB_MODULES_PATH with --to (by default .ejabberd-modules in the home of its user)',
+      "found no ejabberdctl.cfg and no user ejabberd: run this on ejabberd's machine, or pass its CONTRIB_MODULES_PATH with --to (default: .ejabberd-modules in the home folder of its user)",
     );
   const own = modules === configured;
   const spools = [set?.SPOOL_DIR ?? '/var/lib/ejabberd', ...(set?.SPOOL_DIR ? [] : ['/opt/ejabberd/database'])];

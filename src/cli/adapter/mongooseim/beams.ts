@@ -38,7 +38,9 @@ export function findBeams(release: string | undefined, precompiled = PRECOMPILED
     else if (fits(made.otp)) return made;
     else {
       made[Symbol.dispose]();
-      failures.push(`${compiler} is of OTP ${made.otp}, and what it makes does not run on the release's OTP ${wanted}`);
+      failures.push(
+        `${compiler} belongs to OTP ${made.otp}, and its output does not run on the release's OTP ${wanted}`,
+      );
     }
   }
   throw new PusherError(

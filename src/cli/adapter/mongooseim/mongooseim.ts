@@ -42,7 +42,9 @@ function problems({ ebin, config, to }: Places, settings: readonly Settings[]): 
     .some((line) => new RegExp(`^\\s*-p[az]\\s+${escaped(ebin)}/?\\s*$`).test(line));
   return [
     ...(section === undefined ? [`${config.toml} has no [modules.${MODULE}]`] : []),
-    ...(section ? [`[modules.${MODULE}] in ${config.toml} has keys, with which MongooseIM does not start`] : []),
+    ...(section
+      ? [`[modules.${MODULE}] in ${config.toml} must be empty: MongooseIM does not start with options there`]
+      : []),
     ...(isNamed ? [] : [`${config.vm} does not name ${ebin}; is ERL_LIBS=${to} in the server's environment?`]),
     ...(settings.length === 0
       ? [`${config.app} has no options for the adapter; are they in the server's environment?`]
@@ -58,7 +60,7 @@ function install(tap: TapAccess, where: Where): Printed {
   const wrong = settingsIn(config?.app).filter(({ url, secret }) => url !== tap.url || secret !== tap.secret);
   const isSet = settingsIn(config?.app).length > 0;
   const lines = [
-    `Installed ${ebin}, compiled by OTP ${beams.otp}: runs on MongooseIM 6.1 and later with OTP ${beams.otp} or a later one`,
+    `Installed ${ebin}, compiled by OTP ${beams.otp}: runs on MongooseIM 6.1 and later with OTP ${beams.otp} or later`,
     '',
     `Add to ${config?.vm ?? 'etc/vm.args'}:`,
     '',
@@ -67,18 +69,18 @@ function install(tap: TapAccess, where: Where): Printed {
     ...(isSet && wrong.length === 0
       ? [`Its options are in ${config?.app}.`]
       : [
-          `${isSet ? 'WRONG: other options are in' : 'Add to'} ${config?.app ?? 'etc/app.config'}${isSet ? '. Correct them' : ', after the first "["'}:`,
+          `${isSet ? 'WRONG: different options are in' : 'Add to'} ${config?.app ?? 'etc/app.config'}${isSet ? '. Correct them' : ', after the first "["'}:`,
           '',
           `  {mongooseim, [{xmpp_event_pusher, [{url, ${erlangString(tap.url)}}, {secret, ${erlangString(tap.secret)}}]}]},`,
         ]),
     '',
-    `Add to ${config?.toml ?? 'etc/mongooseim.toml'}, and write nothing below it: MongooseIM takes no options there and would not start:`,
+    `Add to ${config?.toml ?? 'etc/mongooseim.toml'}, with nothing below it, since MongooseIM does not start with options there:`,
     '',
     `  [modules.${MODULE}]`,
     '',
     'and restart MongooseIM.',
     '',
-    'In a container the environment does instead of vm.args and app.config:',
+    'In a container, set the environment instead of vm.args and app.config:',
     '',
     `  ERL_LIBS=${to}`,
     `  XMPP_EVENT_PUSHER_URL=${shellWord(tap.url)}`,

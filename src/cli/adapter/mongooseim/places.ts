@@ -26,7 +26,7 @@ export interface Places {
 export function placesOf({ to: given = DEFAULT_TO, serverConfig }: Where): Places {
   const to = path.resolve(given);
   if (!/^[\w@%+=:,./-]+$/.test(to))
-    throw new PusherError('ADAPTER_INSTALL', `${to}: in vm.args a folder can't have such characters in its name`);
+    throw new PusherError('ADAPTER_INSTALL', `${to}: vm.args does not allow these characters in a folder's name`);
   if (serverConfig !== undefined && !existsSync(serverConfig))
     throw new PusherError('ADAPTER_INSTALL', `there is no ${serverConfig}`);
   const toml = serverConfig ?? CONFIGS.find((file) => existsSync(file));

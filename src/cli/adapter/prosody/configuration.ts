@@ -87,7 +87,7 @@ function prosodyctl(args: string[]): string {
   const problem = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is not on the PATH' : error.message;
   throw new PusherError(
     'ADAPTER_INSTALL',
-    `prosodyctl ${problem}: run this where Prosody is, or give the folder for its modules with --to`,
+    `prosodyctl ${problem}: run this on Prosody's machine, or pass its module folder with --to`,
   );
 }
 
@@ -109,5 +109,5 @@ export const replacedLists = ({ hosts, file }: ProsodyConfiguration): string[] =
     .filter(({ enabled, login }) => enabled && !login)
     .map(
       ({ name }) =>
-        `nobody can log in to ${name}, which has no saslauth among its modules: a second modules_enabled in ${file} replaces the first, so write "event_pusher" into that one`,
+        `nobody can log in to ${name}, which has no saslauth in modules_enabled: a second modules_enabled in ${file} replaces the first, so add "event_pusher" to the first one`,
     );

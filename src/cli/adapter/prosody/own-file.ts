@@ -56,7 +56,7 @@ export function writeOwnFile(found: ProsodyConfiguration, folder: string, tap: T
   const isSearched = without.pluginPaths.some((each) => path.resolve(each) === folder);
   const isAdded = !isSearched && without.pluginPaths.length === 0;
   const lines = [
-    '-- Written by xmpp-event-pusher. What is changed here is lost when the adapter is installed again.',
+    '-- Written by xmpp-event-pusher. Changes here are lost when the adapter is installed again.',
     ...(isAdded ? [`plugin_paths = { ${luaString(folder)} }`] : []),
     ...hosts.flatMap((host) => block(host, tap, true)),
   ];

@@ -37,14 +37,11 @@ export function forHosts(
         ]),
       ),
     ...wrong.flatMap((host) =>
-      section(`WRONG: ${difference(host, tap)}. Correct it in ${file}, or in what that includes:`, options(tap)),
+      section(`WRONG: ${difference(host, tap)}. Correct it in ${file}, or in a file that it includes:`, options(tap)),
     ),
     ...replacedLists(config).flatMap((problem) => ['', `WRONG: ${problem}.`]),
-    ...disabled.flatMap(({ name }) => [
-      '',
-      `WRONG: modules_disabled of ${name} names event_pusher. Take it out there.`,
-    ]),
-    ...(right.length > 0 ? ['', `Configured already: ${right.map(({ name }) => name).join(', ')}`] : []),
+    ...disabled.flatMap(({ name }) => ['', `WRONG: modules_disabled of ${name} names event_pusher. Remove it there.`]),
+    ...(right.length > 0 ? ['', `Already configured: ${right.map(({ name }) => name).join(', ')}`] : []),
     ...(hosts.length === 0 ? ['', `${file} has no VirtualHost yet: run this again when it has one.`] : []),
     ...(hosts.length > 0
       ? starting(
@@ -65,7 +62,7 @@ export function forAnyHost(folder: string, tap: TapAccess): Printed {
       `${luaString(folder)};`,
     ]),
     ...section('Add at the end of prosody.cfg.lua, for each domain:', block(host, tap, true)),
-    ...section('where the domain has a modules_enabled of its own, instead of that line as an entry there:', [
+    ...section('if the domain has its own modules_enabled, add an entry there instead of that line:', [
       '"event_pusher";',
     ]),
     '',
@@ -101,12 +98,12 @@ function difference({ name, url, secret }: VirtualHost, tap: TapAccess): string 
 }
 
 function starting(without: readonly VirtualHost[], had: readonly VirtualHost[], searched: boolean): string[] {
-  if (!searched) return ['', 'Then restart Prosody, which reads plugin_paths when it starts only.'];
+  if (!searched) return ['', 'Then restart Prosody, which reads plugin_paths only at its start.'];
   const commands = [
     ...without.map(({ name }) => `prosodyctl shell module load event_pusher ${shellWord(name)}`),
     ...had.map(({ name }) => `prosodyctl shell module reload event_pusher ${shellWord(name)}`),
   ];
-  return section('Then restart Prosody, or, where mod_admin_shell is enabled, without a restart:', [
+  return section('Then restart Prosody, or, if mod_admin_shell is enabled, run:', [
     'prosodyctl shell config reload',
     ...commands,
   ]);

@@ -58,8 +58,8 @@ function install(tap: TapAccess, where: Where, { configure } = { configure: fals
 }
 
 const another = (copy: string) =>
-  `there is another copy of the adapter, and Prosody may load that one. ${
-    isPackaged(copy) ? `Take ${path.dirname(copy)} out of plugin_paths.` : `Remove it: rm -r ${shellWord(copy)}`
+  `there is another copy of the adapter, which Prosody may load instead. ${
+    isPackaged(copy) ? `Remove ${path.dirname(copy)} from plugin_paths.` : `Remove it: rm -r ${shellWord(copy)}`
   }`;
 
 function uninstall(where: Where): Printed {
@@ -79,9 +79,9 @@ function uninstall(where: Where): Printed {
     '',
     `Delete from ${from}, or Prosody logs an error at its next start:`,
     '',
-    '  "event_pusher" in modules_enabled, event_pusher_url, event_pusher_secret, and what else begins so',
+    '  "event_pusher" in modules_enabled, event_pusher_url, event_pusher_secret, and every other option that begins with event_pusher_',
     '',
-    'A running Prosody has it in memory until it is restarted, or until:',
+    'A running Prosody keeps it in memory until you restart it, or run:',
     '',
     ...unload(hosts),
   );
