@@ -6,6 +6,8 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { nodeNameOf, startEpmd } from './epmd.ts';
+import { type Gate, openGate } from './gate.ts';
 import { freePorts, launch, type Process, until, untilListening } from './process.ts';
 
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
@@ -25,6 +27,8 @@ export interface RabbitNode {
   kill(): Promise<void>;
   /** It answers nobody any more, or does again: SIGSTOP and SIGCONT. */
   hang(hung: boolean): void;
+  /** Blocks its ports, to other nodes and to clients, or opens them again; where the server was started with gates. */
+  cut(off: boolean): void;
   /** Evaluates Erlang on the node, such as `rabbit_vhost:list().`; settles with what it prints. */
   evaluate(erlang: string): Promise<string>;
 }
@@ -46,13 +50,18 @@ export interface RabbitOptions {
   nodes?: number;
   /** More lines for rabbitmq.conf. */
   settings?: string;
+  /** Lets the nodes' ports be blocked: all connections lead through this process then. */
+  gates?: boolean;
 }
 
-export async function startRabbit({ nodes: count = 1, settings = '' }: RabbitOptions = {}): Promise<RabbitServer> {
+export async function startRabbit({
+  nodes: count = 1,
+  settings = '',
+  gates: gated = false,
+}: RabbitOptions = {}): Promise<RabbitServer> {
   const dir = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
-  const [epmdPort] = (await freePorts(1)) as [number];
-  const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
-  await untilListening(epmd, [epmdPort]);
+  const gates = gated ? createGates() : undefined;
+  const epmd = gates ? await startEpmd(gates.between) : await launchEpmd();
   const names = Array.from({ length: count }, (_, index) => `rabbit${index}@127.0.0.1`);
   const cluster = names.map((name, index) => `cluster_formation.classic_config.nodes.${index + 1} = ${name}`);
   const shared = [
@@ -68,7 +77,7 @@ export async function startRabbit({ nodes: count = 1, settings = '' }: RabbitOpt
     ...(count > 1 ? cluster : []),
     settings,
   ].join('\n');
-  const nodes = await Promise.all(names.map((name) => makeNode(join(dir, name), name, epmdPort, shared)));
+  const nodes = await Promise.all(names.map((name) => makeNode(join(dir, name), name, epmd.port, shared, gates)));
   // The first one forms the cluster, and the others join it.
   await nodes[0]?.start();
   await Promise.all(nodes.slice(1).map((node) => node.start()));
@@ -95,8 +104,53 @@ export async function startRabbit({ nodes: count = 1, settings = '' }: RabbitOpt
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(nodes.map((node) => node.kill()));
-      await epmd.end('SIGKILL');
+      await gates?.[Symbol.asyncDispose]();
+      await epmd[Symbol.asyncDispose]();
       await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function launchEpmd(): Promise<{ port: number } & AsyncDisposable> {
+  const [port] = (await freePorts(1)) as [number];
+  const epmd = await launch('epmd', ['-port', String(port), '-address', '127.0.0.1']);
+  await untilListening(epmd, [port]);
+  return { port, [Symbol.asyncDispose]: () => epmd.end('SIGKILL') };
+}
+
+/** In front of the nodes' ports, so that a node can be cut off. */
+interface Gates extends AsyncDisposable {
+  /** Opens one for connections between nodes; settles with its port. */
+  readonly between: (name: string, port: number) => Promise<number>;
+  /** Opens one for clients; settles with its port. */
+  readonly forClients: (name: string, port: number) => Promise<number>;
+  cut(name: string, off: boolean): void;
+}
+
+function createGates(): Gates {
+  const open = new Set<Gate>();
+  /** The nodes that are cut off. */
+  const off = new Set<string>();
+  const gate = async (...options: Parameters<typeof openGate>) => {
+    const opened = await openGate(...options);
+    open.add(opened);
+    return opened.port;
+  };
+  return {
+    between: (name, port) => {
+      // The port mapper knows nodes without their host. Whoever is no node, as `erl_call`, gets through.
+      const isCut = (node: string) => off.has(node.replace(/@.*/, ''));
+      const isShut = (node?: string) => node?.startsWith('rabbit') === true && (isCut(name) || isCut(node));
+      return gate(port, isShut, nodeNameOf);
+    },
+    forClients: (name, port) => gate(port, () => off.has(name)),
+    cut(name, isOff) {
+      if (isOff) off.add(name);
+      else off.delete(name);
+      for (const each of open) each.update();
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all([...open].map((each) => each[Symbol.asyncDispose]()));
     },
   };
 }
@@ -106,8 +160,16 @@ const permit = (user: string, vhost: string, permissions: readonly string[] = ['
     .map((text) => `<<"${text.replaceAll('\\', '\\\\')}">>`)
     .join(', ')}).`;
 
-async function makeNode(dir: string, name: string, epmdPort: number, settings: string): Promise<RabbitNode> {
+async function makeNode(
+  dir: string,
+  name: string,
+  epmdPort: number,
+  settings: string,
+  gates: Gates | undefined,
+): Promise<RabbitNode> {
   const [port, distPort] = (await freePorts(2)) as [number, number];
+  const alias = name.replace(/@.*/, '');
+  const clientPort = gates ? await gates.forClients(alias, port) : port;
   const config = `${dir}.conf`;
   await writeFile(config, `listeners.tcp.1 = 127.0.0.1:${port}\n${settings}\n`);
   // For logins with a client certificate.
@@ -150,7 +212,7 @@ async function makeNode(dir: string, name: string, epmdPort: number, settings: s
   process.on('exit', () => script && signal('SIGKILL'));
   return {
     name,
-    port,
+    port: clientPort,
     log: () => logged + (script?.output() ?? ''),
     async start() {
       script = await launch(SERVER, [], { env });
@@ -158,6 +220,10 @@ async function makeNode(dir: string, name: string, epmdPort: number, settings: s
     },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
+    cut(off) {
+      if (!gates) throw new Error('this server was started without gates');
+      gates.cut(alias, off);
+    },
     hang: (hung) => signal(hung ? 'SIGSTOP' : 'SIGCONT'),
     async evaluate(erlang) {
       const call = await launch('erl_call', ['-c', 'test', '-name', name, '-timeout', '60', '-e'], {
