@@ -15,6 +15,7 @@ export interface BrokerProblem {
     | 'different'
     | 'missing'
     | 'locked'
+    | 'newer'
     | 'other';
   readonly reason: string;
   readonly advice: string;
@@ -67,6 +68,7 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 /** Explains any failure of a connection or channel. */
 export function explain(error: unknown): BrokerProblem {
   if (error instanceof ExplainedError) return error.problem;
+  if (error instanceof PusherError && error.cause instanceof ExplainedError) return error.cause.problem;
   const text = messageOf(error);
   const { code, classId, methodId } = error as Closed;
   const reply = typeof code === 'number' ? code : replyCodeOf(text);

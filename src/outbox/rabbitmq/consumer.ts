@@ -13,6 +13,7 @@ import { parseEventId } from '../../event-id.ts';
 import type { Log } from '../../log.ts';
 import { openChannel } from '../../rabbitmq/connection.ts';
 import { type BrokerProblem, explain } from '../../rabbitmq/explain.ts';
+import { problemOfFormat } from '../../rabbitmq/format.ts';
 import type { NewDeadLetter } from '../dead-letters.ts';
 import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
@@ -76,6 +77,11 @@ export class PartitionConsumer {
   /** Serialises opening and closing. */
   #turn: Promise<void> = Promise.resolve();
   #again: NodeJS.Timeout | undefined;
+  /**
+   * Since when it holds a parcel of a newer release's format, and, unread, all behind it: they stay unacknowledged, so
+   * that they return in their order. In milliseconds of `performance.now()`.
+   */
+  #heldAt: number | undefined;
   readonly #renewal: NodeJS.Timeout;
   #stopped = false;
   /** Why it can't consume now. */
@@ -146,9 +152,10 @@ export class PartitionConsumer {
       await this.#ground.declare(this.queue);
       const channel = await openChannel(connection, (error) => this.#lost(channel, error));
       await channel.prefetch(this.#ground.prefetch());
+      this.#heldAt = undefined;
       this.#channel = channel;
-      await channel.consume(this.queue, (message) => this.#receive(channel, message));
       this.problem = undefined;
+      await channel.consume(this.queue, (message) => this.#receive(channel, message));
     } catch (error) {
       const problem = explain(error);
       // A queue of a former number of partitions may have been emptied and deleted already.
@@ -194,7 +201,8 @@ export class PartitionConsumer {
   /** RabbitMQ ends a channel that holds a delivery for longer than its `consumer_timeout`, 30 minutes by default. */
   #renewIfDue(): void {
     const [oldest] = this.#parcels.values();
-    if (oldest?.delivery && performance.now() - oldest.deliveredAt >= this.#ground.renewMs) this.#renew();
+    const since = oldest?.delivery ? oldest.deliveredAt : this.#heldAt;
+    if (this.#channel && since !== undefined && performance.now() - since >= this.#ground.renewMs) this.#renew();
   }
 
   #receive(channel: Channel, message: ConsumeMessage | null): void {
@@ -220,6 +228,14 @@ export class PartitionConsumer {
       known.delivery = delivery;
       known.deliveredAt = performance.now();
       if (known.left === 0) this.finished(known);
+      return;
+    }
+    if (this.#heldAt !== undefined) return;
+    const newer = problemOfFormat(properties.headers, `a parcel in the queue ${this.queue}`);
+    if (newer) {
+      this.problem = newer;
+      this.#heldAt = performance.now();
+      this.#ground.log.error({ problem: newer.reason, advice: newer.advice }, 'a partition waits');
       return;
     }
     this.#dropDone();

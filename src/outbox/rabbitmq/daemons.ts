@@ -4,8 +4,10 @@
  * A silent daemon is considered gone after a while. The daemons' views may differ for a moment: the broker lets only
  * one consumer of a partition be active, however many subscribe.
  */
-import type { Channel, ChannelModel } from 'amqplib';
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { openChannel } from '../../rabbitmq/connection.ts';
+import type { BrokerProblem } from '../../rabbitmq/explain.ts';
+import { FORMAT_HEADER, problemOfFormat } from '../../rabbitmq/format.ts';
 import type { Names } from './names.ts';
 import type { Position } from './positions.ts';
 
@@ -54,6 +56,7 @@ const SILENT_MS = 5_000;
 export class Daemons {
   readonly #options: DaemonsOptions;
   readonly #others = new Map<string, { readonly announcement: Announcement; heardAt: number }>();
+  #newer: { readonly problem: BrokerProblem; readonly heardAt: number } | undefined;
   #channel: Channel | undefined;
   readonly #timer: NodeJS.Timeout;
 
@@ -71,6 +74,11 @@ export class Daemons {
     return [this.#options.id, ...this.#others.keys()].toSorted();
   }
 
+  /** Another daemon is of a release that this one does not understand. */
+  get newer(): BrokerProblem | undefined {
+    return this.#newer && performance.now() - this.#newer.heardAt < SILENT_MS ? this.#newer.problem : undefined;
+  }
+
   /** Uses this connection for announcements. */
   async attach(connection: ChannelModel): Promise<void> {
     const { id, names } = this.#options;
@@ -81,7 +89,7 @@ export class Daemons {
     const queue = names.daemon(id);
     await channel.assertQueue(queue, { exclusive: true, durable: false });
     await channel.bindQueue(queue, names.daemons, '');
-    await channel.consume(queue, (message) => message && this.#receive(message.content), { noAck: true });
+    await channel.consume(queue, (message) => message && this.#receive(message), { noAck: true });
     this.#channel = channel;
     this.#others.clear();
     this.#announce(true);
@@ -127,14 +135,17 @@ export class Daemons {
 
   #send(message: Message): void {
     try {
-      this.#channel?.publish(this.#options.names.daemons, '', Buffer.from(JSON.stringify(message)));
+      const content = Buffer.from(JSON.stringify(message));
+      this.#channel?.publish(this.#options.names.daemons, '', content, { headers: FORMAT_HEADER });
     } catch {
       // The channel has just ended; the next connection opens a new one.
     }
   }
 
-  #receive(content: Buffer): void {
-    const message = parse(content);
+  #receive({ content, properties }: ConsumeMessage): void {
+    const newer = problemOfFormat(properties.headers, 'the announcement of a daemon of the same prefix');
+    if (newer) this.#newer = { problem: newer, heardAt: performance.now() };
+    const message = newer ? undefined : parse(content);
     if (!message) return;
     const { id, changed, heard, asked, settled, retired } = this.#options;
     if (message.kind === 'here') {

@@ -83,12 +83,16 @@ export class Directory {
     const leave = await this.#turns(WHAT);
     try {
       await leases.take(WHAT);
-      const current = connection();
-      if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
-      const content = ((await readLast(current, queue)) as Content | undefined) ?? { topics: {}, epochs: [] };
-      this.#content = change(content);
-      if (this.#content !== content) await write(queue, [JSON.stringify(this.#content)]);
-      await leases.release(WHAT);
+      try {
+        const current = connection();
+        if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
+        const content = ((await readLast(current, queue)) as Content | undefined) ?? { topics: {}, epochs: [] };
+        this.#content = change(content);
+        if (this.#content !== content) await write(queue, [JSON.stringify(this.#content)]);
+      } finally {
+        // Others wait for it, whatever became of the change. It ends with the connection in any case.
+        await leases.release(WHAT).catch(() => undefined);
+      }
     } finally {
       leave();
     }

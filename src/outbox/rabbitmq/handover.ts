@@ -3,6 +3,7 @@
  * queues' contents. The next start reads it, so that an orderly stop repeats nothing.
  */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { FORMAT } from '../../rabbitmq/format.ts';
 import type { Depth } from './depths.ts';
 
 export interface Handover {
@@ -17,13 +18,14 @@ export function takeHandover(file: string): Handover {
   try {
     const text = readFileSync(file, 'utf8');
     rmSync(file);
-    return JSON.parse(text) as Handover;
+    const { format = FORMAT, ...handover } = JSON.parse(text) as Handover & { format?: number };
+    return format > FORMAT ? NOTHING : handover;
   } catch {
     return NOTHING; // Missing or unreadable: the delivered part of a parcel is repeated.
   }
 }
 
 export function leaveHandover(file: string, handover: Handover): void {
-  writeFileSync(`${file}.new`, JSON.stringify(handover), { mode: 0o600 });
+  writeFileSync(`${file}.new`, JSON.stringify({ format: FORMAT, ...handover }), { mode: 0o600 });
   renameSync(`${file}.new`, file);
 }

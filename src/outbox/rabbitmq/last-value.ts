@@ -1,11 +1,15 @@
 /** Queues of length 1, which hold a last value. */
 import type { ChannelModel, GetMessage } from 'amqplib';
+import { PusherError } from '../../errors.ts';
 import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
+import { ExplainedError } from '../../rabbitmq/explain.ts';
+import { problemOfFormat } from '../../rabbitmq/format.ts';
 import { LAST_VALUE } from './names.ts';
 
 /**
  * Declares such a queue and reads its value; undefined when it is empty. No one else may read or write it meanwhile. A
  * daemon killed while reading may have left two values: the newer one counts.
+ * @throws PusherError OUTBOX_UNUSABLE when a newer release wrote it
  */
 export async function readLast(connection: ChannelModel, queue: string): Promise<unknown> {
   const channel = await openChannel(connection);
@@ -13,6 +17,12 @@ export async function readLast(connection: ChannelModel, queue: string): Promise
   const messages: GetMessage[] = [];
   for (let next = await channel.get(queue); next; next = await channel.get(queue)) messages.push(next);
   const newest = messages.toSorted((a, b) => timeOf(b) - timeOf(a))[0];
+  const problem = problemOfFormat(newest?.properties.headers, `the value in the queue ${queue}`);
+  if (problem) {
+    await channel.close();
+    const message = `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`;
+    throw new PusherError('OUTBOX_UNUSABLE', message, new ExplainedError(problem));
+  }
   for (const message of messages) if (message !== newest) channel.ack(message);
   // Unacknowledged messages return to the queue when the channel is closed.
   await channel.close();

@@ -9,6 +9,7 @@
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
+import { explain } from '../../rabbitmq/explain.ts';
 import type { Cursor, Progress } from '../outbox.ts';
 import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 import { createTurns } from '../turns.ts';
@@ -73,7 +74,14 @@ export class Positions {
       const key = keyOf(source, epoch);
       if (this.#known.has(key) || !(await leases.tryTake(key))) continue;
       const leave = await this.#turns(key);
-      await this.#take(source, epoch).finally(leave);
+      try {
+        await this.#take(source, epoch);
+      } catch (error) {
+        // Its source is refused; the others are not.
+        if (explain(error).kind !== 'newer') throw error;
+      } finally {
+        leave();
+      }
       await this.giveBack(key);
     }
   }
@@ -143,7 +151,11 @@ export class Positions {
     await leases.take(key);
     const current = connection();
     if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
-    const found = (await readLast(current, names.position(source, epoch))) as Position | undefined;
+    const found = (await readLast(current, names.position(source, epoch)).catch(async (error: unknown) => {
+      // Another daemon may be able to read it.
+      await leases.release(key).catch(() => undefined);
+      throw error;
+    })) as Position | undefined;
     if (found) this.#known.set(key, found);
     else this.#known.delete(key);
     this.#fresh.add(key);

@@ -195,7 +195,7 @@ class RabbitOutbox implements Outbox {
   }
 
   get fault(): PusherError | undefined {
-    const { problem } = this.#broker;
+    const problem = this.#broker.problem ?? this.#daemons.newer;
     if (problem) return new PusherError('OUTBOX_UNUSABLE', `outbox: RabbitMQ: ${problem.reason}; ${problem.advice}`);
     const { partitions } = this.#options;
     // Two numbers of partitions at once would split a user's notifications, and so lose their order.

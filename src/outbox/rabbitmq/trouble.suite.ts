@@ -5,7 +5,8 @@ import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
-import { connectOnce, openChannel } from '../../rabbitmq/connection.ts';
+import { connectOnce, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { FORMAT } from '../../rabbitmq/format.ts';
 import { probeBroker } from '../../rabbitmq/probe.ts';
 import { admission, commitAs, depthOf, ids, lastOf, notification, numbered, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
@@ -179,5 +180,90 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.commit(admission(notification('e5')));
     assert.deepEqual(ids(await topic.next(1)), ['e5']);
     await outbox.close();
+  });
+
+  /** Puts into a queue what a newer release would write there. */
+  const writeNewer = async (queue: string, content: string, exchange = '') => {
+    const connection = await connectOnce(rabbit.url(vhost));
+    const channel = await openConfirmChannel(connection);
+    const headers = { v: FORMAT + 1, n: 1, at: Date.now() };
+    channel.publish(exchange, queue, Buffer.from(content), { persistent: true, messageId: 'newer.1', headers });
+    await channel.waitForConfirms();
+    await connection.close();
+  };
+  /** Takes the first message of a queue away, as a newer release would; answers it. */
+  const takeFirst = async (queue: string) => {
+    const connection = await connectOnce(rabbit.url(vhost));
+    const channel = await openChannel(connection);
+    await channel.prefetch(1);
+    const { promise, resolve } = Promise.withResolvers<string>();
+    await channel.consume(queue, (message) => {
+      if (!message) return;
+      channel.ack(message);
+      void channel.close().then(() => resolve(message.content.toString()));
+    });
+    const content = await promise;
+    await connection.close();
+    return content;
+  };
+  const NEWER = new RegExp(`format ${FORMAT + 1}.*a newer release wrote.*upgrade this daemon`);
+
+  it('leaves what a newer release wrote, and all behind it, in its queue, until a daemon can read it', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const queue = namesOf(house.prefix).partition(TOPIC, 1, 0);
+    const outbox = await house.open();
+    await outbox.commit(admission(notification('e1')));
+    await writeNewer(queue, 'it cannot be read');
+    await outbox.commit(admission(notification('e3')));
+    const before = consume(outbox, TOPIC);
+    const taken = await before.next(1);
+    assert.deepEqual(ids(taken), ['e1']);
+    await until('it to be said', () => NEWER.test(outbox.health().fault ?? ''));
+    await before.settle(...taken);
+    await turns();
+    assert.deepEqual(await before.rest(), []);
+    assert.equal(outbox.health().deadLetters, 0);
+    await before.close();
+    await outbox.close();
+    assert.equal(await takeFirst(queue), 'it cannot be read');
+    const next = await house.open();
+    await using topic = consume(next, TOPIC);
+    assert.deepEqual(ids(await topic.next(1)), ['e3']);
+    assert.equal(next.health().fault, undefined);
+    await next.close();
+  });
+
+  it('refuses a source whose position a newer release wrote, and no other, until it can be read', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const outbox = await house.open();
+    await commitAs(outbox, 'other', 'x', 1, admission(notification('e1')));
+    const queue = namesOf(house.prefix).position('s', 'x');
+    await commitAs(outbox, 's', 'x', 5, admission(notification('e2')));
+    await outbox.close();
+    await writeNewer(queue, '{}');
+    const next = await house.open();
+    await assert.rejects(next.source('s', 'x'), { code: 'OUTBOX_UNUSABLE', message: NEWER });
+    assert.equal(await lastOf(next, 'other', 'x'), 1);
+    // Whoever can read it gets at it.
+    await takeFirst(queue);
+    assert.equal(await lastOf(next, 's', 'x'), undefined);
+    await next.close();
+  });
+
+  it('takes nothing while the directory, or another daemon, is of a format that it does not know', async () => {
+    await using house = await openHouse(rabbit.url(vhost));
+    const { directory, daemons } = namesOf(house.prefix);
+    const outbox = await house.open();
+    await outbox.commit(admission(notification('e1')));
+    await writeNewer('', '{}', daemons);
+    await until('it to hear of the other', () => NEWER.test(outbox.fault?.message ?? ''));
+    await outbox.close();
+    await writeNewer(directory, '{}');
+    const next = await house.open({ connected: false });
+    await until('it to be said', () => NEWER.test(next.fault?.message ?? ''));
+    await assert.rejects(next.commit(admission(notification('e2'))), { code: 'OUTBOX_UNUSABLE' });
+    await takeFirst(directory);
+    await insist(next, notification('e2'));
+    await next.close();
   });
 });

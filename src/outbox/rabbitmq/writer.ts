@@ -10,6 +10,7 @@
  */
 import type { ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
+import { FORMAT_HEADER } from '../../rabbitmq/format.ts';
 import { MOST_LENGTH, MOST_NOTIFICATIONS } from './parcel.ts';
 
 interface Job {
@@ -141,7 +142,7 @@ export class Writer {
   #publish(parcel: Parcel): void {
     const channel = this.#channel;
     const { line, messageId, late, count, content } = parcel;
-    const headers = { n: count, at: this.#options.now() };
+    const headers = { ...FORMAT_HEADER, n: count, at: this.#options.now() };
     const options = { mandatory: true, persistent: true, messageId, headers };
     try {
       if (!channel) throw new Error('no channel');

@@ -10,6 +10,8 @@
 import { randomUUID } from 'node:crypto';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { ExplainedError } from '../../rabbitmq/explain.ts';
+import { FORMAT_HEADER, problemOfFormat } from '../../rabbitmq/format.ts';
 import { createReader, type LedgerRecord, type LedgerState, MOST_SEEN, snapshotOf } from './records.ts';
 import type { SessionCount, Sessions } from './sessions.ts';
 
@@ -31,6 +33,7 @@ export interface Ledger {
 /**
  * Reads the ledger and begins a term in it: from then on other daemons' records are ignored.
  * @param lost called when a channel ends; then nothing more can be stored
+ * @throws ExplainedError when a newer release wrote to it
  */
 export async function openLedger(
   connection: ChannelModel,
@@ -45,7 +48,8 @@ export async function openLedger(
       const body = Buffer.from(JSON.stringify(record));
       bytes += body.length;
       // Without a limit, memory would hold a whole snapshot of millions.
-      const sent = channel.sendToQueue(queue, body, { persistent: true, correlationId: record.term });
+      const options = { persistent: true, correlationId: record.term, headers: FORMAT_HEADER };
+      const sent = channel.sendToQueue(queue, body, options);
       if (!sent) await channel.waitForConfirms();
     }
     await channel.waitForConfirms();
@@ -102,6 +106,8 @@ async function readUntil(
   send: () => Promise<unknown>,
 ): Promise<{ acknowledge(): Promise<void> }> {
   const { promise, resolve, reject } = Promise.withResolvers<ConsumeMessage>();
+  // It may be rejected while the fence is on its way.
+  promise.catch(() => undefined);
   const channel = await openChannel(connection, (error) => {
     reject(error ?? new Error('channel closed'));
     lost(error);
@@ -111,6 +117,11 @@ async function readUntil(
     if (!message) return reject(new Error(`the queue "${queue}" was deleted`));
     // Records behind the fence are newer: they stay.
     if (done) return;
+    const problem = problemOfFormat(message.properties.headers, `a record in the queue "${queue}"`);
+    if (problem) {
+      done = true;
+      return reject(new ExplainedError(problem));
+    }
     if (message.properties.correlationId === fence) {
       done = true;
       resolve(message);

@@ -14,7 +14,7 @@ import { PusherError } from '../../errors.ts';
 import { isMalformed, type MalformedEvent, type NewEvent } from '../../event.ts';
 import type { Log } from '../../log.ts';
 import { openChannel } from '../../rabbitmq/connection.ts';
-import { ExplainedError } from '../../rabbitmq/explain.ts';
+import { ExplainedError, explain } from '../../rabbitmq/explain.ts';
 import type { Receive } from '../tap.ts';
 import { type Ledger, openLedger } from './ledger.ts';
 import { readMessage } from './message.ts';
@@ -166,7 +166,12 @@ class QueueReader implements Reader {
       await this.#pause(GATHER_MS);
       if (this.#pending.length === before || this.#stopping.signal.aborted) break;
     }
-    this.#ledger = await openLedger(this.#connection, ledgerOf(queue), this.#fail);
+    try {
+      this.#ledger = await openLedger(this.#connection, ledgerOf(queue), this.#fail);
+    } catch (error) {
+      if (explain(error).kind === 'newer') await this.#wait(error);
+      throw error;
+    }
     const { sessions, seen, unreadable } = this.#ledger;
     if (unreadable > 0) log.error({ queue: ledgerOf(queue), unreadable }, 'records of the ledger of sessions left out');
     const again = this.#pending.filter(({ message, fingerprint }) => message.fields.redelivered && fingerprint);
@@ -176,6 +181,14 @@ class QueueReader implements Reader {
     );
     log.info({ queue, sessions: sessions.size, again: counted }, 'reading the queue');
     return new Set(again.slice(0, counted));
+  }
+
+  /** Says that another release has to read the queue, and gives it up after a while. */
+  async #wait(error: unknown): Promise<void> {
+    const { reason, advice } = explain(error);
+    this.#putOff = `${reason}; ${advice}`;
+    this.#options.log.error({ queue: this.#options.queue, problem: reason, advice }, 'events wait in the queue');
+    await this.#pause(this.#options.giveUpMs ?? GIVE_UP_MS);
   }
 
   /** Passes a batch on and acknowledges it; returns whether it did. */

@@ -6,6 +6,7 @@ import { EXCHANGES, messagesIn, mongooseOn, presence, QUEUE, tapOn } from '../..
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { closeConnection, connectOnce, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { FORMAT } from '../../rabbitmq/format.ts';
 import type { Receipt, Tap } from '../tap.ts';
 import { examineRabbitTap } from './examine.ts';
 import type { RabbitTapSettings } from './rabbitmq.ts';
@@ -219,6 +220,28 @@ describe('the RabbitMQ tap in trouble', () => {
     await rabbit.alarm(false);
     await until('its end', async () => (await messagesIn(rabbit, vhost)) === 0);
     await until('no problem', () => tap.state().problem === undefined);
+    await tap.stop();
+  });
+
+  it('leaves events in the queue while a newer release counts the sessions, and goes on when it can read them', async () => {
+    const vhost = await rabbit.vhost();
+    await using mongoose = await mongooseOn(rabbit, vhost);
+    await mongoose.publish(online, online);
+    const ledger = ledgerOf(QUEUE);
+    await onChannel(vhost, async (channel) => {
+      channel.sendToQueue(ledger, Buffer.from('x'), { headers: { v: FORMAT + 1 } });
+      await channel.checkQueue(ledger);
+    });
+    const tap = tapOn(rabbit, vhost);
+    const taken = await start(tap);
+    await until('it to be said', () => /format .* a newer release wrote/.test(tap.state().problem?.reason ?? ''));
+    assert.equal(await messagesIn(rabbit, vhost), 2);
+    assert.equal(await messagesIn(rabbit, vhost, ledger), 2);
+    await tap.stop();
+    assert.equal(taken(), 0);
+    await onChannel(vhost, (channel) => channel.purgeQueue(ledger));
+    await start(tap);
+    await until('the events', async () => (await messagesIn(rabbit, vhost)) === 0);
     await tap.stop();
   });
 });
