@@ -1,4 +1,4 @@
-/** The suite that every outbox passes. It names what the port promises; what only one implementation does is its own affair. */
+/** The suite that every outbox passes. It covers the port's promises, not those of a single implementation. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -12,23 +12,23 @@ import { costOf } from './outbox.ts';
 
 /** One implementation under test. */
 export interface OutboxUnderTest {
-  /** Opens it, empty at the first time in a test; with what it had before at the next. */
+  /** Opens it: empty the first time in a test, then with its previous content. */
   open(options?: { maxBytes?: number; now?: () => number }): Promise<Outbox>;
-  /** Forgets it all, after a test. */
+  /** Deletes everything after a test. */
   dispose(): Promise<void>;
 }
 
 interface Promises {
-  /** What was committed is there again after a close and an open. */
+  /** Whether commits survive a close and reopening. */
   readonly durable: boolean;
-  /** How many random runs the property gets. */
+  /** Number of random runs for the property. */
   readonly runs?: number;
 }
 
 export const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 export const OTHER = 'arn:aws:sns:eu-west-1:123456789012:b';
 
-/** A notification whose bytes are as many as it is said to have. */
+/** A notification with as many bytes as it states. */
 export const notification = (eventId: string, fields: Partial<Notification> = {}): Notification => ({
   eventId,
   topic: TOPIC,
@@ -40,7 +40,7 @@ export const notification = (eventId: string, fields: Partial<Notification> = {}
   ...fields,
 });
 
-/** `e<from>` and so on. */
+/** Notifications with the ids `e<from>` and so on. */
 export const numbered = (from: number, count: number, fields: Partial<Notification> = {}): Notification[] =>
   Array.from({ length: count }, (_, index) => notification(`e${from + index}`, fields));
 
@@ -61,7 +61,7 @@ export const ids = (rows: readonly Pick<Notification, 'eventId'>[]): string[] =>
 export const depthOf = (outbox: Outbox, topic = TOPIC): number =>
   outbox.health().topics.find((each) => each.topic === topic)?.depth ?? 0;
 
-/** Commits a batch of a source that numbers its events. */
+/** Commits a batch of a source with numbered events. */
 export async function commitAs(
   outbox: Outbox,
   source: string,
@@ -78,7 +78,7 @@ export async function commitAs(
   }
 }
 
-/** How far a source is heard. */
+/** The last number heard of a source's epoch. */
 export async function lastOf(outbox: Outbox, source: string, epoch: string): Promise<number | undefined> {
   const cursor = await outbox.source(source, epoch);
   const { last } = cursor;
@@ -223,7 +223,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(await lastOf(outbox, 's', 'x'), undefined);
       await commitAs(outbox, 's', 'x', 7, admission(notification('e1')));
       assert.equal(await lastOf(outbox, 's', 'x'), 7);
-      // Events that make no notification move it too.
+      // Events without a notification move it too.
       await commitAs(outbox, 's', 'x', 12, admission(), 3);
       await commitAs(outbox, 's', 'y', 4, admission());
       assert.deepEqual([await lastOf(outbox, 's', 'x'), await lastOf(outbox, 's', 'y')], [12, 4]);

@@ -5,10 +5,10 @@
 import type { Notification } from '../notification/notification.ts';
 
 /**
- * What is kept of a dead letter so that it can be replayed:
- * - `raw`: what a tap refused as malformed, as it came;
+ * The content of a dead letter, kept for a replay:
+ * - `raw`: the input that a tap refused as malformed;
  * - `event`: a valid event that could not be translated;
- * - `notification`: what the sink refused.
+ * - `notification`: a notification that the sink refused.
  */
 export type DeadContent =
   | { readonly kind: 'raw'; readonly event: unknown }
@@ -18,11 +18,11 @@ export type DeadContent =
 export interface NewDeadLetter {
   readonly eventId: string;
   readonly topic: string | undefined;
-  /** A word to group by: `malformed`, `plugin`, `too-large`, `skipped`, or the sink's error code. */
+  /** A keyword to group by: `malformed`, `plugin`, `too-large`, `skipped`, or the sink's error code. */
   readonly reason: string;
   /** The exact mistake, for a person. */
   readonly detail: string;
-  /** How often the sink was asked. */
+  /** How often it was sent to the sink. */
   readonly attempts: number;
   readonly content: DeadContent;
 }
@@ -30,7 +30,7 @@ export interface NewDeadLetter {
 export interface DeadLetter extends NewDeadLetter {
   /** Ascending, and never used twice. */
   readonly id: number;
-  /** When it became one, in milliseconds since the Unix epoch. */
+  /** When it became a dead letter, in milliseconds since the Unix epoch. */
   readonly diedAt: number;
   readonly replayRequested: boolean;
 }
@@ -38,17 +38,17 @@ export interface DeadLetter extends NewDeadLetter {
 /** A dead letter without its content, which may be long and private: for lists. */
 export type DeadLetterSummary = Omit<DeadLetter, 'content'>;
 
-/** Which dead letters are meant; without any condition all of them. */
+/** Selects dead letters; without any condition, all. */
 export interface DeadLetterFilter {
   readonly ids?: readonly number[] | undefined;
   readonly reason?: string | undefined;
   readonly topic?: string | undefined;
   /**
-   * What its event's id, user, room, host, topic, reason or detail has to contain, whatever the case of ASCII letters.
-   * Of what a plugin's error says nothing is searched: it may quote what people wrote.
+   * Text contained in its event's id, user, room, host, topic, reason or detail, ignoring the case of ASCII letters.
+   * Details from a plugin's error are not searched: they may quote message texts.
    */
   readonly match?: string | undefined;
-  /** Only those up to this number: what a person saw, and not what came since. */
+  /** Only up to this number: excludes letters that arrived after a person looked. */
   readonly upToId?: number | undefined;
 }
 
@@ -56,29 +56,29 @@ export interface DeadLetterFilter {
 export interface Names {
   /** The virtual host, or the domain of the user. */
   readonly host: string | undefined;
-  /** Whose presence, or who sent it. */
+  /** The user whose presence it is, or the sender. */
   readonly user: string | undefined;
   /** The room of a group message. */
   readonly room: string | undefined;
 }
 
-/** By what dead letters can be sorted. */
+/** Sort keys for dead letters. */
 export const DEAD_LETTER_SORTS = ['id', 'reason', 'topic', 'host', 'user', 'room', 'attempts'] as const;
 export type DeadLetterSort = (typeof DEAD_LETTER_SORTS)[number];
 
-/** A page of dead letters, for a person who looks for some of them. */
+/** A page of dead letters. */
 export interface DeadLetterQuery {
   readonly filter: DeadLetterFilter;
   readonly sort: DeadLetterSort;
   readonly descending: boolean;
-  /** How many are left out before the first one. */
+  /** How many to skip before the first one. */
   readonly offset: number;
   readonly limit: number;
 }
 
 export interface DeadLetterPage {
   readonly letters: readonly (DeadLetterSummary & Names)[];
-  /** How many there are in all of the filter. */
+  /** The number of all that match the filter. */
   readonly total: number;
 }
 
@@ -101,10 +101,11 @@ export interface DeadLetterStore {
    */
   put(letters: readonly NewDeadLetter[]): Promise<void>;
   /**
-   * In any order, from any place, and how many there are. Of equals the newest come first where descending, else last.
+   * Returns a page in any order, and the total. Equal ones are newest first in descending order, otherwise oldest
+   * first.
    */
   browse(query: DeadLetterQuery): Promise<DeadLetterPage>;
-  /** Oldest first, those with a number above `afterId`, at most `limit`, with what they contain. */
+  /** Returns at most `limit` with a number above `afterId`, oldest first, with their content. */
   find(filter: DeadLetterFilter, limit: number, afterId?: number): Promise<DeadLetter[]>;
   read(id: number): Promise<DeadLetter | undefined>;
   /** How many there are by reason and topic. */

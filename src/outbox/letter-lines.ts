@@ -1,13 +1,13 @@
-/** Dead letters as JSON lines: of any number, one page in memory at a time. */
+/** Dead letters as JSON lines: any number, with one page in memory at a time. */
 import { json } from '../format.js';
 import type { DeadLetterFilter, DeadLetterStore } from './dead-letters.ts';
 
-/** How many are read at a time. A letter may have a quarter of a megabyte. */
+/** How many are read at a time; one letter may have a quarter of a megabyte. */
 const PAGE = 50;
 
 /**
- * All that match, oldest first, with what they contain; what comes meanwhile is left out.
- * @param onPage called with how many each page has
+ * Returns all matches with their content, oldest first; excludes those that arrive meanwhile.
+ * @param onPage called with the size of each page
  */
 export async function* linesOfLetters(
   store: Pick<DeadLetterStore, 'find' | 'counts'>,

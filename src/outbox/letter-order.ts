@@ -1,13 +1,13 @@
 /** The order of dead letters, the same in every store. Pure. */
 
-/** Numbers by their size, texts by their characters; what has none comes first. */
+/** Compares numbers by size, texts by characters; missing keys come first. */
 export function compareKeys(a: string | number | null | undefined, b: string | number | null | undefined): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [first, second] = [a ?? '', b ?? ''];
   return first === second ? 0 : first < second ? -1 : 1;
 }
 
-/** Two lists that are in order, as one. */
+/** Merges two sorted lists. */
 export function mergeSorted<T>(first: readonly T[], second: readonly T[], order: (a: T, b: T) => number): T[] {
   const merged: T[] = [];
   let [a, b] = [0, 0];

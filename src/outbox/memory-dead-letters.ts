@@ -26,7 +26,7 @@ export class MemoryDeadLetters {
     return this.#letters.size;
   }
 
-  /** What they take, in bytes of their content as JSON. */
+  /** Their size: bytes of their content as JSON. */
   get bytes(): number {
     return this.#bytes;
   }

@@ -23,20 +23,20 @@ import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type So
 import { createTurns } from './turns.ts';
 
 export interface MemoryOutboxOptions {
-  /** How much it may hold, in bytes of notifications and dead letters; past it `commit` rejects. Default: 64 MiB. */
+  /** Limit in bytes of notifications and dead letters, above which `commit` rejects. Default: 64 MiB. */
   readonly maxBytes?: number;
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
 }
 
-/** How much it may hold unless it is said otherwise, in bytes: 64 MiB. */
+/** The default limit in bytes: 64 MiB. */
 const MAX_BYTES = 67_108_864;
 
 /** One topic's backlog. */
 interface Waiting {
-  /** What is not settled, in order. */
+  /** Unsettled notifications, in order. */
   readonly unsettled: Map<number, Stored & { readonly committedAt: number }>;
-  /** What was not handed out yet. */
+  /** Notifications not yet passed to the consumer. */
   pending: Stored[];
   hand: (() => void) | undefined;
 }

@@ -1,9 +1,9 @@
-/** Moves what waits, and how far each source is heard, from one outbox to another; of either kind. */
+/** Moves the backlog and the sources' positions from one outbox to another, of either kind. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Backlog, costOf, type Outbox, type Stored } from './outbox.ts';
 import { MOST_LISTED } from './sources.ts';
 
-/** What a topic may hold in memory meanwhile, in credit. */
+/** A topic's credit while moving. */
 const WINDOW = 2_000;
 const LOOK_MS = 20;
 
@@ -13,9 +13,9 @@ export interface Moved {
 }
 
 /**
- * Moves all there is. A notification leaves the one outbox when the other has it: what is cut off goes on with the next
- * call, and repeats what was under way.
- * @param quietMs for how long nothing has to come of a topic before it counts as empty, where its depth is an estimate
+ * Moves everything. A notification is removed from one outbox once the other has it: after an interruption, the next
+ * call continues, and repeats notifications in transit.
+ * @param quietMs how long a topic must be silent before it counts as empty, if its depth is only an estimate
  */
 export async function moveOutbox(from: Outbox, to: Outbox, quietMs: number): Promise<Moved> {
   const sources = await movePositions(from, to);

@@ -1,11 +1,11 @@
-/** Whom and what a dead letter is about, as far as what is kept of it says so. Pure. */
+/** The names in a dead letter, as far as its content has any. Pure. */
 import { bareJid } from '../notification/kind.ts';
 import type { DeadContent, Names } from './dead-letters.ts';
 
-/** What is longer is no name. */
+/** Longer texts are not names. */
 const MOST_CHARACTERS = 512;
 
-/** @returns the names in what is kept; none where it is nothing like an event */
+/** @returns the names in the content; none if it does not resemble an event */
 export function namesOf(content: DeadContent): Names {
   return content.kind === 'notification' ? ofNotification(content.notification) : ofEvent(content.event);
 }
@@ -23,7 +23,7 @@ function ofEvent(event: unknown): Names {
   };
 }
 
-/** A plugin may have chosen other names, and a template another form: then the key that it is ordered by is what is known. */
+/** A plugin or template may have changed the names: then only the order key is known. */
 function ofNotification({ orderKey, message }: { readonly orderKey: string; readonly message: string }): Names {
   const { user_id, from_user_id, to_user_id } = objectOf(message);
   const key = named(orderKey);
@@ -39,7 +39,7 @@ function objectOf(json: string): Record<string, unknown> {
     const value: unknown = JSON.parse(json);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
-    return {}; // A template may make a body that is no JSON.
+    return {}; // A template may produce a body that is not JSON.
   }
 }
 

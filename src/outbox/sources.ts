@@ -8,17 +8,17 @@ export interface SourceState {
   readonly source: string;
   readonly epoch: string;
   readonly last: number;
-  /** How many holes its numbers have had, and how many events were missing in them together. */
+  /** How many holes its numbers have had, and how many events were missing in total. */
   readonly holes: number;
   readonly missing: number;
   /** When it was last heard, in milliseconds since the Unix epoch. */
   readonly heardAt: number;
 }
 
-/** How many a list has at most. */
+/** Limit of a list. */
 export const MOST_LISTED = 10_000;
 
-/** The latest heard first. */
+/** Sorts by the time last heard, descending. */
 export const latestFirst = (states: Iterable<SourceState>, limit: number): SourceState[] =>
   [...states].sort((a, b) => b.heardAt - a.heardAt).slice(0, limit);
 
@@ -28,24 +28,24 @@ export interface Hole {
   readonly id: number;
   readonly source: string;
   readonly epoch: string;
-  /** The first and the last number that is missing; of those that an earlier release met, only how many. */
+  /** The first and last missing number; undefined for holes found by an earlier release, which kept only their size. */
   readonly first: number | undefined;
   readonly last: number | undefined;
   readonly missing: number;
-  /** When it was met, in milliseconds since the Unix epoch. */
+  /** When it was found, in milliseconds since the Unix epoch. */
   readonly at: number;
 }
 
 export interface SourceStore {
-  /** Every source's epochs, the latest heard first, at most `limit`. */
+  /** Every source's epochs, most recently heard first, at most `limit`. */
   list(limit: number): Promise<readonly SourceState[]>;
   /** Unacknowledged holes, newest first. */
   holes(): Promise<readonly Hole[]>;
-  /** Marks holes as seen: those of a source, or all; answers how many. */
+  /** Marks holes as seen: those of a source, or all; returns their number. */
   acknowledge(source?: string): Promise<number>;
   /**
-   * Forgets a source, its positions and its holes; false when there is none of that name. One that comes again all the
-   * same begins with a baseline: what it sends a second time is then published a second time.
+   * Forgets a source with its positions and holes; false if there is no such source. If it returns, it starts with a
+   * baseline: events that it sends again are published again.
    */
   retire(source: string): Promise<boolean>;
 }
@@ -55,7 +55,7 @@ export const MOST_HOLES = 1_000;
 
 /** How long an ended epoch is remembered after it was last heard, in milliseconds: 7 days. */
 const EPOCH_KEPT_MS = 7 * 24 * 3_600_000;
-/** Of how many epochs the positions are remembered. */
+/** How many epochs' positions are remembered. */
 const MOST_POSITIONS = 50_000;
 
 /** Chooses positions to forget: ended epochs and, beyond the limit, those not heard for longest. */

@@ -2,7 +2,7 @@
 export function createTurns(): (key: string) => Promise<() => void> {
   /** The last user of each key: resolved when it has left. */
   const last = new Map<string, Promise<void>>();
-  /** @returns what the user calls to leave */
+  /** @returns the function with which the user leaves */
   return async (key) => {
     const before = last.get(key);
     const { promise: left, resolve } = Promise.withResolvers<void>();

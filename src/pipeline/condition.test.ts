@@ -6,7 +6,7 @@ const NOW = 1_000_000;
 const PAUSE = { reason: 'NotFound', detail: 'gone', advice: 'make it', since: 1, began: 2, until: 3 };
 const throttled = (ago: number) => ({ at: NOW - ago, reason: 'Throttling', detail: 'too fast', advice: 'raise it' });
 
-/** A sample every 2 s until now, `depth` of how many seconds ago it was. */
+/** A sample every 2 s up to now, with the `depth` at so many seconds ago. */
 const history = (seconds: number, depth: (ago: number) => number, full = (_ago: number) => false): TopicSample[] =>
   Array.from({ length: seconds / 2 + 1 }, (_, n) => seconds - 2 * n).map((ago) => ({
     at: NOW - ago * 1_000,

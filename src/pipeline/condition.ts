@@ -1,7 +1,7 @@
 /**
  * Decides a topic's condition: one pure function for the log, the metrics, the console and the command line.
  *
- * Of what is true at once, the first counts: orphaned, paused, throttled, slow, behind, open.
+ * If several apply, the first counts: orphaned, paused, throttled, slow, behind, open.
  */
 import { rate as rateText } from '../format.js';
 import type { Pause } from './report.ts';
@@ -9,7 +9,7 @@ import type { Pause } from './report.ts';
 export const CONDITIONS = ['open', 'throttled', 'slow', 'behind', 'paused', 'orphaned'] as const;
 export type ConditionName = (typeof CONDITIONS)[number];
 
-/** When the sink last asked for a lower rate, in milliseconds since the Unix epoch, and what that means. */
+/** When the sink last asked for a lower rate, in milliseconds since the Unix epoch, with explanation. */
 export interface Throttling {
   readonly at: number;
   readonly reason: string;
@@ -17,12 +17,12 @@ export interface Throttling {
   readonly advice: string;
 }
 
-/** A topic at a moment; taken every few seconds. */
+/** A topic's state, sampled every few seconds. */
 export interface TopicSample {
   readonly at: number;
-  /** Notifications that the sink does not have yet. */
+  /** Notifications that the sink has not accepted yet. */
   readonly depth: number;
-  /** Whether all requests that may be under way at once were. */
+  /** Whether all slots for requests were in use. */
   readonly full: boolean;
 }
 
@@ -34,26 +34,26 @@ export interface TopicFacts {
   readonly pause: Pause | undefined;
   readonly throttled: Throttling | undefined;
   readonly poolSize: number;
-  /** Notifications a second that the sink takes. */
+  /** Notifications accepted per second. */
   readonly rate: number;
-  /** What it was in the last minute, oldest first. */
+  /** The last minute, oldest first. */
   readonly history: readonly TopicSample[];
-  /** What it was found to be before: a condition ends later than it begins, so that it does not flicker. */
+  /** The previous condition: a condition ends later than it begins, so that it does not flicker. */
   readonly before: ConditionName;
 }
 
 export interface Condition {
   readonly name: ConditionName;
-  /** Why, and what to do about it; empty while it is open. */
+  /** Why, and what to do; empty while it is open. */
   readonly reason: string;
   readonly advice: string;
 }
 
 /** How long the sink must accept everything before a topic stops being throttled: longer than the rate's recovery. */
 const THROTTLED_MS = 30_000;
-/** How long all requests have to be under way. */
+/** How long all slots have to be in use. */
 const SLOW_MS = 10_000;
-/** How long more has to come in than goes out, and how much more at least. */
+/** How long, and by how much at least, the incoming rate has to exceed the outgoing one. */
 const BEHIND_MS = 60_000;
 const BEHIND_BY = 20;
 
@@ -64,7 +64,7 @@ const ORPHANED: Condition = {
   advice: 'configure a section with its region and account_id again, and reload',
 };
 
-/** Decides what a topic's condition is, and why. */
+/** Decides a topic's condition and the reason. */
 export function conditionOf(facts: TopicFacts): Condition {
   const { at, owned, pause, throttled, poolSize, rate, history } = facts;
   if (!owned) return ORPHANED;
@@ -91,7 +91,7 @@ export function conditionOf(facts: TopicFacts): Condition {
   return OPEN;
 }
 
-/** All requests have been running for a while; it ends when for as long not all were. */
+/** Whether all slots have been in use for a while; it ends once they were not for as long. */
 function isSlow({ at, history, before }: TopicFacts): boolean {
   const recent = history.filter((sample) => at - sample.at <= SLOW_MS);
   const covered = (history[0]?.at ?? at) <= at - SLOW_MS;
@@ -99,13 +99,13 @@ function isSlow({ at, history, before }: TopicFacts): boolean {
   return before === 'slow' ? recent.some(isFull) : covered && recent.length > 1 && recent.every(isFull);
 }
 
-/** By how many a second the topic has fallen behind over the last minute; 0 where it caught up in between. */
+/** By how many per second the topic fell behind in the last minute; 0 if it caught up in between. */
 function growthOf(history: readonly TopicSample[], already: boolean): number {
   const last = history.at(-1);
   const first = history.find(({ at }) => at >= (last?.at ?? 0) - BEHIND_MS);
   if (!last || !first || last.at - first.at < BEHIND_MS * 0.9) return 0;
   const third = (last.at - first.at) / 3;
-  // The least of each third: bursts that are worked off in between say nothing.
+  // Uses the minimum of each third, to ignore bursts that are worked off in between.
   const least = [0, 1, 2].map((n) => {
     const within = history.filter(({ at }) => at >= first.at + n * third && at <= first.at + (n + 1) * third);
     return Math.min(...within.map(({ depth }) => depth));

@@ -11,18 +11,18 @@ import type { Sink } from './sink.ts';
 
 /** How notifications of one destination are sent. */
 export interface Pace {
-  /** Most requests under way at once. */
+  /** Maximum number of open requests. */
   readonly poolSize: number;
-  /** How often a notification is tried again before `exhausted` applies. */
+  /** How often a notification is retried before `exhausted` applies. */
   readonly retryCount: number;
-  /** Base of the waits between tries, in milliseconds. */
+  /** Base of the delays between retries, in milliseconds. */
   readonly retryBaseMs: number;
   readonly exhausted: 'wait' | 'dead-letter';
-  /** A cap on the rate, in messages a second; undefined: none. */
+  /** Upper limit of the rate, in messages per second; undefined: none. */
   readonly maxMessagesPerSecond: number | undefined;
 }
 
-/** One place that notifications are published to, with the topics that are its own. */
+/** A place to publish to, with its topics. */
 export interface Destination {
   /** All its topics, by its own names. */
   readonly topics: Readonly<Record<string, string>>;
@@ -32,7 +32,7 @@ export interface Destination {
   readonly quota: string;
   /** Whether it owns a topic, configured or not: the outbox's notifications for the topic are published here. */
   owns(topic: string): boolean;
-  /** Ends its connections, requests under way included. */
+  /** Closes its connections, aborting open requests. */
   close(): void;
 }
 
@@ -40,25 +40,25 @@ export interface Delivery {
   /** How a virtual host publishes; undefined: not at all. */
   route(host: string): Route | undefined;
   topics(): TopicState[];
-  /** Whether a topic is of one of its destinations: what the outbox has for any other waits. */
+  /** Whether one of its destinations owns a topic; notifications for others wait. */
   owns(topic: string): boolean;
-  /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
+  /** Ends a topic's pause early; false for an unknown topic or one that is not paused. */
   tryTopic(topic: string): boolean;
   start(): void;
-  /** Takes no more notifications, waits for running requests, and leaves the rest in the outbox. */
+  /** Stops accepting notifications, waits for open requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
 export interface DeliveryOptions {
   readonly destinations: readonly Destination[];
-  /** How each virtual host publishes, by name in lower case; `''` stands for all others. */
+  /** How each virtual host publishes, by name in lower case; `''` for all others. */
   readonly routes: ReadonlyMap<string, Route | undefined>;
   readonly outbox: Outbox;
   readonly log: Log;
   readonly report: Report;
 }
 
-/** How long requests under way may take at a stop, in milliseconds. */
+/** How long open requests may take at a stop, in milliseconds. */
 const STOP_GRACE_MS = 10_000;
 
 export function createDelivery({ destinations, routes, outbox, log, report }: DeliveryOptions): Delivery {
@@ -67,8 +67,8 @@ export function createDelivery({ destinations, routes, outbox, log, report }: De
   const served = new Set<string>();
 
   /**
-   * Lets what the outbox has for other topics go out too, by the destination that owns them: what was committed before
-   * they left the configuration, and what is replayed.
+   * Also publishes the outbox's notifications for other topics, through the destination that owns them: those committed
+   * before the topic left the configuration, and replayed ones.
    */
   const adopt = (topic: string) => {
     if (served.has(topic)) return;
@@ -90,7 +90,7 @@ export function createDelivery({ destinations, routes, outbox, log, report }: De
     start() {
       const rates = ratesOf(destinations);
       publishers = destinations.map(({ topics, sink, pace, quota }) => {
-        // A topic that several destinations name belongs to the first.
+        // A topic named by several destinations belongs to the first.
         const own = [...new Set(Object.values(topics))].filter((topic) => !served.has(topic));
         for (const topic of own) served.add(topic);
         return createPublisher({

@@ -3,7 +3,7 @@ import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { Sink } from './sink.ts';
 
-/** Takes everything, as many as SNS takes in one request, and sends nothing. */
+/** Accepts everything, in requests as large as SNS's, and sends nothing. */
 export const dryRunSink = (show: (notification: Notification) => void): Sink => ({
   limits: () => ({ maxEntries: 10, maxBytes: DEFAULT_MAX_BYTES }),
   async publish(_, entries) {

@@ -11,7 +11,7 @@ export class Fifo<T> {
     this.#items.push(item);
   }
 
-  /** Puts an item before all others. */
+  /** Adds an item at the front. */
   pushFront(item: T): void {
     if (this.#head === 0) this.#items.unshift(item);
     else this.#items[--this.#head] = item;
@@ -21,13 +21,13 @@ export class Fifo<T> {
     return this.#items[this.#head];
   }
 
-  /** Removes those that `keep` is false for. */
+  /** Removes items for which `keep` returns false. */
   retain(keep: (item: T) => boolean): void {
     this.#items = (this.#items.slice(this.#head) as T[]).filter(keep);
     this.#head = 0;
   }
 
-  /** The first `count` items, or all there are; they stay in it. */
+  /** Returns up to `count` first items without removing them. */
   first(count: number): T[] {
     return this.#items.slice(this.#head, this.#head + count) as T[];
   }
@@ -36,7 +36,7 @@ export class Fifo<T> {
     if (this.#head === this.#items.length) return undefined;
     const item = this.#items[this.#head];
     this.#items[this.#head++] = undefined;
-    // Half of it spent: move the rest down once, so that each item is moved at most once on average.
+    // Half of it is used up: move the rest down once, so that each item is moved at most once on average.
     if (this.#head > 32 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head);
       this.#head = 0;

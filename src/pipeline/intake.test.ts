@@ -170,7 +170,7 @@ describe('intake', () => {
       const [line] = warnings();
       assert.deepEqual([line?.level, line?.source, line?.from, line?.to, line?.conflicts], [50, 's', 1, 2, 2]);
       assert.deepEqual(await counted('source_conflicts_total'), ['{source="s"} 2']);
-      // Also where only the beginning of a batch has numbers that were used.
+      // The same if only the beginning of a batch reuses numbers.
       await intake.receive(batch(2, 3, at(20_000)));
       assert.deepEqual(await counted('source_conflicts_total'), ['{source="s"} 3']);
     });
@@ -195,7 +195,7 @@ describe('intake', () => {
     });
 
     it('handles the batches of a source one after another', async () => {
-      // The first one's plugin is the slowest.
+      // The first batch's plugin is the slowest.
       plugin = {
         filter: async (event) => {
           await sleep(event.id === 's/x/1' ? 100 : 1);
@@ -260,7 +260,7 @@ describe('intake', () => {
           { source: 's', epoch: 'x', from: 12, to: 12, missing: 1 },
         ],
       );
-      // A batch that comes late is a duplicate by its numbers.
+      // A late batch is a duplicate by its numbers.
       assert.deepEqual(await intake.receive(batch(3, 9)), { accepted: 0, duplicates: 7, rejected: [] });
     });
 
@@ -314,7 +314,7 @@ describe('intake', () => {
     );
     assert.deepEqual(await counted('events_rejected_total'), ['{tap="http",source="s"} 3']);
     assert.doesNotMatch(JSON.stringify(logged), /hidden/);
-    // Redelivered, they are neither refused again nor kept again.
+    // Redelivered events are neither refused again nor kept again.
     assert.deepEqual(await intake.receive(batch(1, 5, { events })), { accepted: 0, duplicates: 5, rejected: [] });
     assert.equal(deadLetters().length, 3);
   });

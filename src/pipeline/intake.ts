@@ -1,9 +1,9 @@
 /**
- * From a tap's batch to the outbox: leaves out what was seen already, translates the rest, and commits what came of it
- * together with the source's position.
+ * From a tap's batch to the outbox: skips events seen before, translates the rest, and commits the outcome together
+ * with the source's position.
  *
- * Maintained invariant: whoever holds a source's cursor is the only one who moves its position, so the batches of one
- * source's epoch are taken one after the other.
+ * Maintained invariant: only the holder of a source's cursor moves its position, so the batches of one source's epoch
+ * are handled one after another.
  */
 import { randomUUID } from 'node:crypto';
 import { type ErrorCode, PusherError } from '../errors.ts';
@@ -30,7 +30,7 @@ export interface IntakeOptions {
   readonly report: Report;
 }
 
-/** What came of a list of events. Reported only after the commit: what is put off comes again. */
+/** The outcome of a list of events. Reported only after the commit, because a refused batch comes again. */
 interface Translated {
   readonly notifications: Notification[];
   readonly deadLetters: NewDeadLetter[];
@@ -43,8 +43,8 @@ interface Translated {
 export interface Intake {
   readonly receive: Receive;
   /**
-   * Sends dead letters through the same steps again; one that fails or is skipped becomes a new dead letter.
-   * @throws PusherError as {@link Receive}; then those that are left stay as they were
+   * Puts dead letters through the same steps again; one that fails or is skipped becomes a new dead letter.
+   * @throws PusherError like {@link Receive}; the remaining ones are unchanged
    */
   replay(letters: readonly DeadLetter[]): Promise<void>;
 }
@@ -56,7 +56,7 @@ export function createIntake(options: IntakeOptions): Intake {
     async receive(batch) {
       const { tap, source, numbering, events } = batch;
       const contact = (refused?: ErrorCode) => {
-        // What `adapter check` posts is no source's.
+        // The request of `adapter check` belongs to no source.
         if (events.length === 0 && !numbering) return;
         const newestAt = newestOf(events);
         options.report.contact({ tap, source, numbered: !!numbering, events: events.length, newestAt, refused });
@@ -78,9 +78,9 @@ export function createIntake(options: IntakeOptions): Intake {
 
 async function receive(options: IntakeOptions, batch: Batch): Promise<Receipt> {
   const { outbox } = options;
-  // Before its turn: while the disk fails, an earlier one of the source may wait for long.
+  // Checked before the turn: while the disk fails, an earlier batch of the source may wait for long.
   if (outbox.fault) throw outbox.fault;
-  // Asks whether anyone is there: it leaves no trace.
+  // An empty batch only tests the connection and leaves no trace.
   if (batch.events.length === 0) return NOTHING;
   if (!batch.numbering) return receiveUnnumbered(options, batch);
   const cursor = await outbox.source(batch.source, batch.numbering.epoch);
@@ -104,7 +104,7 @@ async function receiveNumbered(
   cursor: Cursor,
 ): Promise<Receipt> {
   const { source, events, traceparent } = batch;
-  // The first contact with an epoch is a baseline, not a hole: the daemon may be new, or another one before.
+  // The first contact with an epoch is a baseline, not a hole: the daemon may be new, or replace another.
   const known = cursor.last ?? first - 1;
   const duplicates = Math.min(Math.max(known - first + 1, 0), events.length);
   const missing = Math.max(first - known - 1, 0);
@@ -127,7 +127,7 @@ async function receiveNumbered(
   return receiptOf(options, batch, translated, { duplicates, missing, conflicts });
 }
 
-/** When the newest of some events happened; undefined where none says it. */
+/** The time of the newest event; undefined if none has one. */
 function newestOf(events: readonly (NewEvent | MalformedEvent)[]): number | undefined {
   let newest: number | undefined;
   for (const event of events) if (!isMalformed(event) && !(event.at <= (newest ?? -1))) newest = event.at;
@@ -135,15 +135,15 @@ function newestOf(events: readonly (NewEvent | MalformedEvent)[]): number | unde
 }
 
 /**
- * How many of a batch's duplicates happened after everything that was seen of the epoch: they can't be what had their
- * numbers before. Where clocks are set back some are not told apart.
+ * How many of a batch's duplicates happened after everything seen of the epoch: they can't be the events that had their
+ * numbers before. Misses some if a clock was set back.
  */
 function conflictsAmong(duplicates: readonly (NewEvent | MalformedEvent)[], newestAt: number | undefined): number {
   if (newestAt === undefined) return 0;
   return duplicates.filter((event) => !isMalformed(event) && event.at > newestAt).length;
 }
 
-/** Reports what came of a batch that is committed. */
+/** Reports the outcome of a committed batch. */
 function receiptOf(
   options: IntakeOptions,
   { tap, source, events }: Batch,
@@ -156,7 +156,7 @@ function receiptOf(
   return { accepted: events.length - duplicates - rejected.length, duplicates, rejected };
 }
 
-/** @param from index of the first event that is new */
+/** @param from index of the first new event */
 async function translateAll(
   { routeOf }: Pick<IntakeOptions, 'routeOf'>,
   events: readonly (NewEvent | MalformedEvent)[],
@@ -165,7 +165,7 @@ async function translateAll(
   traceparent?: string,
 ): Promise<Translated> {
   const translated: Translated = { notifications: [], deadLetters: [], rejected: [], kinds: new Map(), skipped: [] };
-  /** Those that a plugin takes its time for, and all behind them, so that they keep their order. */
+  /** Events whose plugin is still working, and all after them, to preserve the order. */
   const waiting: (readonly [XmppEvent, Translation | Promise<Translation>])[] = [];
   const route = rememberLast(routeOf);
   for (let index = from; index < events.length; index++) {
@@ -186,7 +186,7 @@ async function translateAll(
   return translated;
 }
 
-/** Asks once for a host that comes again and again, as the events of one batch have it. */
+/** Caches the last host's route: the events of a batch often share a host. */
 function rememberLast(routeOf: IntakeOptions['routeOf']): IntakeOptions['routeOf'] {
   let last: { readonly host: string; readonly route: Route | undefined } | undefined;
   return (host) => {
@@ -195,7 +195,7 @@ function rememberLast(routeOf: IntakeOptions['routeOf']): IntakeOptions['routeOf
   };
 }
 
-/** Puts a translated event where it belongs. */
+/** Adds a translated event to the outcome. */
 function place(event: XmppEvent, translation: Translation, into: Translated): void {
   if (translation.kind === 'publish') {
     into.notifications.push(translation.notification);
@@ -212,7 +212,7 @@ function reportEach({ report, log }: IntakeOptions, { skipped, deadLetters }: Tr
   for (const { event, reason } of skipped) report.skipped(event, reason);
   for (const letter of deadLetters) {
     report.deadLetter(letter);
-    // Not the detail: a plugin's error may quote the message, and that stays out of the log.
+    // Without the detail: a plugin's error may quote the message, which must not be logged.
     log.warn({ event: letter.eventId, reason: letter.reason }, 'event became a dead letter');
   }
 }
@@ -233,12 +233,12 @@ async function replay(options: IntakeOptions, { id, eventId, content }: DeadLett
       : keepSkipped(await translateAll(options, [parseEvent(content.event)], 0, () => eventId));
   const notifications = content.kind === 'notification' ? [content.notification] : (translated?.notifications ?? []);
   const deadLetters = translated?.deadLetters ?? [];
-  // Before the commit: the sink may have it before that resolves.
+  // Before the commit, because the sink may have it before the commit resolves.
   options.report.replaying(eventId);
   await options.outbox.commit({ notifications, deadLetters, replaces: [id] });
   const [again] = deadLetters;
   if (again) {
-    // Of a detail only ours: another may quote the message.
+    // Only our own details: others may quote the message.
     const skipped = translated?.skipped[0]?.reason;
     options.log.warn(
       { deadLetter: id, event: eventId, reason: again.reason, skipped },
@@ -248,7 +248,7 @@ async function replay(options: IntakeOptions, { id, eventId, content }: DeadLett
   if (translated) reportEach(options, translated);
 }
 
-/** Who asks for a replay wants the event published: one that would be skipped stays, as a dead letter that says why. */
+/** A replay asks for the event to be published: if it would be skipped, it stays a dead letter with the reason. */
 function keepSkipped(translated: Translated): Translated {
   const kept = translated.skipped.map(({ event, reason }): NewDeadLetter => {
     const content = { kind: 'event', event } as const;

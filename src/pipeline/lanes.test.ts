@@ -137,7 +137,7 @@ describe('lanes', () => {
 
   it('packs what fits and keeps the order of each key, for any sizes and outcomes (property)', () => {
     const MAX_BYTES = 10_000;
-    // Few keys for many rows: lanes grow longer than what is kept in memory of them.
+    // Few keys for many rows: lanes become longer than their part in memory.
     const row = fc.record({
       key: fc.oneof(fc.constant('room'), fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f')),
       bytes: fc.integer({ min: 1, max: 12_000 }),
@@ -157,7 +157,7 @@ describe('lanes', () => {
           const total = batch.reduce((sum, { notification }) => sum + notification.bytes, 0);
           assert.ok(batch.length <= most && (total <= MAX_BYTES || batch.length === 1));
           assert.equal(batch.length > 0, wereReady);
-          // Less than could be: then the next one would have been too much.
+          // Fewer than possible: so the next one would have exceeded a limit.
           if (batch.length === most || !lanes.ready) return;
           const [following] = lanes.take(1, MAX_BYTES) as [Entry];
           assert.ok(total + following.notification.bytes > MAX_BYTES);

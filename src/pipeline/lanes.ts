@@ -1,71 +1,69 @@
 /**
- * The waiting notifications of one topic, in lanes: one lane for each order key. It is the one place where they wait in
- * memory.
+ * The waiting notifications of one topic, in lanes: one for each order key. Only here do they wait in memory.
  *
  * Maintained invariants:
- * - A lane's notifications leave in the order they came in, and at most one of them is out at a time. Two of one lane in
- *   one batch would not do either: the sink may take the second and refuse the first.
- * - A lane is in `#ready` exactly when it has something to send and nothing out.
- * - A lane keeps at most LOADED notifications in memory; of those behind it keeps only the numbers. So a room with a
- *   hundred thousand messages to send, one after the other, takes neither memory nor the places of all others.
+ * - A lane's notifications leave in order, and at most one of them is out at a time. Two of one lane in one batch would
+ *   break the order: the sink may accept the second and refuse the first.
+ * - A lane is in `#ready` exactly if it has something to send and nothing out.
+ * - A lane keeps at most LOADED notifications in memory, and only the numbers of those behind. So a room with a hundred
+ *   thousand messages uses neither much memory nor the places of others.
  */
 import { costOf, type Stored } from '../outbox/outbox.ts';
 import { Fifo } from './fifo.ts';
 
-/** A notification on its way. */
+/** A notification being published. */
 export interface Entry {
   readonly notification: Stored;
   readonly lane: Lane;
-  /** What follows it in its lane. */
+  /** The next one in its lane. */
   next: Entry | undefined;
-  /** How often the sink was asked and did not take it, for reasons worth another try. */
+  /** How often the sink failed to accept it, for reasons worth a retry. */
   attempts: number;
-  /** How often of these the notification itself may have been the cause. */
+  /** How many of these failures the notification may have caused. */
   blamed: number;
-  /** The request with which the sink began to fail for it; undefined while it does not. */
+  /** The request since which the sink has failed for it; undefined if it has not. */
   failingSince: number | undefined;
 }
 
 interface Lane {
   key: string;
-  /** What is in memory: a list, since most lanes hold one and many hold none. */
+  /** In memory, as a linked list: most lanes have one notification, and many none. */
   first: Entry | undefined;
   last: Entry | undefined;
   length: number;
-  /** Numbers of those that come after them. */
+  /** Numbers of the notifications after those. */
   readonly parked: Fifo<number>;
   out: boolean;
   fetching: boolean;
 }
 
-/** How many notifications of one lane are in memory at most; at half of it more are fetched. */
+/** Maximum of a lane's notifications in memory; at half of it more are loaded. */
 const LOADED = 64;
 /**
- * How many empty lanes are kept: at full load one becomes empty with almost every notification, and who sent one message
- * sends another. Past it they are taken up by other keys.
+ * How many empty lanes are kept: at full load almost every notification empties one, and a sender often sends again.
+ * Beyond it, other keys reuse them.
  */
 const MOST_EMPTY = 2_000;
 
 export class Lanes {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Lane>();
-  /** How many of the lanes are empty, and those that have no key. */
+  /** The number of empty lanes, and lanes without a key for reuse. */
   #empty = 0;
   readonly #spare: Lane[] = [];
   #held = 0;
   #parked = 0;
 
-  /** What it holds in memory, those that are out included, in the credit of a backlog. */
+  /** What it holds in memory, including those that are out, in credit. */
   get held(): number {
     return this.#held;
   }
 
-  /** How many it holds only the numbers of. */
+  /** How many it holds by number only. */
   get parked(): number {
     return this.#parked;
   }
 
-  /** Whether anything can be sent now. */
   get ready(): boolean {
     return this.#ready.length > 0;
   }
@@ -86,8 +84,8 @@ export class Lanes {
   }
 
   /**
-   * Takes the heads of the lanes that have waited longest: as many as fit, one of each lane, at least one if any is
-   * ready. Each is out until `settled` or `release` is called for it.
+   * Takes the heads of the lanes that have waited longest: as many as fit, one per lane, at least one if any is ready.
+   * Each is out until `settled` or `release` is called for it.
    */
   take(maxEntries: number, maxBytes: number): Entry[] {
     const batch: Entry[] = [];
@@ -105,8 +103,8 @@ export class Lanes {
   }
 
   /**
-   * Entries that were out are done with: their lanes may send the next ones.
-   * @returns numbers of notifications to load for these lanes and to hand to `loaded`; mostly none
+   * Entries that were out are settled: their lanes may send the next ones.
+   * @returns numbers of notifications to load and pass to `loaded`; mostly none
    */
   settled(entries: readonly Entry[]): number[] {
     const wanted: number[] = [];
@@ -117,7 +115,7 @@ export class Lanes {
       this.#held -= costOf(entry.notification.bytes);
       if (lane.first) this.#ready.push(lane);
       else {
-        // Nothing is held by a lane that is empty.
+        // An empty lane must not keep an entry alive.
         lane.last = undefined;
         if (lane.parked.length === 0) this.#empty += 1;
       }
@@ -129,7 +127,7 @@ export class Lanes {
     return wanted;
   }
 
-  /** The notifications whose numbers `settled` answered, in order. */
+  /** The notifications for the numbers returned by `settled`, in order. */
   loaded(notifications: readonly Stored[]): void {
     for (const notification of notifications) {
       const lane = this.#laneFor(notification.orderKey);
@@ -140,18 +138,18 @@ export class Lanes {
     }
   }
 
-  /** An entry that was out may be sent again, before what waits already. */
+  /** An entry that was out may be sent again, before those waiting. */
   release(entry: Entry): void {
     this.#ready.pushFront(end(entry));
   }
 
-  /** Forgets those of these numbers that are not out: somebody else sends them. @returns their numbers */
+  /** Drops notifications that are not out: another daemon sends them. @returns their numbers */
   forget(seqs: ReadonlySet<number>): number[] {
     const forgotten: number[] = [];
     for (const lane of this.#lanes.values()) {
       if (isEmpty(lane)) continue;
       this.#forgetLoaded(lane, seqs, forgotten);
-      // What is being fetched arrives in a moment, and is sent as ever.
+      // Those being loaded arrive soon and are sent as usual.
       if (!lane.fetching)
         lane.parked.retain((seq) => {
           if (!seqs.has(seq)) return true;
@@ -204,7 +202,7 @@ export class Lanes {
     if (lane.length === 1) this.#ready.push(lane);
   }
 
-  /** Takes the keys of all empty lanes away. */
+  /** Removes the keys of all empty lanes. */
   #clear(): void {
     for (const lane of this.#lanes.values()) {
       if (!isEmpty(lane)) continue;
@@ -227,7 +225,7 @@ const createLane = (): Lane => ({
 
 const isEmpty = (lane: Lane): boolean => lane.length === 0 && lane.parked.length === 0;
 
-/** Ends an entry's being out; answers its lane. */
+/** Marks an entry as no longer out; returns its lane. */
 function end({ lane }: Entry): Lane {
   if (!lane.out) throw new Error(`nothing of ${lane.key} is out: settled or released twice`);
   lane.out = false;

@@ -1,10 +1,9 @@
 /**
- * Why and until when one topic sends nothing: the sink, or the way to it, fails for all of its notifications.
+ * Why and until when one topic sends nothing: the sink, or the connection to it, fails for all of its notifications.
  *
  * Maintained invariants:
- * - What was sent before a pause began says nothing new when its answer comes: it neither begins nor ends one.
- * - When a pause is over, a single request goes out to see; the pause ends for good when the sink
- *   takes something of it.
+ * - The answer to a request sent before the pause neither begins nor ends one.
+ * - After a pause a single request goes out as a test; the pause ends for good when the sink accepts something of it.
  */
 import type { Log } from '../log.ts';
 import type { Pause, Report } from './report.ts';
@@ -22,12 +21,9 @@ interface TopicPauseOptions {
 
 export class TopicPause {
   readonly #options: TopicPauseOptions;
-  /**
-   * Its end and what came before it are told by a timer and by the requests' numbers, for the clock may be set at any
-   * time.
-   */
+  /** Timers and the numbers of requests decide its end and order, not the clock, which may be set at any time. */
   #pause: (Pause & { over: boolean; readonly firstRequest: number }) | undefined;
-  /** Pauses in a row without anything taken in between. */
+  /** Consecutive pauses without an accepted notification in between. */
   #inARow = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -35,23 +31,23 @@ export class TopicPause {
     this.#options = options;
   }
 
-  /** The pause that it is in, over or not; undefined when it is in none. */
+  /** The current pause, over or not; undefined without one. */
   get current(): Pause | undefined {
     return this.#pause;
   }
 
   /**
-   * Whether a request may go out.
-   * @param inFlight how many of the topic's requests are under way
+   * Whether a request may be sent.
+   * @param inFlight the topic's open requests
    */
   allows(inFlight: number): boolean {
     return !this.#pause || (inFlight === 0 && this.#pause.over);
   }
 
   /**
-   * Begins a pause, each in a row longer than the one before.
-   * @param request number of the request that failed
-   * @param next number of the next request to be sent
+   * Begins a pause; consecutive ones grow longer.
+   * @param request number of the failed request
+   * @param next number of the next request
    */
   begin(request: number, next: number, why: Pick<Pause, 'reason' | 'detail' | 'advice'>): void {
     if (this.#isOlder(request)) return;
@@ -72,19 +68,19 @@ export class TopicPause {
     this.#timer = setTimeout(end, length).unref();
   }
 
-  /** Nothing happens by itself any more. */
+  /** Stops the timer. */
   stop(): void {
     clearTimeout(this.#timer);
   }
 
-  /** Lets a request out before the time is over; false when there is no pause. */
+  /** Allows a request early; false without a pause. */
   cutShort(): boolean {
     if (!this.#pause) return false;
     this.#pause.over = true;
     return true;
   }
 
-  /** The sink took something of a request. */
+  /** The sink accepted something of a request. */
   taken(request: number): void {
     if (!this.#pause || this.#isOlder(request)) return;
     const { topic, log, report, now } = this.#options;

@@ -49,14 +49,14 @@ const DENIED: Failure = { kind: 'request', status: 403, code: 'AuthorizationErro
 const THROTTLED: Failure = { kind: 'request', status: 400, code: 'Throttling', message: 'slow down' };
 const POISON: Failure = { kind: 'request', status: 400, code: 'InvalidParameter', message: 'poison' };
 
-/** What a scripted SNS answers to a batch; `undefined` for an entry: taken. */
+/** The answer of a scripted SNS to a batch; `undefined` for an entry: accepted. */
 type Script = (
   ids: string[],
   topic: string,
   request: number,
 ) => Failure | (Failure | undefined)[] | Promise<Failure | (Failure | undefined)[]>;
 
-/** Takes every batch, after a while. */
+/** Accepts every batch after a delay. */
 const takenAfter =
   (wait: () => Promise<unknown>): Script =>
   async () => {
@@ -68,7 +68,7 @@ describe('the publisher', () => {
   let folder: string;
   let outbox: Outbox;
   let publisher: Publisher | undefined;
-  /** Every request, and what SNS has, in order. */
+  /** All requests, and the notifications accepted by SNS, in order. */
   let requests: string[][];
   let accepted: string[];
   let underWay: number;
@@ -178,7 +178,7 @@ describe('the publisher', () => {
     const { promise: hold, resolve: letGo } = Promise.withResolvers<void>();
     start(takenAfter(() => hold));
     const sizes = () => requests.map((ids) => ids.length);
-    // Each goes out at once, as long as there are few.
+    // With few notifications each is sent at once.
     for (let n = 1; n <= 4; n++) await commit(notification(String(n)));
     await turn();
     assert.deepEqual(sizes(), [1, 1, 1, 1]);
@@ -239,7 +239,7 @@ describe('the publisher', () => {
     let up = false;
     const running = start(() => (up ? [] : DOWN), { retryBaseMs: 0 });
     await commit(notification('1'), notification('other', 'other', B));
-    /** Lets all that is due happen, the outbox's group commit included; takes 50 ms of the mocked time. */
+    /** Runs everything that is due, including the outbox's group commit; takes 50 ms of mocked time. */
     const settle = async () => {
       for (let n = 0; n < 50; n++) {
         mock.timers.tick(1);
@@ -248,7 +248,7 @@ describe('the publisher', () => {
     };
     const untilPauseEnds = () => (running.topics()[0]?.pause?.until ?? 0) - Date.now();
     await settle();
-    // The first try and two retries, for each topic.
+    // The first attempt and two retries, for each topic.
     assert.equal(requests.length, 6);
     const paused = running.topics().map(({ pause }) => pause);
     assert.deepEqual(
@@ -263,7 +263,7 @@ describe('the publisher', () => {
     assert.equal(requests.length, 6);
     mock.timers.tick(10);
     await settle();
-    // One request to see, for each topic; then twice the pause.
+    // One test request for each topic; then twice the pause.
     assert.equal(requests.length, 8);
     const again = running.topics()[0]?.pause;
     assert.equal((again?.until ?? 0) - (again?.began ?? 0), 2_000);
@@ -373,7 +373,7 @@ describe('the publisher', () => {
   ] as const)
     it(`never gives up a notification because of ${what}, even if configured`, async () => {
       let mended = false;
-      // The notification has failed by itself as often as it may but once.
+      // The notification's own failures reach one below the limit.
       const running = start((_, __, request) => (mended ? [] : request <= 2 ? FAILING : failure), {
         exhausted: 'dead-letter',
       });
@@ -423,7 +423,7 @@ describe('the publisher', () => {
   });
 
   it('finds the culprit in a request that was refused as a whole', async () => {
-    /** At each request: what SNS has, and what is still to be settled. */
+    /** At each request: how many SNS has accepted, and how many are unsettled. */
     const states: [number, number][] = [];
     const answer: Script = (ids) => {
       states.push([accepted.length, depth()]);
@@ -433,7 +433,8 @@ describe('the publisher', () => {
     await commit(...Array.from({ length: 10 }, (_, n) => notification(String(n))));
     await empty();
     assert.equal(accepted.length, 9);
-    // What SNS took of a half is settled before the next one is sent, so that a kill in between doesn't send it again.
+    // Accepted entries of a half are settled before the next half is sent, so that a kill in between does not resend
+    // them.
     assert.ok(states.length > 3);
     for (const [taken, depth] of states) assert.ok(depth + taken <= 10, JSON.stringify(states));
     assert.deepEqual(
@@ -523,7 +524,7 @@ describe('the publisher', () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const MAX_BYTES = 1_000;
     const POOL = 4;
-    /** What becomes of a request; `lost`: SNS takes it, and its answer never comes. */
+    /** The outcome of a request; `lost`: SNS accepts it, but the answer is lost. */
     const whole = fc.constantFrom(...['fine', 'fine', 'fine', 'down', 'lost', 'denied', 'throttled', 'poison']);
     const single = fc.constantFrom(...['taken', 'taken', 'taken', 'busy', 'dead']);
     const row = fc.record({
@@ -538,7 +539,7 @@ describe('the publisher', () => {
     ) => {
       run += 1;
       const all = rows.map(({ key, topic, bytes }, n) => notification(`${run}.${n}`, key, topic, bytes));
-      /** Each event when SNS first took or refused it. */
+      /** Each event, when SNS first accepted or refused it. */
       const done = new Set<string>();
       const busy = new Set<string>();
       let time = 0;
@@ -593,7 +594,7 @@ describe('the publisher', () => {
       }
       await running.stop(1_000);
       const died = deadLetters().flatMap(({ eventId }) => (eventId.startsWith(`${run}.`) ? [eventId] : []));
-      // Those that SNS said it took, and the dead letters: each event is one of them, and none is both or twice.
+      // Every event is either confirmed as accepted or a dead letter, exactly once.
       assert.deepEqual([...accepted, ...died].toSorted(), all.map(({ eventId }) => eventId).toSorted());
       const laneOf = new Map(all.map(({ eventId, topic, orderKey }) => [eventId, `${topic} ${orderKey}`]));
       for (const lane of new Set(laneOf.values()))

@@ -1,12 +1,12 @@
 /**
- * The loop from the outbox to a sink: has each topic's backlog handed out into lanes, packs batches, sends them, and
- * turns every verdict into what happens next.
+ * The loop from the outbox to a sink: receives each topic's backlog into lanes, packs batches, sends them, and acts on
+ * every verdict.
  *
  * Maintained invariants:
- * - At most `poolSize` requests are under way, and a request's slot is free again only when the outbox has settled what
- *   came of it. So what a kill makes the sink see twice is never more than what was under way.
+ * - At most `poolSize` requests are open, and a request's slot is free only after the outbox has settled its outcome.
+ *   So after a kill the sink sees no more duplicates than there were entries in open requests.
  * - A notification leaves the lanes only when it is settled: delivered or a dead letter.
- * - A topic that is paused does not hold up the others.
+ * - A paused topic does not delay the others.
  */
 import { codeOf } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -26,13 +26,13 @@ export interface PublisherOptions {
   readonly outbox: Outbox;
   /** The topics that it publishes to. */
   readonly topics: readonly string[];
-  /** Most requests under way at once. */
+  /** Maximum number of open requests. */
   readonly poolSize: number;
-  /** How often a notification is tried again before `exhausted` applies. */
+  /** How often a notification is retried before `exhausted` applies. */
   readonly retryCount: number;
-  /** Base of the waits between tries, in milliseconds. */
+  /** Base of the delays between retries, in milliseconds. */
   readonly retryBaseMs: number;
-  /** What happens to a notification when its retries are used up. */
+  /** What happens to a notification after its last retry. */
   readonly exhausted: 'wait' | 'dead-letter';
   /** The rate of messages; shared by all publishers of one quota. */
   readonly rate: RateLimit;
@@ -47,27 +47,27 @@ export interface PublisherOptions {
 export interface TopicState {
   readonly topic: string;
   readonly pause: Pause | undefined;
-  /** Requests under way. */
+  /** Open requests. */
   readonly inFlight: number;
-  /** The last time that the sink asked for a lower rate; undefined when it never did. */
+  /** When the sink last asked for a lower rate; undefined if it never did. */
   readonly throttled?: Throttling | undefined;
-  /** The requests that all topics of a publisher share: how many there may be, and how many are under way. */
+  /** The pool of requests that all topics of a publisher share: its size, and the open ones. */
   readonly pool: { readonly size: number; readonly inFlight: number };
 }
 
 export interface Publisher {
   topics(): TopicState[];
-  /** Ends a topic's pause before its time; false when it is none of its topics or not paused. */
+  /** Ends a topic's pause early; false for another publisher's topic or one that is not paused. */
   tryNow(topic: string): boolean;
   /** Publishes to another topic too. */
   serve(topic: string): void;
-  /** Sends nothing more, and waits for what is under way, for `graceMs` at most. What is left stays in the outbox. */
+  /** Sends nothing more, and waits for open requests, at most `graceMs`. The rest stays in the outbox. */
   stop(graceMs: number): Promise<void>;
 }
 
 type Retry = Extract<Verdict, { kind: 'retry' }>;
 
-/** Of a sink that has a fault of its own, so that nothing is known of what it was given. */
+/** The verdict if the sink itself is at fault and the outcome unknown. */
 const faulty = (shown: string): Verdict => ({
   kind: 'retry',
   throttled: false,
@@ -77,7 +77,7 @@ const faulty = (shown: string): Verdict => ({
   advice: 'mend the sink: what goes wrong there should be a verdict, one for each notification',
 });
 
-/** Makes a publisher and starts it. */
+/** Creates and starts a publisher. */
 export function createPublisher(options: PublisherOptions): Publisher {
   return new TopicPublisher(options);
 }
@@ -162,8 +162,8 @@ class TopicPublisher implements Publisher {
   }
 
   /**
-   * Pumps at the end of this turn of the event loop, once for all the requests that end in it: what their slots and lanes
-   * send next is packed together, and the same code at work for many requests in a row takes a tenth less of the processor.
+   * Pumps at the end of this turn of the event loop, once for all requests that end in it: their slots and lanes are
+   * filled together, and running the same code for many requests in a row saves a tenth of the CPU time.
    */
   #pumpSoon(): void {
     this.#pumping ??= setImmediate(() => {
@@ -192,7 +192,7 @@ class TopicPublisher implements Publisher {
     }
   }
 
-  /** Pumps again in a while, which the rate asks for; once, however often it is asked. */
+  /** Pumps again after the rate's delay; further calls have no effect until then. */
   #pumpIn(ms: number): void {
     this.#paced ??= setTimeout(() => {
       this.#paced = undefined;
@@ -200,7 +200,7 @@ class TopicPublisher implements Publisher {
     }, ms).unref();
   }
 
-  /** The next topic, in turn, that has something to send and may. */
+  /** The next topic, in turn, that may send something. */
   #nextTopic(): Topic | undefined {
     for (let step = 0; step < this.#topics.length; step++) {
       const topic = this.#topics[this.#next++ % this.#topics.length] as Topic;
@@ -209,14 +209,14 @@ class TopicPublisher implements Publisher {
     return undefined;
   }
 
-  /** One request and all that comes of it. */
+  /** One request and its consequences. */
   async #send(topic: Topic, batch: readonly Entry[]): Promise<void> {
     this.#inFlight += 1;
     topic.begin();
     const request = this.#requests++;
     const verdicts = await this.#ask(topic, batch);
     if (verdicts === 'split') {
-      // One of them is at fault. They are of different lanes, so the order of the halves doesn't matter.
+      // One entry is at fault. They belong to different lanes, so the order of the halves does not matter.
       const middle = Math.ceil(batch.length / 2);
       topic.halves.push(batch.slice(0, middle), batch.slice(middle));
     } else {
@@ -228,7 +228,7 @@ class TopicPublisher implements Publisher {
     if (this.#inFlight === 0) this.#idle?.();
   }
 
-  /** Asks the sink to take a batch, and reports what it said. */
+  /** Sends a batch to the sink, and reports the answer. */
   async #ask(topic: Topic, batch: readonly Entry[]): Promise<readonly (Verdict | undefined)[] | 'split'> {
     const { sink, report, rate, log } = this.#options;
     rate.spend(batch.length);
@@ -246,7 +246,7 @@ class TopicPublisher implements Publisher {
         verdicts = batch.map(() => faulty(`the sink ${problem}`));
       }
     } catch (error) {
-      // A sink answers what went wrong as a verdict. One that throws has a fault of its own: nothing is known.
+      // A sink returns failures as verdicts. One that throws is at fault itself: the outcome is unknown.
       log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw; what it was given is tried again');
       verdicts = batch.map(() => faulty('the sink threw an error'));
     }
@@ -255,7 +255,7 @@ class TopicPublisher implements Publisher {
     return verdicts;
   }
 
-  /** Turns the verdict on each of a request's entries into what happens next, and waits until the outbox has it. */
+  /** Acts on the verdict for each of a request's entries, and waits until the outbox has settled them. */
   async #settle(
     topic: Topic,
     batch: readonly Entry[],
@@ -290,17 +290,17 @@ class TopicPublisher implements Publisher {
       }
     }
     if (anyTaken) topic.pause.taken(request);
-    // The lanes may go on now: what follows in them is settled after this, so a kill can't leave a gap.
+    // The lanes may continue now: their next entries are settled after these, so a kill can't leave a gap.
     const wanted = lanes.settled(settled);
     if (this.#running) this.#pumpSoon();
     if (settlements.length > 0) await backlog.settle(settlements);
     if (wanted.length > 0) lanes.loaded(await backlog.load(wanted));
   }
 
-  /** After an error worth another try: tried again soon, or, the retries used up, what is to become of it. */
+  /** After an error worth a retry: retry soon, or, after the last retry, decide what happens. */
   #again(topic: Topic, entry: Entry, request: number, verdict: Retry): 'soon' | 'wait' | 'dead' {
     const { retryCount, retryBaseMs, exhausted, rate } = this.#options;
-    // Throttling says nothing about this notification: the rate falls instead, for all of them.
+    // Throttling is not this notification's fault: the rate falls for all instead.
     if (verdict.throttled) {
       rate.throttled(1);
       const { reason, shown: detail, advice } = verdict;
@@ -312,11 +312,14 @@ class TopicPublisher implements Publisher {
       this.#releaseIn(topic, entry, retryDelay(Math.max(entry.attempts, 1), retryBaseMs, this.#random()));
       return 'soon';
     }
-    // Once stopped it says nothing either: the request may have been cut off by that.
+    // Nor is a failure after the stop: the stop may have aborted the request.
     return exhausted === 'wait' || !this.#running || entry.blamed <= retryCount ? 'wait' : 'dead';
   }
 
-  /** The sink took nothing else since it began to fail: the topic waits. It took others: it waits by itself, longer each time. */
+  /**
+   * If the sink accepted nothing else since it began to fail, the topic pauses. Otherwise this notification waits
+   * alone, longer each time.
+   */
   #exhausted(topic: Topic, entry: Entry, request: number, verdict: Retry): void {
     const othersPass = topic.lastTaken >= (entry.failingSince ?? request);
     entry.failingSince = undefined;
@@ -342,7 +345,7 @@ class TopicPublisher implements Publisher {
   }
 
   #pause(topic: Topic, request: number, { reason, shown, advice }: Verdict): void {
-    // Once stopped, a failure says only that the request was cut off.
+    // After the stop, a failure only means that the request was aborted.
     if (this.#running) topic.pause.begin(request, this.#requests, { reason, detail: shown, advice });
   }
 
@@ -356,7 +359,7 @@ class TopicPublisher implements Publisher {
       ...dead,
       content: { kind: 'notification', notification: content },
     });
-    // Not the detail: the sink may quote what it refused, and that stays out of the log.
+    // Without the detail: the sink may quote the message, which must not be logged.
     const line = { topic: topic.name, event: eventId, reason: dead.reason };
     log.error(line, 'notification became a dead letter');
   }

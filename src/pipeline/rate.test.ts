@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createRateLimit } from './rate.ts';
 
-/** A sender that sends all it may, against an SNS that throttles what is above `quota` a second; in steps of 10 ms. */
+/** A sender that sends as much as allowed to an SNS that throttles above `quota` per second; in steps of 10 ms. */
 function simulate(seconds: number, quota: (second: number) => number, cap?: number) {
   let time = 1_000_000;
   const limit = createRateLimit({ cap, now: () => time });
@@ -17,7 +17,7 @@ function simulate(seconds: number, quota: (second: number) => number, cap?: numb
       // The sender has 400 messages ready every 10 ms.
       const messages = Math.min(limit.available(), 400);
       limit.spend(messages);
-      // A request is taken or refused as a whole: what is above the quota comes back throttled.
+      // A request is accepted or throttled as a whole: the excess over the quota is throttled.
       const over = Math.max(messages - budget, 0);
       turnedAway += over;
       for (let n = 0; n < over; n += 10) limit.throttled(Math.min(10, over - n));

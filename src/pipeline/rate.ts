@@ -19,17 +19,17 @@ export interface RateLimit {
 interface RateOptions {
   /** `max_messages_per_second`; undefined: none. */
   readonly cap?: number | undefined;
-  /** Milliseconds of a clock that is never set; not the time of day. */
+  /** Milliseconds of a monotonic clock, not the time of day. */
   readonly now?: () => number;
 }
 
-/** After a decrease, earlier requests still come back throttled; ignore them. */
+/** After a decrease, earlier requests are still throttled; ignore them. */
 const SETTLE_MS = 1_000;
 const DECREASE = 0.7;
-/** Each second without throttling brings back this share of the rate at which it began. */
+/** Each second without throttling restores this share of the rate at which it began. */
 const INCREASE = 0.05;
 const LEAST_RATE = 10;
-/** What may be sent at once, as a share of a second: smooth enough for a quota, coarse enough for whole batches. */
+/** The size of a burst, as a share of a second: smooth enough for a quota, coarse enough for whole batches. */
 const BURST_S = 0.1;
 const WHOLE_BATCH = 10;
 
@@ -38,7 +38,7 @@ export function createRateLimit({
   now = () => performance.now(),
 }: RateOptions = {}): RateLimit {
   let rate = cap;
-  /** What the sink took, a second, when it last throttled; recovery is measured against it. */
+  /** The rate that the sink accepted when it last throttled; recovery is measured against it. */
   let reference = 0;
   let decreasedAt = Number.NEGATIVE_INFINITY;
   let recoveredAt = 0;
@@ -51,7 +51,7 @@ export function createRateLimit({
     if (rate >= cap || seconds < 1) return;
     recoveredAt += seconds * 1_000;
     rate += seconds * Math.max(reference * INCREASE, 1);
-    // Twice what it once took, and it takes it: the limit has served its turn.
+    // The sink accepts twice that rate: the limit is no longer needed.
     if (rate >= Math.min(cap, 2 * reference)) rate = cap;
   };
 
@@ -62,7 +62,7 @@ export function createRateLimit({
     filledAt = time;
   };
 
-  /** How many of so many are worth a request: no more than what comes in a tenth of a second. */
+  /** How many of the wanted messages are worth waiting for: at most those of a tenth of a second. */
   const worth = (wanted: number) => Math.max(1, Math.min(wanted, Math.floor(rate * BURST_S)));
 
   const count = (messages: number) => {

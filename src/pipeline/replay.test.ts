@@ -17,7 +17,7 @@ const letter = (id: number): DeadLetter => ({
   content: { kind: 'raw', event: {} },
 });
 
-/** An outbox in which letters are marked, and what replays them; `fail` makes the next replay throw. */
+/** An outbox with marked letters and their replay; `fail` makes the next replay throw. */
 function scene() {
   const marked: DeadLetter[] = [];
   const batches: number[][] = [];

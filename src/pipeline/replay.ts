@@ -3,7 +3,7 @@
  *
  * Maintained invariants:
  * - One batch at a time; a call meanwhile makes it check again.
- * - A mark stays in the outbox until its dead letter is replaced, so a failure or a kill only puts the replay off.
+ * - A mark stays in the outbox until its dead letter is replaced, so a failure or a kill only delays the replay.
  */
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -45,7 +45,7 @@ export function createReplays({ deadLetters, replay, log, batch = BATCH, retryMs
       }
     } catch (error) {
       log.warn({ problem: messageOf(error) }, 'replay put off');
-      // The outbox is full or its disk fails. The marks are on disk, so nothing is lost meanwhile.
+      // The outbox is full or its disk fails. The marks are on disk, so nothing is lost.
       if (!stopped) retry = setTimeout(wake, retryMs).unref();
     } finally {
       running = undefined;

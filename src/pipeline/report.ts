@@ -1,4 +1,4 @@
-/** The pipeline's reports, from which metrics, the console and a host program's listeners are fed. */
+/** The pipeline's reports, the source of metrics, the console and a host program's listeners. */
 import type { ErrorCode } from '../errors.ts';
 import type { XmppEvent } from '../event.ts';
 import type { EventKind } from '../notification/kind.ts';
@@ -6,18 +6,18 @@ import type { Notification, SkipReason } from '../notification/notification.ts';
 import type { NewDeadLetter } from '../outbox/dead-letters.ts';
 import type { SinkReceipt, Verdict } from './sink.ts';
 
-/** Why a topic waits, and until when it does so at least. */
+/** Why a topic waits, and until when at least. */
 export interface Pause {
   readonly reason: string;
   readonly detail: string;
   readonly advice: string;
-  /** When it stopped taking, when this pause began and when it ends; milliseconds since the Unix epoch. */
+  /** When it stopped accepting, when this pause began and when it ends; milliseconds since the Unix epoch. */
   readonly since: number;
   readonly began: number;
   readonly until: number;
 }
 
-/** The outcome of a source's batch; reported when it is committed. */
+/** The outcome of a source's batch; reported once it is committed. */
 export interface BatchReport {
   readonly tap: string;
   readonly source: string;
@@ -25,25 +25,23 @@ export interface BatchReport {
   readonly kinds: ReadonlyMap<EventKind, number>;
   readonly duplicates: number;
   readonly rejected: number;
-  /** How many events are missing between this batch and the one before it. */
+  /** How many events are missing between the previous batch and this one. */
   readonly missing: number;
-  /**
-   * Of the duplicates, how many are other events than those that had their numbers before: the source used them twice.
-   */
+  /** How many duplicates are other events than those that had their numbers before: the source used numbers twice. */
   readonly conflicts: number;
 }
 
-/** A source came, whatever the answer; reported when that is known. */
+/** A source's contact, whatever the answer; reported once that is known. */
 export interface ContactReport {
   readonly tap: string;
   readonly source: string;
   /** Whether it numbers its events. */
   readonly numbered: boolean;
-  /** How many it brought; with none it asks whether anyone is there. */
+  /** How many events it sent; an empty batch only tests the connection. */
   readonly events: number;
-  /** When the newest of them happened, in milliseconds since the Unix epoch; undefined where none says it. */
+  /** When the newest event happened, in milliseconds since the Unix epoch; undefined if none has a time. */
   readonly newestAt: number | undefined;
-  /** The error that it was put off for; undefined: what it brought is kept. */
+  /** The error with which it was refused; undefined if its events are kept. */
   readonly refused: ErrorCode | undefined;
 }
 
@@ -51,9 +49,9 @@ export interface ContactReport {
 export interface RequestReport {
   readonly topic: string;
   readonly entries: readonly Notification[];
-  /** For each entry, in order, `undefined` when the sink has it; `'split'` when it refused them all for one of them. */
+  /** For each entry, in order, `undefined` if the sink has it; `'split'` if one entry made it refuse all. */
   readonly verdicts: readonly (Verdict | undefined)[] | 'split';
-  /** What the sink has to show for it; undefined where it gives nothing, or did not answer. */
+  /** The sink's receipt; undefined if it gives none or did not answer. */
   readonly receipt?: SinkReceipt | undefined;
   /** How long it took, in milliseconds. */
   readonly ms: number;
@@ -67,10 +65,10 @@ export interface Report {
   skipped(event: XmppEvent, reason: SkipReason): void;
   request(report: RequestReport): void;
   deadLetter(letter: NewDeadLetter): void;
-  /** A dead letter's event is about to be kept for the sink again, or to become a dead letter again. */
+  /** A dead letter's event is about to be committed again, as a notification or as a new dead letter. */
   replaying(eventId: string): void;
   paused(topic: string, pause: Pause): void;
-  /** @param pausedMs how long the topic took nothing, in milliseconds */
+  /** @param pausedMs how long the topic accepted nothing, in milliseconds */
   resumed(topic: string, pausedMs: number): void;
 }
 

@@ -8,7 +8,7 @@ import { deleteExpired, startRetention } from './retention.ts';
 const DAY_MS = 86_400_000;
 
 describe('the retention of dead letters', () => {
-  /** With one of each of the first so many days. */
+  /** A store with one dead letter for each of the first days. */
   const store = async (days: number) => {
     let time = 0;
     const now = () => time;

@@ -1,4 +1,4 @@
-/** Deletes dead letters that are older than they may become: for rules on how long data of people is kept. */
+/** Deletes dead letters past their retention, for rules on personal data. */
 import { setInterval } from 'node:timers';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -8,13 +8,13 @@ const HOUR_MS = 3_600_000;
 
 interface RetentionSetup {
   readonly deadLetters: Pick<DeadLetterStore, 'browse' | 'purge'>;
-  /** How old they may become, in milliseconds. */
+  /** The retention, in milliseconds. */
   readonly keepMs: number;
   readonly log: Log;
   readonly now?: () => number;
 }
 
-/** Deletes those that are too old; answers how many. Their numbers ascend with the time, so the last of them names all. */
+/** Deletes expired ones; returns their number. Numbers ascend with time, so the last expired one determines all. */
 export async function deleteExpired({ deadLetters, keepMs, now = Date.now }: RetentionSetup): Promise<number> {
   const expired = now() - keepMs;
   const at = async (offset: number) => {
@@ -26,7 +26,7 @@ export async function deleteExpired({ deadLetters, keepMs, now = Date.now }: Ret
   const first = await at(0);
   if (first.id === undefined) return 0;
   let [lastId, from, to] = [first.id, 0, first.total];
-  // Between `from`, which is too old, and `to`, which is not or does not exist.
+  // Invariant: `from` is expired, `to` is not or does not exist.
   while (to - from > 1) {
     const middle = Math.floor((from + to) / 2);
     const { id } = await at(middle);
@@ -36,7 +36,7 @@ export async function deleteExpired({ deadLetters, keepMs, now = Date.now }: Ret
   return deadLetters.purge({ upToId: lastId });
 }
 
-/** Does so now and each hour; answers what ends that. */
+/** Deletes now and every hour; returns a function to stop. */
 export function startRetention(setup: RetentionSetup): () => void {
   const { log } = setup;
   let stopped = false;
@@ -45,7 +45,7 @@ export function startRetention(setup: RetentionSetup): () => void {
       const count = await deleteExpired(setup);
       if (count > 0) log.info({ count, keepMs: setup.keepMs }, 'dead letters older than outbox.retention deleted');
     } catch (error) {
-      // A stop closes the store under it; what is left is deleted after the next start.
+      // A stop closes the store meanwhile; the rest is deleted after the next start.
       if (!stopped)
         log.error({ problem: messageOf(error) }, 'dead letters older than outbox.retention could not be deleted');
     }

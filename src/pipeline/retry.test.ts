@@ -11,7 +11,7 @@ describe('the waits', () => {
     assert.equal(retryDelay(2, 50, 0), 99);
     assert.equal(retryDelay(3, 50, 0.5), 200 - 26);
     assert.equal(retryDelay(5, 0, 0.5), 0);
-    // Beyond reason, and beyond what a timer takes (2^31 − 1 ms).
+    // Beyond sensible values, and beyond a timer's limit (2^31 − 1 ms).
     assert.equal(retryDelay(27, 50, 0), 30_000);
     assert.equal(retryDelay(1_000, 3_600_000, 0), 3_600_000);
     fc.assert(

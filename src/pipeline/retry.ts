@@ -1,9 +1,8 @@
 /** Delays before retries. */
 
 /**
- * How long to wait before the n-th retry, in milliseconds: MongooseIM's schedule,
- * `2^(n-1) · publish_retry_time_ms − random(1..publish_retry_time_ms)`; no wait when that option is 0, and none longer
- * than 30 s, or than the option if that is longer.
+ * The delay before the n-th retry, in milliseconds: MongooseIM's schedule, `2^(n-1) · publish_retry_time_ms −
+ * random(1..publish_retry_time_ms)`; none if that option is 0, and at most 30 s, or the option if it is longer.
  * @param retry 1 for the first
  * @param random uniform in [0, 1)
  */

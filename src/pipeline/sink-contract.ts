@@ -10,9 +10,9 @@ export interface SinkUnderTest {
   readonly topic: string;
   /** Whether it gives receipts. */
   readonly gives?: 'receipts';
-  /** The messages that arrived there, in order. */
+  /** The messages that arrived, in order. */
   arrived(): readonly string[];
-  /** Makes what is sent from now on fail; absent where nothing can. */
+  /** Makes later requests fail; absent if the sink can't fail. */
   readonly fail?: (how: 'away' | 'denied' | 'refuses the third' | 'refuses all for the third') => void;
   dispose(): Promise<void>;
 }

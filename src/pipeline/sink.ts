@@ -1,5 +1,5 @@
 /**
- * The port that notifications are published to. Amazon SNS and the dry run implement it; tests and host programs bring
+ * The port for publishing notifications. Amazon SNS and the dry run implement it; tests and host programs may provide
  * their own. Every sink passes the suite in `sink-contract.ts`.
  */
 import type { Notification } from '../notification/notification.ts';
@@ -12,53 +12,53 @@ export interface Limits {
   readonly maxBytes: number;
 }
 
-/** Why a notification was refused. `reason` is a word to group by; `shown` is fit for logs, `detail` may not be. */
+/** Why a notification was refused. `reason` is a keyword to group by; `shown` may be logged, `detail` may not. */
 interface Cause {
   readonly reason: string;
-  /** All that is known, for a person who looks at the dead letter; may quote the message. */
+  /** Full details for a person who opens the dead letter; may quote the message. */
   readonly detail: string;
   readonly shown: string;
-  /** What a person can do about it. */
+  /** What an operator can do. */
   readonly advice: string;
 }
 
-/** Why the sink did not take a notification, and what should happen to it. */
+/** Why the sink did not accept a notification, and what should happen to it. */
 export type Verdict = Cause &
   (
     | {
-        /** Worth another try soon. */
+        /** Worth a retry soon. */
         readonly kind: 'retry';
         /** The sink asks for a lower rate; the notification isn't the cause. */
         readonly throttled: boolean;
         /**
-         * The cause is certainly not the notification, but a key, a clock, the network or the configuration: it never
-         * becomes a dead letter for that, however often it is tried.
+         * The notification is certainly not the cause, but a key, a clock, the network or the configuration: so it
+         * never becomes a dead letter for that, however often it is retried.
          */
         readonly surroundings?: boolean | undefined;
       }
-    /** A person has to act; the topic waits until then. */
+    /** An operator has to act; the topic waits until then. */
     | { readonly kind: 'pause' }
     /** The sink will never accept it. */
     | { readonly kind: 'dead' }
   );
 
-/** What the sink has to show for a request that it answered, for whoever asks it later what became of one. */
+/** The sink's receipt for an answered request, for later inquiries. */
 export interface SinkReceipt {
-  /** The sink's name of the request; undefined where it has none. */
+  /** The sink's id of the request; undefined if there is none. */
   readonly requestId: string | undefined;
-  /** The sink's id of each entry, in order; undefined for one that it did not take, or has no id for. */
+  /** The sink's id of each entry, in order; undefined if it was not accepted or has none. */
   readonly messageIds: readonly (string | undefined)[];
 }
 
 export interface Sink {
-  /** What a topic takes in one request; asked before each, and answered at once. */
+  /** A topic's limits for one request; called before each request. */
   limits(topic: string): Limits;
   /**
-   * Asks the sink to take notifications of one topic; never rejects for what the sink or the network does.
+   * Sends notifications of one topic; never rejects for failures of the sink or the network.
    * @param entries at least one, within `limits`, each with another order key
-   * @returns for each entry, in order, `undefined` when the sink has it, else why not; `'split'` when it refused the
-   *   request as a whole for what one of several entries holds, and does not say which
-   * @param onReceipt to be called with the receipt, before the promise resolves, by a sink that has one
+   * @returns for each entry, in order, `undefined` if the sink has it, else the reason; `'split'` if it refused the
+   * whole request because of one of several entries without naming it
+   * @param onReceipt called with the receipt, if any, before the promise resolves
    */
   publish(
     topic: string,
@@ -70,9 +70,9 @@ export interface Sink {
 const KINDS: readonly unknown[] = ['retry', 'pause', 'dead'] satisfies Verdict['kind'][];
 
 /**
- * The mistake in a sink's answer, which may come from plain JavaScript; undefined when there is none. An entry without
- * a verdict counts as delivered, so an answer that is too short would lose notifications.
- * @param entries how many the sink was given
+ * The mistake in a sink's answer, which may come from plain JavaScript; undefined if there is none. An entry without a
+ * verdict counts as delivered, so an answer that is too short would lose notifications.
+ * @param entries how many were sent to the sink
  */
 export function answerProblem(answer: unknown, entries: number): string | undefined {
   if (answer === 'split') return entries > 1 ? undefined : 'answered "split" for a single notification';
@@ -85,8 +85,8 @@ export function answerProblem(answer: unknown, entries: number): string | undefi
 }
 
 /**
- * What a sink says that a topic takes in one request, or one notification where it does not say so in numbers above 0:
- * an empty request would be sent for ever.
+ * A sink's limits for a topic, or one notification if they are not positive numbers: otherwise empty requests would be
+ * sent for ever.
  */
 export function limitsOf(sink: Sink, topic: string): Limits {
   const { maxEntries, maxBytes } = sink.limits(topic) ?? {};

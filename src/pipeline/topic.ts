@@ -1,22 +1,24 @@
 /**
- * One topic of a publisher: its backlog, what of it waits in lanes, and what keeps it from being sent.
+ * One topic of a publisher: its backlog, its lanes, and its pause.
  *
- * Maintained invariant: what it holds in memory is bounded by the credit that its backlog was given.
+ * Maintained invariant: the backlog's credit limits what it holds in memory.
  */
 import { type Backlog, costOf, type Outbox, type Stored } from '../outbox/outbox.ts';
 import type { Throttling } from './condition.ts';
 import { type Entry, Lanes } from './lanes.ts';
 import type { TopicPause } from './pause.ts';
 
-/** What one topic holds in memory at most, in credit: 4,000 notifications or 16 MiB, enough to fill every slot from many lanes. */
+/**
+ * Limit of one topic's notifications in memory, in credit: 4,000, or 16 MiB, enough to fill every slot from many lanes.
+ */
 const WINDOW = 4_000;
-/** Of how many more, which wait behind others of their lane, the numbers are held: 8 bytes each. */
+/** How many more, which wait behind others of their lane, it holds by number: 8 bytes each. */
 const MOST_PARKED = 1_000_000;
-/** Credit is given in such portions, so that what is read from disk is read in bulk. */
+/** Credit is given in such portions, so that the disk is read in bulk. */
 const PORTION = 1_000;
 /**
- * With so many requests of a topic under way, a batch that is not full waits a moment for more: a request costs the same
- * whether it holds one notification or ten. At low load nothing waits.
+ * With this many open requests of a topic, a batch that is not full waits briefly for more: a request costs the same
+ * with one notification or ten. At low load nothing waits.
  */
 const BUSY_REQUESTS = 4;
 const GATHER_MS = 2;
@@ -27,7 +29,7 @@ interface TopicSetup {
   readonly pause: TopicPause;
   /** Most notifications in a batch. */
   readonly maxEntries: () => number;
-  /** Called when there may be more to send, or less. */
+  /** Called when there may be more, or less, to send. */
   readonly onChange: () => void;
   /** Called when it has waited long enough for a full batch. */
   readonly onGathered: () => void;
@@ -40,15 +42,15 @@ export class Topic {
   readonly pause: TopicPause;
   /** Halves of batches that the sink refused as a whole. */
   readonly halves: (readonly Entry[])[] = [];
-  /** Requests under way. */
+  /** Open requests. */
   inFlight = 0;
   throttled: Throttling | undefined;
-  /** The last request of which the sink took anything. */
+  /** The last request of which the sink accepted anything. */
   lastTaken = -1;
   readonly #setup: TopicSetup;
-  /** What the backlog may still hand out. */
+  /** The credit that the backlog still has. */
   #credit = 0;
-  /** While it waits for what would fill a batch, and whether it has waited long enough. */
+  /** The timer while it waits for a full batch, and whether it has waited long enough. */
   #gathering: NodeJS.Timeout | undefined;
   #gathered = false;
 
@@ -63,7 +65,7 @@ export class Topic {
     );
   }
 
-  /** Lets the backlog hand out more, when enough of what it gave has gone. */
+  /** Gives the backlog more credit once enough notifications are settled. */
   refill(): void {
     const free = WINDOW - this.lanes.held - this.#credit;
     if (free < PORTION || this.lanes.parked > MOST_PARKED) return;
@@ -71,12 +73,12 @@ export class Topic {
     this.backlog.request(free);
   }
 
-  /** Whether it has something to send, and may; it begins to wait where that would fill a batch. */
+  /** Whether it may send something now; otherwise may begin to wait for a full batch. */
   maySend(): boolean {
     return (this.halves.length > 0 || this.lanes.ready) && this.pause.allows(this.inFlight) && !this.#gathers();
   }
 
-  /** A request begins: what comes next is gathered anew. */
+  /** A request begins: the next batch is gathered anew. */
   begin(): void {
     this.inFlight += 1;
     clearTimeout(this.#gathering);
@@ -84,7 +86,7 @@ export class Topic {
     this.#gathered = false;
   }
 
-  /** Ends all that would go on by itself. */
+  /** Stops all timers. */
   stop(): void {
     this.pause.stop();
     clearTimeout(this.#gathering);
@@ -98,7 +100,7 @@ export class Topic {
     this.#setup.onChange();
   }
 
-  /** Another daemon sends these; what is under way here ends here. */
+  /** Another daemon sends these; open requests end here. */
   #recall(seqs: ReadonlySet<number>): readonly number[] {
     const forgotten = this.lanes.forget(seqs);
     this.#setup.onChange();

@@ -2,12 +2,12 @@
  * One topic's backlog in the SQLite file.
  *
  * It is in one of three states:
- * - `live`: everything on disk was handed out; new commits are handed out from memory;
- * - `behind`: there may be more on disk after `#cursor`; it reads as far as the credit goes, and becomes live at the
+ * - `live`: everything on disk was sent to the consumer; new commits are sent from memory;
+ * - `behind`: there may be more on disk after `#cursor`; it reads as far as the credit allows, and becomes live at the
  *   last number on disk;
  * - `closed`.
  *
- * Maintained invariant: numbers are handed out in ascending order, without leaving out any of the topic's.
+ * Maintained invariant: numbers are sent in ascending order, without omitting any of the topic.
  */
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { type Backlog, costOf, type Settlement, type Stored } from '../outbox.ts';
@@ -16,15 +16,15 @@ import { type Found, PLACES } from './parcels.ts';
 /** The notifications on disk. */
 export interface Shelf {
   /**
-   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
-   * `credit`.
+   * Reads a topic's notifications with numbers above `after` and up to `upTo`, in order, until there are `limit` or
+   * they cost `credit`.
    */
   read(topic: string, after: number, upTo: number, limit: number, credit: number): Pick<Found, 'notifications' | 'end'>;
-  /** Those of a topic with these numbers, in order. */
+  /** Reads a topic's notifications with these numbers, in order. */
   load(topic: string, seqs: readonly number[]): Stored[];
-  /** The lowest number above `after`, of any topic; undefined when there is none. */
+  /** The lowest number above `after`, of any topic; undefined if there is none. */
   next(after: number): number | undefined;
-  /** The highest number that is on disk. */
+  /** The highest number on disk. */
   last(): number;
   settle(settlements: readonly Settlement[]): Promise<void>;
   /** Records that reading the file failed or, without an error, succeeded. */
@@ -32,11 +32,11 @@ export interface Shelf {
   closed(): boolean;
 }
 
-/** How many numbers one read looks at, so that another topic's backlog can't hold the event loop up: 5,000 parcels. */
+/** Numbers scanned in one read, so that another topic's backlog can't block the event loop: 5,000 parcels. */
 const READ_WINDOW = 5_000 * PLACES;
-/** How many notifications are read at a time. */
+/** Notifications read at a time. */
 const READ_LIMIT = 1_000;
-/** How long a file that could not be read is left alone, in milliseconds. */
+/** Delay before reading again a file that could not be read, in milliseconds. */
 const READ_PAUSE_MS = 1_000;
 
 export class SqliteBacklog implements Backlog {
@@ -46,7 +46,7 @@ export class SqliteBacklog implements Backlog {
   readonly #onClose: () => void;
   #state: 'live' | 'behind' | 'closed' = 'behind';
   #credit = 0;
-  /** The last number that was handed out, or passed by. */
+  /** The last number sent to the consumer, or skipped. */
   #cursor = 0;
   #reading: Promise<void> | undefined;
   readonly #closing = new AbortController();
@@ -63,7 +63,7 @@ export class SqliteBacklog implements Backlog {
     this.#readOn();
   }
 
-  /** Notifications of the topic came to the disk, in this order. */
+  /** Notifications of the topic reached the disk, in this order. */
   came(notifications: readonly Stored[]): void {
     if (this.#state !== 'live') return;
     const handed = this.#credit > 0 ? this.#hand(notifications) : 0;
@@ -92,7 +92,7 @@ export class SqliteBacklog implements Backlog {
     this.#onClose();
   }
 
-  /** Hands out as many as the credit allows; answers how many. */
+  /** Sends as many as the credit allows; returns their number. */
   #hand(notifications: readonly Stored[]): number {
     let count = 0;
     while (count < notifications.length && this.#credit > 0)
@@ -134,7 +134,7 @@ export class SqliteBacklog implements Backlog {
     let cursor = end;
     if (found.length === 0 && cursor < last) cursor = (this.#shelf.next(cursor) ?? last + 1) - 1;
     this.#cursor = cursor;
-    // No commit can come between reading and handing out: both run in one turn.
+    // No commit can intervene between reading and sending: both run in one turn.
     if (cursor >= last) this.#state = 'live';
     return found;
   }
@@ -143,7 +143,7 @@ export class SqliteBacklog implements Backlog {
     return this.#state !== 'closed' && !this.#shelf.closed();
   }
 
-  /** Reads; undefined when the disk failed. */
+  /** Reads; undefined if the disk failed. */
   #attempt<T>(read: () => T): T | undefined {
     try {
       const found = read();
@@ -155,7 +155,7 @@ export class SqliteBacklog implements Backlog {
     }
   }
 
-  /** Waits a while, or until the close, before it reads a failed disk again. */
+  /** Waits before it reads a failed disk again; ends at the close. */
   async #pause(): Promise<void> {
     await sleep(READ_PAUSE_MS, undefined, { ref: false, signal: this.#closing.signal }).catch(() => undefined);
   }

@@ -23,7 +23,7 @@ import { compareKeys, mergeSorted } from '../letter-order.ts';
 import { namesOf } from '../names.ts';
 import { chunks, condition, hasNames, NAMES, SORT_COLUMNS } from './letter-filter.ts';
 
-/** All but the content, which may be long. */
+/** All columns except the content, which may be long. */
 const SUMMARY = 'id, event_id, topic_arn, reason, detail, attempts, died_at, replay';
 
 interface LetterRow extends Partial<Record<keyof Names, string | null>> {
@@ -52,7 +52,7 @@ export function insertDeadLetter(database: DatabaseSync, letter: NewDeadLetter, 
     );
 }
 
-/** Dead letters that match, oldest first, from the one after `afterId` on, at most `limit`. */
+/** Lists at most `limit` matching dead letters after `afterId`, oldest first. */
 export function listDeadLetters(
   database: DatabaseSync,
   filter: DeadLetterFilter,
@@ -66,7 +66,7 @@ export function listDeadLetters(
   return rowsOf<LetterRow>(rows).map(toDeadLetter);
 }
 
-/** The same, in turns with others where each has to be looked at. */
+/** The same, giving way to other work if each one has to be examined. */
 async function findDeadLetters(
   database: DatabaseSync,
   filter: DeadLetterFilter,
@@ -88,8 +88,7 @@ async function findDeadLetters(
 }
 
 /**
- * A page in any order. Where the numbers' own order will not do, the keys of all that match are looked at in turns with
- * others.
+ * Returns a page in any order. Unless sorted by number, it examines the keys of all matches, giving way to other work.
  */
 async function browse(database: DatabaseSync, query: DeadLetterQuery): Promise<DeadLetterPage> {
   const { filter, sort } = query;
@@ -105,7 +104,7 @@ async function browse(database: DatabaseSync, query: DeadLetterQuery): Promise<D
   return { letters: ids.flatMap((id) => found.get(id) ?? []), total };
 }
 
-/** What is met on the way to a page. */
+/** What is collected for a page. */
 interface Met {
   readonly id: number;
   readonly key: string | number | null;
@@ -128,7 +127,7 @@ async function sorted(
   for await (const [after, upTo] of chunks(database, filter)) {
     const rows = rowsOf<Met>(statement.all(after, upTo, ...values));
     total += rows.length;
-    // In order already, so that no turn has to sort all of them.
+    // Kept sorted, so that no turn has to sort all of them.
     met = mergeSorted(met, rows.sort(order), order).slice(0, offset + limit);
   }
   const ids = met.slice(offset, offset + limit);
@@ -144,18 +143,15 @@ function inOrder(database: DatabaseSync, { filter, descending, offset, limit }: 
   return { ids: rows.map(({ id }) => Number(id)), total: Number(total) };
 }
 
-/**
- * Marks those that match for replay; answers how many. The daemon takes them up, at its next start if it is not
- * running.
- */
+/** Marks matches for replay; returns their number. A daemon that is not running picks them up at its next start. */
 export const requestReplay = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
   change(database, 'UPDATE dead_letter NOT INDEXED SET replay = 1 WHERE replay = 0 AND', filter, onProgress);
 
-/** Deletes those that match, for good; answers how many. */
+/** Deletes matches for good; returns their number. */
 export const purgeDeadLetters = (database: DatabaseSync, filter: DeadLetterFilter, onProgress?: OnProgress) =>
   change(database, 'DELETE FROM dead_letter NOT INDEXED WHERE', filter, onProgress);
 
-/** Long changes run in many short transactions, so that a daemon on the same file can write in between. */
+/** Runs a long change in many short transactions, so that a daemon on the same file can write in between. */
 async function change(
   database: DatabaseSync,
   sql: string,
@@ -178,7 +174,7 @@ export function replayRequested(database: DatabaseSync, limit: number): DeadLett
   return rowsOf<LetterRow>(rows).map(toDeadLetter);
 }
 
-/** Dead letters on a connection to the file: the daemon's own, or the command line's while no daemon runs. */
+/** Dead letters through a connection to the file: the daemon's, or the command line's if no daemon runs. */
 export const deadLettersOn = (database: DatabaseSync): Omit<DeadLetterStore, 'put'> => ({
   browse: (query) => browse(database, query),
   find: (filter, limit, afterId) => findDeadLetters(database, filter, limit, afterId),
@@ -189,7 +185,7 @@ export const deadLettersOn = (database: DatabaseSync): Omit<DeadLetterStore, 'pu
   purge: (filter, onProgress) => purgeDeadLetters(database, filter, onProgress),
 });
 
-/** The same store, which refuses when its file is closed. */
+/** Makes a store refuse calls after its file is closed. */
 export function whileOpen<Store extends object>(store: Store, closed: () => boolean): Store {
   const guarded = Object.entries(store).map(([name, run]) => [
     name,

@@ -1,6 +1,6 @@
 /**
- * Looks in the outbox's file for what waits and for dead letters, by what people know of an event. It reads on a
- * connection of its own, in many short transactions, so that it holds up neither the daemon nor the emptying of its log.
+ * Finds waiting notifications and dead letters in the outbox's file by names of an event. Reads in many short
+ * transactions on its own connection, so that it blocks neither the daemon nor its checkpoints.
  */
 import { DatabaseSync } from 'node:sqlite';
 import type { Notification } from '../../notification/notification.ts';
@@ -14,7 +14,7 @@ export interface FoundWaiting extends Named {
   readonly eventAt: number;
   readonly at: number;
   readonly topic: string;
-  /** How many notifications of its topic were committed before it and wait too. */
+  /** How many notifications of its topic were committed before it and still wait. */
   readonly before: number;
 }
 
@@ -31,24 +31,24 @@ export interface FoundLetter extends Named {
 
 export interface Search {
   readonly wanted: Wanted;
-  /** Most that are found of each. */
+  /** Limit for each kind. */
   readonly limit: number;
-  /** Only events that became this since then, and until then; milliseconds since the Unix epoch. */
+  /** Only within this time range, in milliseconds since the Unix epoch. */
   readonly from: number;
   readonly until: number;
-  /** Called between two reads: lets others have their turn. */
+  /** Called between two reads, to give way to other work. */
   readonly pause: () => Promise<void>;
 }
 
-/** Parcels and dead letters in one read. */
+/** Parcels and dead letters per read. */
 const PARCELS = 64;
 const LETTERS = 200;
 
-/** Opens the file for reading only. It must be there. */
+/** Opens an existing file for reading only. */
 export const openForReading = (file: string): DatabaseSync =>
   new DatabaseSync(file, { readOnly: true, timeout: 1_000 });
 
-/** What waits: the newest `limit`, oldest first, and how many were looked at. */
+/** Returns the newest `limit` waiting matches, oldest first, and how many were examined. */
 export async function findWaiting(
   database: DatabaseSync,
   { wanted, limit, from, until, pause }: Search,
@@ -96,7 +96,7 @@ export async function findWaiting(
   }
 }
 
-/** Dead letters: the newest `limit`, newest first. */
+/** Returns the newest `limit` dead letters, newest first. */
 export async function findLetters(
   database: DatabaseSync,
   { wanted, limit, from, until, pause }: Search,
@@ -132,7 +132,7 @@ interface LetterRow {
 
 const namedOf = ({ eventId, names, orderKey }: Notification): Named => ({ eventId, names: names ?? [orderKey] });
 
-/** What the event of a dead letter is found by, which may be anything that somebody posted. */
+/** The names and time of a dead letter's event, which may be any input. */
 function contentNames(json: string): Pick<FoundLetter, 'names' | 'eventAt'> {
   const { notification, event } = (JSON.parse(json) ?? {}) as {
     notification?: Notification;
@@ -142,7 +142,7 @@ function contentNames(json: string): Pick<FoundLetter, 'names' | 'eventAt'> {
   return letterNames(event);
 }
 
-/** The same of an event that may be none. */
+/** The names and time of an event that may be malformed. */
 export function letterNames(event: unknown): Pick<FoundLetter, 'names' | 'eventAt'> {
   const { jid, from, to, stanza_id, at } = (typeof event === 'object' && event !== null ? event : {}) as Record<
     string,

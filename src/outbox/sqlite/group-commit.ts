@@ -2,9 +2,9 @@
  * Writes to the SQLite file, in groups.
  *
  * Maintained invariants:
- * - All writes of one turn of the event loop share one transaction. An intake's write resolves only when it is on disk;
- *   a settlement when it is committed, which survives a kill of the process. (A loss of power may undo the last ones:
- *   SNS gets those notifications twice.)
+ * - All writes of one turn of the event loop share one transaction. An intake's write resolves once it is on disk; a
+ *   settlement once it is committed, which survives a kill of the process. (A power failure may undo the last ones: SNS
+ *   gets those notifications twice.)
  * - A write that may fail rejects at once and leaves nothing behind; one that must not (a settlement) is retried until
  *   it succeeds.
  * - After a failure, new events are refused until the reserve is complete again; settlements resume as soon as
@@ -24,9 +24,9 @@ import { describe, isBusy, isOfTheFile } from './schema.ts';
 export interface Write {
   /** Runs inside the transaction; again in another one if that fails. */
   readonly apply: (now: number) => void;
-  /** Runs when it is on disk; without `failed`, when it is committed. */
+  /** Runs once it is on disk; without `failed`, once it is committed. */
   readonly done: () => void;
-  /** Runs when the write failed. Without it, the write is retried until it succeeds. */
+  /** Runs if the write failed. Without it, the write is retried until it succeeds. */
   readonly failed?: (error: PusherError) => void;
 }
 
@@ -36,10 +36,10 @@ interface GroupCommitOptions {
   readonly reserve: Reserve;
   readonly now: () => number;
   readonly log: Log;
-  /** Runs before each transaction, after its writes, when it is committed, when it was undone, and after all `done`. */
+  /** Run before each transaction, after its writes, after the commit, after a rollback, and after all `done`. */
   readonly begin: () => void;
   readonly end: (now: number) => void;
-  /** Answers what to run when it is on disk, if it brought anything that a tap waits for. */
+  /** Returns the callback for when it is on disk, if taps wait for any of it. */
   readonly committed: () => () => void;
   readonly undone: () => void;
   readonly finished: () => void;
@@ -68,7 +68,7 @@ type Outcome =
   | { readonly onDisk: () => void; readonly error?: never; readonly culprit?: never }
   | { readonly onDisk?: never; readonly error: PusherError; readonly culprit: Write | undefined };
 
-/** Stands for a transaction among its writes. */
+/** A placeholder among a transaction's writes for the transaction itself. */
 const NOTHING = { apply: () => {}, failed: () => {} };
 
 export class GroupCommit {
@@ -76,7 +76,7 @@ export class GroupCommit {
   /** SQLite's log, to be synced. */
   readonly log: number;
   #pending: Write[] = [];
-  /** Committed, and not on disk yet: those that the sync under way covers, and those after them. */
+  /** Committed, but not on disk yet: covered by the running sync, and later ones. */
   #syncing: readonly Write[] | undefined;
   #unsynced: Write[] = [];
   #lateSync: NodeJS.Timeout | undefined;
@@ -84,10 +84,10 @@ export class GroupCommit {
   #timer: NodeJS.Timeout | undefined;
   #recovery: NodeJS.Timeout | undefined;
   #fault: PusherError | undefined;
-  /** Since when another process has been writing; undefined while none is met. */
+  /** Since when another process has been writing; undefined if none is. */
   #busySince: number | undefined;
   #closing = false;
-  /** Whether even settlements failed the last time. */
+  /** Whether even settlements failed last time. */
   #stuck = false;
   /** Whether a sync failed. Linux reports a failed fsync once; the next one succeeds although data was lost. */
   #doubtful = false;
@@ -96,12 +96,12 @@ export class GroupCommit {
     this.#options = options;
     options.database.exec('PRAGMA synchronous = NORMAL');
     this.log = openSync(`${options.file}-wal`, 'r');
-    // Commits that a killed run didn't sync count as received from now on.
+    // Commits that a killed run did not sync count as received from now on.
     fdatasyncSync(this.log);
     if (!options.reserve.restore()) this.#failed(diskFull(options.file));
   }
 
-  /** Why new events are refused at the moment; undefined when they aren't. */
+  /** Why new events are refused now; undefined if they are not. */
   get fault(): PusherError | undefined {
     return this.#fault;
   }
@@ -118,7 +118,7 @@ export class GroupCommit {
     else this.#immediate ??= setImmediate(() => this.flush());
   }
 
-  /** Writes what was gathered now. */
+  /** Writes the current group now. */
   flush(): void {
     clearImmediate(this.#immediate);
     clearTimeout(this.#timer);
@@ -128,7 +128,7 @@ export class GroupCommit {
     this.#pending = [];
     const { error, onDisk, culprit } = this.#transact(writes);
     if (culprit) {
-      // A bug of ours in one write: neither the disk's fault nor the other writes'.
+      // A bug in one write: neither the disk nor the other writes are at fault.
       this.#pending = writes.filter((write) => write !== culprit);
       this.#reject(culprit, error);
       this.flush();
@@ -199,11 +199,11 @@ export class GroupCommit {
     this.#unsynced = [];
     this.#syncing = writes;
     fdatasync(this.log, (error) => {
-      // A recovery or the close was faster.
+      // A recovery or the close came first.
       if (this.#syncing !== writes) return;
       this.#syncing = undefined;
       if (error) {
-        // They are committed, though. They resolve once the recovery has brought them into the database file.
+        // They are committed, though. They resolve once the recovery has copied them into the database file.
         this.#unsynced.unshift(...writes);
         this.#doubtful = true;
         this.#failed(this.#faultOf(error));
@@ -247,7 +247,7 @@ export class GroupCommit {
       const error = this.#faultOf(thrown);
       return { error, culprit: isOfTheFile(thrown) ? undefined : current };
     }
-    // Committed: whatever happens from here on, it must not count as undone.
+    // Committed: whatever happens now, it must not count as undone.
     return { onDisk: committed() };
   }
 
@@ -269,7 +269,7 @@ export class GroupCommit {
       const emptied = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy === 0;
       if (this.#doubtful && !emptied) throw new Error('another process reads it, so its log can not be emptied');
       this.#doubtful = false;
-      // Shows whether the disk can be written at all.
+      // Tests whether the disk is writable at all.
       database.exec(`PRAGMA user_version = ${userVersion(database)}`);
       this.#stuck = false;
       this.flush();

@@ -1,12 +1,12 @@
-/** Which dead letters of the file are meant, as SQL, and how to look at many of them without keeping others waiting. */
+/** Filters of dead letters as SQL, and scanning many of them without blocking other work. */
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DeadLetterFilter, DeadLetterSort } from '../dead-letters.ts';
 
-/** How many dead letters are looked at or changed in one turn of the event loop, which events share. */
+/** Dead letters examined or changed in one turn of the event loop, which is shared with events. */
 const CHUNK = 500;
 
-/** The columns that files of earlier releases have only when a daemon of this one has run on them. */
+/** Columns that files of earlier releases lack until a daemon of this release has run on them. */
 export const NAMES: readonly string[] = ['host', 'user', 'room'];
 
 export const SORT_COLUMNS: Readonly<Record<DeadLetterSort, string>> = {
@@ -22,7 +22,7 @@ export const SORT_COLUMNS: Readonly<Record<DeadLetterSort, string>> = {
 export const hasNames = (database: DatabaseSync): boolean =>
   database.prepare("SELECT 1 FROM pragma_table_info('dead_letter') WHERE name = 'host'").get() !== undefined;
 
-/** What a filter comes to in SQL. */
+/** The filter as an SQL condition. */
 export function condition(
   database: DatabaseSync,
   { ids, reason, topic, match, upToId }: DeadLetterFilter,
@@ -54,13 +54,16 @@ export function condition(
   return { where: parts.join(' AND '), values };
 }
 
-/** Ranges of numbers, exclusive and inclusive, of so many dead letters each, oldest first; with turns for others in between. */
+/**
+ * Splits the numbers into ranges (exclusive, inclusive) of so many dead letters each, oldest first; gives way to other
+ * work in between.
+ */
 export async function* chunks(
   database: DatabaseSync,
   { ids, upToId = Number.MAX_SAFE_INTEGER }: DeadLetterFilter,
   afterId = 0,
 ): AsyncGenerator<[after: number, upTo: number]> {
-  // What comes meanwhile, as what a replay brings back, is not meant.
+  // Excludes later dead letters, such as those of a failed replay.
   const newest = Number(database.prepare('SELECT ifnull(max(id), 0) AS id FROM dead_letter').get()?.id);
   const last = Math.min(newest, upToId, ...(ids ? [ids.reduce((a, b) => Math.max(a, b), 0)] : []));
   const next = database.prepare(

@@ -7,8 +7,8 @@
  * notification's number consists of its parcel and its place in it.
  *
  * Maintained invariants:
- * - Numbers ascend in the order of the commits, and none is given twice.
- * - A settlement is part of its transaction: after a kill nothing settled is handed out again.
+ * - Numbers ascend in the order of the commits, and none is used twice.
+ * - A settlement is part of its transaction: after a kill nothing settled is returned again.
  * - After each transaction `#states` agrees with the file; it is a cache, and may drop entries.
  */
 import type { DatabaseSync } from 'node:sqlite';
@@ -16,23 +16,23 @@ import type { Notification } from '../../notification/notification.ts';
 import { rowOf } from '../../sql.ts';
 import { costOf, type Stored } from '../outbox.ts';
 
-/** Numbers that one parcel takes up: a notification's is its parcel's times this, and its place. */
+/** The range of numbers of one parcel: a notification's number is its parcel's times this, plus its place. */
 export const PLACES = 1_024;
 /** Upper bounds of a parcel, in notifications and characters: a read loads a whole parcel. */
 const MOST_NOTIFICATIONS = 256;
 const MOST_LENGTH = 262_144;
-/** Of how many parcels that are partly settled the bitmaps are kept in memory. */
+/** How many bitmaps of partly settled parcels are kept in memory. */
 const MOST_STATES = 10_000;
 
-/** A parcel that the transaction under way fills. */
+/** A parcel that the current transaction fills. */
 export interface OpenParcel {
   readonly id: number;
   readonly topic: string;
   readonly topicId: number;
   readonly notifications: Stored[];
-  /** As they will stand in the file. */
+  /** As they will be stored. */
   lines: string[];
-  /** Of all lines together, in characters. */
+  /** Total length of all lines, in characters. */
   length: number;
 }
 
@@ -54,11 +54,11 @@ export interface Unreadable {
 export interface Found {
   readonly notifications: Stored[];
   readonly unreadable: Unreadable[];
-  /** The number up to which all was looked at. */
+  /** Everything up to this number was examined. */
   readonly end: number;
 }
 
-/** A parcel as it stands in the file. */
+/** A parcel as stored in the file. */
 export interface ParcelRow {
   id: number;
   count: number;
@@ -66,21 +66,21 @@ export interface ParcelRow {
   places: Uint8Array | null;
 }
 
-/** What stands before a line's tab. */
+/** The part of a line before its tab. */
 type Head = [
   place: number,
   orderKey: string,
   eventId: string,
   at: number,
   bytes: number,
-  /** How long the message behind the tab is; the message itself where it would break the line, which no event makes. */
+  /** The length of the message after the tab; the message itself if it would break the line, which no event causes. */
   message: number | string,
   names?: Notification['names'] | null,
   attributes?: Notification['attributes'],
   parameters?: Notification['parameters'],
 ];
 
-/** The parcel that a number is of. */
+/** The parcel of a number. */
 const parcelOf = (seq: number): number => Math.floor(seq / PLACES);
 
 const isSet = (bits: ArrayLike<number>, place: number): boolean => ((bits[place >> 3] ?? 0) & (1 << (place & 7))) !== 0;
@@ -88,9 +88,9 @@ const isSet = (bits: ArrayLike<number>, place: number): boolean => ((bits[place 
 export class Parcels {
   readonly #sql;
   readonly #states = new Map<number, State>();
-  /** Parcels of which something is settled in the transaction under way. */
+  /** Parcels with settlements in the current transaction. */
   #changed = new Map<number, State>();
-  /** What it fills, by topic. */
+  /** Parcels that it fills, by topic. */
   #open = new Map<string, OpenParcel>();
   #full: OpenParcel[] = [];
   #last: number;
@@ -114,7 +114,7 @@ export class Parcels {
     this.#lastBefore = this.#last;
   }
 
-  /** The highest number that may have been given. */
+  /** The highest number that may have been assigned. */
   get lastSeq(): number {
     return this.#last * PLACES + PLACES - 1;
   }
@@ -124,12 +124,11 @@ export class Parcels {
     return this.#sql.oldest.get()?.committed_at as number | undefined;
   }
 
-  /** Begins a transaction. */
   begin(): void {
     this.#lastBefore = this.#last;
   }
 
-  /** Puts a notification into the transaction's parcel of its topic. */
+  /** Adds a notification to the transaction's parcel of its topic. */
   add(notification: Notification, topicId: number): void {
     const { topic } = notification;
     let parcel = this.#open.get(topic);
@@ -148,7 +147,7 @@ export class Parcels {
     parcel.notifications.push(stored(parcel.id * PLACES + place, notification));
   }
 
-  /** Settles a notification; false when it is already. */
+  /** Settles a notification; false if it was settled already. */
   settle(seq: number): boolean {
     const id = parcelOf(seq);
     const state = this.#states.get(id) ?? this.#readState(id);
@@ -160,7 +159,7 @@ export class Parcels {
     return true;
   }
 
-  /** Writes what the transaction brings; answers how much that is, in characters. */
+  /** Writes the transaction's parcels; returns their length in characters. */
   write(now: number): number {
     let written = 0;
     for (const parcel of this.#open.values()) this.#full.push(parcel);
@@ -181,7 +180,7 @@ export class Parcels {
     return written;
   }
 
-  /** The transaction is committed; answers the parcels that it brought. */
+  /** After the commit; returns the new parcels. */
   committed(): readonly OpenParcel[] {
     const brought = this.#full;
     this.#full = [];
@@ -190,7 +189,8 @@ export class Parcels {
       state.kept = true;
       if (state.left === 0) this.#states.delete(id);
     }
-    // Not `clear`: V8's table of a cleared map points to the next one, and dead ones would keep each other until a full collection.
+    // Not `clear`: V8's table of a cleared map points to the next one, and dead ones would keep each other alive until
+    // a full collection.
     this.#changed = new Map();
     for (const id of this.#states.keys()) {
       if (this.#states.size <= MOST_STATES) break;
@@ -199,7 +199,7 @@ export class Parcels {
     return brought;
   }
 
-  /** The transaction was undone. */
+  /** After a rollback. */
   undone(): void {
     this.#last = this.#lastBefore;
     this.#open = new Map();
@@ -209,8 +209,8 @@ export class Parcels {
   }
 
   /**
-   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
-   * `credit`.
+   * Reads a topic's notifications with numbers above `after` and up to `upTo`, in order, until there are `limit` or
+   * they cost `credit`.
    */
   read(topic: string, topicId: number, after: number, upTo: number, limit: number, credit: number): Found {
     const found: Found & { end: number } = { notifications: [], unreadable: [], end: upTo };
@@ -233,7 +233,7 @@ export class Parcels {
     return found;
   }
 
-  /** Those with these numbers, in order. */
+  /** Reads the notifications with these numbers, in order. */
   load(topic: string, topicId: number, seqs: readonly number[]): Pick<Found, 'notifications' | 'unreadable'> {
     const found: Pick<Found, 'notifications' | 'unreadable'> = { notifications: [], unreadable: [] };
     const byParcel = Map.groupBy(
@@ -251,7 +251,7 @@ export class Parcels {
     return found;
   }
 
-  /** The lowest number above `after` that a parcel of any topic may have; undefined when there is none. */
+  /** The lowest number above `after` that a parcel of any topic may have; undefined if there is none. */
   next(after: number): number | undefined {
     const id = this.#sql.next.get(parcelOf(after + 1))?.id as number | undefined;
     return id === undefined ? undefined : Math.max(id * PLACES, after + 1);
@@ -293,11 +293,11 @@ function lineOf(place: number, notification: Notification): string {
   return behind ? `${text}\t${message}` : text;
 }
 
-/** Whether SQLite keeps a text as one line, and as it is. */
+/** Whether SQLite stores a text unchanged on one line. */
 const isLine = (text: string): boolean => !text.includes('\n') && !text.includes('\0') && text.isWellFormed();
 
 /**
- * What a parcel holds that is not settled, in order.
+ * The unsettled notifications of a parcel, in order.
  * @param wanted only these places
  */
 export function* contentOf(
@@ -314,7 +314,7 @@ export function* contentOf(
   }
 }
 
-/** A place's line: where it should be, or, in a damaged parcel, wherever it is now. */
+/** The line of a place: at its index, or anywhere in a damaged parcel. */
 function lineAt(lines: readonly string[], place: number): string {
   const start = `[${place},`;
   const there = lines[place] ?? '';
@@ -322,7 +322,7 @@ function lineAt(lines: readonly string[], place: number): string {
   return lines.find((line) => line.startsWith(start)) ?? (/^\[\d+,/.test(there) ? '' : there);
 }
 
-/** Leaves out keys that the notification lacks. Explicit, because a spread is slower. */
+/** Omits keys that the notification lacks. Explicit, because a spread is slower. */
 function stored(seq: number, notification: Notification): Stored {
   const { eventId, topic, orderKey, at, message, attributes, bytes, names, parameters } = notification;
   const whole: Stored = names
@@ -333,7 +333,7 @@ function stored(seq: number, notification: Notification): Stored {
 
 function toStored(raw: string, seq: number, topic: string): Stored | undefined {
   try {
-    // JSON has no tabs as they are.
+    // JSON contains no raw tabs.
     const tab = raw.indexOf('\t');
     const head = JSON.parse(tab < 0 ? raw : raw.slice(0, tab)) as Head;
     const [, orderKey, eventId, at, bytes, length, names, attributes = [], parameters] = head;

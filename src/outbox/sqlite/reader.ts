@@ -19,7 +19,7 @@ interface ReaderSetup {
   readonly log: Log;
   readonly parcels: Parcels;
   readonly topics: Topics;
-  /** Writes with the next group, however often that has to be tried. */
+  /** Adds a write to the next group; retried until it succeeds. */
   readonly write: (write: Write) => void;
 }
 
@@ -31,14 +31,14 @@ export class Reader {
     this.#setup = setup;
   }
 
-  /** Why the file could not be read the last time; undefined when it could. */
+  /** Why the last read failed; undefined if it did not. */
   get fault(): string | undefined {
     return this.#fault;
   }
 
   /**
-   * Those of a topic with numbers above `after` and up to `upTo`, in order, until there are `limit` or they cost
-   * `credit`.
+   * Reads a topic's notifications with numbers above `after` and up to `upTo`, in order, until there are `limit` or
+   * they cost `credit`.
    */
   read(topic: string, after: number, upTo: number, limit: number, credit: number): Found {
     const { parcels, topics } = this.#setup;
@@ -47,7 +47,7 @@ export class Reader {
     return found;
   }
 
-  /** Those of a topic with these numbers, in order. */
+  /** Reads a topic's notifications with these numbers, in order. */
   load(topic: string, seqs: readonly number[]): Stored[] {
     const { parcels, topics } = this.#setup;
     const found = parcels.load(topic, topics.known(topic), seqs);

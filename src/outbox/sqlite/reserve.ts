@@ -9,29 +9,29 @@ import path from 'node:path';
 export interface Reserve {
   /** Its size in bytes. */
   readonly size: number;
-  /** Makes it, if it is not there; false while the disk has no room for it and as much again. */
+  /** Creates it if missing; false while the disk lacks room for twice its size. */
   restore(): boolean;
   /** Frees its space. */
   release(): void;
 }
 
-/** How large it is where there is room, in bytes; on a small disk a tenth of what is free. */
+/** Its size in bytes with enough room; on a small disk a tenth of the free space. */
 const MOST_BYTES = 34 * 1_048_576;
 const LEAST_BYTES = 65_536;
 const SHARE = 0.1;
 const CHUNK = Buffer.alloc(65_536);
 
-/** @param file of the outbox, whose folder exists */
+/** @param file the outbox's, in an existing folder */
 export function createReserve(file: string): Reserve {
   const name = `${file}.reserve`;
   const present = statSync(name, { throwIfNoEntry: false })?.size ?? 0;
   const size = Math.max(LEAST_BYTES, Math.min(MOST_BYTES, Math.floor((freeBytes(file) + present) * SHARE)));
-  // Either may fail with the disk, of which those who ask for them know already.
+  // Both may fail with the disk, which the callers know already.
   const release = () => {
     try {
       rmSync(name, { force: true });
     } catch {
-      // A disk that nothing can be removed from has no room to give either.
+      // A disk that can't delete files has no room either.
     }
   };
   return {

@@ -4,15 +4,13 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
 
-// "xevp" in ASCII: tells our file from any other SQLite database (https://www.sqlite.org/pragma.html#pragma_application_id).
+// "xevp" in ASCII: identifies our file among SQLite databases
+// (https://www.sqlite.org/pragma.html#pragma_application_id).
 const APPLICATION_ID = 0x78657670;
-/** Version of the tables; 1 was a row for each notification. */
+/** Version of the tables; 1 had a row for each notification. */
 export const VERSION = 2;
 
-/**
- * The tables that `parcels.ts` keeps, which files of schema 1 did not have. What is read of many rows stands before the
- * content.
- */
+/** The tables of `parcels.ts`, which files of schema 1 lack. Columns read for many rows come before the content. */
 export const PARCELS = `
   CREATE TABLE parcel (
     id INTEGER PRIMARY KEY,
@@ -24,7 +22,7 @@ export const PARCELS = `
   CREATE TABLE settled (parcel INTEGER PRIMARY KEY, places BLOB NOT NULL);
 `;
 
-/** And the one for holes in the numbers of sources that nobody acknowledged. */
+/** The table for unacknowledged holes. */
 export const HOLES = `
   CREATE TABLE hole (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,9 +35,9 @@ export const HOLES = `
   );
 `;
 
-// AUTOINCREMENT only where a number must not come back: a person may hold on to a dead letter's id.
-// dead_letter_reason also lets them be counted without reading what they contain.
-// `topic.depth` is kept by the transactions that change it, so that a start does not have to count a million rows.
+// AUTOINCREMENT only where a number must not be reused: a person may keep a dead letter's id. With dead_letter_reason
+// they are counted without reading their content. Transactions that change `topic.depth` store it, so that a start does
+// not have to count a million rows.
 const TABLES = `${PARCELS} ${HOLES}
   CREATE TABLE topic (id INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL DEFAULT 0);
   CREATE TABLE source (
@@ -70,22 +68,23 @@ const TABLES = `${PARCELS} ${HOLES}
   CREATE INDEX dead_letter_reason ON dead_letter (reason, topic_arn, replay);
 `;
 
-// Where earlier releases left what the command line did, for the daemon's log.
+// Earlier releases logged actions of the command line there.
 const DROP_AUDIT = 'DROP TABLE IF EXISTS audit';
 
 /**
- * Opens the outbox file, making it (mode 0600) if there is none. One that an earlier release wrote stays as it is: the
- * command line may look into it while that release's daemon runs. `takeover.ts` brings it up to date.
- * @param options.create whether to make it when it is missing
- * @throws PusherError OUTBOX_UNUSABLE that says what is wrong with the file
+ * Opens the outbox file, creating it (mode 0600) if there is none. Does not change an earlier release's file: the
+ * command line may read it while that release's daemon runs. `takeover.ts` updates it.
+ * @param options.create whether to create a missing file
+ * @throws PusherError OUTBOX_UNUSABLE with what is wrong with the file
  */
 export function openDatabase(file: string, options: { create: boolean }): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     prepareFile(file, options.create);
     database = new DatabaseSync(file, { timeout: 5_000 });
-    // WAL and FULL: a commit is on disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous). So it is for
-    // the command line; the daemon's group commit sets NORMAL and syncs the log itself, and acknowledges only after that.
+    // With WAL and FULL, a commit is on disk when it returns (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    // That is for the command line; the daemon's group commit sets NORMAL, syncs the WAL itself, and acknowledges only
+    // afterwards.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;');
     prepareTables(database, file);
     return database;
@@ -95,7 +94,7 @@ export function openDatabase(file: string, options: { create: boolean }): Databa
   }
 }
 
-/** Creates the file readable for its owner only. SQLite would use the umask's mode; -wal and -shm follow the file's. */
+/** Creates the file readable by its owner only. SQLite would use the umask's mode; -wal and -shm inherit the file's. */
 function prepareFile(file: string, create: boolean): void {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
@@ -120,7 +119,7 @@ function prepareTables(database: DatabaseSync, file: string): void {
     PRAGMA user_version = ${VERSION}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT;`);
 }
 
-/** The value of a pragma that answers one number. */
+/** The value of a pragma with a single number. */
 export function pragma(database: DatabaseSync, name: string): number {
   const row = database.prepare(`PRAGMA ${name}`).get();
   return Number(Object.values(row ?? {})[0]);
@@ -147,7 +146,7 @@ export function isDiskFull(error: unknown): boolean {
 const primaryOf = ({ errcode }: { errcode?: number }): number | undefined =>
   errcode === undefined ? undefined : errcode & 0xff;
 
-/** Whether it was raised because another process has the file locked. */
+/** Whether another process's lock caused the error. */
 export function isBusy(error: unknown): boolean {
   const { cause } = error as { cause?: unknown };
   return primaryOf(error as object) === 5 || (cause !== undefined && isBusy(cause));
@@ -156,14 +155,14 @@ export function isBusy(error: unknown): boolean {
 /** SQLite's codes for a caller's mistake: too big, constraint, mismatch, misuse, range. */
 const OURS = [18, 19, 20, 21, 25];
 
-/** Whether the file or the disk is at fault, and not this program. */
+/** Whether the file or the disk is at fault, not this program. */
 export function isOfTheFile(error: unknown): boolean {
   const primary = primaryOf(error as object);
   const { syscall } = error as { syscall?: string };
   return error instanceof PusherError || syscall !== undefined || (primary !== undefined && !OURS.includes(primary));
 }
 
-/** Explains SQLite's or the system's error, with what to do. */
+/** Explains an error of SQLite or the system, with advice. */
 export function describe(error: unknown): string {
   const { code } = error as { code?: string };
   const primary = primaryOf(error as object);
@@ -176,7 +175,7 @@ export function describe(error: unknown): string {
   return `can't be used: ${messageOf(error)}`;
 }
 
-/** How long to wait for the lock, in milliseconds: a command that looks whether a daemon runs has it for a moment. */
+/** How long to wait for the lock, in milliseconds: a command that checks for a daemon holds it briefly. */
 const LOCK_MS = 500;
 /**
  * How long a start waits for another process to close the outbox, such as a `check` that is just looking, in
@@ -185,9 +184,9 @@ const LOCK_MS = 500;
 const PROBE_MS = 2_000;
 
 /**
- * Keeps a second daemon away from an outbox. The lock is SQLite's lock on a separate file, held by an open transaction,
- * so it ends with the process however that ends.
- * @throws PusherError OUTBOX_LOCKED naming the process that has it, OUTBOX_UNUSABLE where no lock can be made
+ * Keeps a second daemon out of an outbox. The lock is SQLite's lock on a separate file, held by an open transaction, so
+ * it ends with the process in any case.
+ * @throws PusherError OUTBOX_LOCKED naming the process that has it, OUTBOX_UNUSABLE if no lock can be created
  */
 export function lockOutbox(file: string): { release(): void } {
   const folder = path.dirname(file);
@@ -208,8 +207,8 @@ export function lockOutbox(file: string): { release(): void } {
 }
 
 /**
- * Refuses a file that another process has open, by whatever name, also where the lock beside it was removed: SQLite
- * gives the lock on the file itself to one connection only while there is no other.
+ * Refuses a file that another process has open under any name, even if the lock beside it was deleted: SQLite grants an
+ * exclusive lock on the file itself only to a sole connection.
  * @throws PusherError OUTBOX_LOCKED
  */
 export function refuseIfOpenElsewhere(file: string): void {
@@ -238,6 +237,6 @@ function ownerOf(lock: DatabaseSync): string {
     const pid = lock.prepare('SELECT pid FROM owner').get()?.pid;
     return pid === undefined ? '' : ` (process ${pid})`;
   } catch {
-    return ''; // Another daemon is just writing it. The lock matters; the name is a courtesy.
+    return ''; // Another daemon is writing it right now. Only the lock matters; the name is informative.
   }
 }

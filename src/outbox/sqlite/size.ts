@@ -11,7 +11,7 @@ interface SizeSetup {
   readonly database: DatabaseSync;
   readonly file: string;
   readonly maxBytes: number;
-  /** How much of the disk the log takes beyond its usual size, in bytes. */
+  /** By how much the WAL exceeds its usual size, in bytes. */
   readonly excessLogBytes: () => number;
 }
 
@@ -32,17 +32,17 @@ export class Size {
     this.pageBytes = pragma(database, 'page_size');
   }
 
-  /** What was last measured; between two measurements what is written counts, and what is settled does not. */
+  /** The last measured size; between measurements, writes are added and settlements ignored. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** So much was written. */
+  /** Adds written bytes. */
   wrote(bytes: number): void {
     this.#bytes += bytes;
   }
 
-  /** Measures when the last time is long enough ago. */
+  /** Measures unless it did so recently. */
   measureSometimes(): void {
     if (performance.now() - this.#measuredAt > MEASURE_MS) this.measure();
   }
@@ -58,7 +58,7 @@ export class Size {
     }
   }
 
-  /** Why nothing more may be kept; undefined when it may. Looks again first, for others delete dead letters. */
+  /** Why nothing more may be kept; undefined if it may. Measures again first, because others delete dead letters. */
   problem(): PusherError | undefined {
     const { file, maxBytes } = this.#setup;
     if (this.#bytes >= maxBytes) this.measure();
@@ -69,7 +69,7 @@ export class Size {
     );
   }
 
-  /** How large the file is when all of its log is in it, in bytes. */
+  /** The size of the file once it has the whole WAL, in bytes. */
   whole(): number {
     try {
       return Number(this.#sql.pages.get()?.page_count) * this.pageBytes;

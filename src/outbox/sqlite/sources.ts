@@ -9,9 +9,7 @@ import { rowsOf } from '../../sql.ts';
 import type { Progress } from '../outbox.ts';
 import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
 
-/**
- * A position as it is kept: with when the newest event of the epoch happened, by which numbers used twice are known.
- */
+/** A stored position. The time of the epoch's newest event reveals numbers used twice. */
 export interface Position extends SourceState {
   readonly newestAt: number | undefined;
 }
@@ -21,27 +19,27 @@ interface HoleRow extends Omit<Hole, 'first' | 'last'> {
   last: number | null;
 }
 
-/** What came of a commit that moved a position. */
+/** The effect of a commit that moved a position. */
 export interface Moved {
   readonly position: Position;
   readonly hole: Hole | undefined;
 }
 
-/** How far a source's epoch is heard with a commit. */
+/** The position that a source's epoch reaches with a commit. */
 export interface Reached extends Progress {
   readonly source: string;
   readonly epoch: string;
 }
 
-/** Writes with a transaction of its own: `change` in it, `afterwards` when it is on disk. */
+/** Writes in a separate transaction: `change` within it, `afterwards` once it is on disk. */
 type Change = <T>(change: () => T, afterwards: () => void) => Promise<T>;
 
-/** What is known of the sources of an open outbox. */
+/** The sources of an open outbox. */
 export class Sources {
   readonly store: SourceStore;
   readonly #sql;
   readonly #positions = new Map<string, Position>();
-  /** Those that nobody acknowledged, newest first. */
+  /** Unacknowledged holes, newest first. */
   #holes: readonly Hole[];
 
   constructor(database: DatabaseSync, change: Change) {
@@ -86,7 +84,7 @@ export class Sources {
     return this.#holes;
   }
 
-  /** Moves a position in the transaction under way, and keeps the hole before it, if there is one. */
+  /** Moves a position in the current transaction, and stores the hole before it, if any. */
   move({ source, epoch, last, missing, newestAt }: Reached, now: number): Moved {
     const before = this.position(source, epoch);
     const position: Position = {
@@ -108,13 +106,13 @@ export class Sources {
     return { position, hole: { id, source, epoch, first, last: end, missing, at: now } };
   }
 
-  /** What moved is on disk. */
+  /** The moved position is on disk. */
   moved({ position, hole }: Moved): void {
     this.#positions.set(keyOf(position), position);
     if (hole) this.#holes = [hole, ...this.#holes].slice(0, MOST_HOLES);
   }
 
-  /** Forgets ended epochs that nobody needs any more. */
+  /** Forgets ended epochs that are no longer needed. */
   forgetOutdated(now: number): void {
     for (const position of outdated(this.#positions.values(), now)) {
       this.#sql.forget.run(position.source, position.epoch);
@@ -137,7 +135,7 @@ const keyOf = ({ source, epoch }: Pick<Position, 'source' | 'epoch'>): string =>
 const later = (a: number | undefined, b: number | undefined): number | undefined =>
   a === undefined ? b : b === undefined ? a : Math.max(a, b);
 
-/** Holes that nobody acknowledged, newest first; none in a file of an earlier release. */
+/** Unacknowledged holes, newest first; none in a file of an earlier release. */
 export function readHoles(database: DatabaseSync): Hole[] {
   if (!hasHoles(database)) return [];
   const rows = database.prepare('SELECT id, source, epoch, first, last, missing, at FROM hole ORDER BY id DESC').all();
@@ -162,7 +160,7 @@ function deleteSource(database: DatabaseSync, source: string): boolean {
 const hasHoles = (database: DatabaseSync): boolean =>
   database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'hole'").get() !== undefined;
 
-/** Sources on a connection to the file: the command line's while no daemon runs. */
+/** Sources through a connection to the file, for the command line if no daemon runs. */
 export const sourcesOn = (database: DatabaseSync): SourceStore => ({
   list: async (limit) =>
     rowsOf<SourceState>(

@@ -1,4 +1,4 @@
-/** What the outbox does about a file that it can't use, a disk that fails, and a second daemon. Needs root, to mount a small disk. */
+/** How the outbox handles an unusable file, a failing disk, and a second daemon. Needs root to mount a small disk. */
 import assert from 'node:assert/strict';
 import fs, { copyFileSync } from 'node:fs';
 import {
@@ -29,7 +29,7 @@ import { sqliteOutbox } from './sqlite.ts';
 
 const notification = (eventId: string, message = '{}') => anyNotification(eventId, { message, bytes: message.length });
 
-/** The fault with which an outbox refuses to open; closes it and fails where it opens. */
+/** Returns the error with which an outbox refuses to open; fails if it opens. */
 async function faultOf(file: string): Promise<PusherError> {
   let outbox: Outbox;
   try {
@@ -146,7 +146,7 @@ describe('SQLite outbox, when something is wrong', () => {
       fault.message,
       `outbox ${file} is in use by another daemon (process ${first.pid}); each needs a file of its own`,
     );
-    // The command line works beside a running daemon all the same.
+    // The command line still works beside a running daemon.
     openDatabase(file, { create: false }).close();
     await first.end('SIGKILL');
     await sqliteOutbox({ file }).close();
@@ -213,7 +213,7 @@ describe('SQLite outbox, when something is wrong', () => {
     for (let round = 0; depth() !== 0; round++) {
       await topic.settle(...(await topic.next(Math.min(100, depth()))));
       if (round !== 3) continue;
-      // As after a kill: what was not settled is still there, and a start needs room too.
+      // As after a kill: unsettled notifications are still there, and a start needs room too.
       await topic.close();
       await outbox.close();
       outbox = sqliteOutbox({ file: onDisk });
@@ -256,7 +256,7 @@ describe('SQLite outbox, when something is wrong', () => {
   });
 
   describe('while the disk syncs', () => {
-    /** Lets syncs of the log wait, or fail, as `sync` says; until the test is over. */
+    /** Delays or fails syncs of the WAL until the end of the test, as `sync` decides. */
     function interceptSyncs(t: TestContext, sync: (done: (error: Error | null) => void) => void): void {
       t.mock.method(fs, 'fdatasync', (_: number, done: (error: Error | null) => void) => sync(done));
       syncBuiltinESMExports();
@@ -266,7 +266,7 @@ describe('SQLite outbox, when something is wrong', () => {
       });
     }
 
-    /** Commits `kept`, whose sync fails; answers the fault then, and what another commit got in that moment. */
+    /** Commits `kept`, whose sync fails; returns the fault and the error of a simultaneous commit. */
     async function failOneSync(t: TestContext, outbox: Outbox, onKept = () => {}): Promise<[string, PusherError]> {
       const failed = Promise.withResolvers<[string, PusherError]>();
       interceptSyncs(t, (done) => {
@@ -309,7 +309,7 @@ describe('SQLite outbox, when something is wrong', () => {
       assert.deepEqual(ids(await topic.next(1)), ['first']);
       assert.equal(cursor.last, 5);
       assert.deepEqual(done, ['first']);
-      // What was committed meanwhile shares one.
+      // Commits made meanwhile share one sync.
       assert.equal(syncs.length, 2);
       syncs[1]?.(null);
       await Promise.all(rest);
@@ -340,7 +340,7 @@ describe('SQLite outbox, when something is wrong', () => {
     it("does not trust a later sync after a failed one while the WAL can't be checkpointed", async (t) => {
       const outbox = sqliteOutbox({ file });
       await outbox.commit(admission(notification('before')));
-      // Who reads the log keeps it from being emptied.
+      // A reader of the WAL prevents checkpoints.
       const reader = new DatabaseSync(file);
       reader.exec('BEGIN; SELECT * FROM parcel');
       let kept = false;
@@ -365,7 +365,7 @@ describe('SQLite outbox, when something is wrong', () => {
       const real = fs.fdatasync;
       let began = 0;
       let synced = 0;
-      /** What is certainly on the disk when a sync is over: what was there when it began. */
+      /** What is certainly on disk after a sync: what existed when it began. */
       const copyOf = (sync: number) => path.join(folder, `power-${sync}.db`);
       t.mock.method(fs, 'fdatasync', (log: number, done: (error: Error | null) => void) => {
         const sync = ++began;
@@ -383,7 +383,7 @@ describe('SQLite outbox, when something is wrong', () => {
       const outbox = sqliteOutbox({ file });
       const acknowledged = new Map<string, number>();
       const commits: Promise<void>[] = [];
-      // Whatever the disk takes for a sync.
+      // Independent of the disk's idea of a sync.
       for (let n = 0; n < 300 || synced <= 5; n++) {
         commits.push(
           outbox.commit(admission(notification(`e${n}`))).then(() => void acknowledged.set(`e${n}`, synced)),

@@ -126,7 +126,7 @@ describe('SQLite outbox', () => {
     now += 7 * DAY_MS;
     await commitAs(outbox, 'both', 'new', 4, admission());
     const known = () => outbox.health().sources.map(({ source, epoch }) => `${source}/${epoch}`);
-    // It looks once an hour, and not only at a start.
+    // It checks hourly, not only at a start.
     t.mock.timers.tick(3_600_000);
     assert.deepEqual(known(), ['alone/old', 'both/edge', 'both/new']);
     assert.equal(await lastOf(outbox, 'both', 'old'), undefined);
@@ -151,7 +151,7 @@ describe('SQLite outbox', () => {
         await using topic = consume(outbox, TOPIC, 0);
         const portion = Math.ceil(count / 10);
         const all: string[] = [];
-        // Commits go on while it catches up: before, at and after the hand-over from the disk to memory.
+        // Commits continue while it catches up: before, at and after the switch from disk to memory.
         for (let next = count + 1; next <= count + 15; next++) {
           topic.backlog.request(portion * costOf(bytes));
           all.push(...ids(await topic.rest()));
@@ -284,7 +284,7 @@ describe('SQLite outbox', () => {
   });
 });
 
-/** Commits until the outbox refuses; answers the refusal. */
+/** Commits until the outbox refuses; returns the error. */
 async function fill(outbox: Outbox, message: string): Promise<PusherError> {
   for (let n = 0; n < 1_000; n++) {
     try {

@@ -37,13 +37,13 @@ const BUSY_MS = 20;
 /** A smaller WAL isn't reported, in bytes. */
 const LEAST_LOG_BYTES = 4_194_304;
 
-/** How large the content of the file may grow unless it is said otherwise, in bytes: 1 GiB. */
+/** Default limit of the file's content, in bytes: 1 GiB. */
 const MAX_BYTES = 1_073_741_824;
 
 export interface SqliteOutboxOptions {
-  /** Path of the file; made (mode 0600) if there is none. */
+  /** Path of the file; created (mode 0600) if there is none. */
   readonly file: string;
-  /** How large the content of the file may grow, in bytes; past it `commit` rejects. Default: 1 GiB. */
+  /** Limit of the file's content in bytes, above which `commit` rejects. Default: 1 GiB. */
   readonly maxBytes?: number;
   /** Receives reports of a failing disk. Default: none. */
   readonly log?: Log;
@@ -53,7 +53,7 @@ export interface SqliteOutboxOptions {
 
 /**
  * Opens the embedded outbox: one SQLite file, for one process at a time.
- * @throws PusherError CONFIG_INVALID for options that are none, OUTBOX_UNUSABLE or OUTBOX_LOCKED
+ * @throws PusherError CONFIG_INVALID for invalid options, OUTBOX_UNUSABLE or OUTBOX_LOCKED
  */
 export function sqliteOutbox({
   file,
@@ -62,20 +62,20 @@ export function sqliteOutbox({
   now = Date.now,
 }: SqliteOutboxOptions): Outbox {
   refuseOptions(file, maxBytes);
-  // What lies beside the file lies beside the real one, where SQLite has its log too.
+  // Companion files belong beside the link's target, where SQLite puts its WAL too.
   const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink();
   const options = { maxBytes, log, now, file: isLink && existsSync(file) ? realpathSync(file) : file };
   try {
     return open(options);
   } catch (error) {
-    // A start writes too. After it, the outbox takes nothing new until the disk has room again.
+    // A start writes too. Afterwards the outbox refuses events until the disk has room again.
     if (!isDiskFull(error)) throw error;
     createReserve(options.file).release();
     return open(options);
   }
 }
 
-/** Rejects names that are no files before anything is created: SQLite keeps nothing of '' and ':memory:'. */
+/** Rejects names that are not files before creating anything: SQLite stores nothing under '' and ':memory:'. */
 function refuseOptions(file: unknown, maxBytes: unknown): void {
   if (typeof file !== 'string' || file === '' || file === ':memory:' || file.startsWith('file:') || file.includes('\0'))
     throw new PusherError(
@@ -94,7 +94,7 @@ function open(options: Required<SqliteOutboxOptions>): Outbox {
     takeOver(database, options.now(), options.log);
     return new SqliteOutbox(options, database, lock);
   } catch (error) {
-    // Damage behind an intact header shows only when its tables are read.
+    // Damage after an intact header shows only when the tables are read.
     database?.close();
     lock.release();
     throw faultOf(options.file, error);
@@ -119,9 +119,9 @@ class SqliteOutbox implements Outbox {
   readonly #surroundings: Surroundings;
   readonly #parcels: Parcels;
   readonly #reader: Reader;
-  /** The last number that is on disk. */
+  /** The last number on disk. */
   #syncedSeq: number;
-  /** What came to the disk just now, by topic. */
+  /** Notifications that just reached the disk, by topic. */
   readonly #came = new Map<string, Stored[]>();
   #seen: Pick<Health, 'deadLetters' | 'oldestAt'> = { deadLetters: 0, oldestAt: undefined };
   readonly #size: Size;
@@ -172,7 +172,7 @@ class SqliteOutbox implements Outbox {
     this.#forgetting = setInterval(() => this.#forgetOutdated(), FORGET_MS).unref();
     this.#size.measure();
     const reserve = createReserve(options.file);
-    // Most rows live for less than a second: with a long log they never reach the database file at all.
+    // Most rows live for less than a second: with a long WAL they never reach the database file.
     const logPages = Math.floor((reserve.size * 0.9) / this.#size.pageBytes);
     // Another process's lock must not block the event loop.
     database.exec(
@@ -270,18 +270,18 @@ class SqliteOutbox implements Outbox {
   }
 
   #settle(settlements: readonly Settlement[]): Promise<void> {
-    // Closed already: the notification stays, and is sent again at the next start.
+    // Already closed: the notification stays, and is sent again after the next start.
     if (this.#closed) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const apply = (now: number) => {
       for (const { notification, dead } of settlements) {
-        // Settled twice when a reload did not wait for a request that hung: it counts once.
+        // A reload that did not wait for a hanging request settles twice: count it once.
         if (!this.#parcels.settle(notification.seq)) continue;
         this.#topics.change(notification.topic, -1);
         if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
       }
     };
-    // An accepted notification must not be sent again: this write may wait for the disk, but never fail.
+    // An accepted notification must not be sent again: this write may wait for the disk, but never fails.
     this.#writer.add({ apply, done: resolve }, true);
     return promise;
   }
@@ -304,9 +304,7 @@ class SqliteOutbox implements Outbox {
     };
   }
 
-  /**
-   * Counts what is known only to the file. Where that can't be read, what was seen last stands, and the fault says why.
-   */
+  /** Updates figures that only the file has. If it can't be read, the last ones remain, and the fault explains why. */
   #look(): void {
     this.#size.measure();
     try {
@@ -337,7 +335,7 @@ class SqliteOutbox implements Outbox {
     this.#parcels.add(notification, this.#topics.id(notification.topic));
   }
 
-  /** Changes what is kept of sources, when it is a person who asks for it. */
+  /** Changes stored sources on an operator's request. */
   #change<T>(change: () => T, afterwards: () => void): Promise<T> {
     if (this.#closed) return Promise.reject(new PusherError('OUTBOX_CLOSED', 'the outbox is closed'));
     const { promise, resolve, reject } = Promise.withResolvers<T>();
@@ -367,7 +365,7 @@ class SqliteOutbox implements Outbox {
     }
   }
 
-  /** Notes what came to the disk, to be handed over when all of its group is noted. */
+  /** Collects notifications that reached the disk, to be sent once the whole group is collected. */
   #gather(parcels: readonly OpenParcel[]): void {
     for (const { topic, topicId, notifications } of parcels) {
       this.#topics.remember(topic, topicId);
@@ -390,7 +388,7 @@ class SqliteOutbox implements Outbox {
     try {
       this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     } catch {
-      // Whoever watches sees that the log is as large as before.
+      // The watch on the WAL notices that it did not shrink.
     }
   }
 }

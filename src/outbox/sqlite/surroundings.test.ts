@@ -1,4 +1,4 @@
-/** What the outbox does about other processes and people at its files. Needs root, to mount a small disk. */
+/** How the outbox handles other processes and people that touch its files. Needs root to mount a small disk. */
 import assert from 'node:assert/strict';
 import { copyFile, link, mkdtemp, open as openFile, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -68,7 +68,7 @@ describe('the SQLite outbox, with others at its files', () => {
 
   it('refuses events when its file was truncated', async () => {
     await outbox.commit(admission(...numbered(1, 200)));
-    // All of it is in the file, and the next one looks at its size.
+    // Everything is in the file, whose size the next opening checks.
     await outbox.close();
     outbox = open();
     await truncate(file, 4_096);
@@ -97,7 +97,7 @@ describe('the SQLite outbox, with others at its files', () => {
 
   it('counts and reports a WAL that a reader blocks, and refuses events at the limit', async () => {
     await outbox.close();
-    // The log's usual size is a share of the disk's.
+    // The WAL's usual size depends on the disk's.
     await using disk = await mountSmallDisk('96m');
     file = path.join(disk.folder, 'outbox.db');
     outbox = open();
@@ -135,7 +135,7 @@ describe('the SQLite outbox, with others at its files', () => {
       last = now;
     }
     assert.equal(done, false);
-    // It waited 5 s and more at a time before: anything near that is the wait and not a busy machine.
+    // Earlier releases waited 5 s and more at a time: only such a wait fails here, not a busy machine.
     assert.ok(longest < 2_000, `${longest} ms`);
     writer.exec('COMMIT');
     writer.close();
@@ -165,7 +165,7 @@ describe('the SQLite outbox, with others at its files', () => {
     await outbox.close();
     const handle = await openFile(file, 'r+');
     const { size } = await handle.stat();
-    // Inner pages of the table of parcels, behind those that a start reads.
+    // Inner pages of the parcels table, beyond those that a start reads.
     for (let page = 12; page < size / 4_096; page++) await handle.write(Buffer.alloc(64, 0xff), 0, 64, page * 4_096);
     await handle.close();
     try {

@@ -11,29 +11,29 @@ import { bytes } from '../../format.js';
 const WATCH_MS = 1_000;
 /** Shortest time between checks of the WAL's size, in milliseconds. */
 const EXCESS_MS = 20;
-/** How much larger than its usual size the log may grow while it can't be emptied. */
+/** By which factor the WAL may exceed its usual size while it can't be emptied. */
 const LOG_LIMIT = 4;
 
 interface Watched {
   readonly file: string;
   /** A handle on SQLite's log. */
   readonly log: number;
-  /** How large the log is without anybody in the way, in bytes. */
+  /** The WAL's size if nothing blocks it, in bytes. */
   readonly usualLogBytes: number;
-  /** How large the file should be when all of the log is in it, in bytes. */
+  /** The file's expected size once it has the whole WAL, in bytes. */
   readonly wholeBytes: () => number;
-  /** Tries to empty the log. */
+  /** Tries to empty the WAL. */
   readonly checkpoint: () => void;
-  /** Called when the log can't be emptied, once until it can. */
+  /** Called once when the WAL can't be emptied. */
   readonly stuck: (logBytes: number) => void;
-  /** Called with what is wrong when that changes; undefined: nothing any more. */
+  /** Called when the problem changes; undefined: no problem any more. */
   readonly changed: (problem: string | undefined) => void;
 }
 
 export interface Surroundings {
-  /** Why nothing new may be kept; undefined when it may. */
+  /** Why nothing new may be kept; undefined if it may. */
   readonly problem: string | undefined;
-  /** How much of the disk the log takes beyond its usual size, in bytes. */
+  /** By how much the WAL exceeds its usual size, in bytes. */
   excessLogBytes(): number;
   close(): void;
 }
@@ -47,7 +47,7 @@ export function watchSurroundings(watched: Watched): Surroundings {
   let closed = false;
   let lastSize = statSync(file).size;
   let said = false;
-  // The log is closed with the outbox, also while a look is under way.
+  // The WAL is closed with the outbox, perhaps during a check.
   const excess = () => (closed ? 0 : Math.max(fstatSync(log).size - usualLogBytes, 0));
 
   const look = async (): Promise<string | undefined> => {
@@ -60,7 +60,7 @@ export function watchSurroundings(watched: Watched): Surroundings {
       if (dev !== identity.dev || ino !== identity.ino) return lost(name, 'was replaced by another file');
       if (name !== file) continue;
       const size = Number(found.size);
-      // A VACUUM makes it smaller too, and then it has all that it should have.
+      // A VACUUM makes it smaller too, but then it is complete.
       if (size < lastSize && size < wholeBytes()) return lost(name, 'was cut short');
       lastSize = size;
     }
@@ -71,7 +71,7 @@ export function watchSurroundings(watched: Watched): Surroundings {
   };
   let excessAt = Number.NEGATIVE_INFINITY;
   let lastExcess = 0;
-  /** Asked at each commit: a log grows by hundreds of megabytes a second. */
+  /** Called at each commit, because a WAL can grow by hundreds of megabytes per second. */
   const logProblem = () => {
     const now = performance.now();
     if (now - excessAt > EXCESS_MS) {

@@ -13,7 +13,7 @@ import { sqliteOutbox } from './sqlite.ts';
 
 const WRITTEN_BY_0_1_0 = path.join(import.meta.dirname, '../../../test/fixtures/0.1.0/outbox/outbox.db');
 
-/** What the old table has, by topic, in order. */
+/** The content of the old table, by topic, in order. */
 function waitingIn(file: string): Map<string, string[]> {
   const database = new DatabaseSync(file, { readOnly: true });
   const rows = database
@@ -94,7 +94,7 @@ describe('an outbox that version 0.1.0 wrote', () => {
   it('completes a takeover that a kill interrupted', async () => {
     const waiting = waitingIn(file);
     const untouched = new DatabaseSync(file);
-    // As after the first transaction: the new tables are there, and nothing was moved.
+    // As after the first transaction: the new tables exist, and nothing was moved.
     const { HOLES, PARCELS, VERSION } = await import('./schema.ts');
     untouched.exec(`BEGIN; ${PARCELS} ${HOLES} ALTER TABLE source ADD COLUMN newest_at INTEGER;
       PRAGMA user_version = ${VERSION}; COMMIT`);

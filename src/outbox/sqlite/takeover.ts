@@ -2,7 +2,7 @@
  * Takes over the file of an earlier release: version 0.1.0 had a row for each notification.
  *
  * Maintained invariants:
- * - Only a daemon that holds the lock does this, before it hands anything out.
+ * - Only a daemon that holds the lock does this, before it sends anything.
  * - Each portion moves from the old table to the new in one transaction, so the next start continues after a kill. The
  *   order is kept, since all old notifications come before new ones.
  */
@@ -16,10 +16,10 @@ import { Parcels } from './parcels.ts';
 import { HOLES, PARCELS, pragma, VERSION } from './schema.ts';
 import { UNREADABLE, unreadableLetter } from './unreadable.ts';
 
-/** How many rows are moved at a time. */
+/** Rows moved at a time. */
 const PORTION = 5_000;
 
-/** Of its holes that release knew how many there were, and not where. */
+/** That release stored only the number of its holes, not their position. */
 const TAKE_HOLES = `
   INSERT INTO hole (source, epoch, missing, at)
     SELECT source, epoch, missing, heard_at FROM source WHERE missing > 0 ORDER BY heard_at;
@@ -39,7 +39,7 @@ interface OldRow {
   bytes: number;
 }
 
-/** Brings a file of an earlier release up to date; does nothing to one that is. */
+/** Updates a file of an earlier release; does nothing to a current one. */
 export function takeOver(database: DatabaseSync, now: number, log: Log): void {
   if (pragma(database, 'user_version') === 1)
     database.exec(`BEGIN IMMEDIATE; ${PARCELS} ${HOLES} ${TAKE_HOLES}
@@ -51,7 +51,7 @@ export function takeOver(database: DatabaseSync, now: number, log: Log): void {
   if (moved > 0) log.info({ notifications: moved }, 'the outbox of an earlier release was taken over');
 }
 
-/** Says of the dead letters that there are whom they are about. */
+/** Adds the names of users and rooms to existing dead letters. */
 function addNames(database: DatabaseSync): void {
   database.exec('BEGIN IMMEDIATE');
   try {
@@ -115,7 +115,7 @@ function moveAll(database: DatabaseSync, now: number, log: Log): number {
   return moved;
 }
 
-/** Undefined where they are damaged. */
+/** Undefined if they are damaged. */
 function attributesOf({ attributes }: OldRow) {
   try {
     const parsed: unknown = attributes === null ? [] : JSON.parse(attributes);

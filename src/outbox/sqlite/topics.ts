@@ -1,8 +1,8 @@
 /**
- * The topics of the SQLite file: their numbers in it, and how many notifications wait for each.
+ * The topics of the SQLite file: their numbers in it, and the size of each backlog.
  *
- * Maintained invariant: `depths` change with the transaction that they mirror; a number is remembered when the topic is on
- * disk, since a rollback would leave a number without its topic.
+ * Maintained invariant: `depths` change with the transaction that they mirror; a number is cached once its topic is on
+ * disk, because a rollback would leave a number without a topic.
  */
 import type { DatabaseSync } from 'node:sqlite';
 
@@ -10,7 +10,7 @@ export class Topics {
   readonly #sql;
   readonly #ids = new Map<string, number>();
   readonly #depths = new Map<string, number>();
-  /** What the transaction under way changes of them. */
+  /** The changes of the current transaction. */
   #changes = new Map<string, number>();
 
   constructor(database: DatabaseSync) {
@@ -30,12 +30,12 @@ export class Topics {
     return this.#depths;
   }
 
-  /** A topic's number; 0 where the file has none of it. */
+  /** A topic's number; 0 if the file has none. */
   known(topic: string): number {
     return this.#ids.get(topic) ?? 0;
   }
 
-  /** A topic's number in the transaction under way, which makes one if there is none. */
+  /** A topic's number in the current transaction, which creates one if necessary. */
   id(topic: string): number {
     const known = this.#ids.get(topic);
     if (known !== undefined) return known;
@@ -52,12 +52,12 @@ export class Topics {
     this.#changes = new Map();
   }
 
-  /** More or fewer notifications wait, by the transaction under way. */
+  /** Changes a topic's depth in the current transaction. */
   change(topic: string, by: number): void {
     this.#changes.set(topic, (this.#changes.get(topic) ?? 0) + by);
   }
 
-  /** Writes what the transaction changes. */
+  /** Writes the transaction's changes. */
   write(): void {
     for (const [topic, by] of this.#changes) this.#sql.change.run(by, topic);
   }

@@ -1,10 +1,10 @@
-/** Makes dead letters of notifications that can't be read any more, so that they don't block others. */
+/** Makes dead letters of unreadable notifications, so that they do not block others. */
 import type { NewDeadLetter } from '../dead-letters.ts';
 
-/** What the log says of them. */
+/** The log line about them. */
 export const UNREADABLE = 'notifications in the outbox are damaged: they became dead letters';
 
-/** What is kept of a notification that can't be read any more. */
+/** The dead letter of an unreadable notification. */
 export const unreadableLetter = (topic: string | undefined, eventId: string, raw: string): NewDeadLetter => ({
   eventId,
   topic,
