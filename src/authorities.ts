@@ -1,4 +1,4 @@
-/** Files with certificate authorities: Node takes any text for one, and then trusts nobody. */
+/** Reads files of certificate authorities: Node.js accepts any text as one, and then trusts nobody. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { messageOf, PusherError } from './errors.ts';

@@ -1,4 +1,4 @@
-/** The daemon: a configuration made into the parts of a pusher, with an admin address beside it. */
+/** The daemon: builds a pusher from a configuration, with an admin address. */
 import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import { Registry } from 'prom-client';
@@ -38,36 +38,35 @@ import { version } from './version.ts';
 
 /** A running daemon. */
 export interface Daemon {
-  /** Where adapters post events. */
+  /** The URL where adapters post events. */
   readonly tapUrl: string;
-  /** Where health and metrics are. */
+  /** The URL of health and metrics. */
   readonly adminUrl: string;
-  /** Why it is not ready; empty when it is. */
+  /** Why it is not ready; empty if it is. */
   notReady(): readonly NotReady[];
   /**
-   * Takes over what the configuration that `read` answers says of topics, plugins, credentials, rates, the tap's
-   * certificate and the log level; what needs a restart is named in the log. Reloads have to be asked for one after the
-   * other.
-   * @throws what `read` throws, PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then all stays as it was
+   * Applies the topics, plugins, credentials, rates, tap certificate and log level of the configuration returned by
+   * `read`; logs changes that need a restart. Call reloads one after another.
+   * @throws errors of `read`, PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing changes
    */
   reload(read: () => PusherConfig): Promise<void>;
-  /** Requests to SNS that are under way. */
+  /** Open requests to SNS. */
   underWay(): number;
-  /** Takes no more events, waits up to 10 s for running requests, and leaves the rest in the outbox. */
+  /** Stops accepting events, waits up to 10 s for open requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
-/** A dry run, which sends and keeps nothing: called with each notification in place of SNS. */
+/** For a dry run, which sends and keeps nothing: called with each notification instead of SNS. */
 export type DryRun = (notification: Notification) => void;
 
 /**
- * Builds and starts the parts that a configuration asks for; resolves when the taps listen.
- * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then nothing is left running
+ * Builds and starts the configured parts; resolves when the taps listen.
+ * @throws PusherError PLUGIN_UNUSABLE, OUTBOX_UNUSABLE, OUTBOX_LOCKED, LISTEN_FAILED; then everything is stopped
  */
 export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: DryRun): Promise<Daemon> {
   const stops: (() => Promise<void> | void)[] = [];
   const stop = async () => {
-    // Stop in reverse order: the admin address shows how the rest stops.
+    // Stop in reverse order: the admin address shows the progress until the end.
     for (const step of stops.splice(0).reverse()) await step();
   };
   try {
@@ -79,7 +78,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
     const tap = httpTap({ listen, secret, certificate: readCertificate(config.tap.http, folder), log });
     const { rabbitmq } = config.tap;
     const taps: Tap[] = [tap];
-    // A dry run keeps nothing, so it must not take what the queue has.
+    // A dry run keeps nothing, so it must not consume the queue.
     if (rabbitmq) taps.push(rabbitTap({ ...rabbitTapSettings(rabbitmq, folder), temporary: !!dryRun, log }));
     const registry = new Registry();
     addProcessMetrics(registry, () => logHealth(log).lost);
@@ -124,7 +123,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
           sources: {
             ...outbox.sources,
             async retire(source) {
-              // One without numbers is in no outbox.
+              // A source without numbers is not in the outbox.
               const came = contacts.forget(source);
               return (await outbox.sources.retire(source)) || came;
             },
@@ -194,7 +193,7 @@ export async function startDaemon(config: PusherConfig, log: Logger, dryRun?: Dr
   }
 }
 
-/** The file that records what became of events, beside the outbox. */
+/** The file of the record, beside the outbox. */
 function traceOf({ trace, outbox }: PusherConfig, file: string, log: Logger): Trace {
   const outboxFile = realpathSync(file);
   const { keep: keepMs, max_bytes: maxBytes } = trace;
@@ -273,7 +272,7 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   if (variables.length > 0)
     log.info({ variables }, 'the environment of a process does not change: these have the values of its start');
   const options = ({ tap, outbox, trace, admin, log: { format } }: PusherConfig) => {
-    // Certificates are renewed; whether there is HTTPS at all is not.
+    // Renewed certificates apply, but switching between HTTP and HTTPS needs a restart.
     const { tls_cert, tls_key: _, ...http } = tap.http;
     return {
       'tap.http': { ...http, tls: tls_cert !== undefined },
@@ -292,7 +291,7 @@ function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): v
   else log.info('reloaded');
 }
 
-/** What samples are taken by. */
+/** The parts that are sampled. */
 interface Sampled {
   readonly flow: Pick<Flow, 'sample'>;
   readonly conditions: Pick<Conditions, 'sample'>;
@@ -311,7 +310,7 @@ export function startSampling(
     try {
       const state = pusher.state();
       const now = Date.now();
-      // Conditions first: those who watch the flow ask for them.
+      // Conditions first, because watchers of the flow read them.
       conditions.sample(state, now);
       contacts.sample(now);
       const backlog = state.outbox.topics.reduce((sum, { depth }) => sum + depth, 0);

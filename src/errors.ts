@@ -16,7 +16,7 @@ export type ErrorCode =
   | 'BATCH_INVALID'
   | 'NOT_FOUND';
 
-/** An error with a stable `code`, a message that says what and where, and, where there is one, what to do about it. */
+/** An error with a stable `code`, a message that says what and where, and, if possible, what to do. */
 export class PusherError extends Error {
   readonly code: ErrorCode;
 
@@ -27,7 +27,7 @@ export class PusherError extends Error {
   }
 }
 
-/** The message of anything thrown; plugins and libraries throw values that are not errors. */
+/** The message of any thrown value; plugins and libraries throw values that are not errors. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

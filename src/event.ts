@@ -5,8 +5,9 @@
 import { z } from 'zod';
 import { forbiddenCharacter } from './xml.ts';
 
-// Patterns are part of the JSON Schema, so they keep to what ECMAScript and Python read alike: no \p{…} and no \s, and
-// `(?!\n)` behind `$`, which in Python also matches before a last line break.
+// Patterns are part of the JSON Schema, so they use only syntax that ECMAScript and Python share: no \p{…}, no \s, and
+// `(?!
+// )` after `$`, which in Python also matches before a final line break.
 const NOT_XML = '\\uD800-\\uDFFF\\uFFFE\\uFFFF';
 const CONTROL = '\\u0000-\\u001F\\u007F-\\u009F';
 const SPACE = ' \\u00A0\\u1680\\u2000-\\u200A\\u2028\\u2029\\u202F\\u205F\\u3000\\uFEFF';
@@ -14,8 +15,8 @@ const SPACE = ' \\u00A0\\u1680\\u2000-\\u200A\\u2028\\u2029\\u202F\\u205F\\u3000
 const XML_TEXT = `^[^\\u0000-\\u0008\\u000B\\u000C\\u000E-\\u001F${NOT_XML}]*$`;
 const NAME = `^[^${CONTROL}${NOT_XML}]*$(?!\\n)`;
 
-// RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may hold spaces, "@" and "/".
-// None of them holds what XML does not allow: control characters, lone surrogates, U+FFFE and U+FFFF.
+// RFC 7622: three parts of up to 1,023 octets and two separators; only the resource may contain spaces, "@" and "/".
+// None may contain what XML forbids: control characters, lone surrogates, U+FFFE and U+FFFF.
 const PART = `[^@/${SPACE}${CONTROL}${NOT_XML}]+`;
 const JID = new RegExp(`^(?:${PART}@)?${PART}(?:/[^${CONTROL}${NOT_XML}]+)?$(?!\\n)`, 'u');
 const jid = z
@@ -41,7 +42,7 @@ export const name = (what: string) =>
   xmlText(z.string(`should be ${what}`).min(1, `should be ${what}, not empty`), NAME)
     .refine(atMost(256), `should be ${what} of at most 256 characters`)
     .meta({ maxLength: 256 })
-    // Of what XML does not allow the rule before has told.
+    // The rule before has reported characters that XML forbids.
     .refine((text) => !/\p{Cc}/u.test(text) || forbiddenCharacter(text) !== undefined, {
       error: `should be ${what} without control characters`,
     });
@@ -86,15 +87,15 @@ export const eventSchema = z.discriminatedUnion('kind', [presence, message], 'sh
 /** The schema compiled to a function: the same results and messages in a third of the time. */
 const compiledSchema = z.compile(eventSchema);
 
-/** Fields that the intake adds to an event. */
+/** Fields added by the intake. */
 interface Identity {
-  /** `<source>/<epoch>/<seq>`, or a random UUID where the source does not number its events. */
+  /** `<source>/<epoch>/<seq>`, or a random UUID if the source does not number its events. */
   readonly id: string;
-  /** The trace that it belongs to, as a W3C `traceparent`. */
+  /** Its trace context, a W3C `traceparent`. */
   readonly traceparent?: string | undefined;
 }
 
-/** A session became available, or ended being so. */
+/** A session became available, or stopped being available. */
 export type PresenceEvent = Readonly<z.infer<typeof presence>> & Identity;
 
 /** A local user sent a private (`chat`) or a group (`groupchat`) message that has a `<body/>`. */
@@ -102,24 +103,24 @@ export type MessageEvent = Readonly<z.infer<typeof message>> & Identity;
 
 export type XmppEvent = PresenceEvent | MessageEvent;
 
-/** An event as its source reports it: without what the intake adds. */
+/** An event as its source reports it, without the intake's fields. */
 export type NewEvent = Readonly<z.infer<typeof eventSchema>>;
 
 /** A malformed event. */
 export interface MalformedEvent {
   /** The mistake: field and rule, never the value. */
   readonly problem: string;
-  /** As it came. */
+  /** As received. */
   readonly raw: unknown;
 }
 
 /**
- * How deep what is kept of a malformed event may be nested; events themselves are flat. Writing more as JSON could
- * overflow the stack.
+ * Maximum nesting of the stored part of a malformed event; valid events are flat. Writing more as JSON could overflow
+ * the stack.
  */
 const MOST_DEPTH = 32;
 
-/** Checks what a source reports as an event. */
+/** Validates an event from a source. */
 export function parseEvent(raw: unknown): NewEvent | MalformedEvent {
   const result = compiledSchema.safeParse(raw);
   if (result.success) return result.data;

@@ -1,4 +1,4 @@
-/** The outbox that a configuration asks for. */
+/** Opens the configured outbox. */
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -11,14 +11,14 @@ import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
 import { type BrokerTls, brokerTls } from './rabbitmq/tls.ts';
 
-/** The file that keeps dead letters, and, without RabbitMQ, notifications. */
+/** The file for dead letters and, without RabbitMQ, notifications. */
 export const outboxFileOf = ({ file, outbox }: PusherConfig): string => path.resolve(path.dirname(file), outbox.path);
 
 /** @throws PusherError OUTBOX_UNUSABLE, OUTBOX_LOCKED, CONFIG_INVALID */
 export function openOutbox(config: PusherConfig, log: Log): Outbox {
   const file = outboxFileOf(config);
   const { engine, max_bytes: maxBytes } = config.outbox;
-  // Before the file is opened.
+  // Checked before the file is opened.
   if (engine === 'rabbitmq') brokerOf(config);
   const letters = sqliteOutbox({ file, maxBytes, log });
   if (engine === 'sqlite') {
@@ -40,7 +40,7 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
   return openRabbit(config, letters, log);
 }
 
-/** Opens the outbox on RabbitMQ. @param letters keeps the dead letters, and closes with it */
+/** Opens the outbox on RabbitMQ. @param letters stores the dead letters, and is closed with it */
 export function openRabbit(config: PusherConfig, letters: Outbox, log: Log): Outbox {
   const { max_bytes: maxBytes, prefix, partitions } = config.outbox;
   const handoverFile = handoverFileOf(outboxFileOf(config));
@@ -48,18 +48,18 @@ export function openRabbit(config: PusherConfig, letters: Outbox, log: Log): Out
   return rabbitOutbox({ ...brokerOf(config), prefix, partitions, letters, handoverFile, maxBytes, url, log });
 }
 
-/** Beside the file of dead letters: what is known of parcels that are partly delivered. */
+/** Beside the file of dead letters: the state of partly delivered parcels. */
 const handoverFileOf = (file: string): string => `${file}.parcels`;
 
 /**
- * How to connect to the broker that the outbox is configured with.
- * @throws PusherError CONFIG_INVALID when a file of it can't be read
+ * The connection options of the outbox's broker.
+ * @throws PusherError CONFIG_INVALID if one of its files can't be read
  */
 export function brokerOf({ file, outbox }: PusherConfig): { urls: readonly string[]; tls: () => BrokerTls } {
   return { urls: [outbox.url ?? []].flat(), tls: brokerTls(outbox, path.dirname(file), 'outbox') };
 }
 
-/** Where other daemons' consoles find this one's; undefined where only this machine could. */
+/** The URL of this daemon's console for others; undefined if only this machine can reach it. */
 function addressOf({ admin }: PusherConfig): string | undefined {
   const { host, port } = admin.listen;
   if (port === 0) return undefined;

@@ -1,4 +1,4 @@
-/** What a host program in plain JavaScript may hand to the library, with no compiler between: nothing is lost or withheld in vain. */
+/** Mistakes of a host program in plain JavaScript, without a compiler: nothing is lost or wrongly withheld. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { until } from '../test/support/process.ts';
@@ -22,7 +22,7 @@ const message = (body: string) => ({
 });
 const EVENTS = ['1', '2', '3'].map(message);
 
-/** A sink that takes everything; the first `times` requests of more than `above` notifications get another answer. */
+/** A sink that accepts everything; the first `times` requests of more than `above` notifications get another answer. */
 function faultySink(answer: (() => unknown) | undefined, times: number, above = 0) {
   const taken: Notification[] = [];
   let left = times;

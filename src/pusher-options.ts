@@ -1,10 +1,10 @@
-/** Checks the options of {@link createPusher}, because plain JavaScript has no compiler to do so. */
+/** Validates the options of {@link createPusher}, because plain JavaScript has no compiler to do so. */
 import { z } from 'zod';
 import { PusherError } from './errors.ts';
 import { problemOf } from './event.ts';
 import type { AdditionSettings } from './sns/settings.ts';
 
-/** An object that has these functions, in itself or from its class. */
+/** An object with these functions, its own or its class's. */
 const withFunctions = (what: string, ...names: readonly string[]) =>
   z.custom<object>(
     (value) =>
@@ -14,7 +14,7 @@ const withFunctions = (what: string, ...names: readonly string[]) =>
     `should be ${what}, with the functions ${names.join(', ')}`,
   );
 
-/** Unknown options are errors: with a misspelt `plugin`, the pusher would publish what the filter withholds. */
+/** Unknown options are errors: with a misspelt `plugin`, the pusher would publish what the filter should withhold. */
 const known = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.strictObject(shape, {
     error: ({ code, keys }) =>
@@ -28,10 +28,10 @@ const record = z.custom<object>((value) => typeof value === 'object' && value !=
 const whole = (least: number) =>
   z.int(`should be a whole number, ${least} or more`).min(least, `should be a whole number, ${least} or more`);
 const topic = z.string('should be the name of a topic').min(1, 'should be the name of a topic');
-/** Looked at where plugins are loaded. */
+/** Checked where plugins are loaded. */
 const plugin = z.unknown().optional();
 
-/** What is in these is checked where they are compiled. */
+/** Their content is checked where it is compiled. */
 const ADDITIONS: readonly (keyof AdditionSettings)[] = [
   'attributes',
   'messageAttributes',
@@ -60,7 +60,7 @@ const sink = known({
 const section = z.unknown().superRefine((value, context) => {
   if (value === null) return;
   const isSink = typeof value === 'object' && 'sink' in value;
-  // The options of SNS are checked with their own words.
+  // SNS's options are checked with their own messages.
   const result = (isSink ? sink : record).safeParse(value);
   for (const { path, message } of result.error?.issues ?? []) context.addIssue({ code: 'custom', path, message });
 });
@@ -85,10 +85,10 @@ const rules = known({
   dryRun: func.optional(),
 });
 
-/** @throws PusherError CONFIG_INVALID that names every option which is not as it should be */
+/** @throws PusherError CONFIG_INVALID that names every invalid option */
 export const checkOptions = (options: unknown): void => refuse(rules.safeParse(options).error);
 
-/** As {@link checkOptions}, for what a reload can replace. */
+/** Like {@link checkOptions}, for the options that a reload can replace. */
 export const checkRouting = (given: unknown): void => refuse(routingRules.safeParse(given).error);
 
 function refuse(error: z.ZodError | undefined): void {

@@ -31,7 +31,7 @@ const message = (body: string, host = 'localhost') => ({
 const DENIED: Verdict = { kind: 'pause', reason: 'Denied', detail: 'no', shown: 'no', advice: 'say please' };
 const REFUSED: Verdict = { kind: 'dead', reason: 'Refused', detail: 'never', shown: 'refused', advice: '' };
 
-/** A sink that takes everything unless `verdict` says otherwise. */
+/** A sink that accepts everything unless `verdict` says otherwise. */
 function collect(verdict: (notification: Notification) => Verdict | undefined = () => undefined) {
   const taken: Notification[] = [];
   const sink: Sink = {
@@ -272,7 +272,7 @@ describe('a pusher in a host program', () => {
       for (const pusher of [one, two]) await pusher.receive({ source: 's', events: [message('x')] });
       await until('both to arrive', () => arrived.length === before + 2);
     };
-    // The first round loads what is loaded on demand.
+    // The first round loads modules on demand.
     await round();
     const counts = () => {
       const resources = process
@@ -301,7 +301,7 @@ describe('a pusher in a host program', () => {
       const resources = process.getActiveResourcesInfo().filter((name) => /Server|Signal/.test(name));
       process.stdout.write(seen() === before ? 'same\\n' : seen());
       process.stdout.write(JSON.stringify(resources) + '\\n');
-      // Nothing of it keeps the process alive, either.
+      // Nor does anything keep the process alive.
       await pusher.stop();`;
     const child = await launch(process.execPath, ['--input-type=module', '-e', script]);
     assert.equal(await child.exited, 0);

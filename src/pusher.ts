@@ -1,6 +1,6 @@
 /**
- * The pipeline as a library: builds it from its parts, then starts and stops them in order. It opens nothing by itself:
- * no listener, no signal handler, no global state. The daemon is one of its users.
+ * The pipeline as a library: builds it from its parts, then starts and stops them in order. It has no listener, no
+ * signal handler and no global state of its own. The daemon is one of its users.
  */
 import { EventEmitter } from 'node:events';
 import path from 'node:path';
@@ -34,7 +34,7 @@ import {
 import { type GivenBatch, inProcessTap } from './taps/in-process.ts';
 import type { Receipt, Tap, TapState } from './taps/tap.ts';
 
-/** Publishing to a sink of the host program's own, in place of Amazon SNS. */
+/** Publishes to the host program's own sink instead of Amazon SNS. */
 export interface SinkSettings extends Partial<Pace>, AdditionSettings {
   readonly sink: Sink;
   /** The sink's names of the topics; a kind without one is not published. */
@@ -44,40 +44,40 @@ export interface SinkSettings extends Partial<Pace>, AdditionSettings {
   readonly pluginOptions?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** Where and how events are published: what {@link Pusher.reload} can replace. */
+/** Where and how to publish: {@link Pusher.reload} can replace these. */
 export interface Routing {
-  /** How every virtual host publishes that `hosts` does not name; none: such hosts publish nothing. */
+  /** For every virtual host not named in `hosts`; default: they publish nothing. */
   readonly sns?: SnsSettings | undefined;
-  /** A sink in place of SNS. */
+  /** A sink instead of SNS. */
   readonly sink?: SinkSettings | undefined;
-  /** Virtual hosts that publish in another way; `null`: not at all. */
+  /** Virtual hosts with their own settings; `null`: they publish nothing. */
   readonly hosts?: Readonly<Record<string, SnsSettings | SinkSettings | null>> | undefined;
-  /** The plugin of every section that has none of its own: an object, or the path or package of one. */
+  /** The plugin of every section without its own: an object, or the path or package of one. */
   readonly plugin?: SnsPlugin | string | undefined;
-  /** The file that relative paths and packages are resolved from. Default: one in the working directory. */
+  /** The file from which relative paths and packages are resolved. Default: one in the working directory. */
   readonly resolveFrom?: string | undefined;
 }
 
 export interface PusherOptions extends Routing {
-  /** Where notifications are kept. The pusher takes it over, and closes it when it stops. */
+  /** Stores notifications. The pusher owns it, and closes it when it stops. */
   readonly outbox: Outbox;
-  /** Where events come in, beside {@link Pusher.receive}. Default: none. */
+  /** Taps in addition to {@link Pusher.receive}. Default: none. */
   readonly taps?: readonly Tap[] | undefined;
   /** Default: no log. */
   readonly log?: Log | undefined;
-  /** The registry that the metrics are added to, and removed from at the stop. Default: no metrics. */
+  /** The registry to which the metrics are added, until the stop. Default: no metrics. */
   readonly metrics?: Registry | undefined;
-  /** Called for every event and request as it happens. It must be fast and must not throw. */
+  /** Called for every event and request. It must be fast and must not throw. */
   readonly report?: Partial<Report> | undefined;
-  /** The host program's own reasons not to be ready. */
+  /** The host program's own reasons for not being ready. */
   readonly notReady?: (() => readonly NotReady[]) | undefined;
-  /** Called with each notification in place of sending it. */
+  /** Called with each notification instead of sending it. */
   readonly dryRun?: ((notification: Notification) => void) | undefined;
 }
 
 /** Events of {@link Pusher.on}. */
 export interface PusherEvents {
-  /** The sink has a notification; `at` is when, in milliseconds since the Unix epoch. */
+  /** The sink accepted a notification; `at` is the time in milliseconds since the Unix epoch. */
   delivered: [{ readonly notification: Notification; readonly at: number }];
   deadLetter: [NewDeadLetter];
   paused: [{ readonly topic: string; readonly pause: Pause }];
@@ -89,42 +89,41 @@ export interface PusherState {
   readonly topics: readonly TopicState[];
   readonly outbox: Health;
   readonly taps: readonly (TapState & { readonly name: string })[];
-  /** Topics that notifications wait for and no section owns. */
+  /** Topics with a backlog that no section owns. */
   readonly orphaned: readonly string[];
-  /** Why it is not ready; empty when it is. */
+  /** Why it is not ready; empty if it is. */
   readonly notReady: readonly NotReady[];
 }
 
 /** A running pipeline. */
 export interface Pusher extends AsyncDisposable {
   /**
-   * Takes events in process, with the receipt that a tap would give: resolves when what came of them is safe.
+   * Accepts events in process, and returns the receipt that a tap would give: resolves when their outcome is safe.
    * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
    */
   receive(batch: GivenBatch): Promise<Receipt>;
   on<Name extends keyof PusherEvents>(name: Name, listener: (...values: PusherEvents[Name]) => void): void;
   off<Name extends keyof PusherEvents>(name: Name, listener: (...values: PusherEvents[Name]) => void): void;
   readonly deadLetters: DeadLetterStore;
-  /** Publishes dead letters again; answers how many were not marked for it yet. */
+  /** Publishes dead letters again; returns how many were not marked for it yet. */
   replay(filter: DeadLetterFilter, onProgress?: OnProgress): Promise<number>;
   state(): PusherState;
-  /** Ends a topic's pause before its time; false when there is no such topic or it is not paused. */
+  /** Ends a topic's pause early; false for an unknown topic or one that is not paused. */
   tryTopic(topic: string): boolean;
-  /** Requests to sinks that are under way. */
+  /** Open requests to sinks. */
   underWay(): number;
   /**
-   * Publishes in another way from now on. Of several reloads at once the one whose plugins load last counts.
-   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then all stays as it was
+   * Replaces the settings for publishing. Of several concurrent reloads the one whose plugins load last wins.
+   * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID; then nothing changes
    */
   reload(routing: Routing): Promise<void>;
-  /** Takes no more events, waits up to 10 s for running requests, and leaves the rest in the outbox. */
+  /** Stops accepting events, waits up to 10 s for open requests, and leaves the rest in the outbox. */
   stop(): Promise<void>;
 }
 
 /**
- * Builds and starts a pipeline; resolves when its taps take events.
- * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then nothing is left running, and the outbox is
- * closed
+ * Builds and starts a pipeline; resolves when its taps accept events.
+ * @throws PusherError PLUGIN_UNUSABLE, CONFIG_INVALID, LISTEN_FAILED; then everything is stopped, and the outbox closed
  */
 export async function createPusher(options: PusherOptions): Promise<Pusher> {
   try {
@@ -155,7 +154,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
       };
       return { ...made, stop: stopWithPlugins };
     };
-    /** How events are translated, and what publishes: two for as long as a reload lets the old one end. */
+    /** The translation and its publishers: two while a reload lets the old one end. */
     let routed = await open(options);
     let delivery = routed;
     let reloading = Promise.resolve();
@@ -210,7 +209,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
   }
 }
 
-/** Stops parts in reverse order; a failure doesn't keep the others running. */
+/** Stops parts in reverse order; a failure does not keep the others running. */
 async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<void> {
   const failures: unknown[] = [];
   for (const stop of stops.toReversed())
@@ -222,7 +221,7 @@ async function stopAll(stops: readonly (() => Promise<void> | void)[]): Promise<
   if (failures.length > 0) throw failures[0];
 }
 
-/** Where events go, as the settings say: destinations, and how each virtual host publishes through them. */
+/** Builds the destinations, and how each virtual host publishes through them, from the settings. */
 async function openRouting(
   { sns, sink, hosts = {}, plugin, resolveFrom: configFile }: Routing,
   dryRun: PusherOptions['dryRun'],
@@ -249,7 +248,7 @@ async function openRouting(
       } else {
         const account = openAccount(snsOptionsOf(section), {
           folder: path.dirname(resolveFrom),
-          // In a program of others it is some file of that program.
+          // In a host program it is one of that program's files.
           configFile: configFile?.endsWith('.toml') ? configFile : undefined,
           credentials: credentialSourceOf(section),
           log,

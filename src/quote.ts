@@ -1,29 +1,29 @@
 /** Quotes text for the languages of configuration files. Secrets, paths and domains may contain any character. */
 
-/** A string of Lua. Control characters are decimal escapes of three digits, so that a digit may follow. */
+/** A Lua string. Control characters become decimal escapes of three digits, so that a digit may follow. */
 export function luaString(text: string): string {
   const inside = text.replace(/[\\"]/g, '\\$&').replace(/\p{Cc}/gu, decimalBytes);
   return `"${inside}"`;
 }
 
-/** A double-quoted scalar of YAML: alone among YAML's scalars it can hold any text. */
+/** A double-quoted YAML scalar, the only kind that can contain any text. */
 export function yamlString(text: string): string {
   const inside = text.replace(/[\\"]/g, '\\$&').replace(/[\p{Cc}\u2028\u2029\ufeff]/gu, unicode);
   return `"${inside}"`;
 }
 
-/** A basic string of TOML in our own configuration, where `${` would begin the name of a variable. */
+/** A basic TOML string in our configuration, where `${` would begin a variable's name. */
 export function tomlString(text: string): string {
   const inside = text.replace(/[\\"]/g, '\\$&').replace(/\p{Cc}/gu, unicode);
   return `"${inside.replaceAll('${', '$$${')}"`;
 }
 
-/** A value in an environment file of systemd's form. */
+/** A value in an environment file of systemd's format. */
 export function envString(text: string): string {
   return /^[\w@%+=:,./-]*$/.test(text) ? text : `"${text.replace(/["\\$`]/g, '\\$&')}"`;
 }
 
-/** A string of Erlang, in ASCII whatever is in it. */
+/** An Erlang string, always in ASCII. */
 export function erlangString(text: string): string {
   const inside = text
     .replace(/[\\"]/g, '\\$&')

@@ -4,7 +4,7 @@ import type { Health } from './outbox/outbox.ts';
 import type { TopicState } from './pipeline/publisher.ts';
 import type { TapState } from './taps/tap.ts';
 
-/** Why it is not ready: what, and what to do about it. */
+/** A reason for not being ready, with advice. */
 export interface NotReady {
   readonly what: string;
   readonly reason: string;
@@ -15,11 +15,11 @@ interface Parts {
   readonly taps: readonly (TapState & { readonly name: string })[];
   readonly outbox: Health;
   readonly topics: readonly TopicState[];
-  /** Topics that notifications wait for and no section owns. */
+  /** Topics with a backlog that no section owns. */
   readonly orphaned: readonly string[];
 }
 
-/** All reasons; none when it is ready. */
+/** All reasons; none if it is ready. */
 export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotReady[] {
   const found: NotReady[] = [];
   for (const { name, problem } of taps) if (problem) found.push({ what: `tap ${name}`, ...problem });

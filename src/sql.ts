@@ -1,4 +1,4 @@
-/** Rows by the types of their columns, which the query decides: node:sqlite knows the types of single values only. */
+/** Rows with the types of their columns, as the query defines them: node:sqlite only types single values. */
 
 export const rowsOf = <Row extends object>(rows: readonly object[]): Row[] => rows as readonly Row[] as Row[];
 

@@ -1,6 +1,6 @@
 /**
- * Traces: the W3C trace context that comes with a batch and, where it is asked for, goes on with its notifications, and
- * OpenTelemetry spans when the user has loaded an SDK (`NODE_OPTIONS="--import …"`). Without one the API does nothing.
+ * Traces: passes on a batch's W3C trace context, with its notifications if configured, and creates OpenTelemetry spans
+ * if the user has loaded an SDK (`NODE_OPTIONS="--import …"`). Without an SDK the API does nothing.
  * https://www.w3.org/TR/trace-context/ and https://opentelemetry.io/docs/specs/semconv/messaging/
  */
 import {
@@ -31,13 +31,13 @@ function isTraced(): boolean {
 
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
-/** The name of the message attribute that carries the trace on. */
+/** The name of the message attribute with the trace context. */
 const TRACEPARENT_ATTRIBUTE = 'traceparent';
 
 /**
  * Runs the intake of a batch in a span that continues the sender's trace.
- * @param headers of the request, `traceparent` among them where the sender traces
- * @param run gets the `traceparent` for what comes of the batch: the span's, or the sender's own where nothing records
+ * @param headers of the request, including `traceparent` if the sender traces
+ * @param run gets the `traceparent` for the batch's notifications: the span's, or the sender's own without an SDK
  */
 export async function receiving<T>(
   headers: Readonly<Record<string, unknown>>,
@@ -58,8 +58,8 @@ type Outcome =
   | { readonly entries: readonly ({ readonly code: string } | undefined)[] };
 
 /**
- * Runs the publishing of a batch in a span that links to the traces of its notifications. It has no parent, because it
- * is triggered by whatever happened last, most often the intake of another batch.
+ * Runs the publishing of a batch in a span that links to the traces of its notifications. It has no parent, because the
+ * last event that triggered it is usually unrelated.
  */
 export function publishing<T extends Outcome>(
   topicArn: string,

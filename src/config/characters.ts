@@ -22,7 +22,7 @@ function name(value: string, index: number): string {
 
 /**
  * The first character of an environment variable's value that is surely a mistake, as the end of a sentence; undefined
- * when there is none. A file mounted from a secret store ends in a newline, a pasted value in a space.
+ * if there is none. A file mounted from a secret store ends in a newline, a pasted value in a space.
  */
 export function oddCharacter(value: string): string | undefined {
   const index = value.search(/\p{Cc}|^\s|\s$|\uFEFF|\u200B/u);
@@ -30,8 +30,8 @@ export function oddCharacter(value: string): string | undefined {
 }
 
 /**
- * The first character of a secret or key that can't travel in a header as it is: anything but visible ASCII, and spaces
- * inside where `spaces` allows them.
+ * The first character of a secret or key that a header can't contain unchanged: anything but visible ASCII, and spaces
+ * inside if `spaces` allows them.
  */
 export function unusableCharacter(value: string, { spaces = false } = {}): string | undefined {
   const index = value.search(spaces ? /[^ -~]|^ | $/u : /[^!-~]/u);

@@ -1,13 +1,13 @@
-/** Commands for people to copy: what a message names works as it stands, wherever it is pasted on this machine. */
+/** Commands for people to copy, which work unchanged wherever they are pasted on this machine. */
 import path from 'node:path';
 import { shellWord } from '../quote.ts';
 import { namedEnvFile } from './env-file.ts';
 import { findConfig, SYSTEM_CONFIG } from './find.ts';
 
 /**
- * A whole command line.
+ * A complete command line.
  * @param words the command and its arguments
- * @param configFile the configuration that it is about, which is named unless the command finds it by itself
+ * @param configFile the configuration, which is named unless the command finds it by itself
  */
 export function commandTo(words: readonly string[], configFile?: string): string {
   const envFile = namedEnvFile();

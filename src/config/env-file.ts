@@ -1,21 +1,21 @@
 /**
- * The file `environment` beside the configuration, in the form of systemd's EnvironmentFile=, so that every command has
- * the variables that the daemon gets from systemd.
+ * The file `environment` beside the configuration, in the format of systemd's EnvironmentFile=, so that every command
+ * has the variables that the daemon gets from systemd.
  *
  * Maintained invariants:
- * - A variable that the process was started with stays as it is.
- * - Reading the file again replaces what the last reading set, and removes what is no longer in it.
+ * - A variable that the process was started with never changes.
+ * - Reading the file again replaces the variables of the last reading, and removes those no longer in it.
  */
 import { readFileSync } from 'node:fs';
 
-/** What a file says. */
+/** The content of a file. */
 export interface EnvFile {
   readonly variables: ReadonlyMap<string, string>;
-  /** Numbers of lines that set nothing, which systemd ignores. */
+  /** Numbers of lines that set no variable, which systemd ignores. */
   readonly ignored: readonly number[];
 }
 
-/** The characters that a backslash takes its meaning from inside double quotes. */
+/** The characters that a backslash escapes within double quotes. */
 const ESCAPED = '"\\`$';
 
 /** Reads the text of an environment file. */
@@ -37,7 +37,7 @@ export function parseEnvFile(text: string): EnvFile {
   return { variables, ignored };
 }
 
-/** Where the line behind a comment or a line without a value begins: a comment goes on behind a backslash. */
+/** Where the line after a comment, or after a line without a value, begins: a backslash continues a comment. */
 function endOfLine(text: string, at: number): number {
   const [whole = ''] = /^(?:[ \t]*[#;](?:\\[\s\S]|[^\\\r\n])*|[^\r\n]*)[\r\n]?/.exec(text.slice(at)) ?? [];
   return at + Math.max(whole.length, 1);
@@ -45,10 +45,13 @@ function endOfLine(text: string, at: number): number {
 
 type Part = 'before' | 'bare' | 'single' | 'double';
 
-/** The value that begins there, and where the next line does. The parts are systemd's: quotes count at their beginning only. */
+/**
+ * Reads the value that begins here, and returns where the next line begins. As in systemd, quotes count only at the
+ * beginning of a part.
+ */
 function valueAt(text: string, from: number): { value: string; end: number } {
   let value = '';
-  /** How much of the value stays when white space at its end goes. */
+  /** The length of the value without trailing white space. */
   let kept = 0;
   let part: Part = 'before';
   let at = from;
@@ -79,23 +82,23 @@ function valueAt(text: string, from: number): { value: string; end: number } {
   return { value: value.slice(0, kept), end: at + 1 };
 }
 
-/** How reading a file went. */
+/** The result of reading a file. */
 export interface EnvFileState {
   readonly file: string;
-  /** Why it can't be read; undefined when it was. */
+  /** Why it can't be read; undefined if it was. */
   readonly fault: NodeJS.ErrnoException | undefined;
   readonly ignored: readonly number[];
-  /** Puts the environment back as it was before. */
+  /** Restores the previous environment. */
   readonly undo: () => void;
 }
 
-/** What the last reading set in this process's environment. */
+/** The variables that the last reading set in this process's environment. */
 let set: ReadonlyMap<string, string> = new Map();
 let named: string | undefined;
 
 /**
- * Puts what a file says into the environment of this process.
- * @param options.named whether somebody named the file, so that commands to copy name it too
+ * Sets a file's variables in the environment of this process.
+ * @param options.named whether a user named the file, so that commands to copy name it too
  */
 export function readEnvFile(
   file: string,
@@ -116,7 +119,7 @@ export function readEnvFile(
   return { file, fault, ignored, undo: () => replace(set, before, environment) };
 }
 
-/** Takes what one reading set out of the environment, and puts another in. */
+/** Removes the variables of one reading from the environment, and sets those of another. */
 function replace(
   former: ReadonlyMap<string, string>,
   next: ReadonlyMap<string, string>,
@@ -127,8 +130,8 @@ function replace(
   Object.assign(environment, Object.fromEntries(set));
 }
 
-/** Whether a variable has its value from the file, so that reading that again can change it. */
+/** Whether a variable comes from the file, so that reading the file again can change it. */
 export const isFromEnvFile = (name: string): boolean => set.has(name);
 
-/** The file that somebody named. */
+/** The file that a user named. */
 export const namedEnvFile = (): string | undefined => named;

@@ -1,19 +1,19 @@
-/** Where the configuration is when nobody names it. */
+/** Finds the configuration if no option names it. */
 import { statSync } from 'node:fs';
 
-/** Names the configuration, for commands without `--config`. */
+/** The variable that names the configuration, for commands without `--config`. */
 export const CONFIG_VARIABLE = 'XMPP_EVENT_PUSHER_CONFIG';
-/** Where a package and the systemd unit have it. */
+/** Its path in packages and the systemd unit. */
 export const SYSTEM_CONFIG = '/etc/xmpp-event-pusher/pusher.toml';
 
-/** In this order, the first that exists. */
+/** Tried in this order; the first that exists is used. */
 const PLACES = ['pusher.toml', SYSTEM_CONFIG];
 
 /**
- * The configuration file: the one that is named, else by the variable, else in its usual places. What is named need not
- * exist, so that reading it says so.
+ * The configuration file: the named one, else the variable's, else the first in its usual places. A named file need not
+ * exist; reading it reports that.
  * @param places for tests
- * @returns undefined when none is named and there is none
+ * @returns undefined if none is named and none exists
  */
 export function findConfig(
   named: string | undefined,
@@ -23,7 +23,7 @@ export function findConfig(
   return named ?? (environment[CONFIG_VARIABLE] || undefined) ?? places.find(isThere);
 }
 
-/** One that this user may not look at is there, too: reading it says what is wrong. */
+/** A file that this user may not access counts as existing: reading it reports the problem. */
 function isThere(file: string): boolean {
   try {
     statSync(file);

@@ -1,4 +1,4 @@
-/** Sections of a file that are not ours: MongooseIM's, which are ignored, and misspelt ones. */
+/** Sections that are not ours: MongooseIM's, which are ignored, and misspelt ones. */
 import { distance } from 'fastest-levenshtein';
 
 /** The names that one place of the file may have. */
@@ -21,7 +21,7 @@ export const SECTION_NAMES = {
   mod_event_pusher: { ours: ['sns'], theirs: ['push', 'http', 'rabbit'] },
 } as const satisfies Record<string, Place>;
 
-/** The name of ours that an unknown name was probably meant to be; undefined when none is similar. */
+/** The name of ours that an unknown name probably means; undefined if none is similar. */
 export function misspelt(name: string, { ours, theirs }: Place): string | undefined {
   if (ours.includes(name) || theirs.includes(name)) return undefined;
   return ours.find((our) => isNear(name.toLowerCase(), our));

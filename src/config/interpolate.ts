@@ -1,10 +1,10 @@
-/** Variables of the environment in a configuration: `${NAME}` in any text. */
+/** Environment variables in a configuration: `${NAME}` in any text. */
 import { oddCharacter } from './characters.ts';
 
 export type Table = Record<string, unknown>;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** One mistake in a configuration file: the dotted path and what is wrong there. */
+/** One mistake in a configuration file: the dotted path and the problem. */
 export interface Mistake {
   readonly path: string;
   readonly problem: string;
@@ -13,11 +13,11 @@ export interface Mistake {
 export const isTable = (value: unknown): value is Table =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 
-/** Options that open something, and what stands for them where they are not needed. */
+/** Secret options, with placeholders for commands that do not need them. */
 export const SECRET = /\.(access_key_id|secret_access_key|proxy)$/;
 export const NO_SECRET = 'a-secret-that-is-not-needed';
 
-/** A variable's value; not what every object has by a name such as `constructor`. */
+/** A variable's value; never an inherited property such as `constructor`. */
 export const variableOf = (environment: Environment, name: string): string | undefined =>
   Object.hasOwn(environment, name) ? environment[name] : undefined;
 

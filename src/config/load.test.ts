@@ -18,7 +18,7 @@ const SNS = {
   account_id: '"123456789012"',
 };
 
-/** A section in TOML, from options and their values as TOML; `undefined` leaves one out. */
+/** A TOML section from options with their values as TOML; omits those that are `undefined`. */
 const section = (name: string, options: Record<string, string | undefined>): string =>
   `[${name}]\n${Object.entries(options)
     .filter(([, value]) => value !== undefined)
@@ -42,7 +42,7 @@ function faultOf(text: string, environment?: Record<string, string>): PusherErro
   throw new Error('it was accepted');
 }
 
-/** The lines with which a text is refused, without their indentation. */
+/** The error lines for a text, without indentation. */
 function mistakes(text: string, environment?: Record<string, string>): string[] {
   const { code, message } = faultOf(text, environment);
   assert.equal(code, 'CONFIG_INVALID');

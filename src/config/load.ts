@@ -61,8 +61,8 @@ export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions
 
 export interface LoadOptions {
   /**
-   * Whether only what is published, and where to, is of interest: the sections of `modules` and `host_config`. Keys and
-   * secrets are optional then: where the environment lacks one, a placeholder takes its place.
+   * Reads only what is published, and where to: the sections of `modules` and `host_config`. Keys and secrets are
+   * optional then: placeholders replace missing environment variables.
    */
   readonly routingOnly?: boolean;
 }
@@ -70,8 +70,8 @@ export interface LoadOptions {
 /**
  * Reads and checks a configuration file.
  * @param file its path
- * @param environment where `${NAME}` is looked up
- * @throws PusherError CONFIG_UNREADABLE when it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
+ * @param environment resolves `${NAME}`
+ * @throws PusherError CONFIG_UNREADABLE if it can't be read or is not TOML, CONFIG_INVALID with every mistake in it
  */
 export function loadConfig(
   file: string,
@@ -89,8 +89,8 @@ export interface HttpTapSection {
 }
 
 /**
- * The section `tap.http` of a configuration file, whatever is wrong in the others.
- * @throws PusherError CONFIG_UNREADABLE as {@link loadConfig}, CONFIG_INVALID with the mistakes in the section
+ * Reads the section `tap.http` of a configuration file, ignoring mistakes in other sections.
+ * @throws PusherError CONFIG_UNREADABLE like {@link loadConfig}, CONFIG_INVALID with the mistakes in the section
  */
 export function loadHttpTap(file: string, environment: Environment = process.env): HttpTapSection {
   const at = path.resolve(file);
@@ -120,7 +120,7 @@ function decode(bytes: Buffer, file: string): string {
   } catch (error) {
     let line = 1;
     let start = 0;
-    // The first line that does not decode: no character of UTF-8 but the newline itself has the newline's byte in it.
+    // The first line that can't be decoded. In UTF-8 the newline's byte is never part of another character.
     for (let end = bytes.indexOf(10); end >= 0 && isUtf8(bytes.subarray(start, end)); end = bytes.indexOf(10, start)) {
       start = end + 1;
       line += 1;
@@ -145,7 +145,7 @@ function invalid(file: string, mistakes: readonly Mistake[]): PusherError {
   return new PusherError('CONFIG_INVALID', `${file}: ${count}\n${lines.join('\n')}`);
 }
 
-/** As {@link loadConfig}, for a text that was read already; `file` is its absolute path. */
+/** Like {@link loadConfig}, for a text already read; `file` is its absolute path. */
 export function parseConfig(
   text: string,
   file: string,
@@ -209,7 +209,7 @@ function elsewhere(document: Table): string {
 
 type Read = <S extends z.ZodType>(schema: S, at: string, input: unknown) => z.infer<S> | undefined;
 
-/** The `sns` options below `parent.modules`: undefined without any modules, null where the modules lack our section. */
+/** The `sns` options below `parent.modules`: undefined without any modules, null if the modules lack our section. */
 function readModules(
   parent: Table,
   prefix: string,
@@ -227,7 +227,7 @@ function readModules(
   return pusher.sns === undefined ? null : read(snsOptions, `${at}.mod_event_pusher.sns`, pusher.sns);
 }
 
-/** The options of `tap.rabbitmq`, some of which may stand in MongooseIM's own sections. */
+/** The options of `tap.rabbitmq`, some of which may be in MongooseIM's own sections. */
 function readRabbit(document: Table, ignored: string[], read: Read, mistakes: Mistake[]): RabbitTapOptions | undefined {
   const places = rabbitPlaces(document);
   if (!places) return undefined;
@@ -268,8 +268,8 @@ function readHosts(
     }
     foreignKeys(entry, prefix.slice(0, -1), SECTION_NAMES.hostConfig, ignored, mistakes);
     const sns = readModules(entry, prefix, ignored, read, mistakes);
-    // Without modules of its own, the host has the general ones. A host type is MongooseIM's grouping of dynamic
-    // domains; events name domains, so there is nothing to match it with.
+    // A host without modules of its own has the general ones. A host type is MongooseIM's grouping of dynamic domains;
+    // events have domains only, so host types can't be matched.
     if (sns === undefined) return;
     const name = resolve(entry.host, `${prefix}host`);
     if (typeof name !== 'string' || !/^[^\s@/]+$/.test(name)) {
@@ -333,7 +333,7 @@ function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistake
     for (const { option, problem } of rule(meant)) mistakes.push({ path: `${at}.${option}`, problem });
   const result = schema.safeParse(meant);
   if (result.success) return result.data;
-  // An unset variable was reported already; its value says nothing.
+  // An unset variable was reported already.
   const reported = new Set(mistakes.map(({ path }) => path.replace(/\[\d+\]$/, '')));
   for (const issue of result.error.issues) {
     if (issue.code === 'unrecognized_keys') {
@@ -341,7 +341,7 @@ function check<S extends z.ZodType>(schema: S, at: string, input: Input, mistake
       for (const key of issue.keys) mistakes.push(unknownKey(at, key, known));
       continue;
     }
-    // An option can break several rules at once (a pattern and a length): one line says what it should be.
+    // An option can break several rules at once (a pattern and a length): one line with the expected form is enough.
     const [key] = issue.path;
     const path = key === undefined ? at : `${at}.${String(key)}`;
     if (reported.has(path)) continue;
@@ -374,13 +374,13 @@ export function shapeOf(schema: z.ZodType): Record<string, z.ZodType> {
 }
 
 function shownText(text: string): string {
-  // An address that lacks its scheme may hold a password all the same.
+  // An address without a scheme may still contain a password.
   const isAddress = /\/\/|:.*@/s.test(text);
   const shown = isAddress ? text.replace(/^(\w+:\/\/)?.*@/s, '$1…@') : text;
   return JSON.stringify(shown.length > 60 ? `${shown.slice(0, 60)}…` : shown);
 }
 
-/** Describes a value to a person; never shows a secret, nor a password in a URL. */
+/** Describes a value without showing secrets or passwords in URLs. */
 function shown(value: unknown, key = ''): string {
   if (value === undefined) return 'missing';
   if (/secret|token|password/.test(key)) return `a ${typeof value}${value === '' ? ' that is empty' : ''}`;

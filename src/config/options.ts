@@ -1,9 +1,9 @@
 /**
- * Every option of the configuration, once: its type, default, what it should be and what it is for. Parsing, error
- * messages, the types used elsewhere and `docs/configuration.md` all come from here.
+ * Every option of the configuration, once: type, default, expected form and description. Parsing, error messages, types
+ * and `docs/configuration.md` all come from here.
  *
- * The `sns` section is MongooseIM's (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/); options
- * that MongooseIM does not have say so in their text.
+ * The `sns` section is MongooseIM's (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/); the text
+ * of other options says that MongooseIM lacks them.
  */
 import { z } from 'zod';
 import { type AttributeTemplate, additionProblems, BUILT_IN_ATTRIBUTES } from '../notification/additions.ts';
@@ -15,7 +15,7 @@ import { keyProblems, topicProblems } from './sns-rules.ts';
 export interface OptionText {
   /** Completes "should be …". */
   readonly expects: string;
-  /** What the option does, in Markdown. */
+  /** Its description, in Markdown. */
   readonly text: string;
   readonly example?: string;
   /** Names the default where the schema can't show it. */
@@ -35,10 +35,10 @@ function option<S extends z.ZodType>(schema: S, text: OptionText): S {
   return schema;
 }
 
-/** Whether a host, as a URL or a `Host` header has it, is this machine itself. */
+/** Whether a host, in the form of a URL or `Host` header, is this machine itself. */
 export const isLoopback = (host: string): boolean => /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/i.test(host);
 
-/** Where a server listens: `host` as it was written (IPv6 without brackets) and a port. */
+/** A listening address: `host` as written (IPv6 without brackets) and a port. */
 interface ListenAddress {
   readonly host: string;
   readonly port: number;
@@ -88,7 +88,7 @@ const proxy = z.string().transform((value, context): URL | 'none' => {
   return z.NEVER;
 });
 
-/** A secret that travels in a header as it is; an error names the wrong character, never the secret. */
+/** A secret that a header can contain unchanged; errors name the wrong character, never the secret. */
 const secret = (options?: { spaces?: boolean; least?: number }) =>
   z
     .string()
@@ -274,7 +274,7 @@ const httpTapOptions = z.strictObject({
 /** Minimum length of a secret when other machines can try to guess it. */
 export const LEAST_BEYOND_LOOPBACK = 20;
 
-/** The mistake in the secret of a server that listens there; undefined when there is none. */
+/** The mistake in the secret of a server that listens there; undefined if there is none. */
 function secretProblems(section: Readonly<Record<string, unknown>>, option: string) {
   const address = listen.safeParse(section.listen);
   if (!address.success || address.data.loopback) return [];
@@ -285,7 +285,7 @@ function secretProblems(section: Readonly<Record<string, unknown>>, option: stri
   return [{ option, problem: `is too short, should have ${LEAST_BEYOND_LOOPBACK} characters or more ${where}` }];
 }
 
-/** What is wrong where only one of two options is set that go together. */
+/** The mistake if only one of two options that belong together is set. */
 function pairProblems(section: Readonly<Record<string, unknown>>, one: string, two: string) {
   const pairs = [
     [one, two],
@@ -308,7 +308,7 @@ const brokerUrl = z.string().superRefine((value, context) => {
     context.addIssue({ code: 'custom', input: value });
 });
 
-/** RabbitMQ: at most 255 bytes; names that begin with `amq.` are its own. */
+/** RabbitMQ's limits: at most 255 bytes; names that begin with `amq.` are reserved. */
 const brokerName = (more = 0) =>
   z.string().refine((name) => name !== '' && Buffer.byteLength(name) <= 255 - more && !name.startsWith('amq.'));
 const LONGEST_SUFFIX = 55;
@@ -342,7 +342,7 @@ const rabbitTapOptions = z.strictObject({
 
 sectionRules.set(rabbitTapOptions, (section) => pairProblems(section, 'cert_file', 'key_file'));
 
-/** One of MongooseIM's exchanges, option for option. */
+/** One of MongooseIM's exchanges, with the same options. */
 const exchangeOptions = (what: string, name: string) => ({
   name: option(brokerName().default(name), {
     expects: 'a name of at most 255 bytes that does not begin with `amq.`',
@@ -379,7 +379,7 @@ const RABBITMQ_ONLY = 'With `engine = "rabbitmq"` only.';
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** A length of time such as `90s`, `15m`, `1h` or `7d`, in milliseconds; `off` is 0. */
+/** A duration such as `90s`, `15m`, `1h` or `7d`, in milliseconds; `off` is 0. */
 const duration = z.string().transform((value, context): number => {
   if (value === 'off') return 0;
   const [, digits, unit] = /^([1-9]\d{0,6})([smhd])$/.exec(value) ?? [];
@@ -500,7 +500,7 @@ const logOptions = z.strictObject({
   }),
 });
 
-/** The sections of the file that are ours, by dotted path, in the order of the reference page. */
+/** Our sections of the file, by dotted path, in the order of the reference page. */
 export const sections = {
   'modules.mod_event_pusher.sns': snsOptions,
   'tap.http': httpTapOptions.prefault({}),

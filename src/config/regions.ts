@@ -17,7 +17,7 @@ export const snsHostOf = (region: string): string => `sns.${region}.${partitionO
  */
 function awsLabels(host: string): string | undefined {
   const suffixes = PARTITIONS.flatMap(({ dnsSuffix, dualStackDnsSuffix }) => [dnsSuffix, dualStackDnsSuffix]);
-  // The longest first: one suffix may be the end of another.
+  // The longest first, because one suffix may be the end of another.
   const suffix = suffixes.toSorted((a, b) => b.length - a.length).find((suffix) => host.endsWith(`.${suffix}`));
   return suffix === undefined ? undefined : host.slice(0, -suffix.length - 1);
 }

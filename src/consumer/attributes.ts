@@ -1,9 +1,9 @@
-/** Message attributes in the three spellings that they travel in, as values. */
+/** Reads message attributes in the three notations of SNS, SQS and Lambda. */
 import type { AttributeValue } from './notification.ts';
 
 /**
- * `{ Type, Value }` in SNS's envelope, `{ DataType, StringValue, BinaryValue }` from SQS's API, `{ dataType, stringValue,
- * binaryValue }` in a Lambda. What has none of these forms is left out.
+ * `{ Type, Value }` in SNS's envelope, `{ DataType, StringValue, BinaryValue }` from SQS's API, `{ dataType,
+ * stringValue, binaryValue }` in a Lambda. Omits attributes of any other form.
  */
 export function toAttributes(attributes: unknown): Record<string, AttributeValue> {
   if (typeof attributes !== 'object' || attributes === null) return {};

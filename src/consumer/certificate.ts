@@ -5,19 +5,19 @@ import { X509Certificate } from 'node:crypto';
 import { rootCertificates } from 'node:tls';
 
 export interface CertificateOptions {
-  /** Roots that are trusted, as PEM; those of Node by default. */
+  /** Trusted roots, as PEM; default: Node.js's. */
   readonly roots?: readonly string[];
-  /** Fetches certificates and confirms subscriptions; the global `fetch` by default. */
+  /** Fetches certificates and confirms subscriptions; default: the global `fetch`. */
   readonly fetch?: typeof fetch;
   readonly now?: () => number;
 }
 
-/** Fetches a signing certificate. Throws when it can't; returns the reason when it must not be trusted. */
+/** Fetches a signing certificate. Throws if it can't; returns the reason if it must not be trusted. */
 export type Certificates = (url: string) => Promise<X509Certificate | { readonly problem: string }>;
 
-/** Where SNS keeps certificates and answers confirmations: its regional endpoints. */
+/** SNS's hosts for certificates and confirmations: its regional endpoints. */
 const SNS_HOST = /^sns\.[a-z0-9-]{1,40}\.amazonaws\.(?:com|com\.cn|eu)$/;
-/** Where Amazon's authorities publish their own certificates, for a chain that SNS serves without them. */
+/** Hosts where Amazon's authorities publish their own certificates, for a chain that SNS serves without them. */
 const ISSUER_HOST = /^(?:[a-z0-9-]+\.)+(?:amazontrust\.com|digicert\.com)$/;
 const SUBJECT = /^sns(?:\.[a-z0-9-]+)?\.amazonaws\.(?:com|com\.cn|eu)$/;
 const MAX_DEPTH = 5;
@@ -52,7 +52,7 @@ export function certificateCache(options: CertificateOptions = {}): Certificates
     const forget = () => {
       if (kept.get(url)?.certificate === certificate) kept.delete(url);
     };
-    // A failed fetch is tried again at the next message.
+    // A failed fetch is repeated at the next message.
     certificate.then((result) => 'problem' in result && forget(), forget);
     return certificate;
   };
@@ -84,10 +84,7 @@ async function trusted(
 const issued = (issuer: X509Certificate, certificate: X509Certificate): boolean =>
   certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 
-/**
- * The issuer's certificate from the address that a certificate names for it, over plain HTTP as usual: it is signed
- * itself.
- */
+/** Fetches the issuer's certificate from the URL in a certificate, over plain HTTP as usual: it is signed itself. */
 async function fetchIssuer(fetch: typeof globalThis.fetch, { infoAccess = '' }: X509Certificate) {
   const [, url] = /^CA Issuers - URI:(http:\/\/\S+)$/m.exec(infoAccess) ?? [];
   if (url === undefined || !URL.canParse(url) || !ISSUER_HOST.test(new URL(url).hostname)) return undefined;

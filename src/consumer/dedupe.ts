@@ -1,21 +1,21 @@
 /**
  * Handles each event once, however often it is delivered.
  *
- * - An event is claimed before it is handled and marked as done afterwards. So a handler that fails, or a consumer that
- *   dies, leaves a claim that ends by itself, and the event is handled at its next delivery: at least once, and once
- *   unless a consumer dies between handling and marking.
- * - While one consumer holds the claim, others fail with `busy`, so their delivery comes again.
+ * - An event is claimed before it is handled and marked as done afterwards. If a handler fails or a consumer dies, the
+ *   claim expires, and the next delivery is handled: at least once, and exactly once unless a consumer dies between
+ *   handling and marking.
+ * - While one consumer holds the claim, others fail with `busy`, so their delivery is repeated.
  */
 import { ConsumerError } from './error.ts';
 import type { Notification } from './notification.ts';
 
 /** Stores claims. */
 export interface ClaimStore {
-  /** Claims an event for so long: `claimed`, or `busy` while another holds it, or `done`. */
+  /** Claims an event for so long: `claimed`, `busy` if another consumer holds it, or `done`. */
   claim(id: string, owner: string, leaseMs: number): Promise<'claimed' | 'busy' | 'done'>;
   /** Marks an event as handled, and remembers that for so long. */
   done(id: string, owner: string, keepMs: number): Promise<void>;
-  /** Gives a claim back, if that owner still holds it. */
+  /** Releases a claim if this owner still holds it. */
   release(id: string, owner: string): Promise<void>;
 }
 
@@ -31,8 +31,7 @@ const MINUTE_MS = 60_000;
 /**
  * Makes a function that runs a handler unless the event was handled already.
  * @returns `handled` or `repeated`
- * @throws ConsumerError `no-id` without `event_id`, `busy` while another consumer handles it; and what the handler
- * throws
+ * @throws ConsumerError `no-id` without `event_id`, `busy` while another consumer handles it; and the handler's errors
  */
 export function dedupe(
   store: ClaimStore,

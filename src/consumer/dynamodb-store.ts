@@ -18,7 +18,7 @@ interface Condition {
   ExpressionAttributeValues?: Item;
 }
 
-/** The part of a DynamoDB client that is used: `new DynamoDB()` of `@aws-sdk/client-dynamodb` has it. */
+/** The methods needed of a DynamoDB client, such as `new DynamoDB()` of `@aws-sdk/client-dynamodb`. */
 export interface DynamoClient {
   getItem(input: { TableName: string; Key: Item; ConsistentRead: boolean }): Promise<{
     Item?: Record<string, { S?: string | undefined; N?: string | undefined }> | undefined;
@@ -59,7 +59,7 @@ export function dynamoStore(
   return {
     async claim(id, owner, leaseMs) {
       const pk = `event#${id}`;
-      // In milliseconds, since a lease is short; `expires` is for the table's time to live and counts in seconds.
+      // In milliseconds, because leases are short; `expires` is for the table's time to live and in seconds.
       const heldUntil = { N: String(now() + leaseMs) };
       const item = { pk: { S: pk }, owner: { S: owner }, heldUntil, expires: seconds(leaseMs) };
       const free = 'attribute_not_exists(pk) OR heldUntil <= :now';

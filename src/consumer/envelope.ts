@@ -15,7 +15,7 @@ export interface Enveloped {
 interface Context {
   readonly attributes: Readonly<Record<string, AttributeValue>>;
   readonly delivery: Delivery;
-  /** Layers taken off so far. */
+  /** Number of layers removed so far. */
   readonly depth: number;
 }
 
@@ -57,18 +57,18 @@ function openText(text: string, context: Context): Items {
   });
 }
 
-/** The content of one layer; undefined when there is no layer. */
+/** The content of one layer; undefined if there is no layer. */
 function openLayer(layer: Json, context: Context): Items | undefined {
   // Lambda: SNS and SQS.
   if (Array.isArray(layer.Records)) return openAll(layer.Records, context);
   if (isRecord(layer.Sns)) return open(layer.Sns, context);
   // SNS's envelope.
   if (typeof layer.Type === 'string' && typeof layer.Message === 'string') return openSns(layer, context);
-  // An SQS message in the SDK's spelling, and the answer that holds some; the SDK leaves an empty list out.
+  // An SQS message in the SDK's notation, or an answer with several; the SDK omits an empty list.
   if (Array.isArray(layer.Messages)) return openAll(layer.Messages, context);
   if (isRecord(layer.$metadata)) return [];
   if (typeof layer.Body === 'string') return open(layer.Body, sqsContext(fromSdk(layer), context));
-  // An SQS message in the spelling of Lambda and of Pipes; Pipes parses a JSON body where its template asks for it.
+  // An SQS message in the notation of Lambda and Pipes; Pipes parses a JSON body if its template says so.
   if (typeof layer.messageId === 'string' && layer.body !== undefined)
     return open(layer.body, sqsContext(fromLambda(layer), context));
   // Firehose's transformation.
@@ -77,7 +77,7 @@ function openLayer(layer: Json, context: Context): Items | undefined {
     return open(Buffer.from(layer.data, 'base64'), delivered({ recordId: layer.recordId }, context));
   // EventBridge.
   if (typeof layer['detail-type'] === 'string' && layer.detail !== undefined) return open(layer.detail, context);
-  // An HTTP request, also in the form of API Gateway and function URLs.
+  // An HTTP request, including those of API Gateway and function URLs.
   if (isRecord(layer.headers) && layer.body !== undefined) return openRequest(layer.headers, layer, context);
   return undefined;
 }
@@ -98,7 +98,7 @@ function openRequest(headers: Json, { body, isBase64Encoded }: Json, context: Co
   return open(isBase64Encoded === true && typeof body === 'string' ? Buffer.from(body, 'base64') : body, inside);
 }
 
-/** A notification's own text: nothing in it is an envelope, even if a plugin's ids look like one. */
+/** A notification's own text: nothing in it counts as an envelope, even if a plugin's ids look like one. */
 function openBody(text: unknown, context: Context): Items {
   const body = typeof text === 'string' ? json(text) : undefined;
   if (!isRecord(body)) return malformed('its message is no JSON object', context);
@@ -133,7 +133,7 @@ function sqsContext({ sqsMessageId, receiptHandle, system, attributes }: SqsPart
   return { ...delivered(parts, context), attributes: { ...context.attributes, ...toAttributes(attributes) } };
 }
 
-/** Merges the facts of a delivery; a layer without one keeps the outer layer's. */
+/** Merges the facts of a delivery; missing ones come from the outer layer. */
 function delivered(parts: { [K in keyof Delivery]: unknown }, context: Context): Context {
   const present = Object.entries(parts).filter(
     ([, value]) => (typeof value === 'string' && value !== '') || typeof value === 'number',

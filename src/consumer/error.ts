@@ -8,7 +8,7 @@ export type ConsumerErrorCode =
   | 'busy'
   /** Other consumers kept changing the store's record. */
   | 'conflict'
-  /** The input is no notification. */
+  /** The input is not a notification. */
   | 'malformed';
 
 export class ConsumerError extends Error {

@@ -1,6 +1,6 @@
 /**
- * The library for consumers of the notifications: `import { parse } from 'xmpp-event-pusher/consumer'`. Needs nothing
- * but Node.js.
+ * The library for consumers of the notifications: `import { parse } from 'xmpp-event-pusher/consumer'`. It needs only
+ * Node.js.
  */
 
 export { type EventId, parseEventId } from '../event-id.ts';

@@ -1,7 +1,7 @@
 /** A notification as a consumer gets it, with the facts of its event and delivery. */
 import type { MessageBody, PresenceBody } from './body.ts';
 
-/** How a notification arrived. What a channel doesn't have is absent. */
+/** How a notification arrived. Properties that the channel lacks are absent. */
 export interface Delivery {
   /** SNS's own id. Two publications of one event have two of them, so it doesn't identify the event. */
   readonly messageId?: string;
@@ -23,7 +23,7 @@ export interface Delivery {
 export type AttributeValue = string | number | readonly unknown[] | Uint8Array;
 
 /**
- * What presence and messages have in common. All but `attributes`, `fields` and `delivery` depends on the daemon's
+ * Common properties of presence and messages. All except `attributes`, `fields` and `delivery` depend on the daemon's
  * options.
  */
 interface Common {
@@ -40,7 +40,7 @@ interface Common {
   readonly traceparent?: string;
   /** All message attributes. Raw HTTP and Firehose deliveries carry none. */
   readonly attributes: Readonly<Record<string, AttributeValue>>;
-  /** What the body holds beside the documented keys. */
+  /** Further keys of the body. */
   readonly fields: Readonly<Record<string, unknown>>;
   readonly delivery: Delivery;
 }
@@ -48,14 +48,14 @@ interface Common {
 /** A user came online or went offline. */
 export interface PresenceNotification extends Common, Pick<PresenceBody, 'user_id' | 'present'> {
   readonly kind: 'presence';
-  /** The user's available sessions after this change, where it was published. */
+  /** The user's available sessions after this change, if published. */
   readonly sessions?: number;
 }
 
 /** A user sent a message. */
 export interface MessageNotification extends Common, Pick<MessageBody, 'to_user_id' | 'from_user_id' | 'message'> {
   readonly kind: 'message';
-  /** Private or group message; absent where neither an attribute nor the topic shows it. */
+  /** Private or group message; absent if neither an attribute nor the topic shows it. */
   readonly type?: 'pm' | 'muc';
   /** The stanza's `id`. */
   readonly stanzaId?: string;
@@ -64,7 +64,7 @@ export interface MessageNotification extends Common, Pick<MessageBody, 'to_user_
 /** An input that is not a notification of this daemon. */
 export interface Malformed {
   readonly kind: 'malformed';
-  /** What is wrong with it. Doesn't quote it. */
+  /** The mistake. Does not quote the input. */
   readonly reason: string;
   readonly delivery: Delivery;
 }

@@ -12,7 +12,7 @@ interface Event {
   readonly at: number;
 }
 
-/** Runs of one source, one after the other. Many events share a millisecond, and within a run the clock may step back. */
+/** Consecutive runs of one source. Many events share a millisecond, and within a run the clock may step back. */
 const history = (source: string) =>
   fc
     .array(fc.array(fc.tuple(fc.nat(3), fc.integer({ min: 1, max: 3 })), { minLength: 1, maxLength: 12 }), {
@@ -34,7 +34,7 @@ const history = (source: string) =>
     );
 const slashless = (text: string) => `e${text.replaceAll('/', '_')}`;
 
-/** Some of the events, some of them more than once, in any order. */
+/** Some of the events, some repeated, in any order. */
 const deliveriesOf = <T>(events: readonly T[]) =>
   fc
     .array(fc.nat(Math.max(0, events.length - 1)), { maxLength: events.length * 2 })

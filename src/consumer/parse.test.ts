@@ -26,7 +26,7 @@ const envelope = (Message: string, MessageAttributes: object = ATTRIBUTES) => ({
   MessageAttributes,
 });
 
-/** What every channel should yield of MESSAGE with ATTRIBUTES. */
+/** The expected result of MESSAGE with ATTRIBUTES in every channel. */
 const METADATA = {
   kind: 'message',
   type: 'pm',

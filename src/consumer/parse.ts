@@ -2,8 +2,8 @@
  * Parses any delivery into notifications: a Lambda's event (SNS, SQS, Pipes, Firehose, EventBridge, API Gateway), an
  * answer to SQS's ReceiveMessage, an HTTP request, or a text such as a file that Firehose wrote to S3.
  *
- * - Never throws: what is no notification comes back as `malformed`, in its place, with what delivered it.
- * - One input record makes one item or more, never none. An empty answer of SQS, and `undefined`, make none.
+ * - Never throws: an invalid input comes back as `malformed`, in its place, with its delivery.
+ * - Each input record makes at least one item. An empty answer of SQS, and `undefined`, make none.
  */
 
 import { parseEventId } from '../event-id.ts';
@@ -11,11 +11,13 @@ import { type Enveloped, unwrap } from './envelope.ts';
 import type { Notification, Parsed } from './notification.ts';
 
 export interface ParseOptions {
-  /** Topics of private and of group messages, by name or ARN: show the type of a message without such an attribute. */
+  /**
+   * Topics of private and of group messages, by name or ARN: they give the type of a message without such an attribute.
+   */
   readonly topics?: { readonly pm?: string; readonly muc?: string };
 }
 
-/** All notifications in `input`, in its order. */
+/** Returns all notifications in `input`, in order. */
 export function parse(input: unknown, options: ParseOptions = {}): Parsed[] {
   return unwrap(input).map((item) => ('reason' in item ? item : toNotification(item, options)));
 }
@@ -58,7 +60,7 @@ function commonOf(metadata: Metadata): Common {
   return common;
 }
 
-/** `pm` or `muc`; as a CloudEvents type it stands behind the last dot. */
+/** `pm` or `muc`; in a CloudEvents type it follows the last dot. */
 function typeOf({ type, ce_type }: Metadata): 'pm' | 'muc' | undefined {
   const name = text(type) ?? text(ce_type)?.replace(/^.*\./, '');
   return name === 'pm' || name === 'muc' ? name : undefined;

@@ -29,7 +29,7 @@ const presence = (
 });
 
 const change = fc.record({ user: fc.nat(1), present: fc.boolean(), ms: fc.nat(4) });
-/** Runs of one server, one after the other; within a run many events share a millisecond and the clock may step back. */
+/** Consecutive runs of one server; within a run many events share a millisecond and the clock may step back. */
 const history = fc
   .array(fc.array(change, { minLength: 1, maxLength: 10 }), { minLength: 1, maxLength: 5 })
   .map((runs) =>
@@ -39,7 +39,7 @@ const history = fc
       ),
     ),
   );
-/** Any events at all, contradictory ones included. */
+/** Arbitrary events, including contradictory ones. */
 const anything = fc.array(
   fc
     .tuple(

@@ -1,12 +1,11 @@
 /**
- * Who is online, computed from presence notifications that arrive late, twice, or not at all.
+ * Computes who is online from presence notifications that may be late, repeated or lost.
  *
- * - For each user the store holds, of each adapter's run, the newest event: the one with the highest number. Across
- *   runs the latest of these counts. So what is held is a maximum for each run, and any order of arrival ends in the
- *   same state. A comparison of two events at a time would not do: with a clock that stepped back in one run, numbers
- *   and times can contradict each other in a circle.
- * - Runs are forgotten from the oldest on, so that a user's record doesn't grow with each restart of a server.
- * - Writes are conditional: two consumers at work on one user don't undo each other's.
+ * - For each user, the store keeps the newest event of each adapter's run: the one with the highest number. The latest
+ *   run decides. These are maxima, so any order of arrival ends in the same state. Comparing two events at a time would
+ *   not work: if a clock stepped back during a run, numbers and times can contradict each other in a circle.
+ * - The oldest runs are forgotten, so that a user's record does not grow with each restart of a server.
+ * - Writes are conditional: two consumers working on one user do not overwrite each other's.
  */
 import { ConsumerError } from './error.ts';
 import type { PresenceNotification } from './notification.ts';
@@ -15,7 +14,7 @@ import { compareTexts, requireTime, runOf } from './order.ts';
 /** Stores records by key. */
 export interface StateStore {
   read(key: string): Promise<{ readonly value: string; readonly version: number } | undefined>;
-  /** Writes only if the record still has that version (0: doesn't exist); resolves to whether it wrote. */
+  /** Writes only if the record still has that version (0: does not exist); resolves to whether it wrote. */
   write(key: string, value: string, version: number): Promise<boolean>;
 }
 
@@ -27,16 +26,16 @@ export interface Presence {
 
 export interface PresenceState {
   /**
-   * Takes a notification in. Answers the user's state and whether this one changed it; `changed` is false for one that
-   * came late or again.
-   * @throws ConsumerError `no-order` without `timestamp`, `conflict` when others keep writing the record
+   * Applies a notification. Returns the user's state and whether it changed; `changed` is false for late or repeated
+   * notifications.
+   * @throws ConsumerError `no-order` without `timestamp`, `conflict` if others keep changing the record
    */
   apply(notification: PresenceNotification): Promise<Presence & { readonly changed: boolean }>;
-  /** What is known of a user; undefined where nothing is. */
+  /** A user's state; undefined if unknown. */
   get(userId: string): Promise<Presence | undefined>;
 }
 
-/** The newest event of one run: its number, or its id where it has none; its time; its state. */
+/** The newest event of one run: its number, or its id without numbers; its time; its state. */
 type Newest = readonly [order: number | string, at: number, present: boolean];
 type Runs = Readonly<Record<string, Newest>>;
 
@@ -68,7 +67,7 @@ export function presenceState(store: StateStore): PresenceState {
   };
 }
 
-/** Adds the event to the runs; returns the same object when nothing changes. */
+/** Adds the event to the runs; returns the same object if nothing changes. */
 function withEvent(runs: Runs, event: PresenceNotification): Runs {
   const at = requireTime(event);
   const run = runOf(event) ?? '';

@@ -1,19 +1,20 @@
 /**
- * Puts a stream in order by letting each notification wait a little for those before it. A standard topic delivers most
- * notifications within a second of each other, so a few seconds put nearly all in order.
+ * Orders a stream by delaying each notification to let earlier ones arrive. A standard topic delivers most
+ * notifications within a second of each other, so a few seconds restore nearly the whole order.
  *
- * - Nothing is dropped: what comes after a later one was released already is released at once, and marked `late`.
- * - Numbers have gaps that never close, for the events of other topics and those that a filter kept back. So a missing
- *   number is not waited for, only time is.
- * - The buffer holds what arrived within the waiting time, and no more than `maxHeld`.
+ * - Nothing is dropped: a notification that arrives after a later one was released is released at once, and marked
+ *   `late`.
+ * - Numbers have permanent gaps, because of other topics and filters. So it waits for a fixed time, not for missing
+ *   numbers.
+ * - The buffer holds the notifications of the waiting time, and at most `maxHeld`.
  */
 import type { Notification } from './notification.ts';
 import { type Ordered, ordered, runOf } from './order.ts';
 
 export interface ReorderOptions {
-  /** How long each notification waits for earlier ones. 5 seconds. */
+  /** How long each notification waits for earlier ones. Default: 5 seconds. */
   readonly waitMs?: number;
-  /** Most notifications held; beyond it the earliest are released before their time. 10,000. */
+  /** Maximum held; beyond it the earliest are released early. Default: 10,000. */
   readonly maxHeld?: number;
   readonly now?: () => number;
 }
@@ -26,9 +27,9 @@ export interface Released<T> {
 
 export interface Reorder<T> {
   add(notifications: Iterable<T>): void;
-  /** What has waited long enough, in order. Call it after each `add`, and at least every second. */
+  /** Returns those that have waited long enough, in order. Call it after each `add`, and at least every second. */
   take(): Released<T>[];
-  /** All that is held, in order: for the end. */
+  /** Returns all held ones, in order: for the end. */
   flush(): Released<T>[];
 }
 
@@ -36,12 +37,12 @@ export interface Reorder<T> {
 export function reorder<T extends Ordered = Notification>(options: ReorderOptions = {}): Reorder<T> {
   const { waitMs = 5_000, maxHeld = 10_000, now = Date.now } = options;
   let held: Held<T>[] = [];
-  /** The highest number released, by run. The latest runs only, for there is a new one at each start of a server. */
+  /** The highest number released, by run. Only for the latest runs, because each start of a server begins a new one. */
   const released = new Map<string, number>();
 
   const release = (isDue: (entry: Held<T>) => boolean): Released<T>[] => {
     const sorted = ordered(held);
-    // What stands before something that is due goes out with it, though it came later.
+    // Earlier events that arrived later are released together with a due one.
     const last = sorted.findLastIndex(isDue);
     held = sorted.slice(last + 1);
     return sorted.slice(0, last + 1).map(({ notification }) => ({ notification, late: isLate(notification) }));
@@ -78,5 +79,5 @@ export function reorder<T extends Ordered = Notification>(options: ReorderOption
 
 const MAX_RUNS = 1_000;
 
-/** A notification with when it came. */
+/** A notification and its time of arrival. */
 type Held<T> = Ordered & { readonly notification: T; readonly arrived: number };

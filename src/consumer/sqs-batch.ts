@@ -14,14 +14,14 @@ export interface BatchResponse {
 }
 
 export interface BatchOptions extends ParseOptions {
-  /** Called with each failure. Default: none; after its last try the record goes to the dead-letter queue. */
+  /** Called with each failure. Default: none; after the last attempt the record goes to the dead-letter queue. */
   readonly onError?: (error: unknown, notification: Parsed) => void;
 }
 
 /**
- * Makes a Lambda handler for an SQS queue. The notifications of a batch are handled one after the other in the order of
- * their events; those of a FIFO queue in the queue's order, and once one fails, the rest of its message group waits for
- * it. What is malformed goes to the handler too, which decides whether to throw.
+ * Makes a Lambda handler for an SQS queue. Notifications are handled one after another: for a standard queue in the
+ * order of their events, for a FIFO queue in the queue's order; there, after a failure the rest of its message group
+ * waits. The handler also gets malformed input, and decides whether to throw.
  */
 export function sqsBatch(handle: (notification: Parsed) => unknown, options: BatchOptions = {}) {
   return async (event: unknown): Promise<BatchResponse> => {

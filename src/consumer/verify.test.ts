@@ -1,4 +1,4 @@
-/** The endpoint's checks, with a certification authority of the test's own and a fetch that answers as SNS would. */
+/** The endpoint's checks, with the test's own certificate authority and a fetch that answers like SNS. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -45,7 +45,7 @@ describe('snsVerifier', () => {
     });
   const request = (envelope: object): SnsRequest => ({ headers: {}, body: JSON.stringify(envelope) });
 
-  /** A verifier whose fetch answers from a table; `asked` has what it fetched. */
+  /** A verifier whose fetch answers from a table; `asked` lists the requests. */
   const endpoint = (options: Partial<VerifierOptions> = {}, answers: Record<string, () => Response> = {}) => {
     const asked: string[] = [];
     const known: Record<string, () => Response> = {

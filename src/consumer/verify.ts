@@ -1,8 +1,8 @@
 /**
- * For an HTTP endpoint of an SNS topic: verifies that a request comes from SNS and one of our topics, and says what to
- * do.
+ * For an HTTP endpoint of an SNS topic: verifies that a request comes from SNS and one of our topics, and returns what
+ * to do.
  *
- * - A signature alone says that some topic of some account sent it: anybody may subscribe your endpoint to theirs. So
+ * - A signature only proves that some topic of some account sent it: anybody may subscribe your endpoint to theirs. So
  *   the topics are required.
  * - A subscription is confirmed only for these topics, and only at an endpoint of SNS.
  * - Raw delivery has no signature, and is refused.
@@ -15,22 +15,24 @@ import type { Parsed } from './notification.ts';
 import { type ParseOptions, parse } from './parse.ts';
 
 export interface VerifierOptions extends CertificateOptions {
-  /** ARNs of the topics whose messages are taken. */
+  /** ARNs of the accepted topics. */
   readonly topics: readonly string[];
-  /** How old a message may be. SNS tries for one hour by default, so two hours; a longer retry policy needs more. */
+  /**
+   * Maximum age of a message. SNS retries for one hour by default, hence two hours; a longer retry policy needs more.
+   */
   readonly maxAgeMs?: number;
-  /** Topics of private and of group messages, for notifications whose attributes don't show the type. */
+  /** Topics of private and of group messages, for notifications whose attributes do not show the type. */
   readonly types?: ParseOptions['topics'];
 }
 
-/** An HTTP request: its body as text or bytes, or as the object that a framework made of it. */
+/** An HTTP request: its body as text, bytes, or the object parsed by a framework. */
 export interface SnsRequest {
   readonly headers?: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly body: unknown;
   readonly isBase64Encoded?: boolean;
 }
 
-/** What the request is, and the HTTP status to answer. SNS tries again after 5xx, and gives up after 4xx. */
+/** The request's kind, and the HTTP status to answer. SNS retries after 5xx, and gives up after 4xx. */
 export type Verified =
   | { readonly kind: 'notification'; readonly status: 200; readonly notifications: readonly Parsed[] }
   | { readonly kind: 'confirmed' | 'unsubscribed'; readonly status: 200; readonly topicArn: string }
@@ -56,7 +58,7 @@ const TIMEOUT_MS = 10_000;
 
 const refused = (status: 400 | 403 | 503, reason: string): Verified => ({ kind: 'refused', status, reason });
 
-/** Makes the function that checks requests; it keeps SNS's certificates. */
+/** Makes the function that checks requests; it caches SNS's certificates. */
 export function snsVerifier(options: VerifierOptions): (request: SnsRequest) => Promise<Verified> {
   const { topics, maxAgeMs = 2 * HOUR_MS, now = Date.now, types, fetch = globalThis.fetch } = options;
   const certificates = certificateCache(options);
@@ -85,7 +87,7 @@ export function snsVerifier(options: VerifierOptions): (request: SnsRequest) => 
   };
 }
 
-/** The envelope, if all the fields that are signed or used are text. */
+/** The envelope, if all signed or used fields are text. */
 function readEnvelope({ body, isBase64Encoded }: SnsRequest): Envelope | undefined {
   const value = typeof body === 'string' || body instanceof Uint8Array ? parseJson(body, isBase64Encoded) : body;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
@@ -109,7 +111,7 @@ async function signatureProblem(envelope: Envelope, certificates: ReturnType<typ
   if (!digest) return 'its SignatureVersion is unknown';
   const certificate = await certificates(SigningCertURL);
   if ('problem' in certificate) return certificate.problem;
-  // A Subject that is not there is left out; all others are always there.
+  // Omits a missing Subject; all other fields always exist.
   const names = (SIGNED.get(Type) ?? []).filter((name) => envelope[name] !== undefined);
   const signed = Buffer.from(names.map((name) => `${name}\n${envelope[name]}\n`).join(''));
   const matches = verifySignature(digest, signed, certificate.publicKey, Buffer.from(Signature, 'base64'));

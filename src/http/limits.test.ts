@@ -1,4 +1,4 @@
-/** Clients that take too long are cut off in time, at each of our servers. */
+/** Each of our servers disconnects slow clients in time. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';

@@ -1,9 +1,9 @@
 /** Timeouts for clients of our servers, in milliseconds, by the names of Node.js's `http.createServer`. */
 export interface RequestLimits {
-  /** For the head of a request, and for all of it. */
+  /** For the head of a request, and for the whole request. */
   readonly headersTimeout: number;
   readonly requestTimeout: number;
-  /** How often the two are looked after: by default every 30 s, so that 30 s could become 60. */
+  /** How often the two are checked: every 30 s by default, which could turn 30 s into 60. */
   readonly connectionsCheckingInterval: number;
   /** For a TLS handshake. */
   readonly handshakeTimeout: number;

@@ -1,4 +1,4 @@
-/** Groups addresses of one sender: an IPv4 address, or an IPv6 /64, all of which one subscriber usually has. */
+/** Groups addresses of one sender: an IPv4 address, or an IPv6 /64, the usual assignment of one subscriber. */
 export function networkOf(address: string): string {
   if (!address.includes(':') || address.includes('.')) return address;
   const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean));

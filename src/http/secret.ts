@@ -1,8 +1,8 @@
-/** Secrets that come with requests. */
+/** Secrets in requests. */
 import { hash, timingSafeEqual } from 'node:crypto';
 
 /**
- * Compares a text with the secret in a time that reveals neither where they differ nor their lengths.
+ * Compares a text with the secret in constant time, so that neither differences nor lengths are revealed.
  * @param sent a text, or the bytes of a header: see {@link bytesOf}
  */
 export function isSameSecret(sent: string | Uint8Array, secret: string): boolean {
@@ -10,5 +10,5 @@ export function isSameSecret(sent: string | Uint8Array, secret: string): boolean
   return timingSafeEqual(digest(sent), digest(secret));
 }
 
-/** The bytes of a header: clients send a secret's UTF-8, and Node.js hands a header out as if it were Latin-1. */
+/** The bytes of a header: clients send a secret as UTF-8, which Node.js decodes as Latin-1. */
 export const bytesOf = (header: string): Uint8Array => Buffer.from(header, 'latin1');

@@ -2,23 +2,23 @@
  * Limits log lines that anybody can cause without a login: logs the first of a kind from an address at once, and the
  * number of further ones once a minute.
  *
- * Maintained invariant: within a minute there are no more lines than `MOST` and one.
+ * Maintained invariant: there are at most `MOST` + 1 lines per minute.
  */
 import { networkOf } from './network.ts';
 
 export interface Tally {
   /**
-   * Something happened.
-   * @param kind tells one kind of line from another
-   * @param line writes a line, with these fields
+   * Counts an incident.
+   * @param kind distinguishes kinds of lines
+   * @param line writes a line with these fields
    */
   add(kind: string, from: string, line: (fields: { from: string; count: number }) => void): void;
-  /** Writes what was not written yet. */
+  /** Writes pending counts. */
   close(): void;
 }
 
 const EVERY_MS = 60_000;
-/** How many kinds and addresses are told apart. */
+/** Maximum of kinds and addresses counted separately. */
 const MOST = 100;
 const OTHERS = 'other addresses';
 

@@ -1,6 +1,6 @@
 /**
- * What the configuration adds to a notification: attributes, body fields, subject and FIFO ids. Compiled to functions
- * once, at the start, so that an event costs only what is configured.
+ * The additions to a notification from the configuration: attributes, body fields, subject and FIFO ids. Compiled to
+ * functions once, at the start, so that an event pays only for what is configured.
  */
 import type { XmppEvent } from '../event.ts';
 import { FIELDS } from './fields.ts';
@@ -16,7 +16,7 @@ type AttributeTemplates = Readonly<Record<string, AttributeTemplate>>;
 export const BUILT_IN_ATTRIBUTES = ['event_id', 'timestamp', 'type', 'stanza_id', 'host', 'traceparent'] as const;
 type BuiltInAttribute = (typeof BUILT_IN_ATTRIBUTES)[number];
 
-/** The options that add something; names are those of the configuration. */
+/** The options for additions; names are those of the configuration. */
 export interface AdditionOptions {
   readonly attributes: readonly BuiltInAttribute[];
   readonly message_attributes?: AttributeTemplates | undefined;
@@ -28,10 +28,10 @@ export interface AdditionOptions {
   readonly message_deduplication_id?: string | undefined;
 }
 
-/** Functions that compute the additions of an event; undefined where the configuration adds nothing. */
+/** Functions that compute an event's additions; undefined if nothing is configured. */
 export interface Additions {
   readonly attributes: ((event: XmppEvent) => MessageAttribute[]) | undefined;
-  /** Members to put at the end of the body, each with a comma before it. */
+  /** Members to append to the body, each preceded by a comma. */
   readonly members: ((event: XmppEvent) => string) | undefined;
   readonly subject: Template | undefined;
   readonly groupId: Template | undefined;
@@ -77,7 +77,7 @@ function compileAttributes(options: AdditionOptions): Additions['attributes'] {
 const builtIn = (names: readonly BuiltInAttribute[]): AttributeOf[] =>
   [...new Set(names)].map((name) => [name, FIELDS[name].type, compileTemplate(`{${name}}`)]);
 
-/** Templates come after the built-in attributes, and in place of those of the same name. */
+/** Templates come after the built-in attributes, and replace those of the same name. */
 function withOwn(common: readonly AttributeOf[], templates: AttributeTemplates): AttributeOf[] {
   const own = Object.entries(templates).map(([name, template]): AttributeOf => {
     if (typeof template === 'string') return [name, 'String', compileTemplate(template)];
@@ -111,7 +111,7 @@ function compileMembers(names: readonly string[]): (event: XmppEvent) => string 
   };
 }
 
-/** SNS takes up to 99 ASCII characters without line breaks, the first of them no space. */
+/** SNS accepts up to 99 ASCII characters without line breaks, not starting with a space. */
 const toSubject = (text: string | undefined): string | undefined =>
   text
     ?.trim()
@@ -121,7 +121,7 @@ const toSubject = (text: string | undefined): string | undefined =>
 /** With raw delivery to SQS, SNS drops messages with more attributes. */
 export const MOST_RAW_ATTRIBUTES = 10;
 
-/** The most attributes that the options can add to one notification, without a plugin's. */
+/** The maximum number of attributes that the options can add to one notification, without a plugin's. */
 export function mostAttributes(options: AdditionOptions): number {
   const { attributes, cloudevents, message_attributes = {}, presence_attributes = {} } = options;
   const common = [...builtIn(attributes), ...(cloudevents ? CLOUD_EVENTS : [])];

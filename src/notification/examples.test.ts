@@ -1,4 +1,4 @@
-/** The files of examples/, used as a user would use them. */
+/** The files of examples/, used like a user would. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -109,7 +109,7 @@ describe('examples/pusher.toml', () => {
     const config = parseConfig(text, CONFIG, environment);
     assert.deepEqual(config.ignored, []);
     assert.equal(config.sns?.pm_messages_topic, 'user_message_sent');
-    // What is commented out is right as well, by itself.
+    // The commented parts are valid too, each on its own.
     const host = text.slice(text.indexOf('# [[host_config]]')).replaceAll(/^# /gm, '');
     assert.equal(parseConfig(host, CONFIG, {}).hosts.get('customers.example.org')?.credentials, 'aws');
   });

@@ -13,7 +13,7 @@ export interface Field {
   readonly type: 'String' | 'Number';
   /** Its description in Markdown. */
   readonly text: string;
-  /** Empty where the event lacks it. */
+  /** Empty if the event lacks it. */
   readonly of: (event: XmppEvent) => string;
 }
 
@@ -43,7 +43,7 @@ const resourceOf = (jid: string): string => {
   return slash < 0 ? EMPTY : jid.slice(slash + 1);
 };
 
-/** An address as a whole and in its parts. */
+/** A whole address and its parts. */
 function address<Name extends string>(name: Name, what: string, of: (event: XmppEvent) => string | undefined) {
   const part = (text: string, partOf: (jid: string) => string): Field =>
     string(text, (event) => {

@@ -1,6 +1,6 @@
 /**
- * SNS's rules for a message and its attributes, checked before sending: for a breach that is cheap to find here, SNS
- * refuses a whole batch or, worse, drops the message on its way to a subscriber.
+ * SNS's rules for a message and its attributes, checked before sending: a violation would make SNS refuse a whole batch
+ * or, worse, drop the message on its way to a subscriber.
  * https://docs.aws.amazon.com/sns/latest/dg/sns-message-attributes.html
  */
 
@@ -9,7 +9,7 @@ import { forbiddenCharacter } from '../xml.ts';
 /** The data types of a message attribute that SNS documents. */
 type AttributeType = 'String' | 'String.Array' | 'Number' | 'Binary';
 
-/** A message attribute in the form it travels in; a Binary's `value` is base64. */
+/** A message attribute in its stored form; a Binary's `value` is base64. */
 export interface MessageAttribute {
   readonly name: string;
   readonly type: AttributeType;
@@ -21,7 +21,7 @@ export const DEFAULT_MAX_BYTES = 262_144;
 
 const NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 const RESERVED = /^(aws|amazon)\./i;
-/** Why SNS would refuse this attribute; undefined when it would take it. */
+/** Why SNS would refuse this attribute; undefined if it would accept it. */
 export function attributeProblem({ name, type, value }: MessageAttribute): string | undefined {
   if (name.length > 256) return `its name has ${name.length} characters, at most 256 are allowed`;
   if (!NAME.test(name))
@@ -38,7 +38,7 @@ export function attributeBytes({ name, type, value }: MessageAttribute): number 
   return Buffer.byteLength(name) + type.length + valueBytes;
 }
 
-/** Why SNS would refuse a message of this size; undefined when it fits. Sizes are in bytes. */
+/** Why SNS would refuse a message of this size; undefined if it fits. Sizes are in bytes. */
 export function sizeProblem(messageBytes: number, attributesBytes: number, maxBytes: number): string | undefined {
   const total = messageBytes + attributesBytes;
   if (total <= maxBytes) return undefined;

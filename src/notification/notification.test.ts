@@ -354,7 +354,7 @@ describe('a plugin', () => {
       const plugin = { [name]: () => new Promise<never>(() => undefined) };
       const event = name === 'presenceAttributes' ? presence() : message();
       const translation = translate(event, route({ plugin }));
-      // Let it come as far as its timer.
+      // Let it reach its timer.
       await new Promise((resolve) => setImmediate(resolve));
       t.mock.timers.tick(5_000);
       assert.deepEqual(await translation, {

@@ -1,6 +1,6 @@
 /**
- * An event in; a notification, or a reason why there is none, out. Nothing here does I/O: what decides is the event,
- * the options of its virtual host and the plugin.
+ * Translates an event to a notification, or a reason why there is none. Without I/O: only the event, the options of its
+ * virtual host and the plugin decide.
  *
  * Topic, JSON body and default GUIDs are those of MongooseIM's `sns` backend
  * (https://esl.github.io/MongooseDocs/latest/modules/mod_event_pusher_sns/).
@@ -15,7 +15,7 @@ import { attributeBytes, type MessageAttribute, sizeProblem } from './lint.ts';
 import { type PluginEvent, type SnsPlugin, toMessageAttributes, toPluginEvent, withinTime } from './plugin.ts';
 import { lazyStanza } from './stanza.ts';
 
-/** A notification for SNS, with what keeps it in order. */
+/** A notification for SNS, with its order key. */
 export interface Notification {
   readonly eventId: string;
   readonly topic: string;
@@ -23,28 +23,28 @@ export interface Notification {
   readonly orderKey: string;
   /** When the event happened, in milliseconds since the Unix epoch. */
   readonly at: number;
-  /** The JSON string that is published. */
+  /** The published JSON string. */
   readonly message: string;
   readonly attributes: readonly MessageAttribute[];
   /** Message and attributes as SNS counts them, in bytes. */
   readonly bytes: number;
   /**
-   * What people find it by, beside its id and its order key, as the event has it: the session of a presence; sender,
-   * addressee and, where there is one, the stanza's id of a message. It is not published.
+   * Search keys in addition to id and order key, as in the event: the session of a presence; a message's sender,
+   * addressee and stanza id, if any. Not published.
    */
   readonly names?: readonly string[] | undefined;
-  /** Other parameters of the request, from the configuration; absent where it sets none. */
+  /** Other parameters of the request, from the configuration; absent if it sets none. */
   readonly parameters?: PublishParameters | undefined;
 }
 
-/** Parameters of the request by their names at SNS, in place of the order key and the event's id. */
+/** Parameters of the request by their SNS names; they replace the order key and the event's id. */
 interface PublishParameters {
   readonly Subject?: string | undefined;
   readonly MessageGroupId?: string | undefined;
   readonly MessageDeduplicationId?: string | undefined;
 }
 
-/** Why an event is not published though nothing is wrong. */
+/** Why a valid event is not published. */
 export type SkipReason = 'no-topic' | 'host-has-no-sns' | 'not-first-session' | 'sessions-left' | 'filtered';
 
 export type Translation =
@@ -52,7 +52,7 @@ export type Translation =
   | { readonly kind: 'skip'; readonly reason: SkipReason }
   | { readonly kind: 'dead'; readonly reason: DeadReason; readonly detail: string };
 
-/** Why an event became a dead letter before SNS was asked. */
+/** Why an event became a dead letter before it was sent to SNS. */
 type DeadReason = 'plugin' | 'too-large';
 
 /** A topic, or a function that chooses one for an event; undefined for none. */
@@ -74,7 +74,7 @@ const dead = (reason: DeadReason, detail: string): Translation => ({ kind: 'dead
 
 /**
  * Translates one event. Returns at once unless the virtual host has a plugin, which may be async.
- * @param route how that virtual host publishes; undefined when it publishes nothing
+ * @param route how that virtual host publishes; undefined: not at all
  */
 export function translate(event: XmppEvent, route: Route | undefined): Translation | Promise<Translation> {
   if (!route) return skip('host-has-no-sns');
@@ -90,8 +90,8 @@ export function translate(event: XmppEvent, route: Route | undefined): Translati
 }
 
 /**
- * Whether a session's change leaves the user's status unchanged, because the user has other sessions. Where the server
- * doesn't know, the status counts as changed: a notification too many does less harm than a missing one.
+ * Whether a session's change leaves the user's status unchanged, because the user has other sessions. If the server
+ * does not know, the status counts as changed: an extra notification does less harm than a missing one.
  */
 function otherSessions({ present, sessions }: PresenceEvent): SkipReason | undefined {
   if (sessions === undefined) return undefined;
@@ -137,7 +137,7 @@ async function guidOf(jid: string, plugin: SnsPlugin, seen: PluginEvent): Promis
   const guid: unknown = await call(plugin, 'userGuid', toJid(jid), seen);
   if (typeof guid !== 'string' || guid === '')
     throw new Error(`userGuid should return a string that is not empty, and returned ${JSON.stringify(guid)}`);
-  // In its JSON form: there most of these characters are escaped, and so harmless.
+  // Checked in its JSON form, which escapes most of these characters.
   const forbidden = forbiddenCharacter(JSON.stringify(guid));
   if (forbidden) throw new Error(`userGuid returned a string that holds ${forbidden}, which SNS does not allow`);
   return guid;
@@ -201,7 +201,7 @@ function compose(
   return { kind: 'publish', notification: parameters ? { ...notification, parameters } : notification };
 }
 
-/** What people find an event by: see {@link Notification.names}. */
+/** The search keys of an event: see {@link Notification.names}. */
 export function namesOf(event: XmppEvent): readonly string[] {
   if (event.kind === 'presence') return [event.jid];
   const { from, to, stanza_id: stanzaId } = event;
@@ -232,7 +232,7 @@ function merged(
   return [...fromPlugin, ...configured.filter(({ name }) => !names.has(name))];
 }
 
-/** FIFO groups follow the order key, a JID; hashed where a plugin renames users, so that they don't reveal the JID. */
+/** FIFO groups follow the order key, a JID; hashed if a plugin renames users, so that they do not reveal the JID. */
 function groupedByName({ additions, plugin }: Route, topic: string, guid: (jid: string) => string): Additions {
   if (additions.groupId || !plugin.userGuid || !topic.endsWith('.fifo')) return additions;
   return { ...additions, groupId: (event) => guid(orderJidOf(event)) };

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { importPlugin } from './plugin-import.ts';
 
-/** A reload: what is there is loaded again when it changed, whatever its kind and place. */
+/** A reload loads changed files again, whatever their kind and place. */
 describe('a plugin imported again', () => {
   let folder: string;
   let config: string;
@@ -20,13 +20,13 @@ describe('a plugin imported again', () => {
     await mkdir(path.dirname(file), { recursive: true });
     await writeFile(file, text);
   };
-  /** What the plugin's userGuid answers, and whether the module was evaluated for it. */
+  /** The result of the plugin's userGuid, and whether the module was evaluated for it. */
   const load = async (name: string, anew = false) => {
     const { exports, fresh } = await importPlugin(name, config, anew);
     const { userGuid } = exports as { userGuid: () => unknown };
     return [await userGuid(), fresh];
   };
-  /** What a link leads to from now on, switched in one step. */
+  /** Changes a link's target in one step. */
   const lead = async (link: string, target: string) => {
     await symlink(target, path.join(folder, 'new'));
     await rename(path.join(folder, 'new'), path.join(folder, link));

@@ -1,12 +1,11 @@
 /**
- * Imports a plugin's module in a way that allows importing it again: Node.js caches a module by URL, a CommonJS module
- * by file, and the target of a symbolic link by the link, all for ever.
+ * Imports a plugin's module such that it can be imported again: Node.js permanently caches ES modules by URL, CommonJS
+ * modules by file, and the targets of symbolic links by link.
  *
  * Maintained invariants:
- * - A module of a generation's own (the plugin's and what it imports that is in no package of node_modules, or in the
- *   plugin's own) has the generation in its URL, so it is evaluated once per generation, however many modules import
- *   it.
- * - A generation whose files haven't changed is reused, because Node.js never frees one.
+ * - The URL of each module in a generation (the plugin, and its imports from no package in node_modules other than its
+ *   own) contains the generation, so it is evaluated once per generation, however many modules import it.
+ * - A generation whose files have not changed is reused, because Node.js never frees one.
  */
 import { realpathSync, statSync } from 'node:fs';
 import { createRequire, registerHooks } from 'node:module';
@@ -23,7 +22,7 @@ export interface Imported {
 
 interface Generation {
   readonly number: number;
-  /** The plugin's own package or folder: in node_modules only what is in there belongs to the generation. */
+  /** The plugin's own package or folder: in node_modules only files inside it belong to the generation. */
   readonly root: string;
   /** Fingerprints of its files when they were loaded, by path. */
   readonly files: Map<string, string>;
@@ -38,8 +37,8 @@ const generations: Generation[] = [];
 /** The generation that a CommonJS file was last loaded in: its own imports don't name one. */
 const generationOf = new Map<string, Generation>();
 /**
- * Files that are loaded once in a process, as they were then: those of packages, and ES modules that CommonJS requires,
- * which Node.js has by file.
+ * Files that are loaded once per process: those of packages, and ES modules that CommonJS requires, which Node.js
+ * caches by file.
  */
 const kept = new Map<string, string>();
 let hooked = false;
@@ -61,10 +60,10 @@ export async function importPlugin(name: string, configFile: string, anew: boole
   return { exports, fresh, stale: [...kept].filter(([each, was]) => look(each) !== was).map(([each]) => each) };
 }
 
-/** The file of a plugin. @throws what Node.js throws for a package that is not there */
+/** The file of a plugin. @throws Node.js's error for a missing package */
 function locate(name: string, configFile: string): string {
   if (/^[./]/.test(name) || /\.[cm]?[jt]s$/.test(name)) return path.resolve(path.dirname(configFile), name);
-  // As `import` and not as `require`: a package may be for one of them only.
+  // Resolved as for `import`, not `require`: a package may support only one.
   const parentURL = pathToFileURL(configFile).href;
   const hooks = registerHooks({
     resolve: (specifier, context, next) => next(specifier, specifier === name ? { ...context, parentURL } : context),
@@ -76,7 +75,7 @@ function locate(name: string, configFile: string): string {
   }
 }
 
-/** The path's target; the path itself when it doesn't exist, so that Node.js reports the error. */
+/** The path's target; the path itself if it does not exist, so that Node.js reports the error. */
 const realOf = (file: string): string => (statSync(file, { throwIfNoEntry: false }) ? realpathSync.native(file) : file);
 
 function startGeneration(file: string): Generation {
@@ -89,7 +88,7 @@ function startGeneration(file: string): Generation {
     complete: false,
   };
   generationOf.set(file, generation);
-  // Node.js has CommonJS modules by file.
+  // Node.js caches CommonJS modules by file.
   const { cache } = createRequire(import.meta.url);
   for (const each of Object.keys(cache)) if (isOwn(each, root)) delete cache[each];
   generations.push(generation);
@@ -121,7 +120,7 @@ function urlIn({ number }: Generation, file: string): string {
   return url.href;
 }
 
-/** One resolve hook for all plugins: what a module of a generation imports later belongs to that generation too. */
+/** One resolve hook for all plugins: modules that a generation imports later belong to it too. */
 function hook(): void {
   if (hooked) return;
   hooked = true;
@@ -131,7 +130,7 @@ function hook(): void {
       if (!generation) return next(specifier, context);
       const found = next(specifier, context);
       if (!found.url.startsWith('file:')) return found;
-      // Node.js caches the target of a link, which may have changed.
+      // Node.js caches a link's target, which may have changed.
       const named = pathOf(specifier, context.parentURL) ?? fileURLToPath(found.url);
       const file = realOf(named);
       if (!isOwn(file, generation.root) && file.includes(`${path.sep}node_modules${path.sep}`)) {
@@ -152,7 +151,7 @@ function keep(file: string): void {
   if (!kept.has(file)) kept.set(file, look(file));
 }
 
-/** The path that a specifier names by itself, where it does and there is a file. */
+/** The path that a specifier names directly, if there is such a file. */
 function pathOf(specifier: string, parentURL = ''): string | undefined {
   if (!/^(\.{0,2}\/|file:)/.test(specifier) || !URL.canParse(specifier, parentURL)) return undefined;
   const file = fileURLToPath(new URL(specifier, parentURL));

@@ -158,7 +158,7 @@ describe('loading a plugin', () => {
     const loading = unusable('./hangs.mjs');
     t.mock.timers.tick(10_000);
     assert.equal(await loading, "can't be loaded: it did not load, perhaps for an await that never ends, within 10 s");
-    // And does not remember it: once it loads, it is loaded.
+    // The failure is not cached: once the module loads, it works.
     t.mock.timers.reset();
     await write('hangs.mjs', 'export const userGuid = () => "mended";');
     assert.equal(guid(await loadPlugin('./hangs.mjs', config)), 'mended');

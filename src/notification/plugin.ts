@@ -1,6 +1,6 @@
 /**
- * The plugin: user code that names users, adds message attributes and filters events. This file is its contract, checks
- * that a module follows it, and turns what it returns into what SNS takes.
+ * The plugin: user code that names users, adds message attributes and filters events. This file defines its contract,
+ * checks modules against it, and converts results for SNS.
  */
 import type { JID } from '@xmpp/jid';
 import { distance } from 'fastest-levenshtein';
@@ -10,32 +10,32 @@ import { type EventId, parseEventId } from '../event-id.ts';
 import type { Log } from '../log.ts';
 import { attributeProblem, type MessageAttribute } from './lint.ts';
 
-/** What a plugin may return for an attribute: String, Number, Binary and String.Array in SNS's terms. */
+/** An attribute's value from a plugin: SNS's String, Number, Binary and String.Array. */
 export type AttributeValue = string | number | Uint8Array | readonly string[];
-/** Message attributes by name; one that is undefined is left out. */
+/** Message attributes by name; undefined ones are omitted. */
 export type Attributes = Readonly<Record<string, AttributeValue | undefined>>;
 
-/** What a plugin gets at its start. */
+/** The arguments of a plugin's start. */
 export interface PluginContext {
-  /** The daemon's log, or the host program's; no message texts and no secrets belong into it. */
+  /** The daemon's or the host program's log; no message texts and no secrets. */
   readonly log: Log;
-  /** The section `plugin_options`, or what a host program gives; frozen. */
+  /** The section `plugin_options`, or a host program's options; frozen. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** The event as a plugin sees it: frozen, with the parts of its id where its source numbers its events. */
+/** The event for a plugin: frozen, with the parts of its id if its source numbers events. */
 export type PluginEvent = Readonly<XmppEvent & Partial<EventId>>;
 
 /**
- * What a `plugin_module` may export; all of it is optional, and every function may be async. One that throws, takes
- * more than 5 s or returns what SNS would refuse turns that one event into a dead letter with the reason. MongooseIM's
- * contract is the same, in Erlang: the behaviour `mod_event_pusher_sns` with `user_guid/1`, `message_attributes/3` and
+ * The exports of a `plugin_module`; all are optional, and every function may be async. If one throws, takes more than 5
+ * s or returns what SNS would refuse, that event becomes a dead letter with the reason. MongooseIM's contract is the
+ * same, in Erlang: the behaviour `mod_event_pusher_sns` with `user_guid/1`, `message_attributes/3` and
  * `message_attributes/5`.
  */
 export interface SnsPlugin {
-  /** How a user, or a room, is named in notifications. Default: the bare JID in lower case. */
+  /** The name of a user or a room in notifications. Default: the bare JID in lower case. */
   userGuid?(jid: JID, event: PluginEvent): string | Promise<string>;
-  /** Attributes of a presence notification; `online` is what it says. Default: none. */
+  /** Attributes of a presence notification; `online` is its value. Default: none. */
   presenceAttributes?(
     topicArn: string,
     jid: JID,
@@ -43,8 +43,8 @@ export interface SnsPlugin {
     event: PluginEvent,
   ): Attributes | Promise<Attributes>;
   /**
-   * Attributes of a message notification. `stanza` is the whole stanza, or a minimal one where the server handed none
-   * over; it is parsed when one of its properties is first used. Default: none.
+   * Attributes of a message notification. `stanza` is the whole stanza, or a minimal one if the server sent none; it is
+   * parsed at the first access. Default: none.
    */
   messageAttributes?(
     topicArn: string,
@@ -54,7 +54,7 @@ export interface SnsPlugin {
     stanza: Element,
     event: PluginEvent,
   ): Attributes | Promise<Attributes>;
-  /** Whether an event is published. `false`: it is not, and it is counted. Default: true. */
+  /** Whether an event is published. `false`: it is only counted. Default: true. */
   filter?(event: PluginEvent): boolean | Promise<boolean>;
   /** Called once before all others; the daemon waits up to 10 s. If it throws, the start or the reload fails. */
   start?(context: PluginContext): void | Promise<void>;
@@ -73,13 +73,13 @@ const FUNCTIONS: readonly string[] = [...ASKED, 'start', 'stop'];
 const NOT_EXPORTS = new Set(['default', '__esModule', 'module.exports']);
 
 /**
- * The plugin that a module exports: its functions by name, or one object exported as default.
- * @throws Error that names what is no function, is unknown, or is missing
+ * The plugin that a module exports: its functions by name, or one object as the default export.
+ * @throws Error that names an export that is unknown, missing or not a function
  */
 export function pluginOf(exports: Readonly<Record<string, unknown>>): SnsPlugin {
   const object = isRecord(exports.default) ? exports.default : undefined;
   const names = Object.keys(exports).filter((name) => !NOT_EXPORTS.has(name));
-  // What CommonJS exports comes by name and in one object.
+  // CommonJS exports appear both by name and in one object.
   const beside = names.find((name) => object && exports[name] !== object[name]);
   if (object && beside !== undefined)
     throw new Error(`exports ${beside} beside an object as default: move it in there`);
@@ -88,8 +88,8 @@ export function pluginOf(exports: Readonly<Record<string, unknown>>): SnsPlugin 
 }
 
 /**
- * A plugin's functions, bound to the object that they come from.
- * @throws Error that names what is no function, is near to a known name, or is missing
+ * A plugin's functions, bound to their object.
+ * @throws Error that names an export that is missing, not a function, or nearly a known name
  */
 export function boundPlugin(holder: object): SnsPlugin {
   for (const name of methodsOf(holder)) if (isNear(name)) refuseUnknown(name);
@@ -105,7 +105,7 @@ export function boundPlugin(holder: object): SnsPlugin {
   return plugin;
 }
 
-/** The functions in an object, and in the classes that it is of. */
+/** The functions in an object, and in its classes. */
 function methodsOf(holder: object): string[] {
   const names: string[] = [];
   for (let each = holder; each && each !== Object.prototype; each = Object.getPrototypeOf(each))
@@ -114,7 +114,7 @@ function methodsOf(holder: object): string[] {
   return names;
 }
 
-/** Whether a name is meant for one of ours: an object may have helpers beside them, such as `state`. */
+/** Whether a name probably means one of ours: an object may have helpers, such as `state`. */
 function isNear(name: string): boolean {
   if (FUNCTIONS.includes(name)) return false;
   return ASKED.some((known) => distance(plain(name), plain(known)) <= (known.length > 6 ? 3 : 1));
@@ -125,7 +125,7 @@ function refuseUnknown(name: string): void {
     throw new Error(`exports ${name}, which is no function of a plugin; did you mean ${nearest(name)}?`);
 }
 
-/** A name as it is compared: MongooseIM's are in snake case. */
+/** A name in comparable form: MongooseIM's are in snake case. */
 const plain = (name: string): string => name.replaceAll('_', '').toLowerCase();
 
 const nearest = (name: string): string =>
@@ -136,11 +136,11 @@ const isRecord = (value: unknown): value is Record<string, unknown> => typeof va
 /** How long an async plugin function may take, in milliseconds. */
 const PLUGIN_TIMEOUT_MS = 5_000;
 
-/** Waits for what a plugin function returned, for 5 s at most. */
+/** Waits for a plugin function's result, at most 5 s. */
 export const withinTime = <T>(pending: PromiseLike<T>): Promise<T> =>
   within(PLUGIN_TIMEOUT_MS, 'did not answer', pending);
 
-/** Waits up to `ms` milliseconds. @throws Error that says what did not happen within that time */
+/** Waits up to `ms` milliseconds. @throws Error that says what did not happen in time */
 export async function within<T>(ms: number, what: string, pending: PromiseLike<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const expired = new Promise<never>((_, reject) => {
@@ -154,11 +154,11 @@ export async function within<T>(ms: number, what: string, pending: PromiseLike<T
 }
 
 /**
- * A plugin's attributes in the form SNS takes.
- * @throws Error that names the attribute and what is wrong with it
+ * A plugin's attributes in SNS's form.
+ * @throws Error that names the attribute and its mistake
  */
 export function toMessageAttributes(attributes: unknown): MessageAttribute[] {
-  // A Map, a Set or a Uint8Array has no attributes as its properties.
+  // A Map, a Set or a Uint8Array has no attributes as properties.
   if (!isRecord(attributes) || Symbol.iterator in attributes)
     throw new Error(`attributes should be an object, not ${nameOf(attributes)}`);
   const given = Object.entries(attributes).filter(([, value]) => value !== undefined);

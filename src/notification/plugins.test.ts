@@ -76,7 +76,7 @@ describe('the plugins of a routing', () => {
       prefix: 'o:',
       started: false,
       start({ options }: PluginContext) {
-        // A host program may hand over what can't be copied.
+        // A host program's options may contain values that can't be copied.
         this.started = (options.ready as () => boolean)();
       },
       userGuid() {

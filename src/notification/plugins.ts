@@ -17,12 +17,12 @@ const STOP_TIMEOUT_MS = 5_000;
 
 export interface Plugins {
   /**
-   * A plugin, started.
-   * @param plugin an object, or the path or package of a module, looked up from the configuration file
+   * Loads and starts a plugin.
+   * @param plugin an object, or the path or package of a module, resolved from the configuration file
    * @throws PusherError PLUGIN_UNUSABLE
    */
   open(plugin: SnsPlugin | string, options?: Readonly<Record<string, unknown>>): Promise<SnsPlugin>;
-  /** Stops all that were started. */
+  /** Stops all started plugins. */
   stop(): Promise<void>;
 }
 
@@ -32,7 +32,7 @@ interface Opened {
   readonly plugin: Promise<SnsPlugin>;
 }
 
-/** @param configFile absolute path of the file that paths and packages are looked up from */
+/** @param configFile absolute path of the file from which paths and packages are resolved */
 export function createPlugins(configFile: string, log: Log): Plugins {
   const opened: Opened[] = [];
   const stops: (() => Promise<void>)[] = [];
@@ -77,14 +77,13 @@ export function createPlugins(configFile: string, log: Log): Plugins {
 
 /**
  * Loads a plugin without starting it.
- * @param name a path or a package, looked up from the configuration file, or {@link DEFAULT_PLUGIN}
- * @throws PusherError PLUGIN_UNUSABLE when it can't be found or loaded within 10 s, or exports what is none of a
- * plugin's
+ * @param name a path or a package, resolved from the configuration file, or {@link DEFAULT_PLUGIN}
+ * @throws PusherError PLUGIN_UNUSABLE if it can't be found or loaded within 10 s, or has invalid exports
  */
 export const loadPlugin = (name: string, configFile: string): Promise<SnsPlugin> =>
   load(name, configFile, SILENT, false);
 
-/** @param apart whether another one with other options uses the same module already */
+/** @param apart whether another section with other options uses the same module already */
 async function load(name: string, configFile: string, log: Log, apart: boolean): Promise<SnsPlugin> {
   if (name === DEFAULT_PLUGIN) return {};
   try {
@@ -127,14 +126,14 @@ function isEmpty(plugin: SnsPlugin): boolean {
 
 const nameOf = (given: SnsPlugin | string): string => (typeof given === 'string' ? given : 'object');
 
-/** Keeps an error about the exports as it is; wraps any other as a failure to load. */
+/** Keeps an error about the exports; wraps any other as a failure to load. */
 const whyOf = (error: unknown): string =>
   /^exports /.test(messageOf(error)) ? messageOf(error) : `can't be loaded: ${messageOf(error)}`;
 
 const fault = (name: string, configFile: string, why: string, cause: unknown): PusherError =>
   new PusherError('PLUGIN_UNUSABLE', `plugin_module "${name}" of ${configFile}: ${why}`, cause);
 
-/** The functions, and when none of their calls is under way; each has 5 s. */
+/** The functions with a limit of 5 s each, and a promise for the end of all calls. */
 function countCalls(plugin: SnsPlugin): { counted: SnsPlugin; idle: () => Promise<void> } {
   let underWay = 0;
   let done: (() => void) | undefined;

@@ -9,7 +9,8 @@ import { FIELDS, type Field } from './fields.ts';
 const userId = (text: string) => z.string().min(1).describe(text);
 
 /**
- * What `body_fields` may add; all optional, for an event may lack them. Keys of the notification itself can't be added.
+ * The fields for `body_fields`; all optional, because an event may lack them. The notification's own keys can't be
+ * added.
  */
 const fieldsBut = (...own: string[]) =>
   Object.fromEntries(
@@ -37,7 +38,7 @@ export const messageBody = z.looseObject({
   ...fieldsBut('present', 'sessions'),
 });
 
-/** Message attributes as SNS's envelope spells them. Others may be there, of the configuration or of the plugin. */
+/** Message attributes as in SNS's envelope. The configuration or a plugin may add others. */
 export const messageAttributes = z.looseObject(
   Object.fromEntries(
     BUILT_IN_ATTRIBUTES.map((name) => {

@@ -1,9 +1,9 @@
-/** The stanza as a plugin sees it: an ltx Element, parsed on first use because most plugins never look at it. */
+/** The stanza for a plugin: an ltx Element, parsed on first use because most plugins never read it. */
 import { createElement, Element, parse, unescapeXML } from 'ltx';
 import type { MessageEvent } from '../event.ts';
 import { forbiddenCharacter } from '../xml.ts';
 
-/** The event's stanza; built from the event's fields where the server sent none. */
+/** The event's stanza; built from the event's fields if the server sent none. */
 export function lazyStanza(event: MessageEvent): Element {
   let element: Element | undefined;
   const parsed = (): Element => {
@@ -20,12 +20,12 @@ export function lazyStanza(event: MessageEvent): Element {
   });
 }
 
-/** The namespace of a stanza that names none; servers leave it out. */
+/** The namespace of a stanza that declares none, as servers send it. */
 const CLIENT = 'jabber:client';
 
 /**
- * Parses a stanza. A child that is asked for by its name alone is the first in the stanza's own namespace, if there is
- * one: `<body xmlns='urn:other'/>` is not the message's body.
+ * Parses a stanza. A search for a child by name alone prefers the stanza's own namespace: `<body xmlns='urn:other'/>`
+ * is not the message's body.
  */
 function parseStanza(xml: string): Element {
   const stanza = parse(xml);
@@ -42,7 +42,7 @@ function minimalStanza({ from, to, type, stanza_id, body }: MessageEvent): Eleme
   return createElement('message', attributes, createElement('body', {}, body));
 }
 
-/** The stanza's `xml:lang`, where it has one. Reads the opening tag only. */
+/** The stanza's `xml:lang`, if any. Reads the opening tag only. */
 export function stanzaLang({ stanza }: MessageEvent): string | undefined {
   if (!stanza?.includes('xml:lang')) return undefined;
   const [, attributes = ''] = /^<[^\s/>]+((?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*)/.exec(stanza) ?? [];
@@ -51,13 +51,14 @@ export function stanzaLang({ stanza }: MessageEvent): string | undefined {
   return undefined;
 }
 
-/** The text of the message's `<thread/>`, where it has one. */
+/** The text of the message's `<thread/>`, if any. */
 export function stanzaThread({ stanza }: MessageEvent): string | undefined {
   return stanza?.includes('<thread') ? legible(() => parseStanza(stanza).getChildText('thread') ?? '') : undefined;
 }
 
 /**
- * Text that SNS takes, or nothing: a character reference can stand for what XML itself does not allow, and ltx throws.
+ * The text if SNS accepts it, otherwise undefined: a character reference can denote characters that XML forbids, and
+ * ltx throws.
  */
 function legible(read: () => string): string | undefined {
   try {

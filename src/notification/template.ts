@@ -6,12 +6,12 @@ import { distance } from 'fastest-levenshtein';
 import type { XmppEvent } from '../event.ts';
 import { FIELDS, type Field } from './fields.ts';
 
-/** The text for an event; undefined where one of its names has no value. */
+/** The text for an event; undefined if one of its names has no value. */
 export type Template = (event: XmppEvent) => string | undefined;
 
 type Part = string | Field;
 
-/** Reads a template. `{{` and `}}` stand for braces. */
+/** Reads a template. `{{` and `}}` stand for literal braces. */
 export function readTemplate(text: string): { readonly parts: readonly Part[] } | { readonly problem: string } {
   const parts: Part[] = [];
   for (const [found, name] of text.matchAll(/\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+/g)) {
@@ -26,7 +26,7 @@ export function readTemplate(text: string): { readonly parts: readonly Part[] } 
   return { parts };
 }
 
-/** Makes a template's function. @param text one that `readTemplate` finds nothing wrong with */
+/** Makes a template's function. @param text accepted by `readTemplate` */
 export function compileTemplate(text: string): Template {
   const read = readTemplate(text);
   if ('problem' in read) throw new Error(`template ${JSON.stringify(text)} ${read.problem}`);
@@ -46,13 +46,13 @@ export function compileTemplate(text: string): Template {
   };
 }
 
-/** Whether a template names any field, so that its text differs from event to event. */
+/** Whether a template names any field, so that its text varies. */
 export function isTemplate(text: string): boolean {
   const read = readTemplate(text);
   return 'problem' in read || read.parts.some((part) => typeof part === 'object');
 }
 
-/** Why a template can't be a number; undefined when it can: it is one, or a single field that is. */
+/** Why a template can't be a number; undefined if it is one, or a single numeric field. */
 export function numberProblem(text: string): string | undefined {
   const read = readTemplate(text);
   if ('problem' in read) return read.problem;

@@ -1,31 +1,28 @@
-/**
- * What somebody looks for when they ask what became of an event: a user, a room, the event's id, the stanza's, or the
- * sink's. Pure.
- */
+/** A search for an event's outcome: by user, room, event id, stanza id or the sink's id. Pure. */
 import { domainToASCII, domainToUnicode } from 'node:url';
 import { bareJid } from './kind.ts';
 
-/** What an event, or a notification of it, can be found by. */
+/** The search keys of an event or a notification. */
 export interface Named {
   readonly eventId: string;
-  /** As {@link import('./notification.ts').Notification.names}. */
+  /** See {@link import('./notification.ts').Notification.names}. */
   readonly names: readonly string[];
   /** The sink's id. */
   readonly messageId?: string | undefined;
 }
 
 export interface Wanted {
-  /** As it was asked for, without the spaces around it. */
+  /** The search text, trimmed. */
   readonly text: string;
-  /** Whether a text in lower case, such as lines of JSON, may hold what is wanted: a quick look before it is parsed. */
+  /** Whether a text in lower case, such as lines of JSON, may contain it: a quick test before parsing. */
   mayBeIn(lowerCase: string): boolean;
-  /** Whether this is it. */
+  /** Whether an event matches. */
   matches(named: Named): boolean;
 }
 
 /**
- * Case counts in an event's id and in a resource only. A domain is one in either form of an internationalized name. A JID
- * without resource stands for all sessions of the user, or everybody in the room.
+ * Case matters only in an event's id and in a resource. Both forms of an internationalized domain match. A JID without
+ * resource matches all sessions of the user, or everybody in the room.
  */
 export function wantedOf(asked: string): Wanted {
   const text = asked.trim();

@@ -81,7 +81,7 @@ describe('what a topic takes', () => {
     mock.timers.reset();
   });
 
-  /** Of a batch, and of a message before it is given up. */
+  /** Of a batch, and of a message before it becomes a dead letter. */
   const limits = () => [account.sink.limits(ARN).maxBytes, account.route({}).maxBytes(ARN)];
 
   for (const [what, status, body, bytes] of [

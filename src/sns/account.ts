@@ -27,8 +27,8 @@ export const topicArn = ({ region, account_id }: SnsOptions, topic: string): str
 const KINDS = { presence: 'presence_updates_topic', pm: 'pm_messages_topic', muc: 'muc_messages_topic' } as const;
 
 /**
- * ARNs of all topics of the section: by kind, and by name those that a template chooses among. A kind without a topic
- * is left out.
+ * ARNs of the section's topics: by kind, and by name those that a template may choose. A kind without a topic is
+ * omitted.
  */
 export function topicsOf(options: SnsOptions): Readonly<Record<string, string>> {
   const fixed = Object.entries(KINDS).flatMap(([kind, option]) => {
@@ -39,7 +39,7 @@ export function topicsOf(options: SnsOptions): Readonly<Record<string, string>> 
   return Object.fromEntries([...fixed, ...listed]);
 }
 
-/** The topic of each kind: a fixed one, or one of those listed, chosen by a template. */
+/** The topic of each kind: a fixed one, or a template's choice among the listed ones. */
 export function topicRoutes(options: SnsOptions): Route['topics'] {
   const listed = new Map((options.topics ?? []).map((topic) => [topic, topicArn(options, topic)]));
   const routes = Object.entries(KINDS).flatMap(([kind, option]): [string, TopicOf][] => {
@@ -50,7 +50,7 @@ export function topicRoutes(options: SnsOptions): Route['topics'] {
   return Object.fromEntries(routes);
 }
 
-/** Replaces characters that a topic's name can't have by hyphens: `chat.example.org` becomes `chat-example-org`. */
+/** Replaces characters that a topic's name can't have with hyphens: `chat.example.org` becomes `chat-example-org`. */
 function chosen(topic: string, listed: ReadonlyMap<string, string>): TopicOf {
   const suffix = isFifo(topic) ? '.fifo' : '';
   const template = compileTemplate(topic.slice(0, topic.length - suffix.length));
@@ -71,11 +71,9 @@ const MOST_BYTES = 1_048_576;
 export interface Account extends Destination {
   readonly options: SnsOptions;
   readonly client: SnsClient;
-  /** What helps to explain a failure of the account, or of one of its topics. */
+  /** Circumstances that help to explain a failure of the account, or of one of its topics. */
   circumstances(topicArn?: string): Circumstances;
-  /**
-   * Asks SNS for each topic's size limit until it answers. Where this key may not ask, SNS's default applies.
-   */
+  /** Asks SNS for each topic's size limit until it answers. SNS's default applies if this key may not ask. */
   readLimits(): Promise<void>;
   /** How a virtual host with this section publishes. */
   route(plugin: SnsPlugin): Route;
@@ -86,7 +84,7 @@ export const owns = ({ region, account_id }: SnsOptions, arn: string): boolean =
   arn.includes(`:sns:${region}:${account_id}:`);
 
 interface AccountSetup {
-  /** The folder that relative paths start from. */
+  /** The folder for resolving relative paths. */
   readonly folder: string;
   /** The configuration file, for the commands in advice. */
   readonly configFile?: string | undefined;
@@ -96,7 +94,7 @@ interface AccountSetup {
   readonly log?: Log | undefined;
 }
 
-/** @throws PusherError CONFIG_INVALID when `ca_file` can't be read, or the environment names a proxy that is none */
+/** @throws PusherError CONFIG_INVALID if `ca_file` can't be read, or the environment names an invalid proxy */
 export function openAccount(
   options: SnsOptions,
   { folder, configFile, credentials = credentialsOf(options), log = SILENT }: AccountSetup,
@@ -163,7 +161,7 @@ export function openAccount(
       const asked = Promise.all(Object.values(topics).map((arn) => factsOf(client, arn, facts)));
       const given = await Promise.race([asked, sleep(LIMITS_TIMEOUT_MS, undefined, { ref: false })]);
       if (closed || given?.every(Boolean)) return;
-      // SNS can't be reached now: ask again until it answers or the account is closed.
+      // SNS is unreachable now: ask again until it answers or the account is closed.
       again = setTimeout(() => void account.readLimits(), LIMITS_AGAIN_MS).unref();
     },
     close() {
@@ -184,7 +182,7 @@ interface TopicFacts {
   readonly kmsKey?: string | undefined;
 }
 
-/** Asks SNS for a topic's facts; false when it gave no answer yet. */
+/** Asks SNS for a topic's facts; false if it has not answered. */
 async function factsOf(client: SnsClient, arn: string, facts: Map<string, TopicFacts>): Promise<boolean> {
   if (facts.has(arn)) return true;
   const outcome = await client.call({ Action: 'GetTopicAttributes', TopicArn: arn });

@@ -1,16 +1,16 @@
 /**
- * Makes an endpoint's answer fit for log, metrics, `/readyz` and console: the text is under the endpoint's control and
- * may quote the request. Pure.
+ * Cleans an endpoint's answer for log, metrics, `/readyz` and console: the endpoint controls the text, which may quote
+ * the request. Pure.
  */
 
 const MOST_CHARACTERS = 300;
 /** How much of an answer is cleaned, in characters: finding quotes costs time. */
 const MOST_READ = 2_000;
-/** This many characters in common are a quote and no coincidence. */
+/** This many common characters count as a quote, not as coincidence. */
 const QUOTE_LENGTH = 8;
 const LEFT_OUT = '…';
 
-/** An error code as SNS's are; `unknown` for anything else. */
+/** An error code of SNS's form; `unknown` for anything else. */
 export const cleanCode = (code: string): string => (/^[A-Za-z0-9.]{1,80}$/.test(code) ? code : 'unknown');
 
 /** A header's value in one short line. */

@@ -25,7 +25,7 @@ describe('the SNS client', () => {
     mock.restoreAll();
   });
 
-  /** A server that answers as `handle` says; answers its port. */
+  /** Starts a server with this handler; returns its port. */
   async function listen(handle: Parameters<typeof createServer>[1], host = '127.0.0.1', port = 0): Promise<number> {
     const server: Server = createServer(handle).listen(port, host);
     await new Promise((resolve, reject) => server.once('listening', resolve).once('error', reject));
@@ -49,7 +49,7 @@ describe('the SNS client', () => {
     return client;
   }
 
-  /** A server that answers as `handle` says, and a client for it. */
+  /** A server with this handler, and a client for it. */
   async function serve(
     handle: Parameters<typeof createServer>[1],
     more: Partial<SnsClientOptions> = {},
@@ -86,7 +86,7 @@ describe('the SNS client', () => {
   });
 
   it('gives up on all connections that are never established, at once', async () => {
-    // It takes connections, and never says a word of TLS.
+    // Accepts connections, but never begins TLS.
     const sockets: net.Socket[] = [];
     const mute = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1');
     await new Promise((resolve) => mute.once('listening', resolve));
@@ -282,7 +282,7 @@ describe('the SNS client', () => {
     assert.doesNotMatch(failure.message, /secret body|alice|[0-9a-f]{64}/);
     const foreign = await failureOf('<html>QUOTE</html>');
     assert.ok(foreign.kind === 'foreign' && foreign.server.length === 80);
-    // However many codes there are, few labels are made of them.
+    // Many codes, but few labels.
     const codes = new Set<string>();
     for (let n = 0; n < 150; n++) codes.add((await failureOf(refused(`Code${n}`))).code);
     assert.ok(codes.size <= 101 && codes.has('unknown'), String(codes.size));
@@ -298,7 +298,7 @@ describe('the SNS client', () => {
       },
       { connectionAgeMs: 100 },
     );
-    // Always two under way, so that connections grow old while they are in use.
+    // Always two open requests, so that connections become old while in use.
     const ask = async () => {
       while (requests.size < 8) assert.deepEqual(await codeOf(client), ['taken']);
     };
@@ -321,7 +321,7 @@ describe('the SNS client', () => {
       };
     const port = await listen(answerAs('old'));
     await listen(answerAs('new'), '127.0.0.2', port);
-    // The resolver that every connection of Node's asks.
+    // The resolver used by all of Node.js's connections.
     let address = '127.0.0.1';
     const lookUp = mock.method(dns, 'lookup', ((host, _, done) => {
       assert.equal(host, 'sns.test');

@@ -21,9 +21,7 @@ import {
   readRequestId,
 } from './wire.ts';
 
-/**
- * The outcome of a batch: a failure of the whole, or for each entry `undefined` when SNS accepted it, or its failure.
- */
+/** The outcome of a batch: a failure of the whole, or for each entry `undefined` if SNS accepted it, or its failure. */
 export type BatchOutcome =
   | { readonly failure: Failure }
   | { readonly entries: readonly (Failure | undefined)[]; readonly receipt?: SinkReceipt };
@@ -34,22 +32,22 @@ export type CallOutcome =
   | { readonly xml: string; readonly skewMs?: number | undefined };
 
 export interface SnsClient {
-  /** Publishes up to 10 notifications to a topic. Never throws for what SNS or the network does. */
+  /** Publishes up to 10 notifications to a topic. Never throws for failures of SNS or the network. */
   publishBatch(topicArn: string, entries: readonly Notification[]): Promise<BatchOutcome>;
-  /** Sends any action of SNS's query API. Never throws for what SNS or the network does. */
+  /** Sends any action of SNS's query API. Never throws for failures of SNS or the network. */
   call(parameters: Readonly<Record<string, string>>): Promise<CallOutcome>;
   /** Destroys its connections, with the requests on them. */
   destroy(): void;
 }
 
 export interface SnsClientOptions {
-  /** Endpoint: scheme, host, port and path are used. */
+  /** The endpoint's scheme, host, port and path. */
   readonly endpoint: URL;
   readonly region: string;
   readonly credentials: CredentialSource;
   /** Certificate authorities in PEM to trust instead of the public ones. */
   readonly ca?: string | undefined;
-  /** The proxy to go through. */
+  /** The proxy to use. */
   readonly proxy?: HttpProxy | undefined;
   readonly timeouts?: Partial<Timeouts>;
   /** Maximum age of a connection, in milliseconds. */
@@ -63,9 +61,9 @@ export interface SnsClientOptions {
 const TIMEOUTS: Timeouts = { connect: 5_000, answer: 10_000, total: 20_000 };
 // New connections look up the endpoint again, so the client follows a change in the DNS.
 const CONNECTION_AGE_MS = 60_000;
-/** Two answers whose clock differences are closer than this agree. */
+/** Two measured clock differences closer than this agree. */
 const NOTABLE_CHANGE_MS = 60_000;
-/** SNS has some sixty error codes. */
+/** SNS has about sixty error codes. */
 const MOST_CODES = 100;
 
 type Posted = { readonly answer: Answer } | { readonly failure: Failure };
@@ -93,7 +91,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     return given instanceof Promise ? within(timeouts.total, given) : given;
   };
 
-  /** Error codes seen so far. A strange endpoint may invent any number; only so many reach the metrics. */
+  /** Error codes seen so far. A foreign endpoint may invent any number; only this many reach the metrics. */
   const codes = new Set<string>();
   const codeOf = (written: string): string => {
     const code = cleanCode(written);
@@ -117,7 +115,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
     }
   };
 
-  /** The reason to retry with fresh credentials or a corrected time; undefined when there is none. */
+  /** The reason to retry with fresh credentials or a corrected time; undefined if there is none. */
   const secondTry = async (failure: Failure, keys: AwsCredentials): Promise<AwsCredentials | undefined> => {
     if (failure.kind !== 'request') return undefined;
     if (blamesClock(failure) && failure.skewMs !== undefined) {
@@ -134,7 +132,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
 
   /** @param texts parts of the form that must not appear in the failure's text */
   const post = async (form: string, texts: () => string[]): Promise<Posted> => {
-    // A form is ASCII. As bytes it is hashed and sent without being encoded once more for each.
+    // A form is ASCII. As bytes it is hashed and sent without encoding it twice.
     const body = Buffer.from(form, 'latin1');
     try {
       const given = keysNow();
@@ -176,7 +174,7 @@ export function createSnsClient(options: SnsClientOptions): SnsClient {
   };
 }
 
-/** Waits for the promise, but not for ever: a credential process or endpoint may hang too. */
+/** Waits for the promise with a time limit: a credential process or endpoint may hang too. */
 async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -189,7 +187,7 @@ async function within<T>(ms: number, promised: Promise<T>): Promise<T> {
   }
 }
 
-/** Why credentials can't be sent, without quoting them; undefined when they can. */
+/** Why credentials can't be sent, without quoting them; undefined if they can. */
 function keyProblem({ accessKeyId, secretAccessKey, sessionToken = '' }: AwsCredentials): string | undefined {
   const parts = { 'the access key id': accessKeyId, 'the secret': secretAccessKey, 'the session token': sessionToken };
   for (const [name, value] of Object.entries(parts)) {
@@ -201,7 +199,7 @@ function keyProblem({ accessKeyId, secretAccessKey, sessionToken = '' }: AwsCred
 }
 
 interface Reading {
-  /** This machine's clock, and what the request's time was corrected by. */
+  /** This machine's clock, and the correction of the request's time. */
   readonly receivedAt: number;
   readonly offset: number;
   readonly codeOf: (written: string) => string;

@@ -34,7 +34,7 @@ export interface Timeouts {
   readonly connect: number;
   /** Until the answer's head, and between two parts of its body. */
   readonly answer: number;
-  /** For the whole request, so that an endpoint can't hold it by answering a byte at a time. */
+  /** For the whole request, so that an endpoint can't block it by answering one byte at a time. */
   readonly total: number;
 }
 
@@ -43,14 +43,14 @@ export interface ConnectionsOptions {
   readonly origin: string;
   /** Certificate authorities in PEM to trust instead of the public ones. */
   readonly ca?: string | undefined;
-  /** The proxy to go through. */
+  /** The proxy to use. */
   readonly proxy?: HttpProxy | undefined;
   readonly timeouts: Timeouts;
   /** Maximum age of a connection, in milliseconds. */
   readonly maxAge: number;
 }
 
-/** Upper bound of an answer, in bytes. SNS's take two kilobytes; an endless one must not fill the memory. */
+/** Size limit of an answer, in bytes. SNS's have two kilobytes; an endless one must not fill the memory. */
 const LARGEST_ANSWER = 1_048_576;
 // Shorter than SNS's own idle timeout: a request sent while SNS closes the connection would fail.
 const KEEP_ALIVE_MS = 15_000;
@@ -63,7 +63,7 @@ interface Connection {
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #connect: buildConnector.connector;
-  /** Where connections lead: to the endpoint, or to the proxy for plain HTTP. */
+  /** The connections' target: the endpoint, or the proxy for plain HTTP. */
   readonly #origin: string;
   readonly #idle: Connection[] = [];
   readonly #busy = new Set<Connection>();
@@ -77,7 +77,7 @@ export class Connections {
     // Shared by all connections, because it caches TLS sessions.
     const direct = buildConnector({
       timeout: timeouts.connect,
-      // Explicit, because NODE_TLS_REJECT_UNAUTHORIZED in the environment would turn the checks off otherwise.
+      // Explicit, because otherwise NODE_TLS_REJECT_UNAUTHORIZED in the environment would disable the checks.
       rejectUnauthorized: true,
       allowH2: false,
       ...(options.ca !== undefined && { ca: options.ca }),
@@ -88,7 +88,7 @@ export class Connections {
   }
 
   /**
-   * Sends a request and resolves to its whole answer. Rejects with an error that has a `code` when none comes in time.
+   * Sends a request and resolves to its whole answer. Rejects with an error that has a `code` if none arrives in time.
    */
   post(request: PostRequest): Promise<Answer> {
     if (this.#destroyed) return Promise.reject(failure('Stopped', 'no more is sent after the stop'));

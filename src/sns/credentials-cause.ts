@@ -1,6 +1,6 @@
 /**
- * Why AWS's provider chain has no credentials. Its own error says no more than that there are none; what its links said
- * is in its log, beside much that is of no interest.
+ * Explains why AWS's provider chain has no credentials. Its own error only says that there are none; the causes are in
+ * its log, among irrelevant lines.
  */
 import { messageOf } from '../errors.ts';
 
@@ -26,7 +26,7 @@ const MOST_CHARACTERS = 300;
 
 /**
  * Explains the cause in a sentence, without secrets.
- * @param error what the chain threw
+ * @param error the chain's error
  * @param said lines of its log
  */
 export async function credentialsCause(
@@ -42,7 +42,7 @@ export async function credentialsCause(
   return (distinct.join('; ') || NONE).slice(0, MOST_CHARACTERS);
 }
 
-/** One of two variables that go together. */
+/** One of two variables that belong together. */
 function halfOfKeys(environment: Environment): string[] {
   const names = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'];
   const missing = names.filter((name) => !environment[name]);
@@ -74,8 +74,8 @@ async function remoteCauses(environment: Environment): Promise<string[]> {
 }
 
 /**
- * Without what may be secret: arguments and output of a process, long runs of letters and digits of both cases, what is
- * quoted of JSON.
+ * Removes possible secrets: arguments and output of a process, long runs of mixed-case letters and digits, and quoted
+ * JSON.
  */
 function withoutSecrets(text: string): string {
   const [line = ''] = text.split('\n');

@@ -14,7 +14,7 @@ const ROLE = 'arn:aws:iam::123456789012:role/pusher';
 
 const optionsWith = (more: Partial<SnsOptions>) => ({ region: 'eu-west-1', ...more }) as SnsOptions;
 
-/** What a source gives, without what the SDK adds for its own purposes. */
+/** The credentials of a source, without the SDK's own additions. */
 async function given(source: CredentialSource) {
   const { accessKeyId, secretAccessKey, sessionToken } = await source.get();
   return [accessKeyId, secretAccessKey, sessionToken];
@@ -24,9 +24,9 @@ describe('the credentials', () => {
   let folder: string;
   let server: Server;
   let url: string;
-  /** What the endpoint that AWS would have there answers; what it was asked is in `asked`. */
+  /** Answers of a fake AWS endpoint; `asked` lists the requests. */
   let answer: (request: IncomingMessage, body: string) => string | undefined;
-  /** The status of what it answers. */
+  /** The status of its answers. */
   let status: number;
   let asked: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[];
   const environment = { ...process.env };
@@ -44,7 +44,7 @@ describe('the credentials', () => {
     }).listen(0, '127.0.0.1');
     await new Promise((resolve) => server.once('listening', resolve));
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    // Nothing of this machine's.
+    // Hides this machine's own settings.
     for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
     process.env.AWS_CONFIG_FILE = path.join(folder, 'config');
     process.env.AWS_SHARED_CREDENTIALS_FILE = path.join(folder, 'credentials');
@@ -58,7 +58,7 @@ describe('the credentials', () => {
   });
 
   const fromAws = () => credentialsOf(optionsWith({ credentials: 'aws' }));
-  /** As the endpoints of containers and instances give them. */
+  /** In the form of container and instance endpoints. */
   const role = (name: string, leftMs = HOUR) =>
     JSON.stringify({
       Code: 'Success',
@@ -68,7 +68,7 @@ describe('the credentials', () => {
       Expiration: new Date(Date.now() + leftMs).toISOString(),
     });
   const expectRole = (name: string) => [name, `${name}-secret`, `${name}-token`];
-  /** As STS gives them. */
+  /** In the form of STS. */
   const assumed = (action: string, name: string) =>
     `<${action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><${action}Result><Credentials>
        <AccessKeyId>${name}</AccessKeyId><SecretAccessKey>${name}-secret</SecretAccessKey>
@@ -103,7 +103,7 @@ describe('the credentials', () => {
     assert.deepEqual(await given(source), ['FIRST', 's', undefined]);
     source.expired(first);
     assert.deepEqual(await given(source), ['SECOND', 's', undefined]);
-    // A late answer to a request that was signed with the first.
+    // A late answer to a request signed with the first credentials.
     await write('THIRD');
     source.expired(first);
     assert.deepEqual(await given(source), ['SECOND', 's', undefined]);
@@ -186,7 +186,7 @@ describe('the credentials', () => {
     const other = credentialsOf(optionsWith({ credentials: 'aws' }), 20);
     answer = () => role('SHORT', 200_000);
     assert.deepEqual(await given(other), expectRole('SHORT'));
-    // Less than five minutes are left: it asks, and goes on with what it has while nothing comes.
+    // Less than five minutes left: it asks, and uses the old ones until an answer arrives.
     answer = () => undefined;
     const before = asked.length;
     await until('it to ask in vain', async () => {

@@ -1,9 +1,9 @@
 /**
- * Where an account's AWS credentials come from.
+ * The source of an account's AWS credentials.
  *
  * Maintained invariants of the provider chain:
  * - At most one fetch runs at a time; concurrent callers share it.
- * - While usable credentials are at hand, the chain is asked at most once per FETCH_EVERY_MS: credentials that expire
+ * - While there are usable credentials, the chain is asked at most once per FETCH_EVERY_MS: credentials that expire
  *   soon, or at once, must not start a process for each request.
  */
 import type { SnsOptions } from '../config/options.ts';
@@ -12,7 +12,7 @@ import { createSdkHttp, type SdkHttp } from './sdk-http.ts';
 import type { AwsCredentials } from './signature.ts';
 
 export interface CredentialSource {
-  /** Credentials that have not expired. @throws when no provider has any, with the cause and without secrets */
+  /** Returns unexpired credentials. @throws if no provider has any, with the cause and without secrets */
   get(): AwsCredentials | Promise<AwsCredentials>;
   /** AWS rejected these credentials; the next `get` fetches fresh ones. */
   expired(credentials: AwsCredentials): void;
@@ -22,7 +22,7 @@ export interface CredentialSource {
 
 /**
  * Static keys, or AWS's own provider chain: environment, shared profile (assumed roles, SSO, processes), web identity,
- * container and instance metadata. The chain renews what has less than five minutes left.
+ * container and instance metadata. The chain renews credentials with less than five minutes left.
  * https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
  * @param fetchEveryMs shortest time between two fetches, in milliseconds
  */
@@ -35,7 +35,7 @@ export function credentialsOf(options: SnsOptions, fetchEveryMs = FETCH_EVERY_MS
   return new ProviderChain(options, fetchEveryMs);
 }
 
-/** Credentials with less left than this are renewed, in milliseconds. */
+/** Credentials with less time left are renewed, in milliseconds. */
 const RENEW_BEFORE_MS = 5 * 60_000;
 /** Shortest time between two fetches while the chain has credentials, and while it has none, in milliseconds. */
 const FETCH_EVERY_MS = 5_000;
@@ -52,7 +52,7 @@ class ProviderChain implements CredentialSource {
   readonly #fetchEveryMs: number;
   readonly #http: SdkHttp;
   #chain: Promise<Provider> | undefined;
-  /** What the chain's providers logged since the last fetch began. */
+  /** The chain's log since the last fetch began. */
   #said: string[] = [];
   #current: Given | undefined;
   #fetchedAt = Number.NEGATIVE_INFINITY;

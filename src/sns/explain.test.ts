@@ -17,7 +17,7 @@ const circumstances: Circumstances = {
   topicArn: ARN,
 };
 
-/** One text of all that is said, to match against. */
+/** An explanation as one text, for matching. */
 function said(failure: Failure, more: Partial<Circumstances> = {}): string {
   const { kind, reason, seen, means, advice } = explain(failure, { ...circumstances, ...more });
   return `${kind}: ${reason}: ${seen} | ${means} | ${advice}`;

@@ -15,8 +15,8 @@ import { proxyText } from './proxy.ts';
 
 export interface Explanation extends Meaning {
   /**
-   * `retry`: worth another try soon. `pause`: a person has to act, and until then the topic waits. `dead`: SNS will
-   * never take it; of a whole request with several entries it says that one of them is at fault, not which.
+   * `retry`: worth a retry soon. `pause`: an operator has to act, and the topic waits until then. `dead`: SNS will
+   * never accept it; for a request with several entries, one of them is at fault.
    */
   readonly kind: 'retry' | 'pause' | 'dead';
   /** SNS throttles: lower the rate. */
@@ -26,13 +26,13 @@ export interface Explanation extends Meaning {
    * dead letter for it, however long it lasts.
    */
   readonly surroundings: boolean;
-  /** Whether it concerns everything that is published with these credentials, or one topic. */
+  /** Whether it affects everything published with these credentials, or one topic. */
   readonly scope: 'account' | 'topic';
   /** A stable name of the cause: an error code of SNS, Node.js or undici, or one of ours. */
   readonly reason: string;
-  /** What was observed; fit for logs. */
+  /** The observation; may be logged. */
   readonly seen: string;
-  /** SNS's whole message, which may quote what it refused: for the dead letter only. */
+  /** SNS's whole message, which may quote the notification: for the dead letter only. */
   readonly detail: string;
 }
 
@@ -47,7 +47,7 @@ const THROTTLING = new Set([
   'KMSThrottlingException',
 ]);
 
-/** Errors that SNS gives a 4xx status or a sender's fault and that pass by themselves. */
+/** Temporary errors that SNS reports with a 4xx status or as the sender's fault. */
 const PASSING = /^(InternalError|InternalFailure|ServiceUnavailable|RequestTimeout)$/;
 
 const SNS_FAILS: Meaning = {

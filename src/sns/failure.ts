@@ -1,4 +1,4 @@
-/** How a request to SNS failed, as observed. `explain` interprets it. */
+/** A failed request to SNS, as observed. `explain` interprets it. */
 
 export type Failure =
   /** There are no credentials, or they can't be sent. */
@@ -20,9 +20,9 @@ export type Failure =
       readonly status: number;
       readonly code: string;
       readonly message: string;
-      /** How far this machine's clock is ahead of SNS's, in milliseconds; undefined where the answer had no time. */
+      /** How far this machine's clock is ahead of SNS's, in milliseconds; undefined if the answer had no time. */
       readonly skewMs?: number | undefined;
-      /** What the request's time was corrected by, in milliseconds. */
+      /** The correction of the request's time, in milliseconds. */
       readonly clockOffset?: number;
     }
   /** SNS answered 200 and refused this entry. */
@@ -34,7 +34,7 @@ export interface Circumstances {
   readonly region: string;
   readonly accountId: string;
   readonly credentials: 'static' | 'aws';
-  /** The access key's id and the length of its secret, where the configuration has them. */
+  /** The access key's id and the length of its secret, if the configuration has them. */
   readonly accessKeyId?: string | undefined;
   readonly secretLength?: number | undefined;
   /** The proxy in use, and the option or variable that names it. */
@@ -43,7 +43,7 @@ export interface Circumstances {
   readonly configFile?: string | undefined;
   /** The environment has NODE_TLS_REJECT_UNAUTHORIZED=0, which this daemon ignores. */
   readonly tlsChecksOff?: boolean;
-  /** The topic that it was about, and the KMS key that the topic is encrypted with, where that is known. */
+  /** The topic, and its KMS key if known. */
   readonly topicArn?: string | undefined;
   readonly kmsKey?: string | undefined;
 }
@@ -51,6 +51,6 @@ export interface Circumstances {
 /** The explanation of a failure, for people. */
 export interface Meaning {
   readonly means: string;
-  /** What to do about it. */
+  /** What to do. */
   readonly advice: string;
 }

@@ -7,17 +7,17 @@ export interface HttpProxy {
   readonly origin: URL;
   /** Value of `Proxy-Authorization`; a secret. */
   readonly authorization: string | undefined;
-  /** Where it is configured: the option, or a variable of the environment. */
+  /** Its origin: the option, or an environment variable. */
   readonly source: string;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * The proxy for an endpoint: the option's, else that of HTTPS_PROXY or HTTP_PROXY, by the endpoint's scheme, unless
- * NO_PROXY exempts the host. The environment's is never used for this machine itself.
- * @param option the option `proxy`: a URL, `none` for no proxy whatever the environment says, or undefined
- * @throws PusherError CONFIG_INVALID for a variable that names no HTTP proxy
+ * The proxy for an endpoint: the option's, else that of HTTPS_PROXY or HTTP_PROXY, depending on the endpoint's scheme,
+ * unless NO_PROXY exempts the host. The environment's proxy is never used for this machine itself.
+ * @param option the option `proxy`: a URL, `none` to ignore the environment, or undefined
+ * @throws PusherError CONFIG_INVALID for a variable that is not an HTTP proxy
  */
 export function proxyFor(
   endpoint: URL,
@@ -57,14 +57,14 @@ export const proxyText = ({ origin, source }: Pick<HttpProxy, 'origin' | 'source
 /** A host without the brackets of an IPv6 address. */
 const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, '');
 
-/** Whether one of NO_PROXY's entries matches: a host, a domain with all below it, an address, a network, or `*`. */
+/** Whether one of NO_PROXY's entries matches: a host, a domain with its subdomains, an address, a network, or `*`. */
 function isExempt(endpoint: URL, list: string): boolean {
   const host = hostOf(endpoint);
   const port = endpoint.port || (endpoint.protocol === 'https:' ? '443' : '80');
   return list.split(/[\s,]+/).some((entry) => {
     const [, name = '', itsPort = port] = /^(?:\*?\.)?(.*?)(?::(\d+))?$/.exec(entry.toLowerCase()) ?? [];
     if (entry === '*') return true;
-    // The colons of an IPv6 address start no port unless it has brackets.
+    // In an IPv6 address without brackets colons start no port.
     if (net.isIPv6(entry.replace(/^\[|\]$/g, ''))) return entry.replace(/^\[|\]$/g, '') === host;
     if (name.includes('/')) return inNetwork(host, name);
     return name !== '' && itsPort === port && (host === name || host.endsWith(`.${name}`));

@@ -1,4 +1,4 @@
-/** Settings of a host program: the options of an `sns` section with JavaScript's names. */
+/** A host program's settings: the options of an `sns` section with JavaScript names. */
 import { unusableCharacter } from '../config/characters.ts';
 import { shapeOf } from '../config/load.ts';
 import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
@@ -10,18 +10,18 @@ import { DEFAULT_PLUGIN, type SnsPlugin } from '../notification/plugin.ts';
 import type { CredentialSource } from './credentials.ts';
 import type { AwsCredentials } from './signature.ts';
 
-/** What is added to a notification: docs/notifications.md has the names that templates know. */
+/** The additions to a notification: docs/notifications.md has the names for templates. */
 export interface AdditionSettings {
   /** Built-in message attributes. Default: none. */
   readonly attributes?: SnsOptions['attributes'] | undefined;
-  /** More attributes, of messages and of presence, as templates. */
+  /** More attributes, for messages and presence, as templates. */
   readonly messageAttributes?: SnsOptions['message_attributes'];
   readonly presenceAttributes?: SnsOptions['presence_attributes'];
   /** Whether to add the attributes of CloudEvents. Default: false. */
   readonly cloudEvents?: boolean | undefined;
   /** Fields to add to the published JSON. Default: none. */
   readonly bodyFields?: readonly string[] | undefined;
-  /** Templates of the other parameters of a request. */
+  /** Templates for the other parameters of a request. */
   readonly subject?: string | undefined;
   readonly messageGroupId?: string | undefined;
   readonly messageDeduplicationId?: string | undefined;
@@ -41,25 +41,25 @@ export interface SnsSettings extends AdditionSettings {
   readonly endpoint?: string | URL | undefined;
   /** Path of a PEM file with certificate authorities to trust instead of the public ones. */
   readonly caFile?: string | undefined;
-  /** URL of an HTTP proxy, or `'none'`. Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say. */
+  /** URL of an HTTP proxy, or `'none'`. Default: HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
   readonly proxy?: string | URL | undefined;
-  /** Most requests under way at once. Default: 100. */
+  /** Maximum number of open requests. Default: 100. */
   readonly poolSize?: number | undefined;
-  /** A cap on the rate, in messages a second. Default: none. */
+  /** Upper limit of the rate, in messages per second. Default: none. */
   readonly maxMessagesPerSecond?: number | undefined;
-  /** How many more times a publish is tried. Default: 2. */
+  /** How often a publish is retried. Default: 2. */
   readonly retryCount?: number | undefined;
-  /** Base of the waits between tries, in milliseconds. Default: 50. */
+  /** Base of the delays between retries, in milliseconds. Default: 50. */
   readonly retryTimeMs?: number | undefined;
-  /** What happens when the retries are used up. Default: `'wait'`. */
+  /** What happens after the last retry. Default: `'wait'`. */
   readonly exhausted?: 'wait' | 'dead-letter' | undefined;
   /** Whether presence means the user's status or each session's. Default: `'user'`. */
   readonly presence?: 'user' | 'session' | undefined;
-  /** The topics' names that a template in `topics` chooses among. */
+  /** The topic names among which a template in `topics` chooses. */
   readonly topicNames?: readonly string[] | undefined;
   /** A plugin, or the path or package of one. Default: bare JIDs, no attributes, nothing filtered. */
   readonly plugin?: SnsPlugin | string | undefined;
-  /** What the plugin's `start` gets. Default: nothing. */
+  /** The argument of the plugin's `start`. Default: none. */
   readonly pluginOptions?: Readonly<Record<string, unknown>> | undefined;
 }
 
@@ -92,8 +92,8 @@ const OPTIONS = {
 } as const;
 
 /**
- * The options of a section that say the same.
- * @throws PusherError CONFIG_INVALID that names every setting which is not as it should be
+ * Converts settings to the options of a section.
+ * @throws PusherError CONFIG_INVALID that names every invalid setting
  */
 export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   const { topics, credentials, plugin: _, endpoint = snsHostOf(settings.region), ...rest } = settings;
@@ -136,8 +136,8 @@ function credentialProblems(given: unknown): string[] {
 }
 
 /**
- * What is added to a notification, for another sink than SNS.
- * @throws PusherError CONFIG_INVALID that names every setting which is not as it should be
+ * Converts additions, for a sink other than SNS.
+ * @throws PusherError CONFIG_INVALID that names every invalid setting
  */
 export function additionsOf(settings: AdditionSettings): Additions {
   const options = {
@@ -158,13 +158,13 @@ export function additionsOf(settings: AdditionSettings): Additions {
   return compileAdditions(options);
 }
 
-/** The name of an option, and of an attribute in it, as a host program knows it. */
+/** The host program's name for an option, or for an attribute in it. */
 function inSettings(option: string, settingOf: ReadonlyMap<string, string>): string {
   const [name = '', attribute] = option.split(/\.(.*)/s);
   return `${settingOf.get(name) ?? name}${attribute === undefined ? '' : `.${attribute}`}`;
 }
 
-/** The settings that say the same as a section of a configuration file. */
+/** Converts a section of a configuration file to settings. */
 export function snsSettingsOf(section: SnsOptions): SnsSettings {
   const { access_key_id: accessKeyId, secret_access_key: secretAccessKey, plugin_module: plugin } = section;
   const keys = accessKeyId !== undefined && secretAccessKey !== undefined && { accessKeyId, secretAccessKey };
@@ -200,7 +200,7 @@ export function snsSettingsOf(section: SnsOptions): SnsSettings {
   };
 }
 
-/** Where the credentials of these settings come from; undefined: AWS's own provider chain. */
+/** The source of these settings' credentials; undefined: AWS's own provider chain. */
 export function credentialSourceOf({ credentials }: SnsSettings): CredentialSource | undefined {
   if (credentials === undefined || credentials === 'aws') return undefined;
   const get = typeof credentials === 'function' ? credentials : () => credentials;

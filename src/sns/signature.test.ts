@@ -9,7 +9,7 @@ import { CONTENT_TYPE } from './wire.ts';
 const EXAMPLE_KEYS = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' };
 const EXAMPLE_TIME = Date.UTC(2015, 7, 30, 12, 36, 0);
 
-/** The hash in the form that AWS's signer takes it. */
+/** The hash in the form that AWS's signer expects. */
 class Sha256 {
   readonly #hash;
   constructor(secret?: string | ArrayBuffer | ArrayBufferView) {

@@ -24,7 +24,7 @@ export interface Signer {
 }
 
 /**
- * Signs POSTs to one URL. Parts that all requests of a day or a second share are computed once, which leaves two hashes
+ * Signs POSTs to one URL. Computes parts shared by all requests of a day or a second only once, which leaves two hashes
  * and one HMAC per request.
  * @param url host and path are signed
  * @param contentType the value of `content-type`, which is signed too
@@ -78,7 +78,8 @@ export function createSigner(url: URL, region: string, service: string, contentT
 }
 
 /**
- * A path as AWS signs it for every service but S3: without empty segments, and escaped once more than it is sent.
+ * A path in the form that AWS signs for every service except S3: without empty segments, and escaped once more than
+ * sent.
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html#create-canonical-request
  */
 function canonicalPath(path: string): string {
@@ -93,10 +94,10 @@ function canonicalPath(path: string): string {
   return `/${escaped.join('/')}${escaped.length > 0 && path.endsWith('/') ? '/' : ''}`;
 }
 
-/** What the requests of one second have in common. */
+/** The common parts of all requests of one second. */
 interface Parts {
   readonly headers: Omit<SignedHeaders, 'authorization'>;
-  /** The canonical request, the string to sign and the header's value, each up to the hash at its end. */
+  /** The canonical request, the string to sign and the header's value, each up to its final hash. */
   readonly canonical: string;
   readonly toSign: string;
   readonly authorization: string;
@@ -111,8 +112,8 @@ interface Hmac {
 const BLOCK_BYTES = 64;
 
 /**
- * HMAC-SHA-256 with one key, of ASCII texts (RFC 2104). `createHmac` makes an object of OpenSSL's for each text, which
- * costs as much as all the rest of a signature.
+ * HMAC-SHA-256 with one key, of ASCII texts (RFC 2104). `createHmac` creates an OpenSSL object for each text, which
+ * costs as much as the rest of a signature.
  */
 function hmacOf(key: Buffer): Hmac {
   const padded = Buffer.alloc(BLOCK_BYTES);

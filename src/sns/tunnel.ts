@@ -8,11 +8,11 @@ interface TunnelOptions {
   readonly proxy: HttpProxy;
   /** How long the proxy may take, in milliseconds. */
   readonly timeout: number;
-  /** Speaks TLS with the endpoint through the tunnel. */
+  /** Starts TLS with the endpoint through the tunnel. */
   readonly toEndpoint: buildConnector.connector;
 }
 
-/** A connector whose connections go through a proxy. */
+/** A connector whose connections use a proxy. */
 export function tunnelThrough({ proxy, timeout, toEndpoint }: TunnelOptions): buildConnector.connector {
   const connect = buildConnector({ timeout, rejectUnauthorized: true, allowH2: false });
   return (options, callback) => {
@@ -37,13 +37,13 @@ interface Opening {
   readonly proxy: HttpProxy;
   readonly timeout: number;
   readonly connect: buildConnector.connector;
-  /** Host and port to be connected with. */
+  /** The target's host and port. */
   readonly target: string;
 }
 
-/** A socket that leads to the target. Rejects with an error that has a `code` of {@link proxyCode}. */
+/** A socket to the target. Rejects with an error that has a `code` of {@link proxyCode}. */
 async function open({ proxy, timeout, connect, target }: Opening): Promise<Socket> {
-  // A client for each: its one connection becomes the tunnel.
+  // A client for each request: its one connection becomes the tunnel.
   const client = new Client(proxy.origin, { connect, headersTimeout: timeout });
   try {
     const headers = {
@@ -85,7 +85,7 @@ class ProxyError extends Error {
 
 const failure = (code: string, message: string) => new ProxyError(code, message);
 
-/** Host and port as CONNECT has them. */
+/** Host and port as in CONNECT. */
 function targetOf({ hostname, port }: buildConnector.Options): string {
   return `${net.isIPv6(hostname) ? `[${hostname}]` : hostname}:${port || 443}`;
 }

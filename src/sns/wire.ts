@@ -1,14 +1,14 @@
 /**
- * SNS's query protocol: a form in, XML out. Nothing but text to text, so that every form can be tested without a
+ * SNS's query protocol: forms for requests, XML in answers. Only text, so that all of it can be tested without a
  * server.
  * https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
  */
 import { hash } from 'node:crypto';
 import type { Notification } from '../notification/notification.ts';
 
-/** A MessageId or RequestId has 36 characters; of whatever else answers no more than this is kept. */
+/** The length of a MessageId or RequestId; longer values from other servers are truncated. */
 const MOST_ID = 100;
-/** Most entries in a batch. */
+/** Maximum number of entries in a batch. */
 export const MAX_ENTRIES = 10;
 export const CONTENT_TYPE = 'application/x-www-form-urlencoded; charset=utf-8';
 
@@ -50,8 +50,8 @@ export function publishBatchForm(topicArn: string, entries: readonly Notificatio
 export const isFifo = (topicArn: string): boolean => topicArn.endsWith('.fifo');
 
 /**
- * A text as MessageGroupId or MessageDeduplicationId, which take 1 to 128 ASCII letters, digits and punctuation; what
- * does not fit is hashed (https://docs.aws.amazon.com/sns/latest/api/API_PublishBatchRequestEntry.html).
+ * A text as MessageGroupId or MessageDeduplicationId, which are 1 to 128 ASCII letters, digits and punctuation; other
+ * texts are hashed (https://docs.aws.amazon.com/sns/latest/api/API_PublishBatchRequestEntry.html).
  */
 export function fifoId(text: string): string {
   return /^[!-~]{1,128}$/.test(text) ? text : hash('sha256', text);
@@ -61,9 +61,9 @@ export function fifoId(text: string): string {
 export type EntryAnswer = { readonly code: string; readonly message: string; readonly senderFault: boolean } | string;
 
 /**
- * The outcome of each of `count` entries in a PublishBatch answer; undefined for an entry that it doesn't mention, and
- * for the whole when it is no such answer. An entry listed both as accepted and as failed counts as failed: better
- * twice than never.
+ * The outcome of each of `count` entries in a PublishBatch answer; undefined for an entry that it does not mention, and
+ * for everything if it is no such answer. An entry listed both as accepted and as failed counts as failed: better twice
+ * than never.
  */
 export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer | undefined)[] | undefined {
   if (!xml.includes('<PublishBatchResult>') || !xml.includes('</PublishBatchResponse>')) return undefined;
@@ -86,9 +86,8 @@ export function readPublishBatchAnswer(xml: string, count: number): (EntryAnswer
 }
 
 /**
- * Code and message of an ErrorResponse; undefined when it is none. AWS quotes the signed headers, a session token among
- * them, when a signature is wrong, and the Authorization header when that is: this part is left out, for the message
- * goes to logs.
+ * Code and message of an ErrorResponse; undefined if it is none. If a signature is wrong, AWS quotes the signed
+ * headers, including a session token, or the Authorization header: that part is removed, because the message is logged.
  */
 export function readError(xml: string): { code: string; message: string } | undefined {
   const code = xml.includes('<ErrorResponse') ? element(xml, 'Code') : undefined;
@@ -97,7 +96,7 @@ export function readError(xml: string): { code: string; message: string } | unde
   return { code, message };
 }
 
-/** What SNS calls the request that it answers; undefined where it does not say so. */
+/** SNS's id of the request; undefined if there is none. */
 export const readRequestId = (xml: string): string | undefined => element(xml, 'RequestId')?.slice(0, MOST_ID);
 
 /** The attributes in a GetTopicAttributes answer, by name. */
@@ -106,7 +105,7 @@ export function readTopicAttributes(xml: string): Map<string, string> {
   return new Map(entries.map((entry) => [element(entry, 'key') ?? '', element(entry, 'value') ?? '']));
 }
 
-/** The ARN in a CreateTopic answer; undefined when it is none. */
+/** The ARN in a CreateTopic answer; undefined if it is none. */
 export const readTopicArn = (xml: string): string | undefined => element(xml, 'TopicArn');
 
 function members(xml: string, list: string): string[] {
@@ -119,13 +118,16 @@ function entryIndex(member: string, count: number): number | undefined {
   return id !== undefined && /^\d$/.test(id) && Number(id) < count ? Number(id) : undefined;
 }
 
-/** The text of the first element of that name: SNS's answers hold no attributes and no nesting of a name in itself. */
+/**
+ * The text of the first element with this name: SNS's answers have no attributes, and no element contains another of
+ * its name.
+ */
 function element(xml: string, name: string): string | undefined {
   const content = rawElement(xml, name);
   return content?.includes('&') ? unescapeXml(content) : content;
 }
 
-/** The same for an element that holds others. */
+/** The same for an element with child elements. */
 function rawElement(xml: string, name: string): string | undefined {
   const start = xml.indexOf(`<${name}>`);
   if (start < 0) return undefined;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { name } from '../event.ts';
 
-/** Far beyond any queue, and far below what a number can be read back exactly from the outbox: 2^53. */
+/** Far beyond any queue, and far below the largest number that the outbox returns exactly: 2^53. */
 const MAX_FIRST_SEQ = 2 ** 48;
 
 export const sourceName = name('the name of the sending server node').describe(

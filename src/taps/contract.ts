@@ -5,10 +5,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { PusherError } from '../errors.ts';
 import type { Batch, Receipt, Tap } from './tap.ts';
 
-/** A tap under test, and a source that hands it batches. */
+/** A tap under test, and a source for it. */
 export interface TapUnderTest {
   readonly tap: Tap;
-  /** Hands a batch over; rejects, or answers undefined, when the tap does not acknowledge it. */
+  /** Sends a batch; rejects, or returns undefined, if the tap does not acknowledge it. */
   hand(batch: {
     source: string;
     epoch?: string;
@@ -16,8 +16,8 @@ export interface TapUnderTest {
     events: readonly unknown[];
   }): Promise<Receipt | 'acknowledged' | undefined>;
   /**
-   * The name of the only source, where events come by a queue: they have no numbers, nobody gets a receipt, and what is
-   * not acknowledged stays in the queue and comes again.
+   * The name of the only source, for events from a queue: they have no numbers, there are no receipts, and
+   * unacknowledged events stay in the queue and come again.
    */
   readonly queue?: string;
   dispose(): Promise<void>;
@@ -138,7 +138,7 @@ export function tapContract(name: string, make: () => Promise<TapUnderTest>): vo
         assert.ok(under.tap.state().problem);
       }
       const handed = batches.flatMap(({ events }) => events).length;
-      // What was refused before each of the starts waited in the queue.
+      // Batches refused before each start waited in the queue.
       assert.equal(handed, under.queue === undefined ? 2 : 4);
     });
 

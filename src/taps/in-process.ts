@@ -1,4 +1,4 @@
-/** A host program's tap: takes events in process. */
+/** A host program's tap: accepts events in process. */
 
 import { z } from 'zod';
 import { PusherError } from '../errors.ts';
@@ -6,16 +6,16 @@ import { isMalformed, type MalformedEvent, type NewEvent, parseEvent, problemOf 
 import { epochName, firstSeq, sourceName } from './batch.ts';
 import type { Batch, Receipt, Receive, Tap } from './tap.ts';
 
-/** A batch of events as a host program hands it over; docs/tap-protocol.md has the form of an event. */
+/** A batch of events from a host program; docs/tap-protocol.md defines an event. */
 export interface GivenBatch extends Pick<Batch, 'source' | 'numbering' | 'traceparent'> {
-  /** Checked here: what is malformed is refused alone, with its reason in the receipt. */
+  /** Validated here: a malformed event is refused alone, with its reason in the receipt. */
   readonly events: readonly unknown[];
 }
 
 export interface InProcessTap extends Tap {
   /**
-   * Takes events; resolves when what came of them is safe.
-   * @throws PusherError BATCH_INVALID when source or numbering are not of the tap protocol's form; OUTBOX_FULL,
+   * Accepts events; resolves when their outcome is safe.
+   * @throws PusherError BATCH_INVALID if source or numbering do not follow the tap protocol; OUTBOX_FULL,
    * OUTBOX_UNUSABLE, OUTBOX_CLOSED: nothing was kept, try again later
    */
   receive(batch: GivenBatch): Promise<Receipt>;
@@ -25,14 +25,15 @@ const head = z.object(
   {
     source: sourceName,
     numbering: z.object({ epoch: epochName, first: firstSeq }).optional(),
-    // Each is checked alone, later.
+    // Each is validated separately, later.
     events: z.custom<readonly unknown[]>(Array.isArray, 'should be a list of events'),
   },
   'should be an object',
 );
 
 /**
- * Checks an event. In process it can be what JSON never holds and no dead letter keeps: a BigInt, a getter that throws.
+ * Validates an event. In process it may contain values that JSON and dead letters can't: a BigInt, a getter that
+ * throws.
  */
 function parseGiven(raw: unknown): NewEvent | MalformedEvent {
   try {
@@ -46,7 +47,7 @@ function parseGiven(raw: unknown): NewEvent | MalformedEvent {
 
 export function inProcessTap(): InProcessTap {
   let receive: Receive | undefined;
-  /** Batches being taken. */
+  /** Batches in progress. */
   const underWay = new Set<Promise<Receipt>>();
   return {
     name: 'in-process',

@@ -1,17 +1,17 @@
-/** Questions to the thread, and their answers. */
+/** Requests to the thread, and their answers. */
 import type { FromKeeper, ToKeeper } from './messages.ts';
 
-/** Most concurrent questions: each searches a file. */
+/** Limit of concurrent requests: each searches a file. */
 const MOST_ASKED = 8;
 
 interface Questions {
-  /** @throws Error on too many concurrent questions, without a thread, or when the thread answers with an error */
+  /** @throws Error on too many concurrent requests, without a thread, or if the thread answers with an error */
   ask<T>(question: (id: number) => ToKeeper): Promise<T>;
   answered(answer: Extract<FromKeeper, { kind: 'answer' }>): void;
   failAll(problem: string): void;
 }
 
-/** @param post sends a message to the thread; false when there is none */
+/** @param post sends a message to the thread; false if there is none */
 export function createQuestions(post: (message: ToKeeper) => boolean): Questions {
   const open = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   let last = 0;

@@ -37,7 +37,7 @@ describe("the record's file", () => {
     opened = opened.filter((each) => each !== file);
     file.close();
   };
-  /** Events of a user, one portion for each time. */
+  /** Events of a user, one batch for each time. */
   const append = (file: TraceFile, user: string, count: number, at: number) => {
     const entries: Entry[] = Array.from({ length: count }, (_, n) => [
       `s/${user}/${at}-${n}`,

@@ -64,7 +64,7 @@ interface LooseRow {
 }
 
 export interface Coverage {
-  /** Start of the record; undefined where there is none. */
+  /** Start of the record; undefined if there is none. */
   readonly since: number | undefined;
   readonly bytes: number;
 }
@@ -82,7 +82,7 @@ export class TraceFile {
   /**
    * Opens the file, or creates it (mode 0600).
    * @param now in milliseconds since the Unix epoch; `reading`: changes nothing; the file must exist
-   * @throws whatever SQLite or the system says
+   * @throws any error of SQLite or the system
    */
   constructor(file: string, limits: TraceLimits, now: number | 'reading') {
     this.#limits = limits;
@@ -144,8 +144,8 @@ export class TraceFile {
   }
 
   /**
-   * The newest block below a number that overlaps that time; undefined where there is none. Its text is undefined
-   * if the block is damaged.
+   * The newest block below a number that overlaps that time; undefined if there is none. Its text is undefined if the
+   * block is damaged.
    */
   block(below: number, from: number, until: number): { id: number; text: string | undefined } | undefined {
     const row = this.#sql.block.get(below, from, until);
@@ -251,6 +251,6 @@ export function isDamage(error: unknown): boolean {
 const pragma = (database: DatabaseSync, name: string): number =>
   Number(Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0]);
 
-/** The fastest level, and no matches so short that looking for them takes longer than they save: 0.3 µs a record. */
+/** The fastest level, without matches so short that finding them takes longer than they save: 0.3 µs per record. */
 const pack = (content: Uint8Array): Buffer =>
   zstdCompressSync(content, { params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_minMatch]: 7 } });

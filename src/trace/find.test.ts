@@ -67,7 +67,7 @@ describe('what became of an event', () => {
     const died: Outcome = { kind: 'dead', topic: TOPIC, reason: 'plugin' };
     assert.deepEqual(whats([], [letter('e1', 100, 'plugin')], record('e1', 101, died)), ['e1 dead 100']);
     assert.deepEqual(whats([], [], record('e1', 101, died)), ['e1 dead 101']);
-    // Replayed in vain, a while later.
+    // Its replay failed a while later.
     const twice = whats([], [letter('e1', 90_000, 'plugin')], record('e1', 101, died), record('e1', 90_001, died));
     assert.deepEqual(twice, ['e1 dead 90000', 'e1 dead 101']);
   });

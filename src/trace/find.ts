@@ -3,7 +3,7 @@ import type { Asked, InOutbox, InRecord, TraceState } from './messages.ts';
 
 interface Common {
   readonly eventId: string;
-  /** When the event happened, in milliseconds since the Unix epoch; undefined where it has no time. */
+  /** When the event happened, in milliseconds since the Unix epoch; undefined if it has no time. */
   readonly eventAt: number | undefined;
   /** The users, rooms and stanza id that it names. */
   readonly names: readonly string[];
@@ -25,7 +25,7 @@ export type Finding = Common &
         readonly topic: string;
         /** Notifications of its topic that wait before it. */
         readonly before: number;
-        /** The condition of its topic; undefined where no daemon runs. */
+        /** The condition of its topic; undefined if no daemon runs. */
         readonly behind?: Behind | undefined;
       }
     | { readonly what: 'skipped'; readonly reason: string }
@@ -53,7 +53,7 @@ export interface Found {
   readonly findings: readonly Finding[];
   /** Whether there are more results than requested. */
   readonly more: boolean;
-  /** What can be said at all. */
+  /** The extent of the search. */
   readonly record: Pick<TraceState, 'on' | 'keepMs' | 'since' | 'problem' | 'lost' | 'elsewhere'> &
     Pick<InRecord, 'unreadable'>;
   /** Waiting notifications searched. */

@@ -5,17 +5,17 @@ import { rowsOf } from '../sql.ts';
 /** Throughput in a span of time; `at` is its end in milliseconds since the Unix epoch. */
 export interface Span {
   readonly at: number;
-  /** New events and notifications that the sink took, per second. */
+  /** New events and accepted notifications per second. */
   readonly in: number;
   readonly out: number;
   /** Longest backlog. */
   readonly backlog: number;
-  /** From an event to the sink, in milliseconds; the worst of its samples, null where nothing was delivered. */
+  /** Latency from event to sink, in milliseconds: the worst of its samples, null without deliveries. */
   readonly p50: number | null;
   readonly p99: number | null;
 }
 
-/** Something that happened to the daemon, or that a person did. */
+/** An incident of the daemon, or an operator's action. */
 export interface Moment {
   /** When, in milliseconds since the Unix epoch. */
   readonly at: number;

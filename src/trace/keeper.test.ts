@@ -84,7 +84,7 @@ describe('the keeper of the record', () => {
     now += 1_000;
     const second = start();
     assert.deepEqual(await found(second), ['e1']);
-    // Killed: nobody closes it.
+    // Killed: it is never closed.
     second.close();
     now += 60_000;
     const third = start();
@@ -127,7 +127,7 @@ describe('the keeper of the record', () => {
   });
 
   it("counts lost records while it can't create its file, and recovers by itself", async () => {
-    // Also root can't open a folder as a file.
+    // Not even root can open a folder as a file.
     await mkdir(file);
     const keeper = start();
     append(keeper, 'e1');
@@ -147,13 +147,13 @@ describe('the keeper of the record', () => {
     file = path.join(disk.folder, 'outbox.db.trace');
     const keeper = start();
     append(keeper, 'e1');
-    // Until not a page is free.
+    // Until no page is free.
     const filler = await open(path.join(disk.folder, 'filler'), 'w');
     await assert.rejects(async () => {
       for (;;) await filler.write(Buffer.alloc(4_096));
     });
     await filler.close();
-    // What SQLite has room for in its log is no loss.
+    // What fits in SQLite's WAL is not lost.
     for (let n = 0; lost() === 0 && n < 10_000; n++) append(keeper, `e${n + 2}`);
     const before = lost();
     assert.ok(before > 0);

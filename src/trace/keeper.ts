@@ -72,7 +72,7 @@ export function createKeeper(
     open();
   };
 
-  /** Runs an operation on the file; undefined, and false in `done`, where the file is unusable now. */
+  /** Runs an operation on the file; undefined, and false in `done`, if the file is unusable now. */
   const attempt = <T>(use: (file: TraceFile) => T): { done: true; value: T } | { done: false } => {
     if (!file && now() < nextTry && now() > nextTry - 2 * RETRY_MS) return { done: false };
     for (let tries = 0; ; tries++) {
@@ -131,7 +131,7 @@ export function createKeeper(
     try {
       return { ...(await searchRecords(opened.value, searchOf(asked))), ...opened.value.coverage(now()) };
     } catch (error) {
-      // Renamed if it is damaged.
+      // Renames it if it is damaged.
       attempt(() => {
         throw error;
       });

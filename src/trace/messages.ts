@@ -21,10 +21,10 @@ export interface TraceState {
   readonly on: boolean;
   readonly keepMs: number;
   readonly maxBytes: number;
-  /** Start of the record; undefined where there is none. */
+  /** Start of the record; undefined if there is none. */
   readonly since: number | undefined;
   readonly bytes: number;
-  /** Why writing fails at the moment. */
+  /** Why writing fails now. */
   readonly problem: string | undefined;
   /** Records lost since the start. */
   readonly lost: number;
@@ -65,7 +65,7 @@ export type ToKeeper =
 export type FromKeeper =
   /** A batch is written or lost; its buffer returns for reuse. */
   | { readonly kind: 'done'; readonly bytes: number; readonly lost: number; readonly memory: ArrayBuffer }
-  /** Why writing fails; undefined when it works. */
+  /** Why writing fails; undefined if it works. */
   | { readonly kind: 'state'; readonly problem: string | undefined; readonly coverage: Coverage | undefined }
   /** An unusable file was renamed to this path, and a new one created. */
   | { readonly kind: 'aside'; readonly problem: string; readonly to: string }

@@ -9,7 +9,7 @@ export type Outcome =
   | {
       readonly kind: 'delivered';
       readonly topic: string;
-      /** The sink's ids; undefined where it has none. */
+      /** The sink's ids; undefined if there are none. */
       readonly messageId: string | undefined;
       readonly requestId: string | undefined;
     }
@@ -18,7 +18,7 @@ export type Outcome =
 
 export interface TraceRecord {
   readonly eventId: string;
-  /** When the event happened; undefined where it has no time. */
+  /** When the event happened; undefined if it has no time. */
   readonly eventAt: number | undefined;
   readonly names: readonly string[];
   /** When it reached this outcome. */

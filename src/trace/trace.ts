@@ -40,7 +40,7 @@ export interface Trace {
   history(): Promise<History>;
   span(span: Span): void;
   moment(moment: Moment): void;
-  /** Writes what is pending. */
+  /** Writes pending records. */
   close(): Promise<void>;
 }
 
@@ -67,7 +67,7 @@ class RunningTrace implements Trace {
   #restarting: NodeJS.Timeout | undefined;
   #flushing: NodeJS.Timeout | undefined;
   #buffer = newBuffer();
-  /** A returned buffer: memory that is allocated anew each time is freed late. */
+  /** A returned buffer: memory allocated anew each time is freed late. */
   #spare: Buffer | undefined;
   /** Bytes of it in use. */
   #used = 0;
@@ -147,7 +147,7 @@ class RunningTrace implements Trace {
 
   async find(asked: Asked): Promise<Found> {
     const outbox = await this.#questions.ask<InOutbox>((id) => ({ kind: 'outbox', id, asked }));
-    // Whatever left the outbox during the search is in here by now.
+    // Everything that left the outbox during the search is in here by now.
     this.#flush();
     const record = await this.#questions.ask<InRecord>((id) => ({ kind: 'record', id, asked }));
     return findAll(asked, outbox, record, this.state());

@@ -1,6 +1,6 @@
 /**
- * Asks SNS what `check` needs to know about one `sns` section: whether it answers, accepts our credentials and lets us
- * publish. Uses the daemon's own client, so that both meet the same errors.
+ * Asks SNS what `check` needs to know about one `sns` section: whether it answers, accepts our credentials and allows
+ * publishing. Uses the daemon's own client, so that both see the same errors.
  */
 import path from 'node:path';
 import type { SnsOptions } from '../../config/options.ts';

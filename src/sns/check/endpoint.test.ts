@@ -14,7 +14,7 @@ const circumstances: Circumstances = {
   configFile: 'pusher.toml',
 };
 
-/** One text of all that a diagnosis says, to match against. */
+/** A diagnosis as one text, for matching. */
 const said = (diagnosis: Diagnosis | undefined): string =>
   diagnosis ? `${diagnosis.level}: ${diagnosis.seen} | ${diagnosis.means} | ${diagnosis.advice}` : 'nothing';
 

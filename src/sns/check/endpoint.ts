@@ -1,10 +1,10 @@
-/** Findings about an endpoint and this machine's clock that no request fails for. Pure. */
+/** Findings about an endpoint and this machine's clock that do not make requests fail. Pure. */
 import { isAwsHost, regionOfSnsHost, snsHostOf } from '../../config/regions.ts';
 import { CLOCK_ADVICE, skewText } from '../explain/identity.ts';
 import type { Circumstances } from '../failure.ts';
 import { type Diagnosis, fail, warn } from './diagnosis.ts';
 
-/** Mistakes in the endpoint that the configuration alone shows. */
+/** Mistakes in the endpoint that are visible in the configuration. */
 export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis | undefined {
   const { hostname, protocol } = endpoint;
   const ofHost = regionOfSnsHost(hostname);
@@ -36,7 +36,7 @@ const NOTABLE_SKEW_MS = 30_000;
 const REFUSED_SKEW_MS = 5 * 60_000;
 
 /**
- * A clock that differs from SNS's, while SNS still takes what we sign.
+ * A clock that differs from SNS's, while SNS still accepts our signatures.
  * @param skewMs how far this clock is ahead
  */
 export function clockProblem(skewMs: number | undefined): Diagnosis | undefined {

@@ -32,7 +32,7 @@ const empty = refused(400, 'InvalidParameter', 'Invalid parameter: Empty message
 const denied = (message: string) => refused(403, 'AuthorizationError', message);
 const USER = 'arn:aws:iam::123456789012:user/pusher';
 
-/** One text of all that is said of a topic. */
+/** All findings about a topic as one text. */
 function said(observed: Partial<TopicObservations>): string {
   const whole = { arn: ARN, attributes: attributes(), publish: empty, published: false, sibling: undefined };
   return diagnoseTopic({ ...whole, ...observed }, circumstances)

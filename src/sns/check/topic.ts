@@ -1,4 +1,4 @@
-/** Findings of `check` about one topic, beside the failures that the daemon meets. Pure. */
+/** Findings of `check` about one topic, in addition to failures that the daemon sees. Pure. */
 import { quotedCommand } from '../../config/commands.ts';
 import type { CallOutcome } from '../client.ts';
 import { nameOf } from '../explain/topic.ts';
@@ -10,7 +10,7 @@ import { type Diagnosis, diagnose, fail, warn } from './diagnosis.ts';
 /** SNS's answers about one topic. */
 export interface TopicObservations {
   readonly arn: string;
-  /** To GetTopicAttributes, which a publisher need not be allowed. */
+  /** To GetTopicAttributes, which a publisher may be denied. */
   readonly attributes: CallOutcome;
   /** To a publish; of an empty message, unless `published`. */
   readonly publish: CallOutcome;
@@ -47,7 +47,7 @@ const attributesOf = (outcome: CallOutcome): Map<string, string> =>
 const explained = (outcome: CallOutcome, about: Circumstances): Explanation | undefined =>
   'failure' in outcome ? explain(outcome.failure, about) : undefined;
 
-/** The topic doesn't exist. Where it exists under its other name, advise that one. */
+/** The topic does not exist. Suggests the one with its other name, if that exists. */
 function missing(explanation: Explanation | undefined, { arn, sibling }: TopicObservations): Diagnosis {
   const found = explanation ? diagnose(explanation, arn) : fail(arn, '', '');
   if (!sibling) return found;
@@ -61,7 +61,7 @@ function missing(explanation: Explanation | undefined, { arn, sibling }: TopicOb
   };
 }
 
-/** Where the name and the topic disagree on FIFO: AWS allows no such topic, other endpoints may. */
+/** The name and the topic disagree on FIFO: AWS allows no such topic, other endpoints may. */
 function isFifoWithoutName({ arn, publish }: TopicObservations, known: Map<string, string>): boolean {
   if (isFifo(arn)) return false;
   const wantsGroup =

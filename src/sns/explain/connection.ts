@@ -1,4 +1,4 @@
-/** Explains why a connection or an answer from an endpoint failed to come. */
+/** Explains why a connection or an answer failed. */
 import type { Circumstances, Meaning } from '../failure.ts';
 import { loginWanted } from './foreign.ts';
 
@@ -22,7 +22,7 @@ const BROKEN: Meaning = {
   advice: 'check the network between here and sns_host, and whether http or https is right for that port',
 };
 
-/** Explains what went wrong before the endpoint was reached. */
+/** Explains a failure before the endpoint was reached. */
 function proxied(code: string, { endpoint, proxy }: Circumstances): Meaning | undefined {
   if (!proxy || !code.startsWith('Proxy')) return undefined;
   const { source } = proxy;

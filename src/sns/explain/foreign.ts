@@ -8,7 +8,7 @@ const HIDDEN_PROXY: Meaning = {
   advice: 'set proxy to it, with user and password, or let this machine reach SNS without it',
 };
 
-/** The proxy wants a login, or refuses the one it got. */
+/** The proxy requires a login, or refuses ours. */
 export const loginWanted = ({ source }: { readonly source: string }): Meaning => ({
   means: 'the proxy wants a login, or refuses user and password',
   advice: `put the right user and password into ${source}: http://user:password@host:port, percent-encoded`,

@@ -5,7 +5,7 @@ import { seconds } from '../../format.js';
 import type { Circumstances, Failure, Meaning } from '../failure.ts';
 import { NOT_SNS_ADVICE } from './foreign.ts';
 
-/** AWS doesn't know this key, or it has another secret: it may have been rotated. */
+/** AWS does not know this key, or it has another secret: it may have been rotated. */
 export const isUnknownKey = (code: string): boolean =>
   /^(InvalidClientTokenId|UnrecognizedClient(Exception)?|SignatureDoesNotMatch)$/.test(code);
 

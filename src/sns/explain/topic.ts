@@ -1,9 +1,9 @@
-/** Explains why one topic can't be published to, though SNS answers and accepts our credentials. */
+/** Explains why one topic can't be published to, although SNS answers and accepts our credentials. */
 import { quotedCommand } from '../../config/commands.ts';
 import type { Circumstances, Meaning } from '../failure.ts';
 import { isFifo } from '../wire.ts';
 
-/** Explains the refusal of a request about one topic; undefined when the cause isn't the topic. */
+/** Explains the refusal of a request about one topic; undefined if the cause is not the topic. */
 export function explainTopic(
   { code: whole, message }: { readonly code: string; readonly message: string },
   circumstances: Circumstances,
@@ -36,7 +36,7 @@ function missing({ topicArn = '', region, accountId, configFile }: Circumstances
   return {
     means: `there is no topic ${nameOf(topicArn)} in account ${accountId}, region ${region}`,
     advice:
-      // A program that has the library in it has no configuration file.
+      // A program that uses the library has no configuration file.
       `make it: ${configFile === undefined ? byAws : `${quotedCommand(['topics', 'create'], configFile)}\nor: ${byAws}`}\n` +
       'or correct its name, region or account_id in the configuration',
   };

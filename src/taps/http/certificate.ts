@@ -1,4 +1,4 @@
-/** The certificate and key that a tap serves HTTPS with. */
+/** A tap's certificate and key for HTTPS. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
@@ -12,9 +12,9 @@ export interface Certificate {
 }
 
 /**
- * Reads both files; undefined where the tap speaks plain HTTP.
- * @param folder what relative paths are relative to
- * @throws PusherError LISTEN_FAILED when they can't be read, or don't belong together
+ * Reads both files; undefined if the tap uses plain HTTP.
+ * @param folder for resolving relative paths
+ * @throws PusherError LISTEN_FAILED if they can't be read, or do not match
  */
 export function readCertificate({ tls_cert, tls_key }: HttpTapOptions, folder: string): Certificate | undefined {
   if (tls_cert === undefined || tls_key === undefined) return undefined;

@@ -76,7 +76,7 @@ describe('HTTP tap', () => {
     const json = (await response.json()) as Answer['json'];
     return { status: response.status, retryAfter: response.headers.get('retry-after'), json };
   };
-  /** The events of a batch as they came, of which each is malformed. */
+  /** The events of a batch as received, each malformed. */
   const rawEvents = (batch: Batch | undefined) =>
     batch?.events.map((event) => (isMalformed(event) ? event.raw : assert.fail('taken for an event')));
   const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
@@ -148,7 +148,7 @@ describe('HTTP tap', () => {
       assert.equal((await post(BATCH, bearer(SECRET))).status, 200);
     });
 
-    // Of every length and similarity: a comparison in constant time that compares the texts themselves would throw.
+    // Of every length and similarity: comparing the texts themselves in constant time would throw.
     for (const [what, headers] of [
       ['none', {}],
       ['an empty one', bearer('')],
@@ -290,7 +290,7 @@ describe('HTTP tap', () => {
           resolve(response.statusCode);
           request.destroy();
         });
-        // Writing on after the answer fails; the answer is what counts.
+        // Writing after the answer fails; only the answer counts.
         request.once('error', (error) => setTimeout(reject, 1_000, error).unref());
         const part = Buffer.alloc(65_536, ' ');
         for (let sent = 0; sent <= MAX_BATCH_BYTES; sent += part.length) request.write(part);
@@ -344,10 +344,10 @@ describe('HTTP tap', () => {
       socket.write(request);
       await until('the first request', () => batches.length === 1);
       const closed = tap?.stop();
-      // Behind the one that is under way, so on a connection that can't be closed yet.
+      // Sent after an open request, so on a connection that can't be closed yet.
       socket.write(request);
       const ended = once(socket, 'close');
-      // Time for it to be read; were it not, it would not be taken either.
+      // Time to read it; otherwise it would not be accepted either.
       await sleep(50);
       resolve({ accepted: 2, duplicates: 0, rejected: [] });
       await closed;
@@ -364,12 +364,12 @@ describe('HTTP tap', () => {
     await start({}, 20);
     const { hostname, port, pathname } = new URL(url);
     const socket = net.connect(Number(port), hostname);
-    // Cut off; how is of no matter.
+    // Disconnected, in whatever way.
     socket.on('error', () => {});
     const ended = once(socket, 'close');
     const head = `POST ${pathname} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue`;
     socket.write(`${head}\r\nContent-Length: 100\r\n\r\n{"so`);
-    // "100 Continue": the request is in hand.
+    // "100 Continue": the request has arrived.
     await once(socket, 'data');
     await tap?.stop();
     await ended;
@@ -377,7 +377,7 @@ describe('HTTP tap', () => {
   });
 
   describe('without a secret', () => {
-    /** Posts with any Host, which fetch does not let one choose. */
+    /** Posts with any Host, which fetch can't set. */
     const postAs = (headers: Record<string, string>) =>
       new Promise<{ status: number | undefined; code?: string }>((resolve, reject) => {
         const request = http.request(url, {

@@ -1,4 +1,4 @@
-/** The HTTP tap: where adapters post their batches. Its form is the tap protocol, version 1 (docs/tap-protocol.md). */
+/** The HTTP tap, to which adapters post their batches by the tap protocol, version 1 (docs/tap-protocol.md). */
 import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -17,16 +17,16 @@ import type { Certificate } from './certificate.ts';
 import { batchSchema, MAX_BATCH_BYTES, MAX_EVENTS } from './payload.ts';
 
 export interface HttpTap extends Tap {
-  /** Every route that it has, such as `POST /v1/events`. */
+  /** All its routes, such as `POST /v1/events`. */
   readonly routes: readonly string[];
   /** The URL that adapters post to; undefined while it does not listen. */
   readonly url: string | undefined;
-  /** Serves HTTPS with another certificate from now on; a plain HTTP tap stays one. */
+  /** Replaces the certificate; has no effect with plain HTTP. */
   renew(certificate: Certificate | undefined): void;
 }
 
 export interface HttpTapSettings {
-  /** Where it listens; port 0 takes a free one. */
+  /** The listening address; port 0 takes a free one. */
   readonly listen: { readonly host: string; readonly port: number };
   /**
    * The secret that adapters send as `Authorization: Bearer …`; at least 20 characters unless the tap is on loopback.
@@ -36,7 +36,7 @@ export interface HttpTapSettings {
   readonly certificate?: Certificate | undefined;
   /** Default: no log. */
   readonly log?: Log | undefined;
-  /** Grace period for running requests at a stop, in milliseconds. Default: 5,000. */
+  /** Grace period for open requests at a stop, in milliseconds. Default: 5,000. */
   readonly closeGraceMs?: number | undefined;
   /** Timeouts, for tests. */
   readonly limits?: RequestLimits | undefined;
@@ -72,7 +72,8 @@ export function httpTap(settings: HttpTapSettings): HttpTap {
     },
     renew(next) {
       certificate = next;
-      // For `localhost` fastify has a second server, for IPv6, which keeps the old certificate; nobody needs HTTPS there.
+      // For `localhost` fastify has a second server, for IPv6, which keeps the old certificate; HTTPS is not needed
+      // there.
       if (next && running?.server.server instanceof TlsServer) running.server.server.setSecureContext(next);
     },
     async stop() {
@@ -85,7 +86,7 @@ export function httpTap(settings: HttpTapSettings): HttpTap {
 }
 
 /**
- * The rules of the configuration, for a host program.
+ * Applies the configuration's rules to a host program.
  * @throws PusherError CONFIG_INVALID
  */
 function checkSettings({ listen, secret }: HttpTapSettings): void {
@@ -99,7 +100,7 @@ function checkSettings({ listen, secret }: HttpTapSettings): void {
     refuse('secret should be a text that is not empty');
   const odd = unusableCharacter(secret ?? '', { spaces: true });
   if (odd) refuse(`secret ${odd}`);
-  // A client elsewhere could name localhost in its request.
+  // A remote client could name localhost in its request.
   const name = host.includes(':') ? `[${host}]` : host;
   if (!isLoopback(name) && (secret ?? '').length < LEAST_BEYOND_LOOPBACK)
     refuse(`secret should have ${LEAST_BEYOND_LOOPBACK} characters or more when host is not a loopback address`);
@@ -143,7 +144,7 @@ function createServer(
     if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${secret}`)) return;
     refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: no or a wrong secret'));
     await brake.failed(request.ip);
-    // A client without the secret loses its connection.
+    // Closes the connection of a client without the secret.
     reply.header('connection', 'close');
     return refuse(reply, 401, 'unauthorized', 'send the secret of tap.http.secret as "Authorization: Bearer <secret>"');
   });
@@ -199,7 +200,7 @@ function createServer(
     server,
     async close() {
       closing = true;
-      // A request that never arrives whole would keep its connection open and delay the stop.
+      // A request that never arrives completely would keep its connection open and delay the stop.
       const cut = setTimeout(() => server.server.closeAllConnections(), closeGraceMs);
       try {
         await server.close();
@@ -212,7 +213,7 @@ function createServer(
 
 function openServer(https: Certificate | undefined, limits: RequestLimits): FastifyInstance<Server> {
   const common = {
-    // The code reads named fields only, so a key "__proto__" does no harm and needs no search.
+    // The code only reads named fields, so a key "__proto__" is harmless and needs no search.
     onProtoPoisoning: 'ignore' as const,
     onConstructorPoisoning: 'ignore' as const,
     bodyLimit: MAX_BATCH_BYTES,
@@ -225,8 +226,8 @@ function openServer(https: Certificate | undefined, limits: RequestLimits): Fast
 }
 
 /**
- * Whether a web page may have sent the request: its Host is a foreign name that points here (DNS rebinding), or it has
- * an Origin. Adapters send neither.
+ * Whether a web page may have sent the request: its Host is a foreign name that resolves here (DNS rebinding), or it
+ * has an Origin. Adapters send neither.
  */
 function fromPage({ headers: { host = '', origin } }: FastifyRequest): boolean {
   return origin !== undefined || !isLoopback(host.replace(/:\d+$/, ''));

@@ -5,7 +5,7 @@ import { batchSchema } from './payload.ts';
 
 const ABSENT = Symbol('left out');
 
-/** An event with one field changed, or left out. */
+/** An event with one field changed or omitted. */
 function changed(event: Record<string, unknown>, field: string, value: unknown): Record<string, unknown> {
   const { [field]: _, ...rest } = event;
   return value === ABSENT ? rest : { ...rest, [field]: value };

@@ -1,8 +1,8 @@
-/** The form of a batch, version 1 of the tap protocol; `schemas/tap-protocol.schema.json` is made from it. */
+/** The schema of a batch, version 1 of the tap protocol, from which `schemas/tap-protocol.schema.json` is generated. */
 import { z } from 'zod';
 import { epochName, firstSeq, sourceName } from '../batch.ts';
 
-/** Most events in a batch, and most bytes of its JSON: 4 MiB. */
+/** Limits of a batch: number of events, and bytes of its JSON (4 MiB). */
 export const MAX_EVENTS = 1_000;
 export const MAX_BATCH_BYTES = 4_194_304;
 const MESSAGE_BOTH = 'epoch and first_seq go together';
