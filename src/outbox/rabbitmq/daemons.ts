@@ -8,6 +8,7 @@ import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { openChannel } from '../../rabbitmq/connection.ts';
 import type { BrokerProblem } from '../../rabbitmq/explain.ts';
 import { FORMAT_HEADER, problemOfFormat } from '../../rabbitmq/format.ts';
+import type { Directory } from './directory.ts';
 import type { Names } from './names.ts';
 import type { Position } from './positions.ts';
 
@@ -17,6 +18,8 @@ export interface Announcement {
   /** URL of its console, where people find its dead letters. */
   readonly url?: string | undefined;
   readonly topics: readonly string[];
+  /** The numbers of partitions of each topic, as it read the directory. */
+  readonly generations: Directory['all'];
   readonly partitions: number;
   readonly deadLetters: number;
   /** The queues that it consumes, with the number of notifications in its hands. */
@@ -27,6 +30,8 @@ export interface Announcement {
 }
 
 type Message =
+  /** It has connected, asks who is there, and takes no share yet. */
+  | { readonly kind: 'who'; readonly id: string }
   | { readonly kind: 'here'; readonly daemon: Announcement }
   /** It stops. */
   | { readonly kind: 'bye'; readonly id: string }
@@ -58,6 +63,8 @@ export class Daemons {
   readonly #others = new Map<string, { readonly announcement: Announcement; heardAt: number }>();
   #newer: { readonly problem: BrokerProblem; readonly heardAt: number } | undefined;
   #channel: Channel | undefined;
+  /** Whether the others count on it. */
+  #joined = false;
   readonly #timer: NodeJS.Timeout;
 
   constructor(options: DaemonsOptions) {
@@ -79,7 +86,7 @@ export class Daemons {
     return this.#newer && performance.now() - this.#newer.heardAt < SILENT_MS ? this.#newer.problem : undefined;
   }
 
-  /** Uses this connection for announcements. */
+  /** Uses this connection for announcements, and asks who is there. */
   async attach(connection: ChannelModel): Promise<void> {
     const { id, names } = this.#options;
     const channel = await openChannel(connection, () => {
@@ -91,7 +98,17 @@ export class Daemons {
     await channel.bindQueue(queue, names.daemons, '');
     await channel.consume(queue, (message) => message && this.#receive(message), { noAck: true });
     this.#channel = channel;
+    this.#joined = false;
     this.#others.clear();
+    this.#send({ kind: 'who', id });
+  }
+
+  /**
+   * The others leave this daemon its share from now on. Not before it can take it: nobody would work on what they
+   * leave.
+   */
+  join(): void {
+    this.#joined = true;
     this.#announce(true);
   }
 
@@ -130,7 +147,7 @@ export class Daemons {
   }
 
   #announce(everything: boolean): void {
-    this.#send({ kind: 'here', daemon: this.#options.describe(everything) });
+    if (this.#joined) this.#send({ kind: 'here', daemon: this.#options.describe(everything) });
   }
 
   #send(message: Message): void {
@@ -160,7 +177,8 @@ export class Daemons {
       return;
     }
     if (message.id === id) return;
-    if (message.kind === 'bye' && this.#others.delete(message.id)) changed();
+    if (message.kind === 'who') this.#announce(true);
+    else if (message.kind === 'bye' && this.#others.delete(message.id)) changed();
     else if (message.kind === 'ask') asked(message.what);
     else if (message.kind === 'settled') settled(message.parcels);
     else if (message.kind === 'retired') retired(message.source);

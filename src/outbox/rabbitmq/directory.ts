@@ -32,6 +32,11 @@ export class Directory {
     this.#options = options;
   }
 
+  /** Each topic's number of partitions; also earlier numbers, until their queues are empty. */
+  get all(): Content['topics'] {
+    return this.#content.topics;
+  }
+
   get topics(): readonly string[] {
     return Object.keys(this.#content.topics);
   }

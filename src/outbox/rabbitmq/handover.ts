@@ -11,6 +11,9 @@ export interface Handover {
   readonly depths: readonly (readonly [queue: string, depth: Depth])[];
 }
 
+/** Most returned parcels to remember. */
+const MOST_SETTLED = 20_000;
+
 const NOTHING: Handover = { settled: [], depths: [] };
 
 /** Reads and deletes the file, so that a later kill leaves no outdated one. */
@@ -28,4 +31,13 @@ export function takeHandover(file: string): Handover {
 export function leaveHandover(file: string, handover: Handover): void {
   writeFileSync(`${file}.new`, JSON.stringify({ format: FORMAT, ...handover }), { mode: 0o600 });
   renameSync(`${file}.new`, file);
+}
+
+/** Adds the settled places of parcels that were returned; forgets the oldest ones beyond a limit. */
+export function remember(settled: Map<string, string>, parcels: Handover['settled']): void {
+  for (const [id, places] of parcels) settled.set(id, places);
+  for (const id of settled.keys()) {
+    if (settled.size <= MOST_SETTLED) break;
+    settled.delete(id);
+  }
 }

@@ -37,6 +37,9 @@ export interface PositionOptions {
   readonly now: () => number;
 }
 
+/** How many positions are read at a time. */
+const READERS = 8;
+
 const keyOf = (source: string, epoch: string): string => `${source}\n${epoch}`;
 
 export class Positions {
@@ -69,21 +72,26 @@ export class Positions {
 
   /** Reads the directory's unknown positions, for display. Other daemons announce those that they hold. */
   async readAll(): Promise<void> {
-    const { directory, leases } = this.#options;
-    for (const [source, epoch] of directory.epochs) {
-      const key = keyOf(source, epoch);
-      if (this.#known.has(key) || !(await leases.tryTake(key))) continue;
-      const leave = await this.#turns(key);
-      try {
-        await this.#take(source, epoch);
-      } catch (error) {
-        // Its source is refused; the others are not.
-        if (explain(error).kind !== 'newer') throw error;
-      } finally {
-        leave();
-      }
-      await this.giveBack(key);
+    const epochs = this.#options.directory.epochs.filter(([source, epoch]) => !this.#known.has(keyOf(source, epoch)));
+    const readOnes = async () => {
+      for (let next = epochs.pop(); next; next = epochs.pop()) await this.#read(...next);
+    };
+    await Promise.all(Array.from({ length: READERS }, readOnes));
+  }
+
+  async #read(source: string, epoch: string): Promise<void> {
+    const key = keyOf(source, epoch);
+    if (this.#known.has(key) || !(await this.#options.leases.tryTake(key))) return;
+    const leave = await this.#turns(key);
+    try {
+      await this.#take(source, epoch);
+    } catch (error) {
+      // Its source is refused; the others are not.
+      if (explain(error).kind !== 'newer') throw error;
+    } finally {
+      leave();
     }
+    await this.giveBack(key);
   }
 
   /** Positions that this daemon holds. */

@@ -42,6 +42,8 @@ export class Queues {
   readonly #deletedAt = new Map<string, number>();
   /** Cache of names, because each is a hash. */
   readonly #names = new Map<string, readonly string[]>();
+  /** The last poll: what it answers must not be counted beside what changes meanwhile. */
+  polling: Promise<void> = Promise.resolve();
   /** Deadline of the last poll, in milliseconds of `performance.now()`. */
   #pollingUntil = 0;
 
@@ -130,6 +132,17 @@ export class Queues {
     return declaring;
   }
 
+  /**
+   * Declares a queue that is to be consumed. One that is missing may be of a former number of partitions, emptied and
+   * deleted by a daemon that knew the new number first: declared again, it would never go.
+   */
+  async declareToConsume(queue: string): Promise<void> {
+    const current = this.#options.connection();
+    if (!current || this.#declared.has(queue)) return;
+    if ((await countReady(current, queue)) === undefined) await this.#options.directory.read();
+    await this.declare(queue);
+  }
+
   async #declare(queue: string): Promise<void> {
     const { connection, maxBytes, log } = this.#options;
     const current = connection();
@@ -158,10 +171,14 @@ export class Queues {
    * Polls how many parcels are ready in each queue, one poll at a time. RabbitMQ may never answer for a queue that is
    * being deleted, which blocks the channel.
    */
-  async poll(): Promise<void> {
+  poll(): void {
+    if (performance.now() >= this.#pollingUntil) this.polling = this.#poll();
+  }
+
+  async #poll(): Promise<void> {
     const { connection } = this.#options;
     const current = connection();
-    if (!current || performance.now() < this.#pollingUntil) return;
+    if (!current) return;
     this.#pollingUntil = performance.now() + POLL_PATIENCE_MS;
     try {
       const channel = await openChannel(current);

@@ -24,7 +24,7 @@ import type { Ground, PartitionMemory } from './consumer.ts';
 import { type Announcement, Daemons } from './daemons.ts';
 import { Depths } from './depths.ts';
 import { Directory } from './directory.ts';
-import { leaveHandover, takeHandover } from './handover.ts';
+import { leaveHandover, remember, takeHandover } from './handover.ts';
 import { Leases } from './leases.ts';
 import { namesOf, partitionOf } from './names.ts';
 import { BASELINE, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel.ts';
@@ -73,8 +73,6 @@ const LISTEN_MS = 100;
 /** Most full parcels that all consumers may hold together (96 MiB), and that one may hold. */
 const MOST_PARCELS = 1_536;
 const PREFETCH = 32;
-/** Most returned parcels of other daemons to remember. */
-const MOST_SETTLED = 20_000;
 
 /** Opens the outbox; connects in the background, and reports what is wrong meanwhile. */
 export function rabbitOutbox(options: RabbitOutboxOptions): Outbox {
@@ -119,9 +117,9 @@ class RabbitOutbox implements Outbox {
       names,
       describe: (everything) => this.#describe(everything),
       changed: () => this.#spread(),
-      heard: ({ topics, positions }) => this.#heard(topics, positions),
+      heard: (announcement) => this.#heard(announcement),
       asked: (what) => void this.#positions.giveBack(what),
-      settled: (parcels) => this.#remember(parcels),
+      settled: (parcels) => remember(this.#ground.settled, parcels),
       retired: (source) => this.#positions.forgotten(source),
     });
     this.#writer = new Writer({
@@ -152,6 +150,7 @@ class RabbitOutbox implements Outbox {
       backlogs: this.#backlogs,
       queues: this.#queues,
       depths: this.#depths,
+      directory: this.#directory,
       daemons: () => this.#daemons,
       positions: this.#positions,
       now,
@@ -159,7 +158,7 @@ class RabbitOutbox implements Outbox {
     const settled = new Map<string, string>();
     this.#ground = {
       connection,
-      declare: (queue) => this.#queues.declare(queue),
+      declare: (queue) => this.#queues.declareToConsume(queue),
       isFormer: (queue) => this.#queues.isFormer(queue),
       refresh: () => this.#directory.read(),
       prefetch: () => this.#prefetch(),
@@ -174,7 +173,7 @@ class RabbitOutbox implements Outbox {
       leaveMs: options.leaveMs ?? LEAVE_MS,
     };
     const left = takeHandover(handoverFile);
-    this.#remember(left.settled);
+    remember(settled, left.settled);
     for (const [queue, depth] of left.depths) this.#depths.returned(queue, depth);
     this.deadLetters = letters.deadLetters;
     this.sources = {
@@ -186,7 +185,7 @@ class RabbitOutbox implements Outbox {
       },
     };
     this.#timers = [
-      setInterval(() => void this.#queues.poll(), options.pollMs ?? POLL_MS).unref(),
+      setInterval(() => this.#queues.poll(), options.pollMs ?? POLL_MS).unref(),
       setInterval(() => this.#spread(), 1_000).unref(),
     ];
     const name = `xmpp-event-pusher: outbox ${prefix}`;
@@ -241,6 +240,7 @@ class RabbitOutbox implements Outbox {
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
     await Promise.allSettled(this.#pending);
+    await this.#queues.polling;
     await Promise.all([...this.#backlogs.values()].map((backlog) => backlog.close()));
     await this.#daemons.stop();
     const { handoverFile, letters } = this.#options;
@@ -262,15 +262,20 @@ class RabbitOutbox implements Outbox {
       await this.#daemons.attach(connection);
       await this.#directory.read();
       await this.#positions.readAll();
+      setTimeout(() => this.#join(connection), LISTEN_MS).unref();
+      this.#call(this.#directory.topics);
     } catch (error) {
       this.#lost(connection);
       throw error;
     }
-    setTimeout(() => {
-      this.#listened = true;
-      this.#spread();
-    }, LISTEN_MS).unref();
-    this.#call(this.#directory.topics);
+  }
+
+  /** It knows the others now: takes its share of the partitions, and has them leave it. */
+  #join(connection: ChannelModel): void {
+    if (this.#connection !== connection) return;
+    this.#listened = true;
+    this.#daemons.join();
+    this.#spread();
   }
 
   #report(error: Error): void {
@@ -344,23 +349,20 @@ class RabbitOutbox implements Outbox {
     return this.#view.announcement(positions);
   }
 
-  #heard(topics: readonly string[], positions: readonly Position[]): void {
+  #heard({ topics, generations, positions }: Announcement): void {
     for (const position of positions) this.#positions.heard(position);
     const known = new Set(this.#queues.topics());
-    if (topics.every((topic) => known.has(topic)) || !this.#connection) return;
+    const changed = ([topic, counts]: [string, readonly number[]]) =>
+      `${counts}` !== `${this.#directory.generations(topic)}`;
+    if (!this.#connection) return;
+    if (topics.every((topic) => known.has(topic)) && !Object.entries(generations ?? {}).some(changed)) return;
     void this.#directory.read().then(
-      () => this.#call(this.#directory.topics),
+      () => {
+        this.#spread();
+        this.#call(this.#directory.topics);
+      },
       () => undefined, // The connection is gone; the next one reads it again.
     );
-  }
-
-  #remember(parcels: readonly (readonly [string, string])[]): void {
-    const { settled } = this.#ground;
-    for (const [id, places] of parcels) settled.set(id, places);
-    for (const id of settled.keys()) {
-      if (settled.size <= MOST_SETTLED) break;
-      settled.delete(id);
-    }
   }
 
   #memoryOf(queue: string): PartitionMemory {

@@ -4,6 +4,7 @@ import type { RabbitBacklog } from './backlog.ts';
 import type { PartitionConsumer } from './consumer.ts';
 import type { Announcement, Daemons } from './daemons.ts';
 import type { Depths } from './depths.ts';
+import type { Directory } from './directory.ts';
 import type { Position, Positions } from './positions.ts';
 import type { Queues } from './queues.ts';
 
@@ -16,6 +17,7 @@ export interface ViewOptions {
   readonly letters: Outbox;
   readonly backlogs: ReadonlyMap<string, RabbitBacklog>;
   readonly queues: Queues;
+  readonly directory: Directory;
   readonly depths: Depths;
   readonly daemons: () => Daemons;
   readonly positions: Positions;
@@ -62,7 +64,7 @@ export class View {
 
   /** This daemon's announcement to the others. */
   announcement(positions: readonly Position[]): Announcement {
-    const { id, url, queues, partitions, letters, backlogs } = this.#options;
+    const { id, url, queues, directory, partitions, letters, backlogs } = this.#options;
     const open = this.consumers.filter(({ isOpen }) => isOpen);
     const inHand = open.map(({ queue, parcels }) => [queue, leftOf(parcels)] as const);
     const oldest = [...backlogs.keys()].flatMap((topic) => this.#ownOldest(topic) ?? []);
@@ -70,6 +72,7 @@ export class View {
       id,
       url,
       topics: queues.topics(),
+      generations: directory.all,
       partitions,
       deadLetters: letters.health().deadLetters,
       inHand: Object.fromEntries(inHand),
