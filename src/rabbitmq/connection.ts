@@ -77,6 +77,7 @@ export async function connectOnce(
     const connection = await connect(address.href, { ...options, ...tls, ...external });
     // Users of the connection listen too; an `error` event without a listener would end the process.
     connection.on('error', () => {});
+    writeOnceATurn(connection);
     return connection;
   } catch (error) {
     throw isCut(error) ? ((await reasonOfCut(address, tls)) ?? error) : error;
@@ -85,6 +86,25 @@ export async function connectOnce(
 
 /** Whether the other side closed the connection without a reason. */
 const isCut = (error: unknown): boolean => /closed abruptly|ECONNRESET|EPIPE/.test(messageOf(error));
+
+/** amqplib writes each frame by itself; those of one turn of the event loop become one system call. */
+function writeOnceATurn(connection: ChannelModel): void {
+  const stream = streamOf(connection);
+  if (!stream) return;
+  const { write } = stream;
+  let corked = false;
+  stream.write = (...values) => {
+    if (!corked) {
+      corked = true;
+      stream.cork();
+      process.nextTick(() => {
+        corked = false;
+        stream.uncork();
+      });
+    }
+    return write.apply(stream, values);
+  };
+}
 
 /** Closes a connection; destroys one that doesn't answer in time. */
 export async function closeConnection(connection: ChannelModel): Promise<void> {
@@ -99,9 +119,16 @@ export async function closeConnection(connection: ChannelModel): Promise<void> {
   if (!closed) streamOf(connection)?.destroy();
 }
 
+interface Stream {
+  write(...values: unknown[]): boolean;
+  cork(): void;
+  uncork(): void;
+  destroy(): void;
+}
+
 /** Its socket, which amqplib's types leave out. */
-function streamOf(connection: ChannelModel): { destroy(): void } | undefined {
-  const { stream } = connection.connection as unknown as { stream?: { destroy(): void } };
+function streamOf(connection: ChannelModel): Stream | undefined {
+  const { stream } = connection.connection as unknown as { stream?: Stream };
   return stream;
 }
 

@@ -3,7 +3,7 @@
  * order of arrival.
  *
  * Maintained invariants:
- * - A notification's number leads to its place in a parcel in hand, until it is settled.
+ * - A notification's number leads to its place in a parcel in hand, from being handed out until it is settled.
  * - Notifications of a partition that is given up are settled or recalled before its channel is closed; after the grace
  *   the next daemon may publish again those that are still in open requests here.
  */
@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { NewDeadLetter } from '../dead-letters.ts';
 import { type Backlog, costOf, type Recall, type Settlement, type Stored } from '../outbox.ts';
 import { type Ground, PartitionConsumer } from './consumer.ts';
-import type { InHand, Place } from './parcel.ts';
+import { BLOCK, type InHand } from './parcel.ts';
 
 export class RabbitBacklog implements Backlog {
   readonly topic: string;
@@ -24,7 +24,10 @@ export class RabbitBacklog implements Backlog {
   readonly #leaving = new Map<PartitionConsumer, Promise<void>>();
   /** Parcels that aren't completely handed out. */
   readonly #waiting = new Set<InHand>();
-  readonly #places = new Map<number, Place>();
+  /** Parcels that are handed out, in part or completely, by the blocks of their numbers. */
+  readonly #blocks = new Map<number, InHand>();
+  /** Numbers in open requests of partitions that were given up. */
+  readonly #late = new Set<number>();
   #credit = 0;
   #handing: NodeJS.Immediate | undefined;
   #closing: Promise<void> | undefined;
@@ -72,18 +75,18 @@ export class RabbitBacklog implements Backlog {
 
   async load(seqs: readonly number[]): Promise<Stored[]> {
     const sorted = seqs.toSorted((a, b) => a - b);
-    return sorted.flatMap((seq) => {
-      const place = this.#places.get(seq);
-      return place?.parcel.entries[place.index] ?? [];
-    });
+    return sorted.flatMap((seq) => this.#entryOf(seq) ?? []);
   }
 
   async settle(settlements: readonly Settlement[]): Promise<void> {
     // Returned parcels can't be settled here any more: another consumer gets them.
-    const open = settlements.filter(({ notification }) => this.#places.has(notification.seq));
-    const letters = open.flatMap(({ notification, dead }) => (dead ? [toDeadLetter(notification, dead)] : []));
+    const letters = settlements.flatMap(({ notification, dead }) =>
+      dead && (this.#late.has(notification.seq) || this.#entryOf(notification.seq))
+        ? toDeadLetter(notification, dead)
+        : [],
+    );
     if (letters.length > 0) await this.#ground.bury(letters);
-    for (const { notification } of open) this.#settled(notification.seq);
+    for (const { notification } of settlements) this.#settled(notification.seq);
   }
 
   close(): Promise<void> {
@@ -96,7 +99,8 @@ export class RabbitBacklog implements Backlog {
     const stopping = [...this.#consumers.values()].map((consumer) => consumer.stop());
     await Promise.all([...stopping, ...[...this.#leaving.keys()].map((consumer) => consumer.stop())]);
     this.#waiting.clear();
-    this.#places.clear();
+    this.#blocks.clear();
+    this.#late.clear();
     this.#closed();
   }
 
@@ -124,11 +128,10 @@ export class RabbitBacklog implements Backlog {
     const handed: Stored[] = [];
     for (const parcel of this.#waiting) {
       while (this.#credit > 0 && parcel.handed < parcel.entries.length) {
-        const index = parcel.handed++;
-        const entry = parcel.entries[index];
+        const entry = parcel.entries[parcel.handed++];
         if (!entry) continue;
         this.#credit -= costOf(entry.bytes);
-        this.#places.set(entry.seq, { parcel, index });
+        this.#blocks.set(Math.floor(entry.seq / BLOCK), parcel);
         handed.push(entry);
       }
       if (parcel.handed < parcel.entries.length) break;
@@ -137,25 +140,41 @@ export class RabbitBacklog implements Backlog {
     if (handed.length > 0) this.#take(handed);
   }
 
+  #entryOf(seq: number): Stored | undefined {
+    const parcel = this.#blocks.get(Math.floor(seq / BLOCK));
+    return parcel?.entries[seq - parcel.firstSeq];
+  }
+
   #settled(seq: number): void {
-    const place = this.#places.get(seq);
-    if (!place || !this.#places.delete(seq)) return;
-    const { parcel, index } = place;
-    parcel.entries[index] = undefined;
+    if (this.#late.delete(seq)) return;
+    const parcel = this.#blocks.get(Math.floor(seq / BLOCK));
+    if (!parcel?.entries[seq - parcel.firstSeq]) return;
+    parcel.entries[seq - parcel.firstSeq] = undefined;
     parcel.left -= 1;
     if (parcel.left > 0) return;
+    this.#forget(parcel);
     for (const consumer of this.consumers) if (consumer.queue === parcel.queue) consumer.finished(parcel);
+  }
+
+  #forget({ firstSeq, entries }: InHand): void {
+    for (let at = firstSeq; at < firstSeq + entries.length; at += BLOCK) this.#blocks.delete(at / BLOCK);
   }
 
   /** Gives up a partition: hands out no more of it, lets open requests finish, and closes its channel. */
   async #leave(consumer: PartitionConsumer): Promise<void> {
-    for (const parcel of consumer.parcels) this.#waiting.delete(parcel);
-    const handed = () => [...this.#places].flatMap(([seq, { parcel }]) => (parcel.queue === consumer.queue ? seq : []));
-    for (const seq of this.#recall(new Set(handed()))) this.#places.delete(seq);
+    const parcels = [...consumer.parcels];
+    for (const parcel of parcels) this.#waiting.delete(parcel);
+    const handed = parcels.flatMap(({ entries, handed: until }) =>
+      entries.slice(0, until).flatMap((entry) => entry?.seq ?? []),
+    );
+    const recalled = new Set(this.#recall(new Set(handed)));
+    const open = () => handed.filter((seq) => !recalled.has(seq) && this.#entryOf(seq));
     const deadline = performance.now() + this.#ground.leaveMs;
-    while (handed().length > 0 && performance.now() < deadline && !this.#closing) await sleep(50);
-    // Open requests keep their places until the publisher has finished.
+    while (open().length > 0 && performance.now() < deadline && !this.#closing) await sleep(50);
     await consumer.stop();
+    // What the publisher still has in open requests may become dead letters.
+    for (const seq of open()) this.#late.add(seq);
+    for (const parcel of parcels) this.#forget(parcel);
   }
 }
 

@@ -9,7 +9,6 @@
  *   stored. Replays and baselines are exempt.
  */
 import type { Channel, ChannelModel, ConsumeMessage, Message } from 'amqplib';
-import { parseEventId } from '../../event-id.ts';
 import type { Log } from '../../log.ts';
 import { openChannel } from '../../rabbitmq/connection.ts';
 import { type BrokerProblem, explain } from '../../rabbitmq/explain.ts';
@@ -18,7 +17,8 @@ import type { NewDeadLetter } from '../dead-letters.ts';
 import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
 import type { Depths } from './depths.ts';
-import { BASELINE, END, fromLine, type InHand, isSettled, NUMBERED, settledPlaces, UNNUMBERED } from './parcel.ts';
+import type { Marks } from './marks.ts';
+import { END, type InHand, isSettled, readLines, settledPlaces, toStored } from './parcel.ts';
 
 /** Shared by all consumers of an outbox. */
 export interface Ground {
@@ -32,7 +32,8 @@ export interface Ground {
   refresh(): Promise<void>;
   /** Most parcels that a consumer may hold. */
   prefetch(): number;
-  nextSeq(): number;
+  /** Reserves numbers for a parcel's places. @returns the first */
+  reserve(places: number): number;
   /** Stores dead letters; waits while the disk fails. */
   bury(letters: readonly NewDeadLetter[]): Promise<void>;
   /** State of partitions that this daemon doesn't consume. */
@@ -51,15 +52,13 @@ export interface Ground {
 
 /** State of a partition that outlives its consumer in this process. */
 export interface PartitionMemory {
-  /** The last number seen of each source's epoch. */
-  readonly marks: Map<string, number>;
+  readonly marks: Marks;
   /** Ids of recently acknowledged parcels: a lost connection may lose the acknowledgement. */
   readonly acknowledged: Set<string>;
 }
 
-/** Most parcels and epochs that a partition remembers. */
+/** Most parcels that a partition remembers. */
 const MOST_ACKNOWLEDGED = 128;
-const MOST_MARKS = 10_000;
 /** Delay before a failed channel is reopened, in milliseconds. */
 const AGAIN_MS = 500;
 const EMPTY = Buffer.alloc(0);
@@ -277,29 +276,30 @@ export class PartitionConsumer {
   }
 
   #unpack(id: string, delivery: Pick<Message, 'fields' | 'properties'>, content: Buffer): void {
-    const { depths, settled, nextSeq, log, bury } = this.#ground;
+    const { depths, settled, reserve, log, bury } = this.#ground;
     const { at: committedAt } = (delivery.properties.headers ?? {}) as { at?: unknown };
-    const lines = content.toString().split('\n');
     const before = settled.get(id);
     const letters: NewDeadLetter[] = [];
     let repetitions = 0;
     let left = 0;
+    const lines = readLines(content.toString(), (text, place) => {
+      if (!isSettled(before, place)) letters.push(unreadableLetter(this.#topic, `unreadable/${id}/${place}`, text));
+    });
+    const firstSeq = reserve(lines.length);
     const entries = lines.map((line, place): Stored | undefined => {
-      const read = fromLine(line, this.#topic);
-      if (!read) {
-        if (!isSettled(before, place)) letters.push(unreadableLetter(this.#topic, `unreadable/${id}/${place}`, line));
-        return undefined;
-      }
-      if (this.#isRepetition(read.notification.eventId, read.numbering)) repetitions += 1;
+      if (!line) return undefined;
+      const [, eventId, , , , numbering] = line;
+      if (this.#memory.marks.isRepetition(eventId, numbering)) repetitions += 1;
       else if (!isSettled(before, place)) {
         left += 1;
-        return { ...read.notification, seq: nextSeq() };
+        return toStored(line, this.#topic, firstSeq + place);
       }
       return undefined;
     });
     depths.delivered(this.queue, lines.length, content.length);
     const at = typeof committedAt === 'number' ? committedAt : Date.now();
-    const common = { id, queue: this.queue, at, bytes: content.length, entries, handed: 0, burying: letters.length };
+    const bytes = content.length;
+    const common = { id, queue: this.queue, at, bytes, firstSeq, entries, handed: 0, burying: letters.length };
     const parcel: InHand = { ...common, left: left + letters.length, delivery, deliveredAt: performance.now() };
     this.#parcels.set(id, parcel);
     if (repetitions > 0)
@@ -316,31 +316,9 @@ export class PartitionConsumer {
     else if (parcel.left === 0) this.finished(parcel);
   }
 
-  #isRepetition(eventId: string, numbering: number): boolean {
-    const id = numbering === UNNUMBERED ? undefined : parseEventId(eventId);
-    if (!id) return false;
-    const { marks } = this.#memory;
-    const epoch = `${id.source}/${id.epoch}`;
-    const seen = marks.get(epoch) ?? 0;
-    if (numbering === NUMBERED && id.seq <= seen) return true;
-    // Reinserted, so that the map's first entry is the least recently used.
-    marks.delete(epoch);
-    marks.set(epoch, numbering === BASELINE ? id.seq : Math.max(seen, id.seq));
-    const [oldest] = marks.size > MOST_MARKS ? marks.keys() : [];
-    if (oldest !== undefined) marks.delete(oldest);
-    return false;
-  }
-
   /** Returned parcels come again and must not count as repetitions. */
   #forgetMarks({ entries }: InHand): void {
-    const { marks } = this.#memory;
-    for (const entry of entries) {
-      const id = entry && parseEventId(entry.eventId);
-      if (!id) continue;
-      const epoch = `${id.source}/${id.epoch}`;
-      const seen = marks.get(epoch);
-      if (seen !== undefined && seen >= id.seq) marks.set(epoch, id.seq - 1);
-    }
+    for (const entry of entries) if (entry) this.#memory.marks.forget(entry.eventId);
   }
 
   #acknowledge(id: string, delivery: Pick<Message, 'fields' | 'properties'>): void {

@@ -9,6 +9,8 @@ import type { Stored } from '../outbox.ts';
 /** Most notifications and characters in a parcel. */
 export const MOST_NOTIFICATIONS = 256;
 export const MOST_LENGTH = 65_536;
+/** The outbox numbers a parcel's places from a multiple of this. */
+export const BLOCK = 256;
 
 /**
  * A notification's numbering by its source: none; numbered, so that repetitions are recognised; or the first one of an
@@ -22,7 +24,7 @@ export type Numbering = typeof UNNUMBERED | typeof NUMBERED | typeof BASELINE;
 /** The last parcel of a queue, written when the number of partitions was changed. */
 export const END = '"end"';
 
-type Line = [
+export type Line = [
   orderKey: string,
   eventId: string,
   at: number,
@@ -35,36 +37,55 @@ type Line = [
 
 /** A notification in a parcel. */
 export function toLine(notification: Notification, numbering: Numbering): string {
-  const { topic: _, orderKey, eventId, at, message, bytes, attributes, ...rest } = notification;
+  const { topic: _, orderKey, eventId, at, message, bytes, attributes, ...more } = notification;
   const line: Line = [orderKey, eventId, at, message, bytes, numbering];
-  const more = attributes.length > 0 ? { attributes, ...rest } : rest;
-  if (Object.keys(more).length > 0) line.push(more);
+  if (attributes.length > 0) line.push({ attributes, ...more });
+  else if (hasAny(more)) line.push(more);
   return JSON.stringify(line);
 }
 
-export interface Read {
-  readonly notification: Notification;
-  readonly numbering: Numbering;
+/** The lines of a parcel; undefined in place of damaged ones, which `damaged` gets. */
+export function readLines(content: string, damaged: (text: string, place: number) => void): (Line | undefined)[] {
+  // A line break inside of a string is escaped, so each one separates two lines.
+  const together = parse(`[${content.replaceAll('\n', ',')}]`);
+  if (Array.isArray(together) && together.every(isLine) && together.length === countLines(content)) return together;
+  return content.split('\n').map((text, place) => {
+    const line = parse(text);
+    if (isLine(line)) return line;
+    damaged(text, place);
+    return undefined;
+  });
 }
 
-/** Parses a line; undefined when it is damaged. */
-export function fromLine(line: string, topic: string): Read | undefined {
+export function toStored([orderKey, eventId, at, message, bytes, , more]: Line, topic: string, seq: number): Stored {
+  return { eventId, topic, orderKey, at, message, attributes: more?.attributes ?? [], bytes, ...more, seq };
+}
+
+/** Undefined for what is no JSON. */
+function parse(text: string): unknown {
   try {
-    const [orderKey, eventId, at, message, bytes, numbering, more] = JSON.parse(line) as Line;
-    if (typeof message !== 'string' || typeof orderKey !== 'string' || typeof eventId !== 'string') return undefined;
-    const { attributes = [] } = more ?? {};
-    if (!Array.isArray(attributes) || !Number.isSafeInteger(bytes)) return undefined;
-    const notification = { eventId, topic, orderKey, at, message, attributes, bytes };
-    return { notification: more ? { ...notification, ...more, attributes } : notification, numbering };
+    return JSON.parse(text);
   } catch {
-    return undefined; // Damaged: the caller makes it a dead letter.
+    return undefined;
   }
 }
 
-/** Its place in a parcel that a daemon has in hand. */
-export interface Place {
-  readonly parcel: InHand;
-  readonly index: number;
+function isLine(line: unknown): line is Line {
+  if (!Array.isArray(line)) return false;
+  const [orderKey, eventId, , message, bytes, , more] = line;
+  if (typeof message !== 'string' || typeof orderKey !== 'string' || typeof eventId !== 'string') return false;
+  return Number.isSafeInteger(bytes) && (more?.attributes === undefined || Array.isArray(more.attributes));
+}
+
+function countLines(content: string): number {
+  let count = 1;
+  for (let at = content.indexOf('\n'); at >= 0; at = content.indexOf('\n', at + 1)) count += 1;
+  return count;
+}
+
+function hasAny(object: object): boolean {
+  for (const _ in object) return true;
+  return false;
 }
 
 /** A parcel that was delivered but not acknowledged. */
@@ -74,6 +95,8 @@ export interface InHand {
   /** When it was committed, in milliseconds since the Unix epoch. */
   readonly at: number;
   readonly bytes: number;
+  /** The number of its first place; the others' follow. */
+  readonly firstSeq: number;
   /** By place; undefined where there is nothing to hand out: already settled, damaged, or a repetition. */
   readonly entries: (Stored | undefined)[];
   /** Unsettled places. */

@@ -26,8 +26,9 @@ import { Depths } from './depths.ts';
 import { Directory } from './directory.ts';
 import { leaveHandover, remember, takeHandover } from './handover.ts';
 import { Leases } from './leases.ts';
+import { Marks } from './marks.ts';
 import { namesOf, partitionOf } from './names.ts';
-import { BASELINE, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel.ts';
+import { BASELINE, BLOCK, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel.ts';
 import { type Position, Positions } from './positions.ts';
 import { Queues } from './queues.ts';
 import { sharesOf } from './shares.ts';
@@ -104,7 +105,7 @@ class RabbitOutbox implements Outbox {
   #connection: ChannelModel | undefined;
   /** Whether it has listened for other daemons long enough to know its share. */
   #listened = false;
-  #lastSeq = 0;
+  #lastBlock = 0;
   #closed = false;
 
   constructor(options: RabbitOutboxOptions) {
@@ -149,8 +150,8 @@ class RabbitOutbox implements Outbox {
       letters,
       backlogs: this.#backlogs,
       queues: this.#queues,
-      depths: this.#depths,
       directory: this.#directory,
+      depths: this.#depths,
       daemons: () => this.#daemons,
       positions: this.#positions,
       now,
@@ -162,7 +163,7 @@ class RabbitOutbox implements Outbox {
       isFormer: (queue) => this.#queues.isFormer(queue),
       refresh: () => this.#directory.read(),
       prefetch: () => this.#prefetch(),
-      nextSeq: () => ++this.#lastSeq,
+      reserve: (places) => this.#reserve(places),
       bury: (dead) => this.#bury(dead),
       memoryOf: (queue) => this.#memoryOf(queue),
       settled,
@@ -239,8 +240,8 @@ class RabbitOutbox implements Outbox {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
-    await Promise.allSettled(this.#pending);
     await this.#queues.polling;
+    await Promise.allSettled(this.#pending);
     await Promise.all([...this.#backlogs.values()].map((backlog) => backlog.close()));
     await this.#daemons.stop();
     const { handoverFile, letters } = this.#options;
@@ -261,9 +262,9 @@ class RabbitOutbox implements Outbox {
       this.#writer.attach(await openConfirmChannel(connection, ended));
       await this.#daemons.attach(connection);
       await this.#directory.read();
-      await this.#positions.readAll();
       setTimeout(() => this.#join(connection), LISTEN_MS).unref();
       this.#call(this.#directory.topics);
+      await this.#positions.readAll();
     } catch (error) {
       this.#lost(connection);
       throw error;
@@ -321,8 +322,7 @@ class RabbitOutbox implements Outbox {
       if (others) others.push(line);
       else lines.set(queue, [line]);
     }
-    const written = await Promise.allSettled([...lines].map(([queue, each]) => this.#writer.write(queue, each)));
-    for (const each of written) if (each.status === 'rejected') throw each.reason;
+    if (lines.size > 0) await this.#writer.gather(lines);
     if (deadLetters.length > 0 || replaces.length > 0)
       await this.#options.letters.commit({ notifications: [], deadLetters, replaces });
     this.#call([...topics]);
@@ -368,9 +368,16 @@ class RabbitOutbox implements Outbox {
   #memoryOf(queue: string): PartitionMemory {
     const known = this.#memories.get(queue);
     if (known) return known;
-    const memory = { marks: new Map(), acknowledged: new Set<string>() };
+    const memory = { marks: new Marks(), acknowledged: new Set<string>() };
     this.#memories.set(queue, memory);
     return memory;
+  }
+
+  /** Numbers of a parcel begin a block, so that a number leads to its parcel. */
+  #reserve(places: number): number {
+    const first = this.#lastBlock + 1;
+    this.#lastBlock += Math.ceil(places / BLOCK);
+    return first * BLOCK;
   }
 
   #prefetch(): number {

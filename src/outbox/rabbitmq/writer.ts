@@ -2,8 +2,8 @@
  * Writes lines to queues, in parcels, each confirmed by the broker.
  *
  * Maintained invariants:
- * - Each queue has at most one unconfirmed parcel. New lines gather in the next one: at low load nothing waits, and at
- *   high load a parcel holds many.
+ * - Each queue has at most one unconfirmed parcel. New lines gather in the next one; at high load they also gather for
+ *   queues that have none.
  * - So a queue never gets a later line of a write after an earlier one was refused: a repeated write repeats all of it,
  *   and consumers may assume that they have seen everything before a line.
  * - An unconfirmed parcel blocks its queue until the answer comes or the channel ends.
@@ -11,6 +11,7 @@
 import type { ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import { FORMAT_HEADER } from '../../rabbitmq/format.ts';
+import { Departure } from './departure.ts';
 import { MOST_LENGTH, MOST_NOTIFICATIONS } from './parcel.ts';
 
 interface Job {
@@ -68,6 +69,9 @@ export class Writer {
   readonly #lines = new Map<string, Line>();
   /** Ids of parcels returned because their queue is gone. */
   readonly #returned = new Set<string>();
+  /** Queues with lines that gather. */
+  readonly #gathering = new Set<Line>();
+  readonly #departure = new Departure(() => this.#sendGathered());
   #channel: ConfirmChannel | undefined;
   #parcels = 0;
 
@@ -90,6 +94,8 @@ export class Writer {
   detach(error: PusherError): void {
     this.#channel = undefined;
     this.#returned.clear();
+    this.#gathering.clear();
+    this.#departure.reset();
     const lines = [...this.#lines.values()];
     this.#lines.clear();
     for (const line of lines) {
@@ -105,12 +111,28 @@ export class Writer {
    * @throws PusherError OUTBOX_FULL, OUTBOX_UNUSABLE; then the first lines may be in the queue
    */
   write(queue: string, lines: readonly string[]): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
     const line = this.#lineOf(queue);
-    if (line.stalled) return Promise.reject(line.stalled);
-    line.waiting.push({ lines, next: 0, left: lines.length, failed: false, done: resolve, fail: reject });
-    if (!line.underWay) this.#send(line);
-    return promise;
+    const writing = enqueue(line, lines);
+    if (!line.underWay && !line.stalled) this.#send(line);
+    return writing;
+  }
+
+  /** Writes a commit's notifications to several queues, as {@link write} does, but gathers them at high load. */
+  async gather(commit: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    let notifications = 0;
+    const writing = [...commit].map(([queue, lines]) => {
+      const line = this.#lineOf(queue);
+      if (!line.underWay) this.#gathering.add(line);
+      notifications += lines.length;
+      return enqueue(line, lines);
+    });
+    this.#departure.arrived(notifications);
+    for (const each of await Promise.allSettled(writing)) if (each.status === 'rejected') throw each.reason;
+  }
+
+  #sendGathered(): void {
+    for (const line of this.#gathering) if (!line.underWay) this.#send(line);
+    this.#gathering.clear();
   }
 
   #lineOf(queue: string): Line {
@@ -126,6 +148,7 @@ export class Writer {
     if (lines.length === 0) return;
     line.underWay = jobs;
     const messageId = `${this.#options.daemon}.${++this.#parcels}`;
+    this.#departure.sent(lines.length);
     const late = setTimeout(() => this.#stall(line), CONFIRM_MS).unref();
     const parcel = {
       line,
@@ -181,8 +204,12 @@ export class Writer {
         if (job.left === 0 && !job.failed) job.done();
       }
     }
-    line.waiting = line.waiting.filter(({ failed }) => !failed);
-    this.#send(line);
+    if (returned || refused) line.waiting = line.waiting.filter(({ failed }) => !failed);
+    if (line.waiting.length > 0) {
+      this.#gathering.add(line);
+      this.#departure.arrived(1);
+    }
+    this.#departure.answered(count);
   }
 
   #stall(line: Line): void {
@@ -199,6 +226,13 @@ export class Writer {
     this.#options.gone(queue);
     refuse(jobs, new PusherError('OUTBOX_UNUSABLE', `outbox: the queue ${queue} was deleted; it is declared again`));
   }
+}
+
+function enqueue({ stalled, waiting }: Line, lines: readonly string[]): Promise<void> {
+  if (stalled) return Promise.reject(stalled);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  waiting.push({ lines, next: 0, left: lines.length, failed: false, done: resolve, fail: reject });
+  return promise;
 }
 
 /** Takes what fits into one parcel. */
