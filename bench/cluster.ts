@@ -2,11 +2,14 @@
  * RabbitMQ as the outbox, with broker, daemons, load and endpoint on this machine: maximum throughput with one node and
  * one daemon, and with three of each; then the latency of three at a moderate rate.
  */
+import { until } from '../test/support/process.ts';
 import { startRabbit, untilTogether } from '../test/support/rabbitmq.ts';
 import { cpuOf, type Figure, type Result, residentOf, type Size } from './measure.ts';
 import { type BenchDaemon, createDaemon, startEndpoint } from './rig.ts';
 
 const WARM_UP_SECONDS = 5;
+/** A load before anything is measured: it makes the topics' partitions, which then spread among the daemons. */
+const FIRST_SECONDS = 2;
 /** Rate for the latency measurement, in events per second. */
 const PACED = 3_000;
 
@@ -49,6 +52,9 @@ async function figuresOf({ nodes, daemons: count, atLeast, p99 }: Case, seconds:
         daemon.load({ rate: rate / count, seconds: length, epoch: `${rate}-${index}`, ...more }),
       ),
     );
+  const first = await load(PACED, FIRST_SECONDS, { batch: 20 });
+  await Promise.all(first.map(({ done }) => done));
+  await until('the partitions to be spread', () => isSpread(daemons), 60_000);
   const pause = (length: number) => new Promise((resolve) => setTimeout(resolve, length * 1_000));
 
   const how = `with ${nodes} ${nodes === 1 ? 'node and 1 daemon' : `nodes and ${count} daemons`}`;
@@ -86,4 +92,19 @@ async function figuresOf({ nodes, daemons: count, atLeast, p99 }: Case, seconds:
     { what: `largest RSS ${how}`, value: resident, unit: 'MB', target: { atMost: 300 } },
     ...figures,
   ];
+}
+
+/** Whether all daemons agree that each has its share of the partitions of each topic. */
+async function isSpread(daemons: readonly BenchDaemon[]): Promise<boolean> {
+  const views = await Promise.all(daemons.map((daemon) => daemon.shared()));
+  const owners = views.map((view) =>
+    (view?.partitions ?? []).map(({ queue, daemon }) => `${queue} ${daemon}`).toSorted(),
+  );
+  if (new Set(owners.map(String)).size > 1) return false;
+  const { partitions = [], daemons: present = [] } = views[0] ?? {};
+  if (partitions.length === 0 || present.length < daemons.length) return false;
+  return Object.values(Object.groupBy(partitions, ({ topic }) => topic)).every((all = []) => {
+    const shares = present.map(({ id }) => all.filter(({ daemon }) => daemon === id).length);
+    return Math.max(...shares) - Math.min(...shares) <= 1 && shares.reduce((sum, each) => sum + each) === all.length;
+  });
 }

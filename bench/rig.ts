@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { State } from '../src/ops/state.ts';
 import { freePorts, launch, type Process, until } from '../test/support/process.ts';
 import type { LoadOptions, LoadReport } from './load.ts';
 import { clock, cpuOf, residentOf } from './measure.ts';
@@ -53,6 +54,8 @@ export interface BenchDaemon extends AsyncDisposable {
   stop(): Promise<void>;
   /** Reads its metrics. */
   gauges(): Promise<Gauges>;
+  /** How several daemons share an outbox, as this one knows it. */
+  shared(): Promise<NonNullable<State['shared']> | undefined>;
   /** Starts a load against it. */
   load(options: Partial<LoadOptions>): Promise<Load>;
 }
@@ -129,6 +132,9 @@ export async function createDaemon({
         backlog: [...depths].reduce((sum, [, depth]) => sum + Number(depth), 0),
         loopDelayMs: Number(/^nodejs_eventloop_lag_p99_seconds (.+)$/m.exec(metrics)?.[1]) * 1_000 - LAG_TIMER_MS,
       };
+    },
+    async shared() {
+      return ((await (await fetch(`${adminUrl}/api/state`)).json()) as State).shared;
     },
     async load(options) {
       const whole: LoadOptions = {
