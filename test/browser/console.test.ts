@@ -5,8 +5,7 @@ import type { Page } from 'playwright-core';
 import type { State } from '../../src/ops/state.ts';
 import type { Pause } from '../../src/pipeline/report.ts';
 import { violationsOf } from '../support/axe.ts';
-import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
-import { until } from '../support/process.ts';
+import { button, hasRows, malformed, rows, SECRET_TALK, says, shows, until, useConsole } from '../support/console.ts';
 
 describe('the console', () => {
   const pusher = useConsole();
@@ -20,7 +19,7 @@ describe('the console', () => {
     await pusher.post(...Array.from({ length: 40 }, (_, n) => says(`${n}`)));
     const peak = /In: now [\d.]+\/s, at most (?!0\/s)([\d.]+)\/s; Out: now [\d.]+\/s, at most (?!0\/s)[\d.]+\/s/;
     const label = async () => String(await plot.getAttribute('aria-label'));
-    await until('the plot to tell of events', async () => peak.test(await label()), 30_000);
+    await until('the plot to tell of events', async () => peak.test(await label()));
     await until('the line to rise', async () => Number(await page.evaluate(LINE_HEIGHT)) > flat + 20);
     const again = {
       source: 'test@chat1',
@@ -40,7 +39,7 @@ describe('the console', () => {
 
     const before = peak.exec(await label())?.[1];
     await page.reload();
-    await until('the peak to be there again', async () => peak.exec(await label())?.[1] === before, 30_000);
+    await until('the peak to be there again', async () => peak.exec(await label())?.[1] === before);
     await page.getByText('15 min').click();
     assert.equal(await page.getByRole('radio', { name: '15 min' }).isChecked(), true);
   });
@@ -74,7 +73,7 @@ describe('the console', () => {
     await button(page, 'Try now: user_message_sent').click();
     await shows(row, 'Open');
     await shows(page.locator('#topics .result'), 'user_message_sent is open: SNS takes its notifications again.');
-    await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
+    await until('the problem to go', () => page.locator('#problems').isHidden());
     assert.deepEqual(pusher.accepted.filter((message) => message.includes('one')).length, 1);
   });
 
@@ -112,7 +111,7 @@ describe('the console', () => {
     assert.deepEqual(await violationsOf(page), []);
     pusher.fault = undefined;
     await button(page, 'Try all 150').click();
-    await until('the problem to go', () => page.locator('#problems').isHidden(), 30_000);
+    await until('the problem to go', () => page.locator('#problems').isHidden());
   });
 
   it('the console shows throttling with its start and advice, and does not present old latencies as current', async () => {
@@ -184,7 +183,7 @@ describe('the console', () => {
     await button(page, 'Resume').click();
     await hasRows(page, '#tail', 3);
     await page.getByLabel('Show message bodies').uncheck();
-    await until('bodies to go', async () => !(await page.content()).includes(SECRET_TALK), 30_000);
+    await until('bodies to go', async () => !(await page.content()).includes(SECRET_TALK));
   });
 
   it("the console uses the daemon's clock, whatever the browser's", async () => {
@@ -260,12 +259,8 @@ describe('the console', () => {
 
   const isOld = async (page: Page) => {
     await shows(page.locator('#old'), /the daemon was last heard at \d\d:\d\d:\d\d, .* ago/);
-    const marked = (await page.evaluate(OLD)) as string[];
     for (const title of ['Topics', 'In', 'Dead letters', 'Waiting in the outbox'])
-      assert.ok(
-        marked.some((text) => text === title),
-        `${title} is not marked: ${marked}`,
-      );
+      await until(`${title} to be marked`, async () => ((await page.evaluate(OLD)) as string[]).includes(title));
   };
 });
 

@@ -3,8 +3,18 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
-import { button, confirm, hasRows, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
-import { until } from '../support/process.ts';
+import {
+  button,
+  confirm,
+  hasRows,
+  malformed,
+  rows,
+  SECRET_TALK,
+  says,
+  shows,
+  until,
+  useConsole,
+} from '../support/console.ts';
 
 const result = (page: Page) => page.locator('#letters .result');
 
@@ -214,7 +224,8 @@ describe('dead letters in the console', () => {
       lines.map((line) => JSON.parse(line).content.notification.orderKey),
       ['zoe@localhost'],
     );
-    assert.match(pusher.daemon.output(), /"match":"ZOE@","count":1,"msg":"admin: contents of dead letters exported"/);
+    const exported = /"match":"ZOE@","count":1,"msg":"admin: contents of dead letters exported"/;
+    await until('the log to say so', () => exported.test(pusher.daemon.output()));
     await button(page, 'Delete all 1 that match').click();
     await shows(page.locator('#confirm'), 'Delete 1 dead letter with “ZOE@”?');
     await confirm(page, 'Delete');

@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
-import { button, confirm, malformed, says, shows, TOKEN, useConsole } from '../support/console.ts';
-import { until } from '../support/process.ts';
+import { button, confirm, malformed, says, shows, TOKEN, until, useConsole } from '../support/console.ts';
 
 describe('tabs of a browser', () => {
   const pusher = useConsole();
@@ -71,7 +70,7 @@ describe('tabs of a browser', () => {
       await pusher.post(malformed('x'));
       letters += 1;
       await eachShows(tabs, new RegExp(`Dead letters\\s+${letters}\\s`));
-      await until('one to lead', async () => (await leaders(tabs)) === 1, 30_000);
+      await until('one to lead', async () => (await leaders(tabs)) === 1);
     };
     const takeLeader = async (): Promise<Page> => {
       for (const page of tabs)

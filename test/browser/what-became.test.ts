@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Page } from 'playwright-core';
 import { violationsOf } from '../support/axe.ts';
-import { button, confirm, malformed, rows, SECRET_TALK, says, shows, useConsole } from '../support/console.ts';
-import { until } from '../support/process.ts';
+import { button, confirm, malformed, rows, SECRET_TALK, says, shows, until, useConsole } from '../support/console.ts';
 
 describe('the console', () => {
   const pusher = useConsole();
@@ -118,10 +117,10 @@ describe('the console', () => {
     assert.deepEqual(await violationsOf(page), []);
     await button(page, 'Acknowledge test@chat1').click();
     await shows(page.locator('#sources .result'), 'test@chat1: 1 hole acknowledged.');
-    await until('the hole to be known', async () => !/not acknowledged/.test(await source.innerText()), 30_000);
+    await until('the hole to be known', async () => !/not acknowledged/.test(await source.innerText()));
     await button(page, 'Retire script@cron').click();
     await confirm(page, 'Retire');
     await shows(page.locator('#sources .result'), 'script@cron is forgotten.');
-    await until('one source', async () => (await rows(page, '#sources').count()) === 1, 30_000);
+    await until('one source', async () => (await rows(page, '#sources').count()) === 1);
   });
 });

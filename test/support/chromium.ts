@@ -21,7 +21,7 @@ export async function startChromium(): Promise<Chromium> {
   const { missing, why } = install(['chromium'], (text) => process.stderr.write(`${text}\n`));
   assert.deepEqual(missing, [], why);
   const browser = await chromium.launch({
-    executablePath: '/usr/bin/chromium',
+    executablePath: '/usr/bin/chromium-headless-shell',
     args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking'],
   });
   return {

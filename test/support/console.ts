@@ -4,14 +4,14 @@ import { after, afterEach, before, beforeEach } from 'node:test';
 import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
 import { type Chromium, startChromium, type Visit } from './chromium.ts';
 import { createDaemon, type Daemon } from './daemon.ts';
-import { until } from './process.ts';
+import { until as poll } from './process.ts';
 import { type Fault, type StubSns, startStubSns } from './stub-sns.ts';
 
 export const TOKEN = 'a-token-for-the-console';
 export const SECRET_TALK = 'meet me at the old mill';
 
 /** This machine may be busy with other tests. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /** Prepares each test of the calling suite, and cleans up after it. */
 export function useConsole() {
@@ -94,20 +94,20 @@ export const says = (body: string, type = 'chat') => ({
 /** Becomes a dead letter at once. */
 export const malformed = (body: string) => ({ ...says(body), from: 17 });
 
+/** Polls a page less often than other things: looking at one takes the browser some CPU time. */
+export const until = (what: string, condition: () => boolean | Promise<boolean>, ms = PATIENCE_MS): Promise<void> =>
+  poll(what, condition, ms, 50);
+
 export const shows = (locator: Locator, text: string | RegExp): Promise<void> =>
-  until(
-    `${locator} to show ${text}`,
-    async () => {
-      const shown = (await locator.allInnerTexts()).join('\n');
-      return typeof text === 'string' ? shown.includes(text) : text.test(shown);
-    },
-    PATIENCE_MS,
-  );
+  until(`${locator} to show ${text}`, async () => {
+    const shown = (await locator.allInnerTexts()).join('\n');
+    return typeof text === 'string' ? shown.includes(text) : text.test(shown);
+  });
 
 export const rows = (page: Page, section: string): Locator => page.locator(`${section} tbody tr`);
 
 export const hasRows = (page: Page, section: string, count: number): Promise<void> =>
-  until(`${count} rows in ${section}`, async () => (await rows(page, section).count()) === count, PATIENCE_MS);
+  until(`${count} rows in ${section}`, async () => (await rows(page, section).count()) === count);
 
 export const button = (page: Page, name: string | RegExp): Locator => page.getByRole('button', { name });
 

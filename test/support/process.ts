@@ -80,7 +80,12 @@ export async function launch(
 }
 
 /** Polls until the condition holds; an exception counts as not holding. Rejects with `what` after `ms`. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  ms = 60_000,
+  pauseMs = 10,
+): Promise<void> {
   const deadline = Date.now() + ms;
   let cause: unknown;
   for (;;) {
@@ -90,7 +95,7 @@ export async function until(what: string, condition: () => boolean | Promise<boo
       cause = error;
     }
     if (Date.now() > deadline) throw new Error(`waited ${ms} ms in vain: ${what}`, { cause });
-    await sleep(10);
+    await sleep(pauseMs);
   }
 }
 
