@@ -9,7 +9,7 @@ import { countOf, bytes as size } from '../format.js';
 import { outboxFileOf } from '../open-outbox.ts';
 import type { State } from '../ops/state.ts';
 import type { Hole } from '../outbox/sources.ts';
-import { openDatabase, pragma } from '../outbox/sqlite/schema.ts';
+import { openDatabase, ownerProblem, pragma } from '../outbox/sqlite/schema.ts';
 import { readHoles } from '../outbox/sqlite/sources.ts';
 import { type Finding, failed } from '../sns/check/diagnosis.ts';
 
@@ -43,7 +43,7 @@ function examineFile(file: string, config: PusherConfig): Finding[] {
     const pages = pragma(database, 'page_count') - pragma(database, 'freelist_count');
     const bytes = pages * pragma(database, 'page_size');
     const holes = readHoles(database);
-    const found = [...fullness(bytes, config), ...losses(holes, config.file)];
+    const found = [...ownership(file), ...fullness(bytes, config), ...losses(holes, config.file)];
     return found.length > 0 ? found : [{ what: WHAT, level: 'ok', seen: `${file} can be written` }];
   } finally {
     database.close();
@@ -59,6 +59,14 @@ export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: Sta
   if (found.length > 0) return found;
   const seen = `${outboxFileOf(config)} holds ${size(outbox.bytes)} of ${size(outbox.maxBytes)}`;
   return [{ what: WHAT, level: 'ok', seen }];
+}
+
+/** Root may write what the service's own user may not. */
+function ownership(file: string): Finding[] {
+  const problem = ownerProblem(file);
+  if (problem === undefined) return [];
+  const [seen = '', advice = ''] = problem.split(': ');
+  return [{ what: WHAT, level: 'warn', seen, means: "a daemon that runs as the folder's owner can't start", advice }];
 }
 
 function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: PusherConfig): Finding[] {

@@ -6,9 +6,10 @@
  * - It holds nothing older than `keepMs` and about `maxBytes` at most: the oldest blocks are deleted.
  * - A kill or a power failure doesn't corrupt it; a power failure loses what was not on disk yet.
  */
-import { chmodSync, closeSync, openSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { createPrivate } from '../private-file.ts';
 import { rowsOf } from '../sql.ts';
 import { HISTORY } from './history-file.ts';
 
@@ -227,7 +228,7 @@ export class TraceFile {
 
 function prepareFile(file: string): void {
   if (statSync(file, { throwIfNoEntry: false })) chmodSync(file, 0o600);
-  else closeSync(openSync(file, 'wx', 0o600));
+  else closeSync(createPrivate(file));
 }
 
 function textOf(content: Uint8Array, packed: boolean): string | undefined {

@@ -19,7 +19,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import type { Reserve } from './reserve.ts';
-import { describe, isBusy, isOfTheFile } from './schema.ts';
+import { faultOf, isBusy, isOfTheFile } from './schema.ts';
 
 export interface Write {
   /** Runs inside the transaction; again in another one if that fails. */
@@ -180,7 +180,7 @@ export class GroupCommit {
       fdatasyncSync(this.log);
       this.#tell(writes);
     } catch (error) {
-      for (const write of writes) write.failed?.(this.#faultOf(error));
+      for (const write of writes) write.failed?.(faultOf(this.#options.file, error));
     }
     clearTimeout(this.#recovery);
     clearTimeout(this.#lateSync);
@@ -206,7 +206,7 @@ export class GroupCommit {
         // They are committed, though. They resolve once the recovery has copied them into the database file.
         this.#unsynced.unshift(...writes);
         this.#doubtful = true;
-        this.#failed(this.#faultOf(error));
+        this.#failed(faultOf(this.#options.file, error));
         return;
       }
       this.#tell(writes);
@@ -244,16 +244,11 @@ export class GroupCommit {
     } catch (thrown) {
       if (database.isTransaction) database.exec('ROLLBACK');
       undone();
-      const error = this.#faultOf(thrown);
+      const error = faultOf(this.#options.file, thrown);
       return { error, culprit: isOfTheFile(thrown) ? undefined : current };
     }
     // Committed: whatever happens now, it must not count as undone.
     return { onDisk: committed() };
-  }
-
-  #faultOf(error: unknown): PusherError {
-    if (error instanceof PusherError) return error;
-    return new PusherError('OUTBOX_UNUSABLE', `outbox ${this.#options.file} ${describe(error)}`, error);
   }
 
   #failed(error: PusherError): void {
@@ -276,7 +271,7 @@ export class GroupCommit {
       fdatasyncSync(this.log);
       this.#tell(this.#takeUnsynced());
     } catch (error) {
-      this.#fault = this.#faultOf(error);
+      this.#fault = faultOf(this.#options.file, error);
       this.#stuck = true;
     }
     const mended = !this.#stuck && reserve.restore();

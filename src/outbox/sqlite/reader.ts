@@ -62,7 +62,7 @@ export class Reader {
       return;
     }
     const { file, log } = this.#setup;
-    const fault = `outbox ${file} ${describe(error)}`;
+    const fault = `outbox ${file} ${describe(error, file)}`;
     if (fault !== this.#fault)
       log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
     this.#fault = fault;

@@ -3,8 +3,9 @@
  * written. It is as large as SQLite's WAL may grow, because a checkpoint may need that much; afterwards the WAL is
  * reused in place.
  */
-import { closeSync, openSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
+import { closeSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
 import path from 'node:path';
+import { createPrivate } from '../../private-file.ts';
 
 export interface Reserve {
   /** Its size in bytes. */
@@ -58,7 +59,9 @@ function freeBytes(file: string): number {
 
 /** Writes real bytes, because a sparse file would reserve nothing. */
 function write(name: string, size: number): void {
-  const handle = openSync(name, 'w', 0o600);
+  // What is left of one that was made halfway goes; a link is not followed.
+  rmSync(name, { force: true });
+  const handle = createPrivate(name);
   try {
     for (let written = 0; written < size; )
       written += writeSync(handle, CHUNK, 0, Math.min(CHUNK.length, size - written));

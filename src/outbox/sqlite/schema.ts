@@ -1,8 +1,10 @@
 /** The SQLite file of the embedded outbox: opening it, its tables, and the lock that keeps a second daemon out. */
-import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
+import { createPrivate, foreignFile } from '../../private-file.ts';
+import { shellWord } from '../../quote.ts';
 
 // "xevp" in ASCII: identifies our file among SQLite databases
 // (https://www.sqlite.org/pragma.html#pragma_application_id).
@@ -99,7 +101,7 @@ function prepareFile(file: string, create: boolean): void {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found?.isDirectory()) throw unusable(file, 'is a folder; set outbox.path to a file');
   if (found) chmodSync(file, 0o600);
-  else if (create) closeSync(openSync(file, 'wx', 0o600));
+  else if (create) closeSync(createPrivate(file));
   else throw unusable(file, 'does not exist: the daemon creates it at its first start');
 }
 
@@ -130,7 +132,7 @@ const unusable = (file: string, problem: string, cause?: unknown) =>
 
 /** Converts anything thrown by the outbox to the project's error. */
 export const faultOf = (file: string, error: unknown): PusherError =>
-  error instanceof PusherError ? error : unusable(file, describe(error), error);
+  error instanceof PusherError ? error : unusable(file, describe(error, file), error);
 
 /** Whether the disk was full. */
 export function isDiskFull(error: unknown): boolean {
@@ -162,17 +164,34 @@ export function isOfTheFile(error: unknown): boolean {
   return error instanceof PusherError || syscall !== undefined || (primary !== undefined && !OURS.includes(primary));
 }
 
-/** Explains an error of SQLite or the system, with advice. */
-export function describe(error: unknown): string {
+/** Explains an error of SQLite or the system, with advice. @param file of the outbox */
+export function describe(error: unknown, file: string): string {
   const { code } = error as { code?: string };
   const primary = primaryOf(error as object);
   if (primary === 11 || primary === 26)
     return 'is damaged, or no SQLite database: stop the daemon, and restore it from a backup, save what can be read with `sqlite3 outbox.db .recover`, or move it away to start empty (docs/operations.md has the steps)';
   if (isDiskFull(error)) return "can't grow: the disk is full";
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
-    return "can't be written: check the owner and mode of the file and its folder";
+    return `can't be written: ${ownerProblem(file) ?? 'check the owner and mode of the file and its folder'}`;
   if (primary === 5) return 'is locked by another process';
   return `can't be used: ${messageOf(error)}`;
+}
+
+/** What SQLite and the daemon keep beside an outbox. */
+const BESIDE = ['', '-wal', '-shm', '.lock', '.reserve', '.trace', '.trace-wal', '.trace-shm'];
+
+/** Which of an outbox's files belongs to another user than their folder, and how to change that. */
+export function ownerProblem(file: string): string | undefined {
+  const real = existsSync(file) ? realpathSync(file) : file;
+  const folder = path.dirname(real);
+  const found = foreignFile(
+    folder,
+    BESIDE.map((end) => `${path.basename(real)}${end}`),
+  );
+  if (!found) return undefined;
+  const [owner, folderOwner] = [found.uid, found.folderUid].map((uid) => (uid === 0 ? 'root' : `user ${uid}`));
+  const command = `chown --reference=${shellWord(folder)} ${shellWord(real)}*`;
+  return `${found.file} belongs to ${owner}, and its folder to ${folderOwner}: run \`${command}\` as root`;
 }
 
 /** How long to wait for the lock, in milliseconds: a command that checks for a daemon holds it briefly. */
@@ -200,7 +219,7 @@ export function lockOutbox(file: string): { release(): void } {
   } catch (error) {
     const owner = ownerOf(lock);
     lock.close();
-    if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error), error);
+    if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error, file), error);
     const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
     throw new PusherError('OUTBOX_LOCKED', message);
   }
@@ -226,9 +245,19 @@ export function refuseIfOpenElsewhere(file: string): void {
 
 function openLock(file: string): DatabaseSync {
   try {
+    createLock(`${file}.lock`);
     return new DatabaseSync(`${file}.lock`, { timeout: LOCK_MS });
   } catch (error) {
     throw faultOf(file, error);
+  }
+}
+
+function createLock(file: string): void {
+  try {
+    if (!existsSync(file)) closeSync(createPrivate(file));
+  } catch (error) {
+    // Another start was quicker.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import fs, { copyFileSync } from 'node:fs';
 import {
+  chown,
   mkdir,
   mkdtemp,
+  mkdtempDisposable,
   open as openFile,
   readdir,
   readFile,
@@ -24,7 +26,7 @@ import { mountSmallDisk } from '../../../test/support/tmpfs.ts';
 import { PusherError } from '../../errors.ts';
 import { admission, notification as anyNotification, commitAs, ids, lastOf, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
-import { openDatabase } from './schema.ts';
+import { openDatabase, ownerProblem } from './schema.ts';
 import { sqliteOutbox } from './sqlite.ts';
 
 const notification = (eventId: string, message = '{}') => anyNotification(eventId, { message, bytes: message.length });
@@ -101,6 +103,29 @@ describe('SQLite outbox, when something is wrong', () => {
     await writeFile(file, '', { mode: 0o666 });
     await sqliteOutbox({ file }).close();
     assert.equal((await stat(file)).mode & 0o777, 0o600);
+  });
+
+  it("gives what root creates to the folder's owner, and names a file that belongs to somebody else", async () => {
+    const nobody = 65_534;
+    await using own = await mkdtempDisposable(path.join(tmpdir(), 'outbox-'));
+    const [place, outboxFile] = [own.path, path.join(own.path, 'outbox.db')];
+    await chown(place, nobody, nobody);
+    const outbox = sqliteOutbox({ file: outboxFile });
+    const owners = await Promise.all(
+      (await readdir(place)).map(async (name) => `${name} ${(await stat(path.join(place, name))).uid}`),
+    );
+    const names = ['', '-shm', '-wal', '.lock', '.reserve'].map((end) => `outbox.db${end} ${nobody}`);
+    assert.deepEqual(owners.toSorted(), names.toSorted());
+    await outbox.close();
+    assert.equal(ownerProblem(outboxFile), undefined);
+
+    await chown(`${outboxFile}.lock`, 0, 0);
+    const advice = `${outboxFile}.lock belongs to root, and its folder to user ${nobody}: run \`chown --reference=${place} ${outboxFile}*\` as root`;
+    assert.equal(ownerProblem(outboxFile), advice);
+    process.seteuid?.(nobody);
+    const fault = faultOf(outboxFile);
+    process.seteuid?.(0);
+    assert.equal((await fault).message, `outbox ${outboxFile} can't be written: ${advice}`);
   });
 
   it('reports a missing folder, and a folder in place of the file', async () => {
