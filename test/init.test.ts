@@ -47,6 +47,50 @@ describe('init', () => {
     assert.deepEqual([text('pusher.toml'), text('environment')], before);
   });
 
+  it('says what of the environment it does not use when it is run again', async (t) => {
+    await init(t, ...ASKED, '--no-topics');
+    Object.assign(process.env, { AWS_REGION: 'eu-west-2', AWS_SECRET_ACCESS_KEY: 'another' });
+    const { output } = await init(t).finally(() => delete process.env.AWS_REGION);
+    assert.match(
+      output,
+      /^kept {6}\S+: it exists already\. .*AWS_REGION=eu-west-2 have no effect\. To overwrite it: /,
+    );
+    assert.match(
+      output,
+      /^warn {2}environment: this shell has other values than the file for AWS_SECRET_ACCESS_KEY\n.*\n {6}do {5}run `unset AWS_SECRET_ACCESS_KEY`/m,
+    );
+  });
+
+  for (const [what, environment, flags, expected] of [
+    [
+      'a secret with a newline',
+      { AWS_SECRET_ACCESS_KEY: 'abc\n' },
+      [],
+      'AWS_SECRET_ACCESS_KEY in the environment ends in U+000A (a newline)',
+    ],
+    [
+      'a secret that begins with a space',
+      { AWS_SECRET_ACCESS_KEY: ' abc' },
+      [],
+      'AWS_SECRET_ACCESS_KEY in the environment begins with U+0020 (a space)',
+    ],
+    [
+      'a region of the environment that can be none',
+      { AWS_REGION: 'eu west' },
+      [],
+      '--region, by default, should be an AWS region, such as `eu-west-1`',
+    ],
+    ['a wrong account', {}, ['--account', '12345'], '--account should be an AWS account number: 12 digits'],
+  ] as const)
+    it(`names ${what}, shows no value, and writes nothing`, async (t) => {
+      Object.assign(process.env, environment);
+      const others = ['--access-key-id', KEY, ...('AWS_REGION' in environment ? [] : ['--region', 'eu-west-1'])];
+      const account = flags.length > 0 ? flags : ['--account', ACCOUNT];
+      const { code, output } = await init(t, ...others, ...account).finally(() => delete process.env.AWS_REGION);
+      assert.deepEqual([code, output], [2, `error: ${expected}\n`]);
+      assert.deepEqual(readdirSync(bench.folder), []);
+    });
+
   it('init keeps a copy of what it overwrites, and secrets that adapters use', async (t) => {
     await writeFile(at('environment'), '# mine\nTAP_SECRET="known"\nAWS_ACCESS_KEY_ID=former\nOTHER=1\n');
     await writeFile(at('pusher.toml'), '# by hand\n');
@@ -68,6 +112,12 @@ describe('init', () => {
       ['environment', 'environment.example'],
     ] as const)
       await writeFile(at(name), readFileSync(new URL(`../deploy/systemd/${example}`, import.meta.url)));
+    const { output: checked } = await commandLine(t, 'check', '--config', at('pusher.toml'));
+    assert.match(checked, /tap\.http\.secret is \$\{TAP_SECRET\}, which is empty in the environment/);
+    assert.match(
+      checked,
+      /it is the package's example as it came: `xmpp-event-pusher init --config \S+pusher\.toml` fills it in\n/,
+    );
     const { code, output } = await init(t, ...ASKED);
     assert.equal(code, 0, output);
     assert.doesNotMatch(output, /kept|replaced|old/);

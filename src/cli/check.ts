@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import path from 'node:path';
 import { Command } from 'commander';
+import { shadowedVariables } from '../config/env-file.ts';
 import type { PusherConfig } from '../config/load.ts';
 import type { SnsOptions } from '../config/options.ts';
 import { messageOf } from '../errors.ts';
@@ -66,10 +67,11 @@ async function* findings({ publish = false, ...flags }: CheckOptions): AsyncGene
   try {
     config = readConfig(flags);
   } catch (error) {
-    yield failed('configuration', messageOf(error), 'the daemon would not start', 'correct the file');
+    yield failed('configuration', messageOf(error), 'the daemon would not start', 'correct it');
     return;
   }
   yield { what: 'configuration', level: 'ok', seen: config.file };
+  yield* environmentFindings();
   yield* daemonFindings(config);
   yield* certificateFindings(config);
   yield* rabbitFindings(config);
@@ -80,6 +82,19 @@ async function* findings({ publish = false, ...flags }: CheckOptions): AsyncGene
     for await (const finding of examineAccount(options, { configFile: config.file, publish }))
       yield { ...finding, what: `${finding.what}${of}` };
   }
+}
+
+/** A key that was exported in a shell says nothing about the service's. */
+function* environmentFindings(): Generator<Finding> {
+  const names = shadowedVariables();
+  if (names.length === 0) return;
+  yield {
+    what: 'environment',
+    level: 'warn',
+    seen: `this shell has other values than the file for ${names.join(', ')}`,
+    means: "the findings are of the shell's values; the service has those of the file",
+    advice: `run \`unset ${names.join(' ')}\` and check again, or correct the file`,
+  };
 }
 
 /** Checks the daemon, its outbox and its addresses; asks the running daemon where possible. */

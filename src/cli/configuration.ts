@@ -1,4 +1,5 @@
 /** Finds a command's configuration, and reads it with the variables of the file `environment` beside it. */
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import { type EnvFileState, readEnvFile } from '../config/env-file.ts';
@@ -18,7 +19,31 @@ export interface ConfigFlags {
  */
 export function readConfig(flags: ConfigFlags, options: LoadOptions = {}): PusherConfig {
   const file = configFileOf(flags);
-  return withEnvFile(file, flags, () => loadConfig(file, process.env, options));
+  try {
+    return withEnvFile(file, flags, () => loadConfig(file, process.env, options));
+  } catch (error) {
+    if (!(error instanceof PusherError)) throw error;
+    const hint = hintFor(file, error);
+    throw hint === undefined ? error : new PusherError(error.code, `${error.message}\n  ${hint}`, error);
+  }
+}
+
+/** What helps beside correcting the file. */
+function hintFor(file: string, error: PusherError): string | undefined {
+  if (isExample(file)) return `it is the package's example as it came: ${quotedCommand(['init'], file)} fills it in`;
+  if (error.code === 'CONFIG_UNREADABLE' && /EACCES/.test(error.message)) return 'run the command as root, with sudo';
+  return undefined;
+}
+
+const EXAMPLE = new URL('../../deploy/systemd/pusher.toml', import.meta.url);
+
+/** Whether a configuration is a package's unchanged example. */
+export function isExample(file: string): boolean {
+  try {
+    return readFileSync(file).equals(readFileSync(EXAMPLE));
+  } catch {
+    return false; // A file that can't be read is reported by whoever needs it.
+  }
 }
 
 /** The path of the configuration. @throws PusherError CONFIG_UNREADABLE where there is none */

@@ -4,6 +4,7 @@
  */
 import { userInfo } from 'node:os';
 import { Client, type Dispatcher } from 'undici';
+import { startCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { outboxFileOf } from '../open-outbox.ts';
@@ -37,8 +38,6 @@ interface Way {
 /** Nothing answers, or not the daemon; `message` has the reason. */
 const daemonUnreachable = (message: string, cause?: unknown) => new PusherError('DAEMON_UNREACHABLE', message, cause);
 
-/** The configured outbox's path. */
-
 /**
  * Connects by the socket.
  * @throws PusherError DAEMON_UNREACHABLE with the reason
@@ -71,7 +70,8 @@ export async function connectToDaemon(config: PusherConfig): Promise<DaemonClien
     try {
       return await connectByAddress(config);
     } catch (error) {
-      throw daemonUnreachable(`${messageOf(error)}; nor by its socket: ${messageOf(first)}`, error);
+      const start = `if it does not run, start it with \`${startCommand(config.file)}\``;
+      throw daemonUnreachable(`${messageOf(error)}; nor by its socket: ${messageOf(first)}; ${start}`, error);
     }
   }
 }

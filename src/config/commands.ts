@@ -25,3 +25,7 @@ export function commandTo(words: readonly string[], configFile?: string): string
 /** The same within a sentence. */
 export const quotedCommand = (words: readonly string[], configFile?: string): string =>
   `\`${commandTo(words, configFile)}\``;
+
+/** What starts the daemon with a configuration: the service with the one that its unit names. */
+export const startCommand = (configFile: string): string =>
+  configFile === SYSTEM_CONFIG ? 'systemctl start xmpp-event-pusher' : commandTo(['run'], configFile);

@@ -95,6 +95,7 @@ export interface EnvFileState {
 /** The variables that the last reading set in this process's environment. */
 let set: ReadonlyMap<string, string> = new Map();
 let named: string | undefined;
+let shadowed: readonly string[] = [];
 
 /**
  * Sets a file's variables in the environment of this process.
@@ -116,6 +117,7 @@ export function readEnvFile(
   const { variables, ignored } = parseEnvFile(text);
   const before = set;
   replace(before, variables, environment);
+  shadowed = [...variables].filter(([name, value]) => environment[name] !== value).map(([name]) => name);
   return { file, fault, ignored, undo: () => replace(set, before, environment) };
 }
 
@@ -132,6 +134,9 @@ function replace(
 
 /** Whether a variable comes from the file, so that reading the file again can change it. */
 export const isFromEnvFile = (name: string): boolean => set.has(name);
+
+/** Variables of the file for which this process has other values: a daemon that systemd starts has the file's. */
+export const shadowedVariables = (): readonly string[] => shadowed;
 
 /** The file that a user named. */
 export const namedEnvFile = (): string | undefined => named;

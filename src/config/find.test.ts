@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -30,6 +30,25 @@ describe('the configuration file', () => {
     it(what, () => {
       assert.equal(findConfig(named, environment, places), expected);
     });
+
+  it('is looked for elsewhere from a working directory that this user may not look into', () => {
+    const [former, closed] = [process.cwd(), path.join(folder, 'closed')];
+    mkdirSync(closed);
+    process.chdir(closed);
+    chmodSync(closed, 0);
+    // Root may look anywhere.
+    const isRoot = process.geteuid?.() === 0;
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      assert.equal(findConfig(undefined, {}, ['pusher.toml', '/']), '/');
+      const named = path.join(closed, 'pusher.toml');
+      assert.equal(findConfig(undefined, {}, [named, '/']), named, 'so that reading it says why');
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+      process.chdir(former);
+      chmodSync(closed, 0o700);
+    }
+  });
 
   it("quotes the configuration's path in printed commands if necessary", () => {
     assert.equal(

@@ -1,5 +1,6 @@
 /** Finds the configuration if no option names it. */
 import { statSync } from 'node:fs';
+import path from 'node:path';
 
 /** The variable that names the configuration, for commands without `--config`. */
 export const CONFIG_VARIABLE = 'XMPP_EVENT_PUSHER_CONFIG';
@@ -23,12 +24,16 @@ export function findConfig(
   return named ?? (environment[CONFIG_VARIABLE] || undefined) ?? places.find(isThere);
 }
 
-/** A file that this user may not access counts as existing: reading it reports the problem. */
+/**
+ * One in a named folder that this user may not look at is there, too: reading it says what is wrong. The working directory
+ * may be any, such as /root after `sudo -u`.
+ */
 function isThere(file: string): boolean {
   try {
     statSync(file);
     return true;
   } catch (error) {
-    return !/^(ENOENT|ENOTDIR)$/.test((error as NodeJS.ErrnoException).code ?? '');
+    const { code = '' } = error as NodeJS.ErrnoException;
+    return !/^(ENOENT|ENOTDIR)$/.test(code) && (path.isAbsolute(file) || code !== 'EACCES');
   }
 }

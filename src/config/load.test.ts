@@ -645,6 +645,12 @@ describe('configuration', () => {
       ]);
     });
 
+    it('names a variable that is empty, of a secret too', () => {
+      assert.deepEqual(mistakes(sns({ secret_access_key: '"${SECRET}"' }), { SECRET: '' }), [
+        `${AT}.secret_access_key is \${SECRET}, which is empty in the environment, should be the secret of that access key, not empty`,
+      ]);
+    });
+
     it('shows the place, not the text, of a TOML error', () => {
       const { code, message } = faultOf(`${sns({ secret_access_key: '"hidden' })}`);
       assert.equal(code, 'CONFIG_UNREADABLE');

@@ -358,6 +358,8 @@ function mistakeIn(schema: z.ZodType, key: PropertyKey | undefined, { written, m
   if (key === undefined || !isTable(written) || !isTable(meant)) return `is ${shown(written)}, should be a section`;
   const value = written[String(key)];
   const text = optionTexts.get(shapeOf(schema)[String(key)] as z.ZodType);
+  if (typeof value === 'string' && /^\$\{[^}]+\}$/.test(value) && meant[String(key)] === '')
+    return `is ${value}, which is empty in the environment, should be ${text?.expects}`;
   const from = typeof value === 'string' && value !== meant[String(key)] ? ' from the environment' : '';
   if (value !== undefined) return `is ${shown(value, String(key))}${from}, should be ${text?.expects}`;
   return `is missing, and has to be set: ${text?.expects}`;

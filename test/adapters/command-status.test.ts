@@ -63,7 +63,7 @@ describe('adapter status prosody', () => {
       `ok localhost: posts to ${daemon.tapUrl} with the daemon's secret, set in ${inFolder('prosody.cfg.lua')}`,
       `ok ${inFolder('data/localhost/event_pusher')}: 12 events wait; the daemon last accepted events at 2026-11-29T12:00:00.000Z`,
       `ok ${daemon.tapUrl} takes events with this secret`,
-      'warn the daemon has not heard from prosody yet',
+      'warn the daemon has not heard from prosody yet: it reports the first login. If nothing comes then, the server has not loaded the adapter: restart it, and read its log',
     ]);
   });
 

@@ -102,6 +102,9 @@ const sourceView = z.object({
 });
 const greeting = z.object({ state: z.object({ sources: z.array(sourceView) }) });
 
+const UNHEARD =
+  'it reports the first login. If nothing comes then, the server has not loaded the adapter: restart it, and read its log';
+
 /** The running daemon's data on a server's adapters. */
 async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
   let daemon: DaemonClient | undefined;
@@ -109,7 +112,7 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
     daemon = await connectToDaemon(readConfig(flags));
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
-    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard from ${server} yet` }];
+    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard from ${server} yet: ${UNHEARD}` }];
     return sources.map((source) => heardOf(source, flags.config));
   } catch (error) {
     return [{ level: 'warn', text: `can't ask the daemon what it received: ${messageOf(error)}` }];

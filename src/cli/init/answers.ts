@@ -1,5 +1,6 @@
 /** The answers that `init` needs for a configuration, from flags or questions. */
 import type { z } from 'zod';
+import { unusableCharacter } from '../../config/characters.ts';
 import { shapeOf } from '../../config/load.ts';
 import { optionTexts, snsOptions } from '../../config/options.ts';
 import { snsHostOf } from '../../config/regions.ts';
@@ -106,10 +107,15 @@ async function askForKeys(
   };
 }
 
-/** The configuration's error for an option's value. */
+/** The configuration's error for an option's value. The value itself may be a secret, and is not shown. */
 const problemOf =
   (option: string) =>
   (answer: string): string | undefined => {
     const schema = shapeOf(snsOptions)[option] as z.ZodType;
-    return schema.safeParse(answer).success ? undefined : `should be ${optionTexts.get(schema)?.expects}`;
+    const result = schema.safeParse(answer);
+    if (result.success) return undefined;
+    const odd = answer !== '' && /key/.test(option) ? unusableCharacter(answer) : undefined;
+    if (odd !== undefined) return odd;
+    // Quotes are TOML's affair.
+    return `should be ${optionTexts.get(schema)?.expects.replace(', in quotes', '')}`;
   };

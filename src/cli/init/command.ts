@@ -8,6 +8,7 @@ import { parseConfig } from '../../config/load.ts';
 import { serverConfigOption, toOption } from '../adapter/command.ts';
 import type { Where } from '../adapter/server.ts';
 import { SERVERS } from '../adapter/servers.ts';
+import { isExample } from '../configuration.ts';
 import { EXIT } from '../exit-codes.ts';
 import { type AnswerFlags, askForSns } from './answers.ts';
 import { type Dialog, Interrupted, openDialog } from './dialog.ts';
@@ -107,7 +108,9 @@ function targetOf({ config }: InitFlags): string {
 /** Whether there is no configuration yet, or it may be replaced. */
 async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
   if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
+  const { AWS_REGION: region = '' } = process.env;
   const unused = given(flags, [...ANSWERS, 'from', 'rabbitmq']);
+  if (region !== '' && !readFileSync(file, 'utf8').includes(`"${region}"`)) unused.push(`AWS_REGION=${region}`);
   if (
     !flags.yes &&
     (await dialog.confirm(`${file} exists already. Overwrite it? The old one is kept beside it.`, false))
@@ -135,12 +138,6 @@ const given = (flags: InitFlags, names: readonly (keyof InitFlags)[]): string[] 
   names
     .filter((name) => flags[name] !== undefined)
     .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
-
-/** Whether it is a package's unchanged example. */
-function isExample(file: string): boolean {
-  const example = new URL('../../../deploy/systemd/pusher.toml', import.meta.url);
-  return existsSync(example) && readFileSync(file).equals(readFileSync(example));
-}
 
 async function write(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<void> {
   const { contents, secrets, notes } = await contentsFor(file, flags, dialog, command);

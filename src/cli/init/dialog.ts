@@ -34,9 +34,10 @@ export class Interrupted extends Error {}
 export function openDialog(unattended: boolean, command: Command): Dialog {
   const missing: string[] = [];
   const terminal = unattended ? undefined : openTerminal();
-  const flagged = ({ flag, given, problem }: Question): string | undefined => {
-    const wrong = given === undefined ? undefined : problem?.(given);
-    if (wrong !== undefined) command.error(`error: ${flag} ${wrong}`);
+  const flagged = ({ flag, given, fallback, problem }: Question): string | undefined => {
+    const used = given ?? (unattended ? fallback : undefined);
+    const wrong = used === undefined ? undefined : problem?.(used);
+    if (wrong !== undefined) command.error(`error: ${flag}${given === undefined ? ', by default,' : ''} ${wrong}`);
     return given;
   };
   return {

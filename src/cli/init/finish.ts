@@ -82,6 +82,8 @@ function next(file: string, servers: readonly AdapterServer[]): string {
   const start = file === SYSTEM_CONFIG ? '  systemctl enable --now xmpp-event-pusher' : `  ${commandTo(['run'], file)}`;
   const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name], file)}`);
   const mend =
-    process.exitCode === EXIT.failed ? `Fix what failed, and run this again: ${commandTo(['init'], file)}\n\n` : '';
+    process.exitCode === EXIT.failed
+      ? `Fix what failed, and run this again: ${commandTo(['init'], file)}\nTo give other answers: ${commandTo(['init', '--overwrite'], file)}\n\n`
+      : '';
   return [`${mend}Start the daemon, and check it:`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join('\n');
 }
