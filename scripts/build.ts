@@ -9,7 +9,10 @@ const at = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url
 
 // Files of an earlier build would end up in the package.
 rmSync(at('dist'), { recursive: true, force: true });
-const { status } = spawnSync('tsc', ['-p', at('tsconfig.build.json')], { stdio: 'inherit' });
+const { status, error } = spawnSync(at('node_modules/.bin/tsc'), ['-p', at('tsconfig.build.json')], {
+  stdio: 'inherit',
+});
+if (error) throw error;
 if (status !== 0) process.exit(1);
 await bundleConsole(at('dist/ops/console'));
 
