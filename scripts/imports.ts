@@ -23,7 +23,11 @@ interface Part {
 
 /** The parts from the bottom up: a part may only be imported by those below it in this list. */
 export const PARTS: readonly Part[] = [
-  { name: 'base', files: /^src\/((authorities|errors|log|private-file|quote|sql|version|xml)\.ts|format\.js)$/, imports: [] },
+  {
+    name: 'base',
+    files: /^src\/((authorities|errors|log|private-file|quote|sql|version|xml)\.ts|format\.js)$/,
+    imports: [],
+  },
   // Shared by all our HTTP servers.
   { name: 'http', files: /^src\/http\/[^/]+$/, imports: [] },
   { name: 'event', files: /^src\/event(-id)?\.ts$/, imports: [] },

@@ -14,42 +14,36 @@ interface Server {
   /** Files that must exist as well, as patterns. */
   readonly files?: readonly string[];
   readonly packages: readonly string[];
-  readonly services: readonly string[];
 }
 
 const SERVERS = {
-  prosody: { command: 'prosody', packages: ['prosody', 'prosody-modules'], services: ['prosody'] },
-  ejabberd: { command: 'ejabberdctl', packages: ['ejabberd'], services: ['ejabberd', 'epmd'] },
-  rabbitmq: {
-    command: 'rabbitmqctl',
-    packages: ['rabbitmq-server'],
-    services: ['rabbitmq-server', 'epmd', 'logrotate', 'cron'],
-  },
+  prosody: { command: 'prosody', packages: ['prosody', 'prosody-modules'] },
+  ejabberd: { command: 'ejabberdctl', packages: ['ejabberd'] },
+  rabbitmq: { command: 'rabbitmqctl', packages: ['rabbitmq-server'] },
   // Chromium without what draws windows, which takes half the CPU time.
-  chromium: { command: 'chromium-headless-shell', packages: ['chromium-headless-shell'], services: [] },
-  prometheus: { command: 'promtool', packages: ['prometheus'], services: ['prometheus', 'prometheus-node-exporter'] },
-  systemd: { command: 'systemd-analyze', packages: ['systemd'], services: [] },
-  iproute: { command: 'ip', packages: ['iproute2'], services: [] },
-  debootstrap: { command: 'debootstrap', packages: ['debootstrap'], services: [] },
+  chromium: { command: 'chromium-headless-shell', packages: ['chromium-headless-shell'] },
+  prometheus: { command: 'promtool', packages: ['prometheus'] },
+  systemd: { command: 'systemd-analyze', packages: ['systemd'] },
+  iproute: { command: 'ip', packages: ['iproute2'] },
+  debootstrap: { command: 'debootstrap', packages: ['debootstrap'] },
   // Includes EUnit and OTP's headers, which the tests need.
   'erlang-dialyzer': {
     command: 'dialyzer',
     files: ['/usr/lib/erlang/lib/eunit-*/ebin/eunit.beam', '/usr/lib/erlang/lib/eunit-*/include/eunit.hrl'],
     packages: ['erlang-dialyzer', 'erlang-eunit', 'erlang-dev'],
-    services: [],
   },
-  'lua-check': { command: 'luacheck', packages: ['lua-check'], services: [] },
-  jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'], services: [] },
+  'lua-check': { command: 'luacheck', packages: ['lua-check'] },
+  jsonschema: { command: 'jsonschema', packages: ['python3-jsonschema'] },
   // Its applets are the commands of an Alpine image.
-  busybox: { command: 'busybox', packages: ['busybox'], services: [] },
-  kubectl: { command: 'kubectl', packages: ['kubernetes-client'], services: [] },
-  zsh: { command: 'zsh', packages: ['zsh'], services: [] },
-  fish: { command: 'fish', packages: ['fish'], services: [] },
-  'dpkg-deb': { command: 'dpkg-deb', packages: ['dpkg'], services: [] },
-  lintian: { command: 'lintian', packages: ['lintian'], services: [] },
-  binutils: { command: 'strip', packages: ['binutils'], services: [] },
-  'binutils-arm64': { command: 'aarch64-linux-gnu-strip', packages: ['binutils-aarch64-linux-gnu'], services: [] },
-  openssl: { command: 'openssl', packages: ['openssl'], services: [] },
+  busybox: { command: 'busybox', packages: ['busybox'] },
+  kubectl: { command: 'kubectl', packages: ['kubernetes-client'] },
+  zsh: { command: 'zsh', packages: ['zsh'] },
+  fish: { command: 'fish', packages: ['fish'] },
+  'dpkg-deb': { command: 'dpkg-deb', packages: ['dpkg'] },
+  lintian: { command: 'lintian', packages: ['lintian'] },
+  binutils: { command: 'strip', packages: ['binutils'] },
+  'binutils-arm64': { command: 'aarch64-linux-gnu-strip', packages: ['binutils-aarch64-linux-gnu'] },
+  openssl: { command: 'openssl', packages: ['openssl'] },
 } satisfies Record<string, Server>;
 
 export type ServerName = keyof typeof SERVERS;
@@ -84,8 +78,8 @@ export function install(
   if (!asRoot) return { missing: wanted, why: 'neither root nor sudo without a password is to be had' };
   if (spawnSync('apt-get', ['--version']).status !== 0) return { missing: wanted, why: 'this system has no apt-get' };
   say(`installing ${wanted.join(', ')} with apt-get …`);
-  const { packages, services } = collect(wanted);
-  const [command, ...args] = [...asRoot, 'sh', '-c', SCRIPT, 'install', packages.join(' '), services.join(' ')];
+  const packages = wanted.flatMap((name) => SERVERS[name].packages);
+  const [command, ...args] = [...asRoot, 'sh', '-c', SCRIPT, 'install', packages.join(' ')];
   const { status, stdout, stderr } = spawnSync(command as string, args, { encoding: 'utf8' });
   const missing = names.filter((name) => !isInstalled(name));
   return { missing, why: status === 0 ? '' : `apt-get failed:\n${stdout.slice(-2_000)}\n${stderr.slice(-2_000)}` };
@@ -96,17 +90,10 @@ function rootCommand(): string[] | undefined {
   return spawnSync('sudo', ['-n', 'true']).status === 0 ? ['sudo', '-n'] : undefined;
 }
 
-function collect(names: readonly ServerName[]): { packages: string[]; services: string[] } {
-  const servers: Server[] = names.map((name) => SERVERS[name]);
-  return {
-    packages: servers.flatMap(({ packages }) => packages),
-    services: servers.flatMap(({ services }) => services),
-  };
-}
-
 // A package's script starts its service unless policy-rc.d forbids it (exit status 101). At a first installation it
 // always enables it, for systemd and other init systems, even if none is running. So starting is forbidden meanwhile,
-// and services that were not enabled before are disabled afterwards. An existing policy-rc.d is restored; one left by a
+// and services that were not enabled before are disabled afterwards, including those of dependencies. Only the services
+// that systemd itself needs to boot stay enabled. An existing policy-rc.d is restored; one left by a
 // killed run is recognized by its mark and deleted. dash runs the EXIT trap on exit, but not when killed by a signal:
 // hence the second trap.
 const SCRIPT = `
@@ -133,9 +120,8 @@ enabled | grep -vxF -e "$before" | while read -r link; do
   /etc/rc*) service=\${unit#S??} ;;
   *) service=\${unit%.*} ;;
   esac
-  case " $2 " in
-  *" $service "*) ;;
-  *) continue ;;
+  case $service in
+  getty@* | remote-fs | systemd-*) continue ;;
   esac
   case $link in
   /etc/rc*) update-rc.d $service disable >/dev/null 2>&1 ;;

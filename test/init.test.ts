@@ -51,10 +51,7 @@ describe('init', () => {
     await init(t, ...ASKED, '--no-topics');
     Object.assign(process.env, { AWS_REGION: 'eu-west-2', AWS_SECRET_ACCESS_KEY: 'another' });
     const { output } = await init(t).finally(() => delete process.env.AWS_REGION);
-    assert.match(
-      output,
-      /^kept {6}\S+: it exists already\. .*AWS_REGION=eu-west-2 have no effect\. To overwrite it: /,
-    );
+    assert.match(output, /^kept {6}\S+: it exists already\. .*AWS_REGION=eu-west-2 have no effect\. To overwrite it: /);
     assert.match(
       output,
       /^warn {2}environment: this shell has other values than the file for AWS_SECRET_ACCESS_KEY\n.*\n {6}do {5}run `unset AWS_SECRET_ACCESS_KEY`/m,

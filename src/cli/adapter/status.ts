@@ -112,7 +112,8 @@ async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
     daemon = await connectToDaemon(readConfig(flags));
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
-    if (sources.length === 0) return [{ level: 'warn', text: `the daemon has not heard from ${server} yet: ${UNHEARD}` }];
+    if (sources.length === 0)
+      return [{ level: 'warn', text: `the daemon has not heard from ${server} yet: ${UNHEARD}` }];
     return sources.map((source) => heardOf(source, flags.config));
   } catch (error) {
     return [{ level: 'warn', text: `can't ask the daemon what it received: ${messageOf(error)}` }];
