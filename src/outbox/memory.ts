@@ -15,11 +15,21 @@ import {
   costOf,
   type Health,
   type Outbox,
-  type Progress,
   type Settlement,
   type Stored,
 } from './outbox.ts';
-import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from './sources.ts';
+import {
+  advance,
+  type Hole,
+  latestFirst,
+  MOST_HOLES,
+  outdated,
+  type Position,
+  type Reached,
+  type SourceState,
+  type SourceStore,
+  stateOf,
+} from './sources.ts';
 import { createTurns } from './turns.ts';
 
 export interface MemoryOutboxOptions {
@@ -55,7 +65,7 @@ class MemoryOutbox implements Outbox {
   readonly #letters: MemoryDeadLetters;
   readonly #turns = createTurns();
   readonly #topics = new Map<string, Waiting>();
-  readonly #positions = new Map<string, SourceState & { readonly newestAt: number | undefined }>();
+  readonly #positions = new Map<string, Position>();
   /** Newest first. */
   #holes: Hole[] = [];
   #lastHole = 0;
@@ -101,7 +111,7 @@ class MemoryOutbox implements Outbox {
       },
       commit: async (admission, progress) => {
         await this.commit(admission);
-        this.#advance(key, name, epoch, progress);
+        this.#advance(key, { ...progress, source: name, epoch });
       },
       release,
     };
@@ -218,26 +228,17 @@ class MemoryOutbox implements Outbox {
     if (dead) this.#letters.add({ eventId, topic, ...dead, content: { kind: 'notification', notification: content } });
   }
 
-  #advance(key: string, source: string, epoch: string, { last, missing, newestAt }: Progress): void {
+  #advance(key: string, reached: Reached): void {
     const before = this.#positions.get(key);
     const at = this.#now();
-    this.#positions.set(key, {
-      source,
-      epoch,
-      last,
-      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
-      missing: (before?.missing ?? 0) + missing,
-      heardAt: at,
-      newestAt: Math.max(newestAt ?? 0, before?.newestAt ?? 0) || undefined,
-    });
-    const first = (before?.last ?? 0) + 1;
-    const hole = { id: ++this.#lastHole, source, epoch, first, last: first + missing - 1, missing, at };
-    if (missing > 0) this.#holes = [hole, ...this.#holes].slice(0, MOST_HOLES);
+    const { position, hole } = advance(before, reached, at);
+    this.#positions.set(key, position);
+    if (hole) this.#holes = [{ id: ++this.#lastHole, ...hole }, ...this.#holes].slice(0, MOST_HOLES);
     if (!before) for (const each of outdated(this.#positions.values(), at)) this.#positions.delete(keyOf(each));
   }
 
   #states(): SourceState[] {
-    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
+    return [...this.#positions.values()].map(stateOf);
   }
 
   #acknowledge(source?: string): number {

@@ -13,7 +13,7 @@
 import type { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
 import type { DeadLetterStore, NewDeadLetter } from './dead-letters.ts';
-import type { Hole, SourceState, SourceStore } from './sources.ts';
+import type { Hole, Progress, SourceState, SourceStore } from './sources.ts';
 
 /** A notification from the outbox. */
 export interface Stored extends Notification {
@@ -27,16 +27,6 @@ export interface Admission {
   readonly deadLetters: readonly NewDeadLetter[];
   /** Numbers of dead letters that this replaces: a replay. */
   readonly replaces?: readonly number[];
-}
-
-/** A source's position after a commit. */
-export interface Progress {
-  /** The number of the last event of the batch. */
-  readonly last: number;
-  /** The number of events missing just before the batch: the source lost them. */
-  readonly missing: number;
-  /** When the newest event of the batch happened, in milliseconds since the Unix epoch. */
-  readonly newestAt?: number | undefined;
 }
 
 /** The position of one source's epoch, held by one user at a time. */

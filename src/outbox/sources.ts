@@ -15,6 +15,56 @@ export interface SourceState {
   readonly heardAt: number;
 }
 
+/** A position as it is kept: with when the newest event of the epoch happened, by which reused numbers are recognised. */
+export interface Position extends SourceState {
+  readonly newestAt?: number | undefined;
+}
+
+/** A source's position after a commit. */
+export interface Progress {
+  /** The number of the last event of the batch. */
+  readonly last: number;
+  /** The number of events missing just before the batch: the source lost them. */
+  readonly missing: number;
+  /** When the newest event of the batch happened, in milliseconds since the Unix epoch. */
+  readonly newestAt?: number | undefined;
+}
+
+/** How far a commit moves an epoch of a source. */
+export interface Reached extends Progress {
+  readonly source: string;
+  readonly epoch: string;
+}
+
+/** The result of a commit: the position, and the hole before the batch, which has no number yet. */
+export interface Moved {
+  readonly position: Position;
+  readonly hole: Omit<Hole, 'id'> | undefined;
+}
+
+/** The position after a commit. @param at the time of the commit */
+export function advance(before: Position | undefined, reached: Reached, at: number): Moved {
+  const { source, epoch, last, missing, newestAt } = reached;
+  const position: Position = {
+    source,
+    epoch,
+    last,
+    holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
+    missing: (before?.missing ?? 0) + missing,
+    heardAt: at,
+    newestAt: later(before?.newestAt, newestAt),
+  };
+  const first = (before?.last ?? 0) + 1;
+  const hole = missing > 0 ? { source, epoch, first, last: first + missing - 1, missing, at } : undefined;
+  return { position, hole };
+}
+
+const later = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.max(a, b);
+
+/** Without what only the outbox needs. */
+export const stateOf = ({ newestAt: _, ...state }: Position): SourceState => state;
+
 /** Limit of a list. */
 export const MOST_LISTED = 10_000;
 

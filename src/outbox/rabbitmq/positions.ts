@@ -10,8 +10,19 @@ import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { explain } from '../../rabbitmq/explain.ts';
-import type { Cursor, Progress } from '../outbox.ts';
-import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
+import type { Cursor } from '../outbox.ts';
+import {
+  advance,
+  type Hole,
+  type Position as KeptPosition,
+  latestFirst,
+  MOST_HOLES,
+  outdated,
+  type Progress,
+  type SourceState,
+  type SourceStore,
+  stateOf,
+} from '../sources.ts';
 import { createTurns } from '../turns.ts';
 import type { Directory } from './directory.ts';
 import { deleteLast, readLast } from './last-value.ts';
@@ -19,8 +30,7 @@ import type { Leases } from './leases.ts';
 import type { Names } from './names.ts';
 
 /** A position as stored in its queue. */
-export interface Position extends SourceState {
-  readonly newestAt?: number | undefined;
+export interface Position extends KeptPosition {
   /** The unacknowledged holes, newest first. */
   readonly open: readonly Hole[];
 }
@@ -62,7 +72,7 @@ export class Positions {
   }
 
   states(): SourceState[] {
-    return [...this.#known.values()].map(({ newestAt: _, open: __, ...state }) => state);
+    return [...this.#known.values()].map(({ open: _, ...position }) => stateOf(position));
   }
 
   holes(): Hole[] {
@@ -169,25 +179,14 @@ export class Positions {
     this.#fresh.add(key);
   }
 
-  async #move(source: string, epoch: string, { last, missing, newestAt }: Progress): Promise<void> {
-    const key = keyOf(source, epoch);
-    const before = this.#known.get(key);
+  async #move(source: string, epoch: string, progress: Progress): Promise<void> {
+    const before = this.#known.get(keyOf(source, epoch));
     const at = this.#options.now();
-    const first = (before?.last ?? 0) + 1;
+    const { position: moved, hole } = advance(before, { ...progress, source, epoch }, at);
     // Ascending across all daemons, as far as their clocks agree.
     this.#lastHole = Math.max(this.#lastHole + 1, at * 1_000);
-    const hole = { id: this.#lastHole, source, epoch, first, last: first + missing - 1, missing, at };
     const open = before?.open ?? [];
-    const position: Position = {
-      source,
-      epoch,
-      last,
-      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
-      missing: (before?.missing ?? 0) + missing,
-      heardAt: at,
-      newestAt: Math.max(newestAt ?? 0, before?.newestAt ?? 0) || undefined,
-      open: missing > 0 ? [hole, ...open].slice(0, MOST_HOLES) : open,
-    };
+    const position = { ...moved, open: hole ? [{ id: this.#lastHole, ...hole }, ...open].slice(0, MOST_HOLES) : open };
     if (!before && !this.#options.directory.hasEpoch(source, epoch)) {
       await this.#options.directory.addEpoch(source, epoch);
       await this.#write(position);

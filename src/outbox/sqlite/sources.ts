@@ -6,13 +6,18 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { rowsOf } from '../../sql.ts';
-import type { Progress } from '../outbox.ts';
-import { type Hole, latestFirst, MOST_HOLES, outdated, type SourceState, type SourceStore } from '../sources.ts';
-
-/** A stored position. The time of the epoch's newest event reveals numbers used twice. */
-export interface Position extends SourceState {
-  readonly newestAt: number | undefined;
-}
+import {
+  advance,
+  type Hole,
+  latestFirst,
+  MOST_HOLES,
+  outdated,
+  type Position,
+  type Reached,
+  type SourceState,
+  type SourceStore,
+  stateOf,
+} from '../sources.ts';
 
 interface HoleRow extends Omit<Hole, 'first' | 'last'> {
   first: number | null;
@@ -23,12 +28,6 @@ interface HoleRow extends Omit<Hole, 'first' | 'last'> {
 export interface Moved {
   readonly position: Position;
   readonly hole: Hole | undefined;
-}
-
-/** The position that a source's epoch reaches with a commit. */
-export interface Reached extends Progress {
-  readonly source: string;
-  readonly epoch: string;
 }
 
 /** Writes in a separate transaction: `change` within it, `afterwards` once it is on disk. */
@@ -77,7 +76,7 @@ export class Sources {
   }
 
   states(): SourceState[] {
-    return [...this.#positions.values()].map(({ newestAt: _, ...state }) => state);
+    return [...this.#positions.values()].map(stateOf);
   }
 
   get holes(): readonly Hole[] {
@@ -85,25 +84,16 @@ export class Sources {
   }
 
   /** Moves a position in the current transaction, and stores the hole before it, if any. */
-  move({ source, epoch, last, missing, newestAt }: Reached, now: number): Moved {
-    const before = this.position(source, epoch);
-    const position: Position = {
-      source,
-      epoch,
-      last,
-      holes: (before?.holes ?? 0) + (missing > 0 ? 1 : 0),
-      missing: (before?.missing ?? 0) + missing,
-      heardAt: now,
-      newestAt: later(before?.newestAt, newestAt),
-    };
-    const { holes, missing: sum } = position;
-    this.#sql.save.run(source, epoch, last, holes, sum, now, position.newestAt ?? null);
-    if (missing === 0) return { position, hole: undefined };
-    const first = (before?.last ?? 0) + 1;
-    const end = first + missing - 1;
-    const id = Number(this.#sql.add.run(source, epoch, first, end, missing, now).lastInsertRowid);
+  move(reached: Reached, now: number): Moved {
+    const { source, epoch, last } = reached;
+    const { position, hole } = advance(this.position(source, epoch), reached, now);
+    const { holes, missing, newestAt } = position;
+    this.#sql.save.run(source, epoch, last, holes, missing, now, newestAt ?? null);
+    if (!hole) return { position, hole: undefined };
+    const { first, last: end } = hole;
+    const id = Number(this.#sql.add.run(source, epoch, first ?? null, end ?? null, hole.missing, now).lastInsertRowid);
     this.#sql.prune.run(id);
-    return { position, hole: { id, source, epoch, first, last: end, missing, at: now } };
+    return { position, hole: { id, ...hole } };
   }
 
   /** The moved position is on disk. */
@@ -132,10 +122,7 @@ export class Sources {
 
 const keyOf = ({ source, epoch }: Pick<Position, 'source' | 'epoch'>): string => `${source}\n${epoch}`;
 
-const later = (a: number | undefined, b: number | undefined): number | undefined =>
-  a === undefined ? b : b === undefined ? a : Math.max(a, b);
-
-/** Unacknowledged holes, newest first; none in a file of an earlier release. */
+/** Holes that nobody acknowledged, newest first; none in a file of an earlier release. */
 export function readHoles(database: DatabaseSync): Hole[] {
   if (!hasHoles(database)) return [];
   const rows = database.prepare('SELECT id, source, epoch, first, last, missing, at FROM hole ORDER BY id DESC').all();
