@@ -7,7 +7,7 @@ import type { PusherConfig } from './config/load.ts';
 import { PusherError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox/outbox.ts';
-import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
+import { type RabbitOutboxOptions, rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
 import { type BrokerTls, brokerTls } from './rabbitmq/tls.ts';
 
@@ -41,11 +41,16 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
 }
 
 /** Opens the outbox on RabbitMQ. @param letters stores the dead letters, and is closed with it */
-export function openRabbit(config: PusherConfig, letters: Outbox, log: Log): Outbox {
+export function openRabbit(
+  config: PusherConfig,
+  letters: Outbox,
+  log: Log,
+  more: Pick<RabbitOutboxOptions, 'pollMs'> = {},
+): Outbox {
   const { max_bytes: maxBytes, prefix, partitions } = config.outbox;
   const handoverFile = handoverFileOf(outboxFileOf(config));
   const url = addressOf(config);
-  return rabbitOutbox({ ...brokerOf(config), prefix, partitions, letters, handoverFile, maxBytes, url, log });
+  return rabbitOutbox({ ...brokerOf(config), prefix, partitions, letters, handoverFile, maxBytes, url, log, ...more });
 }
 
 /** Beside the file of dead letters: the state of partly delivered parcels. */

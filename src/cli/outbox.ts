@@ -19,7 +19,10 @@ interface Options extends ConfigFlags {
 
 /** How long RabbitMQ may take to answer, and how long a queue must be silent to count as empty, in milliseconds. */
 const CONNECT_MS = 15_000;
-const QUIET_MS = 6_000;
+const QUIET_MS = 3_000;
+/** How often it asks how much is left, and how long it listens for daemons that still run, in milliseconds. */
+const POLL_MS = 250;
+const LISTEN_MS = 1_500;
 const LOOK_MS = 50;
 
 export function outboxCommand(): Command {
@@ -45,7 +48,7 @@ async function migrate(config: PusherConfig, toRabbit: boolean): Promise<Moved> 
   const { max_bytes: maxBytes } = config.outbox;
   const file = sqliteOutbox({ file: outboxFileOf(config), maxBytes });
   // Closing it closes the file too.
-  const rabbit = openRabbit(config, file, SILENT);
+  const rabbit = openRabbit(config, file, SILENT, { pollMs: POLL_MS });
   try {
     await connected(rabbit);
     const others = (rabbit.health().shared?.daemons.length ?? 1) - 1;
@@ -64,5 +67,5 @@ async function migrate(config: PusherConfig, toRabbit: boolean): Promise<Moved> 
 async function connected(rabbit: Outbox): Promise<void> {
   for (const until = performance.now() + CONNECT_MS; rabbit.fault; await sleep(LOOK_MS))
     if (performance.now() > until) throw rabbit.fault;
-  await sleep(QUIET_MS / 4);
+  await sleep(LISTEN_MS);
 }

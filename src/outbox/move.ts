@@ -1,11 +1,14 @@
 /** Moves the backlog and the sources' positions from one outbox to another, of either kind. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PusherError } from '../errors.ts';
 import { type Backlog, costOf, type Outbox, type Stored } from './outbox.ts';
 import { MOST_LISTED } from './sources.ts';
 
 /** A topic's credit while moving. */
 const WINDOW = 2_000;
 const LOOK_MS = 20;
+/** How long the outbox may be unusable before the move ends, in milliseconds. */
+const FAULTY_MS = 30_000;
 
 export interface Moved {
   readonly notifications: number;
@@ -47,9 +50,16 @@ async function moveTopic(from: Outbox, to: Outbox, topic: string, quietMs: numbe
   let lastAt = performance.now();
   const backlog: Backlog = from.backlog(topic, (notifications) => void arrived.push(...notifications));
   backlog.request(WINDOW);
+  let faultyAt: number | undefined;
   const depth = () => from.health().topics.find((each) => each.topic === topic)?.depth ?? 0;
   try {
     while (arrived.length > 0 || depth() > 0 || performance.now() - lastAt < quietMs) {
+      const { fault } = from.health();
+      faultyAt = fault === undefined ? undefined : (faultyAt ?? performance.now());
+      // A queue that can't be read is not silent because it is empty.
+      if (fault !== undefined) lastAt = performance.now();
+      if (faultyAt !== undefined && performance.now() - faultyAt > FAULTY_MS)
+        throw new PusherError('OUTBOX_UNUSABLE', `not everything is moved: ${fault}; mend that, and run it again`);
       const batch = arrived;
       arrived = [];
       if (batch.length === 0) {

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
+import { createDaemon } from '../../../test/support/daemon.ts';
+import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
@@ -49,5 +51,45 @@ describe('moving an outbox', () => {
     const { seq: _, ...first } = back.find(({ eventId }) => eventId === 's/x/1') ?? assert.fail('it is not there');
     assert.deepEqual(first, events[0]);
     await Promise.all([broker.close(), file.close()]);
+  });
+
+  it('is a command, which refuses while a daemon has either outbox', async () => {
+    const vhost = await rabbit.vhost();
+    await using house = await openHouse(rabbit.url(vhost));
+    await using daemon = await createDaemon(
+      { url: 'http://127.0.0.1:1', region: 'eu-west-1', accountId: '123456789012' },
+      { outbox: `engine = "rabbitmq"\nurl = "${rabbit.url(vhost)}"\nprefix = "${house.prefix}"\npartitions = 2` },
+    );
+    const migrate = (to: string) => daemon.command('outbox', 'migrate', '--to', to);
+    const open = () => sqliteOutbox({ file: path.join(daemon.folder, 'outbox.db') });
+    const events = Array.from({ length: 3 }, (_, index) => notification(`s/x/${index + 1}`));
+    const before = open();
+    await commitAs(before, 's', 'x', 3, admission(...events));
+    const locked = await migrate('rabbitmq');
+    assert.match(locked.output, /outbox\.db.*(in use|another)/s);
+    assert.notEqual(locked.code, 0);
+    await before.close();
+
+    const elsewhere = await house.open({ daemon: 'elsewhere' });
+    const running = await migrate('rabbitmq');
+    assert.match(running.output, /1 daemon .*stop all of them/);
+    assert.notEqual(running.code, 0);
+    await elsewhere.close();
+
+    const there = await migrate('rabbitmq');
+    assert.match(there.output, /^moved 3 notifications and the positions of 1 epoch to rabbitmq; start .*"rabbitmq"/);
+    const broker = await house.open();
+    assert.equal(await lastOf(broker, 's', 'x'), 3);
+    // How many a parcel holds shows only to the daemon that reads it.
+    await until('a depth', () => depthOf(broker) > 0);
+    await broker.close();
+
+    const back = await migrate('sqlite');
+    assert.match(back.output, /^moved 3 notifications and the positions of 1 epoch to sqlite; start .*"sqlite"/);
+    const after = open();
+    await using topic = consume(after, TOPIC);
+    assert.deepEqual(ids(await topic.next(3)), ids(events));
+    assert.equal(await lastOf(after, 's', 'x'), 3);
+    await after.close();
   });
 });
