@@ -187,7 +187,7 @@ async function arguments_(dir: string, options: EjabberdOptions, distPort: numbe
   ]);
 }
 
-function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.ProcessEnv {
+function environment(dir: string, { node, env, logSeconds }: EjabberdOptions): NodeJS.ProcessEnv {
   return {
     PATH: process.env.PATH,
     HOME: dir,
@@ -195,6 +195,7 @@ function environment(dir: string, { node, env }: EjabberdOptions): NodeJS.Proces
     EJABBERD_CONFIG_PATH: join(dir, 'ejabberd.yml'),
     EJABBERD_LOG_PATH: join(dir, 'ejabberd.log'),
     ERL_CRASH_DUMP: join(dir, 'erl_crash.dump'),
+    ...(logSeconds === undefined ? {} : { EVENT_PUSHER_LOG_MS: String(logSeconds * 1_000) }),
     ...(node ? { ERL_EPMD_PORT: String(node.epmdPort), ERL_EPMD_ADDRESS: '127.0.0.1' } : {}),
     ...env,
   };

@@ -120,7 +120,7 @@ async function giveAway(place: string): Promise<void> {
 
 function configuration(dir: string, c2sPort: number, httpPort: number, options: ProsodyOptions): string {
   const { url, secret = 'secret', queueMax, resumeSeconds = 600, slowRetrySeconds = 0.5, answerSeconds } = options;
-  const { tls, trust } = options;
+  const { tls, trust, logSeconds } = options;
   const ssl = [
     ...(tls ? [`certificate = "${tls.cert}"`, `key = "${tls.key}"`] : []),
     ...(trust ? [`cafile = "${trust}"`] : []),
@@ -135,6 +135,7 @@ function configuration(dir: string, c2sPort: number, httpPort: number, options: 
     `event_pusher_secret = "${secret}"`,
     queueMax === undefined ? '' : `event_pusher_queue_max = ${queueMax}`,
     answerSeconds === undefined ? '' : `event_pusher_timeout = ${answerSeconds}`,
+    logSeconds === undefined ? '' : `event_pusher_log_period = ${logSeconds}`,
     `event_pusher_slow_retry = ${slowRetrySeconds}`,
   ];
   return `

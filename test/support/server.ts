@@ -43,6 +43,8 @@ export interface ServerOptions {
   slowRetrySeconds?: number;
   /** Seconds that the adapter waits for an answer; default: the adapter's own. */
   answerSeconds?: number;
+  /** Seconds between two log lines about the same trouble; the adapter's own minute when left out. */
+  logSeconds?: number;
   /** False: runs the server without the adapter. */
   adapter?: boolean;
   /** PEM files of a certificate and its key: with them clients must use TLS, without them they can't. */
