@@ -52,11 +52,13 @@ export function createKeeper(
     }
   };
 
-  const open = () => {
-    file = new TraceFile(options.file, options, begun ? now() : options.startedAt);
-    if (!begun) beginRun(file, options.startedAt);
-    else if (file.about('running') === undefined) noteRun(file, now());
+  const open = (): TraceFile => {
+    const opened = new TraceFile(options.file, options, begun ? now() : options.startedAt);
+    file = opened;
+    if (!begun) beginRun(opened, options.startedAt);
+    else if (opened.about('running') === undefined) noteRun(opened, now());
     begun = true;
+    return opened;
   };
 
   /** Renames the file and creates a new one. */
@@ -77,8 +79,7 @@ export function createKeeper(
     if (!file && now() < nextTry && now() > nextTry - 2 * RETRY_MS) return { done: false };
     for (let tries = 0; ; tries++) {
       try {
-        if (!file) open();
-        const value = use(file as unknown as TraceFile);
+        const value = use(file ?? open());
         if (problem !== undefined) {
           problem = undefined;
           state();

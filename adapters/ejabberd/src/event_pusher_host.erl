@@ -4,6 +4,7 @@
 %%% event_pusher_sessions:seen() for a session, both with {Server, Host}: the module, and the host of `config()`.
 -module(event_pusher_host).
 
+-export([source/2]).
 -export_type([config/0, options/0]).
 
 %% `name`: registered name of the process; `dir`: folder of the queue, one per process; `source`: the daemon's name for
@@ -30,3 +31,20 @@
 %% {claimed, [{usr(), Left}]} for sessions of a node that died. It may send {reclaimed, [ref()]} for sessions of this
 %% node whose end another node reported because it believed this one dead.
 -callback start_census(Owner :: pid(), Host :: binary(), Run :: binary()) -> pid().
+
+%% The daemon's name for this node and host, stable over restarts. With the machine's name where the node's has none, as
+%% in ejabberd@localhost.
+-spec source(Server :: string(), Host :: binary()) -> binary().
+source(Server, Host) ->
+    [Name, NodeHost] = string:split(atom_to_list(node()), "@"),
+    Machine = case NodeHost of
+                  Local when Local =:= "localhost"; Local =:= "nohost" ->
+                      {ok, Hostname} = inet:gethostname(),
+                      Hostname;
+                  Named -> Named
+              end,
+    Source = unicode:characters_to_binary([Server, $/, Host, $/, Name, $@, Machine]),
+    case string:length(Source) =< 256 of
+        true -> Source;
+        false -> unicode:characters_to_binary([Server, $/, integer_to_binary(erlang:phash2(Source), 16)])
+    end.

@@ -37,7 +37,8 @@ start(Host, Options) ->
 %% Not gen_mod:start_child/3: with the option max_fsm_queue it would kill the process for a long mailbox.
 start_process(Host) ->
     Proc = proc(Host),
-    Config = #{name => Proc, host => Host, source => source(Host), dir => dir(Host), server => ?MODULE},
+    Config = #{name => Proc, host => Host, source => event_pusher_host:source("ejabberd", Host),
+               dir => dir(Host), server => ?MODULE},
     Start = {event_pusher_server, start_link, [Config]},
     supervisor:start_child(ejabberd_gen_mod_sup, {Proc, Start, transient, 60000, worker, [event_pusher_server]}).
 
@@ -94,21 +95,6 @@ proc(Host) ->
 
 dir(Host) ->
     filename:join([mnesia:system_info(directory), "event_pusher", unicode:characters_to_list(Host)]).
-
-%% Stable for this node and virtual host. Adds the machine's name, because most nodes are called ejabberd@localhost.
-source(Host) ->
-    [Name, NodeHost] = string:split(atom_to_list(node()), "@"),
-    Machine = case NodeHost of
-                  Local when Local =:= "localhost"; Local =:= "nohost" ->
-                      {ok, Hostname} = inet:gethostname(),
-                      Hostname;
-                  Named -> Named
-              end,
-    Source = unicode:characters_to_binary(["ejabberd/", Host, $/, Name, $@, Machine]),
-    case string:length(Source) =< 256 of
-        true -> Source;
-        false -> <<"ejabberd/", (integer_to_binary(erlang:phash2(Source), 16))/binary>>
-    end.
 
 %%%---------------------------------------------------------------------------------- what event_pusher_host asks ejabberd
 

@@ -28,7 +28,7 @@ start(HostType) ->
     start_child(Names#names.watch, event_pusher_watch,
                 [Names#names.watch, {?MODULE, HostType}, HandoverMs, {?MODULE, look_around, [HostType]}]),
     start_child(Names#names.main, event_pusher_server,
-                [#{name => Names#names.main, host => HostType, source => source(HostType),
+                [#{name => Names#names.main, host => HostType, source => event_pusher_host:source("mongooseim", HostType),
                    dir => event_pusher_options:dir(HostType), server => ?MODULE}]).
 
 start_child(Name, Module, Args) ->
@@ -47,21 +47,6 @@ proc(HostType, Module) ->
 
 names(HostType) ->
     persistent_term:get({?MODULE, HostType}).
-
-%% Stable for this node and host type.
-source(HostType) ->
-    [Name, NodeHost] = string:split(atom_to_list(node()), "@"),
-    Machine = case NodeHost of
-                  Local when Local =:= "localhost"; Local =:= "nohost" ->
-                      {ok, Hostname} = inet:gethostname(),
-                      Hostname;
-                  Named -> Named
-              end,
-    Source = unicode:characters_to_binary(["mongooseim/", HostType, $/, Name, $@, Machine]),
-    case string:length(Source) =< 256 of
-        true -> Source;
-        false -> <<"mongooseim/", (integer_to_binary(erlang:phash2(Source), 16))/binary>>
-    end.
 
 %%%--------------------------------------------------------------------------------------------------- for the hooks
 
