@@ -21,7 +21,7 @@ const HELP = `npm run test:versions -- [RELEASE …] [options]
 `;
 
 const RELEASES = ['bookworm', 'bookworm-backports', 'trixie', 'trixie-backports', 'forky'];
-const TESTS = ['test/adapters/*.test.ts', 'test/end-to-end/*.test.ts', 'test/rabbitmq.test.ts'];
+const TESTS = ['test/adapters/*.test.ts', 'test/end-to-end/*.test.ts', 'test/rabbitmq.suite.ts'];
 const CHECKOUT = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = path.join(CHECKOUT, '.cache/versions');
 

@@ -1,10 +1,3 @@
-/** All that needs a RabbitMQ, on one: each suite also runs alone. */
-import '../src/rabbitmq/connection.suite.ts';
-import '../src/rabbitmq/tls.suite.ts';
-import '../src/outbox/rabbitmq/trouble.suite.ts';
-import '../src/outbox/rabbitmq/rabbitmq.suite.ts';
-import '../src/outbox/rabbitmq/several.suite.ts';
-import '../src/outbox/rabbitmq/move.suite.ts';
-import '../src/taps/rabbitmq/rabbitmq.suite.ts';
-import '../src/taps/rabbitmq/trouble.suite.ts';
-import './end-to-end/mongooseim-rabbit.suite.ts';
+/** All tests that need RabbitMQ, on one. */
+import './rabbitmq.suite.ts';
+import './browser/daemons.suite.ts';

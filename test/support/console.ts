@@ -34,8 +34,9 @@ export function useConsole() {
     /** The number of the next event; a test can raise it to leave a hole. */
     seq: 1,
 
-    async start(rest = ''): Promise<void> {
-      it.daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, { rest });
+    async start(rest = '', outbox = ''): Promise<void> {
+      const account = { url: sns.url, region: 'eu-west-1', accountId: '123456789012' };
+      it.daemon = await createDaemon(account, { rest, outbox });
       await it.daemon.start();
     },
     async open(options?: BrowserContextOptions): Promise<Page> {
