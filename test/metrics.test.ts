@@ -73,6 +73,7 @@ function everyMetric(): Registry {
       fault: undefined,
     },
     topics: [],
+    taps: [],
     notReady: [],
   }));
   return registry;

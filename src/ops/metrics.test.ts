@@ -25,6 +25,7 @@ const emptyOutbox: Health = {
 interface Shown {
   outbox?: Partial<Health>;
   topics?: TopicState[];
+  taps?: Observed['taps'];
   notReady?: unknown[];
 }
 
@@ -33,6 +34,7 @@ function showing(shown: Shown): Registry {
   createMetrics(registry).observe(() => ({
     outbox: { ...emptyOutbox, ...shown.outbox },
     topics: shown.topics ?? [],
+    taps: shown.taps ?? [],
     notReady: shown.notReady ?? [],
   }));
   return registry;
@@ -176,6 +178,10 @@ describe('metrics', () => {
           pause: { reason: 'NotFound', detail: '', advice: '', since: 0, began: 0, until: 0 },
         },
       ],
+      taps: [
+        { name: 'http', waiting: undefined },
+        { name: 'rabbitmq', waiting: 12 },
+      ],
       notReady: ['paused'],
     };
     const registry = showing(shown);
@@ -189,6 +195,7 @@ describe('metrics', () => {
     ] as const)
       assert.deepEqual(await lines(registry, name), [`${name} ${expected}`]);
     assert.deepEqual(await lines(registry, 'outbox_notifications'), [`outbox_notifications{topic="${TOPIC}"} 7`]);
+    assert.deepEqual(await lines(registry, 'tap_waiting_events'), ['tap_waiting_events{tap="rabbitmq"} 12']);
     assert.deepEqual(await lines(registry, 'topic_paused'), [`topic_paused{topic="${TOPIC}",reason="NotFound"} 1`]);
     assert.deepEqual(await lines(registry, 'publish_requests_in_flight'), [
       `publish_requests_in_flight{topic="${TOPIC}"} 1`,
@@ -209,7 +216,7 @@ describe('metrics', () => {
     let asked = 0;
     const observed = (): Observed => {
       asked += 1;
-      return { outbox: emptyOutbox, topics: [], notReady: [] };
+      return { outbox: emptyOutbox, topics: [], taps: [], notReady: [] };
     };
     createMetrics(registry).observe(observed);
     asked = 0;
@@ -241,6 +248,7 @@ describe('metrics', () => {
     metrics.observe(() => ({
       outbox: { ...emptyOutbox, sources, holes: [hole, { ...hole, id: 2 }] },
       topics: [],
+      taps: [],
       notReady: [],
     }));
     const report = reportTo(metrics.report);

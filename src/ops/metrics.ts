@@ -11,6 +11,7 @@ import type { Notification } from '../notification/notification.ts';
 import type { Health } from '../outbox/outbox.ts';
 import type { TopicState } from '../pipeline/publisher.ts';
 import type { Report, RequestReport } from '../pipeline/report.ts';
+import type { TapState } from '../taps/tap.ts';
 import { version } from '../version.ts';
 import { TopicHistogram } from './topic-histogram.ts';
 
@@ -27,6 +28,7 @@ const OTHER_SOURCES = 'other';
 export interface Observed {
   readonly outbox: Health;
   readonly topics: readonly TopicState[];
+  readonly taps: readonly (Pick<TapState, 'waiting'> & { readonly name: string })[];
   /** Why the pusher is not ready; empty when it is. */
   readonly notReady: readonly unknown[];
 }
@@ -263,6 +265,9 @@ function observe(registry: Registry, observed: () => Observed, labelOf: (source:
   };
   const ready = gauge('ready', '1 while /readyz answers that the daemon is ready.', [], () => fill());
   const depth = gauge('outbox_notifications', 'Notifications that SNS does not have yet.', ['topic']);
+  const atTap = gauge('tap_waiting_events', 'Events that wait where a tap reads them, in its queue of RabbitMQ.', [
+    'tap',
+  ]);
   const bytes = gauge('outbox_bytes', 'What the content of the outbox takes.', []);
   const maxBytes = gauge('outbox_max_bytes', 'What it may take: outbox.max_bytes.', []);
   const oldest = gauge(
@@ -288,10 +293,11 @@ function observe(registry: Registry, observed: () => Observed, labelOf: (source:
   );
 
   const fill = () => {
-    const { outbox: state, topics, notReady } = observed();
+    const { outbox: state, topics, taps, notReady } = observed();
     for (const each of all) each.reset();
     ready.set(notReady.length === 0 ? 1 : 0);
     for (const { topic, depth: waiting } of state.topics) depth.set({ topic }, waiting);
+    for (const { name, waiting } of taps) if (waiting !== undefined) atTap.set({ tap: name }, waiting);
     bytes.set(state.bytes);
     maxBytes.set(state.maxBytes);
     oldest.set(state.oldestAt === undefined ? 0 : Math.max(Date.now() - state.oldestAt, 0) / 1_000);

@@ -193,6 +193,8 @@ describe("MongooseIM's rabbit backend", () => {
       .filter(({ topic }) => topic === TOPICS.presence)
       .map(({ message }) => JSON.parse(message).present);
     assert.ok(online.length > 0 && online.every(Boolean), `${online}`);
+    const metrics = await (await fetch(`${second.adminUrl}/metrics`)).text();
+    assert.match(metrics, /^xmpp_event_pusher_tap_waiting_events\{tap="rabbitmq"\} \d+$/m);
     const status = await second.command('status');
     assert.match(status.output, /rabbitmq +0 +amqp:\/\/127\.0\.0\.1:\d+\/\S+ queue events {2}(reads|stands by)/);
     const check = await second.command('check');
