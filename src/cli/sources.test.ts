@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
+import { admission, commitAs } from '../../test/support/outbox.ts';
 import { freePorts } from '../../test/support/process.ts';
 import { loadConfig } from '../config/load.ts';
 import { type Daemon, startDaemon } from '../daemon.ts';
 import { createLogger } from '../ops/log.ts';
-import { admission, commitAs } from '../outbox/contract.ts';
 import { sqliteOutbox } from '../outbox/sqlite/sqlite.ts';
 
 describe('sources', () => {

@@ -1,14 +1,25 @@
 /** The suite that every outbox passes. It covers the port's promises, not those of a single implementation. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import fc from 'fast-check';
-import { type Consumer, consume, turns } from '../../test/support/consumer.ts';
+import { consume } from '../../test/support/consumer.ts';
+import {
+  admission,
+  commitAs,
+  depthOf,
+  ids,
+  lastOf,
+  letter,
+  notification,
+  numbered,
+  OTHER,
+  TOPIC,
+} from '../../test/support/outbox.ts';
 import { until } from '../../test/support/process.ts';
 import type { PusherError } from '../errors.ts';
 import type { Notification } from '../notification/notification.ts';
-import type { NewDeadLetter } from './dead-letters.ts';
-import type { Admission, Outbox, Stored } from './outbox.ts';
-import { costOf } from './outbox.ts';
+import { orderContract } from './order-contract.ts';
+import { costOf, type Outbox, type Stored } from './outbox.ts';
+import { sourcesContract } from './sources-contract.ts';
 
 /** One implementation under test. */
 export interface OutboxUnderTest {
@@ -18,72 +29,18 @@ export interface OutboxUnderTest {
   dispose(): Promise<void>;
 }
 
-interface Promises {
+export interface Promises {
   /** Whether commits survive a close and reopening. */
   readonly durable: boolean;
   /** Number of random runs for the property. */
   readonly runs?: number;
 }
 
-export const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
-export const OTHER = 'arn:aws:sns:eu-west-1:123456789012:b';
-
-/** A notification with as many bytes as it states. */
-export const notification = (eventId: string, fields: Partial<Notification> = {}): Notification => ({
-  eventId,
-  topic: TOPIC,
-  orderKey: 'alice@localhost',
-  at: 1_763_820_191_120,
-  message: `{"event":"${eventId}"}`,
-  attributes: [],
-  bytes: 100,
-  ...fields,
-});
-
-/** Notifications with the ids `e<from>` and so on. */
-export const numbered = (from: number, count: number, fields: Partial<Notification> = {}): Notification[] =>
-  Array.from({ length: count }, (_, index) => notification(`e${from + index}`, fields));
-
-export const admission = (...notifications: Notification[]): Admission => ({ notifications, deadLetters: [] });
-
-export const letter = (eventId: string, fields: Partial<NewDeadLetter> = {}): NewDeadLetter => ({
-  eventId,
-  topic: undefined,
-  reason: 'malformed',
-  detail: 'at: should not be negative',
-  attempts: 0,
-  content: { kind: 'raw', event: { kind: 'presence' } },
-  ...fields,
-});
-
-export const ids = (rows: readonly Pick<Notification, 'eventId'>[]): string[] => rows.map(({ eventId }) => eventId);
-
-export const depthOf = (outbox: Outbox, topic = TOPIC): number =>
-  outbox.health().topics.find((each) => each.topic === topic)?.depth ?? 0;
-
-/** Commits a batch of a source with numbered events. */
-export async function commitAs(
-  outbox: Outbox,
-  source: string,
-  epoch: string,
-  last: number,
-  what: Admission,
-  missing = 0,
-) {
-  const cursor = await outbox.source(source, epoch);
-  try {
-    await cursor.commit(what, { last, missing });
-  } finally {
-    cursor.release();
-  }
-}
-
-/** The last number heard of a source's epoch. */
-export async function lastOf(outbox: Outbox, source: string, epoch: string): Promise<number | undefined> {
-  const cursor = await outbox.source(source, epoch);
-  const { last } = cursor;
-  cursor.release();
-  return last;
+/** The outbox of the running test. */
+export interface OutboxBench {
+  readonly outbox: Outbox;
+  /** Closes it and opens it again with its content. */
+  reopen(options?: Parameters<OutboxUnderTest['open']>[0]): Promise<void>;
 }
 
 const strip = ({ seq: _, ...rest }: Stored): Notification => rest;
@@ -101,9 +58,9 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       await under.dispose();
     });
 
-    async function reopen(): Promise<void> {
+    async function reopen(options?: Parameters<OutboxUnderTest['open']>[0]): Promise<void> {
       await outbox.close();
-      outbox = await under.open();
+      outbox = await under.open(options);
     }
 
     it('returns commits whole, once, in order, and separately for each topic', async () => {
@@ -219,103 +176,15 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       assert.equal(outbox.health().deadLetters, 0);
     });
 
-    it('knows the position of each source and epoch, and none of others', async () => {
-      assert.equal(await lastOf(outbox, 's', 'x'), undefined);
-      await commitAs(outbox, 's', 'x', 7, admission(notification('e1')));
-      assert.equal(await lastOf(outbox, 's', 'x'), 7);
-      // Events without a notification move it too.
-      await commitAs(outbox, 's', 'x', 12, admission(), 3);
-      await commitAs(outbox, 's', 'y', 4, admission());
-      assert.deepEqual([await lastOf(outbox, 's', 'x'), await lastOf(outbox, 's', 'y')], [12, 4]);
-      assert.equal(await lastOf(outbox, 's2', 'x'), undefined);
-    });
-
-    it("keeps each source's holes with range and time until acknowledged", async () => {
-      let now = 1_000;
-      await outbox.close();
-      outbox = await under.open({ now: () => now });
-      await commitAs(outbox, 's', 'x', 7, admission());
-      await commitAs(outbox, 's', 'x', 12, admission(), 3);
-      now = 2_000;
-      await commitAs(outbox, 't', 'y', 4, admission());
-      await commitAs(outbox, 't', 'y', 9, admission(), 1);
-      const told = () =>
-        outbox
-          .health()
-          .holes.map(({ source, epoch, first, last, missing, at }) => [source, epoch, first, last, missing, at]);
-      const [ofT, ofS] = [
-        ['t', 'y', 5, 5, 1, 2_000],
-        ['s', 'x', 8, 10, 3, 1_000],
-      ];
-      assert.deepEqual(told(), [ofT, ofS]);
-      if (promises.durable) {
-        await reopen();
-        assert.deepEqual(told(), [ofT, ofS]);
-      }
-      assert.deepEqual(await outbox.sources.holes(), outbox.health().holes);
-      assert.equal(await outbox.sources.acknowledge('s'), 1);
-      assert.deepEqual(told(), [ofT]);
-      assert.equal(await outbox.sources.acknowledge(), 1);
-      assert.deepEqual(told(), []);
-      const sums = (await outbox.sources.list(10)).map(({ source, holes, missing }) => [source, holes, missing]);
-      assert.deepEqual(sums.toSorted(), [
-        ['s', 1, 3],
-        ['t', 1, 1],
-      ]);
-    });
-
-    it('forgets a retired source with its positions and holes', async () => {
-      for (const epoch of ['x', 'y']) await commitAs(outbox, 's', epoch, 7, admission());
-      await commitAs(outbox, 's', 'x', 12, admission(), 3);
-      await commitAs(outbox, 'other', 'x', 1, admission());
-      assert.equal(await outbox.sources.retire('s'), true);
-      assert.equal(await outbox.sources.retire('s'), false);
-      assert.equal(await lastOf(outbox, 's', 'x'), undefined);
-      const { sources, holes } = outbox.health();
-      assert.deepEqual([sources.map(({ source }) => source), holes], [['other'], []]);
-      if (promises.durable) await reopen();
-      assert.equal(await lastOf(outbox, 's', 'y'), undefined);
-      assert.equal(await lastOf(outbox, 'other', 'x'), 1);
-    });
-
-    it("knows the time of an epoch's newest event", async () => {
-      const newest = async () => {
-        const cursor = await outbox.source('s', 'x');
-        cursor.release();
-        return cursor.newestAt;
-      };
-      const commit = async (last: number, newestAt?: number) => {
-        const cursor = await outbox.source('s', 'x');
-        await cursor.commit(admission(), { last, missing: 0, newestAt });
-        cursor.release();
-      };
-      assert.equal(await newest(), undefined);
-      await commit(1, 5_000);
-      await commit(2, 4_000);
-      await commit(3);
-      assert.equal(await newest(), 5_000);
-      if (promises.durable) await reopen();
-      assert.equal(await newest(), 5_000);
-    });
-
-    it('gives a position to one holder at a time, in the order of requests', async () => {
-      const first = await outbox.source('s', 'x');
-      const order: string[] = [];
-      const waiting = [1, 2].map(async (n) => {
-        const cursor = await outbox.source('s', 'x');
-        order.push(`${n} sees ${cursor.last}`);
-        await cursor.commit(admission(), { last: n * 10, missing: 0 });
-        cursor.release();
-      });
-      const elsewhere = await outbox.source('s', 'y');
-      elsewhere.release();
-      await turns();
-      assert.deepEqual(order, []);
-      await first.commit(admission(), { last: 5, missing: 0 });
-      first.release();
-      await Promise.all(waiting);
-      assert.deepEqual(order, ['1 sees 5', '2 sees 10']);
-    });
+    sourcesContract(
+      {
+        get outbox() {
+          return outbox;
+        },
+        reopen,
+      },
+      promises.durable,
+    );
 
     it('asks for a consumer if a topic without one gets notifications', async () => {
       const called: string[] = [];
@@ -442,83 +311,6 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       });
     }
 
-    it('loses nothing, returns nothing settled, and keeps the order of each key under any operations (property)', async () => {
-      const step = fc.oneof(
-        {
-          weight: 4,
-          arbitrary: fc.record({
-            kind: fc.constant('commit' as const),
-            keys: fc.array(fc.nat(3), { minLength: 1, maxLength: 6 }),
-          }),
-        },
-        {
-          weight: 3,
-          arbitrary: fc.record({ kind: fc.constant('request' as const), credit: fc.integer({ min: 1, max: 5 }) }),
-        },
-        {
-          weight: 3,
-          arbitrary: fc.record({
-            kind: fc.constant('settle' as const),
-            share: fc.double({ min: 0, max: 1, noNaN: true }),
-          }),
-        },
-        { weight: 1, arbitrary: fc.constant({ kind: 'consumer' as const }) },
-        ...(promises.durable ? [{ weight: 1, arbitrary: fc.constant({ kind: 'open' as const }) }] : []),
-      );
-      await fc.assert(
-        fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
-          const fresh = await make();
-          let box = await fresh.open();
-          let consumer: Consumer = consume(box, TOPIC, 0);
-          let committed = 0;
-          const settled: string[] = [];
-          let handed: Stored[] = [];
-          const collect = async () => {
-            await turns(5);
-            handed.push(...consumer.held.slice(handed.length));
-          };
-          for (const each of steps) {
-            if (each.kind === 'commit')
-              await box.commit(
-                admission(...each.keys.map((key) => notification(`${++committed}`, { orderKey: `${key}` }))),
-              );
-            else if (each.kind === 'request') consumer.backlog.request(each.credit);
-            else if (each.kind === 'settle') {
-              await collect();
-              // A consumer settles one key's notifications in their order.
-              const open = handed.filter(({ eventId }) => !settled.includes(eventId));
-              const now = open.slice(0, Math.ceil(open.length * each.share));
-              await consumer.settle(...now);
-              settled.push(...ids(now));
-            } else {
-              await consumer.close();
-              handed = [];
-              if (each.kind === 'open') {
-                await box.close();
-                box = await fresh.open();
-              }
-              consumer = consume(box, TOPIC, 0);
-            }
-          }
-          await consumer.close();
-          consumer = consume(box, TOPIC);
-          const left = await consumer.next(committed - settled.length);
-          assert.deepEqual(await consumer.rest(), []);
-          assert.deepEqual(new Set([...settled, ...ids(left)]).size, committed);
-          const keys = new Set(left.map(({ orderKey }) => orderKey));
-          for (const key of keys) {
-            const order = left.filter(({ orderKey }) => orderKey === key).map(({ eventId }) => Number(eventId));
-            assert.deepEqual(
-              order,
-              order.toSorted((a, b) => a - b),
-            );
-          }
-          await consumer.close();
-          await box.close();
-          await fresh.dispose();
-        }),
-        { numRuns: promises.runs ?? 50 },
-      );
-    });
+    orderContract(make, promises);
   });
 }

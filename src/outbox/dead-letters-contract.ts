@@ -1,7 +1,7 @@
 /** The suite that every store of dead letters passes. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { ids, letter, TOPIC } from './contract.ts';
+import { ids, letter, TOPIC } from '../../test/support/outbox.ts';
 import type { DeadContent, DeadLetterFilter, DeadLetterQuery, DeadLetterStore } from './dead-letters.ts';
 
 export interface StoreUnderTest {

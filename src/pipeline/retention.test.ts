@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ids, letter } from '../../test/support/outbox.ts';
 import { SILENT } from '../log.ts';
-import { ids, letter } from '../outbox/contract.ts';
 import { memoryOutbox } from '../outbox/memory.ts';
 import { deleteExpired, startRetention } from './retention.ts';
 

@@ -1,9 +1,9 @@
 /** The console's section on daemons that share an outbox, in a real browser and on a real RabbitMQ. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { admission, letter } from '../../src/outbox/contract.ts';
 import { hasRows, rows, says, shows, useConsole } from '../support/console.ts';
 import { consume } from '../support/consumer.ts';
+import { admission, letter } from '../support/outbox.ts';
 import { until } from '../support/process.ts';
 import { openHouse } from '../support/rabbit-outbox.ts';
 import { sharedRabbit } from '../support/shared-rabbit.ts';

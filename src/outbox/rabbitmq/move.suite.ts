@@ -5,11 +5,11 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
 import { createDaemon } from '../../../test/support/daemon.ts';
+import { admission, commitAs, depthOf, ids, lastOf, notification, OTHER, TOPIC } from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
-import { admission, commitAs, depthOf, ids, lastOf, notification, OTHER, TOPIC } from '../contract.ts';
 import { moveOutbox } from '../move.ts';
 import { sqliteOutbox } from '../sqlite/sqlite.ts';
 

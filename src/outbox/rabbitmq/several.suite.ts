@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { type Consumer, consume } from '../../../test/support/consumer.ts';
+import {
+  admission,
+  commitAs,
+  depthOf,
+  ids,
+  lastOf,
+  letter,
+  notification,
+  TOPIC,
+} from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
-import { admission, commitAs, depthOf, ids, lastOf, letter, notification, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
 
 /** How many of the topic's partitions each daemon works on, in the order of the given ones. */

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { consume, turns } from '../../../test/support/consumer.ts';
+import {
+  admission,
+  commitAs,
+  depthOf,
+  ids,
+  lastOf,
+  notification,
+  numbered,
+  TOPIC,
+} from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
@@ -8,7 +18,6 @@ import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { connectOnce, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { FORMAT } from '../../rabbitmq/format.ts';
 import { probeBroker } from '../../rabbitmq/probe.ts';
-import { admission, commitAs, depthOf, ids, lastOf, notification, numbered, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
 import { namesOf } from './names.ts';
 

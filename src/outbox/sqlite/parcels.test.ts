@@ -5,8 +5,8 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
+import { admission, depthOf, ids, notification, numbered, TOPIC } from '../../../test/support/outbox.ts';
 import { launch, until } from '../../../test/support/process.ts';
-import { admission, depthOf, ids, notification, numbered, TOPIC } from '../contract.ts';
 import type { Outbox } from '../outbox.ts';
 import { sqliteOutbox } from './sqlite.ts';
 

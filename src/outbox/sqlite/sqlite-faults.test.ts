@@ -21,10 +21,17 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
+import {
+  admission,
+  notification as anyNotification,
+  commitAs,
+  ids,
+  lastOf,
+  TOPIC,
+} from '../../../test/support/outbox.ts';
 import { launch, until } from '../../../test/support/process.ts';
 import { mountSmallDisk } from '../../../test/support/tmpfs.ts';
 import { PusherError } from '../../errors.ts';
-import { admission, notification as anyNotification, commitAs, ids, lastOf, TOPIC } from '../contract.ts';
 import type { Outbox, Stored } from '../outbox.ts';
 import { openDatabase, ownerProblem } from './schema.ts';
 import { sqliteOutbox } from './sqlite.ts';

@@ -4,8 +4,6 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { consume, turns } from '../../../test/support/consumer.ts';
-import { launch, until } from '../../../test/support/process.ts';
-import type { PusherError } from '../../errors.ts';
 import {
   admission,
   commitAs,
@@ -16,9 +14,11 @@ import {
   notification,
   numbered,
   OTHER,
-  outboxContract,
   TOPIC,
-} from '../contract.ts';
+} from '../../../test/support/outbox.ts';
+import { launch, until } from '../../../test/support/process.ts';
+import type { PusherError } from '../../errors.ts';
+import { outboxContract } from '../contract.ts';
 import { deadLettersContract } from '../dead-letters-contract.ts';
 import { costOf, type Outbox } from '../outbox.ts';
 import { sqliteOutbox } from './sqlite.ts';

@@ -6,10 +6,10 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
+import { admission, ids, letter, notification, numbered, TOPIC } from '../../../test/support/outbox.ts';
 import { launch, until } from '../../../test/support/process.ts';
 import { mountSmallDisk } from '../../../test/support/tmpfs.ts';
 import type { PusherError } from '../../errors.ts';
-import { admission, ids, letter, notification, numbered, TOPIC } from '../contract.ts';
 import type { Outbox } from '../outbox.ts';
 import { sqliteOutbox } from './sqlite.ts';
 
