@@ -204,7 +204,7 @@ function traceOf({ trace, outbox }: PusherConfig, file: string, log: Logger): Tr
 function logProblems(log: Logger): NotReady[] {
   const { fault } = logHealth(log);
   if (fault === undefined) return [];
-  const advice = 'mend where standard output goes: free space on its disk, or start again with a reader that reads';
+  const advice = 'fix standard output: free space on its disk, or restart the daemon with a reader that keeps reading';
   return [{ what: 'log', reason: `can't be written: ${fault}`, advice }];
 }
 
@@ -233,7 +233,7 @@ function hostsByTopic(config: PusherConfig): ReadonlyMap<string, readonly string
 
 function announce(config: PusherConfig, log: Logger): void {
   if (config.ignored.length > 0)
-    log.info({ sections: config.ignored }, 'sections of the configuration that are not ours, left alone');
+    log.info({ sections: config.ignored }, 'ignoring sections of the configuration that belong to other programs');
   if (config.tap.http.secret === undefined)
     log.warn({ option: 'tap.http.secret' }, 'the tap has no secret: every process on this machine may post events');
   if (config.admin.token === undefined)
@@ -245,7 +245,7 @@ function announce(config: PusherConfig, log: Logger): void {
     if (attributes > MOST_RAW_ATTRIBUTES)
       log.warn(
         { host: host || 'all', attributes },
-        'more than ten message attributes: with raw delivery to SQS, SNS throws such messages away',
+        'more than ten message attributes: with raw delivery to SQS, SNS discards such messages',
       );
     if (!options && host !== '')
       log.warn({ host }, 'host_config.modules of this host has no mod_event_pusher.sns, so nothing of it is published');
@@ -257,11 +257,11 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
   for (const { topic, depth: notifications } of outbox.health().topics) {
     if (notifications === 0) continue;
     if (sections.some((options) => options && owns(options, topic)))
-      log.info({ topic, notifications }, 'left from the last run');
+      log.info({ topic, notifications }, 'notifications left from the last run');
     else
       log.error(
         { topic, notifications },
-        'left from the last run for an account or region that is not configured any more: they wait in the outbox',
+        'notifications left from the last run for an account or region that is no longer configured: they wait in the outbox',
       );
   }
 }
@@ -270,7 +270,7 @@ function reportBacklog(outbox: Outbox, config: PusherConfig, log: Logger): void 
 function reportReload(running: PusherConfig, next: PusherConfig, log: Logger): void {
   const variables = next.variables.filter((name) => !isFromEnvFile(name));
   if (variables.length > 0)
-    log.info({ variables }, 'the environment of a process does not change: these have the values of its start');
+    log.info({ variables }, 'these variables keep the values from the start: restart the daemon to change them');
   const options = ({ tap, outbox, trace, admin, log: { format } }: PusherConfig) => {
     // Renewed certificates apply, but switching between HTTP and HTTPS needs a restart.
     const { tls_cert, tls_key: _, ...http } = tap.http;
@@ -317,7 +317,7 @@ export function startSampling(
       history.sample(flow.sample(backlog, now), state.notReady);
       failed = false;
     } catch (error) {
-      if (!failed) log.error({ problem: messageOf(error) }, 'no samples of the flow: the outbox does not answer');
+      if (!failed) log.error({ problem: messageOf(error) }, "can't sample the rates: the outbox does not answer");
       failed = true;
     }
   };

@@ -26,7 +26,7 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
     if (!existsSync(handover)) return letters;
     log.warn(
       { file: handover },
-      'this file is of RabbitMQ as the outbox: what waits there is not published by this daemon',
+      'this file belongs to an outbox on RabbitMQ; this daemon does not publish what waits there',
     );
     return letters;
   }

@@ -188,7 +188,7 @@ describe('a pusher in a host program', () => {
     const hosts = { 'b.example.org': collect().settings };
     await assert.rejects(createPusher({ sink: collect().settings, hosts, outbox: memoryOutbox() }), {
       code: 'CONFIG_INVALID',
-      message: 'the topic "presence" is named by two sinks; give each its own names',
+      message: 'the topic "presence" belongs to two sinks; give each sink its own topics',
     });
   });
 

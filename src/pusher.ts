@@ -204,7 +204,7 @@ export async function createPusher(options: PusherOptions): Promise<Pusher> {
     };
   } catch (error) {
     // Report why it couldn't start, not what failed while stopping its parts.
-    await stop().catch((failure: unknown) => log.error({ problem: messageOf(failure) }, 'a part did not stop'));
+    await stop().catch((failure: unknown) => log.error({ problem: messageOf(failure) }, 'a component did not stop'));
     throw error;
   }
 }
@@ -269,7 +269,7 @@ async function openRouting(
 
 function refuseSecondSink(topic: string, sink: Sink, destinations: readonly Destination[]): void {
   if (destinations.some((other) => other.sink !== sink && other.owns(topic)))
-    throw new PusherError('CONFIG_INVALID', `the topic "${topic}" is named by two sinks; give each its own names`);
+    throw new PusherError('CONFIG_INVALID', `the topic "${topic}" belongs to two sinks; give each sink its own topics`);
 }
 
 const destinationOf = ({ topics, sink, ...pace }: SinkSettings, quota: string): Destination => ({
@@ -299,7 +299,7 @@ const routeOf = (settings: SinkSettings, plugin: SnsPlugin): Route => ({
 function emitting(emitter: EventEmitter<PusherEvents>, log: Log): Partial<Report> {
   const emit = <Name extends keyof PusherEvents>(name: Name, ...values: PusherEvents[Name]) => {
     const failed = (error: unknown) =>
-      log.error({ event: name, problem: messageOf(error) }, 'a listener of the pusher failed');
+      log.error({ event: name, problem: messageOf(error) }, 'an event listener threw an error');
     for (const listener of emitter.listeners(name) as ((...values: PusherEvents[Name]) => unknown)[])
       try {
         // Catch an async listener's rejection too: otherwise Node.js would end the host program.

@@ -37,8 +37,8 @@ export function reasonsNotReady({ taps, outbox, topics, orphaned }: Parts): NotR
   for (const topic of orphaned)
     found.push({
       what: `topic ${topic}`,
-      reason: 'has notifications that nobody sends: no section is of its account and region',
-      advice: 'configure a section with its region and account_id again, and reload',
+      reason: 'has notifications that nobody sends: no section has its account and region',
+      advice: "configure a section with the topic's region and account_id, and reload",
     });
   return found;
 }

@@ -280,7 +280,7 @@ describe('access', () => {
         'admin: deletion of dead letters begins',
         'admin: dead letters deleted',
         'admin: replay of dead letters begins',
-        'admin: replay of dead letters asked for',
+        'admin: replay of dead letters requested',
         'admin: live tail with message bodies opened',
         'admin: deletion of dead letters begins',
         'admin: dead letters deleted',
@@ -304,7 +304,7 @@ describe('access', () => {
       assert.match(deleted.by, /^session [0-9a-f]{8}$/);
       assert.deepEqual([deleted.from, deleted.count, deleted.msg], ['127.0.0.1', 0, 'admin: dead letters deleted']);
       const replayed = lines.findLast(({ topic }) => topic === 'arn:for:the:log');
-      assert.deepEqual([replayed.by, replayed.msg], ['token', 'admin: replay of dead letters asked for']);
+      assert.deepEqual([replayed.by, replayed.msg], ['token', 'admin: replay of dead letters requested']);
       const login = lines.findLast(({ msg }) => msg === 'admin: logged in');
       assert.equal(login.by, deleted.by, 'the session is traced back to its login');
       assert.ok(!daemon.output().includes(TOKEN) && !daemon.output().includes(WRONG));
@@ -353,7 +353,7 @@ describe('access', () => {
         [admin]
         ${admin}`;
       assert.throws(() => parseConfig(text('listen = "0.0.0.0:5291"'), '/pusher.toml'), {
-        message: /admin\.token is missing, and has to be set when `listen` is not a loopback address/,
+        message: /admin\.token is required when `listen` is not a loopback address/,
       });
       assert.throws(() => parseConfig(text('token = "too short"'), '/pusher.toml'), {
         message: /admin\.token is a string, should be a secret of 16 characters or more/,

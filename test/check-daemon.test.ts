@@ -129,7 +129,7 @@ describe('check', () => {
   it('check fails for a public address without a secret, or with a short one', async (t) => {
     await prepare();
     for (const [secret, problem] of [
-      ['', /tap\.http\.secret is missing/],
+      ['', /tap\.http\.secret is required/],
       ['secret = "short"', /tap\.http\.secret is too short/],
     ] as const) {
       const sns = `[modules.mod_event_pusher.sns]\nsns_host = "x"\nregion = "eu-west-1"\naccount_id = "123456789012"\ncredentials = "aws"`;

@@ -80,7 +80,7 @@ describe('the command line and the daemon', () => {
   it("uses admin.listen and admin.token if the socket's path would be too long", async (t) => {
     const long = 'x'.repeat(100);
     await start({ outbox: `path = "./${long}.db"`, rest: `token = "${TOKEN}"` });
-    assert.match(daemon.output(), /a Unix socket's path at most .*no Unix socket for the command line/);
+    assert.match(daemon.output(), /a Unix socket's path at most .*can't open the Unix socket for the command line/);
     await refuse(1);
     assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 dead letter deleted\n');
     assert.match(daemon.output(), /"by":"token".*dead letters deleted/);

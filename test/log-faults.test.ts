@@ -85,10 +85,10 @@ describe('a log that can not be written', () => {
       await until('the daemon', async () => (await fetch(`${daemon.adminUrl}/healthz`)).ok);
       await until(
         'the fault',
-        async () => (await post(900)) === 200 && (await notReady()).includes('nobody reads it'),
+        async () => (await post(900)) === 200 && (await notReady()).includes('its reader does not read'),
         120_000,
       );
-      assert.match(said(), /the log can't be written: nobody reads it/);
+      assert.match(said(), /the log can't be written: its reader does not read/);
     } finally {
       child.kill('SIGTERM');
     }

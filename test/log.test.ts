@@ -213,7 +213,7 @@ describe('the log', () => {
       'not JSON',
       'content of a dead letter shown',
       'live tail with message bodies opened',
-      'replay of dead letters asked for',
+      'replay of dead letters requested',
     ])
       assert.ok(output.includes(line), `no line says "${line}":\n${output}`);
     assertSilent(output);

@@ -64,7 +64,7 @@ describe('a plugin of the daemon', { timeout: 120_000 }, () => {
     await write('p.cjs', `${plugin(3)}\nexports.start = () => { throw new Error('no database'); };`);
     await daemon.reload();
     await until('the refusal', () => /reload failed; the previous configuration stays in use/.test(daemon.output()));
-    assert.match(daemon.output(), /its start failed: no database/);
+    assert.match(daemon.output(), /start\(\) failed: no database/);
     assert.equal(await guid(), 'b2:alice');
   });
 

@@ -149,7 +149,7 @@ describe('a reload', () => {
     await edit(refer);
     assert.match(
       daemon.output(),
-      /"variables":\["KEY_FOR_RELOAD"\],"msg":"the environment of a process does not change/,
+      /"variables":\["KEY_FOR_RELOAD"\],"msg":"these variables keep the values from the start/,
     );
   });
 
@@ -188,7 +188,7 @@ describe('a reload', () => {
     assert.deepEqual(
       reasons.map(({ what, reason }) => `${what} ${reason}`),
       [
-        'topic arn:aws:sns:eu-west-1:123456789012:user_message_sent has notifications that nobody sends: no section is of its account and region',
+        'topic arn:aws:sns:eu-west-1:123456789012:user_message_sent has notifications that nobody sends: no section has its account and region',
       ],
     );
     assert.match(String(reasons[0]?.advice), /account_id again, and reload$/);

@@ -148,7 +148,7 @@ describe('run', { timeout: 120_000 }, () => {
 
   it("run names an outbox that it can't use", async () => {
     await daemon.configure({ outbox: 'path = "./nowhere/outbox.db"' });
-    assert.match(await fails(), /outbox .*\/nowhere\/outbox\.db can't be made: there is no folder /);
+    assert.match(await fails(), /outbox .*\/nowhere\/outbox\.db can't be created: the folder /);
   });
 
   it('run names another daemon that uses the outbox, without disturbing it', async () => {

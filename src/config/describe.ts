@@ -25,21 +25,21 @@ once in the log and left alone.
 ## Options of one virtual host
 
 \`[[host_config]]\` with \`host = "…"\` and \`[host_config.modules.mod_event_pusher.sns]\` gives one XMPP domain its own
-options. As in MongooseIM nothing is inherited: \`host_config.modules\` overrides the general \`modules\` completely, so a
+options. As in MongooseIM nothing is inherited: \`host_config.modules\` replaces the general \`modules\` completely, so a
 domain with \`host_config.modules\` but without this section publishes nothing.
 `;
 
 const INTROS: Record<keyof typeof sections, string> = {
   'modules.mod_event_pusher.sns':
     "What is published and where: the section of MongooseIM's `mod_event_pusher`, option for option.",
-  'tap.http': 'Where adapters hand events over: see [the tap protocol](tap-protocol.md).',
+  'tap.http': 'Where adapters post events: see [the tap protocol](tap-protocol.md).',
   'tap.rabbitmq':
     "Where [MongooseIM's rabbit backend](mongooseim.md#its-rabbit-backend) publishes. Without this section nothing is read from RabbitMQ. The three sections below are MongooseIM's, option for option: those of `[modules.mod_event_pusher.rabbit]` can be copied, and in a whole `mongooseim.toml` they count as they stand there.",
   'tap.rabbitmq.presence_exchange': 'Where MongooseIM publishes presence.',
   'tap.rabbitmq.chat_msg_exchange': 'Where it publishes private messages.',
   'tap.rabbitmq.groupchat_msg_exchange': 'Where it publishes group messages.',
   outbox: 'Where notifications are kept until SNS has them.',
-  trace: 'What became of events, for people who ask.',
+  trace: 'The record of what happened to events, which `find` and the console search.',
   admin: 'For operators and their probes.',
   log: 'On standard output. No message body and no secret is ever logged.',
 };

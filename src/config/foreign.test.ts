@@ -65,14 +65,14 @@ describe('sections that are not ours', () => {
   });
 
   it('rejects an option outside any section', () => {
-    assert.match(mistakeIn(`level = "debug"\n${GENERAL}`), /^ {2}level stands in no section$/m);
+    assert.match(mistakeIn(`level = "debug"\n${GENERAL}`), /^ {2}level is outside of any section$/m);
   });
 
   it('names a host type whose section applies to no virtual host', () => {
     const text = `[[host_config]]\nhost_type = "dynamic"\n[host_config.modules.mod_event_pusher.sns]${SNS}`;
     assert.match(
       mistakeIn(text),
-      /sns is missing, and has to be set; the file has one for the host type "dynamic", and events name domains/,
+      /sns is required; the file has one for the host type "dynamic", but events name domains/,
     );
     assert.doesNotMatch(mistakeIn('[general]\nx = 1'), /host type/);
   });

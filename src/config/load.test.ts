@@ -175,7 +175,7 @@ describe('configuration', () => {
       assert.equal(config.hosts.get('a.example.org')?.pool_size, 100);
       assert.equal(config.hosts.get('a.example.org')?.pm_messages_topic, undefined);
       assert.deepEqual(mistakes(sns() + host('"a.example.org"', { ...SNS, region: undefined })), [
-        `host_config[0].${AT}.region is missing, and has to be set: an AWS region, such as \`eu-west-1\``,
+        `host_config[0].${AT}.region is required: an AWS region, such as \`eu-west-1\``,
       ]);
     });
 
@@ -281,7 +281,7 @@ describe('configuration', () => {
       ['attributes', '["host", "body"]', `is the list ["host","body"], ${LIST}`],
       ['access_key_id', '""', 'is "", should be the id of an AWS access key, not empty'],
       ['body_fields', '["type", "event-id"]', 'names "event-id", which is not known; did you mean "event_id"?'],
-      ['body_fields', '["present"]', 'names "present", which is there already'],
+      ['body_fields', '["present"]', 'names "present", which the JSON has already'],
       ['body_fields', '"type"', 'is "type", should be a list of names of fields'],
       ['cloudevents', '"yes"', 'is "yes", should be true or false'],
       ['subject', '"a } b"', 'has a "}" alone; "}}" stands for one'],
@@ -300,9 +300,9 @@ describe('configuration', () => {
       ['a', '{ number = "1{seq}" }', /^is no number/],
       ['a', '{ text = "{type}" }', 'should be a text, or { number = "…" }'],
       ['a', '5', 'should be a text, or { number = "…" }'],
-      ['a', '""', 'is nothing that SNS takes: its value is empty'],
-      ['aws.a', '"{type}"', /^is nothing that SNS takes: names that start with "aws\."/],
-      ['a b', '"{type}"', /^is nothing that SNS takes: its name may hold/],
+      ['a', '""', 'is not allowed by SNS: its value is empty'],
+      ['aws.a', '"{type}"', /^is not allowed by SNS: names that start with "aws\."/],
+      ['a b', '"{type}"', /^is not allowed by SNS: its name may hold/],
     ] as const)
       it(`the attribute ${name} = ${template}`, () => {
         for (const option of ['message_attributes', 'presence_attributes']) {
@@ -317,7 +317,7 @@ describe('configuration', () => {
 
     it('refuses a topic template without a list, and a list without a template', () => {
       assert.deepEqual(mistakes(sns({ pm_messages_topic: '"chat-{host}"' })), [
-        `${AT}.topics is missing, and has to be set when a topic is a template`,
+        `${AT}.topics is required when a topic is a template`,
       ]);
       assert.deepEqual(mistakes(sns({ topics: '["a"]', pm_messages_topic: '"chat-{hots}"' })), [
         `${AT}.pm_messages_topic names {hots}, which is not known; did you mean {host}?`,
@@ -326,7 +326,7 @@ describe('configuration', () => {
         `${AT}.topics has no effect: none of the three topics is a template`,
       ]);
       assert.deepEqual(mistakes(sns({ topics: '["a"]', pm_messages_topic: '"chat/{host}"' })), [
-        `${AT}.pm_messages_topic holds more than ASCII letters, digits, hyphens and underscores beside its names`,
+        `${AT}.pm_messages_topic has other characters than ASCII letters, digits, hyphens and underscores around its names`,
       ]);
     });
 
@@ -334,7 +334,7 @@ describe('configuration', () => {
       it(`a section without ${option}`, () => {
         const [line, ...more] = mistakes(sns({ [option]: undefined }));
         assert.deepEqual(more, []);
-        assert.equal(line?.split(':')[0], `${AT}.${option} is missing, and has to be set`);
+        assert.equal(line?.split(':')[0], `${AT}.${option} is required`);
       });
 
     for (const [written, nearest] of [
@@ -359,7 +359,7 @@ describe('configuration', () => {
     });
 
     it('refuses a file with nothing to publish', () => {
-      const nothing = [`${AT} is missing, and has to be set`];
+      const nothing = [`${AT} is required`];
       assert.deepEqual(mistakes(''), nothing);
       assert.deepEqual(mistakes('[modules.mod_event_pusher.rabbit]'), nothing);
       assert.deepEqual(mistakes('[[host_config]]\nhost = "a"\n[host_config.modules]'), nothing);
@@ -402,7 +402,7 @@ describe('configuration', () => {
     const without = { access_key_id: undefined, secret_access_key: undefined };
 
     it('requires both halves of a static key', () => {
-      const missing = 'is missing, and has to be set, unless credentials = "aws"';
+      const missing = 'is required, unless credentials = "aws"';
       assert.deepEqual(mistakes(sns(without)), [
         `${AT}.access_key_id ${missing}`,
         `${AT}.secret_access_key ${missing}`,
@@ -444,7 +444,7 @@ describe('configuration', () => {
     for (const address of ['0.0.0.0', '[::]', '192.168.1.1', '127.0.0.1.example.org', 'chat.example.org'])
       it(`does not listen on ${address} without a secret`, () => {
         assert.deepEqual(mistakes(http({ listen: `"${address}:5290"` })), [
-          'tap.http.secret is missing, and has to be set when `listen` is not a loopback address',
+          'tap.http.secret is required when `listen` is not a loopback address',
         ]);
         const secret = 'a secret of enough characters';
         assert.equal(parse(http({ listen: `"${address}:5290"`, secret: `"${secret}"` })).tap.http.secret, secret);
@@ -462,7 +462,7 @@ describe('configuration', () => {
 
     it('requires an address for RabbitMQ, and RabbitMQ for its options', () => {
       assert.deepEqual(mistakes(outbox({ engine: '"rabbitmq"' })), [
-        'outbox.url is missing, and has to be set with `engine = "rabbitmq"`',
+        'outbox.url is required with `engine = "rabbitmq"`',
       ]);
       for (const [name, value] of Object.entries({
         url: '"amqp://mq"',
@@ -471,7 +471,7 @@ describe('configuration', () => {
         ca_file: '"c"',
       }))
         assert.deepEqual(mistakes(outbox({ [name]: value })), [
-          `outbox.${name} goes with \`engine = "rabbitmq"\` only`,
+          `outbox.${name} has an effect only with \`engine = "rabbitmq"\``,
         ]);
       const pair = { engine: '"rabbitmq"', url: '"amqps://mq"', cert_file: '"c.pem"' };
       assert.deepEqual(mistakes(outbox(pair)), ['outbox.key_file is missing: `cert_file` and `key_file` go together']);

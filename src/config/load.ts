@@ -189,7 +189,7 @@ export function parseConfig(
   if (mistakes.length === 0 && !sns && ![...hosts.values()].some(Boolean))
     mistakes.push({
       path: 'modules.mod_event_pusher.sns',
-      problem: `is missing, and has to be set${elsewhere(document)}`,
+      problem: `is required${elsewhere(document)}`,
     });
   if (mistakes.length > 0) throw invalid(file, mistakes);
   // Without a mistake, every section has parsed.
@@ -204,7 +204,7 @@ function elsewhere(document: Table): string {
     return isTable(pusher) && isTable(pusher.sns) ? [JSON.stringify(host_type)] : [];
   });
   if (types.length === 0) return '';
-  return `; the file has one for the host type ${types.join(', ')}, and events name domains, not host types: write it once for all of them, or in a [[host_config]] with host = "…" for each`;
+  return `; the file has one for the host type ${types.join(', ')}, but events name domains, not host types: write the section once for all domains, or in a [[host_config]] with host = "…" for each`;
 }
 
 type Read = <S extends z.ZodType>(schema: S, at: string, input: unknown) => z.infer<S> | undefined;
@@ -242,7 +242,7 @@ function readRabbit(document: Table, ignored: string[], read: Read, mistakes: Mi
   if (chat.name === groupchat.name && chat.sent_topic === groupchat.sent_topic)
     mistakes.push({
       path: `${three.at}.sent_topic`,
-      problem: 'is that of chat_msg_exchange too, which has the same name: nothing tells their messages apart',
+      problem: "is the same as chat_msg_exchange's, and so is the exchange's name: their messages can't be told apart",
     });
   return { ...options, presence_exchange: presence, chat_msg_exchange: chat, groupchat_msg_exchange: groupchat };
 }
@@ -303,7 +303,7 @@ function foreignKeys(table: Table, at: string, place: Place, ignored: string[], 
     const path = at === '' ? key : `${at}.${key}`;
     const meant = misspelt(key, place);
     if (meant !== undefined) mistakes.push({ path, problem: `is not a known section; did you mean "${meant}"?` });
-    else if (at === '' && typeof value !== 'object') mistakes.push({ path, problem: 'stands in no section' });
+    else if (at === '' && typeof value !== 'object') mistakes.push({ path, problem: 'is outside of any section' });
     else ignored.push(path);
   }
 }
@@ -362,7 +362,7 @@ function mistakeIn(schema: z.ZodType, key: PropertyKey | undefined, { written, m
     return `is ${value}, which is empty in the environment, should be ${text?.expects}`;
   const from = typeof value === 'string' && value !== meant[String(key)] ? ' from the environment' : '';
   if (value !== undefined) return `is ${shown(value, String(key))}${from}, should be ${text?.expects}`;
-  return `is missing, and has to be set: ${text?.expects}`;
+  return `is required: ${text?.expects}`;
 }
 
 /** A section's schema without its default. */

@@ -123,7 +123,7 @@ export const snsOptions = z.strictObject({
   }),
   topics: option(z.array(topicName).min(1).optional(), {
     expects: 'a list of SNS topic names',
-    text: 'The topics that a template in one of the three options above chooses among; what it makes is read with a hyphen for each character that a name must not hold. An event whose topic is not listed is not published. Not in MongooseIM.',
+    text: 'The topics that a template in one of the three options above may choose. In the name that a template makes, a hyphen replaces each character that SNS does not allow. An event whose topic is not listed is not published. Not in MongooseIM.',
     example: '["chat-example-org", "chat-example-net"]',
   }),
   plugin_module: option(z.string().min(1).default('mod_event_pusher_sns_defaults'), {
@@ -159,7 +159,7 @@ export const snsOptions = z.strictObject({
   }),
   secret_access_key: option(secret().optional(), {
     expects: 'the secret of that access key, not empty',
-    text: 'Its secret. Best kept out of the file, as in the example.',
+    text: "The key's secret. Keep it out of the file, as in the example.",
     example: '"${AWS_SECRET_ACCESS_KEY}"',
     fallback: MANDATORY_IF_STATIC,
   }),
@@ -174,7 +174,7 @@ export const snsOptions = z.strictObject({
   }),
   max_messages_per_second: option(count(1, 1_000_000).optional(), {
     expects: 'a whole number from 1 to 1,000,000',
-    text: 'A cap on the rate, for all topics of the account together. Without one the rate follows SNS: it falls when SNS throttles and recovers by itself. Not in MongooseIM.',
+    text: 'A cap on the rate, for all topics of the account together. Without it the rate follows SNS: it falls when SNS throttles, and recovers. Not in MongooseIM.',
     fallback: 'no cap',
   }),
   ca_file: option(z.string().min(1).optional(), {
@@ -198,7 +198,7 @@ export const snsOptions = z.strictObject({
   }),
   publish_exhausted: option(z.enum(['wait', 'dead-letter']).default('wait'), {
     expects: '"wait" or "dead-letter"',
-    text: 'What happens when the retries are used up: the topic waits with growing pauses up to 30 s and nothing is dropped, or the notification becomes a dead letter, if it may be its own fault: for keys, clock, network, proxies and rights the topic waits all the same. Not in MongooseIM, which drops it.',
+    text: 'What happens when the retries are used up. `wait`: the topic waits with growing pauses up to 30 s, and nothing is dropped. `dead-letter`: the notification becomes a dead letter if it may itself be the cause; for keys, clock, network, proxies and permissions the topic still waits. Not in MongooseIM, which drops it.',
   }),
   presence: option(z.enum(['user', 'session']).default('user'), {
     expects: '"user" or "session"',
@@ -230,7 +230,7 @@ export const snsOptions = z.strictObject({
   }),
   subject: option(z.string().min(1).optional(), {
     expects: 'a text, or a template',
-    text: 'The subject, a [template](notifications.md#templates), which e-mail subscribers see. What SNS does not take in one becomes `?`; cut after 99 characters. Not in MongooseIM.',
+    text: 'The subject, a [template](notifications.md#templates), which e-mail subscribers see. Characters that SNS does not allow in a subject become `?`; cut after 99 characters. Not in MongooseIM.',
     fallback: 'none',
   }),
   message_group_id: option(z.string().min(1).optional(), {
@@ -240,7 +240,7 @@ export const snsOptions = z.strictObject({
   }),
   message_deduplication_id: option(z.string().min(1).optional(), {
     expects: 'a text, or a template',
-    text: 'What FIFO topics recognise repetitions by, a [template](notifications.md#templates). Not in MongooseIM.',
+    text: 'The deduplication id in FIFO topics, a [template](notifications.md#templates). Not in MongooseIM.',
     fallback: 'the id of the event',
   }),
 });
@@ -258,7 +258,7 @@ const httpTapOptions = z.strictObject({
   }),
   secret: option(secret({ spaces: true }).optional(), {
     expects: 'the secret that the adapters send, not empty',
-    text: 'What adapters must send as `Authorization: Bearer …`. Without one every local process may post events, and the start says so.',
+    text: 'What adapters must send as `Authorization: Bearer …`. Without it every local process may post events, and a start logs a warning.',
     example: '"${TAP_SECRET}"',
   }),
   tls_cert: option(z.string().min(1).optional(), {
@@ -280,7 +280,7 @@ function secretProblems(section: Readonly<Record<string, unknown>>, option: stri
   if (!address.success || address.data.loopback) return [];
   const value = section[option];
   const where = 'when `listen` is not a loopback address';
-  if (value === undefined) return [{ option, problem: `is missing, and has to be set ${where}` }];
+  if (value === undefined) return [{ option, problem: `is required ${where}` }];
   if (typeof value !== 'string' || value.length >= LEAST_BEYOND_LOOPBACK) return [];
   return [{ option, problem: `is too short, should have ${LEAST_BEYOND_LOOPBACK} characters or more ${where}` }];
 }
@@ -321,7 +321,7 @@ const rabbitTapOptions = z.strictObject({
   }),
   queue: option(brokerName(LONGEST_SUFFIX).default('xmpp-event-pusher'), {
     expects: 'a name of at most 200 bytes that does not begin with `amq.`',
-    text: 'Our queue, which the daemon makes and binds; beside it stands one with `.sessions` at its end, for the count of sessions. All daemons with the same name share it: one reads at a time.',
+    text: "The daemon's queue, which it declares and binds, with a second queue named `….sessions` for the count of sessions. All daemons with the same name share it: one reads at a time.",
   }),
   ca_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM file with certificates',
@@ -354,7 +354,7 @@ const exchangeOptions = (what: string, name: string) => ({
   }),
   durable: option(z.boolean().default(false), {
     expects: 'true or false',
-    text: 'Whether it survives a restart of the broker. As in MongooseIM, which does not start where they differ.',
+    text: 'Whether it survives a restart of the broker. Must be as in MongooseIM, which does not start if they differ.',
   }),
 });
 
@@ -363,11 +363,11 @@ const messageExchangeOptions = (what: string, name: string) =>
     ...exchangeOptions(what, name),
     sent_topic: option(z.string().min(1).default(`${name}_sent`), {
       expects: 'a text that is not empty',
-      text: 'What the routing keys of messages that users sent end in: the ones that are published.',
+      text: 'The end of the routing keys of messages that users sent, which are published.',
     }),
     recv_topic: option(z.string().min(1).default(`${name}_recv`), {
       expects: 'a text that is not empty',
-      text: 'What those of the copies for recipients end in, which are not published.',
+      text: "The end of the routing keys of recipients' copies, which are not published.",
     }),
   });
 
@@ -375,7 +375,7 @@ const presenceExchangeOptions = z.strictObject(exchangeOptions('presence', 'pres
 const chatExchangeOptions = messageExchangeOptions('private messages', 'chat_msg');
 const groupchatExchangeOptions = messageExchangeOptions('group messages', 'groupchat_msg');
 
-const RABBITMQ_ONLY = 'With `engine = "rabbitmq"` only.';
+const RABBITMQ_ONLY = 'Only with `engine = "rabbitmq"`.';
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -414,7 +414,7 @@ const outboxOptions = z.strictObject({
   ),
   partitions: option(count(1, 64).default(6), {
     expects: 'a whole number from 1 to 64',
-    text: `How many queues each topic has, so how many daemons can work on it. The same for all daemons; [changing it](rabbitmq.md#changing-the-number-of-partitions) needs all of them stopped. ${RABBITMQ_ONLY}`,
+    text: `How many queues each topic has, which is how many daemons can share it. Must be the same for all daemons; [changing it](rabbitmq.md#changing-the-number-of-partitions) needs all of them stopped. ${RABBITMQ_ONLY}`,
   }),
   path: option(z.string().min(1).default('./outbox.db'), {
     expects: 'the path of a file',
@@ -422,11 +422,11 @@ const outboxOptions = z.strictObject({
   }),
   max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(1_073_741_824), {
     expects: 'a whole number of bytes, 1,048,576 or more',
-    text: 'How large its content may grow; with RabbitMQ, what the queues of each topic may hold together. Past it the taps answer 503 and the adapters keep their events.',
+    text: "How large its content may grow; with RabbitMQ, the total size of each topic's queues. Past it the taps answer 503 and the adapters keep their events.",
   }),
   retention: option(duration.prefault('off'), {
     expects: DURATION_EXPECTS,
-    text: 'How long dead letters are kept; older ones are deleted, for good, each hour. `off`: until somebody replays or deletes them. What waits for SNS is always kept.',
+    text: 'How long dead letters are kept; older ones are deleted each hour. `off`: until somebody replays or deletes them. Notifications that wait for SNS are always kept.',
     fallback: '`"off"`',
   }),
   ca_file: option(z.string().min(1).optional(), {
@@ -449,23 +449,23 @@ const outboxOptions = z.strictObject({
 sectionRules.set(outboxOptions, (section) => {
   const found = [];
   if (section.engine === 'rabbitmq') {
-    if (section.url === undefined)
-      found.push({ option: 'url', problem: 'is missing, and has to be set with `engine = "rabbitmq"`' });
+    if (section.url === undefined) found.push({ option: 'url', problem: 'is required with `engine = "rabbitmq"`' });
   } else
     for (const option of ['url', 'prefix', 'partitions', 'ca_file', 'cert_file', 'key_file'])
-      if (section[option] !== undefined) found.push({ option, problem: 'goes with `engine = "rabbitmq"` only' });
+      if (section[option] !== undefined)
+        found.push({ option, problem: 'has an effect only with `engine = "rabbitmq"`' });
   return [...found, ...pairProblems(section, 'cert_file', 'key_file')];
 });
 
 const traceOptions = z.strictObject({
   keep: option(duration.prefault('1h'), {
     expects: DURATION_EXPECTS,
-    text: "How long it is recorded what became of events: which were delivered, with SNS's ids, and which were skipped, and why; without their bodies, in a file beside the outbox. [`find`](operations.md#what-became-of-it) answers from it. `off`: not recorded, and what was is deleted at the next start.",
+    text: "How long the record is kept: which events were delivered, with SNS's ids, and which were skipped, and why; without their bodies, in a file beside the outbox. [`find`](operations.md#what-happened-to-an-event) searches it. `off`: nothing is recorded, and the next start deletes the record.",
     fallback: '`"1h"`',
   }),
   max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(268_435_456), {
     expects: 'a whole number of bytes, 1,048,576 or more',
-    text: 'How large that file may grow. Past it the oldest records go, whatever `keep` says. A million events take some 30 MB.',
+    text: 'How large that file may grow. Past it the oldest records are deleted, whatever `keep` says. A million events take some 30 MB.',
   }),
 });
 
@@ -476,12 +476,12 @@ const adminOptions = z.strictObject({
   }),
   token: option(secret({ spaces: true, least: 16 }).optional(), {
     expects: 'a secret of 16 characters or more',
-    text: 'What the console asks for and machines send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` answer without. Without one the console is open to every local process.',
+    text: 'The password of the console, which programs send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` need none. Without it the console is open to every local process.',
     example: '"${ADMIN_TOKEN}"',
   }),
   source_silent_after: option(duration.prefault('1h'), {
     expects: DURATION_EXPECTS,
-    text: 'After how long a source that has not come is shown as silent. A server on which nobody is active is silent too.',
+    text: 'How long a source may send nothing until it is shown as silent. A server without active users is silent too.',
     fallback: '`"1h"`',
   }),
 });
@@ -491,11 +491,11 @@ sectionRules.set(adminOptions, (section) => secretProblems(section, 'token'));
 const logOptions = z.strictObject({
   level: option(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'), {
     expects: '"trace", "debug", "info", "warn", "error", "fatal" or "silent"',
-    text: 'The least severe level that is logged. What people did in the console or on the command line, and what a reload leaves for a restart, is logged at all levels but `silent`.',
+    text: "The least severe level that is logged. Operators' actions in the console or on the command line, and changes that need a restart, are logged at all levels but `silent`.",
   }),
   format: option(z.enum(['json', 'pretty', 'journald']).optional(), {
     expects: '"json", "pretty" or "journald"',
-    text: '`json`: a line of JSON each, with `level` as a word and `time` in ISO 8601. `pretty`: for people. `journald`: for the journal of systemd, with its priorities, so that `journalctl -p warning` works.',
+    text: '`json`: one JSON object a line, with `level` as a word and `time` in ISO 8601. `pretty`: for people. `journald`: for the journal of systemd, with its priorities, so that `journalctl -p warning` works.',
     fallback: '`journald` under systemd, `pretty` on a terminal, else `json`',
   }),
 });

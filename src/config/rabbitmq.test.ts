@@ -114,7 +114,7 @@ describe('[tap.rabbitmq]', () => {
   it('lists every mistake in [tap.rabbitmq], without passwords', () => {
     assert.equal(
       mistakes('[tap.rabbitmq]\nqueue = "events"'),
-      'tap.rabbitmq.url is missing, and has to be set: an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
+      'tap.rabbitmq.url is required: an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
     );
     for (const url of ['"mq1:5672"', '"http://u:secret@mq1"', '[]', '["amqp://u:secret@mq1", "u:secret@mq2"]', '5'])
       assert.match(mistakes(`[tap.rabbitmq]\nurl = ${url}`), /^tap\.rabbitmq\.url is /, url);
@@ -149,7 +149,10 @@ describe('[tap.rabbitmq]', () => {
       ${URL_LINE}
       chat_msg_exchange = { name = "all", sent_topic = "sent" }
       groupchat_msg_exchange = { name = "all", sent_topic = "sent" }`;
-    assert.match(mistakes(text), /^tap\.rabbitmq\.groupchat_msg_exchange\.sent_topic is that of chat_msg_exchange too/);
+    assert.match(
+      mistakes(text),
+      /^tap\.rabbitmq\.groupchat_msg_exchange\.sent_topic is the same as chat_msg_exchange's/,
+    );
     assert.equal(rabbit(text.replace('"sent" }', '"chat_sent" }')).chat_msg_exchange.sent_topic, 'chat_sent');
   });
 

@@ -10,7 +10,7 @@ export const keyProblems = ({ credentials, ...section }: Section): Problems =>
     if (credentials === 'aws' && section[option] !== undefined)
       return { option, problem: 'has no effect with credentials = "aws": leave one of the two out' };
     if (credentials !== 'aws' && section[option] === undefined)
-      return [{ option, problem: 'is missing, and has to be set, unless credentials = "aws"' }];
+      return [{ option, problem: 'is required, unless credentials = "aws"' }];
     return [];
   });
 
@@ -27,7 +27,7 @@ export function topicProblems(section: Section): Problems {
     return problem === undefined ? [] : [{ option, problem }];
   });
   if (templates.length > 0 && section.topics === undefined)
-    found.push({ option: 'topics', problem: 'is missing, and has to be set when a topic is a template' });
+    found.push({ option: 'topics', problem: 'is required when a topic is a template' });
   if (templates.length === 0 && section.topics !== undefined)
     found.push({ option: 'topics', problem: 'has no effect: none of the three topics is a template' });
   return found;
@@ -38,5 +38,5 @@ function templateProblem(topic: string): string | undefined {
   if ('problem' in read) return read.problem;
   const texts = read.parts.filter((part) => typeof part === 'string').join('');
   if (/^[A-Za-z0-9_-]*(\.fifo)?$/.test(texts)) return undefined;
-  return 'holds more than ASCII letters, digits, hyphens and underscores beside its names';
+  return 'has other characters than ASCII letters, digits, hyphens and underscores around its names';
 }

@@ -37,7 +37,7 @@ function open(input: unknown, context: Context): Items {
   if (typeof input === 'string') return openText(input, inner);
   if (input instanceof Uint8Array) return openText(Buffer.from(input).toString(), inner);
   if (Array.isArray(input)) return openAll(input, inner);
-  if (!isRecord(input)) return malformed('it is no JSON object', context);
+  if (!isRecord(input)) return malformed('it is not a JSON object', context);
   return openLayer(input, inner) ?? [{ body: input, attributes: context.attributes, delivery: context.delivery }];
 }
 
@@ -50,10 +50,10 @@ function openText(text: string, context: Context): Items {
   const whole = json(text);
   if (whole !== undefined) return open(whole, context);
   const lines = text.split('\n').filter((line) => line.trim() !== '');
-  if (lines.length < 2) return malformed('it is no JSON', context);
+  if (lines.length < 2) return malformed('it is not JSON', context);
   return lines.flatMap((line) => {
     const value = json(line);
-    return value === undefined ? malformed('it is no JSON', context) : open(value, context);
+    return value === undefined ? malformed('it is not JSON', context) : open(value, context);
   });
 }
 
@@ -101,7 +101,7 @@ function openRequest(headers: Json, { body, isBase64Encoded }: Json, context: Co
 /** A notification's own text: nothing in it counts as an envelope, even if a plugin's ids look like one. */
 function openBody(text: unknown, context: Context): Items {
   const body = typeof text === 'string' ? json(text) : undefined;
-  if (!isRecord(body)) return malformed('its message is no JSON object', context);
+  if (!isRecord(body)) return malformed('its message is not a JSON object', context);
   return [{ body, attributes: context.attributes, delivery: context.delivery }];
 }
 

@@ -186,9 +186,9 @@ describe('parse', () => {
       parsed.map((item) => (item.kind === 'malformed' ? item.reason : item.kind)),
       [
         'presence',
-        'it is no JSON',
+        'it is not JSON',
         'its body is neither a presence nor a message notification',
-        'it is no JSON object',
+        'it is not a JSON object',
         "it is SNS's SubscriptionConfirmation",
         'message',
       ],

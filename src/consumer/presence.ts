@@ -58,7 +58,10 @@ export function presenceState(store: StateStore): PresenceState {
           return { ...state, changed: !record || stateOf(before).present !== state.present };
         }
       }
-      throw new ConsumerError('conflict', `the record of a user changed ${MAX_ATTEMPTS} times meanwhile; try again`);
+      throw new ConsumerError(
+        'conflict',
+        `the record of a user changed ${MAX_ATTEMPTS} times during the update; try again`,
+      );
     },
     async get(userId) {
       const record = await store.read(keyOf(userId));

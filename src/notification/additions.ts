@@ -150,7 +150,7 @@ function attributeTemplateProblem(name: string, template: unknown): string | und
   const problem = number === undefined ? textProblem(text) : numberProblem(text);
   if (problem) return problem;
   const wrong = attributeProblem({ name, type: 'String', value: text });
-  return wrong && `is nothing that SNS takes: ${wrong}`;
+  return wrong && `is not allowed by SNS: ${wrong}`;
 }
 
 function textProblem(text: string): string | undefined {
@@ -160,7 +160,7 @@ function textProblem(text: string): string | undefined {
 
 /** Keys of the notification itself can't be replaced. */
 function memberProblem(name: unknown): string | undefined {
-  if (name === 'present') return 'names "present", which is there already';
+  if (name === 'present') return 'names "present", which the JSON has already';
   if (typeof name !== 'string' || !Object.hasOwn(FIELDS, name))
     return `names ${JSON.stringify(name)}, which is not known; did you mean "${nearestField(String(name))}"?`;
   return undefined;

@@ -129,7 +129,7 @@ describe('loading a plugin', () => {
     ['version', 'stop'],
   ] as const)
     it(`refuses the unknown export ${name} with the nearest name`, async () => {
-      const says = `exports ${name}, which is no function of a plugin; did you mean ${meant}?`;
+      const says = `exports ${name}, which is not a plugin function; did you mean ${meant}?`;
       await write(`unknown-${name}.mjs`, `export const filter = () => true; export const ${name} = () => '';`);
       assert.equal(await unusable(`./unknown-${name}.mjs`), says);
       await write(`unknown-${name}.cjs`, `exports.${name} = () => ''; exports.userGuid = () => '';`);
@@ -146,7 +146,10 @@ describe('loading a plugin', () => {
 
   it('rejects functions beside a default export, because they would never be called', async () => {
     await write('both.mjs', 'export const filter = () => false; export default { userGuid() { return "x"; } };');
-    assert.equal(await unusable('./both.mjs'), 'exports filter beside an object as default: move it in there');
+    assert.equal(
+      await unusable('./both.mjs'),
+      'exports filter in addition to a default object: move it into that object',
+    );
   });
 
   it('gives up on a plugin that never finishes loading', async (t) => {
@@ -157,7 +160,10 @@ describe('loading a plugin', () => {
     t.mock.timers.enable({ apis: ['setTimeout'] });
     const loading = unusable('./hangs.mjs');
     t.mock.timers.tick(10_000);
-    assert.equal(await loading, "can't be loaded: it did not load, perhaps for an await that never ends, within 10 s");
+    assert.equal(
+      await loading,
+      "can't be loaded: it did not load, perhaps because of an await that never ends, within 10 s",
+    );
     // The failure is not cached: once the module loads, it works.
     t.mock.timers.reset();
     await write('hangs.mjs', 'export const userGuid = () => "mended";');

@@ -82,7 +82,7 @@ export function pluginOf(exports: Readonly<Record<string, unknown>>): SnsPlugin 
   // CommonJS exports appear both by name and in one object.
   const beside = names.find((name) => object && exports[name] !== object[name]);
   if (object && beside !== undefined)
-    throw new Error(`exports ${beside} beside an object as default: move it in there`);
+    throw new Error(`exports ${beside} in addition to a default object: move it into that object`);
   if (!object) for (const name of names) refuseUnknown(name);
   return boundPlugin(object ?? exports);
 }
@@ -122,7 +122,7 @@ function isNear(name: string): boolean {
 
 function refuseUnknown(name: string): void {
   if (!FUNCTIONS.includes(name))
-    throw new Error(`exports ${name}, which is no function of a plugin; did you mean ${nearest(name)}?`);
+    throw new Error(`exports ${name}, which is not a plugin function; did you mean ${nearest(name)}?`);
 }
 
 /** A name in comparable form: MongooseIM's are in snake case. */

@@ -98,9 +98,9 @@ describe('the plugins of a routing', () => {
     let stopped = 0;
     const stop = () => void stopped++;
     const start = () => Promise.reject(new Error('no database'));
-    await fails(plugins, { start, stop }, /^plugin_module "object" of .*: its start failed: no database$/);
+    await fails(plugins, { start, stop }, /^plugin_module "object" of .*: start\(\) failed: no database$/);
     t.mock.timers.enable({ apis: ['setTimeout'] });
-    const hanging = fails(plugins, { start: () => new Promise(() => {}), stop }, /start did not end within 10 s$/);
+    const hanging = fails(plugins, { start: () => new Promise(() => {}), stop }, /start\(\) did not end within 10 s$/);
     await new Promise((resolve) => setImmediate(resolve));
     t.mock.timers.tick(10_000);
     await hanging;
@@ -125,7 +125,7 @@ describe('the plugins of a routing', () => {
     await stopping;
     assert.deepEqual(warned, [
       { plugin: 'object', problem: 'already gone' },
-      { plugin: 'object', problem: 'stop did not end within 5 s' },
+      { plugin: 'object', problem: 'stop() did not end within 5 s' },
     ]);
   });
 

@@ -47,16 +47,16 @@ export function createPlugins(configFile: string, log: Log): Plugins {
     stops.push(async () => {
       await idle();
       try {
-        await within(STOP_TIMEOUT_MS, 'stop did not end', Promise.resolve(functions.stop?.()));
+        await within(STOP_TIMEOUT_MS, 'stop() did not end', Promise.resolve(functions.stop?.()));
       } catch (error) {
-        log.warn({ plugin: name, problem: messageOf(error) }, 'the plugin did not stop as it should');
+        log.warn({ plugin: name, problem: messageOf(error) }, "the plugin's stop() failed");
       }
     });
     try {
       const context = { log, options: Object.freeze({ ...options }) };
-      await within(LOAD_TIMEOUT_MS, 'start did not end', Promise.resolve(functions.start?.(context)));
+      await within(LOAD_TIMEOUT_MS, 'start() did not end', Promise.resolve(functions.start?.(context)));
     } catch (error) {
-      throw fault(name, configFile, `its start failed: ${messageOf(error)}`, error);
+      throw fault(name, configFile, `start() failed: ${messageOf(error)}`, error);
     }
     return counted;
   };
@@ -90,7 +90,7 @@ async function load(name: string, configFile: string, log: Log, apart: boolean):
     const bring = (anew: boolean) =>
       within(
         LOAD_TIMEOUT_MS,
-        'it did not load, perhaps for an await that never ends,',
+        'it did not load, perhaps because of an await that never ends,',
         importPlugin(name, configFile, anew),
       );
     const found = await bring(apart);
@@ -100,7 +100,7 @@ async function load(name: string, configFile: string, log: Log, apart: boolean):
     if (imported.stale.length > 0)
       log.warn(
         { plugin: name, files: imported.stale },
-        'files that plugins import have changed; they are of packages, or ES modules that CommonJS requires, so they need a restart',
+        "files that plugins import have changed, but a reload can't load packages, or ES modules that CommonJS requires, again: restart the daemon",
       );
     return pluginOf(imported.exports);
   } catch (error) {

@@ -114,7 +114,7 @@ export function guard(
     if (!parsed.success) return refuse(reply, 400, 'malformed', 'the body should be {"token": "…"}');
     if (!isSameSecret(parsed.data.token, token)) {
       await wrongToken(request);
-      return refuse(reply, 401, 'wrong_token', 'this is not the token of admin.token');
+      return refuse(reply, 401, 'wrong_token', 'wrong token: it must equal admin.token');
     }
     for (const [id, { until }] of sessions) if (until <= now()) sessions.delete(id);
     const id = randomBytes(32).toString('base64url');
@@ -160,12 +160,12 @@ function foreignProblem(
     return { code: 'wrong_host', message: 'without admin.token only localhost, 127.0.0.1 and [::1] are served' };
   const changes = method !== 'GET' && method !== 'HEAD';
   if (changes && origin !== undefined && !isSameOrigin(origin, host))
-    return { code: 'wrong_origin', message: 'requests that change something have to come from the console itself' };
+    return { code: 'wrong_origin', message: 'requests that change something must come from the console itself' };
   // Browsers send it with every request, and a page can't forge it (https://www.w3.org/TR/fetch-metadata/).
   const site = headers['sec-fetch-site'];
   // The matched route rather than the path as sent, where `%61pi` is `api` too.
   if (routeOptions.url?.startsWith('/api/') && site !== undefined && site !== 'same-origin' && site !== 'none')
-    return { code: 'wrong_origin', message: "another site's page may not use this" };
+    return { code: 'wrong_origin', message: 'pages of other sites may not use this' };
   return undefined;
 }
 

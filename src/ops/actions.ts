@@ -115,7 +115,7 @@ export function serveActions(
   server.get('/api/dead-letters/:id', async (request, reply) => {
     const parsed = id.safeParse((request.params as { id: string }).id);
     const letter = parsed.success ? await deadLetters.read(parsed.data) : undefined;
-    if (!letter) return refuse(reply, 404, 'not_found', 'there is no such dead letter any more');
+    if (!letter) return refuse(reply, 404, 'not_found', 'this dead letter does not exist any more');
     atAnyLevel(log).info({ ...access.who(request), deadLetter: letter.id }, 'admin: content of a dead letter shown');
     return letter;
   });
@@ -156,7 +156,7 @@ export function serveActions(
   change(
     '/api/dead-letters/replay',
     'admin: replay of dead letters begins',
-    'admin: replay of dead letters asked for',
+    'admin: replay of dead letters requested',
     deadLetters.requestReplay,
   );
   change(
@@ -175,7 +175,7 @@ export function serveActions(
     const tried = asked.filter((topic) => tryTopic(topic));
     if (tried.length === 0) return refuse(reply, 409, 'not_paused', 'this topic is not paused');
     for (const topic of tried)
-      atAnyLevel(log).info({ ...access.who(request), topic }, 'admin: paused topic tried before its time');
+      atAnyLevel(log).info({ ...access.who(request), topic }, 'admin: paused topic retried early');
     return { tried: tried.length };
   });
 }
@@ -208,4 +208,4 @@ function serveSources(
 }
 
 const malformed = (reply: FastifyReply, expected: string) =>
-  refuse(reply, 400, 'malformed', `what may be said here: ${expected}`);
+  refuse(reply, 400, 'malformed', `accepted parameters: ${expected}`);

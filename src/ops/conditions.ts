@@ -105,7 +105,8 @@ export function createConditions(
       const known = new Set(found.map(({ arn }) => arn));
       for (const [arn, track] of tracks) {
         if (known.has(arn)) continue;
-        if (track.name === 'orphaned') log.info({ topic: arn }, 'nothing waits any more for a topic that nobody owned');
+        if (track.name === 'orphaned')
+          log.info({ topic: arn }, 'nothing waits any more for a topic that was not configured');
         tracks.delete(arn);
       }
       volumes.push({ at: now, waiting: found.reduce((sum, { depth }) => sum + depth, 0), bytes: seen.outbox.bytes });

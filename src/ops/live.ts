@@ -158,7 +158,7 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
       } else if (!reads()) {
         log.warn(
           { ...access.who(request), unread: raw.writableLength },
-          'admin: a reader of the live feed does not read',
+          'admin: closing a live feed whose reader does not read',
         );
         raw.destroy();
       } else if (raw.writableNeedDrain) {

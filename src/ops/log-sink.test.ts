@@ -103,7 +103,7 @@ describe('where the log goes', () => {
     const { sink, device, fail, mend } = scene();
     fail('EAGAIN', 2);
     sink.write('one\n');
-    assert.deepEqual(sink.health(), { fault: 'nobody reads it (EAGAIN)', lost: 1 });
+    assert.deepEqual(sink.health(), { fault: 'its reader does not read (EAGAIN)', lost: 1 });
     mend();
     sink.write('two\n');
     assert.match(device.text, /^on\ntwo\n/);

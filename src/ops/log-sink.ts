@@ -81,7 +81,7 @@ export function createLogSink({
   const failed = (error: unknown) => {
     const { code, message } = error as NodeJS.ErrnoException;
     if (fault === undefined) lostBefore = lost;
-    fault = code === 'EAGAIN' ? 'nobody reads it (EAGAIN)' : message;
+    fault = code === 'EAGAIN' ? 'its reader does not read (EAGAIN)' : message;
     probe ??= setInterval(look, probeMs).unref();
     if (told) return;
     try {

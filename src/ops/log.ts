@@ -29,7 +29,7 @@ export function createLogger(options: LogOptions | LogOptions['level'], stream: 
     announce: (problem, lost) =>
       log
         .child({}, { level: 'error' })
-        .error({ problem, lost }, 'the log could not be written: lines are missing here'),
+        .error({ problem, lost }, 'lines are missing here: the log could not be written'),
   });
   const formatter = formatterOf(format);
   const log = pino(settings, formatter ? { write: (line) => sink.write(formatter(line)) } : sink);

@@ -93,7 +93,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
     );
     return refuse(reply, 500, 'internal', messageOf(error));
   });
-  server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'there is nothing here'));
+  server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'not found'));
 
   let local: LocalListener | undefined;
   const isLocal = ({ raw }: FastifyRequest) => local?.owns(raw.socket) === true;
@@ -118,7 +118,7 @@ export function createAdminServer(setup: AdminSetup): AdminServer {
     } catch (error) {
       log.warn(
         { problem: messageOf(error) },
-        'no Unix socket for the command line, which uses admin.listen and admin.token instead',
+        "can't open the Unix socket for the command line, which uses admin.listen and admin.token instead",
       );
     }
   };

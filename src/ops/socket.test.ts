@@ -67,10 +67,10 @@ describe('the Unix socket', () => {
 
   it('keeps files that are not sockets, and targets of links', async () => {
     writeFileSync(file, 'precious');
-    await assert.rejects(listen(), /is in the way, and is no socket/);
+    await assert.rejects(listen(), /exists and is not a socket: delete it/);
     rmSync(file);
     symlinkSync(path.join(root, 'elsewhere'), file);
-    await assert.rejects(listen(), /is in the way, and is no socket/);
+    await assert.rejects(listen(), /exists and is not a socket: delete it/);
   });
 
   it('refuses a path that the system would truncate', async () => {

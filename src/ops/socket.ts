@@ -66,7 +66,7 @@ export async function listenLocally(
 async function removeStale(file: string): Promise<void> {
   const found = lstatSync(file, { throwIfNoEntry: false });
   if (!found) return;
-  if (!found.isSocket()) throw new Error(`${file} is in the way, and is no socket`);
+  if (!found.isSocket()) throw new Error(`${file} exists and is not a socket: delete it`);
   if (await isServed(file)) throw new Error(`another process listens on ${file}`);
   unlinkSync(file);
 }
@@ -81,7 +81,7 @@ function isServed(file: string): Promise<boolean> {
     });
     connection.once('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(false);
-      else reject(new Error(`${file} can't be looked at: ${messageOf(error)}`, { cause: error }));
+      else reject(new Error(`can't examine ${file}: ${messageOf(error)}`, { cause: error }));
     });
   });
 }

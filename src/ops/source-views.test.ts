@@ -26,9 +26,11 @@ describe('what is shown of a source', () => {
 
   it('shows that a source is refused, and why', () => {
     const refused = { rate: 5, reason: 'outbox full' };
-    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused })]), ['bad: put off 5/s: outbox full']);
+    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused })]), ['bad: refused 5/s for now: outbox full']);
     const rarely = { rate: 0.03, reason: 'outbox full' };
-    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused: rarely })]), ['bad: put off: outbox full']);
+    assert.deepEqual(notes([state('a', NOW)], [contact('a', { refused: rarely })]), [
+      'bad: refused for now: outbox full',
+    ]);
   });
 
   it('shows that a source is silent after the configured time, even if it was never heard since the start', () => {
@@ -44,7 +46,7 @@ describe('what is shown of a source', () => {
     ]);
     assert.match(
       String(notes([state('a', NOW)], [contact('a', { clockMs: -300_000 })])),
-      /^warn: its events are 5 min/,
+      /^warn: its events are at least 5 min/,
     );
   });
 

@@ -98,14 +98,15 @@ function touchOf(contact: Contact | undefined, heardAt: number, silentMs: number
   const silent = silentMs > 0 && now - last > silentMs;
   const { rate = 0, refused, clockMs = 0, numbered = true } = contact ?? {};
   const notes: SourceNote[] = [];
-  if (refused) notes.push({ tone: 'bad', text: `put off${perSecond(refused.rate)}: ${refused.reason}` });
+  if (refused) notes.push({ tone: 'bad', text: `refused${perSecond(refused.rate)} for now: ${refused.reason}` });
   if (silent) notes.push({ tone: 'warn', text: `silent for ${seconds(now - last)}` });
   if (clockMs > 0) notes.push({ tone: 'warn', text: `its clock is ${seconds(clockMs)} ahead of the daemon's` });
   if (clockMs < 0) {
-    const text = `its events are ${seconds(-clockMs)} old or more when they come: its queue is behind, or its clock slow`;
+    const text = `its events are at least ${seconds(-clockMs)} old when they arrive: its queue is behind, or its clock is slow`;
     notes.push({ tone: 'warn', text });
   }
-  if (!numbered) notes.push({ tone: 'note', text: 'does not number its events: repetitions and losses are not seen' });
+  if (!numbered)
+    notes.push({ tone: 'note', text: "does not number its events: duplicates and losses can't be noticed" });
   return { contactAt: contact?.at, rate, refused, silent, clockMs, notes };
 }
 

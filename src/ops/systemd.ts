@@ -47,7 +47,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
     pending += 1;
     last = last
       .then(() => send(variables))
-      .catch((error) => log.warn({ problem: messageOf(error) }, 'systemd could not be told; is systemd-notify there?'))
+      .catch((error) => log.warn({ problem: messageOf(error) }, "can't notify systemd; is systemd-notify installed?"))
       .finally(() => {
         pending -= 1;
       });
@@ -59,7 +59,7 @@ export function createNotifier({ environment, status, log, send = systemdNotify 
     try {
       void tell('WATCHDOG=1', `STATUS=${oneLine(status())}`);
     } catch (error) {
-      log.error({ problem: messageOf(error) }, 'no sign of life to systemd: the outbox does not answer');
+      log.error({ problem: messageOf(error) }, 'watchdog signal to systemd skipped: the outbox does not answer');
     }
   };
 

@@ -27,7 +27,7 @@ export function serveTrace(server: FastifyInstance, { trace, state }: TraceSetup
     const parsed = query.safeParse(request.query);
     if (!parsed.success)
       return refuse(reply, 400, 'malformed', 'what (a user, a room or an id), from, until (ms), limit (1 to 1,000)');
-    if (!trace) return refuse(reply, 404, 'not_found', 'a dry run keeps nothing to look in');
+    if (!trace) return refuse(reply, 404, 'not_found', 'a dry run keeps no record');
     const { what: text, ...rest } = parsed.data;
     try {
       return withTopics(await trace.find({ text, ...rest }), state());

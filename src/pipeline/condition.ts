@@ -60,8 +60,8 @@ const BEHIND_BY = 20;
 const OPEN: Condition = { name: 'open', reason: '', advice: '' };
 const ORPHANED: Condition = {
   name: 'orphaned',
-  reason: 'no configured account owns this topic, so what waits for it stays',
-  advice: 'configure a section with its region and account_id again, and reload',
+  reason: 'no configured account owns this topic, so its notifications wait',
+  advice: "configure a section with the topic's region and account_id, and reload",
 };
 
 /** Decides a topic's condition and the reason. */
@@ -79,14 +79,15 @@ export function conditionOf(facts: TopicFacts): Condition {
     return {
       name: 'slow',
       reason: `as many requests are under way as pool_size allows, ${poolSize}; the sink takes ${perSecond(rate)}`,
-      advice: 'look at how long requests take (publish_request_duration_seconds); raise pool_size if the way is long',
+      advice: 'check how long requests take (publish_request_duration_seconds); raise pool_size if the network is slow',
     };
   const growth = growthOf(history, facts.before === 'behind');
   if (growth > 0)
     return {
       name: 'behind',
-      reason: `more comes in than goes out: ${perSecond(growth)} more, for a minute or longer`,
-      advice: 'look at the rate of events and at what the sink takes; raise max_messages_per_second if it is set',
+      reason: `more notifications come in than go out: ${perSecond(growth)} more, for a minute or longer`,
+      advice:
+        'compare the rate of events with the rate that the sink accepts; raise max_messages_per_second if it is set',
     };
   return OPEN;
 }

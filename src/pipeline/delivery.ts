@@ -76,7 +76,7 @@ export function createDelivery({ destinations, routes, outbox, log, report }: De
     const owner = destinations.findIndex((destination) => destination.owns(topic));
     if (owner >= 0) publishers[owner]?.serve(topic);
     else
-      log.error({ topic }, 'no section is of the account and region of this topic: what the outbox has for it waits');
+      log.error({ topic }, 'no section has the account and region of this topic: its notifications wait in the outbox');
   };
 
   return {

@@ -117,12 +117,12 @@ async function receiveNumbered(
   if (conflicts > 0)
     options.log.error(
       { source, epoch, from: first, to: first + duplicates - 1, conflicts },
-      'a source used numbers twice for different events: two runs share an epoch, as after a restored snapshot; these events are taken for duplicates unless its adapter sends them again under a new epoch',
+      'a source used the same numbers for different events: two runs share an epoch, as after a restored snapshot; these events are dropped as duplicates unless the adapter sends them again under a new epoch',
     );
   if (missing > 0)
     options.log.warn(
       { source, epoch, from: known + 1, to: first - 1, missing },
-      'hole in the numbers of a source: these events never came; a full queue of its adapter drops the newest',
+      'hole in the numbers of a source: these events never arrived; an adapter whose queue is full drops the newest',
     );
   return receiptOf(options, batch, translated, { duplicates, missing, conflicts });
 }
@@ -242,7 +242,7 @@ async function replay(options: IntakeOptions, { id, eventId, content }: DeadLett
     const skipped = translated?.skipped[0]?.reason;
     options.log.warn(
       { deadLetter: id, event: eventId, reason: again.reason, skipped },
-      'dead letter replayed in vain: it is a dead letter again',
+      'replay failed: the notification is a dead letter again',
     );
   } else options.log.info({ deadLetter: id, event: eventId }, 'dead letter replayed');
   if (translated) reportEach(options, translated);

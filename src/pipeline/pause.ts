@@ -58,7 +58,7 @@ export class TopicPause {
     const times = { since: this.#pause?.since ?? began, began, until: began + length };
     const pause = { ...why, ...times, over: false, firstRequest: next };
     this.#pause = pause;
-    log.warn({ topic, ...why, pauseMs: length }, 'topic paused: nothing is lost, it is tried again after the pause');
+    log.warn({ topic, ...why, pauseMs: length }, 'topic paused: nothing is lost, publishing resumes after the pause');
     report.paused(topic, pause);
     const end = () => {
       pause.over = true;

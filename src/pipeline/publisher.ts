@@ -74,7 +74,7 @@ const faulty = (shown: string): Verdict => ({
   reason: 'SinkFaulty',
   detail: shown,
   shown,
-  advice: 'mend the sink: what goes wrong there should be a verdict, one for each notification',
+  advice: 'fix the sink: it should return each failure as a verdict, one for each notification',
 });
 
 /** Creates and starts a publisher. */
@@ -242,12 +242,12 @@ class TopicPublisher implements Publisher {
       });
       const problem = answerProblem(verdicts, batch.length);
       if (problem) {
-        log.error({ topic: topic.name, problem }, 'the sink gave no usable answer; what it was given is tried again');
+        log.error({ topic: topic.name, problem }, 'the sink returned an invalid answer; retrying its notifications');
         verdicts = batch.map(() => faulty(`the sink ${problem}`));
       }
     } catch (error) {
       // A sink returns failures as verdicts. One that throws is at fault itself: the outcome is unknown.
-      log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw; what it was given is tried again');
+      log.error({ topic: topic.name, code: codeOf(error) }, 'the sink threw an error; retrying its notifications');
       verdicts = batch.map(() => faulty('the sink threw an error'));
     }
     const at = this.#now();

@@ -44,7 +44,7 @@ export function createReplays({ deadLetters, replay, log, batch = BATCH, retryMs
         more = letters.length > 0 || again;
       }
     } catch (error) {
-      log.warn({ problem: messageOf(error) }, 'replay put off');
+      log.warn({ problem: messageOf(error) }, 'replay postponed');
       // The outbox is full or its disk fails. The marks are on disk, so nothing is lost.
       if (!stopped) retry = setTimeout(wake, retryMs).unref();
     } finally {

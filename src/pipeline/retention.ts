@@ -43,11 +43,10 @@ export function startRetention(setup: RetentionSetup): () => void {
   const run = async () => {
     try {
       const count = await deleteExpired(setup);
-      if (count > 0) log.info({ count, keepMs: setup.keepMs }, 'dead letters older than outbox.retention deleted');
+      if (count > 0) log.info({ count, keepMs: setup.keepMs }, 'deleted dead letters older than outbox.retention');
     } catch (error) {
       // A stop closes the store meanwhile; the rest is deleted after the next start.
-      if (!stopped)
-        log.error({ problem: messageOf(error) }, 'dead letters older than outbox.retention could not be deleted');
+      if (!stopped) log.error({ problem: messageOf(error) }, "can't delete dead letters older than outbox.retention");
     }
   };
   void run();

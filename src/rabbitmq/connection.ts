@@ -54,7 +54,7 @@ const HEARTBEAT_S = 6;
 const CONNECTING: BrokerProblem = {
   kind: 'network',
   reason: 'not connected yet',
-  advice: 'wait a moment: it is being tried',
+  advice: 'wait: the daemon is connecting',
 };
 
 /** Connects, and reconnects until `close`. */
@@ -288,7 +288,7 @@ class BrokerConnection implements Broker {
         kind: 'other',
         reason: `RabbitMQ takes nothing new: ${reason}`,
         advice:
-          "a node's alarm: give it memory or disk space (`rabbitmqctl list_alarms` names it), or let what waits go out",
+          'a node raised an alarm: give it memory or disk space (`rabbitmqctl list_alarms` names the node), or let its queues drain',
       };
       log.error({ problem: this.#blocked.reason, advice: this.#blocked.advice }, 'RabbitMQ raised an alarm');
       changed?.();
@@ -306,7 +306,7 @@ class BrokerConnection implements Broker {
     else if (this.#logged.get(url) !== problem.reason) {
       this.#logged.set(url, problem.reason);
       const line = { problem: this.#problem?.reason, advice: problem.advice };
-      this.#options.log.error(line, 'RabbitMQ can not be used; tried again');
+      this.#options.log.error(line, "can't use RabbitMQ; retrying");
     }
     this.#options.changed?.();
   }

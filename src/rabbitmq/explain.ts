@@ -57,12 +57,12 @@ const PERMISSIONS: Readonly<Record<string, string>> = {
 
 const UNREACHABLE: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: start RabbitMQ, or correct the host and port of the url',
-  ENOTFOUND: 'there is no such host: correct the url, or mend the name service',
-  EAI_AGAIN: 'the name service does not answer: mend it',
-  ETIMEDOUT: 'no answer: look for a firewall, or a host that is down',
-  EHOSTUNREACH: 'no way to the host: look for a firewall, or a network that is down',
-  ECONNRESET: 'the connection was cut: a node that stops, or something on the way; it is tried again',
-  EPIPE: 'the connection was cut: a node that stops, or something on the way; it is tried again',
+  ENOTFOUND: 'the host name does not resolve: correct the url, or fix DNS',
+  EAI_AGAIN: 'DNS does not answer: fix it',
+  ETIMEDOUT: 'no answer: check for a firewall, or a host that is down',
+  EHOSTUNREACH: 'no route to the host: check for a firewall, or a network that is down',
+  ECONNRESET: 'the connection was closed, by a stopping node or by the network; retrying',
+  EPIPE: 'the connection was closed, by a stopping node or by the network; retrying',
 };
 
 /** Explains any failure of a connection or channel. */
@@ -92,7 +92,7 @@ export function explain(error: unknown): BrokerProblem {
   if (/ConnectionOpenOk/.test(text))
     return problem(
       'vhost',
-      'the vhost does not exist, the user may not use it, or it has as many connections as it may have',
+      'the vhost does not exist, the user may not use it, or it has reached its limit of connections',
       "correct the vhost, the path of the url; make it with `rabbitmqctl add_vhost`, or let the user in with `rabbitmqctl set_permissions`; RabbitMQ's log says which it is",
     );
   if (reply === 403) {
@@ -108,16 +108,12 @@ export function explain(error: unknown): BrokerProblem {
     return problem(
       'different',
       said,
-      'it exists with other arguments, which RabbitMQ never changes: configure the same ones, or delete it when it is empty',
+      'it exists with different arguments, which RabbitMQ never changes: configure the same ones, or delete it when it is empty',
     );
-  if (reply === 404) return problem('missing', said, 'it was deleted, or never made: it is declared again');
-  if (reply === 405) return problem('locked', said, 'another connection has it for itself');
+  if (reply === 404) return problem('missing', said, 'it does not exist: the daemon declares it again');
+  if (reply === 405) return problem('locked', said, 'another connection uses it exclusively');
   if (reply === 320)
-    return problem(
-      'network',
-      said,
-      'a node of the broker stops, or an operator closed the connection; it is tried again',
-    );
+    return problem('network', said, 'a node of the broker is stopping, or an operator closed the connection; retrying');
   if (typeof code === 'string' && UNREACHABLE[code]) return problem('network', text, UNREACHABLE[code]);
   if (/ETIMEDOUT/.test(text)) return problem('network', 'no answer', UNREACHABLE.ETIMEDOUT as string);
   const tls = explainTls(code, text);
@@ -125,16 +121,12 @@ export function explain(error: unknown): BrokerProblem {
   if (error instanceof PusherError && error.code === 'CONFIG_INVALID')
     return problem('tls', text, 'mend the file: it is read again at each try');
   if (/Heartbeat timeout|closed abruptly|Unexpected close|Connection closed|channel closed/i.test(text))
-    return problem(
-      'network',
-      text,
-      'the connection was lost: a node that is down or hangs, or the network; it is tried again',
-    );
+    return problem('network', text, 'the connection was lost: a node is down or hangs, or the network fails; retrying');
   if (/did not answer within/.test(text))
     return problem(
       'network',
       text,
-      'more than half of the nodes have to run (`rabbitmq-queues check_if_node_is_quorum_critical`); it is tried again',
+      'more than half of the nodes must run (check with `rabbitmq-queues check_if_node_is_quorum_critical`); retrying',
     );
   return problem('other', said, "see RabbitMQ's log");
 }

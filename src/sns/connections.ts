@@ -91,7 +91,7 @@ export class Connections {
    * Sends a request and resolves to its whole answer. Rejects with an error that has a `code` if none arrives in time.
    */
   post(request: PostRequest): Promise<Answer> {
-    if (this.#destroyed) return Promise.reject(failure('Stopped', 'no more is sent after the stop'));
+    if (this.#destroyed) return Promise.reject(failure('Stopped', 'the client was stopped'));
     const connection = this.#take();
     const { total } = this.#options.timeouts;
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
@@ -110,7 +110,7 @@ export class Connections {
       reject(failure(code, message));
       end(false);
     };
-    const timer = setTimeout(() => giveUp('RequestTimeout', `no whole answer within ${total / 1_000} s`), total);
+    const timer = setTimeout(() => giveUp('RequestTimeout', `no complete answer within ${total / 1_000} s`), total);
     connection.client.dispatch(
       { method: 'POST', ...this.#addressed(request) },
       {
@@ -122,7 +122,7 @@ export class Connections {
         onResponseData(_, chunk) {
           bytes += chunk.length;
           if (bytes <= LARGEST_ANSWER) chunks.push(chunk);
-          else giveUp('UnreadableAnswer', 'the answer is far too long for SNS');
+          else giveUp('UnreadableAnswer', 'the answer is longer than any of SNS');
         },
         onResponseEnd() {
           end(true);

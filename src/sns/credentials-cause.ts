@@ -81,7 +81,7 @@ function withoutSecrets(text: string): string {
   const [line = ''] = text.split('\n');
   const command = /^Command failed: (\S+)/.exec(line)?.[1];
   if (command !== undefined)
-    return `credential_process ${command} fails; its arguments and output are left out, since they may hold secrets`;
+    return `credential_process ${command} failed; its arguments and output are not shown, because they may contain secrets`;
   return line
     .replace(/[\p{Cc}]+/gu, ' ')
     .replace(/\b(?=[A-Za-z0-9+/=]*\d)(?=[A-Za-z0-9+/=]*[a-z])(?=[A-Za-z0-9+/=]*[A-Z])[A-Za-z0-9+/=]{32,}/g, '…');

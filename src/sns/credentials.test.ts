@@ -252,7 +252,7 @@ describe('the credentials', () => {
     });
     it('reports a failing process, without the secrets in its arguments and output', async () => {
       await profile("credential_process = sh -c 'echo hidden >&2; exit 3' --token hidden");
-      assert.match(await cause(), /^credential_process sh fails; its arguments and output are left out/);
+      assert.match(await cause(), /^credential_process sh failed; its arguments and output are not shown/);
     });
     it('reports a process that prints something else', async () => {
       await profile('credential_process = echo hidden');

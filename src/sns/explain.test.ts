@@ -40,17 +40,17 @@ describe('a failed connection', () => {
     ['EPERM', 'connect EPERM', /this machine itself forbids the connection/],
     ['EMFILE', 'socket EMFILE', /no file handles or ports left.*LimitNOFILE/],
     ['UND_ERR_HEADERS_TIMEOUT', 'Headers Timeout Error', /does not answer in time/],
-    ['RequestTimeout', 'no whole answer within 20 s', /does not answer in time/],
+    ['RequestTimeout', 'no complete answer within 20 s', /does not answer in time/],
     ['CERT_HAS_EXPIRED', 'certificate has expired', /timedatectl/],
-    ['ERR_TLS_CERT_ALTNAME_INVALID', 'Hostname/IP does not match', /certificate of another host/],
+    ['ERR_TLS_CERT_ALTNAME_INVALID', 'Hostname/IP does not match', /certificate is for another host/],
     ['SELF_SIGNED_CERT_IN_CHAIN', 'self-signed certificate', /ca_file/],
     ['DEPTH_ZERO_SELF_SIGNED_CERT', 'self-signed certificate', /ca_file/],
     ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'unable to verify', /ca_file/],
     ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'unable to get', /ca_file/],
     ['EPROTO', 'write EPROTO ssl3_get_record:wrong version number', /does not speak TLS/],
-    ['ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', 'handshake failure', /no TLS that they accept/],
+    ['ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', 'handshake failure', /no TLS version or cipher/],
     ['HPE_INVALID_CONSTANT', 'Expected HTTP/', /perhaps it expects TLS/],
-    ['ECONNRESET', 'read ECONNRESET', /the connection breaks/],
+    ['ECONNRESET', 'read ECONNRESET', /the connection broke/],
   ] as const)
     it(`a connection failing with ${code} is retried and explained`, () => {
       const text = said({ kind: 'network', code, message });
@@ -76,9 +76,9 @@ describe('an answer that is not from SNS', () => {
       answered(403, 'squid/5.7, via 1.1 gw', 'text/html'),
       /^pause: HTTP403: .*HTTP 403 from squid\/5\.7, via 1\.1 gw with text\/html.*a proxy, a portal or another server/,
     );
-    assert.match(answered(200, '', 'text/html'), /no answer of SNS, or one that was cut short/);
+    assert.match(answered(200, '', 'text/html'), /not from SNS, or was cut short/);
     assert.match(answered(302), /a redirect, which SNS never sends/);
-    assert.match(answered(407), /a proxy that is not configured .* wants a login/);
+    assert.match(answered(407), /a proxy that is not configured .* requires a login/);
     assert.match(answered(503), /^retry: .*can't reach it, or is overloaded/);
   });
 });
@@ -86,11 +86,11 @@ describe('an answer that is not from SNS', () => {
 describe('a proxy', () => {
   const proxy = { origin: new URL('http://proxy.example.org:3128'), source: 'HTTPS_PROXY' };
   for (const [code, expected] of [
-    ['ProxyUnreachable', /the proxy itself can not be reached.*check HTTPS_PROXY/],
-    ['ProxyLogin', /wants a login, or refuses.*into HTTPS_PROXY/],
+    ['ProxyUnreachable', /the proxy itself can't be reached.*check HTTPS_PROXY/],
+    ['ProxyLogin', /requires a login, or refuses.*into HTTPS_PROXY/],
     ['ProxyRefused', /forbids connections to sns\.eu-west-1.*allow CONNECT to sns\.eu-west-1\.amazonaws\.com port 443/],
     ['ProxyFailed', /the proxy can't reach sns\.eu-west-1/],
-    ['UND_ERR_SOCKET', /the connection breaks/],
+    ['UND_ERR_SOCKET', /the connection broke/],
   ] as const)
     it(`names a proxy that fails with ${code}, and what to do`, () => {
       const text = said({ kind: 'network', code, message: 'why' }, { proxy });
@@ -139,7 +139,7 @@ describe('a refused key', () => {
     assert.match(refused('SignatureDoesNotMatch', message, { secretLength: 41 }), /41 characters and AWS's have 40/);
     assert.match(
       refused('SignatureDoesNotMatch', message, { credentials: 'aws', secretLength: undefined }),
-      /where the credentials come from/,
+      /correct the secret at its origin/,
     );
   });
   it('distinguishes a signature for another region or service from a wrong secret', () => {
@@ -157,7 +157,7 @@ describe('a refused key', () => {
   it("explains missing credentials, and those that can't be sent", () => {
     const failure = { kind: 'credentials', code: 'NoCredentials', message: 'no profile x' } as const;
     assert.match(said(failure), /^pause: NoCredentials: no profile x .*AWS_PROFILE/);
-    assert.match(said({ ...failure, code: 'UnusableCredentials' }), /correct the access key where it comes from/);
+    assert.match(said({ ...failure, code: 'UnusableCredentials' }), /correct the access key at its origin/);
   });
 });
 
@@ -186,7 +186,7 @@ describe('a refused topic', () => {
   it('names the kind of policy that denies', () => {
     assert.match(
       denied('with an explicit deny in a service control policy'),
-      /a service control policy denies it.*out of that denial/,
+      /a service control policy denies it.*from that denial/,
     );
     assert.match(denied('with an explicit deny in an identity-based policy'), /an identity-based policy denies it/);
     assert.match(

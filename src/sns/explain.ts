@@ -52,15 +52,15 @@ const PASSING = /^(InternalError|InternalFailure|ServiceUnavailable|RequestTimeo
 
 const SNS_FAILS: Meaning = {
   means: 'SNS itself fails',
-  advice: 'wait: it is tried again by itself; see the AWS Health Dashboard if it lasts',
+  advice: 'wait: the daemon retries; see the AWS Health Dashboard if it lasts',
 };
 const THROTTLED: Meaning = {
-  means: 'the account publishes as much as its quota allows, with or without this daemon',
-  advice: 'wait: the rate follows SNS by itself; ask AWS for a higher quota if it lasts',
+  means: 'the account has reached its publish quota, through this daemon or others',
+  advice: 'wait: the daemon adapts its rate; ask AWS for a higher quota if it lasts',
 };
 const REFUSED: Meaning = {
   means: 'SNS refuses what is in the message',
-  advice: 'see what SNS says, and correct the plugin or the client that makes such messages',
+  advice: "read SNS's message, and correct the plugin or the client that makes such messages",
 };
 
 /** Explains a failure of a request, or of one entry of a batch. */
@@ -107,11 +107,11 @@ function explainRefusal(failure: Refusal, circumstances: Circumstances) {
 
 const refusedAccess = ({ configFile }: Circumstances): Meaning => ({
   means: 'SNS refuses this access key',
-  advice: `check the access key and what it may do; this looks closer: ${quoted(['check'], configFile)}`,
+  advice: `check the access key and its permissions; for details run: ${quoted(['check'], configFile)}`,
 });
 const UNEXPECTED_STATUS: Meaning = {
-  means: 'that is not how SNS answers',
-  advice: 'check sns_host with its port and path, and what stands between here and SNS',
+  means: 'this answer is not from SNS',
+  advice: 'check sns_host with its port and path, and every proxy between here and SNS',
 };
 
 function seenOf(failure: Failure, { endpoint, proxy }: Circumstances): string {

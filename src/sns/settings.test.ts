@@ -71,17 +71,14 @@ message_deduplication_id = "{event_id}"`;
     assert.match(problem({ accountId: '5' }), /^sns\.accountId should be an AWS account number/);
     assert.match(problem({ poolSize: 0 }), /^sns\.poolSize should be a whole number from 1 to 10,000$/);
     assert.match(problem({ topics: { pm: 'a b' } }), /^sns\.topics\.pm should be an SNS topic name/);
-    assert.match(problem({ topics: { chat: 'a' } }), /^sns\.topics\.chat is no setting; there are region, /);
-    assert.match(problem({ poolsize: 5 }), /^sns\.poolsize is no setting/);
+    assert.match(problem({ topics: { chat: 'a' } }), /^sns\.topics\.chat is not a setting; there are region, /);
+    assert.match(problem({ poolsize: 5 }), /^sns\.poolsize is not a setting/);
     assert.match(
       problem({ subject: '{tpye}' }),
       /^sns\.subject names \{tpye\}, which is not known; did you mean \{type\}\?$/,
     );
-    assert.match(
-      problem({ messageAttributes: { 'a b': 'x' } }),
-      /^sns\.messageAttributes\.a b is nothing that SNS takes/,
-    );
-    assert.match(problem({ topics: { pm: 'chat-{host}' } }), /^sns\.topicNames is missing/);
+    assert.match(problem({ messageAttributes: { 'a b': 'x' } }), /^sns\.messageAttributes\.a b is not allowed by SNS/);
+    assert.match(problem({ topics: { pm: 'chat-{host}' } }), /^sns\.topicNames is required/);
     const two = problem({ region: 'Ireland', exhausted: 'drop' });
     assert.match(two, /sns\.region should be/);
     assert.match(two, /sns\.exhausted should be/);

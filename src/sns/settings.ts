@@ -107,7 +107,7 @@ export function snsOptionsOf(settings: SnsSettings): SnsOptions {
   const problems = credentialProblems(credentials);
   for (const [setting, value] of Object.entries(flat)) {
     const option = names.get(setting);
-    if (!option) problems.push(`sns.${setting} is no setting; there are ${[...names.keys()].join(', ')}`);
+    if (!option) problems.push(`sns.${setting} is not a setting; there are ${[...names.keys()].join(', ')}`);
     else if (value !== undefined) section[option] = value instanceof URL ? String(value) : value;
   }
   const parsed = snsOptions.safeParse(section);

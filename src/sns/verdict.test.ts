@@ -99,7 +99,7 @@ describe('the verdict', () => {
       reason: 'InvalidParameter',
       detail: 'HTTP 400: too long',
       shown: 'HTTP 400: too long; SNS refuses what is in the message',
-      advice: 'see what SNS says, and correct the plugin or the client that makes such messages',
+      advice: "read SNS's message, and correct the plugin or the client that makes such messages",
     });
   });
 });

@@ -23,7 +23,7 @@ export function createQuestions(post: (message: ToKeeper) => boolean): Questions
       open.set(id, { resolve: resolve as (value: unknown) => void, reject });
       if (!post(question(id))) {
         open.delete(id);
-        reject(new Error('the thread that keeps the record does not run'));
+        reject(new Error('the thread that keeps the record is not running'));
       }
       return promise;
     },

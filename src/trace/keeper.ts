@@ -205,8 +205,7 @@ function beginRun(file: TraceFile, now: number): void {
   const [running, alive] = [file.about('running'), file.about('alive')];
   if (running !== undefined) {
     const at = Math.max(running, alive ?? 0);
-    const text =
-      'ended without a stop: the process was killed, or the machine went down; this is its last sign of life';
+    const text = 'ended without a stop: the process was killed, or the machine went down; this is when it last ran';
     moments.push({ at, kind: 'killed', text });
   }
   moments.push({ at: now, kind: 'start', text: 'the daemon started' });

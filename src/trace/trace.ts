@@ -278,7 +278,7 @@ class RunningTrace implements Trace {
       this.#note(message.problem);
     } else if (message.kind === 'aside') {
       const { problem, to } = message;
-      this.#log.error({ problem, to }, 'the record of deliveries was of no use; it is put aside, and a new one begun');
+      this.#log.error({ problem, to }, "can't use the record of deliveries; moved it aside and started a new one");
     } else this.#questions.answered(message);
   }
 
@@ -286,11 +286,11 @@ class RunningTrace implements Trace {
     if (problem === this.#problem) return;
     const { file } = this.#options;
     this.#problem = problem;
-    if (problem === undefined) this.#log.info({ file, lost: this.#lost }, 'the record of deliveries is written again');
+    if (problem === undefined) this.#log.info({ file, lost: this.#lost }, 'recording deliveries again');
     else
       this.#log.error(
         { file, problem },
-        "the record of deliveries can't be written; deliveries go on, and `find` doesn't know of them",
+        "can't write the record of deliveries; deliveries continue, but `find` will not know them",
       );
   }
 }

@@ -37,7 +37,7 @@ describe('adapter check', () => {
   it("adapter check posts with the configuration's address and secret, and leaves nothing behind", async () => {
     const { code, output } = await plain.command('adapter', 'check');
     assert.equal(code, 0, output);
-    assert.match(output, /^ok .*takes events with this secret\n$/);
+    assert.match(output, /^ok .*accepts events with this secret\n$/);
     assert.doesNotMatch(await (await fetch(`${plain.adminUrl}/metrics`)).text(), /adapter check/);
   });
 
@@ -76,7 +76,7 @@ describe('adapter check', () => {
     });
 
   const cases: [name: string, asked: () => Promise<CheckResult>, expected: RegExp][] = [
-    ['a wrong secret', () => check(plain.tapUrl, { secret: 'wrong' }), /refuses the secret/],
+    ['a wrong secret', () => check(plain.tapUrl, { secret: 'wrong' }), /rejects the secret/],
     ['a wrong path', () => check(plain.tapUrl.replace('v1', 'v2')), /the tap's path is \/v1\/events/],
     ['the admin address', () => check(`${plain.adminUrl}/v1/events`), /is the daemon's admin address, not its tap/],
     [

@@ -62,7 +62,7 @@ describe('adapter status prosody', () => {
       `ok version ${version} in ${inFolder('modules/mod_event_pusher')}`,
       `ok localhost: posts to ${daemon.tapUrl} with the daemon's secret, set in ${inFolder('prosody.cfg.lua')}`,
       `ok ${inFolder('data/localhost/event_pusher')}: 12 events wait; the daemon last accepted events at 2026-11-29T12:00:00.000Z`,
-      `ok ${daemon.tapUrl} takes events with this secret`,
+      `ok ${daemon.tapUrl} accepts events with this secret`,
       'warn the daemon has not heard from prosody yet: it reports the first login. If nothing comes then, the server has not loaded the adapter: restart it, and read its log',
     ]);
   });
@@ -145,7 +145,7 @@ describe('adapter status prosody', () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     install(prosody);
     assert.deepEqual((await status(prosody, { known: false })).slice(-1), [
-      `ok ${daemon.tapUrl} takes events with this secret`,
+      `ok ${daemon.tapUrl} accepts events with this secret`,
     ]);
     await prosodyWith(daemon.tapUrl, 'other');
     assert.match((await status(prosody, { known: false })).at(-1) ?? '', /^fail .* refuses the secret/);
@@ -180,7 +180,7 @@ describe('adapter status ejabberd', () => {
       `ok all domains: posts to ${daemon.tapUrl} with the daemon's secret, set in ${options}`,
       `ok ${inFolder('spool/event_pusher/a.example')}: 0 events wait; the daemon has accepted none yet`,
       `ok ${inFolder('spool/event_pusher/b.example')}: 0 events wait; the daemon has accepted none yet`,
-      `ok ${daemon.tapUrl} takes events with this secret`,
+      `ok ${daemon.tapUrl} accepts events with this secret`,
     ]);
   });
 
@@ -227,7 +227,7 @@ describe('the command adapter status', () => {
     install(prosody);
     const { code, output } = await run();
     assert.equal(code, 0, output);
-    assert.match(output, /^ok {4}http:\S+ takes events with this secret$/m);
+    assert.match(output, /^ok {4}http:\S+ accepts events with this secret$/m);
   });
 
   it('the last line of install is a complete status command, with the same daemon, server and folder', async () => {

@@ -67,7 +67,7 @@ describe('the console', () => {
       await until('the next pause', async () => (await pause()).began > before.began);
       return (await pause()).began < before.until;
     });
-    assert.match(pusher.daemon.output(), /"topic":"arn:.*:user_message_sent","msg":"admin: paused topic tried/);
+    assert.match(pusher.daemon.output(), /"topic":"arn:.*:user_message_sent","msg":"admin: paused topic retried early/);
     await shows(page.locator('#topics .result'), 'user_message_sent was tried and is still paused: NotFound.');
     pusher.fault = undefined;
     await button(page, 'Try now: user_message_sent').click();

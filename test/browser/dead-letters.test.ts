@@ -54,7 +54,7 @@ describe('dead letters in the console', () => {
       pusher.daemon.output(),
       /"by":"local","from":"127.0.0.1","deadLetter":\d+,"msg":"admin: content of a dead letter shown"/,
     );
-    assert.match(pusher.daemon.output(), /"ids":\[\d+\],"count":1,"msg":"admin: replay of dead letters asked for"/);
+    assert.match(pusher.daemon.output(), /"ids":\[\d+\],"count":1,"msg":"admin: replay of dead letters requested"/);
     assert.ok(!pusher.daemon.output().includes(SECRET_TALK));
   });
 

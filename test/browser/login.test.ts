@@ -18,7 +18,7 @@ describe('the console is used', () => {
     assert.equal(await page.locator('#main').isHidden(), true);
     await token.fill('a-token-that-is-wrong');
     await page.keyboard.press('Enter');
-    await shows(page.locator('#login-result'), 'Not logged in: this is not the token');
+    await shows(page.locator('#login-result'), 'Not logged in: wrong token');
     await token.fill(TOKEN);
     await button(page, 'Log in').click();
     await page.locator('#main').waitFor();

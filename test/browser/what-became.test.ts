@@ -41,10 +41,7 @@ describe('the console', () => {
       /Waiting .*\s+for user_message_sent, \d+ s so far, 1 before it\s+the topic is paused: Auth.*\s+What to do: /,
     );
     await shows(found(page), /Dead .*\s+InvalidParameter, for user_message_sent/);
-    await shows(
-      page.locator('#find .covers'),
-      /^Looked through 2 notifications that wait, the dead letters, and what was/,
-    );
+    await shows(page.locator('#find .covers'), /^Searched 2 notifications that wait, the dead letters, and what was/);
     assert.ok(!(await page.content()).includes(SECRET_TALK));
     assert.deepEqual(await violationsOf(page), []);
 
@@ -62,7 +59,7 @@ describe('the console', () => {
     assert.equal(await page.getByLabel('User, room or id').inputValue(), 'test@chat1/e1/1');
 
     await find(page, 'nobody@localhost');
-    await shows(page.locator('#find .result'), 'Nothing was seen of nobody@localhost.');
+    await shows(page.locator('#find .result'), 'Found nothing about nobody@localhost.');
     assert.equal(await found(page).count(), 0);
   });
 

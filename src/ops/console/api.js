@@ -12,7 +12,7 @@ export async function ask(path, body) {
   try {
     response = await fetch(`api/${path}`, body === undefined ? {} : post);
   } catch {
-    throw new Error('the daemon does not answer');
+    throw new Error('the daemon is not responding');
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;

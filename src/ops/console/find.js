@@ -18,7 +18,7 @@ export const linkTo = (what) => `${LINK}${encodeURIComponent(what)}`;
 export function showRecord(record) {
   const line = section.querySelector('.problem');
   line.hidden = !record?.problem;
-  if (record?.problem) setText(line, `Deliveries are not recorded: ${record.problem}. They go on all the same.`);
+  if (record?.problem) setText(line, `Deliveries are not recorded: ${record.problem}. Publishing is not affected.`);
 }
 
 /** Returns functions to search for the page's `#find=…`, and to clear the results. */
@@ -70,7 +70,7 @@ async function find(what) {
   try {
     found = await ask(`find?${query}`);
   } catch (error) {
-    if (asked === what) setText(result, `Not found out: ${error.message}`);
+    if (asked === what) setText(result, `Search failed: ${error.message}`);
     return;
   }
   // Meanwhile the user may have searched for something else or logged out.
@@ -81,7 +81,7 @@ async function find(what) {
 function show({ asked: { text, limit }, findings, more, record, looked }) {
   const events = [...Map.groupBy(findings, ({ eventId }) => eventId)];
   list.replaceChildren(...events.map(([eventId, of]) => eventOf(eventId, of)));
-  if (events.length === 0) setText(result, `Nothing was seen of ${text}.`);
+  if (events.length === 0) setText(result, `Found nothing about ${text}.`);
   else
     setText(
       result,
@@ -158,14 +158,14 @@ function dead({ topic, reason, deadLetter, replaying }) {
 /** Describes what was searched: events outside it may still have been published. */
 function coverage({ on, since, problem, lost, unreadable, elsewhere }, looked) {
   const waits = `${countOf(looked, 'notification')} that ${looked === 1 ? 'waits' : 'wait'}, `;
-  const parts = [`Looked through ${elsewhere ? '' : waits}the dead letters, and `];
+  const parts = [`Searched ${elsewhere ? '' : waits}the dead letters, and `];
   if (!on) parts.push('nothing else: what is delivered and skipped is not recorded (trace.keep is off).');
-  else if (since === undefined) parts.push('nothing else: there is no record yet.');
+  else if (since === undefined) parts.push('nothing else: nothing is recorded yet.');
   else parts.push(`what was delivered and skipped in the last ${seconds(now() - since)}.`);
   if (elsewhere)
-    parts.push(" What waits is in RabbitMQ and can't be looked through; other daemons know what they delivered.");
+    parts.push(" What waits is in RabbitMQ and can't be searched; other daemons know what they delivered.");
   if (problem) parts.push(` The record can't be written: ${problem}.`);
   if (lost > 0) parts.push(` ${countOf(lost, 'record')} could not be written.`);
-  if (unreadable > 0) parts.push(` ${countOf(unreadable, 'block')} of some thousand records could not be read.`);
+  if (unreadable > 0) parts.push(` ${countOf(unreadable, 'block')} of about a thousand records could not be read.`);
   return parts.join('');
 }

@@ -212,7 +212,7 @@ export class PartitionConsumer {
         this.problem = {
           kind: 'missing',
           reason: `the queue ${this.queue} was deleted`,
-          advice: 'it is declared again',
+          advice: 'wait: the daemon declares it again',
         };
       this.#turn = this.#turn.then(() => this.#closeChannel());
       this.#openLater();
@@ -263,7 +263,7 @@ export class PartitionConsumer {
       channel.ack({ ...end, content: EMPTY });
       return;
     }
-    log.info({ queue: this.queue }, 'a queue of the former number of partitions is empty, and deleted');
+    log.info({ queue: this.queue }, 'deleted an empty queue of the former number of partitions');
     await channel.deleteQueue(this.queue);
   }
 
@@ -303,7 +303,10 @@ export class PartitionConsumer {
     const parcel: InHand = { ...common, left: left + letters.length, delivery, deliveredAt: performance.now() };
     this.#parcels.set(id, parcel);
     if (repetitions > 0)
-      log.info({ queue: this.queue, notifications: repetitions }, 'dropped what a repeated batch brought again');
+      log.info(
+        { queue: this.queue, notifications: repetitions },
+        'dropped duplicates from a batch that was sent again',
+      );
     if (letters.length > 0) {
       log.error({ topic: this.#topic, notifications: letters.length }, UNREADABLE);
       void bury(letters).then(() => {

@@ -200,10 +200,7 @@ export class Positions {
     const { source, epoch } = position;
     const key = keyOf(source, epoch);
     if (!leases.has(key) || !this.#fresh.has(key))
-      throw new PusherError(
-        'OUTBOX_UNUSABLE',
-        'outbox: the connection to RabbitMQ was lost before the position was kept',
-      );
+      throw new PusherError('OUTBOX_UNUSABLE', 'outbox: lost the connection to RabbitMQ before it stored the position');
     try {
       await write(names.position(source, epoch), [JSON.stringify(position)]);
     } catch (error) {
@@ -226,7 +223,7 @@ export class Positions {
             await this.#delete(source, epoch);
         });
     } catch {
-      log.warn({}, 'ended epochs of sources could not be forgotten; tried again later');
+      log.warn({}, "can't delete ended epochs of sources; retrying later");
     }
   }
 

@@ -117,7 +117,7 @@ export class Queues {
     this.#ensured = new Map();
     this.#deletedAt.set(queue, performance.now());
     this.#options.unconsumed(queue);
-    this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with what it held; it is declared again');
+    this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with its content; declaring it again');
   }
 
   /**
@@ -147,10 +147,7 @@ export class Queues {
     const { connection, maxBytes, log } = this.#options;
     const current = connection();
     if (performance.now() - (this.#deletedAt.get(queue) ?? Number.NEGATIVE_INFINITY) < DELETED_MS)
-      throw new PusherError(
-        'OUTBOX_UNUSABLE',
-        `outbox: the queue ${queue} was deleted; it is declared again in a moment`,
-      );
+      throw new PusherError('OUTBOX_UNUSABLE', `outbox: the queue ${queue} was deleted; declaring it again`);
     if (!current || this.#declared.has(queue) || this.isFormer(queue)) return;
     try {
       await declareWith(current, queue, maxBytes);
@@ -161,7 +158,10 @@ export class Queues {
       // RabbitMQ reports only the first difference: declared with this length, everything else must match.
       await declareWith(current, queue, Number(length));
       if (!this.#warned.has(queue))
-        log.warn({ queue, problem: reason }, 'a queue was made with another length, which RabbitMQ never changes');
+        log.warn(
+          { queue, problem: reason },
+          'a queue exists with a different length limit, which RabbitMQ never changes',
+        );
       this.#warned.add(queue);
     }
     this.#declared.add(queue);
@@ -247,13 +247,13 @@ export class Queues {
     if (former.includes(partitions))
       throw new PusherError(
         'OUTBOX_UNUSABLE',
-        `outbox: the queues of an earlier change from outbox.partitions = ${partitions} are not empty yet; wait for that with ${former.at(-1)}`,
+        `outbox: the queues of an earlier change from outbox.partitions = ${partitions} are not empty yet: start with ${former.at(-1)} until they are`,
       );
     const last = former.at(-1);
     if (last !== undefined) {
       log.info(
         { topic, before: last, now: partitions },
-        'another number of partitions: what waits in the former ones goes first',
+        'the number of partitions changed: sending what waits in the former queues first',
       );
       await Promise.all(this.#of(topic, last).map((queue) => write(queue, [END])));
     }

@@ -281,7 +281,10 @@ class RabbitOutbox implements Outbox {
 
   #report(error: Error): void {
     const { reason, advice } = explain(error);
-    this.#options.log.error({ problem: reason, advice }, 'RabbitMQ ended what the outbox writes over; it begins anew');
+    this.#options.log.error(
+      { problem: reason, advice },
+      'RabbitMQ closed the channel that the outbox writes to; reconnecting',
+    );
   }
 
   #lost(connection: ChannelModel | undefined): void {
@@ -289,8 +292,7 @@ class RabbitOutbox implements Outbox {
     this.#connection = undefined;
     this.#daemons.detach();
     this.#writer.detach(
-      this.fault ??
-        new PusherError('OUTBOX_UNUSABLE', 'outbox: the connection to RabbitMQ was lost; it is tried again'),
+      this.fault ?? new PusherError('OUTBOX_UNUSABLE', 'outbox: lost the connection to RabbitMQ; reconnecting'),
     );
     // One of our channels may have ended alone: reconnect everything.
     if (!this.#closed) void connection.close().catch(() => undefined);

@@ -215,7 +215,7 @@ export class Writer {
   #stall(line: Line): void {
     line.stalled = new PusherError(
       'OUTBOX_UNUSABLE',
-      `outbox: RabbitMQ has not confirmed for ${CONFIRM_MS / 1_000} s what was put into ${line.queue}: more than half of its nodes have to run, without an alarm`,
+      `outbox: RabbitMQ has not confirmed messages to ${line.queue} for ${CONFIRM_MS / 1_000} s: more than half of its nodes must run, without an alarm`,
     );
     for (const [job] of line.underWay ?? []) fail(job, line.stalled);
     for (const job of line.waiting) fail(job, line.stalled);
@@ -224,7 +224,7 @@ export class Writer {
 
   #lost({ queue }: Line, jobs: NonNullable<Line['underWay']>): void {
     this.#options.gone(queue);
-    refuse(jobs, new PusherError('OUTBOX_UNUSABLE', `outbox: the queue ${queue} was deleted; it is declared again`));
+    refuse(jobs, new PusherError('OUTBOX_UNUSABLE', `outbox: the queue ${queue} was deleted; declaring it again`));
   }
 }
 
@@ -271,5 +271,5 @@ const refuse = (jobs: NonNullable<Line['underWay']>, error: PusherError) => {
 const full = (queue: string) =>
   new PusherError(
     'OUTBOX_FULL',
-    `outbox: the queue ${queue} is full: it holds as many bytes as its x-max-length-bytes, outbox.max_bytes by partitions`,
+    `outbox: the queue ${queue} is full: it holds its x-max-length-bytes, which is outbox.max_bytes divided by the partitions`,
   );

@@ -164,7 +164,7 @@ export class GroupCommit {
   #reject(write: Write, error: PusherError): void {
     this.#options.log.error(
       { problem: messageOf(error.cause) },
-      'a write to the outbox failed by a mistake in this program',
+      'a write to the outbox failed because of a bug in xmpp-event-pusher',
     );
     if (write.failed) write.failed(error);
     else write.done();
@@ -262,7 +262,8 @@ export class GroupCommit {
     const { database, reserve } = this.#options;
     try {
       const emptied = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy === 0;
-      if (this.#doubtful && !emptied) throw new Error('another process reads it, so its log can not be emptied');
+      if (this.#doubtful && !emptied)
+        throw new Error("another process reads it, so its write-ahead log can't be emptied");
       this.#doubtful = false;
       // Tests whether the disk is writable at all.
       database.exec(`PRAGMA user_version = ${userVersion(database)}`);

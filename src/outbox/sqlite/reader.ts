@@ -63,8 +63,7 @@ export class Reader {
     }
     const { file, log } = this.#setup;
     const fault = `outbox ${file} ${describe(error, file)}`;
-    if (fault !== this.#fault)
-      log.error({ problem: messageOf(error) }, 'the outbox could not be read; tried again in a moment');
+    if (fault !== this.#fault) log.error({ problem: messageOf(error) }, "can't read the outbox; retrying");
     this.#fault = fault;
   }
 

@@ -69,7 +69,7 @@ describe('SQLite outbox, when something is wrong', () => {
     await writeFile(file, 'just some text, and more of it than a header has: '.repeat(50));
     const fault = await faultOf(file);
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
-    assert.match(fault.message, /is damaged, or no SQLite database: .* backup, .*\.recover.* move it away/);
+    assert.match(fault.message, /is damaged, or is not an SQLite database: .* backup, .*\.recover.* move it away/);
   });
 
   it('reports a file damaged behind an intact header, and leaves it unchanged', async () => {
@@ -138,7 +138,7 @@ describe('SQLite outbox, when something is wrong', () => {
   it('reports a missing folder, and a folder in place of the file', async () => {
     const nowhere = await faultOf(path.join(folder, 'nowhere', 'outbox.db'));
     assert.equal(nowhere.code, 'OUTBOX_UNUSABLE');
-    assert.match(nowhere.message, /can't be made: there is no folder .*nowhere$/);
+    assert.match(nowhere.message, /can't be created: the folder .*nowhere does not exist$/);
     await mkdir(file, { mode: 0o755 });
     const inPlace = await faultOf(file);
     assert.equal(inPlace.code, 'OUTBOX_UNUSABLE');

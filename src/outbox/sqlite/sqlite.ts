@@ -208,10 +208,13 @@ class SqliteOutbox implements Outbox {
       wholeBytes: () => this.#size.whole(),
       checkpoint: () => this.#checkpoint(),
       stuck: (logBytes) =>
-        options.log.warn({ logBytes }, "the outbox's log can't be emptied: another process reads it in a transaction"),
+        options.log.warn(
+          { logBytes },
+          "can't empty the outbox's write-ahead log: another process keeps a read transaction open",
+        ),
       changed: (problem) => {
-        if (problem) options.log.error({ problem }, 'the outbox takes nothing new');
-        else options.log.info({ file: options.file }, 'the outbox is all right again');
+        if (problem) options.log.error({ problem }, 'the outbox accepts no new events');
+        else options.log.info({ file: options.file }, 'the outbox accepts new events again');
       },
     });
   }
@@ -358,10 +361,7 @@ class SqliteOutbox implements Outbox {
     try {
       this.#sources.forgetOutdated(this.#options.now());
     } catch (error) {
-      this.#options.log.warn(
-        { problem: messageOf(error) },
-        'ended epochs of sources could not be forgotten; tried again later',
-      );
+      this.#options.log.warn({ problem: messageOf(error) }, "can't delete ended epochs of sources; retrying later");
     }
   }
 

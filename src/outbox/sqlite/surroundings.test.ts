@@ -111,9 +111,11 @@ describe('the SQLite outbox, with others at its files', () => {
     };
     const error = (await fill().catch((fault: unknown) => fault)) as PusherError;
     assert.equal(error.code, 'OUTBOX_UNUSABLE', error.message);
-    assert.match(error.message, /has grown to [\d.]+ MB: another process reads in a transaction/);
+    assert.match(error.message, /has grown to [\d.]+ MB, because another process keeps a read transaction open/);
     assert.ok(outbox.health().bytes > before + 20_000_000);
-    await until('it to be said', () => logged.some((line) => /log can't be emptied: another process/.test(line)));
+    await until('it to be said', () =>
+      logged.some((line) => /can't empty the outbox's write-ahead log: another process/.test(line)),
+    );
     reader.close();
     await until('it to be emptied', () => outbox.health().fault === undefined);
     await outbox.commit(admission(notification('after')));

@@ -79,7 +79,7 @@ export function watchSurroundings(watched: Watched): Surroundings {
       lastExcess = excess();
     }
     if (lastExcess < (LOG_LIMIT - 1) * usualLogBytes) return undefined;
-    return `its log ${file}-wal has grown to ${bytes(fstatSync(log).size)}: another process reads in a transaction that does not end, and keeps it from being emptied; end that process`;
+    return `its write-ahead log ${file}-wal has grown to ${bytes(fstatSync(log).size)}, because another process keeps a read transaction open: end that process`;
   };
   const timer = setInterval(async () => {
     const found = (await look()) ?? logProblem();
@@ -103,4 +103,4 @@ export function watchSurroundings(watched: Watched): Surroundings {
 const identityOf = ({ dev, ino }: BigIntStats): Identity => ({ dev, ino });
 
 const lost = (name: string, what: string): string =>
-  `${name} ${what} while the daemon had it open: put it back where it was, or stop the daemon, for a start makes an empty one; what was acknowledged in the second before may be lost`;
+  `${name} ${what} while the daemon had it open: put it back, or restart the daemon, which creates an empty one; events acknowledged in the last second may be lost`;

@@ -48,7 +48,7 @@ export function takeOver(database: DatabaseSync, now: number, log: Log): void {
   if (!hasOldTable(database)) return;
   const moved = moveAll(database, now, log);
   database.exec('DROP TABLE notification');
-  if (moved > 0) log.info({ notifications: moved }, 'the outbox of an earlier release was taken over');
+  if (moved > 0) log.info({ notifications: moved }, 'converted the outbox of an earlier release');
 }
 
 /** Adds the names of users and rooms to existing dead letters. */

@@ -2,7 +2,7 @@
 import type { NewDeadLetter } from '../dead-letters.ts';
 
 /** The log line about them. */
-export const UNREADABLE = 'notifications in the outbox are damaged: they became dead letters';
+export const UNREADABLE = 'damaged notifications in the outbox became dead letters';
 
 /** The dead letter of an unreadable notification. */
 export const unreadableLetter = (topic: string | undefined, eventId: string, raw: string): NewDeadLetter => ({

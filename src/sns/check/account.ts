@@ -56,7 +56,7 @@ async function* examineTopics(account: Account, publish: boolean): AsyncGenerato
       what: 'attributes',
       ...warn(
         `a message has up to ${attributes}`,
-        'with raw delivery to SQS, SNS throws a message with more than ten away',
+        'with raw delivery to SQS, SNS discards a message with more than ten',
         'configure ten at most, or subscribe queues without raw delivery',
       ),
     };

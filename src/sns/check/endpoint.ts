@@ -11,20 +11,20 @@ export function endpointProblem({ endpoint, region }: Circumstances): Diagnosis 
   if (ofHost !== undefined && ofHost !== region)
     return fail(
       `sns_host is ${hostname}, region is ${region}`,
-      `the host is that of ${ofHost}: it refuses signatures for ${region} and knows no topic there`,
+      `that is the host of ${ofHost}, which refuses signatures for ${region} and has no topics of it`,
       `set region = "${ofHost}", or sns_host = "${snsHostOf(region)}", whichever the topics are in`,
     );
   const isAws = isAwsHost(hostname);
   if (isAws && ofHost === undefined)
     return fail(
       `sns_host is ${hostname}`,
-      "that is a host of AWS, but not one of SNS's",
+      'that is a host of AWS, but not of SNS',
       `set sns_host = "${snsHostOf(region)}"`,
     );
   if (isAws && protocol === 'http:')
     return warn(
       `sns_host is ${endpoint.origin}`,
-      'messages travel unencrypted, for everybody on the way to read',
+      'messages travel unencrypted: anybody on the network can read them',
       `set sns_host = "${hostname}", which is https`,
     );
   return undefined;
@@ -45,8 +45,8 @@ export function clockProblem(skewMs: number | undefined): Diagnosis | undefined 
   return warn(
     `this machine's clock is ${skewText(skewMs)}`,
     corrected
-      ? "requests are signed with SNS's time instead, and the latency metrics are off by the difference"
-      : 'AWS refuses what is signed more than 5 minutes from its own time, and the latency metrics are off by the difference',
+      ? "requests are signed with SNS's time instead, and the latency metrics are wrong by the difference"
+      : 'AWS refuses signatures more than 5 minutes away from its own time, and the latency metrics are wrong by the difference',
     CLOCK_ADVICE,
   );
 }

@@ -74,8 +74,8 @@ function isFifoWithoutName({ arn, publish }: TopicObservations, known: Map<strin
 const fifoWithoutName = (arn: string): Diagnosis =>
   fail(
     `${arn} is a FIFO topic`,
-    'its name does not end in .fifo, so the daemon would publish to it without the group ids that it wants',
-    `make a topic ${nameOf(arn)}.fifo, and write that in the configuration`,
+    'its name does not end in .fifo, so the daemon would publish to it without the group ids that it requires',
+    `create a topic ${nameOf(arn)}.fifo, and set that in the configuration`,
   );
 
 const tryIt = (configFile: string | undefined): string =>
@@ -89,7 +89,7 @@ function unseenTopic(
   if (!('failure' in attributes) || (published && 'xml' in publish)) return undefined;
   return warn(
     `this key may publish to ${arn}, but not read its attributes: ${attributes.failure.code}`,
-    'whether the topic is encrypted with a key that the publisher may not use, is a FIFO topic, or takes more than 256 KiB can not be seen',
+    'whether the topic is encrypted with a key that the publisher may not use, is a FIFO topic, or takes more than 256 KiB is unknown',
     `${tryIt(configFile)}; or allow sns:GetTopicAttributes: ${quotedCommand(['iam-policy', '--with-attributes'], configFile)} prints the policy`,
   );
 }
@@ -102,7 +102,7 @@ function encryptedTopic(
   if (!key || (published && 'xml' in publish)) return undefined;
   return warn(
     `${arn} is encrypted with the KMS key ${key}`,
-    'the publisher needs kms:GenerateDataKey* and kms:Decrypt on that key, which only a real publish shows',
+    'the publisher needs kms:GenerateDataKey* and kms:Decrypt on that key, which only a real publish can verify',
     tryIt(configFile),
   );
 }

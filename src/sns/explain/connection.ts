@@ -18,7 +18,7 @@ export function explainConnection(
 }
 
 const BROKEN: Meaning = {
-  means: 'the connection breaks',
+  means: 'the connection broke',
   advice: 'check the network between here and sns_host, and whether http or https is right for that port',
 };
 
@@ -32,7 +32,7 @@ function proxied(code: string, { endpoint, proxy }: Circumstances): Meaning | un
     case 'ProxyRefused':
       return {
         means: `the proxy forbids connections to ${endpoint.host}`,
-        advice: `allow CONNECT to ${endpoint.hostname} port ${endpoint.port || 443} on the proxy, or go past it: NO_PROXY, or proxy = "none"`,
+        advice: `allow CONNECT to ${endpoint.hostname} port ${endpoint.port || 443} on the proxy, or bypass it with NO_PROXY or proxy = "none"`,
       };
     case 'ProxyFailed':
       return {
@@ -41,8 +41,8 @@ function proxied(code: string, { endpoint, proxy }: Circumstances): Meaning | un
       };
     default:
       return {
-        means: 'the proxy itself can not be reached',
-        advice: `check ${source}, and that the proxy runs; or go past it: NO_PROXY, or proxy = "none"`,
+        means: "the proxy itself can't be reached",
+        advice: `check ${source}, and that the proxy runs; or bypass it with NO_PROXY or proxy = "none"`,
       };
   }
 }
@@ -51,7 +51,7 @@ function resolving(code: string, { hostname }: URL): Meaning | undefined {
   if (!/^(ENOTFOUND|EAI_AGAIN|EAI_NODATA|EAI_FAIL)$/.test(code)) return undefined;
   return {
     means: code === 'EAI_AGAIN' || code === 'EAI_FAIL' ? 'no DNS server answers' : `the DNS knows no host ${hostname}`,
-    advice: 'check the spelling of sns_host and region, and that this machine can resolve names (getent hosts)',
+    advice: 'check the spelling of sns_host and region, and whether this machine can resolve names (getent hosts)',
   };
 }
 
@@ -61,7 +61,7 @@ function connecting(code: string, endpoint: URL): Meaning | undefined {
     case 'ECONNREFUSED':
       return {
         means: `nothing listens on port ${port} there, or a firewall rejects it`,
-        advice: 'check the port in sns_host, and whether what should listen there runs',
+        advice: 'check the port in sns_host, and whether the server there is running',
       };
     case 'UND_ERR_CONNECT_TIMEOUT':
     case 'ETIMEDOUT':
@@ -89,13 +89,13 @@ function connecting(code: string, endpoint: URL): Meaning | undefined {
     case 'UND_ERR_BODY_TIMEOUT':
     case 'RequestTimeout':
       return {
-        means: 'it takes connections but does not answer in time, which SNS does within tens of milliseconds',
-        advice: 'check what stands between here and SNS, and whether sns_host is SNS at all',
+        means: 'it accepts connections but does not answer in time; SNS answers within tens of milliseconds',
+        advice: 'check every proxy between here and SNS, and whether sns_host is SNS',
       };
     case 'UnreadableAnswer':
       return {
-        means: 'that is not how SNS answers: a proxy, a portal or another server does',
-        advice: 'check sns_host with its port and path, and what stands between here and SNS',
+        means: 'this answer is not from SNS, but from a proxy, a portal or another server',
+        advice: 'check sns_host with its port and path, and every proxy between here and SNS',
       };
     default:
       return undefined;
@@ -105,12 +105,12 @@ function connecting(code: string, endpoint: URL): Meaning | undefined {
 function tls(code: string, message: string, { endpoint, tlsChecksOff }: Circumstances): Meaning | undefined {
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
     return {
-      means: "the certificate's time is over or has not come, or this machine's clock is wrong",
+      means: "the certificate has expired or is not valid yet, or this machine's clock is wrong",
       advice: 'check the clock first (timedatectl), then the certificate',
     };
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
     return {
-      means: `who answers has a certificate of another host, not of ${endpoint.hostname}`,
+      means: `the server's certificate is for another host, not for ${endpoint.hostname}`,
       advice: 'correct sns_host; for a VPC endpoint use its full name',
     };
   if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|INVALID_CA|CERT_SIGNATURE_FAILURE/.test(code))
@@ -123,16 +123,16 @@ function tls(code: string, message: string, { endpoint, tlsChecksOff }: Circumst
   if (/WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|EPROTO/.test(`${code} ${message}`))
     return {
       means: 'it does not speak TLS there',
-      advice: 'begin sns_host with http:// if that is meant, or correct its port',
+      advice: 'begin sns_host with http:// if you want that, or correct its port',
     };
   if (/^(ERR_SSL|ERR_TLS|CERT)_/.test(code))
     return {
-      means: 'both sides find no TLS that they accept, or it asks for a client certificate, which SNS never does',
-      advice: 'check what stands between here and SNS, and whether sns_host is SNS at all',
+      means: 'the two sides share no TLS version or cipher, or it asks for a client certificate, which SNS never does',
+      advice: 'check every proxy between here and SNS, and whether sns_host is SNS',
     };
   if (/^HPE_/.test(code))
     return {
-      means: 'what answers is not HTTP; perhaps it expects TLS',
+      means: 'the answer is not HTTP; perhaps it expects TLS',
       advice: 'begin sns_host with https://, or correct its port',
     };
   return undefined;

@@ -26,14 +26,14 @@ export function explainIdentity(failure: Failure, about: Circumstances): Meaning
 }
 
 const NONE: Meaning = {
-  means: 'this process has no AWS credentials, or where it gets them from fails',
+  means: 'this process has no AWS credentials, or their provider fails',
   advice:
     'set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this process, give the machine a role, or configure access_key_id and secret_access_key',
 };
 
 const UNUSABLE: Meaning = {
-  means: 'AWS gives no such keys, and no header can carry them: a file or variable with something around the key',
-  advice: 'correct the access key where it comes from',
+  means: 'AWS never issues such keys: a file or variable has extra characters around the key',
+  advice: 'correct the access key at its origin',
 };
 
 /**
@@ -52,12 +52,12 @@ export function blamesClock({ code, message, skewMs = 0, clockOffset = 0 }: Refu
 function clock(refusal: Refusal): Meaning | undefined {
   if (!blamesClock(refusal)) return undefined;
   return {
-    means: `this machine's clock is ${skewText(refusal.skewMs)}, and AWS refuses what is signed more than 5 minutes from its own time`,
+    means: `this machine's clock is ${skewText(refusal.skewMs)}, and AWS refuses signatures more than 5 minutes away from its own time`,
     advice: CLOCK_ADVICE,
   };
 }
 
-export const CLOCK_ADVICE = 'set the clock and keep it so with NTP (timedatectl set-ntp true)';
+export const CLOCK_ADVICE = 'set the clock, and keep it right with NTP (timedatectl set-ntp true)';
 
 /** `7 min behind`; `skewMs` is how far this clock is ahead. */
 export function skewText(skewMs: number | undefined): string {
@@ -88,7 +88,7 @@ function key({ code: whole, message }: Refusal, about: Circumstances): Meaning |
   if (code === 'MissingAuthenticationToken' || code === 'IncompleteSignature')
     return { means: 'something between here and SNS drops or changes headers', advice: NOT_SNS_ADVICE };
   if (code === 'InvalidAction')
-    return { means: 'what answers there does not know the action: it is not SNS', advice: NOT_SNS_ADVICE };
+    return { means: 'the server there does not know the action: it is not SNS', advice: NOT_SNS_ADVICE };
   if (/^(SignatureDoesNotMatch|InvalidSignature|InvalidSecurity)$/.test(code))
     return wrongSignature(message, credentials, about);
   return undefined;
@@ -101,7 +101,7 @@ function wrongSignature(
 ): Meaning {
   if (/scoped to a valid region/.test(message))
     return {
-      means: `who answers is in another region than ${region}`,
+      means: `the server there is in another region than ${region}`,
       advice: 'set region to that of sns_host; the topics have to be there too',
     };
   if (/scoped to correct service/.test(message))
@@ -113,9 +113,8 @@ function wrongSignature(
   const odd = secretLength !== undefined && secretLength !== 40;
   return {
     means: odd
-      ? `the secret has ${secretLength} characters and AWS's have 40: cut short, or with something around it`
+      ? `the secret has ${secretLength} characters and AWS's have 40: cut short, or with extra characters`
       : 'the secret does not belong to the key, or something on the way changes requests',
-    advice:
-      credentials === 'static' ? 'correct secret_access_key' : 'correct the secret where the credentials come from',
+    advice: credentials === 'static' ? 'correct secret_access_key' : 'correct the secret at its origin',
   };
 }

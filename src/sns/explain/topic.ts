@@ -16,8 +16,8 @@ export function explainTopic(
   // SNS gives this answer for an ARN of another region or account; the message is fine.
   if (code === 'InvalidParameter' && /^Invalid parameter: TopicArn/.test(message))
     return {
-      means: `who answers is not responsible for topics of region ${region} and account ${accountId}`,
-      advice: 'correct region, account_id or sns_host: all three have to be those of the topic',
+      means: `the server there is not responsible for topics of region ${region} and account ${accountId}`,
+      advice: 'correct region, account_id or sns_host: all three must match the topic',
     };
   if (code === 'EndpointDisabled') return { means: 'the endpoint was disabled', advice: 'enable the endpoint again' };
   return undefined;
@@ -56,7 +56,7 @@ function encrypted(code: string, { kmsKey, configFile }: Circumstances): Meaning
     KMSOptInRequired: 'subscribe the account to KMS',
   };
   return {
-    means: 'the topic is encrypted, and its key can not be used',
+    means: "the topic is encrypted, and its key can't be used",
     advice: advice[code] ?? `look at the key ${key} in KMS`,
   };
 }
@@ -88,14 +88,14 @@ function forbidden(message: string, circumstances: Circumstances): Meaning {
   if (denied !== undefined)
     return {
       means: `${who} would be allowed, but ${article(denied)} denies it`,
-      advice: `take sns:Publish on ${topicArn} out of that denial; no further permission helps against it`,
+      advice: `remove sns:Publish on ${topicArn} from that denial; no other permission overrides it`,
     };
   const lacking = ALLOWED_BY_NO.exec(message)?.[1];
   return {
     means: `${who} lacks sns:Publish on this topic${lacking === undefined ? '' : `: no ${lacking} allows it`}`,
     advice:
       lacking === undefined || /identity-based/.test(lacking)
-        ? `allow sns:Publish on ${topicArn}${configFile === undefined ? '' : `: attach the policy that this prints: ${quotedCommand(['iam-policy'], configFile)}`}`
+        ? `allow sns:Publish on ${topicArn}${configFile === undefined ? '' : `: attach the policy that this command prints: ${quotedCommand(['iam-policy'], configFile)}`}`
         : `allow sns:Publish on ${topicArn} in the ${lacking} too`,
   };
 }

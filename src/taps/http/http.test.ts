@@ -103,7 +103,7 @@ describe('HTTP tap', () => {
     for (let n = 0; n < 20; n++) await post(BATCH, bearer('wrong'));
     await tap?.stop();
     const lines = logged.map((line) => JSON.parse(line)).map(({ level, count, msg }) => ({ level, count, msg }));
-    const msg = 'tap request refused: no or a wrong secret';
+    const msg = 'tap request refused: missing or wrong secret';
     assert.deepEqual(lines, [
       { level: 50, count: 1, msg },
       { level: 50, count: 19, msg },
@@ -170,7 +170,7 @@ describe('HTTP tap', () => {
         });
         assert.deepEqual(batches, []);
         assert.equal(logged.length, 1);
-        assert.match(String(logged[0]), /"level":50.*tap request refused: no or a wrong secret/);
+        assert.match(String(logged[0]), /"level":50.*tap request refused: missing or wrong secret/);
         assert.doesNotMatch(String(logged[0]), new RegExp(SECRET, 'i'));
       });
 
@@ -218,7 +218,7 @@ describe('HTTP tap', () => {
         await start();
         const { status, json } = await post(body);
         assert.deepEqual([status, json.error], [400, { code: 'malformed_batch', message }]);
-        assert.match(String(logged[0]), /"level":50.*batch refused: not of the form of the tap protocol/);
+        assert.match(String(logged[0]), /"level":50.*batch refused: it does not follow the tap protocol/);
       });
 
     it('answers 400 to JSON that is not an object', async () => {
@@ -326,7 +326,7 @@ describe('HTTP tap', () => {
         const { status, retryAfter, json } = await post(BATCH);
         assert.deepEqual([status, retryAfter], [503, '2']);
         assert.deepEqual(json.error, { code: code.toLowerCase(), message: 'outbox x is y' });
-        assert.match(String(logged[0]), /"level":40.*batch put off: the adapter keeps it and tries again/);
+        assert.match(String(logged[0]), /"level":40.*batch refused for now: the adapter keeps it and retries/);
       });
 
     it('answers 503 while the daemon stops, also on open connections, and still answers earlier requests', async () => {
@@ -409,7 +409,7 @@ describe('HTTP tap', () => {
         await start();
         assert.deepEqual(await postAs(headers), { status: 403, code: 'foreign' });
         assert.deepEqual(batches, []);
-        assert.match(String(logged[0]), /"level":50.*no web page may be behind it/);
+        assert.match(String(logged[0]), /"level":50.*it comes from a web page/);
       });
 
     it('with a secret serves any Host, because a web page does not have it', async () => {
@@ -430,7 +430,7 @@ describe('HTTP tap', () => {
     receive = () => Promise.reject(new Error('a detail'));
     const { status, json } = await post(BATCH);
     assert.equal(status, 500);
-    assert.deepEqual(json.error, { code: 'internal', message: 'the daemon failed; its log says why' });
+    assert.deepEqual(json.error, { code: 'internal', message: 'internal error; see the log of the daemon' });
     assert.match(String(logged[0]), /"level":50.*a detail/);
   });
 

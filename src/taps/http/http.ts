@@ -132,7 +132,7 @@ function createServer(
     if (secret === undefined) {
       if (!fromPage(request)) return;
       refused.add('foreign', request.ip, (fields) =>
-        log.error(fields, 'tap request refused: without tap.http.secret no web page may be behind it'),
+        log.error(fields, 'tap request refused: it comes from a web page, and tap.http.secret is not set'),
       );
       return refuse(
         reply.header('connection', 'close'),
@@ -142,7 +142,7 @@ function createServer(
       );
     }
     if (isSameSecret(bytesOf(request.headers.authorization ?? ''), `Bearer ${secret}`)) return;
-    refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: no or a wrong secret'));
+    refused.add('secret', request.ip, (fields) => log.error(fields, 'tap request refused: missing or wrong secret'));
     await brake.failed(request.ip);
     // Closes the connection of a client without the secret.
     reply.header('connection', 'close');
@@ -165,7 +165,7 @@ function createServer(
       );
     }
     log.error({ from: request.ip, problem: messageOf(error) }, 'tap request failed');
-    return refuse(reply, 500, 'internal', 'the daemon failed; its log says why');
+    return refuse(reply, 500, 'internal', 'internal error; see the log of the daemon');
   });
   server.setNotFoundHandler((_, reply) => refuse(reply, 404, 'not_found', 'the tap is at POST /v1/events'));
 
@@ -174,7 +174,7 @@ function createServer(
     if (!parsed.success) {
       const problem = problemOf(parsed.error);
       refused.add('malformed', request.ip, (fields) =>
-        log.error({ ...fields, problem }, 'batch refused: not of the form of the tap protocol'),
+        log.error({ ...fields, problem }, 'batch refused: it does not follow the tap protocol'),
       );
       return refuse(reply, 400, 'malformed_batch', problem);
     }
@@ -190,7 +190,7 @@ function createServer(
       if (!(error instanceof PusherError)) throw error;
       log.warn(
         { source, code: error.code, problem: error.message },
-        'batch put off: the adapter keeps it and tries again',
+        'batch refused for now: the adapter keeps it and retries',
       );
       return putOff(reply, error.code.toLowerCase(), error.message);
     }

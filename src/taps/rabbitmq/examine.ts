@@ -28,7 +28,7 @@ export async function* examineRabbitTap(settings: RabbitTapSettings): AsyncGener
       yield { what: 'broker', seen: `${shownUrl(url)}: ${problem.reason}`, problem };
     }
   if (!open && settings.urls.length > 1) {
-    const problem = { kind: 'network', reason: 'no node of the list can be used', advice: 'see above' } as const;
+    const problem = { kind: 'network', reason: 'no broker of the list is usable', advice: 'see above' } as const;
     yield { what: 'list of brokers', seen: problem.reason, problem };
   }
   if (!open) return;
@@ -60,7 +60,7 @@ async function* declarations(
 }
 
 const DIRECT =
-  'the daemon can not bind to a direct exchange: make it a topic exchange, or see docs/mongooseim.md on alternate exchanges';
+  "the daemon can't bind to a direct exchange: make it a topic exchange, or see docs/mongooseim.md on alternate exchanges";
 
 /**
  * Compares existing queues and exchanges with our declarations. It declares only existing ones: that changes nothing,
@@ -74,13 +74,13 @@ async function compare(
   try {
     await on(connection, find);
   } catch (error) {
-    if (explain(error).kind === 'missing') return { what, seen: 'is not there yet: the daemon makes it' };
+    if (explain(error).kind === 'missing') return { what, seen: 'does not exist yet: the daemon creates it' };
     const problem = explainDeclaration(error, what);
     return { what, seen: problem.reason, problem };
   }
   try {
     await on(connection, declare);
-    return { what, seen: 'is there, as configured' };
+    return { what, seen: 'exists, as configured' };
   } catch (error) {
     const problem = explainDeclaration(error, what);
     return { what, seen: problem.reason, problem };

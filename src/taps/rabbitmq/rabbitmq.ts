@@ -155,10 +155,7 @@ class RunningTap {
   }
 
   #note(error: unknown): void {
-    this.#settings.log?.warn(
-      { problem: messageOf(error) },
-      'the queue was not given back in order; the broker does it',
-    );
+    this.#settings.log?.warn({ problem: messageOf(error) }, "can't release the queue in order; the broker releases it");
   }
 }
 

@@ -173,7 +173,8 @@ class QueueReader implements Reader {
       throw error;
     }
     const { sessions, seen, unreadable } = this.#ledger;
-    if (unreadable > 0) log.error({ queue: ledgerOf(queue), unreadable }, 'records of the ledger of sessions left out');
+    if (unreadable > 0)
+      log.error({ queue: ledgerOf(queue), unreadable }, 'ignored invalid records of the count of sessions');
     const again = this.#pending.filter(({ message, fingerprint }) => message.fields.redelivered && fingerprint);
     const counted = countedAmong(
       seen,
@@ -234,13 +235,13 @@ class QueueReader implements Reader {
         if (this.#putOff === undefined)
           log.warn(
             { source, code: error.code, problem: error.message },
-            'batch put off: the broker keeps it, and it is tried again',
+            'batch postponed: the broker keeps it, and the daemon retries',
           );
         this.#putOff = error.message;
       }
       if (Date.now() - since > giveUpMs) {
-        const reason = `events can't be kept: ${this.#putOff}`;
-        throw new ExplainedError({ kind: 'other', reason, advice: 'they wait in the queue: mend the outbox' });
+        const reason = `can't store events: ${this.#putOff}`;
+        throw new ExplainedError({ kind: 'other', reason, advice: 'fix the outbox; the events wait in the queue' });
       }
       await this.#pause(pause);
       if (this.#stopping.signal.aborted) return false;

@@ -72,7 +72,7 @@ export function explainDeclaration(error: unknown, what: string): BrokerProblem 
   const reason = `${what}: ${problem.reason}`;
   if (problem.kind !== 'different') return { ...problem, reason };
   const advice = what.startsWith('exchange')
-    ? 'configure it here as in MongooseIM, which does not start while it differs; if both are right, stop MongooseIM, delete the exchange, and start the daemon first'
-    : 'take another name as `queue`, or delete that one when it is empty';
+    ? 'configure it as in MongooseIM, which does not start while it differs; if both are right, stop MongooseIM, delete the exchange, and start the daemon first'
+    : 'set another name as `queue`, or delete that queue when it is empty';
   return { kind: 'different', reason, advice };
 }

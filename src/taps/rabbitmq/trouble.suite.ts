@@ -146,7 +146,7 @@ describe('the RabbitMQ tap in trouble', () => {
       'queue "events.sessions"',
     ];
     const broker = `broker: amqp://127.0.0.1:${rabbit.nodes[0]?.port}/${vhost} takes the login`;
-    const nothing = [broker, ...names.map((name) => `${name}: is not there yet: the daemon makes it`)];
+    const nothing = [broker, ...names.map((name) => `${name}: does not exist yet: the daemon creates it`)];
     assert.deepEqual(await check(), nothing);
     assert.deepEqual(await check(), nothing);
     const tap = tapOn(rabbit, vhost);
