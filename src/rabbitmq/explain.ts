@@ -104,6 +104,12 @@ export function explain(error: unknown): BrokerProblem {
       'give the user that permission with `rabbitmqctl set_permissions`; docs/rabbitmq.md has the patterns',
     );
   }
+  if (/acknowledgement on channel \d+ timed out/.test(said))
+    return problem(
+      'network',
+      said,
+      "nothing, unless it repeats: then RabbitMQ's consumer_timeout is below 20 minutes, or this machine was suspended",
+    );
   if (reply === 406)
     return problem(
       'different',

@@ -105,12 +105,12 @@ const TROUBLES: readonly ((scene: Scene, round: number) => Promise<void>)[] = [
     await daemon.kill();
     const [first] = alive;
     const started = performance.now();
-    await until('the others to have its partitions', () => isSpread(first as Daemon, 2), UNSERVED_MS);
+    await untilSpread(scene, first as Daemon, 2, UNSERVED_MS);
     t.diagnostic(`a daemon was killed: spread again after ${Math.round(performance.now() - started)} ms`);
     await daemon.start({ ready: false });
     alive.add(daemon);
     const joined = performance.now();
-    await until('it to have its share', () => isSpread(daemon, 3), SPREAD_MS + 5_000);
+    await untilSpread(scene, daemon, 3, SPREAD_MS + 5_000);
     t.diagnostic(`it joined again: spread after ${Math.round(performance.now() - joined)} ms`);
   },
   async function raiseAlarm({ rabbit, book, t }, round) {
@@ -157,6 +157,14 @@ async function flows(book: Book, t: TestContext, what: string): Promise<void> {
   const started = performance.now();
   await until('new events at SNS', () => book.size > had + 40);
   t.diagnostic(`${what}: new events after ${Math.round(performance.now() - started)} ms`);
+}
+
+/** Waits until as many daemons share the partitions evenly; shows how each sees them if that fails. */
+async function untilSpread({ t, alive }: Scene, daemon: Daemon, count: number, ms: number): Promise<void> {
+  await until(`${count} daemons to share the partitions`, () => isSpread(daemon, count), ms).catch(async (error) => {
+    for (const each of alive) t.diagnostic(JSON.stringify((await stateOf(each)).shared));
+    throw error;
+  });
 }
 
 /** Whether this daemon sees the partitions spread evenly over this many daemons. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { consume, turns } from '../../../test/support/consumer.ts';
 import {
   admission,
@@ -189,6 +190,59 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.commit(admission(notification('e5')));
     assert.deepEqual(ids(await topic.next(1)), ['e5']);
     await outbox.close();
+  });
+
+  /** How often the node ended a channel for a delivery that was not acknowledged in time. */
+  const timeouts = () =>
+    (rabbit.nodes[0]?.log().match(/has timed out|acknowledgement on channel \d+ timed out/g) ?? []).length;
+  const limitDeliveries = (timeoutMs: number, lookMs: number) =>
+    rabbit.nodes[0]?.evaluate(
+      `application:set_env(rabbit, consumer_timeout, ${timeoutMs}), application:set_env(rabbit, channel_tick_interval, ${lookMs}).`,
+    );
+
+  it("outlasts RabbitMQ's consumer_timeout while a topic waits, and repeats nothing even where it is met", async () => {
+    await limitDeliveries(3_000, 200);
+    try {
+      await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+      const outbox = await house.open({ renewMs: 500 });
+      await using topic = consume(outbox, TOPIC);
+      const before = timeouts();
+      await outbox.commit(admission(...numbered(1, 3)));
+      const waiting = await topic.next(3);
+      await sleep(4_500);
+      assert.equal(timeouts(), before);
+      assert.deepEqual(await topic.rest(), []);
+      await topic.settle(...waiting);
+      await until('it to be gone', () => depthOf(outbox) === 0);
+      await outbox.close();
+
+      // As after a machine was suspended: nothing renewed the channel in time.
+      const late = await house.open();
+      await using met = consume(late, TOPIC);
+      await late.commit(admission(...numbered(4, 3)));
+      const held = await met.next(3);
+      await until('the channel to be ended', () => timeouts() > before);
+      await insist(late, notification('e7'));
+      const next = await met.next(1);
+      assert.deepEqual(ids(next), ['e7']);
+      await met.settle(...held, ...next);
+      await until('it to be gone', () => depthOf(late) === 0);
+      await until('nothing to be wrong', () => late.health().fault === undefined);
+      await late.close();
+    } finally {
+      await limitDeliveries(1_800_000, 60_000);
+    }
+  });
+
+  it('finds a policy beforehand that limits how often a message is delivered', async () => {
+    const url = rabbit.url(await rabbit.vhost());
+    const limited = new URL(url).pathname.slice(1);
+    assert.equal(await probeBroker(url, {}, 'xep'), undefined);
+    await rabbit.nodes[0]?.evaluate(
+      `rabbit_policy:set(<<"${limited}">>, <<"limit">>, <<"^xep">>, [{<<"delivery-limit">>, 20}], 0, <<"queues">>, <<"test">>).`,
+    );
+    assert.match((await probeBroker(url, {}, 'xep'))?.advice ?? '', /delivery-limit/);
+    assert.equal(await probeBroker(url, {}, 'other'), undefined);
   });
 
   /** Puts into a queue what a newer release would write there. */
