@@ -17,7 +17,7 @@ import type { StartServer, XmppServer } from '../test/support/server.ts';
 import { latencyOf } from './adapters-latency.ts';
 import type { Kind, LoadTimes, Order } from './adapters-load.ts';
 import { next } from './child.ts';
-import { cpuOf, type Figure, median, type Result } from './measure.ts';
+import { cpuOf, type Figure, median, type Result, writeSeries } from './measure.ts';
 import { table } from './table.ts';
 
 const SERVERS: Readonly<Record<string, StartServer>> = { prosody: startProsody, ejabberd: startEjabberd };
@@ -253,8 +253,9 @@ const kept = {
     node: process.version,
     loadAverage: loadavg(),
   },
-  results,
+  results: results.map(({ more: _, ...figures }) => figures),
 };
 writeFileSync(path.join(folder, 'adapters.json'), `${JSON.stringify(kept, null, 2)}\n`);
+writeSeries(folder, 'adapters', results);
 writeFileSync(path.join(folder, 'adapters.md'), table(results));
 process.stdout.write(table(results));

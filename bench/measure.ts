@@ -1,6 +1,7 @@
 /** Shared by all benchmarks: CPU time and memory of a process (from Linux's /proc), figures, percentiles. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 
 /** One measured figure and its target. */
 export interface Figure {
@@ -63,6 +64,12 @@ export function slope(points: readonly (readonly [x: number, y: number])[]): num
   const [mx, my] = [mean(0), mean(1)];
   const over = points.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
   return over === 0 ? 0 : points.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0) / over;
+}
+
+/** Writes time series and single runs beside the figures, where git ignores them. */
+export function writeSeries(folder: string, name: string, series: unknown): void {
+  mkdirSync(path.join(folder, 'series'), { recursive: true });
+  writeFileSync(path.join(folder, 'series', `${name}.json`), `${JSON.stringify(series)}\n`);
 }
 
 /** Whether a figure meets its target; undefined without a target. */

@@ -10,7 +10,7 @@ import { consoleCost } from './console.ts';
 import { drain } from './drain.ts';
 import { endToEnd } from './end-to-end.ts';
 import { latency } from './latency.ts';
-import type { Result, Size } from './measure.ts';
+import { type Result, type Size, writeSeries } from './measure.ts';
 import { peers } from './peers/peers.ts';
 import { profile } from './profile.ts';
 import { publisherAlone } from './publisher.ts';
@@ -93,9 +93,11 @@ for (const name of positionals.length > 0 ? positionals : whole) {
     at: new Date().toISOString(),
     size: { seconds: size.seconds, backlog: size.backlog },
     machine,
-    ...result,
+    benchmark: result.benchmark,
+    figures: result.figures,
   };
   writeFileSync(path.join(folder, `${name}.json`), `${JSON.stringify(kept, null, 2)}\n`);
+  if (result.more) writeSeries(folder, name, result.more);
   process.stdout.write(`${table([result])}\n`);
   if (result.more?.skipped) process.stderr.write(`${name} skipped: ${result.more.skipped}\n`);
 }
