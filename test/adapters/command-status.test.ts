@@ -107,7 +107,7 @@ describe('adapter status prosody', () => {
       other.join('\n'),
     );
     assert.ok(
-      other.some((line) => /^fail .* refuses the secret/.test(line)),
+      other.some((line) => /^fail .* rejects the secret/.test(line)),
       other.join('\n'),
     );
     assert.doesNotMatch(other.join('\n'), /\bother\b(?! secret)/, 'the secret is not shown');
@@ -148,7 +148,7 @@ describe('adapter status prosody', () => {
       `ok ${daemon.tapUrl} accepts events with this secret`,
     ]);
     await prosodyWith(daemon.tapUrl, 'other');
-    assert.match((await status(prosody, { known: false })).at(-1) ?? '', /^fail .* refuses the secret/);
+    assert.match((await status(prosody, { known: false })).at(-1) ?? '', /^fail .* rejects the secret/);
   });
 
   it("adapter status reports the adapter's errors, and one that never ran", async () => {

@@ -414,7 +414,7 @@ describe('ejabberd: what the queue survives', () => {
       bodies().slice(10),
       Array.from({ length: 20 }, (_, index) => `${index}`.repeat(100)),
     );
-    await until('the log to say so', () => server.log().includes('written to disk again'));
+    await until('the log to say so', () => server.log().includes('writing events to disk works again'));
   });
 
   test('sends an event larger than a batch alone, without its stanza if too large for the daemon', async () => {

@@ -113,7 +113,7 @@ describe('MongooseIM', () => {
     }
     const raised = await server.call('gen_hook', 'raised');
     assert.equal(raised, '[]');
-    await until('the line in the log', () => server.log().includes('a hook failed'));
+    await until('the line in the log', () => server.log().includes('a hook handler failed'));
     assert.doesNotMatch(server.log(), /secret word/);
     assert.equal(server.log().split('a hook failed').length, 2, server.log());
   });

@@ -392,7 +392,7 @@ describe('prosody: the files of the queue', () => {
     }
     await truncate(await newest(), 100);
     // Before the tap listens: otherwise a batch may be read before the file is cut.
-    await until('the log to say so', () => server.log().includes('gone or cut short, its events are lost'));
+    await until('the log to say so', () => server.log().includes('missing or truncated, its events are lost'));
     await tap.listen();
     await message(alice, { to: 'bob@localhost', body: 'kept' });
     await fence(server, tap);
@@ -458,7 +458,7 @@ describe('prosody: the files of the queue', () => {
       tap.holes.slice(holes).map(({ from, to }) => to - from + 1),
       [1],
     );
-    assert.match(server.log(), /Damaged queue file .*: what was in 1 place\(s\) of it is lost/);
+    assert.match(server.log(), /Damaged queue file .*: the events in 1 place\(s\) of it are lost/);
   });
 
   test('a damaged beginning of a file loses only itself', async () => {

@@ -58,7 +58,7 @@ prepare(Owner, Host, Run) ->
             lists:foreach(fun(Node) -> claim(Owner, Host, Run, Node) end, Others),
             true;
         [Reason | _] ->
-            event_pusher_log:log(error, "~ts: no table to count the cluster's sessions in (~0p); events go without their number",
+            event_pusher_log:log(error, "~ts: can't create the table of the cluster's sessions (~0p); sending events without a count",
                 [Host, Reason]),
             false
     end.

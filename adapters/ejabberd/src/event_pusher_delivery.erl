@@ -150,7 +150,7 @@ answered(Result, #{count := Count, known := Known} = Batch, #delivery{limit = Li
                 false -> {taken, Batch, D1}
             end;
         too_large ->
-            {{lost, "the daemon finds it too large (status 413, too_large)"}, Batch, recovered(D)};
+            {{lost, "the daemon refused it as too large (status 413, too_large)"}, Batch, recovered(D)};
         smaller ->
             {again, Batch, D#delivery{limit = max(1, Count div 2)}};
         Failure when element(1, element(2, Result)) =:= connect ->
@@ -242,7 +242,7 @@ log_trouble(Result, #delivery{label = Label, shown = Url, trouble = Trouble} = D
     {Kind, Level, Text} = trouble(Result),
     case Trouble of
         {Kind, _} -> ok;
-        _ -> event_pusher_log:log(Level, "~ts: can't deliver events to ~ts: ~ts; keeping them and trying again",
+        _ -> event_pusher_log:log(Level, "~ts: can't deliver events to ~ts: ~ts; keeping them and retrying",
                                   [Label, Url, Text])
     end,
     D#delivery{trouble = {Kind, Text}}.
@@ -250,17 +250,17 @@ log_trouble(Result, #delivery{label = Label, shown = Url, trouble = Trouble} = D
 recovered(#delivery{trouble = none} = D) ->
     D;
 recovered(#delivery{label = Label, shown = Url} = D) ->
-    event_pusher_log:log(notice, "~ts: events are delivered again to ~ts", [Label, Url]),
+    event_pusher_log:log(notice, "~ts: delivery to ~ts works again", [Label, Url]),
     D#delivery{trouble = none}.
 
-trouble({ok, 401, _, _}) -> {401, error, "it refuses the secret (status 401)"};
+trouble({ok, 401, _, _}) -> {401, error, "it rejects the secret (status 401)"};
 trouble({ok, 403, _, Body}) ->
-    {403, error, io_lib:format("it takes nothing from here (status 403): ~ts", [clip(Body)])};
+    {403, error, io_lib:format("it accepts no events from this server (status 403): ~ts", [clip(Body)])};
 trouble({ok, 400, _, Body}) ->
-    {400, error, io_lib:format("it says that the batch is wrong (status 400): ~ts", [clip(Body)])};
+    {400, error, io_lib:format("it rejects the batch as invalid (status 400): ~ts", [clip(Body)])};
 trouble({ok, 200, _, _}) -> {200, warning, "status 200, but not the daemon's answer"};
-trouble({ok, 413, _, _}) -> {413, error, "something before the daemon refuses even a single event as too large (status 413)"};
-trouble({ok, Status, _, _}) -> {Status, warning, io_lib:format("it answers ~B", [Status])};
+trouble({ok, 413, _, _}) -> {413, error, "a proxy before the daemon rejects even a single event as too large (status 413)"};
+trouble({ok, Status, _, _}) -> {Status, warning, io_lib:format("it answered with status ~B", [Status])};
 trouble({error, {connect, Why}}) -> {{unreachable, Why}, warning, io_lib:format("no connection (~0p)", [Why])};
 trouble({error, timeout}) -> {timeout, warning, "no answer"};
 trouble({error, Reason}) -> {{broken, Reason}, warning, io_lib:format("~0p", [Reason])}.

@@ -60,7 +60,7 @@ open(Dir, Source, Label) ->
         ok = must(Dir, filelib:ensure_dir(filename:join(Dir, "x"))),
         {Numbers, Strangers} = must(Dir, event_pusher_segment:numbers(Dir)),
         Strangers =:= [] orelse
-            event_pusher_log:log(warning, "~ts: not the queue's, left alone in ~ts: ~0tp", [Label, Dir, Strangers]),
+            event_pusher_log:log(warning, "~ts: ignoring files in ~ts that are not the queue's: ~0tp", [Label, Dir, Strangers]),
         Replay = fun(Number, {Queue, Ranges}) -> replay(Number, Label, Queue, Ranges) end,
         {Found, Ranges} = lists:foldl(Replay, {#queue{dir = Dir, source = Source}, []}, Numbers),
         {ok, begin_run(Found, Ranges)}
@@ -87,7 +87,7 @@ replay(Number, Label, #queue{dir = Dir, segments = Segments} = Queue, Ranges) ->
             Last = lists:max([0 | [Last || {_, Last} <- Here]]),
             {Queue1#queue{number = Number, segments = Segments#{Number => Last}}, Here ++ Ranges};
         {error, Reason} ->
-            event_pusher_log:log(error, "~ts: ~ts ~ts: its events wait for another start", [Label, Path, why(Reason)]),
+            event_pusher_log:log(error, "~ts: ~ts ~ts: its events wait for the next start", [Label, Path, why(Reason)]),
             {Queue#queue{number = Number}, Ranges}
     end.
 
@@ -104,10 +104,10 @@ ranges(First, Last, [{Next, _} | Events]) when Next =:= Last + 1 -> ranges(First
 ranges(First, Last, Events) -> [{First, Last} | ranges(Events)].
 
 report(torn, Label, Path, From, To) ->
-    event_pusher_log:log(notice, "~ts: the last ~B bytes of ~ts were not written to their end, and are left out",
+    event_pusher_log:log(notice, "~ts: ignoring the last ~B bytes of ~ts, an unfinished write",
                          [Label, To - From, Path]);
 report(damaged, Label, Path, From, To) ->
-    event_pusher_log:log(error, "~ts: ~ts is damaged from byte ~B to ~B; the rest of it is delivered",
+    event_pusher_log:log(error, "~ts: ~ts is damaged from byte ~B to ~B; delivering the rest",
                          [Label, Path, From, To]).
 
 mark(torn, _, Queue) -> Queue;

@@ -149,7 +149,7 @@ handle(Message, #state{counting = Counting} = S) ->
     case event_pusher_counting:handle(Message, Counting) of
         {counted, Items, Counts, Counting1} -> advance(write(Items, Counts, S#state{counting = Counting1}));
         {late, Items, Counts, Counting1} ->
-            S1 = seldom(late, warning, "~ts: the cluster is slow; events go without the number of sessions", [], S),
+            S1 = seldom(late, warning, "~ts: the cluster is slow to answer; sending events without a count of sessions", [], S),
             advance(write(Items, Counts, S1#state{counting = Counting1}));
         {restarted, Counting1} ->
             advance(changed(fun event_pusher_sessions:revive/1, S#state{counting = Counting1}));
@@ -227,7 +227,7 @@ commit(#state{unwritten = Unwritten, queue = Queue, next = Next} = S) ->
         _ ->
             case event_pusher_queue:append(lists:append(lists:reverse(Unwritten)), Queue) of
                 {ok, Queue1} ->
-                    recovered(disk, "~ts: events are written to disk again", S#state{queue = Queue1, unwritten = []});
+                    recovered(disk, "~ts: writing events to disk works again", S#state{queue = Queue1, unwritten = []});
                 {error, Reason, Queue1} ->
                     Timer = erlang:send_after(?DISK_RETRY_MS, self(), write_again),
                     seldom(disk, error, "~ts: can't write events to disk (~ts), keeping them in memory",
@@ -288,8 +288,8 @@ outcome({lost, Reason}, #{last := Last, first_seq := Seq, events := [Json]}, #st
     forget(1, Last, S);
 outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known := Known} = Batch, S) ->
     #state{config = #{host := Host}, queue = Queue, inbox = Inbox} = S,
-    event_pusher_log:log(error, "~ts: the daemon has other events under the numbers ~B to ~B of epoch ~ts, which were never "
-                         "sent from here; was a backup or snapshot restored? They are sent again under a new epoch",
+    event_pusher_log:log(error, "~ts: the daemon has other events with the numbers ~B to ~B of epoch ~ts, which this server never "
+                         "sent: was a backup or snapshot restored? Sending them again under a new epoch",
                          [Host, First + Known, First + Duplicates - 1, Epoch]),
     case event_pusher_queue:renumber(Batch, Duplicates, Queue) of
         {ok, Done, Queue1} ->
@@ -374,7 +374,7 @@ pump_until(Done, Deadline, S) ->
 report_dropped(#state{dropped = 0} = S) ->
     S;
 report_dropped(#state{dropped = N, logged = Logged} = S) ->
-    case seldom(full, error, "~ts: the queue is full (queue_max): ~B events dropped since the last such line", [N], S) of
+    case seldom(full, error, "~ts: the queue is full (queue_max): ~B events dropped since the last message", [N], S) of
         #state{logged = Logged} -> S;
         Told -> Told#state{dropped = 0}
     end.

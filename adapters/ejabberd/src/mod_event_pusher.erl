@@ -55,7 +55,7 @@ mod_options(_Host) ->
 
 -spec mod_doc() -> map().
 mod_doc() ->
-    #{desc => <<"Tells the daemon xmpp-event-pusher, which publishes to Amazon SNS, who came online or went offline "
+    #{desc => <<"Sends events to the daemon xmpp-event-pusher, which publishes to Amazon SNS: who came online or went offline "
                 "and which chat and group messages were sent.">>,
       opts =>
           [{url, #{value => "URL", desc => <<"The daemon's HTTP tap.">>}},

@@ -80,7 +80,7 @@ raised(Class, Reason, Stack) ->
             end,
     Last = atomics:get(Gauge, 1),
     Now - Last > ?LOG_EVERY_MS andalso atomics:compare_exchange(Gauge, 1, Last, Now) =:= ok andalso
-        event_pusher_log:log(error, "a hook failed: ~ts: ~0p at ~0p", [Class, kind(Reason), places(Stack)]),
+        event_pusher_log:log(error, "a hook handler failed: ~ts: ~0p at ~0p", [Class, kind(Reason), places(Stack)]),
     ok.
 
 %% Terms such as `{badmatch, Message}` contain the arguments.

@@ -34,7 +34,7 @@ option(Name, Default, Configured) ->
     case value(Given, Default) of
         {ok, Value} -> Value;
         error ->
-            event_pusher_log:log(error, "the option ~ts is wrong, and is taken as ~0p", [Name, Default]),
+            event_pusher_log:log(error, "the option ~ts is invalid; using ~0p", [Name, Default]),
             Default
     end.
 

@@ -64,7 +64,7 @@ end
 -- events.
 return function (queue, settings, count)
 	local report_too_large = once_a_minute("error",
-		"%d event(s) are too large for the daemon, and missing from the numbers; the last is %s");
+		"%d event(s) are lost: the daemon refused them as too large; the last is %s");
 
 	local request; -- the open request: { guard, cancel }
 	local retry_timer;
@@ -152,8 +152,9 @@ return function (queue, settings, count)
 
 	-- Handles duplicates among numbers that were never sent.
 	local function send_again(batch, duplicates)
-		module:log("error", "The daemon knows numbers from %s/%d on that were never sent: this server seems to be a restored "
-			.."backup or snapshot. Their events are sent again under a new epoch", batch.segment.epoch, batch.first);
+		module:log("error", "The daemon has events from %s/%d on that this server never sent: was a backup or "
+			.."snapshot restored? Sending the events with these numbers again under a new epoch",
+			batch.segment.epoch, batch.first);
 		local known_events = known(batch);
 		skip(known_events);
 		queue.begin_epoch();

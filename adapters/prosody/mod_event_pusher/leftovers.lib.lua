@@ -16,7 +16,7 @@ local function find_files(folder)
 		if number and lfs.attributes(folder.."/"..name, "mode") == "file" then
 			paths[#paths + 1] = folder.."/"..name;
 		elseif not name:match("^%.%.?$") and not ours[name] and not name:match("%.damaged$") then
-			module:log("warn", "%s/%s is not a file of the queue, and left alone", folder, name);
+			module:log("warn", "%s/%s is not a file of the queue; ignoring it", folder, name);
 		end
 	end
 	table.sort(paths);
@@ -29,7 +29,7 @@ local function open_files(paths)
 	for i, path in ipairs(paths) do
 		local reading, cut_short = segment_files.open(path);
 		if not reading then
-			module:log("error", "Cannot read a file of the queue, so its events wait for another start: %s", cut_short);
+			module:log("error", "Cannot read a file of the queue, so its events wait for the next start: %s", cut_short);
 		elseif cut_short and i == #paths then
 			reading.file:close();
 			os.remove(path); -- nothing in it was sent
@@ -61,7 +61,7 @@ return function (folder, source, delivered, ledger)
 			module:log("error", "Damaged queue file kept as %s.damaged", reading.path);
 			os.rename(reading.path, reading.path..".damaged");
 		elseif damages > 0 then
-			module:log("error", "Damaged queue file %s: what was in %d place(s) of it is lost", reading.path, damages);
+			module:log("error", "Damaged queue file %s: the events in %d place(s) of it are lost", reading.path, damages);
 		end
 	end
 	return segments, highest, damaged_places, unseen;

@@ -57,8 +57,8 @@ local write_status = new_status(folder, queue, delivery);
 
 module:hook_global("stats-update", function () measure_waiting(queue.waiting()); end);
 
-local report_error = once_a_minute("error", "%d event(s) are lost by an error: %s");
-local report_too_large = once_a_minute("error", "%d event(s) are lost, for no tap takes so large ones%s");
+local report_error = once_a_minute("error", "%d event(s) are lost because of an error: %s");
+local report_too_large = once_a_minute("error", "%d event(s) are lost: they are larger than a tap accepts%s");
 
 -- Wraps a hook's function: an error must not stop the stanza.
 local function harmless(handler)
@@ -134,7 +134,7 @@ local function reconcile()
 			if session.presence then session_changed(session.full_jid, true); end
 		end
 	end
-	if gone > 0 then module:log("info", "%d session(s) ended while the module was not there to see it", gone); end
+	if gone > 0 then module:log("info", "%d session(s) ended while the module was not loaded", gone); end
 end
 
 function module.load()
@@ -173,7 +173,7 @@ end);
 
 function module.unload()
 	local lost = queue.flush_all();
-	if lost > 0 then module:log("error", "%d event(s) are lost, the disk did not take them", lost); end
+	if lost > 0 then module:log("error", "%d event(s) are lost: the disk did not accept them", lost); end
 	delivery.stop();
 	write_status();
 	queue.close();
@@ -181,6 +181,6 @@ end
 
 module:hook_global("config-reloaded", function ()
 	local ok, err = pcall(read_options);
-	if not ok then return module:log("error", "The configuration stays as it was: %s", err); end
+	if not ok then return module:log("error", "Keeping the previous configuration: %s", err); end
 	delivery.try_again();
 end);

@@ -40,7 +40,7 @@ return function (source, folder, settings, count, json)
 	local report_disk = once_a_minute("error", "Cannot write to the queue (%d attempt(s)), events wait in memory: %s");
 	local report_unreadable = once_a_minute("error", "Cannot read the queue (%d attempt(s)), events wait: %s");
 	local report_lost = once_a_minute("error",
-		"A file of the queue is gone or cut short, its events are lost (%d time(s)): %s");
+		"A file of the queue is missing or truncated, its events are lost (%d time(s)): %s");
 
 	local epoch = new_id();
 	local last_seq, disk_seq = 0, 0; -- of this epoch: the last number assigned, and the last one on disk
@@ -369,7 +369,7 @@ return function (source, folder, settings, count, json)
 		for _, segment in ipairs(segments) do waiting = waiting + segment.count; end
 		count.dropped(damages);
 		delete_done();
-		if waiting > 0 then module:log("info", "%d event(s) of an earlier run are to be delivered", waiting); end
+		if waiting > 0 then module:log("info", "%d event(s) from an earlier run wait for delivery", waiting); end
 	end
 
 	-- Closes all files. The queue can't be used afterwards.
