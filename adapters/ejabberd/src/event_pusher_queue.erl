@@ -129,14 +129,15 @@ append(Ops, Queue) ->
     #queue{fd = Fd, number = Number, size = Size, segments = Segments, committed = Committed} = Queue1 = roll(Queue),
     Events = event_pusher_segment:events(Ops),
     All = event_pusher_committed:holes(Events, Committed) ++ Ops,
-    Data = [event_pusher_segment:group(Part) || Part <- parts(All, [], 0)],
+    %% One binary: each one of a list would be a system call.
+    Data = iolist_to_binary([event_pusher_segment:group(Part) || Part <- parts(All, [], 0)]),
     case event_pusher_segment:write(Fd, Size, Data) of
         ok ->
             Last = case Events of
                        [] -> map_get(Number, Segments);
                        _ -> element(1, lists:last(Events))
                    end,
-            {ok, Queue1#queue{size = Size + iolist_size(Data), segments = Segments#{Number := Last},
+            {ok, Queue1#queue{size = Size + byte_size(Data), segments = Segments#{Number := Last},
                               committed = event_pusher_committed:apply_ops(All, Committed)}};
         {error, Reason} -> {error, Reason, Queue1}
     end.

@@ -110,7 +110,7 @@ handle_info(Message, S) ->
     {noreply, handle(Message, S)}.
 
 handle({seen, Item}, S) ->
-    advance(seen(Item, S));
+    advance(look(seen(Item, S)));
 handle(flush, S) ->
     advance(flush(S));
 handle({'$gen_cast', Request}, S) ->
@@ -167,15 +167,6 @@ handle_delivery(Message, #state{delivery = Delivery} = S) ->
 
 add(New, #state{gathering = Gathering} = S) ->
     S#state{gathering = event_pusher_gathering:add(New, Gathering)}.
-
-%% Commits what has gathered if it could be sent at once, and sends what is committed.
-advance(#state{gathering = Gathering, write_again = none, queue = Queue, delivery = Delivery} = S) when Queue =/= none ->
-    case event_pusher_gathering:is_urgent(Gathering) andalso event_pusher_delivery:may_send(held(S), Delivery) of
-        {now, _} -> send(flush(S));
-        _ -> send(S)
-    end;
-advance(S) ->
-    send(S).
 
 %% Takes further items of the hooks.
 look(#state{gathering = Gathering} = S) ->
@@ -259,18 +250,27 @@ open_queue(Aside, #state{config = Config, inbox = Inbox} = S) ->
                    [Path, file:format_error(Reason)], S)
     end.
 
-send(#state{queue = none} = S) ->
+%% Sends the next batch, when it may; and commits what has gathered before, so that it can be in it.
+advance(#state{queue = none} = S) ->
     S;
-send(#state{queue = Queue, delivery = Delivery, paced = Paced} = S) ->
+advance(#state{delivery = Delivery, paced = Paced} = S) ->
     case event_pusher_delivery:may_send(held(S), Delivery) of
-        {now, Limit} ->
-            case event_pusher_queue:batch(Limit, Queue) of
-                {ok, Batch, Queue1} -> S#state{queue = Queue1, delivery = event_pusher_delivery:post(Batch, Delivery)};
-                {none, Queue1} -> S#state{queue = Queue1};
-                {error, Reason} -> unreadable(Reason, S)
-            end;
+        {now, Limit} -> post(Limit, commit_gathered(S));
         {at, Time} when Paced =:= none -> S#state{paced = erlang:send_after(Time, self(), paced, [{abs, true}])};
         _ -> S
+    end.
+
+commit_gathered(#state{gathering = Gathering, write_again = WriteAgain} = S) ->
+    case WriteAgain =:= none andalso event_pusher_gathering:is_urgent(Gathering) of
+        true -> flush(S);
+        false -> S
+    end.
+
+post(Limit, #state{queue = Queue, delivery = Delivery} = S) ->
+    case event_pusher_queue:batch(Limit, Queue) of
+        {ok, Batch, Queue1} -> S#state{queue = Queue1, delivery = event_pusher_delivery:post(Batch, Delivery)};
+        {none, Queue1} -> S#state{queue = Queue1};
+        {error, Reason} -> unreadable(Reason, S)
     end.
 
 %% Committed events can't be read; they may be readable later.
@@ -339,7 +339,7 @@ terminate(Reason, #state{config = #{name := Name, host := Host, server := Server
                 end,
     S5 = case HandingOver of
              true -> S4;
-             false -> pump(Delivered, ?FAREWELL_MS, send(S4))
+             false -> pump(Delivered, ?FAREWELL_MS, advance(S4))
          end,
     #state{queue = Queue, delivery = Delivery} = S6 = flush(wait_no_more(S5)),
     _ = write_status(report_dropped(S6#state{logged = #{}})),
