@@ -5,7 +5,7 @@ import { globSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { compileAdapter } from '../support/ejabberd.ts';
 
@@ -13,21 +13,23 @@ const run = promisify(execFile);
 const tests = globSync(path.join(import.meta.dirname, 'erlang/*_tests.erl'));
 
 describe('the modules of the Erlang adapters', () => {
+  let adapter: string;
+  let dir: string;
+  before(async () => {
+    adapter = await compileAdapter();
+    dir = await mkdtemp(path.join(tmpdir(), 'eunit-'));
+    await run('erlc', ['-Werror', '-o', dir, ...tests]);
+  });
+  after(() => rm(dir, { recursive: true, force: true }));
+
   for (const file of tests) {
     const module = path.basename(file, '.erl');
     test(module, async () => {
-      const adapter = await compileAdapter();
-      const dir = await mkdtemp(path.join(tmpdir(), 'eunit-'));
-      try {
-        await run('erlc', ['-Werror', '-o', dir, file]);
-        const ask = `Result = eunit:test(${module}, [verbose]), halt(case Result of ok -> 0; _ -> 1 end).`;
-        const { stdout } = await run('erl', ['-noshell', '-pa', adapter, '-pa', dir, '-eval', ask]).catch(
-          (error: { stdout: string; stderr: string }) => assert.fail(`${error.stdout}\n${error.stderr}`),
-        );
-        assert.match(stdout, /All \d+ tests passed|Test passed/);
-      } finally {
-        await rm(dir, { recursive: true, force: true });
-      }
+      const ask = `Result = eunit:test(${module}, [verbose]), halt(case Result of ok -> 0; _ -> 1 end).`;
+      const { stdout } = await run('erl', ['-noshell', '-pa', adapter, '-pa', dir, '-eval', ask]).catch(
+        (error: { stdout: string; stderr: string }) => assert.fail(`${error.stdout}\n${error.stderr}`),
+      );
+      assert.match(stdout, /All \d+ tests passed|Test passed/);
     });
   }
 });

@@ -137,10 +137,17 @@ append(Ops, Queue) ->
                        [] -> map_get(Number, Segments);
                        _ -> element(1, lists:last(Events))
                    end,
-            {ok, Queue1#queue{size = Size + byte_size(Data), segments = Segments#{Number := Last},
-                              committed = event_pusher_committed:apply_ops(All, Committed)}};
+            {ok, follow(Events, Queue1#queue{size = Size + byte_size(Data), segments = Segments#{Number := Last},
+                                             committed = event_pusher_committed:apply_ops(All, Committed)}, Size)};
         {error, Reason} -> {error, Reason, Queue1}
     end.
+
+%% A reader that had come to the end need not read what it can have at once.
+follow(Events, #queue{reader = {Number, End, Fd}, number = Number, size = Size, window_bytes = Bytes} = Queue, End)
+  when Bytes < ?BATCH_BYTES ->
+    widen(Events, Queue#queue{reader = {Number, Size, Fd}});
+follow(_, Queue, _) ->
+    Queue.
 
 %% The larger the ledger, the larger the segments, so that copying the ledger never dominates.
 roll(#queue{size = Size, committed = Committed} = Queue) ->
