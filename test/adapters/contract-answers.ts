@@ -129,7 +129,7 @@ export function answersContract(name: string, startServer: StartServer): void {
     });
     after(() => rm(dir, { recursive: true, force: true }));
 
-    test('accepts a certificate for an IP address only if it lists the address as such', async () => {
+    test('accepts a certificate for an IP address only if it lists the address as such; refused events leave holes in any run', async () => {
       const { file, certify } = await makeAuthority(dir);
       const tapOf = async (name: string) => startCollector({ tls: await certify(name) });
       await using good = await tapOf('IP:127.0.0.1');
@@ -138,8 +138,9 @@ export function answersContract(name: string, startServer: StartServer): void {
       const refused = /certificate|hostname_check_failed|bad_cert/i;
       await chmod(file, 0o644);
       await using server = await startServer({ url: bad.url, trust: file });
-      const alice = await connect(server, someone('alice'), 'phone', { available: false });
-      await post(alice, { to: 'bob@localhost', body: 'for the right one' });
+      const user = someone('alice');
+      const alice = await connect(server, user, 'phone', { available: false });
+      for (const body of ['enormous', 'for the right one']) await post(alice, { to: 'bob@localhost', body });
       await until('the log to say why not', () => refused.test(server.log()));
       await server.stop();
       server.setTap({ url: worse.url });
@@ -149,8 +150,25 @@ export function answersContract(name: string, startServer: StartServer): void {
       await server.stop();
       assert.deepEqual([...bad.requests, ...worse.requests], []);
       server.setTap({ url: good.url });
+      good.fault = { kind: 'too-large-event', body: 'enormous' };
       await server.start();
-      await expectEvents(server, good, [alice.bare], [chat(alice, 'for the right one')]);
+      const sent = [chat(alice, 'for the right one')];
+      await expectEvents(server, good, [alice.bare], sent);
+
+      // Lost so far: the first event of an earlier run. Now the last one of this run, and the first after that.
+      const again = await connect(server, user, 'laptop', { available: false });
+      const singles = () => good.requests.filter(({ status, count }) => status === 413 && count === 1).length;
+      for (const body of ['enormous', 'enormous', 'a', 'b', 'enormous', 'c', 'd']) {
+        const before = singles();
+        await post(again, { to: 'bob@localhost', body });
+        if (body === 'enormous') await good.wait('it to be refused', () => singles() > before, 30_000);
+        else sent.push(chat(again, body));
+      }
+      await expectEvents(server, good, [alice.bare], sent);
+      assert.equal(
+        good.holes.reduce((sum, { from, to }) => sum + to - from + 1, 0),
+        4,
+      );
     });
   });
 }

@@ -158,7 +158,8 @@ export async function startCollector({
   function accept(batch: Batch): { accepted: number; duplicates: number } {
     const { source, epoch, first_seq: first } = batch;
     const queue = queueOf(source, epoch);
-    if (first > queue.last + 1) holes.push({ source, epoch, from: queue.last + 1, to: first - 1 });
+    // As the daemon does: whatever comes first of an epoch is no hole.
+    if (queue.last > 0 && first > queue.last + 1) holes.push({ source, epoch, from: queue.last + 1, to: first - 1 });
     let accepted = 0;
     for (const [index, event] of batch.events.entries()) {
       const seq = first + index;
@@ -243,10 +244,6 @@ export async function startCollector({
       requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
       response.destroy();
       return;
-    }
-    if (fault?.kind === 'interim') {
-      response.writeContinue();
-      response.writeProcessing();
     }
     if (fault?.kind === 'interim') {
       response.writeContinue();

@@ -8,7 +8,7 @@
 %%%  - The head of each segment has the unseen numbers, so they survive the deletion of earlier segments.
 -module(event_pusher_committed).
 
--export([new/0, apply_ops/2, run/2, head/1, holes/2]).
+-export([new/0, apply_ops/2, run/2, head/1, holes/2, lost/4, is_followed/2]).
 -export([next/1, acked/1, acked/2, stretches/1, ledger/1]).
 -export_type([committed/0]).
 
@@ -20,7 +20,7 @@
                     stretches = [] :: event_pusher_stretches:stretches(),
                     ledger = #{} :: event_pusher_segment:ledger(),
                     unseen = 0 :: non_neg_integer(),
-                    %% Whether this run has an event.
+                    %% Whether the last epoch has an event.
                     begun = false :: boolean()}).
 
 -opaque committed() :: #committed{}.
@@ -67,6 +67,18 @@ holes([{First, _} | _], #committed{begun = false, next = Next, unseen = Unseen, 
 holes(_, _) ->
     [].
 
+%% Whether the epoch of this position has a later one.
+-spec is_followed(position(), committed()) -> boolean().
+is_followed(Position, #committed{next = Next, stretches = Stretches}) ->
+    event_pusher_stretches:is_followed(Position, Next, Stretches).
+
+%% What has to be committed so that the daemon sees that so many events are lost, the last of them at this position: a new
+%% epoch begins, which leaves out their numbers.
+-spec lost(position(), pos_integer(), Source :: binary(), committed()) -> [op()].
+lost(Position, Count, Source, #committed{next = Next, unseen = Unseen, stretches = Stretches}) ->
+    Lost = Count + max(Unseen, event_pusher_stretches:left_out(Position, Stretches)),
+    [{stretches, event_pusher_stretches:run(Next, Source, Stretches)}, {unseen, Lost}].
+
 -spec apply_ops([op()], committed()) -> committed().
 apply_ops(Ops, C) ->
     lists:foldl(fun apply_op/2, C, Ops).
@@ -103,7 +115,9 @@ apply_op({ack, Position}, C) ->
 apply_op({next, Position}, #committed{next = Next, unseen = Unseen} = C) ->
     reached(Position, C#committed{unseen = Unseen + max(0, Position - Next)});
 apply_op({stretches, Stretches}, C) ->
-    C#committed{stretches = Stretches}.
+    C#committed{stretches = Stretches};
+apply_op({unseen, Count}, C) ->
+    C#committed{unseen = Count, begun = false}.
 
 %% An event reveals the losses before it, unless it is the first of its run. Position 0: no event.
 event(0, C) ->

@@ -13,7 +13,7 @@
 %%% all in one process. This module calls nothing of an XMPP server.
 -module(event_pusher_queue).
 
--export([open/3, append/2, batch/2, unsent/2, taken/2, renumber/3, close/1]).
+-export([open/3, append/2, batch/2, unsent/2, taken/2, lost/2, renumber/3, close/1]).
 -export([next/1, acked/1, ledger/1, undelivered/1, dir/1]).
 -export_type([queue/0, batch/0]).
 
@@ -36,6 +36,8 @@
                 window_bytes = 0 :: non_neg_integer(),
                 %% The highest position that may have been sent.
                 sent = 0 :: non_neg_integer(),
+                %% The epoch of the last event that the daemon took, and how many are lost since.
+                heard = {none, 0} :: {none | binary(), non_neg_integer()},
                 %% How many events were found when the queue was opened.
                 undelivered = 0 :: non_neg_integer()}).
 
@@ -119,7 +121,11 @@ begin_run(#queue{committed = Found, source = Source, segments = Segments} = Queu
     First = lists:min([Queue1#queue.number | maps:keys(Segments)]),
     {Acked, Stretches} = {event_pusher_committed:acked(Committed), event_pusher_committed:stretches(Committed)},
     Undelivered = [event_pusher_stretches:sendable(max(From, Acked + 1), To, Stretches) || {From, To} <- Ranges],
-    sweep(Queue1#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered)}).
+    Heard = case event_pusher_stretches:at(Acked + 1, Stretches) of
+                {{_, _, Epoch, Base}, _} when Acked > Base -> Epoch;
+                _ -> none
+            end,
+    sweep(Queue1#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered), heard = {Heard, 0}}).
 
 %%%------------------------------------------------------------------------------------------------------- writing
 
@@ -298,13 +304,28 @@ unsent(#{first := First, known := Known}, #queue{sent = Sent} = Queue) ->
     Queue#queue{sent = min(Sent, First + Known - 1)}.
 
 %% The daemon has all events up to this position. The caller commits an {ack, Position} later.
--spec taken(position(), queue()) -> queue().
-taken(Position, #queue{committed = Committed} = Queue) ->
+-spec taken(batch(), queue()) -> queue().
+taken(#{last := Last, epoch := Epoch}, Queue) ->
+    done(Last, Queue#queue{heard = {Epoch, 0}}).
+
+done(Position, #queue{committed = Committed} = Queue) ->
     Acked = case event_pusher_stretches:at(Position + 1, event_pusher_committed:stretches(Committed)) of
                 {{_, skip}, Next} -> Next - 1;
                 _ -> Position
             end,
     sweep((narrow(Acked, Queue))#queue{committed = event_pusher_committed:acked(Acked, Committed)}).
+
+%% The daemon can't take the batch's only event. It notices if it knows an earlier number of the epoch and gets a later one.
+-spec lost(batch(), queue()) -> {ok, queue()} | {error, term(), queue()}.
+lost(#{last := Position, epoch := Epoch}, #queue{heard = {Heard, Lost}, committed = Committed} = Queue) ->
+    case Heard =:= Epoch andalso event_pusher_committed:is_followed(Position, Committed) of
+        true -> {ok, done(Position, Queue#queue{heard = {Epoch, Lost + 1}})};
+        false ->
+            case append(event_pusher_committed:lost(Position, Lost + 1, Queue#queue.source, Committed), Queue) of
+                {ok, Queue1} -> {ok, done(Position, Queue1#queue{heard = {Heard, 0}})};
+                Error -> Error
+            end
+    end.
 
 %% The daemon reports the batch's first `Duplicates` events as known, though some were sent for the first time: another
 %% run used their numbers. Those get a new epoch. The events after them were accepted. Returns how many events of the

@@ -17,6 +17,7 @@
 %%%   {ack, Position}                     the daemon has all up to here
 %%%   {next, Position}                    the positions go on here
 %%%   {stretches, Stretches}              events are sent under other numbers from now on
+%%%   {unseen, Count}                     a new epoch has begun, and so many lost numbers are unseen
 -module(event_pusher_segment).
 
 -export([numbers/1, path/2, group/1, write/3, read/2, fold/3, events/1]).
@@ -37,7 +38,8 @@
             | {down, event_pusher_sessions:ref(), non_neg_integer(), binary() | none}
             | {ack, non_neg_integer()}
             | {next, position()}
-            | {stretches, event_pusher_stretches:stretches()}.
+            | {stretches, event_pusher_stretches:stretches()}
+            | {unseen, non_neg_integer()}.
 
 %% The version of the file format, in the head.
 -define(VERSION, 2).
@@ -180,6 +182,7 @@ is_op({down, _, Position, Json}) -> is_event(Position, Json);
 is_op({ack, Position}) -> is_integer(Position);
 is_op({next, Position}) -> is_integer(Position);
 is_op({stretches, Stretches}) -> is_list(Stretches);
+is_op({unseen, Count}) -> is_integer(Count);
 is_op(_) -> false.
 
 is_event(0, none) -> true;

@@ -270,22 +270,22 @@ post(Limit, #state{queue = Queue, delivery = Delivery} = S) ->
     case event_pusher_queue:batch(Limit, Queue) of
         {ok, Batch, Queue1} -> S#state{queue = Queue1, delivery = event_pusher_delivery:post(Batch, Delivery)};
         {none, Queue1} -> S#state{queue = Queue1};
-        {error, Reason} -> unreadable(Reason, S)
+        {error, Reason} -> later(read, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason], S)
     end.
 
-%% Committed events can't be read; they may be readable later.
-unreadable(Reason, #state{queue = Queue} = S) ->
-    seldom(read, error, "~ts: can't read the queue ~ts: ~0p", [event_pusher_queue:dir(Queue), Reason], pause(S)).
+%% The disk may work again after a pause.
+later(Kind, Format, Args, #state{delivery = Delivery} = S) ->
+    seldom(Kind, error, Format, Args, S#state{delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)}).
 
-pause(#state{delivery = Delivery} = S) ->
-    S#state{delivery = event_pusher_delivery:pause(?DISK_RETRY_MS, Delivery)}.
-
-outcome(taken, #{last := Last, count := Count}, S) ->
-    forget(Count, Last, S);
-outcome({lost, Reason}, #{last := Last, first_seq := Seq, events := [Json]}, #state{config = #{host := Host}} = S) ->
-    event_pusher_log:log(error, "~ts: event ~B (~B bytes) is lost: ~ts",
-                         [Host, Seq, byte_size(Json), Reason]),
-    forget(1, Last, S);
+outcome(taken, Batch, #state{queue = Queue} = S) ->
+    forget(Batch, S#state{queue = event_pusher_queue:taken(Batch, Queue)});
+outcome({lost, Reason}, #{first_seq := Seq, events := [Json]} = Batch, #state{config = #{host := Host}} = S) ->
+    case event_pusher_queue:lost(Batch, S#state.queue) of
+        {ok, Queue} ->
+            event_pusher_log:log(error, "~ts: event ~B (~B bytes) is lost: ~ts", [Host, Seq, byte_size(Json), Reason]),
+            forget(Batch, S#state{queue = Queue});
+        {error, Error, Queue} -> unwritten(Error, Queue, S)
+    end;
 outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known := Known} = Batch, S) ->
     #state{config = #{host := Host}, queue = Queue, inbox = Inbox} = S,
     event_pusher_log:log(error, "~ts: the daemon has other events with the numbers ~B to ~B of epoch ~ts, which this server never "
@@ -295,18 +295,19 @@ outcome({duplicates, Duplicates}, #{epoch := Epoch, first_seq := First, known :=
         {ok, Done, Queue1} ->
             event_pusher_inbox:release(Done, Inbox),
             S#state{queue = Queue1};
-        {error, Reason, Queue1} ->
-            seldom(disk, error, "~ts: can't write to disk (~ts)", [file:format_error(Reason)],
-                   pause(S#state{queue = Queue1}))
+        {error, Reason, Queue1} -> unwritten(Reason, Queue1, S)
     end;
 outcome(unsent, Batch, #state{queue = Queue} = S) ->
     S#state{queue = event_pusher_queue:unsent(Batch, Queue)};
 outcome(_, _, S) ->
     S.
 
-forget(Count, Last, #state{queue = Queue, inbox = Inbox, gathering = G} = S) ->
+unwritten(Reason, Queue, S) ->
+    later(disk, "~ts: can't write to disk (~ts)", [file:format_error(Reason)], S#state{queue = Queue}).
+
+forget(#{count := Count, last := Last}, #state{inbox = Inbox, gathering = Gathering} = S) ->
     event_pusher_inbox:release(Count, Inbox),
-    S#state{queue = event_pusher_queue:taken(Last, Queue), gathering = event_pusher_gathering:acknowledge(Last, G)}.
+    S#state{gathering = event_pusher_gathering:acknowledge(Last, Gathering)}.
 
 held(#state{inbox = Inbox}) ->
     max(0, event_pusher_inbox:held(Inbox)).

@@ -2,7 +2,7 @@
 %%% next one begins.
 -module(event_pusher_stretches).
 
--export([run/3, leave_out/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
+-export([run/3, leave_out/3, left_out/2, is_followed/3, renumber/5, cover/4, at/2, needed/2, sendable/3]).
 -export_type([stretches/0]).
 
 -type position() :: event_pusher_segment:position().
@@ -21,6 +21,22 @@ run(From, Source, Stretches) ->
 leave_out(First, Count, Stretches) ->
     {_, Source, Epoch, _} = lists:last(Stretches),
     begin_at({First + 1, Source, Epoch, First - 1 - Count}, begin_at({First, Source, Epoch, First - 1}, Stretches)).
+
+%% How many numbers are skipped after this position.
+-spec left_out(position(), stretches()) -> non_neg_integer().
+left_out(Position, Stretches) ->
+    case {at(Position, Stretches), at(Position + 1, Stretches)} of
+        {{{_, _, Epoch, Base}, _}, {{_, _, Epoch, Next}, _}} -> Base - Next;
+        _ -> 0
+    end.
+
+%% Whether the next position is before `End` and of the same epoch.
+-spec is_followed(position(), End :: position(), stretches()) -> boolean().
+is_followed(Position, End, Stretches) ->
+    case {at(Position, Stretches), at(Position + 1, Stretches)} of
+        {{{_, _, Epoch, _}, _}, {{_, _, Epoch, _}, _}} -> Position + 1 < End;
+        _ -> false
+    end.
 
 %% Begins a new epoch for the positions `From` to `To` and those after `Last`. Those between are not sent again.
 -spec renumber(position(), position(), position(), binary(), stretches()) -> stretches().

@@ -71,6 +71,7 @@ return function (queue, settings, count)
 	local not_before, pace_timer = 0, nil; -- earliest time for a batch that is not full
 	local limit, failures, failing = batch_events, 0, nil;
 	local doubtful_epoch, doubtful_seq = nil, 0; -- the daemon may have events up to here unconfirmed
+	local taken_epoch, lost_since = nil, 0; -- of the last event that the daemon took; how many are lost since
 	local again; -- { left, taken }: the daemon lacks the next `left` events and has the `taken` events after them
 	local stopping = false;
 	local contact; -- when the daemon last took a batch, in milliseconds since the Unix epoch
@@ -139,7 +140,6 @@ return function (queue, settings, count)
 	end
 
 	local function done(batch)
-		queue.forget(batch);
 		if not again then return; end
 		again.left = again.left - batch.count;
 		if again.left > 0 then return; end
@@ -170,9 +170,17 @@ return function (queue, settings, count)
 		limit = math.min(batch_events, limit * 2);
 		log_rejected(batch, receipt.rejected);
 		count.sent(batch.count);
+		taken_epoch, lost_since = batch.segment.epoch, 0;
+		queue.forget(batch);
 		done(batch);
 		if queue.waiting() == 0 and delivery.on_idle then delivery.on_idle(); end
 		deliver();
+	end
+
+	-- Whether the daemon has an earlier number of the batch's epoch.
+	local function is_known(batch)
+		local epoch = batch.segment.epoch;
+		return epoch == taken_epoch or epoch ~= queue.epoch() and batch.first > 1;
 	end
 
 	local function answered(batch, result)
@@ -195,6 +203,8 @@ return function (queue, settings, count)
 			works_again(batch);
 			report_too_large(("%s/%d"):format(batch.segment.epoch, batch.first));
 			count.dropped(1);
+			lost_since = lost_since + 1;
+			if not queue.lose(batch, is_known(batch), lost_since) then lost_since = 0; end
 			done(batch);
 			deliver();
 		else

@@ -333,6 +333,22 @@ return function (source, folder, settings, count, json)
 		end
 	end
 
+	-- The daemon can't take the batch's only event. It notices if it knows an earlier number of the epoch and gets a later
+	-- one; returns whether it will. If not, the numbers lost since the last taken event are skipped after the next one.
+	function queue.lose(batch, is_known, lost)
+		local lost_epoch = batch.segment.epoch;
+		local is_followed = lost_epoch == epoch and last_seq > batch.first;
+		queue.forget(batch);
+		for _, other in ipairs(segments) do is_followed = is_followed or other.epoch == lost_epoch and other.count > 0; end
+		if is_known and is_followed then return true; end
+		if not is_known or lost_epoch ~= epoch then
+			unseen, begun = begun and lost_epoch ~= epoch and lost or unseen + lost, false;
+		end
+		join();
+		push({ numbers = 0, events = 0, unseen = begun and lost or unseen });
+		flush_soon();
+	end
+
 	-- Moves this run's undelivered events to a new epoch, numbered from 1.
 	function queue.begin_epoch()
 		local old, shift = epoch, nil;

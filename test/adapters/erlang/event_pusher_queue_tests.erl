@@ -30,8 +30,8 @@ write_all(Bodies, Queue) ->
 drain(Queue) ->
     case event_pusher_queue:batch(1000, Queue) of
         {none, _} -> [];
-        {ok, #{epoch := Epoch, first_seq := First, events := Bodies, last := Last}, Queue1} ->
-            [{Epoch, First, Bodies} | drain(event_pusher_queue:taken(Last, Queue1))]
+        {ok, #{epoch := Epoch, first_seq := First, events := Bodies} = Batch, Queue1} ->
+            [{Epoch, First, Bodies} | drain(event_pusher_queue:taken(Batch, Queue1))]
     end.
 
 left(Dir) ->
@@ -71,8 +71,8 @@ each_run_has_its_own_epoch_test() ->
 
 does_not_return_delivered_events_test() ->
     in_folder(fun(Dir) ->
-        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(2, write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir))),
-        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
+        {ok, #{last := Last} = Batch, Queue} = event_pusher_queue:batch(2, write_all([<<"a">>, <<"b">>, <<"c">>], open(Dir))),
+        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Batch, Queue)),
         ok = event_pusher_queue:close(Queue1),
         Again = open(Dir),
         ?assertEqual(1, event_pusher_queue:undelivered(Again)),
@@ -283,8 +283,8 @@ a_loss_at_the_end_of_a_run_leaves_a_hole_test() ->
 
 a_loss_after_delivered_events_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
-        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
-        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue)),
+        {ok, #{last := Last} = Batch, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
+        {ok, Queue1} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Batch, Queue)),
         ok = event_pusher_queue:close(Queue1),
         %% A run without an event.
         ok = event_pusher_queue:close(open(Dir)),
@@ -319,12 +319,72 @@ a_loss_between_two_events_leaves_a_hole_test() ->
 
 a_loss_before_a_new_segment_leaves_a_hole_test() ->
     in_folder(fun(Dir) ->
-        {ok, #{last := Last}, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
+        {ok, #{last := Last} = Batch, Queue} = event_pusher_queue:batch(1, lose(7, write(<<"a">>, open(Dir)))),
         {ok, Queue1} = event_pusher_queue:append([{move, no_session, binary:copy(<<"x">>, 9000000)}], Queue),
-        {ok, Queue2} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Last, Queue1)),
+        {ok, Queue2} = event_pusher_queue:append([{ack, Last}], event_pusher_queue:taken(Batch, Queue1)),
         ?assertEqual(["0000000002.seg"], names(Dir)),
         ok = event_pusher_queue:close(Queue2),
         ?assertMatch([{B, 1, [<<"b">>]}, {B, 9, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], open(Dir))))
+    end).
+
+%% The daemon takes an event or, where the body is `lost`, refuses it.
+send(Count, Queue) ->
+    lists:foldl(fun(_, Queue1) ->
+                        {ok, #{events := [Body]} = Batch, Queue2} = event_pusher_queue:batch(1, Queue1),
+                        case Body of
+                            <<"lost">> ->
+                                {ok, Queue3} = event_pusher_queue:lost(Batch, Queue2),
+                                Queue3;
+                            _ -> event_pusher_queue:taken(Batch, Queue2)
+                        end
+                end, Queue, lists:seq(1, Count)).
+
+reopen(Dir, Queue) ->
+    {ok, Queue1} = event_pusher_queue:append([{ack, event_pusher_queue:acked(Queue)}], Queue),
+    ok = event_pusher_queue:close(Queue1),
+    open(Dir).
+
+a_refused_event_between_others_leaves_a_hole_test() ->
+    in_folder(fun(Dir) ->
+        Queue = send(2, write_all([<<"a">>, <<"lost">>, <<"b">>], open(Dir))),
+        ?assertMatch([{_, 3, [<<"b">>, <<"c">>]}], drain(write(<<"c">>, Queue)))
+    end).
+
+a_refused_last_event_leaves_a_hole_test_() ->
+    [fun() ->
+             in_folder(fun(Dir) ->
+                 Queue = Then(Dir, send(2, write_all([<<"a">>, <<"lost">>], open(Dir)))),
+                 ?assertMatch([{_, 1, [<<"b">>]}, {_, 3, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], Queue)))
+             end)
+     end || Then <- [fun(_, Queue) -> Queue end, fun reopen/2]].
+
+refused_first_events_leave_a_hole_test() ->
+    in_folder(fun(Dir) ->
+        Queue = send(2, write_all([<<"lost">>, <<"lost">>, <<"a">>], open(Dir))),
+        ?assertMatch([{A, 3, [<<"a">>]}, {B, 1, [<<"b">>]}, {B, 4, [<<"c">>]}] when A =/= B,
+                     drain(write_all([<<"b">>, <<"c">>], Queue)))
+    end).
+
+refused_last_events_leave_a_hole_test() ->
+    in_folder(fun(Dir) ->
+        Queue = send(3, write_all([<<"a">>, <<"lost">>, <<"lost">>], open(Dir))),
+        ?assertMatch([{_, 1, [<<"b">>]}, {_, 4, [<<"c">>]}], drain(write_all([<<"b">>, <<"c">>], Queue)))
+    end).
+
+refused_single_events_leave_a_hole_test() ->
+    in_folder(fun(Dir) ->
+        Lose = fun(Queue) -> send(1, write(<<"lost">>, Queue)) end,
+        Queue = Lose(reopen(Dir, Lose(Lose(open(Dir))))),
+        ?assertMatch([{_, 1, [<<"a">>]}, {_, 5, [<<"b">>]}], drain(write_all([<<"a">>, <<"b">>], Queue)))
+    end).
+
+%% The loss at the end of the run before is left out behind it.
+a_refused_first_event_keeps_the_hole_behind_it_test() ->
+    in_folder(fun(Dir) ->
+        ok = event_pusher_queue:close(lose(7, write(<<"a">>, open(Dir)))),
+        Queue = send(2, write_all([<<"lost">>, <<"b">>], open(Dir))),
+        ?assertMatch([{B, 9, [<<"b">>]}, {C, 1, [<<"c">>]}, {C, 10, [<<"d">>]}] when B =/= C,
+                     drain(write_all([<<"c">>, <<"d">>], Queue)))
     end).
 
 deletes_delivered_segments_test() ->
