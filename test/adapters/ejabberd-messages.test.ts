@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -51,6 +51,19 @@ describe('ejabberd: which messages are published', () => {
   });
 
   const expect = (client: Client, expected: string[]) => expectEvents(server, tap, [client.bare], expected);
+
+  test('delivers the events of a domain whose name is not Latin-1, without a locale', async () => {
+    const file = join(server.dir, 'ejabberd.yml');
+    const host = '日本語.example';
+    await writeFile(file, (await readFile(file, 'utf8')).replace('hosts: [localhost]', `hosts: [localhost, ${host}]`));
+    await server.api('reload_config');
+    const [from, to] = [`${someone('alice')}@${host}`, 'bob@localhost'];
+    await server.api('send_message', { type: 'chat', from, to, subject: '', body: 'こんにちは' });
+    await expectEvents(server, tap, [from], [`chat ${from} > ${to}: こんにちは`]);
+    const [event] = eventsOf(tap, from);
+    assert.deepEqual([event?.host, event?.source.split('/')[1]], [host, host]);
+    assert.ok((await readdir(join(server.queueDir, '..'))).includes(host));
+  });
 
   test("does not publish a message that the sender's own block list refuses", async () => {
     const alice = await connect(server, someone('alice'), 'phone', { available: false });

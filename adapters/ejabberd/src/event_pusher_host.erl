@@ -9,7 +9,7 @@
 
 %% `name`: registered name of the process; `dir`: folder of the queue, one per process; `source`: the daemon's name for
 %% it; `server`: the module with the callbacks.
--type config() :: #{name := atom(), host := binary(), source := binary(), dir := file:filename(), server := module()}.
+-type config() :: #{name := atom(), host := binary(), source := binary(), dir := file:filename_all(), server := module()}.
 -type options() :: #{url := binary(), secret := binary(), queue_max := pos_integer(), timeout := pos_integer(),
                      slow_retry := pos_integer()}.
 

@@ -93,8 +93,13 @@ waiting(Host) ->
 proc(Host) ->
     gen_mod:get_module_proc(Host, mod_event_pusher).
 
+%% The name in UTF-8 whatever the locale: without one, older OTPs take names to be Latin-1, which does not have all
+%% characters. Until 0.1.0 such a folder had its name in that.
 dir(Host) ->
-    filename:join([mnesia:system_info(directory), "event_pusher", unicode:characters_to_list(Host)]).
+    Parent = filename:join(mnesia:system_info(directory), "event_pusher"),
+    Dir = filename:join(Parent, Host),
+    _ = file:rename(filename:join(Parent, unicode:characters_to_list(Host)), Dir),
+    Dir.
 
 %%%---------------------------------------------------------------------------------- what event_pusher_host asks ejabberd
 

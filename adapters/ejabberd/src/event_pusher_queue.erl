@@ -19,7 +19,7 @@
 
 -type position() :: event_pusher_segment:position().
 
--record(queue, {dir :: file:filename(),
+-record(queue, {dir :: file:filename_all(),
                 source :: binary(),
                 committed = event_pusher_committed:new() :: event_pusher_committed:committed(),
                 %% The last position in each file, and the files with a damaged region.
@@ -56,7 +56,7 @@
 %%%------------------------------------------------------------------------------------------------------- opening
 
 %% Opens the queue in a folder, creating it if necessary. New events are sent as `Source`. `Label` begins the log lines.
--spec open(file:filename(), binary(), unicode:chardata()) -> {ok, queue()} | {error, file:filename(), term()}.
+-spec open(file:filename_all(), binary(), unicode:chardata()) -> {ok, queue()} | {error, file:filename_all(), term()}.
 open(Dir, Source, Label) ->
     try
         ok = must(Dir, filelib:ensure_dir(filename:join(Dir, "x"))),
@@ -358,8 +358,7 @@ remove(Dir, Number, false) ->
     _ = file:delete(event_pusher_segment:path(Dir, Number)),
     ok;
 remove(Dir, Number, true) ->
-    Path = event_pusher_segment:path(Dir, Number),
-    _ = file:rename(Path, filename:rootname(Path) ++ ".damaged"),
+    _ = file:rename(event_pusher_segment:path(Dir, Number), event_pusher_segment:damaged_path(Dir, Number)),
     ok.
 
 -spec close(queue()) -> ok.
@@ -379,5 +378,5 @@ ledger(#queue{committed = Committed}) -> event_pusher_committed:ledger(Committed
 -spec undelivered(queue()) -> non_neg_integer().
 undelivered(#queue{undelivered = Undelivered}) -> Undelivered.
 
--spec dir(queue()) -> file:filename().
+-spec dir(queue()) -> file:filename_all().
 dir(#queue{dir = Dir}) -> Dir.

@@ -20,7 +20,7 @@
 %%%   {unseen, Count}                     a new epoch has begun, and so many lost numbers are unseen
 -module(event_pusher_segment).
 
--export([numbers/1, path/2, group/1, write/3, read/2, fold/3, events/1]).
+-export([numbers/1, path/2, damaged_path/2, group/1, write/3, read/2, fold/3, events/1]).
 -export_type([op/0, event/0, position/0, ledger/0]).
 
 -type position() :: pos_integer().
@@ -49,7 +49,7 @@
 -define(SEARCH_BYTES, 1048576).
 
 %% The segments in a folder, in order, and the names of other files there.
--spec numbers(file:filename()) -> {ok, {[pos_integer()], [file:filename_all()]}} | {error, term()}.
+-spec numbers(file:filename_all()) -> {ok, {[pos_integer()], [file:filename_all()]}} | {error, term()}.
 numbers(Dir) ->
     case file:list_dir_all(Dir) of
         {ok, Names} ->
@@ -68,9 +68,14 @@ is_ours(_, _) ->
 is_aside(Name) when is_list(Name) -> re:run(Name, "^([0-9]{10}\\.damaged|status|status\\.new)$", [{capture, none}]) =:= match;
 is_aside(_) -> false.
 
--spec path(file:filename(), pos_integer()) -> file:filename().
+-spec path(file:filename_all(), pos_integer()) -> file:filename_all().
 path(Dir, Number) ->
     filename:join(Dir, lists:flatten(io_lib:format("~10..0B.seg", [Number]))).
+
+%% Where a damaged segment is kept.
+-spec damaged_path(file:filename_all(), pos_integer()) -> file:filename_all().
+damaged_path(Dir, Number) ->
+    filename:join(Dir, lists:flatten(io_lib:format("~10..0B.damaged", [Number]))).
 
 -spec group([op()]) -> iodata().
 group(Ops) ->
@@ -223,7 +228,7 @@ is_torn(Fd, Offset, Size, End) ->
     end.
 
 %% Folds over the groups of a segment, and over each region that can't be read. Refuses a segment of a later version.
--spec fold(file:filename(),
+-spec fold(file:filename_all(),
            fun(({group, [op()]} | {damaged | torn, non_neg_integer(), non_neg_integer()}, Acc) -> Acc), Acc) ->
           {ok, Acc} | {error, {later, pos_integer(), pos_integer()} | term()}.
 fold(Path, Fun, Acc) ->

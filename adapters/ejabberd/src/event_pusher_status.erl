@@ -8,7 +8,7 @@
 -type status() :: #{waiting := non_neg_integer(), contact => integer(), problem => unicode:chardata()}.
 
 %% Writes the file if the status changed. Ignores errors: the file is only informative.
--spec write(file:filename(), status(), status() | none) -> status().
+-spec write(file:filename_all(), status(), status() | none) -> status().
 write(_, Status, Status) ->
     Status;
 write(Dir, #{waiting := Waiting} = Status, _) ->
