@@ -43,7 +43,7 @@
 
 %% The version of the file format, in the head.
 -define(VERSION, 2).
-%% No group is larger: an event has at most 3 MiB, and groups are closed well before that.
+%% Only a head with a long ledger is larger: an event has at most 3 MiB, and groups are closed well before that.
 -define(MAX_BYTES, 16777216).
 %% How much to read at once when searching for the next whole group.
 -define(SEARCH_BYTES, 1048576).
@@ -137,11 +137,23 @@ read(Fd, Offset) ->
 
 group_at(Fd, Offset) ->
     case file:pread(Fd, Offset, 8) of
-        {ok, <<Size:32, Crc:32>>} when Size > 0, Size =< ?MAX_BYTES -> payload_at(Fd, Offset, Size, Crc);
-        {ok, <<Size:32, _:32>>} -> {bad, Size};
+        {ok, <<Size:32, Crc:32>>} when Size > 0 ->
+            case is_readable(Fd, Offset + 8, Size) of
+                true -> payload_at(Fd, Offset, Size, Crc);
+                false -> {bad, Size}
+            end;
         {ok, _} -> {bad, 0};
         eof -> eof;
         {error, Reason} -> {error, Reason}
+    end.
+
+%% A damaged size must not cost more memory than the file has bytes.
+is_readable(_, _, Size) when Size =< ?MAX_BYTES ->
+    true;
+is_readable(Fd, Offset, Size) ->
+    case file:position(Fd, eof) of
+        {ok, End} -> Offset + Size =< End;
+        {error, _} -> false
     end.
 
 payload_at(Fd, Offset, Size, Crc) ->
@@ -247,8 +259,8 @@ fold(Path, Fun, Acc) ->
 %% The version in the segment's head; `unknown` if the beginning is damaged.
 version(Fd) ->
     case file:pread(Fd, 0, 8) of
-        {ok, <<Size:32, Crc:32>>} when Size > 0, Size =< ?MAX_BYTES ->
-            case file:pread(Fd, 8, Size) of
+        {ok, <<Size:32, Crc:32>>} when Size > 0 ->
+            case is_readable(Fd, 8, Size) andalso file:pread(Fd, 8, Size) of
                 {ok, Payload} -> version_of(erlang:crc32(Payload) =:= Crc, Payload);
                 _ -> unknown
             end;

@@ -387,6 +387,18 @@ a_refused_first_event_keeps_the_hole_behind_it_test() ->
                      drain(write_all([<<"c">>, <<"d">>], Queue)))
     end).
 
+%% As large as the ledger of hundreds of thousands of sessions.
+keeps_a_long_ledger_test() ->
+    in_folder(fun(Dir) ->
+        USR = {<<"alice">>, <<"localhost">>, binary:copy(<<"x">>, 17000000)},
+        {ok, Queue} = event_pusher_queue:append([{up, session, USR, key, 0, none}], open(Dir)),
+        ok = event_pusher_queue:close(Queue),
+        ok = event_pusher_queue:close(write_all([<<"a">>, <<"b">>], open(Dir))),
+        Again = open(Dir),
+        ?assertEqual(#{session => {USR, key, 0}}, event_pusher_queue:ledger(Again)),
+        ?assertMatch([{_, 1, [<<"a">>, <<"b">>]}], drain(Again))
+    end).
+
 deletes_delivered_segments_test() ->
     in_folder(fun(Dir) ->
         Body = binary:copy(<<"x">>, 1000000),
