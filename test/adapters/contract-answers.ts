@@ -141,6 +141,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       const user = someone('alice');
       const alice = await connect(server, user, 'phone', { available: false });
       for (const body of ['enormous', 'for the right one']) await post(alice, { to: 'bob@localhost', body });
+      await settle(alice);
       await until('the log to say why not', () => refused.test(server.log()));
       await server.stop();
       server.setTap({ url: worse.url });

@@ -4,18 +4,18 @@
 local max_bytes = 1024 * 1024;
 
 return function ()
-	local units, bytes = {}, 0; -- in order: { segment, first, text, events }
+	local units, bytes = {}, 0; -- in order: { segment, first, offset, text, events }
 	local fresh = {};
 
 	function fresh.clear()
 		units, bytes = {}, 0;
 	end
 
-	-- Caches a unit that was written to a segment, starting with this number.
+	-- Caches a unit that was just appended to a segment, starting with this number.
 	function fresh.keep(segment, first, unit)
 		if unit.events == 0 or bytes > max_bytes then fresh.clear(); end
 		if unit.events == 0 then return; end
-		unit.segment, unit.first = segment, first;
+		unit.segment, unit.first, unit.offset = segment, first, segment.size - #unit.text;
 		units[#units + 1], bytes = unit, bytes + #unit.text;
 	end
 
@@ -26,7 +26,8 @@ return function ()
 		end
 		local batch = { segment = segment, first = segment.head_seq, count = 0, bytes = 0, parts = {} };
 		for _, unit in ipairs(units) do
-			local is_next = unit.segment == segment and unit.first == batch.first + batch.count;
+			-- By the offset: a line between them may use up no number.
+			local is_next = unit.segment == segment and unit.offset == segment.head + batch.bytes;
 			if not is_next or batch.count + unit.events > limit or batch.bytes + #unit.text > max_bytes then break; end
 			batch.count, batch.bytes = batch.count + unit.events, batch.bytes + #unit.text;
 			batch.parts[#batch.parts + 1] = unit.text;

@@ -187,12 +187,12 @@ return function (source, folder, settings, count, json)
 		write_bytes = math.min(group_bytes, write_bytes * 2);
 		local segment, before = segments[#segments], disk_seq;
 		for _, unit in ipairs(group.units) do
+			segment.size = segment.size + #unit.text;
 			fresh.keep(segment, disk_seq + 1, unit);
 			disk_seq, segment.count = disk_seq + unit.numbers, segment.count + unit.events;
 			unseen_on_disk = unit.unseen or unit.events == 0 and unseen_on_disk + unit.numbers or 0;
 		end
-		segment.size, segment.last = segment.size + group.bytes, disk_seq;
-		gather_until = monotonic() + math.min(gather_max, gather_each * (disk_seq - before));
+		segment.last, gather_until = disk_seq, monotonic() + math.min(gather_max, gather_each * (disk_seq - before));
 		forget_pending(group);
 		return true;
 	end
