@@ -4,7 +4,7 @@ import path from 'node:path';
 import { Registry } from 'prom-client';
 import { isFromEnvFile } from './config/env-file.ts';
 import { type PusherConfig, sectionsOf } from './config/load.ts';
-import type { SnsOptions } from './config/options.ts';
+import type { SnsOptions } from './config/sns-options.ts';
 import { messageOf } from './errors.ts';
 import { MOST_RAW_ATTRIBUTES, mostAttributes } from './notification/additions.ts';
 import type { Notification } from './notification/notification.ts';

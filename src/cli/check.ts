@@ -7,7 +7,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { shadowedVariables } from '../config/env-file.ts';
 import type { PusherConfig } from '../config/load.ts';
-import type { SnsOptions } from '../config/options.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import { messageOf } from '../errors.ts';
 import { json, printableLines } from '../format.js';
 import { loadPlugin } from '../notification/plugins.ts';

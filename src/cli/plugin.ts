@@ -4,7 +4,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { findConfig } from '../config/find.ts';
 import { sectionsOf } from '../config/load.ts';
-import type { SnsOptions } from '../config/options.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { isMalformed, parseEvent, type XmppEvent } from '../event.ts';
 import { json, printableLines } from '../format.js';

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { describeConfig } from './describe.ts';
 import { shapeOf } from './load.ts';
-import { optionTexts, sections } from './options.ts';
+import { optionTexts } from './option.ts';
+import { sections } from './options.ts';
 
 describe('docs/configuration.md', () => {
   it('docs/configuration.md matches the option table; `npm run docs` rewrites it', () => {

@@ -1,7 +1,8 @@
 /** Writes `docs/configuration.md` from the option table. */
 import type { z } from 'zod';
 import { shapeOf } from './load.ts';
-import { type OptionText, optionTexts, sections } from './options.ts';
+import { type OptionText, optionTexts } from './option.ts';
+import { sections } from './options.ts';
 
 const HEAD = `# Configuration
 

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { PusherError } from '../errors.ts';
 import { loadConfig, type PusherConfig, parseConfig } from './load.ts';
-import type { SnsOptions } from './options.ts';
+import type { SnsOptions } from './sns-options.ts';
 
 const FILE = '/etc/pusher/pusher.toml';
 const AT = 'modules.mod_event_pusher.sns';

@@ -18,20 +18,18 @@ import {
   type Table,
   variableOf,
 } from './interpolate.ts';
+import { optionTexts, sectionRules } from './option.ts';
 import {
   type AdminOptions,
   type HttpTapOptions,
   type LogOptions,
   type OutboxOptions,
-  optionTexts,
-  type RabbitTapOptions,
-  type SnsOptions,
-  sectionRules,
   sections,
-  snsOptions,
   type TraceOptions,
 } from './options.ts';
 import { rabbitPlaces } from './rabbitmq.ts';
+import type { RabbitTapOptions } from './rabbitmq-options.ts';
+import { type SnsOptions, snsOptions } from './sns-options.ts';
 
 export interface PusherConfig {
   /** Absolute path of the file it came from; other paths in it are relative to the file's folder. */

@@ -12,7 +12,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { isLoopback } from '../config/options.ts';
+import { isLoopback } from '../config/option.ts';
 import { type Brake, createBrake } from '../http/brake.ts';
 import { bytesOf, isSameSecret } from '../http/secret.ts';
 import { createTally } from '../http/tally.ts';

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { until } from '../../test/support/process.ts';
 import { parseConfig } from '../config/load.ts';
-import type { SnsOptions } from '../config/options.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import type { XmppEvent } from '../event.ts';
 import { type Account, openAccount, topicArn, topicRoutes, topicsOf } from './account.ts';
 

@@ -2,8 +2,8 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readAuthorities } from '../authorities.ts';
-import type { SnsOptions } from '../config/options.ts';
 import { partitionOf } from '../config/regions.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import { type Log, SILENT } from '../log.ts';
 import { compileAdditions } from '../notification/additions.ts';
 import { DEFAULT_MAX_BYTES } from '../notification/lint.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { until } from '../../test/support/process.ts';
-import type { SnsOptions } from '../config/options.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import { type CredentialSource, credentialsOf } from './credentials.ts';
 
 const HOUR = 3_600_000;

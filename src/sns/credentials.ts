@@ -6,7 +6,7 @@
  * - While there are usable credentials, the chain is asked at most once per FETCH_EVERY_MS: credentials that expire
  *   soon, or at once, must not start a process for each request.
  */
-import type { SnsOptions } from '../config/options.ts';
+import type { SnsOptions } from '../config/sns-options.ts';
 import { credentialsCause } from './credentials-cause.ts';
 import { createSdkHttp, type SdkHttp } from './sdk-http.ts';
 import type { AwsCredentials } from './signature.ts';

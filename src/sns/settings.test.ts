@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseConfig, shapeOf } from '../config/load.ts';
-import { snsOptions } from '../config/options.ts';
+import { snsOptions } from '../config/sns-options.ts';
 import { additionsOf, type SnsSettings, snsOptionsOf, snsSettingsOf } from './settings.ts';
 
 const SETTINGS: SnsSettings = {

@@ -1,8 +1,9 @@
 /** A host program's settings: the options of an `sns` section with JavaScript names. */
 import { unusableCharacter } from '../config/characters.ts';
 import { shapeOf } from '../config/load.ts';
-import { optionTexts, type SnsOptions, snsOptions } from '../config/options.ts';
+import { optionTexts } from '../config/option.ts';
 import { snsHostOf } from '../config/regions.ts';
+import { type SnsOptions, snsOptions } from '../config/sns-options.ts';
 import { topicProblems } from '../config/sns-rules.ts';
 import { PusherError } from '../errors.ts';
 import { type Additions, additionProblems, compileAdditions } from '../notification/additions.ts';

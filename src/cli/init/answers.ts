@@ -2,8 +2,9 @@
 import type { z } from 'zod';
 import { unusableCharacter } from '../../config/characters.ts';
 import { shapeOf } from '../../config/load.ts';
-import { optionTexts, snsOptions } from '../../config/options.ts';
+import { optionTexts } from '../../config/option.ts';
 import { snsHostOf } from '../../config/regions.ts';
+import { snsOptions } from '../../config/sns-options.ts';
 import type { Dialog } from './dialog.ts';
 import type { Options, Value } from './toml.ts';
 

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { parse as parseToml } from 'smol-toml';
 import { shapeOf } from '../../config/load.ts';
-import { snsOptions } from '../../config/options.ts';
 import { poolUrl } from '../../config/rabbitmq.ts';
+import { snsOptions } from '../../config/sns-options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import type { Contents, Options, Value } from './toml.ts';
 

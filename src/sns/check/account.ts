@@ -3,7 +3,7 @@
  * publishing. Uses the daemon's own client, so that both see the same errors.
  */
 import path from 'node:path';
-import type { SnsOptions } from '../../config/options.ts';
+import type { SnsOptions } from '../../config/sns-options.ts';
 import { messageOf } from '../../errors.ts';
 import { MOST_RAW_ATTRIBUTES, mostAttributes } from '../../notification/additions.ts';
 import { type Account, openAccount } from '../account.ts';

@@ -3,7 +3,7 @@ import type { Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { unusableCharacter } from '../../config/characters.ts';
-import { isLoopback, LEAST_BEYOND_LOOPBACK } from '../../config/options.ts';
+import { isLoopback, LEAST_BEYOND_LOOPBACK } from '../../config/option.ts';
 import { messageOf, PusherError } from '../../errors.ts';
 import { parseEvent, problemOf } from '../../event.ts';
 import { type Brake, createBrake } from '../../http/brake.ts';

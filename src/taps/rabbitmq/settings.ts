@@ -1,5 +1,5 @@
 /** The section `tap.rabbitmq` as settings of the tap. */
-import type { RabbitTapOptions } from '../../config/options.ts';
+import type { RabbitTapOptions } from '../../config/rabbitmq-options.ts';
 import { brokerTls } from '../../rabbitmq/tls.ts';
 import type { MessageExchange } from './exchanges.ts';
 import type { RabbitTapSettings } from './rabbitmq.ts';
