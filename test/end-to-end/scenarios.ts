@@ -55,7 +55,7 @@ export function scenarios(name: string, startServer: StartServer): void {
         await sns.receive(0);
         return sns.received.some(({ body }) => body.message === text);
       };
-      await until('the fence to arrive', here, 30_000);
+      await until('the fence to arrive', here, 30_000, 50);
       await until('the outbox to be empty', async () => {
         const metrics = await (await fetch(`${daemon.adminUrl}/metrics`)).text();
         const depths = [...metrics.matchAll(/outbox_notifications\{[^}]*\} (\d+)/g)];

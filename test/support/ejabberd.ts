@@ -5,8 +5,8 @@
  * its README describes.
  */
 import { execFile } from 'node:child_process';
-import { globSync, rmSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync, globSync, readFileSync, rmSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -70,32 +70,24 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
   const logFile = join(dir, 'ejabberd.log');
   let current = options;
   let child: Process | undefined;
-  let log = '';
 
   const writeConfig = () => writeFile(join(dir, 'ejabberd.yml'), config(current, ports));
 
-  async function readLog(): Promise<void> {
-    log = await readFile(logFile, 'utf8').catch(() => '');
-  }
+  const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '');
 
   async function start(): Promise<void> {
     await writeConfig();
-    await readLog();
-    const before = starts(log);
+    const before = starts(log());
     // Lets a test limit the size of files, like a full disk, without the accompanying signal.
     const ignoring = ['-c', 'trap "" XFSZ; exec erl "$@"', 'erl'];
     const args = await arguments_(dir, current, distPort);
     child = await launch('sh', [...ignoring, ...args], { cwd: dir, env: environment(dir, current) });
     await untilListening(child, [c2sPort, httpPort]);
-    await until('ejabberd to be started', async () => {
-      await readLog();
-      return starts(log) > before;
-    });
+    await until('ejabberd to be started', () => starts(log()) > before);
   }
 
   async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     await child?.end(signal);
-    await readLog();
     // Mnesia writes lazily: a user registered just before a SIGKILL may be lost.
     if (signal === 'SIGKILL') users.clear();
   }
@@ -111,7 +103,6 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
     return text === '' ? undefined : JSON.parse(text);
   }
 
-  const watching = setInterval(() => void readLog(), 100).unref();
   const server: EjabberdServer = {
     name: 'ejabberd',
     host: 'localhost',
@@ -143,9 +134,8 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
       await writeConfig();
     },
     api,
-    log: () => log,
+    log,
     async [Symbol.asyncDispose]() {
-      clearInterval(watching);
       await end('SIGKILL');
       await rm(dir, { recursive: true, force: true });
     },
@@ -154,7 +144,7 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
     await mkdir(join(dir, 'mnesia'));
     await start();
   } catch (error) {
-    const output = `${child?.output()}\n${log}`;
+    const output = `${child?.output()}\n${log()}`;
     await server[Symbol.asyncDispose]();
     // Another process took the port first.
     if (attempts > 1 && output.includes('address already in use')) return startEjabberd(options, attempts - 1);
