@@ -7,6 +7,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parse as parseToml } from 'smol-toml';
 import { parseConfig } from '../src/config/load.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -24,11 +25,27 @@ const blocks = (page: string, language: string): string[] =>
     .filter(([, of]) => of === language)
     .map(([, , text]) => text ?? '');
 
-/** Indented blocks that begin with a section of our configuration. */
+/** Indented blocks. */
 const indented = (page: string): string[] =>
-  [...read(page).matchAll(/^\n(( {4}.*\n|\n)+)/gm)]
-    .map(([, text = '']) => text.replace(/^ {4}/gm, '').trim())
-    .filter((text) => /^\[(modules\.mod_event_pusher\.sns|tap|outbox|admin|trace|log|plugins?)\b/.test(text));
+  [...read(page).matchAll(/^\n(( {4}.*\n|\n)+)/gm)].map(([, text = '']) => text.replace(/^ {4}/gm, '').trim());
+
+/** Of a section of our configuration. */
+const isOurs = (text: string) => /^\[(modules\.mod_event_pusher\.sns|tap|outbox|admin|trace|log|plugins?)\b/.test(text);
+
+const EXCHANGE = ['name', 'type', 'durable', 'sent_topic', 'recv_topic'];
+/** The options that MongooseIM 6.8 documents for what the documents show of its configuration. */
+const MONGOOSEIM: Readonly<Record<string, readonly string[]>> = {
+  'outgoing_pools.rabbit.event_pusher': ['scope', 'strategy', 'workers', 'call_timeout', 'connection'],
+  'outgoing_pools.rabbit.event_pusher.connection': [
+    ...['host', 'port', 'username', 'password', 'virtual_host', 'tls'],
+    ...['confirms_enabled', 'max_worker_queue_len', 'reconnect'],
+  ],
+  'outgoing_pools.rabbit.event_pusher.connection.reconnect': ['attempts', 'delay'],
+  'modules.mod_event_pusher.rabbit': ['presence_exchange', 'chat_msg_exchange', 'groupchat_msg_exchange'],
+  'modules.mod_event_pusher.rabbit.presence_exchange': EXCHANGE,
+  'modules.mod_event_pusher.rabbit.chat_msg_exchange': EXCHANGE,
+  'modules.mod_event_pusher.rabbit.groupchat_msg_exchange': EXCHANGE,
+};
 
 /** The commands that a page tells the reader to type. */
 const typed = (page: string): string[] => blocks(page, 'sh').flatMap((text) => text.trimEnd().split('\n'));
@@ -48,7 +65,9 @@ describe('the documents', () => {
     });
     const SNS =
       '[modules.mod_event_pusher.sns]\nsns_host = "x"\nregion = "r"\naccount_id = "123456789012"\ncredentials = "aws"\n';
-    const found = PAGES.flatMap((page) => [...blocks(page, 'toml'), ...indented(page)].map((text) => ({ page, text })));
+    const found = PAGES.flatMap((page) =>
+      [...blocks(page, 'toml'), ...indented(page).filter(isOurs)].map((text) => ({ page, text })),
+    );
     assert.ok(found.length > 8, `${found.length} blocks`);
     for (const { page, text } of found) {
       const excerpt = SNS + text.replace(/^\[modules\.mod_event_pusher\.sns\]\n/, '');
@@ -56,6 +75,28 @@ describe('the documents', () => {
         () => parseConfig(/sns_host/.test(text) ? text : excerpt, '/pusher.toml', environment),
         `${page}: ${text}`,
       );
+    }
+  });
+
+  it("documented configurations of MongooseIM have its options, and the daemon reads RabbitMQ's address from them", () => {
+    const found = PAGES.flatMap(indented).filter((text) => /^# mongooseim\.toml\n/.test(text));
+    assert.ok(found.length > 0);
+    for (const text of found) {
+      const unknown: string[] = [];
+      const visit = (table: object, at: string) => {
+        for (const [key, value] of Object.entries(table)) {
+          const known = MONGOOSEIM[at];
+          if (known && !known.includes(key)) unknown.push(`${at}.${key}`);
+          if (typeof value === 'object') visit(value, at === '' ? key : `${at}.${key}`);
+        }
+      };
+      visit(parseToml(text), '');
+      assert.deepEqual(unknown, []);
+      const sns = 'sns_host = "x"\nregion = "r"\naccount_id = "123456789012"\ncredentials = "aws"\n';
+      const whole = `${text}\n[modules.mod_event_pusher.sns]\n${sns}[tap.rabbitmq]\n`;
+      const { tap } = parseConfig(whole, '/mongooseim.toml', {});
+      assert.equal(tap.rabbitmq?.presence_exchange.durable, true);
+      assert.equal(tap.rabbitmq?.url.length, 1);
     }
   });
 });

@@ -15,6 +15,7 @@ const EXIT_CODES: readonly (readonly [code: string, what: string])[] = [
   ['1', 'Failed.'],
   ['2', 'The command line is wrong.'],
   ['78', 'The configuration can not be read or has a mistake.'],
+  ['130', 'Ended at once by Ctrl-C; 143: by a SIGTERM.'],
 ];
 
 const FILES: readonly (readonly [file: string, what: string])[] = [
