@@ -6,62 +6,9 @@
  * `aws.ts` stands in for AWS and its command line, a script for systemd, starting what the unit says.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import {
-  appendFileSync,
-  chmodSync,
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
-import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { type Debian, debian } from '../../scripts/debian.ts';
-import { makeCertificate } from '../support/certificate.ts';
-import { ROOT } from '../support/deploy.ts';
-
-const NODE = '/checkout/node_modules/.bin/node';
-/** AWS's names in the documents' region. */
-const NAMES = ['sns', 'sqs', 'sts'].map((service) => `${service}.eu-west-1.amazonaws.com`);
-
-/** The commands in a document's blocks, each with the number of its block. */
-function typed(document: string): { block: number; line: string }[] {
-  const blocks = [...readFileSync(path.join(ROOT, document), 'utf8').matchAll(/^```sh\n([\s\S]*?)^```$/gm)];
-  return blocks.flatMap(([, text = ''], block) =>
-    text
-      .trim()
-      .split('\n')
-      .map((line) => ({ block, line })),
-  );
-}
-
-const SYSTEMCTL = `#!/bin/sh
-# No systemd runs in here: this does what the unit says.
-set -e
-unit=/usr/lib/systemd/system/xmpp-event-pusher.service
-case "$*" in
-'restart prosody')
-  pid=$(cat /run/prosody/prosody.pid)
-  kill "$pid"
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
-  /etc/init.d/prosody start
-  ;;
-'enable --now xmpp-event-pusher')
-  user=$(sed -n 's/^User=//p' $unit)
-  set -a
-  . /etc/xmpp-event-pusher/environment
-  set +a
-  cd "$(sed -n 's/^WorkingDirectory=//p' $unit)"
-  setpriv --reuid="$user" --regid="$user" --init-groups sh -c "exec $(sed -n 's/^ExecStart=//p' $unit)" >/tmp/daemon.log 2>&1 &
-  until [ -S /var/lib/xmpp-event-pusher/outbox.db.sock ]; do sleep 0.2; kill -0 $! || { cat /tmp/daemon.log; exit 1; }; done
-  ;;
-*) echo "systemctl $*: not in here" >&2; exit 1 ;;
-esac
-`;
+import type { Debian } from '../../scripts/debian.ts';
+import { type Built, buildPackage, echoed, firstSystem, NODE, SERVE_AWS, typed } from './first-system.ts';
 
 /** The server before the first command: with a certificate, and running. */
 const STARTS = {
@@ -75,69 +22,31 @@ const REGISTERS = {
   ejabberd: 'ejabberdctl register alice localhost pencil',
 };
 
-let folder: string;
-let deb: string;
+let built: Built;
 before(() => {
-  folder = mkdtempSync(path.join(tmpdir(), 'first-hour-'));
-  execFileSync(process.execPath, [path.join(ROOT, 'scripts/deb.ts'), '--to', folder], { stdio: ['ignore', 'pipe', 2] });
-  const { version } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8'));
-  deb = path.join(folder, `xmpp-event-pusher_${version}_amd64.deb`);
+  built = buildPackage();
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
+after(() => built[Symbol.dispose]());
 
 for (const server of ['prosody', 'ejabberd'] as const)
   describe(`the first hour with Debian's own ${server}`, () => {
     let system: Debian;
     const document = `docs/quick-start-${server}.md`;
     before(async () => {
-      system = debian('bookworm', ['libatomic1', server]);
-      const at = (name: string) => path.join(system.root, name);
-      copyFileSync(deb, at(`root/${path.basename(deb)}`));
-      const { cert, key } = await makeCertificate(
-        folder,
-        [...NAMES, 'localhost'].map((name) => `DNS:${name}`).join(','),
-      );
-      // Answers apt's question.
-      writeFileSync(at('etc/apt/apt.conf.d/yes'), 'APT::Get::Assume-Yes "true";\n');
-      mkdirSync(at('aws'));
-      writeFileSync(at('aws/cert.pem'), cert);
-      writeFileSync(at('aws/key.pem'), key);
-      appendFileSync(at('etc/hosts'), `\n127.0.0.1 ${NAMES.join(' ')} ${hostname()}\n`);
-      for (const [name, text] of [
-        ['aws', `#!/bin/sh\nexec ${NODE} /checkout/test/debian/aws.ts "$@"\n`],
-        ['systemctl', SYSTEMCTL],
-      ] as const) {
-        writeFileSync(at(`usr/local/bin/${name}`), text);
-        chmodSync(at(`usr/local/bin/${name}`), 0o755);
-      }
-      awscli(at('root/awscli.deb'));
+      system = await firstSystem(built, [server]);
     });
     after(() => system[Symbol.dispose]());
-
-    /** A package of this name, for the document's apt; its command is the stand-in. */
-    function awscli(file: string): void {
-      const stage = path.join(folder, 'awscli');
-      mkdirSync(path.join(stage, 'DEBIAN'), { recursive: true });
-      const control =
-        'Package: awscli\nVersion: 99\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: a stand-in\n';
-      writeFileSync(path.join(stage, 'DEBIAN/control'), control);
-      execFileSync('dpkg-deb', ['--root-owner-group', '--build', stage, file], { stdio: 'ignore' });
-    }
 
     it('brings a notification to a queue with at most six typed lines', () => {
       const lines = typed(document);
       const [steps, reading, looking] = [0, 1, 2].map((block) => lines.filter((each) => each.block === block));
       assert.ok(steps && reading && looking);
       assert.ok(steps.length + reading.length <= 6, `${steps.length + reading.length} lines`);
-      const each = (some: readonly { line: string }[]) =>
-        some.map(({ line }) => `echo '$ ${line.replaceAll("'", "'\\''")}'\n${line}`).join('\n');
+      const each = (some: readonly { line: string }[]) => echoed(some.map(({ line }) => line));
       const { status, output } = system.run(
         `set -e
         cd /root
-        export NODE_EXTRA_CA_CERTS=/aws/cert.pem
-        dpkg -i awscli.deb >/dev/null
-        ${NODE} /checkout/test/debian/aws.ts serve /aws/cert.pem /aws/key.pem >/tmp/aws.log 2>&1 &
-        until grep -qs ready /tmp/aws.log; do sleep 0.2; kill -0 $! || { cat /tmp/aws.log; exit 1; }; done
+        ${SERVE_AWS}
         ${STARTS[server]}
         ${REGISTERS[server]}
         # What a person types.
