@@ -88,6 +88,16 @@ describe('adapter status prosody', () => {
     );
   });
 
+  it('adapter status warns of a virtual host without the adapter', async () => {
+    await bench.prosodyConfig(
+      `plugin_paths = { "${inFolder('modules')}" }\nmodules_enabled = { "saslauth" }\n`,
+      `VirtualHost "localhost"\nmodules_enabled = { "event_pusher" }\nevent_pusher_url = "${daemon.tapUrl}"\nevent_pusher_secret = "${SECRET}"\nVirtualHost "later.example"`,
+    );
+    assert.ok(
+      (await status(prosody)).includes('warn later.example: not enabled, so nothing of this virtual host is published'),
+    );
+  });
+
   it('adapter status ignores an acknowledged hole', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const { output } = await daemon.command('sources', 'acknowledge', 'prosody/localhost@here');

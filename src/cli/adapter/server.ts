@@ -45,6 +45,8 @@ export interface FoundAdapter {
   readonly queues: readonly string[];
   /** Problems that keep it from working, in words for an operator. */
   readonly problems: readonly string[];
+  /** Things that may be intended. */
+  readonly warnings?: readonly string[];
 }
 
 export interface Copy {

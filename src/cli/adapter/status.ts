@@ -31,6 +31,7 @@ export async function* adapterStatus(
   yield* copies(found);
   for (const text of found.problems) yield { level: 'fail', text };
   for (const each of found.settings) yield settings(each, tap);
+  for (const text of found.warnings ?? []) yield { level: 'warn', text };
   yield* queues(found);
   for (const one of distinct(found.settings)) {
     const { ok, text } = await adapterCheck({ tap: one, ca, right: tap?.url });

@@ -34,8 +34,16 @@ function find(where: Where): FoundAdapter {
     ...(config ? replacedLists(config) : []),
     ...(config && settings.length === 0 ? [`no VirtualHost of ${file} has event_pusher in its modules_enabled`] : []),
   ];
+  // A user may leave a virtual host out on purpose, or have forgotten one that was added later.
+  const warnings = settings.length === 0 ? [] : hosts.filter(({ enabled, disabled }) => !enabled && !disabled);
   const queues = hosts.map(({ queue }) => queue).filter((queue) => existsSync(queue));
-  return { copies: copiesIn([...new Set(folders)]), settings, queues, problems };
+  return {
+    copies: copiesIn([...new Set(folders)]),
+    settings,
+    queues,
+    problems,
+    warnings: warnings.map(({ name }) => `${name}: not enabled, so nothing of this virtual host is published`),
+  };
 }
 
 function install(tap: TapAccess, where: Where, { configure } = { configure: false }): Printed {
