@@ -80,7 +80,7 @@ describe('init from a mongooseim.toml', () => {
     assert.deepEqual([hosts.get('a.example')?.region, hosts.get('b.example'), hosts.size], ['eu-west-2', null, 2]);
     for (const expected of [
       /modules\.mod_event_pusher\.rabbit: not used; with --rabbitmq the daemon reads from there/,
-      /host_config of a\.example: \S+plugin_module: mod_event_pusher_sns_mine is a module in Erlang/,
+      /host_config of a\.example: \S+plugin_module: mod_event_pusher_sns_mine is an Erlang module/,
       /host_config of a\.example: \S+pool_sizes: xmpp-event-pusher has no such option/,
       /host_config of the host type tenants: events name domains/,
     ])
@@ -116,7 +116,7 @@ describe('init from a mongooseim.toml', () => {
   it('init refuses --from beside flags for the same options', async (t) => {
     const { code, output } = await take(t, `[modules.mod_event_pusher.sns]\n${SECTION}`, '--region', 'eu-west-1');
     assert.equal(code, 2);
-    assert.match(output, /error: --region cannot be used with --from: \S+mongooseim\.toml has its own/);
+    assert.match(output, /error: --region cannot be used with --from: \S+mongooseim\.toml sets them/);
   });
 
   for (const [what, toml, expected] of [

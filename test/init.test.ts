@@ -143,7 +143,7 @@ describe('init', () => {
   });
 
   for (const [what, args, expected] of [
-    ['nothing is said', [], /so this has to be said: --region, --account, --access-key-id or --role$/m],
+    ['nothing is said', [], /so these are required: --region, --account, --access-key-id or --role$/m],
     ['a region is none', [...ASKED.slice(2), '--region', 'EU'], /error: --region should be an AWS region/],
     ['a topic has no name for one', [...ASKED, '--pm-topic', 'a b'], /error: --pm-topic should be an SNS topic name/],
     ['a key and a role are given', [...ASKED, '--role'], /'--role' cannot be used with option '--access-key-id <id>'/],
