@@ -18,6 +18,7 @@ import {
   type Settlement,
   type Stored,
 } from './outbox.ts';
+import { refusedLetter } from './refused-letter.ts';
 import {
   advance,
   type Hole,
@@ -220,12 +221,10 @@ class MemoryOutbox implements Outbox {
   }
 
   #settle({ unsettled }: Waiting, { notification, dead }: Settlement): void {
-    const { seq, ...content } = notification;
     // A reload that didn't wait for a hanging request settles twice; count it once.
-    if (!unsettled.delete(seq)) return;
-    this.#bytes -= content.bytes;
-    const { eventId, topic } = content;
-    if (dead) this.#letters.add({ eventId, topic, ...dead, content: { kind: 'notification', notification: content } });
+    if (!unsettled.delete(notification.seq)) return;
+    this.#bytes -= notification.bytes;
+    if (dead) this.#letters.add(refusedLetter(notification, dead));
   }
 
   #advance(key: string, reached: Reached): void {

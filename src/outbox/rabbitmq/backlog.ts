@@ -8,8 +8,8 @@
  *   the next daemon may publish again those that are still in open requests here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { NewDeadLetter } from '../dead-letters.ts';
 import { type Backlog, costOf, type Recall, type Settlement, type Stored } from '../outbox.ts';
+import { refusedLetter } from '../refused-letter.ts';
 import { type Ground, PartitionConsumer } from './consumer.ts';
 import { BLOCK, type InHand } from './parcel.ts';
 
@@ -82,7 +82,7 @@ export class RabbitBacklog implements Backlog {
     // Returned parcels can't be settled here any more: another consumer gets them.
     const letters = settlements.flatMap(({ notification, dead }) =>
       dead && (this.#late.has(notification.seq) || this.#entryOf(notification.seq))
-        ? toDeadLetter(notification, dead)
+        ? refusedLetter(notification, dead)
         : [],
     );
     if (letters.length > 0) await this.#ground.bury(letters);
@@ -177,9 +177,3 @@ export class RabbitBacklog implements Backlog {
     for (const parcel of parcels) this.#forget(parcel);
   }
 }
-
-const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>): NewDeadLetter => {
-  const { seq: _, ...content } = notification;
-  const { eventId, topic } = notification;
-  return { eventId, topic, ...dead, content: { kind: 'notification', notification: content } };
-};

@@ -11,9 +11,10 @@ import type { DatabaseSync } from 'node:sqlite';
 import { messageOf, PusherError } from '../../errors.ts';
 import { type Log, SILENT } from '../../log.ts';
 import type { Notification } from '../../notification/notification.ts';
-import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
+import type { DeadLetterStore } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Settlement, Stored } from '../outbox.ts';
+import { refusedLetter } from '../refused-letter.ts';
 import type { Reached, SourceStore } from '../sources.ts';
 import { createTurns } from '../turns.ts';
 import { type Shelf, SqliteBacklog } from './backlog.ts';
@@ -281,7 +282,7 @@ class SqliteOutbox implements Outbox {
         // A reload that did not wait for a hanging request settles twice: count it once.
         if (!this.#parcels.settle(notification.seq)) continue;
         this.#topics.change(notification.topic, -1);
-        if (dead) insertDeadLetter(this.#database, toDeadLetter(notification, dead), now);
+        if (dead) insertDeadLetter(this.#database, refusedLetter(notification, dead), now);
       }
     };
     // An accepted notification must not be sent again: this write may wait for the disk, but never fails.
@@ -392,13 +393,3 @@ class SqliteOutbox implements Outbox {
     }
   }
 }
-
-const toDeadLetter = (notification: Stored, dead: NonNullable<Settlement['dead']>): NewDeadLetter => {
-  const { seq: _, ...content } = notification;
-  return {
-    eventId: notification.eventId,
-    topic: notification.topic,
-    ...dead,
-    content: { kind: 'notification' as const, notification: content },
-  };
-};
