@@ -25,13 +25,13 @@ describe('connection to RabbitMQ', () => {
   const open = (urls: readonly string[], options: Partial<BrokerOptions> = {}): Broker =>
     connectBroker({ urls, name: 'test', log: SILENT, ...options });
 
-  it('tries the next address when one does not answer', async () => {
+  it('tries the next address if one does not answer', async () => {
     await using broker = open(['amqp://127.0.0.1:1/', rabbit.url(vhost), 'amqp://127.0.0.1:1/']);
     await until('a connection', () => broker.connection !== undefined);
     assert.equal(broker.problem, undefined);
   });
 
-  it('comes back after a loss, opened anew each time', async () => {
+  it('reconnects after a loss, and opens its channels again', async () => {
     let opened = 0;
     let closed = 0;
     await using broker = open([rabbit.url(vhost)], {
@@ -44,7 +44,7 @@ describe('connection to RabbitMQ', () => {
     assert.equal(closed, 1);
   });
 
-  it('says what is wrong while `opened` fails, and tries again', async () => {
+  it('reports the failure of `opened`, and retries', async () => {
     let fail = true;
     await using broker = open([rabbit.url(vhost)], {
       opened: async (connection) => {
@@ -58,7 +58,7 @@ describe('connection to RabbitMQ', () => {
     await until('a connection', () => broker.problem === undefined);
   });
 
-  it('says that an alarm blocks it, until it is over', async () => {
+  it('reports an alarm that blocks it, until it ends', async () => {
     await using broker = open([rabbit.url(vhost)]);
     await until('a connection', () => broker.connection !== undefined);
     await rabbit.alarm(true);
@@ -79,7 +79,7 @@ describe('connection to RabbitMQ', () => {
     return explain(error);
   };
 
-  it('names wrong credentials, a vhost that is not there, one that is closed, and a port where nothing listens', async () => {
+  it('diagnoses wrong credentials, a missing vhost, a closed one, and a port where nothing listens', async () => {
     const kinds = [
       (await failing(() => connectOnce(rabbit.url(vhost, { login: 'guest:wrong' })))).kind,
       (await failing(() => connectOnce(rabbit.url('missing')))).kind,
@@ -93,7 +93,7 @@ describe('connection to RabbitMQ', () => {
     assert.match(refused.advice, /set_permissions/);
   });
 
-  it('names the permission that is missing', async () => {
+  it('names the missing permission', async () => {
     const admin = await connectOnce(rabbit.url(vhost));
     await (await openChannel(admin)).assertQueue('x.there', { durable: true });
     await admin.close();
@@ -124,7 +124,7 @@ describe('connection to RabbitMQ', () => {
     }
   });
 
-  it('shows both sides of a queue that was declared otherwise', async () => {
+  it('shows both declarations of a queue that was declared differently', async () => {
     const connection = await connectOnce(rabbit.url(vhost));
     await (await openChannel(connection)).assertQueue('other', { maxLength: 1 });
     const channel = await openChannel(connection);

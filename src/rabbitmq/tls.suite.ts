@@ -76,7 +76,7 @@ describe('TLS with RabbitMQ', () => {
     assert.match(found?.advice ?? '', advice);
   };
 
-  it('connects with ca_file, with a client certificate, and logs in with that where the url has no user', async () => {
+  it('connects with ca_file and a client certificate, and logs in with that if the url has no user', async () => {
     const client = await authority.certify(LOCAL, { subject: 'pusher' });
     assert.equal(await problemWith(url(open), { ca }), undefined);
     assert.equal(await problemWith(url(strict), { ca, ...client }), undefined);
@@ -90,7 +90,7 @@ describe('TLS with RabbitMQ', () => {
     );
   });
 
-  it("says what it dislikes about the broker's certificate: its authority, its host, its time", async () => {
+  it("explains why it refuses the broker's certificate: authority, host, time", async () => {
     await refused(url(open), {}, /no authority that is trusted here/, /set ca_file/);
     await refused(url(open), { ca: await readFile(stranger.file) }, /no authority that is trusted here/, /set ca_file/);
     const other = await listen(await authority.certify('DNS:mq.example.org'));
@@ -99,7 +99,7 @@ describe('TLS with RabbitMQ', () => {
     await refused(url(expired), { ca }, /not valid now .*expired/, /clock .*renew the broker's certificate/);
   });
 
-  it('says what the broker dislikes about the client certificate: that there is none, its authority, its time', async () => {
+  it('explains why the broker refuses the client certificate: missing, authority, time', async () => {
     await refused(url(strict), { ca }, /asks for a client certificate/, /set cert_file and key_file/);
     const foreign = await stranger.certify(LOCAL);
     await refused(url(strict), { ca, ...foreign }, /refuses the certificate in cert_file/, /cacertfile/);
@@ -107,14 +107,14 @@ describe('TLS with RabbitMQ', () => {
     await refused(url(strict), { ca, ...expired }, /expired/, /renew it/);
   });
 
-  it('says that one side speaks TLS and the other does not', async () => {
+  it('reports that only one side speaks TLS', async () => {
     const plain = rabbit.nodes[0]?.port ?? 0;
     await refused(url(plain), { ca }, /does not speak TLS/, /amqp:\/\//);
     await refused(url(open, { protocol: 'amqp' }), {}, /it speaks TLS there/, /amqps:\/\//);
     await refused(url(strict, { protocol: 'amqp' }), {}, /it speaks TLS there/, /amqps:\/\//);
   });
 
-  it('refuses files that are not what they should be, each by its name', async () => {
+  it('refuses each invalid file by its name', async () => {
     const { cert, key } = await authority.certify(LOCAL);
     const files = { 'ca.pem': ca, 'cert.pem': cert, 'key.pem': key, 'other.key': (await authority.certify(LOCAL)).key };
     for (const [name, content] of Object.entries(files)) await writeFile(path.join(folder, name), content);
@@ -134,7 +134,7 @@ describe('TLS with RabbitMQ', () => {
       assert.throws(read, { code: 'CONFIG_INVALID', message });
   });
 
-  it('has outbox and tap say what is wrong in /readyz, log and check, and go on when the file is renewed', async () => {
+  it('outbox and tap report a refused certificate in /readyz, log and check, and continue with a renewed file', async () => {
     const published: string[] = [];
     await using stub = await startStubSns({ accepted: ({ message }) => void published.push(message) });
     const { cert, key } = await authority.certify(LOCAL, { subject: 'pusher' });

@@ -14,7 +14,7 @@ const OTHER = 'http://127.0.0.1:9/other';
 describe('the console of a daemon that shares its outbox', () => {
   const pusher = useConsole();
 
-  it('lists partitions with daemon, depth and state, and other daemons with dead letters and a link', async () => {
+  it('the console lists partitions with daemon, depth and state, and other daemons with dead letters and a link', async () => {
     const rabbit = await sharedRabbit();
     const url = rabbit.url(await rabbit.vhost());
     await using house = await openHouse(url, { partitions: 2, url: OTHER });

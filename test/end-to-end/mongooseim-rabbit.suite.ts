@@ -74,14 +74,14 @@ describe("MongooseIM's rabbit backend", () => {
     return taken;
   }
 
-  it('gives exactly what its sns backend published, with presence = "session"', async () => {
+  it('with presence = "session" publishes exactly what the sns backend of MongooseIM did', async () => {
     const ours = await replay(await deliveries('rabbit_events.txt'), 'session');
     const theirs = await published();
     assert.equal(theirs.length, 73);
     assert.deepEqual(ours.map(({ topic, message }) => shown(topic, message)).toSorted(), theirs.toSorted());
   });
 
-  it('keeps the order in which MongooseIM published', async () => {
+  it("keeps MongooseIM's order", async () => {
     const messages = await deliveries('rabbit_events.txt');
     const bodies = messages.flatMap(({ routing_key: key, body }) =>
       key.startsWith('alice@localhost.chat_msg_sent') ? [JSON.parse(body).message as string] : [],
@@ -114,7 +114,7 @@ describe("MongooseIM's rabbit backend", () => {
     return lines.map((line) => JSON.parse(line) as Recorded);
   }
 
-  it('has the right state of each user after two devices and takeovers, with presence = "user"', async () => {
+  it('with presence = "user" the state of each user is right after two devices and takeovers', async () => {
     for (const [last, alice] of [
       ['alice/laptop goes unavailable (phone stays)', true],
       ['alice/laptop disconnects gracefully without unavailable (phone stays)', true],
@@ -134,7 +134,7 @@ describe("MongooseIM's rabbit backend", () => {
     );
   });
 
-  it('has it after takeovers in either order, and when the server stops', async () => {
+  it("each user's state is right after takeovers in either order, and after the server's stop", async () => {
     const conflicts = await recording('rabbit_conflict.txt');
     const takeovers = conflicts.filter(({ step }) => step.startsWith('takeover'));
     assert.ok(takeovers.length >= 20);
@@ -151,12 +151,12 @@ describe("MongooseIM's rabbit backend", () => {
     assert.deepEqual(statuses(await replay(stopped, 'user')), { 'alice@localhost': false, 'bob@localhost': false });
   });
 
-  it('can not know that a session was resumed: MongooseIM says that it is gone, and nothing more', async () => {
+  it('treats a resumed session as gone, because MongooseIM reports only that', async () => {
     const messages = await upTo('rabbit_resume.txt', 'eve sends a chat after resuming');
     assert.deepEqual(statuses(await replay(messages, 'user')), { 'eve@localhost': false });
   });
 
-  it('is read by one of several daemons, and the next one goes on when that is killed', async () => {
+  it('only one daemon reads, and the next one continues after its kill', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const taken: { topic: string; message: string }[] = [];
@@ -202,7 +202,7 @@ describe("MongooseIM's rabbit backend", () => {
     assert.doesNotMatch(check.output + first.output() + second.output(), /guest:guest/);
   });
 
-  it('has a dead letter for each message that is no event, as it came', async () => {
+  it('each invalid message becomes a dead letter, unchanged', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const outbox = memoryOutbox();

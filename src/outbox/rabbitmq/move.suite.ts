@@ -24,7 +24,7 @@ describe('moving an outbox', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  it('takes all that waits and the positions from the file to RabbitMQ and back, in the order of each key', async () => {
+  it('moves the backlog and the positions from the file to RabbitMQ and back, in the order of each key', async () => {
     const file = sqliteOutbox({ file: path.join(folder, 'outbox.db') });
     const events = Array.from({ length: 300 }, (_, index) =>
       notification(`s/x/${index + 1}`, { orderKey: `key${index % 5}`, parameters: { Subject: `${index}` } }),
@@ -53,7 +53,7 @@ describe('moving an outbox', () => {
     await Promise.all([broker.close(), file.close()]);
   });
 
-  it('is a command, which refuses while a daemon has either outbox', async () => {
+  it('outbox migrate refuses while a daemon uses either outbox', async () => {
     const vhost = await rabbit.vhost();
     await using house = await openHouse(rabbit.url(vhost));
     await using daemon = await createDaemon(

@@ -38,7 +38,7 @@ describe('several daemons on RabbitMQ', () => {
     vhost = await rabbit.vhost();
   });
 
-  it('spread the partitions evenly as they come and go', async () => {
+  it('daemons spread the partitions evenly as they start and stop', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 6 });
     const a = await house.open({ daemon: 'a' });
     await a.commit(admission(...ofKeys('e', 10)));
@@ -56,7 +56,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  it('hand out each notification once and in order, whoever has its partition, while daemons join and leave', async () => {
+  it('each notification is sent once and in order while daemons join and leave', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 6 });
     const handed: string[] = [];
     const settling: Promise<void>[] = [];
@@ -97,7 +97,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all([first.close(), third.close()]);
   });
 
-  it('hand a partition over of which some is settled, with no more than the rest', async () => {
+  it('a partly settled partition is handed over with only the rest', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
     const a = await house.open({ daemon: 'a' });
     await a.commit(admission(...ofKeys('e', 10)));
@@ -114,7 +114,7 @@ describe('several daemons on RabbitMQ', () => {
     await b.close();
   });
 
-  it('recall what waits when another daemon takes a partition', async () => {
+  it('waiting notifications are recalled when another daemon takes a partition', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 2 });
     const a = await house.open({ daemon: 'a' });
     const recalled: number[] = [];
@@ -139,7 +139,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  it('take over what a daemon had that died, in its order', async () => {
+  it("a dead daemon's notifications are taken over in order", async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 2 });
     const a = await house.open({ daemon: 'a' });
     const b = await house.open({ daemon: 'b' });
@@ -155,7 +155,7 @@ describe('several daemons on RabbitMQ', () => {
     await b.close();
   });
 
-  it('let a source go from one to another with every batch', async () => {
+  it('a source can switch daemons with every batch', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outboxes = [await house.open({ daemon: 'a' }), await house.open({ daemon: 'b' })] as const;
     for (let n = 1; n <= 6; n++) {
@@ -173,7 +173,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all(outboxes.map((each) => each.close()));
   });
 
-  it('empty the former partitions first when their number was changed, in the order of each key', async () => {
+  it('after a change of their number the former partitions are emptied first, in the order of each key', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 3 });
     const before = await house.open();
     for (let round = 0; round < 3; round++) await before.commit(admission(...ofKeys(`${round}.`, 12)));
@@ -209,7 +209,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  it('drop what a batch brings again whose position was not kept', async () => {
+  it('a repeated batch without a stored position adds no duplicates', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const a = await house.open({ daemon: 'a' });
     await using topic = consume(a, TOPIC);

@@ -45,7 +45,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     vhost = await rabbit.vhost();
   });
 
-  it('says which alarm keeps it from taking anything, and goes on when it is over', async () => {
+  it('reports an alarm that blocks it, and continues afterwards', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outbox = await house.open();
     await outbox.commit(admission(notification('e1')));
@@ -63,7 +63,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.close();
   });
 
-  it('goes on after its connection was lost, and hands nothing out twice', async () => {
+  it('continues after a lost connection, and sends nothing twice', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outbox = await house.open();
     await using topic = consume(outbox, TOPIC);
@@ -80,7 +80,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.close();
   });
 
-  it('loses and repeats nothing when the broker starts anew', async () => {
+  it('loses and repeats nothing when the broker restarts', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outbox = await house.open();
     await using topic = consume(outbox, TOPIC);
@@ -97,7 +97,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.close();
   });
 
-  it('declares a queue again that was deleted, and puts off what was to be put there', async () => {
+  it('declares a deleted queue again, and refuses events for it meanwhile', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
     const outbox = await house.open();
     await using topic = consume(outbox, TOPIC);
@@ -112,7 +112,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.close();
   });
 
-  it('begins with a baseline where the queue of a position was deleted', async () => {
+  it('starts with a baseline if the queue of a position was deleted', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outbox = await house.open();
     await commitAs(outbox, 's', 'x', 5, admission(notification('e1')));
@@ -129,7 +129,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await outbox.close();
   });
 
-  it('takes nothing for a queue that was declared otherwise, says so, and goes on when it is away', async () => {
+  it('refuses events for a queue declared differently, reports it, and continues once it is deleted', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
     const queue = namesOf(house.prefix).partition(TOPIC, 1, 0);
     const connection = await connectOnce(rabbit.url(vhost));
@@ -152,7 +152,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     ['write', ['.*', '^nothing$', '.*']],
     ['read', ['.*', '.*', '^nothing$']],
   ] as const)
-    it(`says that the user may not ${lacking}, beforehand too, and goes on when it may`, async () => {
+    it(`reports that the user may not ${lacking}, also in check, and continues once permitted`, async () => {
       const login = `lacks-${lacking}`;
       await rabbit.user(login, 'secret', vhost, permissions);
       const url = rabbit.url(vhost, { login: `${login}:secret` });
@@ -168,7 +168,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
       await outbox.close();
     });
 
-  it('renews the channel of a topic that waits, and repeats nothing', async () => {
+  it('renews the channel of a waiting topic, and repeats nothing', async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 1, renewMs: 40 });
     const outbox = await house.open();
     await using topic = consume(outbox, TOPIC);
@@ -200,7 +200,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
       `application:set_env(rabbit, consumer_timeout, ${timeoutMs}), application:set_env(rabbit, channel_tick_interval, ${lookMs}).`,
     );
 
-  it("outlasts RabbitMQ's consumer_timeout while a topic waits, and repeats nothing even where it is met", async () => {
+  it("a waiting topic outlasts RabbitMQ's consumer_timeout, and repeats nothing even if it strikes", async () => {
     await limitDeliveries(3_000, 200);
     try {
       await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
@@ -234,7 +234,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     }
   });
 
-  it('finds a policy beforehand that limits how often a message is delivered', async () => {
+  it('check finds a policy that limits deliveries of a message', async () => {
     const url = rabbit.url(await rabbit.vhost());
     const limited = new URL(url).pathname.slice(1);
     assert.equal(await probeBroker(url, {}, 'xep'), undefined);
@@ -271,7 +271,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
   };
   const NEWER = new RegExp(`format ${FORMAT + 1}.*a newer release wrote.*upgrade this daemon`);
 
-  it('leaves what a newer release wrote, and all behind it, in its queue, until a daemon can read it', async () => {
+  it("leaves a newer release's parcel, and those after it, in the queue until a daemon can read it", async () => {
     await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
     const queue = namesOf(house.prefix).partition(TOPIC, 1, 0);
     const outbox = await house.open();
@@ -296,7 +296,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await next.close();
   });
 
-  it('refuses a source whose position a newer release wrote, and no other, until it can be read', async () => {
+  it('refuses only a source whose position a newer release wrote, until it can be read', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const outbox = await house.open();
     await commitAs(outbox, 'other', 'x', 1, admission(notification('e1')));
@@ -313,7 +313,7 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await next.close();
   });
 
-  it('takes nothing while the directory, or another daemon, is of a format that it does not know', async () => {
+  it('refuses events while the directory or another daemon has an unknown format', async () => {
     await using house = await openHouse(rabbit.url(vhost));
     const { directory, daemons } = namesOf(house.prefix);
     const outbox = await house.open();

@@ -88,7 +88,7 @@ const numbered = (from: number, to: number): Recorded[] =>
   Array.from({ length: to - from }, (_, n) => chat('alice@localhost/phone', 'bob@localhost', `${from + n}`));
 
 describe('the RabbitMQ tap', () => {
-  it('takes what users sent in order, leaves copies for recipients out, and empties the queue', async () => {
+  it('reads sent messages in order, skips copies for recipients, and empties the queue', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const taken = collect();
@@ -105,7 +105,7 @@ describe('the RabbitMQ tap', () => {
     await tap.stop();
   });
 
-  it('reads everything of a fanout exchange, and leaves out what is not sent by users', async () => {
+  it('reads everything of a fanout exchange, and skips what users did not send', async () => {
     const vhost = await rabbit.vhost();
     const taken = collect();
     const tap = tapOn(rabbit, vhost, {
@@ -124,7 +124,7 @@ describe('the RabbitMQ tap', () => {
     await tap.stop();
   });
 
-  it('counts sessions over a stop, a lost connection, and another daemon that takes the queue over', async () => {
+  it('counts sessions through a stop, a lost connection, and a takeover by another daemon', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const [one, two] = [collect(), collect()];
@@ -151,7 +151,7 @@ describe('the RabbitMQ tap', () => {
     assert.deepEqual(two.presence(), ['phone- 1', 'phone+ 2', 'phone+ 3', 'phone- 2', 'phone- 1', 'laptop- 0']);
   });
 
-  it('counts what comes again once, when its connection is lost while a batch is kept', async () => {
+  it('counts redelivered events once if its connection is lost during a commit', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const taken = collect();
@@ -171,7 +171,7 @@ describe('the RabbitMQ tap', () => {
     await tap.stop();
   });
 
-  it('counts exactly over two daemons whose connections are lost again and again', async () => {
+  it('counts exactly with two daemons that lose their connections repeatedly', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const model = new Sessions();
@@ -210,7 +210,7 @@ describe('the RabbitMQ tap', () => {
     await closeConnection(connection);
   });
 
-  it('leaves presence out that is counted and comes again, and hands messages on', async () => {
+  it('skips redelivered presence that was counted, and passes on messages', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const hello = chat('alice@localhost/phone', 'bob@localhost', 'hello');
@@ -232,7 +232,7 @@ describe('the RabbitMQ tap', () => {
     await tap.stop();
   });
 
-  it('gives the queue back in order when events can not be kept, so that another daemon may take them', async () => {
+  it("returns events to the queue in order if they can't be kept, for another daemon", async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const [full, other] = [collect(), collect()];
@@ -251,7 +251,7 @@ describe('the RabbitMQ tap', () => {
     await Promise.all([first.stop(), second.stop()]);
   });
 
-  it('takes nothing from anybody in a dry run, and leaves nothing behind', async () => {
+  it('a dry run takes nothing from other readers, and leaves nothing behind', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const [real, dry] = [collect(), collect()];
@@ -289,7 +289,7 @@ describe('the RabbitMQ tap', () => {
     await closeConnection(next);
   });
 
-  it('says how many events wait, who reads, and where', async () => {
+  it('reports the backlog, the reading daemon, and the address', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const taken = collect();

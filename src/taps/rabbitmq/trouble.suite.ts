@@ -55,7 +55,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await closeConnection(connection);
   };
 
-  it('declares the exchanges as MongooseIM does, so that it starts after the daemon', async () => {
+  it('declares the exchanges like MongooseIM, which can therefore start after the daemon', async () => {
     const vhost = await rabbit.vhost();
     const { presence: exchange } = EXCHANGES;
     const tap = tapOn(rabbit, vhost, { exchanges: { ...EXCHANGES, presence: { ...exchange, durable: false } } });
@@ -67,7 +67,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('says both sides where an exchange is declared otherwise, changes nothing, and goes on when it is mended', async () => {
+  it('reports both declarations of an exchange that was declared differently, and continues once it is fixed', async () => {
     const vhost = await rabbit.vhost();
     const transient = () =>
       onChannel(vhost, (channel) => channel.assertExchange('chat_msg', 'topic', { durable: false }));
@@ -85,7 +85,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('says both sides where the queue is declared otherwise', async () => {
+  it('reports both declarations of a queue that was declared differently', async () => {
     const vhost = await rabbit.vhost();
     await onChannel(vhost, (channel) => channel.assertQueue(QUEUE, { durable: true }));
     const tap = tapOn(rabbit, vhost);
@@ -96,7 +96,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('names wrong credentials, a vhost that is not there, and a broker that is away, and does not fail its start', async () => {
+  it('reports wrong credentials, a missing vhost, and an unreachable broker, but starts', async () => {
     const vhost = await rabbit.vhost();
     const problemWith = async (url: string) => {
       const tap = tapOn(rabbit, vhost, { urls: [url] });
@@ -112,7 +112,7 @@ describe('the RabbitMQ tap in trouble', () => {
     assert.match(await problemWith('amqp://127.0.0.1:1/'), /ECONNREFUSED/);
   });
 
-  it('names what the user may not do', async () => {
+  it("names the user's missing permissions", async () => {
     const vhost = await rabbit.vhost();
     await rabbit.user('reader', 'secret', vhost, ['^events', '.*', '.*']);
     const tap = tapOn(rabbit, vhost, { urls: [rabbit.url(vhost, { login: 'reader:secret' })] });
@@ -129,7 +129,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('is checked beforehand, and nothing is changed by that', async () => {
+  it('check examines it without changing anything', async () => {
     const vhost = await rabbit.vhost();
     const settings = { urls: [rabbit.url(vhost)], queue: QUEUE, exchanges: EXCHANGES };
     const check = async (given: RabbitTapSettings = settings) => {
@@ -166,7 +166,7 @@ describe('the RabbitMQ tap in trouble', () => {
     assert.equal(refused.length, 3);
   });
 
-  it('makes its queue again when somebody deletes it, and binds it', async () => {
+  it('recreates and binds its queue after it is deleted', async () => {
     const vhost = await rabbit.vhost();
     const tap = tapOn(rabbit, vhost);
     const taken = await start(tap);
@@ -180,7 +180,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('begins anew when somebody deletes the ledger', async () => {
+  it('starts over after the ledger is deleted', async () => {
     const vhost = await rabbit.vhost();
     const tap = tapOn(rabbit, vhost);
     const taken = await start(tap);
@@ -193,7 +193,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('declares exchanges again after each reconnection, since a restart of the broker loses those that are not durable', async () => {
+  it("declares exchanges again after each reconnection, because a broker's restart loses non-durable ones", async () => {
     const vhost = await rabbit.vhost();
     const { presence: exchange } = EXCHANGES;
     const tap = tapOn(rabbit, vhost, { exchanges: { ...EXCHANGES, presence: { ...exchange, durable: false } } });
@@ -209,7 +209,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('holds events back while an alarm keeps the broker from taking the count of sessions', async () => {
+  it('holds events back while an alarm blocks the count of sessions', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const tap = tapOn(rabbit, vhost);
@@ -223,7 +223,7 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
-  it('leaves events in the queue while a newer release counts the sessions, and goes on when it can read them', async () => {
+  it('leaves events in the queue while a newer release counts sessions, and continues when it can read them', async () => {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     await mongoose.publish(online, online);
