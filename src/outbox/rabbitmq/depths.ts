@@ -37,14 +37,14 @@ export class Depths {
   polled(queue: string, ready: number): void {
     const known = this.#queue(queue);
     if (known.parcels === ready) return;
-    // Other daemons wrote or read some: assume the known parcels' size.
-    const [each, bytes] =
-      known.parcels > 0
-        ? [known.notifications / known.parcels, known.bytes / known.parcels]
-        : [known.each, known.eachBytes];
+    // Other daemons wrote or read some: assume the known parcels' size, also after a moment without any.
+    if (known.parcels > 0) {
+      known.each = known.notifications / known.parcels;
+      known.eachBytes = known.bytes / known.parcels;
+    }
     known.parcels = ready;
-    known.notifications = Math.max(ready, Math.round(ready * each)) * (ready > 0 ? 1 : 0);
-    known.bytes = Math.round(ready * bytes);
+    known.notifications = Math.max(ready, Math.round(ready * known.each)) * (ready > 0 ? 1 : 0);
+    known.bytes = Math.round(ready * known.eachBytes);
   }
 
   /** All depths, for use after a restart. */
