@@ -8,7 +8,7 @@
 const BUSY_NOTIFICATIONS = 64;
 /** How long sources get for their next batches, and the longest that a line waits for company, in milliseconds. */
 const LINGER_MS = 5;
-const LONGEST_MS = 50;
+const LONGEST_MS = 200;
 
 export class Departure {
   readonly #leave: () => void;
