@@ -97,7 +97,7 @@ export async function createDaemon({
   await writeFile(configFile, `${configuration(snsUrl, tapPort, adminPort)}${rest}\n`);
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
-  const flags = flagsOf(bin);
+  const { flags, variables } = launcherOf(bin);
   const args = [...flags, ...nodeOptions, bin, 'run', '--config', configFile];
   let child: Process | undefined;
   let startedMs = Number.NaN;
@@ -115,7 +115,7 @@ export async function createDaemon({
     },
     async start() {
       const begin = clock();
-      const started = await launch(process.execPath, args, { env: { ...process.env, ...env } });
+      const started = await launch(process.execPath, args, { env: { ...process.env, ...variables, ...env } });
       child = started;
       await until('the daemon to be ready', async () => !started.running || (await fetch(`${adminUrl}/readyz`)).ok);
       if (!started.running) throw new Error(`the daemon ended:\n${started.output()}`);
@@ -162,10 +162,15 @@ export async function createDaemon({
   };
 }
 
-/** The flags that the command passes to Node.js: in its launcher, or in older checkouts in its first line. */
-function flagsOf(bin: string): readonly string[] {
+/** What the command gives to Node.js: in its launcher or, in older checkouts, in its first line. */
+function launcherOf(bin: string): { flags: readonly string[]; variables: Readonly<Record<string, string>> } {
   const launcher = bin.replace(/\.js$/, '');
-  return readFileSync(existsSync(launcher) ? launcher : bin, 'utf8').match(/(?<= )--[a-z-]+=\d+/g) ?? [];
+  const text = readFileSync(existsSync(launcher) ? launcher : bin, 'utf8');
+  const variables = text.matchAll(/^export (\w+)="\$\{\1:-(\d+)\}"$/gm);
+  return {
+    flags: text.match(/(?<= )--[a-z-]+=\d+/g) ?? [],
+    variables: Object.fromEntries([...variables].map(([, name, value]) => [name, value])),
+  };
 }
 
 const configuration = (snsUrl: string, tapPort: number, adminPort: number): string => `

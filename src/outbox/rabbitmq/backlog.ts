@@ -127,6 +127,8 @@ export class RabbitBacklog implements Backlog {
   #hand(): void {
     const handed: Stored[] = [];
     for (const parcel of this.#waiting) {
+      if (this.#credit <= 0) break;
+      this.#consumers.get(parcel.queue)?.unpack(parcel);
       while (this.#credit > 0 && parcel.handed < parcel.entries.length) {
         const entry = parcel.entries[parcel.handed++];
         if (!entry) continue;

@@ -18,7 +18,7 @@ import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
 import type { Depths } from './depths.ts';
 import type { Marks } from './marks.ts';
-import { END, type InHand, isSettled, readLines, settledPlaces, toStored } from './parcel.ts';
+import { countLines, countSettled, END, type InHand, isSettled, readLines, settledPlaces, toStored } from './parcel.ts';
 
 /** Shared by all consumers of an outbox. */
 export interface Ground {
@@ -86,7 +86,7 @@ export class PartitionConsumer {
   /** Why it can't consume now. */
   problem: BrokerProblem | undefined;
 
-  /** @param arrived called with each parcel that has notifications to hand out */
+  /** @param arrived called with each parcel that may have notifications to hand out */
   constructor(queue: string, topic: string, ground: Ground, arrived: (parcel: InHand) => void) {
     this.queue = queue;
     this.#topic = topic;
@@ -242,7 +242,7 @@ export class PartitionConsumer {
       this.#end = delivery;
       this.#endIfEmpty();
     } else if (this.#memory.acknowledged.has(id)) this.#acknowledge(id, delivery);
-    else this.#unpack(id, delivery, content);
+    else this.#keep(id, delivery, content);
   }
 
   /** Deletes a former queue once everything in it is settled. */
@@ -275,18 +275,46 @@ export class PartitionConsumer {
       if (!parcel.delivery && parcel.left === 0) this.#parcels.delete(parcel.id);
   }
 
-  #unpack(id: string, delivery: Pick<Message, 'fields' | 'properties'>, content: Buffer): void {
-    const { depths, settled, reserve, log, bury } = this.#ground;
-    const { at: committedAt } = (delivery.properties.headers ?? {}) as { at?: unknown };
+  #keep(id: string, delivery: Pick<Message, 'fields' | 'properties'>, content: Buffer): void {
+    const { depths, settled } = this.#ground;
+    const { at } = (delivery.properties.headers ?? {}) as { at?: unknown };
+    const count = countLines(content);
+    depths.delivered(this.queue, count, content.length);
+    const parcel: InHand = {
+      id,
+      queue: this.queue,
+      at: typeof at === 'number' ? at : Date.now(),
+      bytes: content.length,
+      content,
+      firstSeq: 0,
+      entries: [],
+      left: count - countSettled(settled.get(id), count),
+      burying: 0,
+      handed: 0,
+      delivery,
+      deliveredAt: performance.now(),
+    };
+    this.#parcels.set(id, parcel);
+    if (parcel.left > 0) this.#arrived(parcel);
+    else this.unpack(parcel);
+  }
+
+  /** Reads a parcel's notifications, in the order in which parcels came; done with it when there are none. */
+  unpack(parcel: InHand): void {
+    const { settled, reserve, log, bury } = this.#ground;
+    const { id, content } = parcel;
+    if (!content) return;
+    parcel.content = undefined;
     const before = settled.get(id);
     const letters: NewDeadLetter[] = [];
     let repetitions = 0;
     let left = 0;
-    const lines = readLines(content.toString(), (text, place) => {
+    const lines = readLines(content, (text, place) => {
       if (!isSettled(before, place)) letters.push(unreadableLetter(this.#topic, `unreadable/${id}/${place}`, text));
     });
     const firstSeq = reserve(lines.length);
-    const entries = lines.map((line, place): Stored | undefined => {
+    parcel.firstSeq = firstSeq;
+    parcel.entries = lines.map((line, place): Stored | undefined => {
       if (!line) return undefined;
       const [, eventId, , , , numbering] = line;
       if (this.#memory.marks.isRepetition(eventId, numbering)) repetitions += 1;
@@ -296,12 +324,8 @@ export class PartitionConsumer {
       }
       return undefined;
     });
-    depths.delivered(this.queue, lines.length, content.length);
-    const at = typeof committedAt === 'number' ? committedAt : Date.now();
-    const bytes = content.length;
-    const common = { id, queue: this.queue, at, bytes, firstSeq, entries, handed: 0, burying: letters.length };
-    const parcel: InHand = { ...common, left: left + letters.length, delivery, deliveredAt: performance.now() };
-    this.#parcels.set(id, parcel);
+    parcel.left = left + letters.length;
+    parcel.burying = letters.length;
     if (repetitions > 0)
       log.info(
         { queue: this.queue, notifications: repetitions },
@@ -315,8 +339,7 @@ export class PartitionConsumer {
         if (parcel.left === 0) this.finished(parcel);
       });
     }
-    if (left > 0) this.#arrived(parcel);
-    else if (parcel.left === 0) this.finished(parcel);
+    if (parcel.left === 0) this.finished(parcel);
   }
 
   /** Returned parcels come again and must not count as repetitions. */

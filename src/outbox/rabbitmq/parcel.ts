@@ -44,12 +44,22 @@ export function toLine(notification: Notification, numbering: Numbering): string
   return JSON.stringify(line);
 }
 
+const LINE_BREAK = 10;
+
+/** How many notifications a packed parcel has. */
+export function countLines(content: Buffer): number {
+  let count = 1;
+  for (let at = content.indexOf(LINE_BREAK); at >= 0; at = content.indexOf(LINE_BREAK, at + 1)) count += 1;
+  return count;
+}
+
 /** The lines of a parcel; undefined in place of damaged ones, which `damaged` gets. */
-export function readLines(content: string, damaged: (text: string, place: number) => void): (Line | undefined)[] {
+export function readLines(content: Buffer, damaged: (text: string, place: number) => void): (Line | undefined)[] {
+  const lines = content.toString();
   // A line break inside of a string is escaped, so each one separates two lines.
-  const together = parse(`[${content.replaceAll('\n', ',')}]`);
+  const together = parse(`[${lines.replaceAll('\n', ',')}]`);
   if (Array.isArray(together) && together.every(isLine) && together.length === countLines(content)) return together;
-  return content.split('\n').map((text, place) => {
+  return lines.split('\n').map((text, place) => {
     const line = parse(text);
     if (isLine(line)) return line;
     damaged(text, place);
@@ -77,12 +87,6 @@ function isLine(line: unknown): line is Line {
   return Number.isSafeInteger(bytes) && (more?.attributes === undefined || Array.isArray(more.attributes));
 }
 
-function countLines(content: string): number {
-  let count = 1;
-  for (let at = content.indexOf('\n'); at >= 0; at = content.indexOf('\n', at + 1)) count += 1;
-  return count;
-}
-
 function hasAny(object: object): boolean {
   for (const _ in object) return true;
   return false;
@@ -95,13 +99,15 @@ export interface InHand {
   /** When it was committed, in milliseconds since the Unix epoch. */
   readonly at: number;
   readonly bytes: number;
+  /** Undefined once it is unpacked, which is when something of it is handed out: packed, it takes half the memory. */
+  content: Buffer | undefined;
   /** The number of its first place; the others' follow. */
-  readonly firstSeq: number;
+  firstSeq: number;
   /** By place; undefined where there is nothing to hand out: already settled, damaged, or a repetition. */
-  readonly entries: (Stored | undefined)[];
+  entries: (Stored | undefined)[];
   /** Unsettled places. */
   left: number;
-  /** Those of them that are damaged and not dead letters yet. */
+  /** Those of them that are damaged, and not dead letters yet. */
   burying: number;
   /** Number of `entries` handed out, from the start. */
   handed: number;
@@ -117,6 +123,13 @@ export function settledPlaces({ entries }: InHand): string {
   for (const [place, entry] of entries.entries())
     if (!entry) bits[place >> 3] = (bits[place >> 3] ?? 0) | (1 << (place & 7));
   return bits.toString('hex');
+}
+
+/** How many of a parcel's first places are settled. */
+export function countSettled(places: string | undefined, count: number): number {
+  let settled = 0;
+  if (places !== undefined) for (let place = 0; place < count; place++) if (isSettled(places, place)) settled += 1;
+  return settled;
 }
 
 export const isSettled = (places: string | undefined, place: number): boolean =>

@@ -71,8 +71,8 @@ const RENEW_MS = 600_000;
 const LEAVE_MS = 6_000;
 /** How long to listen for other daemons after connecting, before consuming any partition, in milliseconds. */
 const LISTEN_MS = 100;
-/** Most full parcels that all consumers may hold together (96 MiB), and that one may hold. */
-const MOST_PARCELS = 1_536;
+/** Most parcels that all consumers may hold together (12 MiB of full ones), and that one may hold. */
+const MOST_PARCELS = 192;
 const PREFETCH = 32;
 
 /** Opens the outbox; connects in the background, and reports what is wrong meanwhile. */
