@@ -198,7 +198,7 @@ describe("MongooseIM's rabbit backend", () => {
     const status = await second.command('status');
     assert.match(status.output, /rabbitmq +0 +amqp:\/\/127\.0\.0\.1:\d+\/\S+ queue events {2}(reads|stands by)/);
     const check = await second.command('check');
-    assert.match(check.output, /ok +tap\.rabbitmq queue "events": is there, as configured/);
+    assert.match(check.output, /ok +tap\.rabbitmq queue "events": exists, as configured/);
     assert.doesNotMatch(check.output + first.output() + second.output(), /guest:guest/);
   });
 

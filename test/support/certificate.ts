@@ -1,8 +1,10 @@
 /** Certificates as private endpoints have them: self-signed, or by a private authority. */
 import { execFile } from 'node:child_process';
+import { X509Certificate } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { until } from './process.ts';
 
 const run = async (folder: string, args: string[]) => {
   await promisify(execFile)('openssl', args, { cwd: folder }).catch((error: Error) => {
@@ -20,7 +22,7 @@ export interface Authority {
 export interface CertificateOptions {
   /** Its common name. */
   readonly subject?: string;
-  /** How long it is valid; -1 for one that has expired. */
+  /** How long it is valid; 0 for one that has expired. */
   readonly days?: number;
 }
 
@@ -38,6 +40,9 @@ export async function makeAuthority(folder: string): Promise<Authority> {
       const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'its.names'];
       await run(folder, ['x509', '-req', '-in', 'its.request', ...signed, '-days', `${days}`, '-out', 'its.pem']);
       const [cert, key] = await Promise.all(['its.pem', 'its.key'].map((file) => readFile(path.join(folder, file))));
+      const { validTo } = new X509Certificate(cert as Buffer);
+      // Its last second counts, to some.
+      if (days === 0) await until('it to expire', () => Date.now() > Date.parse(validTo) + 1_000);
       return { cert: cert as Buffer, key: key as Buffer };
     },
   };

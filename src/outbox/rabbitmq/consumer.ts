@@ -131,6 +131,7 @@ export class PartitionConsumer {
     );
     const places = partly.map((parcel) => [parcel.id, settledPlaces(parcel)] as const);
     gaveBack(places);
+    const before = { ...depths.of(this.queue) };
     await this.#closeChannel();
     for (const [id, of] of places) settled.set(id, of);
     const returned = { parcels: 0, notifications: 0, bytes: 0 };
@@ -140,7 +141,7 @@ export class PartitionConsumer {
       returned.notifications += parcel.left;
       returned.bytes += parcel.bytes;
     }
-    depths.returned(this.queue, returned);
+    depths.returned(this.queue, returned, before);
     this.#parcels.clear();
   }
 

@@ -28,8 +28,12 @@ export class Depths {
     Object.assign(this.#queue(queue), { each: notifications, eachBytes: bytes });
   }
 
-  /** Parcels went back to their queue. */
-  returned(queue: string, { parcels, notifications, bytes }: Readonly<Depth>): void {
+  /**
+   * Parcels went back to their queue.
+   * @param before what was ready before: a poll may have counted them already
+   */
+  returned(queue: string, { parcels, notifications, bytes }: Readonly<Depth>, before?: Readonly<Depth>): void {
+    if (before) Object.assign(this.#queue(queue), pick(before));
     this.#change(queue, parcels, notifications, bytes);
   }
 
@@ -49,10 +53,7 @@ export class Depths {
 
   /** All depths, for use after a restart. */
   entries(): [string, Depth][] {
-    return [...this.#queues].map(([queue, { parcels, notifications, bytes }]) => [
-      queue,
-      { parcels, notifications, bytes },
-    ]);
+    return [...this.#queues].map(([queue, depth]) => [queue, pick(depth)]);
   }
 
   #change(queue: string, parcels: number, notifications: number, bytes: number): void {
@@ -70,3 +71,5 @@ export class Depths {
     return made;
   }
 }
+
+const pick = ({ parcels, notifications, bytes }: Readonly<Depth>): Depth => ({ parcels, notifications, bytes });

@@ -151,18 +151,18 @@ describe('the RabbitMQ tap in trouble', () => {
     assert.deepEqual(await check(), nothing);
     const tap = tapOn(rabbit, vhost);
     await start(tap);
-    assert.deepEqual(await check(), [broker, ...names.map((name) => `${name}: is there, as configured`)]);
+    assert.deepEqual(await check(), [broker, ...names.map((name) => `${name}: exists, as configured`)]);
     await tap.stop();
     const presence = { ...EXCHANGES.presence, type: 'fanout' } as const;
     const chat = { ...EXCHANGES.chat, name: 'straight', type: 'direct' } as const;
     const other = await check({ ...settings, exchanges: { ...EXCHANGES, presence, chat } });
     assert.match(other[1] ?? '', /^exchange "presence": FAIL .*'type'.*received 'fanout' but current is 'topic'/);
-    assert.match(other[2] ?? '', /^exchange "straight": is not there yet.*\(the daemon can not bind to a d/);
+    assert.match(other[2] ?? '', /^exchange "straight": does not exist yet.*\(the daemon can't bind to a d/);
     const down = ['amqp://127.0.0.1:1/', rabbit.url(vhost, { login: 'guest:wrong' })];
     const refused = await check({ ...settings, urls: down });
     assert.match(refused[0] ?? '', /^broker: FAIL .*ECONNREFUSED/);
     assert.match(refused[1] ?? '', /^broker: FAIL .*refused/i);
-    assert.match(refused[2] ?? '', /^list of brokers: FAIL no node/);
+    assert.match(refused[2] ?? '', /^list of brokers: FAIL no broker/);
     assert.equal(refused.length, 3);
   });
 
