@@ -122,7 +122,7 @@ describe('the record', () => {
       assert.equal(trace.state().lost, lost);
     }
     assert.match(String(trace.state().problem), /./);
-    assert.equal(logged.filter((line) => /can't be written/.test(line)).length, 1);
+    assert.equal(logged.filter((line) => /can't write the record/.test(line)).length, 1);
   });
 
   it('records nothing if switched off, and still finds waiting events', async () => {
