@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 import { leastPolicy } from '../src/cli/iam-policy.ts';
 import { openDatabase } from '../src/outbox/sqlite/schema.ts';
 import { makeCertificate } from './support/certificate.ts';
-import { commandLine } from './support/command-line.ts';
+import { commandStreams } from './support/command-line.ts';
 import { BIN } from './support/daemon.ts';
 import { freePorts, launch } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
@@ -52,7 +52,7 @@ async function configure({ host, topics, account = ACCOUNT, region = 'eu-west-1'
   return file;
 }
 
-const command = (args: string[]) => commandLine({ mock }, ...args);
+const command = (args: string[]) => commandStreams({ mock }, ...args);
 
 async function check(setup: Setup, args: string[] = []) {
   const run = await command(['check', '--config', await configure(setup), ...args]);

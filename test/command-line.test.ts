@@ -83,7 +83,7 @@ describe('the command line and the daemon', () => {
     assert.match(daemon.output(), /a Unix socket's path at most .*can't open the Unix socket for the command line/);
     await refuse(1);
     assert.equal((await command(t, 'dead-letters', 'purge', '--all')).output, '1 dead letter deleted\n');
-    assert.match(daemon.output(), /"by":"token".*dead letters deleted/);
+    await until('the deletion in the log', () => /"by":"token".*dead letters deleted/.test(daemon.output()));
 
     await daemon.configure({ outbox: `path = "./${long}.db"`, rest: 'token = "another-token-of-length"' });
     const { code, output } = await command(t, 'dead-letters', 'list');

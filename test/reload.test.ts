@@ -191,7 +191,7 @@ describe('a reload', () => {
         'topic arn:aws:sns:eu-west-1:123456789012:user_message_sent has notifications that nobody sends: no section has its account and region',
       ],
     );
-    assert.match(String(reasons[0]?.advice), /account_id again, and reload$/);
+    assert.match(String(reasons[0]?.advice), /account_id, and reload$/);
     await reload({});
     await until('it to be sent', () => sent() === 1);
     await until('the daemon to be ready', async () => (await ready()).reasons === undefined);

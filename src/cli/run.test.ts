@@ -120,7 +120,7 @@ describe('run', { timeout: 120_000 }, () => {
     process.kill(started.pid, 'SIGHUP');
     await started.end('SIGTERM');
     assert.equal(await started.exited, 0);
-    const said = started.output().match(/"msg":"(stopping|reloaded|not reloaded|stopped)/g);
+    const said = started.output().match(/"msg":"(stopping|reloaded|reload failed|stopped)/g);
     assert.deepEqual(said, ['"msg":"stopping', '"msg":"stopped']);
   });
 

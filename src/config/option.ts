@@ -30,7 +30,7 @@ export function option<S extends z.ZodType>(schema: S, text: OptionText): S {
 export const isLoopback = (host: string): boolean => /^(127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/i.test(host);
 
 /** A listening address: `host` as written (IPv6 without brackets) and a port. */
-interface ListenAddress {
+export interface ListenAddress {
   readonly host: string;
   readonly port: number;
   readonly loopback: boolean;

@@ -46,7 +46,7 @@ describe('adapter check', () => {
     assert.equal(untrusted.code, 1);
     assert.match(
       untrusted.output,
-      /^FAIL {2}https:\/\/localhost:\d+\/v1\/events: .*authority .* does not trust .*--ca/,
+      /^FAIL {2}https:\/\/localhost:\d+\/v1\/events: .*does not trust the authority .*--ca/,
     );
     const { code, output } = await secure.command('adapter', 'check', '--ca', ca);
     assert.equal(code, 0, output);
@@ -65,7 +65,7 @@ describe('adapter check', () => {
         env: { ...process.env, ...env },
         cwd: path.join(import.meta.dirname, '../..'),
       });
-    assert.match(run({ SSL_CERT_FILE: ca }), /takes events/);
+    assert.match(run({ SSL_CERT_FILE: ca }), /accepts events/);
     assert.match(run({ NODE_EXTRA_CA_CERTS: ca }), /does not trust/);
   });
 
@@ -101,7 +101,7 @@ describe('adapter check', () => {
       /nothing listens there/,
     ],
     ['an unknown host', () => check('http://no-such-host.invalid/v1/events'), /no such host/],
-    ['an invalid URL', () => check('localhost'), /is no URL/],
+    ['an invalid URL', () => check('localhost'), /is not a URL/],
   ];
   for (const [name, asked, expected] of cases)
     it(`adapter check diagnoses ${name}`, async () => {

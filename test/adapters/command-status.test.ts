@@ -131,7 +131,7 @@ describe('adapter status prosody', () => {
       ),
     );
     assert.ok(
-      admin.some((line) => line.endsWith(`is the daemon's admin address, not its tap: it is ${daemon.tapUrl}`)),
+      admin.some((line) => line.endsWith(`is the daemon's admin address, not its tap: the tap is ${daemon.tapUrl}`)),
       admin.join('\n'),
     );
     await bench.prosodyConfig('');

@@ -284,7 +284,7 @@ describe('the secret that adapter install hands out', () => {
       'something that is no URL',
       () => undefined,
       { url: 'tap.example', secret: 'x' },
-      /tap\.example is no URL of a tap/,
+      /tap\.example is not the URL of a tap/,
     ],
     [
       "another secret than the configuration's",

@@ -115,7 +115,7 @@ describe('MongooseIM', () => {
     assert.equal(raised, '[]');
     await until('the line in the log', () => server.log().includes('a hook handler failed'));
     assert.doesNotMatch(server.log(), /secret word/);
-    assert.equal(server.log().split('a hook failed').length, 2, server.log());
+    assert.equal(server.log().split('a hook handler failed').length, 2, server.log());
   });
 
   it('reports the remaining sessions if modules stop before sessions, as until 6.2', async () => {

@@ -66,7 +66,8 @@ describe('systemd unit', () => {
     for (const [name, value] of Object.entries(environment)) {
       assert.equal(value, '', name);
       assert.throws(() => read({ ...filled, [name]: '' }), {
-        message: /: 1 mistake\n.*from the environment, should be .*(not empty|16 characters or more)$/,
+        message:
+          /: 1 mistake\n.* is \$\{\w+\}, which is empty in the environment, should be .*(not empty|16 characters or more)$/,
       });
     }
   });

@@ -2,16 +2,16 @@
 import type { TestContext } from 'node:test';
 import { main } from '../../src/cli/main.ts';
 
-interface Outcome {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-  /** Both streams, in the order of their writes. */
-  readonly output: string;
+type Mocking = Pick<TestContext, 'mock'>;
+
+/** Runs it and returns what it wrote: both streams, in the order of their writes. */
+export async function commandLine(test: Mocking, ...args: string[]): Promise<{ code: number; output: string }> {
+  const { code, output } = await commandStreams(test, ...args);
+  return { code, output };
 }
 
-/** Runs it and returns what it wrote. */
-export async function commandLine({ mock }: Pick<TestContext, 'mock'>, ...args: string[]): Promise<Outcome> {
+/** Runs it and returns what it wrote, also each stream by itself. */
+export async function commandStreams({ mock }: Mocking, ...args: string[]) {
   const written = { stdout: '', stderr: '', output: '' };
   const spies = (['stdout', 'stderr'] as const).map((name) => {
     const stream = process[name];
