@@ -8,8 +8,25 @@ export interface Depth {
   bytes: number;
 }
 
+interface Known extends Depth {
+  /** Size of an average parcel. */
+  each: number;
+  eachBytes: number;
+  /** Polls before this time may miss parcels that went back; on the clock `now`. */
+  trustedFrom: number;
+}
+
+/** RabbitMQ counts a parcel that goes back to its queue up to this long after its channel is closed, in milliseconds. */
+const RETURN_MS = 1_000;
+
 export class Depths {
-  readonly #queues = new Map<string, Depth & { each: number; eachBytes: number }>();
+  readonly #queues = new Map<string, Known>();
+  readonly #now: () => number;
+
+  /** @param now a monotonic clock, in milliseconds */
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+  }
 
   /** What is ready in a queue, so not delivered to any daemon. */
   of(queue: string): Readonly<Depth> {
@@ -33,14 +50,16 @@ export class Depths {
    * @param before what was ready before: a poll may have counted them already
    */
   returned(queue: string, { parcels, notifications, bytes }: Readonly<Depth>, before?: Readonly<Depth>): void {
-    if (before) Object.assign(this.#queue(queue), pick(before));
+    const known = this.#queue(queue);
+    if (before) Object.assign(known, pick(before));
+    if (parcels > 0) known.trustedFrom = this.#now() + RETURN_MS;
     this.#change(queue, parcels, notifications, bytes);
   }
 
   /** RabbitMQ reports how many parcels are ready. */
   polled(queue: string, ready: number): void {
     const known = this.#queue(queue);
-    if (known.parcels === ready) return;
+    if (known.parcels === ready || this.#now() < known.trustedFrom) return;
     // Other daemons wrote or read some: assume the known parcels' size, also after a moment without any.
     if (known.parcels > 0) {
       known.each = known.notifications / known.parcels;
@@ -63,10 +82,10 @@ export class Depths {
     known.bytes = known.parcels === 0 ? 0 : Math.max(0, known.bytes + bytes);
   }
 
-  #queue(queue: string): Depth & { each: number; eachBytes: number } {
+  #queue(queue: string): Known {
     const known = this.#queues.get(queue);
     if (known) return known;
-    const made = { parcels: 0, notifications: 0, bytes: 0, each: 1, eachBytes: 0 };
+    const made = { parcels: 0, notifications: 0, bytes: 0, each: 1, eachBytes: 0, trustedFrom: 0 };
     this.#queues.set(queue, made);
     return made;
   }
