@@ -60,11 +60,15 @@ export class Leases {
   /** Releases it. */
   async release(what: string): Promise<void> {
     const connection = this.#held.get(what);
-    this.#held.delete(what);
-    if (connection === undefined || connection !== this.#options.connection()) return;
-    const channel = await openChannel(connection);
-    await channel.deleteQueue(this.#options.names.lease(what));
-    closeSoon(channel);
+    try {
+      if (connection === undefined || connection !== this.#options.connection()) return;
+      const channel = await openChannel(connection);
+      await channel.deleteQueue(this.#options.names.lease(what));
+      closeSoon(channel);
+    } finally {
+      // Not before: whoever acquired it meanwhile would lose it to the deletion, without knowing.
+      this.#held.delete(what);
+    }
   }
 
   async #try(connection: ChannelModel, what: string) {

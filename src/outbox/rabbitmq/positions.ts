@@ -57,7 +57,9 @@ export class Positions {
   readonly #options: PositionOptions;
   readonly #turns = createTurns();
   readonly #known = new Map<string, Position>();
-  /** Positions read since their lease was acquired. */
+  /** Positions whose lease was acquired. */
+  readonly #taken = new Set<string>();
+  /** Of these, the ones read since, and written without an error. */
   readonly #fresh = new Set<string>();
   #lastHole = 0;
 
@@ -91,9 +93,9 @@ export class Positions {
 
   async #read(source: string, epoch: string): Promise<void> {
     const key = keyOf(source, epoch);
-    if (this.#known.has(key) || !(await this.#options.leases.tryTake(key))) return;
     const leave = await this.#turns(key);
     try {
+      if (this.#known.has(key) || !(await this.#options.leases.tryTake(key))) return;
       await this.#take(source, epoch);
     } catch (error) {
       // Its source is refused; the others are not.
@@ -149,11 +151,11 @@ export class Positions {
 
   /** Another daemon requests a lease: releases it once its open operations have ended. */
   async giveBack(what: string): Promise<void> {
-    if (!this.#options.leases.has(what) || !this.#fresh.has(what)) return;
+    if (!this.#taken.has(what)) return;
     const leave = await this.#turns(what);
     try {
       this.#fresh.delete(what);
-      await this.#options.leases.release(what);
+      if (this.#taken.delete(what)) await this.#options.leases.release(what);
     } catch {
       // The lease is lost with its connection.
     } finally {
@@ -167,10 +169,12 @@ export class Positions {
     if (leases.has(key) && this.#fresh.has(key)) return; // As this daemon left it.
     this.#fresh.delete(key);
     await leases.take(key);
+    this.#taken.add(key);
     const current = connection();
     if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
     const found = (await readLast(current, names.position(source, epoch)).catch(async (error: unknown) => {
       // Another daemon may be able to read it.
+      this.#taken.delete(key);
       await leases.release(key).catch(() => undefined);
       throw error;
     })) as Position | undefined;
