@@ -11,16 +11,20 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
  * @param name prefix of the folder's name
  */
 export function leaveNothing(name: string): void {
-  const folder = mkdtempSync(path.join(tmpdir(), `${name}-`));
-  // A server started by the program may run as another user.
-  chmodSync(folder, 0o755);
-  process.env.TMPDIR = folder;
+  let folder: string | undefined;
   // Processes killed just now may still be writing.
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }));
+  process.on('exit', () => {
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+  });
   for (const signal of SIGNALS) process.on(signal, () => process.exit(128 + constants.signals[signal]));
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', ({ code }: NodeJS.ErrnoException) => {
       // The reader is gone: `npm run demo | head`, or a closed terminal.
       process.exit(code === 'EPIPE' || code === 'EIO' ? 128 + constants.signals.SIGPIPE : 1);
     });
+  // Last, so that a signal at any time finds its listener.
+  folder = mkdtempSync(path.join(tmpdir(), `${name}-`));
+  // A server started by the program may run as another user.
+  chmodSync(folder, 0o755);
+  process.env.TMPDIR = folder;
 }
