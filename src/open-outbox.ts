@@ -7,7 +7,8 @@ import type { PusherConfig } from './config/load.ts';
 import { PusherError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox/outbox.ts';
-import { type RabbitOutboxOptions, rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
+import type { RabbitOutboxOptions } from './outbox/rabbitmq/options.ts';
+import { rabbitOutbox } from './outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from './outbox/sqlite/sqlite.ts';
 import { type BrokerTls, brokerTls } from './rabbitmq/tls.ts';
 

@@ -4,14 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SILENT } from '../../src/log.ts';
 import type { Outbox } from '../../src/outbox/outbox.ts';
-import { type RabbitOutboxOptions, rabbitOutbox } from '../../src/outbox/rabbitmq/rabbitmq.ts';
+import type { RabbitOutboxOptions } from '../../src/outbox/rabbitmq/options.ts';
+import { rabbitOutbox } from '../../src/outbox/rabbitmq/rabbitmq.ts';
 import { sqliteOutbox } from '../../src/outbox/sqlite/sqlite.ts';
 import { until } from './process.ts';
 
 export interface RabbitHouse {
   [Symbol.asyncDispose](): Promise<void>;
   readonly prefix: string;
-  /** Opens the outbox of a daemon, and waits for its connection unless told otherwise; one that is opened again has the dead letters that it had. */
+  /** Opens a daemon's outbox, by default waits for its connection. Opened again, it has its dead letters. */
   open(
     options?: Partial<RabbitOutboxOptions> & { readonly daemon?: string; readonly connected?: boolean },
   ): Promise<Outbox>;
@@ -19,7 +20,7 @@ export interface RabbitHouse {
 
 let prefixes = 0;
 
-/** @param url of the broker's vhost; each house has a prefix of its own there */
+/** @param url of the broker's vhost; each house has its own prefix there */
 export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptions> = {}): Promise<RabbitHouse> {
   const dir = await mkdtemp(join(tmpdir(), 'rabbit-outbox-'));
   const prefix = `t${++prefixes}`;

@@ -11,10 +11,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
-import type { Log } from '../../log.ts';
 import { type Broker, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
-import type { TlsSource } from '../../rabbitmq/tls.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
@@ -28,40 +26,13 @@ import { leaveHandover, remember, takeHandover } from './handover.ts';
 import { Leases } from './leases.ts';
 import { Marks } from './marks.ts';
 import { namesOf, partitionOf } from './names.ts';
+import type { RabbitOutboxOptions } from './options.ts';
 import { BASELINE, BLOCK, NUMBERED, type Numbering, toLine, UNNUMBERED } from './parcel.ts';
 import { type Position, Positions } from './positions.ts';
 import { Queues } from './queues.ts';
 import { sharesOf } from './shares.ts';
 import { View } from './view.ts';
 import { Writer } from './writer.ts';
-
-export interface RabbitOutboxOptions {
-  /** Addresses of the broker's nodes, `amqp://user:password@host:port/vhost` or `amqps:`. */
-  readonly urls: readonly string[];
-  readonly tls?: TlsSource | undefined;
-  /** Prefix of the names of queues and exchange: daemons with the same prefix share the work. */
-  readonly prefix: string;
-  /** Queues per topic. */
-  readonly partitions: number;
-  /** Stores this daemon's dead letters, and is closed with the outbox. */
-  readonly letters: Outbox;
-  /** File for the parcels' settled places when the daemon stops. */
-  readonly handoverFile: string;
-  /** Size limit of each topic, in bytes; beyond it `commit` rejects. */
-  readonly maxBytes: number;
-  /** URL of this daemon's console, for the others' consoles. */
-  readonly url?: string | undefined;
-  readonly log: Log;
-  readonly now?: () => number;
-  /** Interval for polling the queues' depths, in milliseconds. Default: 2 s. */
-  readonly pollMs?: number;
-  /** How long a delivery stays unacknowledged before its channel is renewed, in milliseconds. Default: 10 minutes. */
-  readonly renewMs?: number;
-  /** Grace for open requests of a partition that is given up, in milliseconds. Default: 6 s. */
-  readonly leaveMs?: number;
-  /** Most unacknowledged parcels of a partition. Default: 32. */
-  readonly prefetch?: number;
-}
 
 const POLL_MS = 2_000;
 /** Delay before a failed write of dead letters is retried, in milliseconds. */
