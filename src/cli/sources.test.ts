@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it, type TestContext } from 'node:test';
 import { commandLine } from '../../test/support/command-line.ts';
+import { writeConfigFile } from '../../test/support/config-file.ts';
 import { admission, commitAs } from '../../test/support/outbox.ts';
-import { freePorts } from '../../test/support/process.ts';
 import { loadConfig } from '../config/load.ts';
 import { type Daemon, startDaemon } from '../daemon.ts';
 import { createLogger } from '../ops/log.ts';
@@ -17,23 +17,7 @@ describe('sources', () => {
   let daemon: Daemon | undefined;
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'sources-'));
-    config = path.join(folder, 'pusher.toml');
-    const [tap, admin] = await freePorts(2);
-    await writeFile(
-      config,
-      `[modules.mod_event_pusher.sns]
-       sns_host = "http://127.0.0.1:9"
-       region = "eu-west-1"
-       access_key_id = "AKIAIOSFODNN7EXAMPLE"
-       secret_access_key = "wJalrXUtnFEMI"
-       account_id = "123456789012"
-       [tap.http]
-       listen = "127.0.0.1:${tap}"
-       [admin]
-       listen = "127.0.0.1:${admin}"
-       [outbox]
-       path = "./outbox.db"`,
-    );
+    config = await writeConfigFile(folder, '[outbox]\npath = "./outbox.db"');
     const now = () => Date.UTC(2026, 10, 22, 12);
     const outbox = sqliteOutbox({ file: path.join(folder, 'outbox.db'), now });
     await commitAs(outbox, 'prosody@a', 'e1', 7, admission());
