@@ -85,7 +85,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
   };
   const topics = new Map<string, { count: number; rate: number; steady: number; lastAt: number }>();
   const sampled = new Set<(sample: Sample) => void>();
-  const told = new Set<(delivered: Delivered) => void>();
+  const listeners = new Set<(delivered: Delivered) => void>();
   const latency = createLatency();
   let lastSampleAt = startedAt;
   let received = 0;
@@ -123,7 +123,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
       }
       if (taken === 0) return;
       keep(report, taken);
-      if (told.size > 0) for (const each of deliveredBy(report)) for (const listener of told) listener(each);
+      if (listeners.size > 0) for (const each of deliveredBy(report)) for (const listener of listeners) listener(each);
       delivered += taken;
       const topic = topics.get(name);
       if (topic) {
@@ -158,7 +158,7 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     topic: (arn) => topics.get(arn),
     recent: () => recent.flatMap(({ report }) => deliveredBy(report)).slice(-RECENT),
     onSample: (listener) => subscribe(sampled, listener),
-    onDelivered: (listener) => subscribe(told, listener),
+    onDelivered: (listener) => subscribe(listeners, listener),
   };
 }
 

@@ -21,7 +21,7 @@ function setUp() {
     now += 2_000;
     history.sample({ at: now, in: 0, out: 1, backlog: 0, p50: null, p99: null, ...fields }, []);
   };
-  return { history, spans, moments, sample, told: () => moments.map(({ kind, text }) => `${kind} ${text}`) };
+  return { history, spans, moments, sample, recorded: () => moments.map(({ kind, text }) => `${kind} ${text}`) };
 }
 
 describe('the history', () => {
@@ -42,27 +42,27 @@ describe('the history', () => {
   });
 
   it('records a pause and its end once, however many retries fail', () => {
-    const { history, told, sample } = setUp();
+    const { history, recorded, sample } = setUp();
     history.report.paused(`${ARN}:a`, pause(START));
     history.report.paused(`${ARN}:a`, pause(START, START + 1_000));
     sample();
     history.report.resumed(`${ARN}:a`, 5_000);
     sample();
-    assert.deepEqual(told(), [
+    assert.deepEqual(recorded(), [
       'paused a: AuthorizationError: not authorized',
       'resumed a: the sink takes notifications again',
     ]);
   });
 
   it('records one line for an incident of many topics', () => {
-    const { history, told, sample } = setUp();
+    const { history, recorded, sample } = setUp();
     for (let n = 0; n < 150; n++) history.report.paused(`${ARN}:t${n}`, pause(START));
     sample();
-    assert.deepEqual(told(), ['paused t0: AuthorizationError: not authorized (and 149 others at the same time)']);
+    assert.deepEqual(recorded(), ['paused t0: AuthorizationError: not authorized (and 149 others at the same time)']);
   });
 
   it('records holes and conditions of topics, except pauses, which are reported separately', () => {
-    const { history, told, sample } = setUp();
+    const { history, recorded, sample } = setUp();
     history.report.batch({ ...batch, missing: 0 });
     history.report.batch({ ...batch, missing: 3 });
     history.changed(`${ARN}:a`, { name: 'throttled', reason: 'Throttling', advice: '' }, 'open');
@@ -71,11 +71,15 @@ describe('the history', () => {
     sample();
     history.changed(`${ARN}:a`, { name: 'open', reason: '', advice: '' }, 'throttled');
     sample();
-    assert.deepEqual(told(), ['hole s: 3 events never came', 'throttled a: Throttling', 'open a: no longer throttled']);
+    assert.deepEqual(recorded(), [
+      'hole s: 3 events never came',
+      'throttled a: Throttling',
+      'open a: no longer throttled',
+    ]);
   });
 
   it('records when readiness changes, except for topics', () => {
-    const { history, told } = setUp();
+    const { history, recorded } = setUp();
     const [full, topic] = [
       { what: 'outbox', reason: 'is full' },
       { what: `topic ${ARN}:a`, reason: 'paused' },
@@ -84,6 +88,6 @@ describe('the history', () => {
     history.sample({ at: 1, ...plain }, [full, topic]);
     history.sample({ at: 2, ...plain }, [full]);
     history.sample({ at: 3, ...plain }, []);
-    assert.deepEqual(told(), ['not-ready outbox: is full', 'ready outbox: all right again']);
+    assert.deepEqual(recorded(), ['not-ready outbox: is full', 'ready outbox: all right again']);
   });
 });

@@ -26,7 +26,7 @@ export function sourcesContract(bench: OutboxBench, durable: boolean): void {
     now = 2_000;
     await commitAs(bench.outbox, 't', 'y', 4, admission());
     await commitAs(bench.outbox, 't', 'y', 9, admission(), 1);
-    const told = () =>
+    const reported = () =>
       bench.outbox
         .health()
         .holes.map(({ source, epoch, first, last, missing, at }) => [source, epoch, first, last, missing, at]);
@@ -34,16 +34,16 @@ export function sourcesContract(bench: OutboxBench, durable: boolean): void {
       ['t', 'y', 5, 5, 1, 2_000],
       ['s', 'x', 8, 10, 3, 1_000],
     ];
-    assert.deepEqual(told(), [ofT, ofS]);
+    assert.deepEqual(reported(), [ofT, ofS]);
     if (durable) {
       await bench.reopen();
-      assert.deepEqual(told(), [ofT, ofS]);
+      assert.deepEqual(reported(), [ofT, ofS]);
     }
     assert.deepEqual(await bench.outbox.sources.holes(), bench.outbox.health().holes);
     assert.equal(await bench.outbox.sources.acknowledge('s'), 1);
-    assert.deepEqual(told(), [ofT]);
+    assert.deepEqual(reported(), [ofT]);
     assert.equal(await bench.outbox.sources.acknowledge(), 1);
-    assert.deepEqual(told(), []);
+    assert.deepEqual(reported(), []);
     const sums = (await bench.outbox.sources.list(10)).map(({ source, holes, missing }) => [source, holes, missing]);
     assert.deepEqual(sums.toSorted(), [
       ['s', 1, 3],

@@ -34,7 +34,7 @@ export async function probeBroker(url: string, tls: TlsSource, prefix: string): 
   }
 }
 
-/** As often as RabbitMQ 4 delivers a message unless it is told otherwise, and some. */
+/** More returns of a message than RabbitMQ 4's default delivery limit of 20. */
 const RETURNS = 30;
 const DELIVERY_LIMIT: BrokerProblem = {
   kind: 'other',

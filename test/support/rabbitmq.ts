@@ -11,7 +11,7 @@ import { type Gate, openGate } from './gate.ts';
 import { freePorts, launch, type Process, until, untilListening } from './process.ts';
 
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
-/** Idle schedulers of Erlang spin unless they are told not to, and the tests have few cores. */
+/** Keeps idle schedulers of Erlang from spinning: the tests have few cores. */
 const NO_SPINNING = '+sbwt none +sbwtdcpu none +sbwtdio none';
 /** What the tests log in with. */
 const LOGIN = 'guest:guest';

@@ -42,8 +42,8 @@ function open(needsLogin, hello) {
   following = followTogether(
     { bodies: false, match: '' },
     {
-      hello(told) {
-        begin(told);
+      hello(first) {
+        begin(first);
         loadSamples();
       },
       tick({ sample, state }) {

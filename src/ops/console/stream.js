@@ -37,9 +37,9 @@ export function openStream(on) {
         if (opened !== source) return;
         // Notifications do not show that the figures are current.
         if (event !== 'notifications') waitFor(SILENT_MS);
-        const told = JSON.parse(data);
-        if (event === 'hello') name = told.stream;
-        on(event, told);
+        const message = JSON.parse(data);
+        if (event === 'hello') name = message.stream;
+        on(event, message);
         if (event === 'hello') say();
       });
     opened.addEventListener('error', lost);
