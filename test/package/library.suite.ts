@@ -5,17 +5,18 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { cpSync, globSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { launch, until } from './support/process.ts';
-import { startStubSns } from './support/stub-sns.ts';
+import { type Packed, packedOnce } from '../support/packed.ts';
+import { launch, until } from '../support/process.ts';
+import { startStubSns } from '../support/stub-sns.ts';
 
 const run = promisify(execFile);
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MODULES = path.join(ROOT, 'node_modules');
 
 /** What the examples and their compilation need besides the package. */
@@ -30,16 +31,14 @@ const OF_THE_PROJECT = [
 describe('the library', () => {
   let folder: string;
   let project: string;
-  let tarball: string;
+  let packed: Packed;
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'library-'));
-    await run('npm', ['pack', '--pack-destination', folder], { cwd: ROOT });
-    tarball = path.join(folder, (await readdir(folder)).find((name) => name.endsWith('.tgz')) as string);
-    await run('tar', ['xzf', tarball], { cwd: folder });
+    packed = await packedOnce();
     project = path.join(folder, 'project');
     const modules = path.join(project, 'node_modules');
     mkdirSync(modules, { recursive: true });
-    cpSync(path.join(folder, 'package'), path.join(modules, 'xmpp-event-pusher'), { recursive: true });
+    cpSync(packed.content, path.join(modules, 'xmpp-event-pusher'), { recursive: true });
     for (const name of [...productionModules(), ...OF_THE_PROJECT]) {
       mkdirSync(path.dirname(path.join(modules, name)), { recursive: true });
       try {
@@ -140,7 +139,7 @@ describe('the library', () => {
   });
 
   it('source maps include the sources they refer to', () => {
-    const dist = path.join(folder, 'package/dist');
+    const dist = path.join(packed.content, 'dist');
     const maps = globSync('**/*.js.map', { cwd: dist });
     assert.ok(maps.length > 50);
     for (const file of maps) {
@@ -150,11 +149,11 @@ describe('the library', () => {
   });
 
   it('the package passes publint and attw', async () => {
-    const { stdout } = await run(path.join(MODULES, '.bin/publint'), [tarball, '--strict']).catch(
+    const { stdout } = await run(path.join(MODULES, '.bin/publint'), [packed.tarball, '--strict']).catch(
       ({ stdout, stderr }) => assert.fail(stdout + stderr),
     );
     assert.match(stdout, /All good!/);
-    const attw = [tarball, '--profile', 'esm-only', '--no-emoji', '--format', 'json'];
+    const attw = [packed.tarball, '--profile', 'esm-only', '--no-emoji', '--format', 'json'];
     await run(path.join(MODULES, '.bin/attw'), attw).catch(({ stdout }) => assert.fail(stdout));
   });
 });
