@@ -44,6 +44,13 @@ describe('flow', () => {
     );
   });
 
+  it('rounds rates to hundredths once, so that they read the same live and later', () => {
+    const flow = createFlow(0);
+    flow.batch(received(247));
+    flow.sample(0, 20_001);
+    assert.equal(flow.samples()[0]?.in, 12.35);
+  });
+
   it('gives latencies within 5 %, and none without deliveries', () => {
     const flow = createFlow(0);
     for (let ms = 1; ms <= 1_000; ms++) deliver(flow, notification(0), ms);

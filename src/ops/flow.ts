@@ -22,7 +22,10 @@ const RECENT = 50;
 export interface Sample {
   /** When it was taken, in milliseconds since the Unix epoch. */
   readonly at: number;
-  /** New events, and notifications that SNS accepted, per second. */
+  /**
+   * New events, and notifications that SNS accepted, per second, in hundredths: a figure that a page gets live and later
+   * in the last hour's samples reads the same.
+   */
   readonly in: number;
   readonly out: number;
   /** Notifications that SNS had not accepted yet. */
@@ -135,7 +138,8 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     },
     sample(backlog, now) {
       const seconds = Math.max(now - lastSampleAt, 1) / 1_000;
-      const sample = { at: now, in: received / seconds, out: delivered / seconds, backlog, ...latency.read() };
+      const rates = { in: hundredths(received / seconds), out: hundredths(delivered / seconds) };
+      const sample = { at: now, ...rates, backlog, ...latency.read() };
       for (const topic of topics.values()) {
         topic.rate = topic.count / seconds;
         // The first sample sets the mean; later ones move it, weighted by their duration.
@@ -161,6 +165,8 @@ export function createFlow(startedAt: number = Date.now()): Flow {
     onDelivered: (listener) => subscribe(listeners, listener),
   };
 }
+
+const hundredths = (value: number) => Math.round(value * 100) / 100;
 
 /** Notifications of a request that the sink accepted. */
 const deliveredBy = ({ entries, verdicts, at }: RequestReport): Delivered[] =>

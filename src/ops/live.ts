@@ -199,15 +199,11 @@ export function serveLive(server: FastifyInstance, { flow, state, access, log }:
   });
 }
 
-/** The samples by column, which is half as long, rounded to the digits that the console shows. */
+/** The samples by column, which is half as long. */
 function columnsOf(samples: readonly Sample[]): Record<keyof Sample, (number | null)[]> {
-  const column = (name: keyof Sample) =>
-    samples.map((sample) => {
-      const value = sample[name];
-      return value === null ? null : Math.round(value * 100) / 100;
-    });
   const names = ['at', 'in', 'out', 'backlog', 'p50', 'p99'] as const;
-  return Object.fromEntries(names.map((name) => [name, column(name)])) as Record<keyof Sample, (number | null)[]>;
+  const columns = names.map((name) => [name, samples.map((sample) => sample[name])]);
+  return Object.fromEntries(columns) as Record<keyof Sample, (number | null)[]>;
 }
 
 /** Returns a function that checks, at each sample, whether a reader still reads. */
