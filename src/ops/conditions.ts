@@ -121,7 +121,7 @@ export function createConditions(
 export function addConditionMetric(registry: Registry, current: () => readonly TopicCondition[]): void {
   new Gauge({
     name: 'xmpp_event_pusher_topic_state',
-    help: '1 for the state that a topic is in: open, throttled, slow, behind, paused or orphaned; 0 for the others.',
+    help: "1 for a topic's current state: open, throttled, slow, behind, paused or orphaned; 0 for the others.",
     labelNames: ['topic', 'state'],
     registers: [registry],
     collect() {

@@ -49,7 +49,7 @@ export function addProcessMetrics(registry: Registry, logLost: () => number): vo
   describeBuild(registry);
   new Counter({
     name: `${PREFIX}log_lines_lost_total`,
-    help: 'Lines of the log that could not be written.',
+    help: 'Log lines that could not be written.',
     registers: [registry],
     collect() {
       this.reset();
@@ -69,7 +69,7 @@ export function addDiskMetrics(registry: Registry, folder: string): void {
   const size = new Gauge({ name: `${PREFIX}outbox_disk_bytes`, help: "Size of the outbox's disk.", registers });
   new Gauge({
     name: `${PREFIX}outbox_disk_free_bytes`,
-    help: "What of the outbox's disk is free for the daemon.",
+    help: "Free space on the outbox's disk for the daemon.",
     registers,
     async collect() {
       const disk = await statfs(folder).catch(() => undefined);
@@ -95,48 +95,43 @@ export function createMetrics(registry: Registry): Metrics {
   const histogram = (name: string, help: string, buckets: number[]) =>
     new TopicHistogram({ name: named(name), help, buckets, registers });
 
-  const events = counter('events_received_total', 'Events that came in and were new.', ['tap', 'source', 'kind']);
-  const duplicates = counter('events_duplicate_total', 'Events that came in again, and were not kept again.', [
-    'tap',
-    'source',
-  ]);
-  const rejected = counter('events_rejected_total', 'Malformed events, kept as dead letters.', ['tap', 'source']);
+  const events = counter('events_received_total', 'New events.', ['tap', 'source', 'kind']);
+  const duplicates = counter('events_duplicate_total', 'Repeated events, not kept again.', ['tap', 'source']);
+  const rejected = counter('events_rejected_total', 'Malformed events; each becomes a dead letter.', ['tap', 'source']);
   const holes = counter('source_holes_total', 'Holes in the numbers of a source.', ['source']);
   const missing = counter('source_events_missing_total', 'Events missing in those holes.', ['source']);
   const conflicting = counter(
     'source_conflicts_total',
-    'Numbers that a source used twice for different events, which are lost unless it sends them again.',
+    'Numbers that a source used twice for different events. Those are lost unless it resends them.',
     ['source'],
   );
-  const refused = counter('source_refused_total', 'Batches of a source that were put off, by the reason.', [
+  const refused = counter('source_refused_total', 'Refused batches of a source, which it sends again.', [
     'source',
     'reason',
   ]);
   const contacts = new Gauge({
     name: named('source_last_contact_timestamp_seconds'),
-    help: 'When a source last came, whatever the answer, in seconds since the Unix epoch.',
+    help: "Time of a source's last request, whatever the answer, in seconds since the Unix epoch.",
     labelNames: ['source'],
     registers,
   });
   const ages = new Gauge({
     name: named('source_event_age_seconds'),
-    help: 'How old the newest event of the last batch of a source was when it came; below zero where its clock is ahead.',
+    help: "Age of the newest event in a source's last batch on arrival; negative if its clock is ahead.",
     labelNames: ['source'],
     registers,
   });
-  const skipped = counter('events_skipped_total', 'Events that the configuration or the plugin says not to publish.', [
-    'kind',
-    'reason',
-  ]);
+  const skipped = counter(
+    'events_skipped_total',
+    'Events that must not be published, by the configuration or the plugin.',
+    ['kind', 'reason'],
+  );
   const outcomes = counter(
     'notifications_total',
-    'What SNS said of notifications, each time that it was asked: outcome delivered, retry, pause or dead.',
+    "SNS's verdict on a notification at each attempt: outcome delivered, retry, pause or dead.",
     ['topic', 'outcome', 'reason'],
   );
-  const deadLetters = counter('dead_letters_total', 'Notifications and events that became dead letters.', [
-    'topic',
-    'reason',
-  ]);
+  const deadLetters = counter('dead_letters_total', 'New dead letters.', ['topic', 'reason']);
   const requests = histogram(
     'publish_request_duration_seconds',
     'Duration of PublishBatch requests.',
@@ -149,7 +144,7 @@ export function createMetrics(registry: Registry): Metrics {
   );
   const latency = histogram(
     'event_to_sns_seconds',
-    'From when an event happened to when SNS had it.',
+    'Time from an event to its acceptance by SNS.',
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3_600],
   );
   const known = new Set<string>();
@@ -233,7 +228,7 @@ export function createMetrics(registry: Registry): Metrics {
 function describeBuild(registry: Registry): void {
   new Gauge({
     name: `${PREFIX}build_info`,
-    help: 'Always 1; the release and the Node.js it runs on are its labels.',
+    help: 'Always 1; its labels are the release and the version of Node.js.',
     labelNames: ['version', 'node'],
     registers: [registry],
   }).set({ version, node: process.versions.node }, 1);
@@ -263,32 +258,26 @@ function observe(registry: Registry, observed: () => Observed, labelOf: (source:
     names.push(PREFIX + name);
     return made;
   };
-  const ready = gauge('ready', '1 while /readyz answers that the daemon is ready.', [], () => fill());
-  const depth = gauge('outbox_notifications', 'Notifications that SNS does not have yet.', ['topic']);
-  const atTap = gauge('tap_waiting_events', 'Events that wait where a tap reads them, in its queue of RabbitMQ.', [
-    'tap',
-  ]);
-  const bytes = gauge('outbox_bytes', 'What the content of the outbox takes.', []);
-  const maxBytes = gauge('outbox_max_bytes', 'What it may take: outbox.max_bytes.', []);
-  const oldest = gauge(
-    'outbox_oldest_age_seconds',
-    'Age of the oldest notification in the outbox; 0 when it is empty.',
-    [],
-  );
-  const writable = gauge('outbox_writable', '1 while the outbox can be written, 0 while the disk fails.', []);
-  const deadLetters = gauge('dead_letters_kept', 'Dead letters that wait for a person.', []);
+  const ready = gauge('ready', '1 while /readyz answers 200.', [], () => fill());
+  const depth = gauge('outbox_notifications', 'Notifications that SNS has not accepted yet.', ['topic']);
+  const atTap = gauge('tap_waiting_events', 'Events in the RabbitMQ queue that the tap reads.', ['tap']);
+  const bytes = gauge('outbox_bytes', "Size of the outbox's content.", []);
+  const maxBytes = gauge('outbox_max_bytes', 'Limit of that size, outbox.max_bytes.', []);
+  const oldest = gauge('outbox_oldest_age_seconds', 'Age of the oldest waiting notification; 0 if there is none.', []);
+  const writable = gauge('outbox_writable', "0 while the disk fails and the outbox can't be written.", []);
+  const deadLetters = gauge('dead_letters_kept', 'Dead letters to be handled by a person.', []);
   const paused = gauge('topic_paused', '1 while a topic is paused, for the reason in the label.', ['topic', 'reason']);
-  const inFlight = gauge('publish_requests_in_flight', 'PublishBatch requests under way.', ['topic']);
+  const inFlight = gauge('publish_requests_in_flight', 'Open PublishBatch requests.', ['topic']);
   const heard = gauge(
     'source_last_heard_timestamp_seconds',
-    'When a source was last heard, in seconds since the Unix epoch.',
+    'When events of a source were last accepted, in seconds since the Unix epoch.',
     ['source'],
   );
 
-  const known = gauge('sources', 'Sources that are remembered.', []);
+  const known = gauge('sources', 'Known sources.', []);
   const unacknowledged = gauge(
     'source_holes_unacknowledged',
-    'Holes in the numbers of a source that nobody has acknowledged.',
+    'Holes in the numbers of a source that no one has acknowledged.',
     ['source'],
   );
 

@@ -49,11 +49,13 @@ export function addTraceMetrics(registry: Registry, state: () => TraceState): vo
         this.set(of(state()));
       },
     });
-  gauge('bytes', 'What the record of what became of events, and the history, take.', ({ bytes }) => bytes);
-  gauge('writable', '1 while that can be written.', ({ problem }) => (problem === undefined ? 1 : 0));
+  gauge('bytes', 'Size of the record of events and the history.', ({ bytes }) => bytes);
+  gauge('writable', "0 while the record can't be written; publishing continues.", ({ problem }) =>
+    problem === undefined ? 1 : 0,
+  );
   new Counter({
     name: 'xmpp_event_pusher_trace_records_lost_total',
-    help: 'Records of what became of events that could not be written.',
+    help: 'Records that could not be written.',
     registers,
     collect() {
       this.reset();
