@@ -74,7 +74,7 @@ handle_info({'DOWN', Ref, process, {_, Node}, _}, #{joining := Joining} = S) ->
         #{Node := Ref} -> {noreply, elect(joined(Node, S))};
         _ -> {noreply, S}
     end;
-%% Either the module was stopped or the node died; nodedown tells.
+%% Either the module was stopped or the node died; a nodedown message shows which.
 handle_info({'DOWN', Ref, process, Pid, _}, #{members := Members} = S) ->
     case [Node || {Node, {_, P, R}} <- maps:to_list(Members), P =:= Pid, R =:= Ref] of
         [Node] -> {noreply, elect(forget(Node, S))};

@@ -120,7 +120,7 @@ sm_register_connection(Acc, #{sid := {_, Pid}, info := #{conn := _}}, #{host_typ
 sm_register_connection(Acc, _Params, _Extra) ->
     {ok, Acc}.
 
-%%%------------------------------------------------------------------------------------------ sessions that are there
+%%%------------------------------------------------------------------------------------------------ existing sessions
 
 %% Adopts a session that was resumed in this process, or existed before the module was loaded.
 -spec adopt(data(), host_type()) -> data().
