@@ -238,7 +238,7 @@ describe('configuration', () => {
 
   describe('refuses', () => {
     const TOPIC =
-      'should be an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template that makes one of `topics`, such as `chat-{host}`';
+      'should be an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template for one of `topics`, such as `chat-{host}`';
     const HOST = 'should be a host name, or an http(s) URL without query, such as `sns.eu-west-1.amazonaws.com`';
     const LIST = 'should be a list of any of "event_id", "timestamp", "type", "stanza_id", "host", "traceparent"';
 

@@ -26,20 +26,20 @@ import { snsOptions } from './sns-options.ts';
 const httpTapOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5290'), {
     expects: 'an address and a port, such as `127.0.0.1:5290` or `[::1]:5290`',
-    text: 'Where adapters post events. Beyond loopback it needs a `secret` of 20 characters or more.',
+    text: 'The address for the adapters. Beyond loopback it requires a `secret` of 20 characters or more.',
   }),
   secret: option(secret({ spaces: true }).optional(), {
     expects: 'the secret that the adapters send, not empty',
-    text: 'What adapters must send as `Authorization: Bearer …`. Without it every local process may post events, and a start logs a warning.',
+    text: 'The adapters send it as `Authorization: Bearer …`. Without it every local process may post events, and a start logs a warning.',
     example: '"${TAP_SECRET}"',
   }),
   tls_cert: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM certificate chain',
-    text: 'Certificate chain for HTTPS; goes with `tls_key`. Renewed files are read at a reload.',
+    text: 'Certificate chain for HTTPS; requires `tls_key`. A reload reads renewed files.',
   }),
   tls_key: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM private key',
-    text: 'Private key for HTTPS; goes with `tls_cert`.',
+    text: 'Private key for HTTPS; requires `tls_cert`.',
   }),
 });
 
@@ -56,7 +56,7 @@ const outboxOptions = z.strictObject({
   }),
   url: option(z.union([brokerUrl, z.array(brokerUrl).min(1)]).optional(), {
     expects: 'an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
-    text: `Where RabbitMQ is: the nodes of one cluster, tried in turn. Special characters of user, password and vhost are percent-encoded. ${RABBITMQ_ONLY}`,
+    text: `RabbitMQ's address: the nodes of one cluster, tried in turn. Percent-encode special characters of user, password and vhost. ${RABBITMQ_ONLY}`,
     example:
       '["amqps://pusher:${MQ_PASSWORD}@mq1.example.org/xmpp", "amqps://pusher:${MQ_PASSWORD}@mq2.example.org/xmpp"]',
     fallback: '**mandatory** with `engine = "rabbitmq"`',
@@ -69,24 +69,24 @@ const outboxOptions = z.strictObject({
       .default('xep'),
     {
       expects: '1 to 64 ASCII letters, digits, hyphens and underscores',
-      text: `What the names of its queues begin with. Daemons with the same prefix share the work. ${RABBITMQ_ONLY}`,
+      text: `Prefix of its queues' names. Daemons with the same prefix share the work. ${RABBITMQ_ONLY}`,
     },
   ),
   partitions: option(count(1, 64).default(6), {
     expects: 'a whole number from 1 to 64',
-    text: `How many queues each topic has, which is how many daemons can share it. Must be the same for all daemons; [changing it](rabbitmq.md#changing-the-number-of-partitions) needs all of them stopped. ${RABBITMQ_ONLY}`,
+    text: `Number of each topic's queues, and so of daemons that can share it. Must be the same for all daemons; to [change it](rabbitmq.md#changing-the-number-of-partitions), stop all of them. ${RABBITMQ_ONLY}`,
   }),
   path: option(z.string().min(1).default('./outbox.db'), {
     expects: 'the path of a file',
-    text: 'The SQLite file that keeps notifications until SNS has them, and dead letters; with RabbitMQ only the dead letters of this daemon. Relative to the configuration file.',
+    text: 'The SQLite file with waiting notifications and dead letters; with RabbitMQ only the dead letters of this daemon. Relative to the configuration file.',
   }),
   max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(1_073_741_824), {
     expects: 'a whole number of bytes, 1,048,576 or more',
-    text: "How large its content may grow; with RabbitMQ, the total size of each topic's queues. Past it the taps answer 503 and the adapters keep their events.",
+    text: "Maximum size of its content; with RabbitMQ, of each topic's queues together. Beyond it the taps answer 503 and the adapters keep their events.",
   }),
   retention: option(duration.prefault('off'), {
     expects: DURATION_EXPECTS,
-    text: 'How long dead letters are kept; older ones are deleted each hour. `off`: until somebody replays or deletes them. Notifications that wait for SNS are always kept.',
+    text: 'How long dead letters are kept; older ones are deleted each hour. `off`: until someone replays or deletes them. Waiting notifications are always kept.',
     fallback: '`"off"`',
   }),
   ca_file: option(z.string().min(1).optional(), {
@@ -96,7 +96,7 @@ const outboxOptions = z.strictObject({
   }),
   cert_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM certificate',
-    text: `A client certificate; goes with \`key_file\`. A URL without a user then logs in with it (\`EXTERNAL\`). ${RABBITMQ_ONLY}`,
+    text: `A client certificate; requires \`key_file\`. A URL without a user then logs in with it (\`EXTERNAL\`). ${RABBITMQ_ONLY}`,
     fallback: 'none',
   }),
   key_file: option(z.string().min(1).optional(), {
@@ -120,28 +120,28 @@ sectionRules.set(outboxOptions, (section) => {
 const traceOptions = z.strictObject({
   keep: option(duration.prefault('1h'), {
     expects: DURATION_EXPECTS,
-    text: "How long the record is kept: which events were delivered, with SNS's ids, and which were skipped, and why; without their bodies, in a file beside the outbox. [`find`](operations.md#what-happened-to-an-event) searches it. `off`: nothing is recorded, and the next start deletes the record.",
+    text: "How long the record is kept: delivered events with SNS's ids, and skipped events with the reason, all without bodies, in a file beside the outbox. [`find`](operations.md#what-happened-to-an-event) searches it. `off`: nothing is recorded, and the next start deletes the record.",
     fallback: '`"1h"`',
   }),
   max_bytes: option(count(1_048_576, Number.MAX_SAFE_INTEGER).default(268_435_456), {
     expects: 'a whole number of bytes, 1,048,576 or more',
-    text: 'How large that file may grow. Past it the oldest records are deleted, whatever `keep` says. A million events take some 30 MB.',
+    text: 'Maximum size of that file. Beyond it the oldest records are deleted, even within `keep`. A million events use about 30 MB.',
   }),
 });
 
 const adminOptions = z.strictObject({
   listen: option(listen.prefault('127.0.0.1:5291'), {
     expects: 'an address and a port, such as `127.0.0.1:5291`',
-    text: 'Where the [console](console.md), `/metrics`, `/healthz` and `/readyz` answer. Beyond loopback it needs a `token` of 20 characters or more.',
+    text: 'The address of the [console](console.md), `/metrics`, `/healthz` and `/readyz`. Beyond loopback it requires a `token` of 20 characters or more.',
   }),
   token: option(secret({ spaces: true, least: 16 }).optional(), {
     expects: 'a secret of 16 characters or more',
-    text: 'The password of the console, which programs send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` need none. Without it the console is open to every local process.',
+    text: 'The password of the console, which programs send as `Authorization: Bearer …`; `/metrics`, `/healthz` and `/readyz` require none. Without it the console is open to every local process.',
     example: '"${ADMIN_TOKEN}"',
   }),
   source_silent_after: option(duration.prefault('1h'), {
     expects: DURATION_EXPECTS,
-    text: 'How long a source may send nothing until it is shown as silent. A server without active users is silent too.',
+    text: 'A source that sends nothing for this long is shown as silent. A server without active users is silent too.',
     fallback: '`"1h"`',
   }),
 });
@@ -155,7 +155,7 @@ const logOptions = z.strictObject({
   }),
   format: option(z.enum(['json', 'pretty', 'journald']).optional(), {
     expects: '"json", "pretty" or "journald"',
-    text: '`json`: one JSON object a line, with `level` as a word and `time` in ISO 8601. `pretty`: for people. `journald`: for the journal of systemd, with its priorities, so that `journalctl -p warning` works.',
+    text: '`json`: JSON lines, with `level` as a word and `time` in ISO 8601. `pretty`: for people. `journald`: for the journal of systemd, with its priorities, so that `journalctl -p warning` works.',
     fallback: '`journald` under systemd, `pretty` on a terminal, else `json`',
   }),
 });

@@ -10,12 +10,12 @@ const LONGEST_SUFFIX = 55;
 export const rabbitTapOptions = z.strictObject({
   url: option(z.union([brokerUrl.transform((url) => [url]), z.array(brokerUrl).min(1)]), {
     expects: 'an `amqp://` or `amqps://` URL with user, password, host, port and vhost; or a list of them',
-    text: "Where RabbitMQ is; the last part is the vhost, `/` where there is none. Nodes of a list are tried in turn. Left out in a whole `mongooseim.toml`, it is that of MongooseIM's pool `outgoing_pools.rabbit.event_pusher`.",
+    text: "RabbitMQ's address; its last part is the vhost, by default `/`. Nodes of a list are tried in turn. In a whole `mongooseim.toml` the default is that of MongooseIM's pool `outgoing_pools.rabbit.event_pusher`.",
     example: '"amqps://pusher:${RABBITMQ_PASSWORD}@mq1.example.org/xmpp"',
   }),
   queue: option(brokerName(LONGEST_SUFFIX).default('xmpp-event-pusher'), {
     expects: 'a name of at most 200 bytes that does not begin with `amq.`',
-    text: "The daemon's queue, which it declares and binds, with a second queue named `….sessions` for the count of sessions. All daemons with the same name share it: one reads at a time.",
+    text: "The daemon's queue, which it declares and binds, with a second queue `….sessions` for the count of sessions. All daemons with the same queue share it: one reads at a time.",
   }),
   ca_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM file with certificates',
@@ -24,7 +24,7 @@ export const rabbitTapOptions = z.strictObject({
   }),
   cert_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM certificate',
-    text: 'A client certificate; goes with `key_file`. A URL without a user then logs in with it (`EXTERNAL`).',
+    text: 'A client certificate; requires `key_file`. A URL without a user then logs in with it (`EXTERNAL`).',
     fallback: 'none',
   }),
   key_file: option(z.string().min(1).optional(), {
@@ -40,15 +40,15 @@ sectionRules.set(rabbitTapOptions, (section) => pairProblems(section, 'cert_file
 const exchangeOptions = (what: string, name: string) => ({
   name: option(brokerName().default(name), {
     expects: 'a name of at most 255 bytes that does not begin with `amq.`',
-    text: `The exchange that MongooseIM publishes ${what} to.`,
+    text: `The exchange to which MongooseIM publishes ${what}.`,
   }),
   type: option(z.enum(['topic', 'fanout', 'headers', 'direct']).default('topic'), {
     expects: '"topic", "fanout", "headers" or "direct"',
-    text: "Its type. To a `direct` one the daemon can't bind: see [MongooseIM](mongooseim.md#direct-exchanges).",
+    text: "Its type. The daemon can't bind to a `direct` one: see [MongooseIM](mongooseim.md#direct-exchanges).",
   }),
   durable: option(z.boolean().default(false), {
     expects: 'true or false',
-    text: 'Whether it survives a restart of the broker. Must be as in MongooseIM, which does not start if they differ.',
+    text: 'Whether it survives a restart of the broker. Must be the same as in MongooseIM, which otherwise does not start.',
   }),
 });
 
@@ -57,11 +57,11 @@ const messageExchangeOptions = (what: string, name: string) =>
     ...exchangeOptions(what, name),
     sent_topic: option(z.string().min(1).default(`${name}_sent`), {
       expects: 'a text that is not empty',
-      text: 'The end of the routing keys of messages that users sent, which are published.',
+      text: 'End of the routing keys of sent messages, which are published.',
     }),
     recv_topic: option(z.string().min(1).default(`${name}_recv`), {
       expects: 'a text that is not empty',
-      text: "The end of the routing keys of recipients' copies, which are not published.",
+      text: "End of the routing keys of recipients' copies, which are not published.",
     }),
   });
 

@@ -17,7 +17,7 @@ const topicName = z
 /** A name, or a template that chooses among `topics`; section rules check the latter. */
 const topicChoice = z.union([topicName, z.string().regex(/[{}]/)]);
 const TOPIC_EXPECTS =
-  'an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template that makes one of `topics`, such as `chat-{host}`';
+  'an SNS topic name: 1 to 256 ASCII letters, digits, hyphens and underscores, for a FIFO topic with `.fifo` at the end; or a template for one of `topics`, such as `chat-{host}`';
 
 const snsHost = z.string().transform((value, context): URL => {
   const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `https://${value}`;
@@ -49,43 +49,43 @@ const MANDATORY_IF_STATIC = '**mandatory** unless `credentials = "aws"`';
 export const snsOptions = z.strictObject({
   presence_updates_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
-    text: 'Topic for presence notifications. Left out, presence is not published.',
+    text: 'Topic for presence notifications. Without it presence is not published.',
     example: '"user_presence_updated"',
   }),
   pm_messages_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
-    text: 'Topic for private messages (`type="chat"`). Left out, they are not published.',
+    text: 'Topic for private messages (`type="chat"`). Without it they are not published.',
     example: '"user_message_sent"',
   }),
   muc_messages_topic: option(topicChoice.optional(), {
     expects: TOPIC_EXPECTS,
-    text: 'Topic for group messages (`type="groupchat"`). Left out, they are not published.',
+    text: 'Topic for group messages (`type="groupchat"`). Without it they are not published.',
     example: '"user_messagegroup_sent"',
   }),
   topics: option(z.array(topicName).min(1).optional(), {
     expects: 'a list of SNS topic names',
-    text: 'The topics that a template in one of the three options above may choose. In the name that a template makes, a hyphen replaces each character that SNS does not allow. An event whose topic is not listed is not published. Not in MongooseIM.',
+    text: "The topics that templates in the three options above may select. A hyphen replaces each character of a template's result that SNS does not allow. An event whose topic is not listed is not published. Not in MongooseIM.",
     example: '["chat-example-org", "chat-example-net"]',
   }),
   plugin_module: option(z.string().min(1).default('mod_event_pusher_sns_defaults'), {
     expects: 'the path of an ES module or the name of a package, resolved from the configuration file',
-    text: 'Makes user GUIDs and message attributes, and filters events: see [plugins](plugins.md). The default gives bare JIDs and no attributes.',
+    text: 'Creates user GUIDs and message attributes, and filters events: see [plugins](plugins.md). The default uses bare JIDs and no attributes.',
     example: '"./plugin.ts"',
   }),
   plugin_options: option(z.record(z.string(), z.unknown()).optional(), {
-    expects: 'a section with whatever the plugin wants',
-    text: 'Handed to the `start` function of the plugin, as a section of its own: `[….sns.plugin_options]`. Not in MongooseIM.',
+    expects: 'a section',
+    text: 'Passed to the `start` function of the plugin. As a section: `[….sns.plugin_options]`. Not in MongooseIM.',
     example: '{ timeout_ms = 200 }',
     fallback: 'nothing',
   }),
   sns_host: option(snsHost, {
     expects: 'a host name, or an http(s) URL without query, such as `sns.eu-west-1.amazonaws.com`',
-    text: 'Where SNS is. Scheme, port and path are used; `https` unless the URL says otherwise. `REGION.amazonaws.com` is read as `sns.REGION.amazonaws.com`.',
+    text: 'The address of SNS. Scheme, port and path are used; `https` is the default. `REGION.amazonaws.com` means `sns.REGION.amazonaws.com`.',
     example: '"sns.eu-west-1.amazonaws.com"',
   }),
   region: option(z.string().regex(/^[a-z0-9-]+$/), {
     expects: 'an AWS region, such as `eu-west-1`',
-    text: "The AWS region: part of the topic ARN and of every signature. Its partition (`aws-cn`, `aws-us-gov`, `aws-eusc` …) follows from AWS's own list.",
+    text: "The AWS region: part of the topic ARN and of every signature. AWS's own list determines its partition (`aws-cn`, `aws-us-gov`, `aws-eusc` …).",
     example: '"eu-west-1"',
   }),
   credentials: option(z.enum(['static', 'aws']).default('static'), {
@@ -94,7 +94,7 @@ export const snsOptions = z.strictObject({
   }),
   access_key_id: option(secret().optional(), {
     expects: 'the id of an AWS access key, not empty',
-    text: 'Access key that may `sns:Publish` to the topics.',
+    text: 'Access key with the permission `sns:Publish` on the topics.',
     example: '"AKIAIOSFODNN7EXAMPLE"',
     fallback: MANDATORY_IF_STATIC,
   }),
@@ -111,12 +111,12 @@ export const snsOptions = z.strictObject({
   }),
   pool_size: option(count(1, 10_000).default(100), {
     expects: 'a whole number from 1 to 10,000',
-    text: 'How many requests to SNS may be under way at once.',
+    text: 'Maximum number of open requests to SNS.',
   }),
   max_messages_per_second: option(count(1, 1_000_000).optional(), {
     expects: 'a whole number from 1 to 1,000,000',
-    text: 'A cap on the rate, for all topics of the account together. Without it the rate follows SNS: it falls when SNS throttles, and recovers. Not in MongooseIM.',
-    fallback: 'no cap',
+    text: 'Limit of the rate, for all topics of the account together. Also without it the rate falls when SNS throttles, and recovers. Not in MongooseIM.',
+    fallback: 'no limit',
   }),
   ca_file: option(z.string().min(1).optional(), {
     expects: 'the path of a PEM file with certificates',
@@ -125,13 +125,13 @@ export const snsOptions = z.strictObject({
   }),
   proxy: option(proxy.optional(), {
     expects: '`http://host:port` or `https://host:port` of an HTTP proxy, also with `user:password@`, or "none"',
-    text: 'The proxy to SNS and to where credentials come from (STS, SSO), by `CONNECT`. Without it `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment count, in capitals or not, except for this machine itself; `"none"`: no proxy, whatever they say. A user or password with special characters is percent-encoded. Not in MongooseIM.',
+    text: 'The proxy for SNS and the sources of credentials (STS, SSO), by `CONNECT`. By default `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment, in upper or lower case, apply, except to this machine itself; `"none"` ignores them. Percent-encode special characters of user and password. Not in MongooseIM.',
     example: '"http://${PROXY_LOGIN}@proxy.example.org:3128"',
-    fallback: 'as the environment says',
+    fallback: 'from the environment',
   }),
   publish_retry_count: option(count(0, 1_000).default(2), {
     expects: 'a whole number from 0 to 1,000',
-    text: 'How many more times a publish is tried after an error worth retrying, before `publish_exhausted` applies.',
+    text: 'Maximum number of retries after an error that may pass, before `publish_exhausted` applies.',
   }),
   publish_retry_time_ms: option(count(0, 3_600_000).default(50), {
     expects: 'a whole number of milliseconds from 0 to 3,600,000',
@@ -139,15 +139,15 @@ export const snsOptions = z.strictObject({
   }),
   publish_exhausted: option(z.enum(['wait', 'dead-letter']).default('wait'), {
     expects: '"wait" or "dead-letter"',
-    text: 'What happens when the retries are used up. `wait`: the topic waits with growing pauses up to 30 s, and nothing is dropped. `dead-letter`: the notification becomes a dead letter if it may itself be the cause; for keys, clock, network, proxies and permissions the topic still waits. Not in MongooseIM, which drops it.',
+    text: 'The action after the last retry. `wait`: the topic waits with growing pauses up to 30 s, and nothing is dropped. `dead-letter`: the notification becomes a dead letter if it may itself be the cause; for keys, clock, network, proxies and permissions the topic still waits. Not in MongooseIM, which drops the notification.',
   }),
   presence: option(z.enum(['user', 'session']).default('user'), {
     expects: '"user" or "session"',
-    text: "`user`: online when a user's first session comes, offline when the last one goes. `session`: one notification for every session, as MongooseIM sends them. Not in MongooseIM.",
+    text: "`user`: online with a user's first session, offline after the last one. `session`: one notification for every session, as in MongooseIM, which lacks this option.",
   }),
   attributes: option(z.array(z.enum(BUILT_IN_ATTRIBUTES)).default([]), {
     expects: `a list of any of ${BUILT_IN_ATTRIBUTES.map((name) => `"${name}"`).join(', ')}`,
-    text: "Built-in message attributes: the event's id (for deduplication), when it happened (Number, ms since 1970), presence, private or group message, the stanza's id where it had one, the virtual host, the W3C trace context that the batch came with. See [notifications](notifications.md#message-attributes). Not in MongooseIM.",
+    text: "Built-in message attributes: the event's id (for deduplication), its time (Number, ms since 1970), its type, the stanza's id if it has one, the virtual host, the W3C trace context of the batch. See [notifications](notifications.md#message-attributes). Not in MongooseIM.",
     example: '["event_id", "timestamp", "type"]',
   }),
   message_attributes: option(attributeTemplates, {
@@ -166,12 +166,12 @@ export const snsOptions = z.strictObject({
   }),
   body_fields: option(z.array(z.string()).default([]), {
     expects: 'a list of names of fields',
-    text: '[Fields](notifications.md#fields) to add to the published JSON, behind its own keys, for subscribers that get no attributes. Not in MongooseIM.',
+    text: '[Fields](notifications.md#fields) to add to the published JSON, after its own keys, for subscribers that get no attributes. Not in MongooseIM.',
     example: '["type", "event_id", "timestamp"]',
   }),
   subject: option(z.string().min(1).optional(), {
     expects: 'a text, or a template',
-    text: 'The subject, a [template](notifications.md#templates), which e-mail subscribers see. Characters that SNS does not allow in a subject become `?`; cut after 99 characters. Not in MongooseIM.',
+    text: 'The subject for e-mail subscribers, a [template](notifications.md#templates). Characters that SNS does not allow become `?`; truncated to 99 characters. Not in MongooseIM.',
     fallback: 'none',
   }),
   message_group_id: option(z.string().min(1).optional(), {
