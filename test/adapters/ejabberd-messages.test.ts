@@ -2,14 +2,13 @@
  * Which messages ejabberd's adapter publishes: all that the server lets its own users send, in any way, and no others.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { connectComponent } from '../support/component.ts';
 import { type EjabberdServer, ejabberdEbin, startEjabberd } from '../support/ejabberd.ts';
+import { compileErlang } from '../support/erlang.ts';
 import { until } from '../support/process.ts';
 import { type Client, connect, message, xml } from '../support/xmpp.ts';
 import { eventsOf, expectEvents, someone } from './contract.ts';
@@ -33,21 +32,17 @@ const privileged = (inner: string, to = 'localhost') => `
   <forwarded xmlns='urn:xmpp:forward:0'>${inner}</forwarded></privilege></message>`;
 
 describe('ejabberd: which messages are published', () => {
-  let beams: string;
   let tap: Collector;
   let server: EjabberdServer;
   before(async () => {
-    beams = await mkdtemp(join(tmpdir(), 'test-filter-'));
-    const source = join(import.meta.dirname, 'erlang/mod_test_filter.erl');
-    execFileSync('erlc', ['-pa', ejabberdEbin!, '-o', beams, source]);
+    const filter = await compileErlang([join(import.meta.dirname, 'erlang/mod_test_filter.erl')], [ejabberdEbin!]);
     tap = await startCollector();
     const modules = ['mod_blocking: {}', 'mod_privacy: {}', 'mod_test_filter: {}'];
-    server = await startEjabberd({ url: tap.url, beams: [beams], modules, component: COMPONENT });
+    server = await startEjabberd({ url: tap.url, beams: [filter], modules, component: COMPONENT });
   });
   after(async () => {
     await server?.[Symbol.asyncDispose]();
     await tap[Symbol.asyncDispose]();
-    await rm(beams, { recursive: true, force: true });
   });
 
   const expect = (client: Client, expected: string[]) => expectEvents(server, tap, [client.bare], expected);

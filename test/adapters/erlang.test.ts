@@ -2,25 +2,22 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { compileAdapter } from '../support/ejabberd.ts';
+import { compileErlang } from '../support/erlang.ts';
 
 const run = promisify(execFile);
-const tests = globSync(path.join(import.meta.dirname, 'erlang/*_tests.erl'));
+const tests = globSync(path.join(import.meta.dirname, 'erlang/*_tests.erl')).toSorted();
 
 describe('the modules of the Erlang adapters', () => {
   let adapter: string;
   let dir: string;
   before(async () => {
     adapter = await compileAdapter();
-    dir = await mkdtemp(path.join(tmpdir(), 'eunit-'));
-    await run('erlc', ['-Werror', '-o', dir, ...tests]);
+    dir = await compileErlang(tests);
   });
-  after(() => rm(dir, { recursive: true, force: true }));
 
   for (const file of tests) {
     const module = path.basename(file, '.erl');

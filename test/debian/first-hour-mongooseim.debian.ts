@@ -47,7 +47,7 @@ describe('the first hour with MongooseIM', () => {
     system = await firstSystem(built, ['erlang-base', 'erlang-ssl', 'erlang-public-key', 'erlang-inets']);
     const at = (name: string) => path.join(system.root, name);
     for (const folder of ['etc/mongooseim', 'usr/lib/mongooseim/releases']) mkdirSync(at(folder), { recursive: true });
-    cpSync(path.join(await compileStandIn(), 'standin'), at('usr/lib/mongooseim/standin'), { recursive: true });
+    cpSync((await compileStandIn()).standin, at('usr/lib/mongooseim/standin'), { recursive: true });
     writeFileSync(at('usr/lib/mongooseim/releases/start_erl.data'), '13.1.5 6.8.0');
     writeFileSync(at('etc/mongooseim/mongooseim.toml'), TOML);
     writeFileSync(at('etc/mongooseim/app.config'), '[\n {kernel, [{logger_level, notice}]}\n].\n');

@@ -1,19 +1,15 @@
 /**
  * ejabberd with the adapter, unprivileged and in the foreground.
  *
- * Needs only Debian's package: `erl` runs it directly from its folder. The adapter is compiled once per test file, as
- * its README describes.
+ * Needs only Debian's package: `erl` runs it directly from its folder.
  */
-import { execFile } from 'node:child_process';
-import { existsSync, globSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { compileErlang } from './erlang.ts';
 import { freePorts, launch, type Process, until, untilListening } from './process.ts';
 import { password, type ServerOptions, type XmppServer } from './server.ts';
-
-const run = promisify(execFile);
 
 /** ejabberd's folder as installed by the package. */
 export const ejabberdEbin = globSync('/usr/lib/{*/,}ejabberd*/ebin')[0];
@@ -47,20 +43,8 @@ export interface EjabberdOptions extends ServerOptions {
   moduleOptions?: string[] | undefined;
 }
 
-let beam: Promise<string> | undefined;
-
-/** Returns the folder with the compiled adapter. */
-export function compileAdapter(): Promise<string> {
-  beam ??= (async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'adapter-beam-'));
-    process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    // Sorted, so that the behaviour is compiled before the module that implements it.
-    const sources = globSync(join(adapterDir, 'src/*.erl')).toSorted();
-    await run('erlc', ['-Werror', '-pa', ejabberdEbin!, '-pa', dir, '-o', dir, ...sources]);
-    return dir;
-  })();
-  return beam;
-}
+/** Returns the folder with the compiled adapter. The behaviour is the first to be compiled. */
+export const compileAdapter = () => compileErlang(globSync(join(adapterDir, 'src/*.erl')).toSorted(), [ejabberdEbin!]);
 
 export async function startEjabberd(options: EjabberdOptions, attempts = 3): Promise<EjabberdServer> {
   const dir = await mkdtemp(join(tmpdir(), 'ejabberd-'));

@@ -2,19 +2,17 @@
  * A stand-in for MongooseIM with the adapter: Erlang modules in `test/support/mongooseim/` implement the part of its
  * API that a module may use. It has no network and no clients: a test calls its functions through a port of 127.0.0.1.
  */
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { globSync, rmSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { globSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
 import { erlangSources } from '../../src/cli/adapter/mongooseim/sources.ts';
+import { compileErlang } from './erlang.ts';
 import { freePorts, launch, type Process, untilListening } from './process.ts';
 
-const run = promisify(execFile);
 const standin = join(import.meta.dirname, 'mongooseim');
 
 /** An Erlang term, as source text. */
@@ -91,22 +89,15 @@ export async function startNodes(count: number, options: MongooseImOptions): Pro
   };
 }
 
-let beams: Promise<string> | undefined;
+interface Beams {
+  readonly adapter: string;
+  readonly standin: string;
+}
 
-/** Returns the folder with the adapter and the stand-in, each compiled into its own subfolder. */
-export function compileStandIn(): Promise<string> {
-  beams ??= (async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'mongooseim-beams-'));
-    process.once('exit', () => rmSync(dir, { recursive: true, force: true }));
-    const [adapter, server] = [join(dir, 'adapter'), join(dir, 'standin')];
-    await Promise.all([mkdir(adapter), mkdir(server)]);
-    await Promise.all([
-      run('erlc', ['-Werror', '-pa', adapter, '-o', adapter, ...erlangSources()]),
-      run('erlc', ['-Werror', '-o', server, ...globSync(join(standin, '*.erl'))]),
-    ]);
-    return dir;
-  })();
-  return beams;
+/** Returns the folders with the compiled adapter and stand-in. */
+export async function compileStandIn(): Promise<Beams> {
+  const adapter = await compileErlang(erlangSources());
+  return { adapter, standin: await compileErlang(globSync(join(standin, '*.erl')).toSorted()) };
 }
 
 const MODULE = atom('mod_xmpp_event_pusher');
@@ -209,12 +200,12 @@ export async function startMongooseIm(options: MongooseImOptions): Promise<Mongo
 }
 
 /** Arguments equivalent to `etc/vm.args` and `etc/app.config`. */
-function args(beams: string, port: number, distPort: number, options: MongooseImOptions): string[] {
+function args(beams: Beams, port: number, distPort: number, options: MongooseImOptions): string[] {
   const { url, secret = 'secret', queueMax, slowRetrySeconds = 0.5, handoverMs, node } = options;
   const running = ['-run', 'mongoose_standin', 'main', String(port)];
   if (options.installed) {
     const { appConfig, vmArgs } = options.installed;
-    return ['-noinput', '-config', appConfig, '-args_file', vmArgs, '-pa', join(beams, 'standin'), ...running];
+    return ['-noinput', '-config', appConfig, '-args_file', vmArgs, '-pa', beams.standin, ...running];
   }
   const fields = [
     `{url,"${url}"}`,
@@ -228,8 +219,8 @@ function args(beams: string, port: number, distPort: number, options: MongooseIm
   return [
     '-noinput',
     '-pa',
-    join(beams, 'adapter'),
-    join(beams, 'standin'),
+    beams.adapter,
+    beams.standin,
     ...names,
     ...(node ? ['-kernel', ...distribution, 'inet_dist_listen_max', String(distPort)] : []),
     '-mongooseim',

@@ -79,14 +79,17 @@ export async function launch(
   };
 }
 
-/** Polls until the condition holds; an exception counts as not holding. Rejects with `what` after `ms`. */
+/**
+ * Polls until the condition holds; an exception counts as not holding. Rejects with `what` after `ms`. Polls less often
+ * the longer it takes, so that a test that waits for a server leaves it the processor.
+ */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
   ms = 60_000,
   pauseMs = 10,
 ): Promise<void> {
-  const deadline = Date.now() + ms;
+  const begun = Date.now();
   let cause: unknown;
   for (;;) {
     try {
@@ -94,8 +97,9 @@ export async function until(
     } catch (error) {
       cause = error;
     }
-    if (Date.now() > deadline) throw new Error(`waited ${ms} ms in vain: ${what}`, { cause });
-    await sleep(pauseMs);
+    const waited = Date.now() - begun;
+    if (waited > ms) throw new Error(`waited ${ms} ms in vain: ${what}`, { cause });
+    await sleep(Math.max(pauseMs, Math.min(waited / 10, 50)));
   }
 }
 

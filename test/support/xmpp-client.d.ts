@@ -3,10 +3,13 @@ declare module '@xmpp/client' {
   import type { EventEmitter } from 'node:events';
   import type { Element } from 'ltx';
 
+  export type XmppParser = new () => EventEmitter & { write(data: string): void };
+
   export interface XmppJsClient extends EventEmitter {
     readonly status: string;
     readonly jid: { toString(): string } | null;
     timeout: number;
+    Parser: XmppParser;
     readonly socket: { setEncoding?(encoding: 'utf8'): void; destroy?(): void; socket?: { close(): void } } | null;
     readonly options: { service: string; domain: string };
     readonly reconnect: { stop(): void; reconnect(): Promise<void> };

@@ -1,5 +1,5 @@
 /** Clients for the tests: @xmpp/client over TCP and WebSocket, our own small one over BOSH. */
-import { client as createClient, type XmppJsClient, xml } from '@xmpp/client';
+import { client as createClient, type XmppJsClient, type XmppParser, xml } from '@xmpp/client';
 import type { Element } from 'ltx';
 import { openBosh } from './bosh.ts';
 import { until } from './process.ts';
@@ -76,7 +76,10 @@ async function openStream(
   entity.timeout = 20_000;
   entity.reconnect.stop();
   // Without an encoding the library decodes each read separately and breaks characters split across two reads.
-  entity.on('connect', () => entity.socket?.setEncoding?.('utf8'));
+  entity.on('connect', () => {
+    entity.socket?.setEncoding?.('utf8');
+    entity.Parser = upToTags(entity.Parser);
+  });
   const failure: { error?: Error } = {};
   entity.on('error', (error: Error) => {
     failure.error = error;
@@ -117,6 +120,22 @@ async function openStream(
       await entity.reconnect.reconnect();
       return resumed;
     },
+  };
+}
+
+/**
+ * A parser that gets no text without the tag after it: the library's looks for that tag anew at each character, which
+ * takes seconds when a read ends in a large text.
+ */
+function upToTags(Parser: XmppParser): XmppParser {
+  return class extends Parser {
+    #text = '';
+    override write(data: string) {
+      const end = data.lastIndexOf('>') + 1;
+      const text = this.#text;
+      this.#text = end === 0 ? text + data : data.slice(end);
+      if (end > 0) super.write(text + data.slice(0, end));
+    }
   };
 }
 
