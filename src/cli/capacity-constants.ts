@@ -12,13 +12,13 @@ const END_TO_END = 'bench/results/end-to-end.json';
 export const CONSTANTS = {
   daemonRate: {
     value: 34_500,
-    unit: 'events/s of one daemon with a SQLite outbox, flat out on two cores',
+    unit: 'events/s of one daemon with a SQLite outbox, at full speed on two cores',
     source: END_TO_END,
   },
-  daemonCpu: { value: 26, unit: 'µs of processor time an event', source: END_TO_END },
+  daemonCpu: { value: 26, unit: 'µs of processor time per event', source: END_TO_END },
   drainRate: {
     value: 47_000,
-    unit: 'notifications/s that one daemon sends of what waits',
+    unit: 'notifications/s of one daemon from a backlog',
     source: 'bench/results/drain.json',
   },
   clusterDaemonRate: {
@@ -33,33 +33,33 @@ export const CONSTANTS = {
   },
   headroom: {
     value: 0.6,
-    unit: 'share of a measured rate to plan with',
-    source: 'a choice: what is left is for bursts',
+    unit: 'share of a measured rate for planning',
+    source: 'a choice: the rest is for bursts',
   },
   quotaShare: {
     value: 0.8,
-    unit: 'share of the quota to plan with',
-    source: 'a choice: SNS throttles before the second is over',
+    unit: 'share of the quota for planning',
+    source: 'a choice: SNS throttles before the end of the second',
   },
   waitingBytes: {
     value: 190,
-    unit: 'bytes on disk a notification that waits, beside its body',
-    source: '50,000 private messages put into an outbox, with bodies of 100, 200 and 1,000 bytes',
+    unit: 'bytes on disk per waiting notification, besides its body',
+    source: '50,000 private messages in an outbox, with bodies of 100, 200 and 1,000 bytes',
   },
   copies: {
     value: 3,
-    unit: 'copies of what a quorum queue holds on three nodes',
+    unit: "copies of a quorum queue's content on three nodes",
     source: 'rabbitmq.com/docs/quorum-queues',
   },
   gatherSeconds: {
     value: 0.002,
-    unit: 's that a batch waits for more notifications at high load',
-    source: 'src/pipeline/publisher.ts',
+    unit: 's of waiting for a full batch at high load',
+    source: 'src/pipeline/topic.ts',
   },
   directRate: {
     value: 200,
-    unit: 'notifications/s of one topic that leave one by one: four requests under way, 20 ms each',
-    source: 'src/pipeline/publisher.ts, and 20 ms for SNS to answer',
+    unit: 'notifications/s of one topic that are sent one by one: four open requests, 20 ms each',
+    source: 'src/pipeline/topic.ts, and 20 ms for SNS to answer',
   },
   batch: {
     value: 10,
@@ -88,7 +88,7 @@ export const CONSTANTS = {
   },
   sessionBytes: {
     value: 160,
-    unit: 'bytes of memory an online session, where presence from RabbitMQ is counted',
+    unit: 'bytes of memory per online session with `[tap.rabbitmq]`',
     source: 'a million sessions counted, heap before and after',
   },
 } as const satisfies Record<string, Constant>;

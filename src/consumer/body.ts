@@ -10,7 +10,7 @@ export interface PresenceBody {
   readonly type?: 'presence' | 'pm' | 'muc';
   /** the XMPP domain (virtual host) */
   readonly host?: string;
-  /** whose event it is: the session of a presence, the sender of a message, as the event has it */
+  /** the session of a presence, or the sender of a message, unchanged */
   readonly user?: string;
   /** … without resource, in lower case */
   readonly 'user.bare'?: string;
@@ -20,7 +20,7 @@ export interface PresenceBody {
   readonly 'user.domain'?: string;
   /** … its resource; in a room the nickname */
   readonly 'user.resource'?: string;
-  /** the sender of a message, as the event has it */
+  /** the sender of a message, unchanged */
   readonly from?: string;
   /** … without resource, in lower case */
   readonly 'from.bare'?: string;
@@ -30,7 +30,7 @@ export interface PresenceBody {
   readonly 'from.domain'?: string;
   /** … its resource; in a room the nickname */
   readonly 'from.resource'?: string;
-  /** the address that a message was sent to, as the event has it */
+  /** a message's destination, unchanged */
   readonly to?: string;
   /** … without resource, in lower case */
   readonly 'to.bare'?: string;
@@ -42,9 +42,9 @@ export interface PresenceBody {
   readonly 'to.resource'?: string;
   /** the room of a group message, without resource, in lower case */
   readonly room?: string;
-  /** the user's available sessions after a presence, where the server can tell */
+  /** the number of the user's available sessions after a presence, if the server can count them */
   readonly sessions?: number;
-  /** the id of the event, the same each time that it is sent: <source>/<epoch>/<number>, or a UUID from a source that does not number its events */
+  /** the id of the event, the same in every repetition: <source>/<epoch>/<number>, or a UUID from a source that does not number its events */
   readonly event_id?: string;
   /** the XMPP server node */
   readonly source?: string;
@@ -52,19 +52,19 @@ export interface PresenceBody {
   readonly epoch?: string;
   /** the event's number in that run: 1, 2, 3 … */
   readonly seq?: number;
-  /** when it happened on the server, milliseconds since 1970 */
+  /** the time of the event on the server, in milliseconds since 1970 */
   readonly timestamp?: number;
-  /** the same as 2025-11-22T14:03:11.340Z (RFC 3339) */
+  /** the same time as 2025-11-22T14:03:11.340Z (RFC 3339) */
   readonly time?: string;
-  /** the stanza's id, of messages whose client set one */
+  /** the id of a message's stanza, if its client set one */
   readonly stanza_id?: string;
   /** the text of a message's <thread/> */
   readonly thread?: string;
   /** a message's xml:lang */
   readonly lang?: string;
-  /** how many characters (Unicode code points) a message has */
+  /** the number of characters (Unicode code points) of a message */
   readonly 'body.length'?: number;
-  /** the W3C trace context that the event came with */
+  /** the W3C trace context of the event */
   readonly traceparent?: string;
 }
 
@@ -80,7 +80,7 @@ export interface MessageBody {
   readonly type?: 'presence' | 'pm' | 'muc';
   /** the XMPP domain (virtual host) */
   readonly host?: string;
-  /** whose event it is: the session of a presence, the sender of a message, as the event has it */
+  /** the session of a presence, or the sender of a message, unchanged */
   readonly user?: string;
   /** … without resource, in lower case */
   readonly 'user.bare'?: string;
@@ -90,7 +90,7 @@ export interface MessageBody {
   readonly 'user.domain'?: string;
   /** … its resource; in a room the nickname */
   readonly 'user.resource'?: string;
-  /** the sender of a message, as the event has it */
+  /** the sender of a message, unchanged */
   readonly from?: string;
   /** … without resource, in lower case */
   readonly 'from.bare'?: string;
@@ -100,7 +100,7 @@ export interface MessageBody {
   readonly 'from.domain'?: string;
   /** … its resource; in a room the nickname */
   readonly 'from.resource'?: string;
-  /** the address that a message was sent to, as the event has it */
+  /** a message's destination, unchanged */
   readonly to?: string;
   /** … without resource, in lower case */
   readonly 'to.bare'?: string;
@@ -112,7 +112,7 @@ export interface MessageBody {
   readonly 'to.resource'?: string;
   /** the room of a group message, without resource, in lower case */
   readonly room?: string;
-  /** the id of the event, the same each time that it is sent: <source>/<epoch>/<number>, or a UUID from a source that does not number its events */
+  /** the id of the event, the same in every repetition: <source>/<epoch>/<number>, or a UUID from a source that does not number its events */
   readonly event_id?: string;
   /** the XMPP server node */
   readonly source?: string;
@@ -120,18 +120,18 @@ export interface MessageBody {
   readonly epoch?: string;
   /** the event's number in that run: 1, 2, 3 … */
   readonly seq?: number;
-  /** when it happened on the server, milliseconds since 1970 */
+  /** the time of the event on the server, in milliseconds since 1970 */
   readonly timestamp?: number;
-  /** the same as 2025-11-22T14:03:11.340Z (RFC 3339) */
+  /** the same time as 2025-11-22T14:03:11.340Z (RFC 3339) */
   readonly time?: string;
-  /** the stanza's id, of messages whose client set one */
+  /** the id of a message's stanza, if its client set one */
   readonly stanza_id?: string;
   /** the text of a message's <thread/> */
   readonly thread?: string;
   /** a message's xml:lang */
   readonly lang?: string;
-  /** how many characters (Unicode code points) a message has */
+  /** the number of characters (Unicode code points) of a message */
   readonly 'body.length'?: number;
-  /** the W3C trace context that the event came with */
+  /** the W3C trace context of the event */
   readonly traceparent?: string;
 }

@@ -51,7 +51,7 @@ function address<Name extends string>(name: Name, what: string, of: (event: Xmpp
       return jid === undefined ? EMPTY : partOf(jid);
     });
   return {
-    [name]: part(`${what}, as the event has it`, (jid) => jid),
+    [name]: part(`${what}, unchanged`, (jid) => jid),
     [`${name}.bare`]: part('… without resource, in lower case', bareJid),
     [`${name}.local`]: part('… the part before the `@`, in lower case', localOf),
     [`${name}.domain`]: part('… its domain, in lower case', domainOf),
@@ -68,7 +68,7 @@ const length = (text: string): number => {
 export const FIELDS = {
   type: string('`presence`, `pm` or `muc`', kindOf),
   host: string('the XMPP domain (virtual host)', (event) => event.host),
-  ...address('user', 'whose event it is: the session of a presence, the sender of a message', (event) =>
+  ...address('user', 'the session of a presence, or the sender of a message', (event) =>
     event.kind === 'presence' ? event.jid : event.from,
   ),
   ...address(
@@ -78,7 +78,7 @@ export const FIELDS = {
   ),
   ...address(
     'to',
-    'the address that a message was sent to',
+    "a message's destination",
     ofMessage(({ to }) => to),
   ),
   room: string(
@@ -88,27 +88,28 @@ export const FIELDS = {
   present: string('`true` or `false`, for presence', (event) =>
     event.kind === 'presence' ? String(event.present) : EMPTY,
   ),
-  sessions: number("the user's available sessions after a presence, where the server can tell", (event) =>
-    event.kind === 'presence' ? event.sessions : undefined,
+  sessions: number(
+    "the number of the user's available sessions after a presence, if the server can count them",
+    (event) => (event.kind === 'presence' ? event.sessions : undefined),
   ),
   event_id: string(
-    'the id of the event, the same each time that it is sent: `<source>/<epoch>/<number>`, or a UUID from a source that does not number its events',
+    'the id of the event, the same in every repetition: `<source>/<epoch>/<number>`, or a UUID from a source that does not number its events',
     (event) => event.id,
   ),
   source: string('the XMPP server node', (event) => parseEventId(event.id)?.source ?? EMPTY),
   epoch: string('one run of the adapter on that node', (event) => parseEventId(event.id)?.epoch ?? EMPTY),
   seq: number("the event's number in that run: 1, 2, 3 …", (event) => parseEventId(event.id)?.seq),
-  timestamp: number('when it happened on the server, milliseconds since 1970', (event) => event.at),
-  time: string('the same as `2025-11-22T14:03:11.340Z` (RFC 3339)', (event) => new Date(event.at).toISOString()),
+  timestamp: number('the time of the event on the server, in milliseconds since 1970', (event) => event.at),
+  time: string('the same time as `2025-11-22T14:03:11.340Z` (RFC 3339)', (event) => new Date(event.at).toISOString()),
   stanza_id: string(
-    "the stanza's `id`, of messages whose client set one",
+    "the `id` of a message's stanza, if its client set one",
     (event) => ofMessage(({ stanza_id }) => stanza_id)(event) ?? EMPTY,
   ),
   thread: string("the text of a message's `<thread/>`", (event) => ofMessage(stanzaThread)(event) ?? EMPTY),
   lang: string("a message's `xml:lang`", (event) => ofMessage(stanzaLang)(event) ?? EMPTY),
   'body.length': number(
-    'how many characters (Unicode code points) a message has',
+    'the number of characters (Unicode code points) of a message',
     ofMessage(({ body }) => length(body)),
   ),
-  traceparent: string('the W3C trace context that the event came with', (event) => event.traceparent ?? EMPTY),
+  traceparent: string('the W3C trace context of the event', (event) => event.traceparent ?? EMPTY),
 } satisfies Record<string, Field>;
