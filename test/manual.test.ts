@@ -1,6 +1,7 @@
 /** The package's manual page. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Command } from 'commander';
 import { manualPage } from '../scripts/deb/manual.ts';
 import { all, treeOf } from '../src/cli/completion/tree.ts';
 import { EXIT } from '../src/cli/exit-codes.ts';
@@ -28,6 +29,25 @@ describe('the manual page', () => {
       for (const { form, flags } of options)
         if (!flags.includes('--help')) assert.ok(section.includes(form), `${title}: ${form}`);
     }
+  });
+
+  it("shows the options' default values and choices, as the help does", () => {
+    const descendants = (command: Command): Command[] => [command, ...command.commands.flatMap(descendants)];
+    const options = descendants(createProgram()).flatMap((command) => command.options);
+    const text = lines.join('\n');
+    const defaults = options.filter(({ defaultValue }) => !['undefined', 'boolean'].includes(typeof defaultValue));
+    assert.ok(defaults.length > 2, `${defaults.length} default values`);
+    for (const { flags, defaultValue, description } of defaults)
+      assert.ok(text.includes(`${flags}\n${description} (`), `${flags}: ${defaultValue}`);
+    assert.match(text, /--tap-listen <address>\n.* \(default: "127\.0\.0\.1:5290"\)\n/);
+    assert.match(text, /--server <name>\n.* \(choices: "prosody", "ejabberd", "mongooseim", "none"\)\n/);
+  });
+
+  it('lists the options of the program itself', () => {
+    const start = lines.indexOf('OPTIONS');
+    const section = lines.slice(start, lines.indexOf('COMMANDS'));
+    assert.ok(start > 0);
+    for (const option of ['-V, --version', '-h, --help']) assert.ok(section.includes(option), section.join('\n'));
   });
 
   it('has no line that roff takes for a request by mistake', () => {

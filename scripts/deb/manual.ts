@@ -28,12 +28,14 @@ const FILES: readonly (readonly [file: string, what: string])[] = [
 /** @param day when the release was made, as YYYY-MM-DD */
 export function manualPage(root: CommandNode, version: string, day: string): string {
   const [, ...commands] = all(root);
+  const general = root.options.map(({ form, explained }) => [form, explained] as const);
   const leaves = commands.filter((node) => node.commands.length === 0);
   return [
     `.TH ${root.name.toUpperCase().replaceAll('-', '\\-')} 1 ${day} "${root.name} ${version}"`,
     `.SH NAME\n${roff(root.name)} \\- publish the events of XMPP servers to Amazon SNS`,
     `.SH SYNOPSIS\n.B ${roff(root.name)}\n.I command\n[\\fIoptions\\fR]`,
     `.SH DESCRIPTION\n${roff(root.description)}`,
+    `.SH OPTIONS\n${general.map(tagged).join('\n')}`,
     `.SH COMMANDS\n${leaves.map(commandText).join('\n')}`,
     `.SH EXIT STATUS\n${EXIT_CODES.map(tagged).join('\n')}`,
     `.SH FILES\n${FILES.map(tagged).join('\n')}`,
@@ -47,11 +49,8 @@ function commandText(node: CommandNode): string {
   const words = [node.path.join(' '), ...node.arguments.map(({ form }) => form)].join(' ');
   const options = node.options.filter(({ flags }) => !flags.includes('--help'));
   const terms = [
-    ...node.arguments.map(({ form, description, choices }) => [form, explained(description, choices)] as const),
-    ...options.map(({ form, description, value }) => [form, explained(description, value?.choices)] as const),
+    ...node.arguments.map(({ form, explained }) => [form, explained] as const),
+    ...options.map(({ form, explained }) => [form, explained] as const),
   ];
   return [`.SS ${roff(words)}`, roff(node.description), ...terms.map(tagged)].join('\n');
 }
-
-const explained = (description: string, choices: readonly string[] = []): string =>
-  choices.length > 0 ? `${description} (${choices.join(', ')})` : description;

@@ -1,5 +1,5 @@
 /** The command line as data, from which completions and the manual page are generated. */
-import type { Argument, Command, Option } from 'commander';
+import type { Argument, Command, Help, Option } from 'commander';
 
 export interface CommandNode {
   /** The words before its options, without the program's name. */
@@ -14,6 +14,8 @@ export interface CommandNode {
 interface ArgumentNode {
   readonly name: string;
   readonly description: string;
+  /** Its description in the help, with choices and default. */
+  readonly explained: string;
   /** Its form in a synopsis, such as `<server>` or `[ids...]`. */
   readonly form: string;
   readonly choices: readonly string[];
@@ -25,6 +27,8 @@ export interface OptionNode {
   /** The short one first. */
   readonly flags: readonly string[];
   readonly description: string;
+  /** Its description in the help, with choices and default. */
+  readonly explained: string;
   /** The kind of the option's value; undefined where it takes none. */
   readonly value?: { readonly kind: 'file' | 'folder' | 'other'; readonly choices: readonly string[] };
 }
@@ -37,8 +41,8 @@ export function treeOf(command: Command, path: readonly string[] = []): CommandN
     path,
     name: command.name(),
     description: command.description(),
-    arguments: command.registeredArguments.map(argumentOf),
-    options: help.visibleOptions(command).map(optionOf),
+    arguments: command.registeredArguments.map((each) => argumentOf(each, help)),
+    options: help.visibleOptions(command).map((each) => optionOf(each, help)),
     commands: commands.map((each) => treeOf(each, [...path, each.name()])),
   };
 }
@@ -46,21 +50,23 @@ export function treeOf(command: Command, path: readonly string[] = []): CommandN
 /** A command and all its subcommands, in the order of the help. */
 export const all = (node: CommandNode): CommandNode[] => [node, ...node.commands.flatMap(all)];
 
-function argumentOf(argument: Argument): ArgumentNode {
+function argumentOf(argument: Argument, help: Help): ArgumentNode {
   const name = argument.name();
   const dots = argument.variadic ? '...' : '';
   return {
     name,
     description: argument.description,
+    explained: help.argumentDescription(argument),
     form: argument.required ? `<${name}${dots}>` : `[${name}${dots}]`,
     choices: argument.argChoices ?? [],
   };
 }
 
-function optionOf(option: Option): OptionNode {
+function optionOf(option: Option, help: Help): OptionNode {
   const { flags: form, description, short, long, argChoices: choices = [] } = option;
   const flags = [short, long].filter((flag) => flag !== undefined);
-  if (!option.required && !option.optional) return { form, flags, description };
+  const explained = help.optionDescription(option);
+  if (!option.required && !option.optional) return { form, flags, description, explained };
   const kind = /[<[]file[>\]]/.test(form) ? 'file' : /[<[]folder[>\]]/.test(form) ? 'folder' : 'other';
-  return { form, flags, description, value: { kind, choices } };
+  return { form, flags, description, explained, value: { kind, choices } };
 }
