@@ -67,6 +67,23 @@ describe('adapter status prosody', () => {
     ]);
   });
 
+  it('adapter status names the file that sets the options, among those that Prosody reads', async () => {
+    const options = (url: string) => `event_pusher_url = "${url}"\nevent_pusher_secret = "${SECRET}"`;
+    await bench.write('conf.d/a.cfg.lua', `VirtualHost "a.example"\n${options(daemon.tapUrl)}`);
+    await bench.write('conf.d/b.cfg.lua', `VirtualHost "b.example"\n-- event_pusher_url = "${daemon.tapUrl}"\n`);
+    await bench.prosodyConfig(
+      `modules_enabled = { "saslauth"; "event_pusher" }\n${options('http://127.0.0.1:1/all')}`,
+      `VirtualHost 'c.example'\n${options('http://127.0.0.1:1/c')}\nInclude "conf.d/*.cfg.lua"`,
+    );
+    const said = await status(prosody, { known: false });
+    const set = said.flatMap((line) => /^ok (\S+): posts to \S+, set in (.*)$/.exec(line)?.slice(1).join(' ') ?? []);
+    assert.deepEqual(set, [
+      `a.example ${inFolder('conf.d/a.cfg.lua')}`,
+      `b.example ${inFolder('prosody.cfg.lua')}`,
+      `c.example ${inFolder('prosody.cfg.lua')}`,
+    ]);
+  });
+
   it("adapter status reports the daemon's last contact and the missing events", async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const event = { kind: 'presence', at: 1, host: 'localhost', jid: 'a@localhost/x', present: true };

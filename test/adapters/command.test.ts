@@ -227,6 +227,25 @@ describe('adapter uninstall prosody', () => {
     const again = bench.uninstall(prosody, { serverConfig: config });
     assert.match(again.output, /There was nothing to remove/);
   });
+
+  it('uninstall names no line to remove where install wrote them all, and names the file of the others', async () => {
+    const include = 'VirtualHost "localhost"\nInclude "conf.d/*.cfg.lua"';
+    await mkdir(inFolder('conf.d'));
+    const config = await bench.prosodyConfig('modules_enabled = { "saslauth" }', include);
+    const where = { serverConfig: config, to: inFolder('modules') };
+    const configured = await bench.adapter([
+      ...['install', 'prosody', '--configure', '--server-config', config, '--to', where.to],
+      ...['--url', 'http://127.0.0.1:1/v1/events', '--secret', 'known'],
+    ]);
+    assert.equal(configured.code, 0, configured.output);
+    const all = bench.uninstall(prosody, where);
+    assert.match(all.output, /Removed .*\/conf\.d\/xmpp-event-pusher\.cfg\.lua\n/);
+    assert.doesNotMatch(all.output, /Delete from/);
+    assert.match(all.output, /module unload event_pusher localhost\n/);
+    await bench.write('conf.d/own.cfg.lua', 'VirtualHost "own.example"\nmodules_enabled = { "event_pusher" }');
+    const others = bench.uninstall(prosody, where);
+    assert.match(others.output, /Delete from \S+\/conf\.d\/own\.cfg\.lua, for own\.example, /);
+  });
 });
 
 describe('the secret that adapter install hands out', () => {

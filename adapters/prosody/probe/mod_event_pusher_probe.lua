@@ -59,6 +59,7 @@ function module.command(arg)
 	end
 	print("\nprobe: "..json.encode({
 		hosts = hosts;
+		files = config.files();
 		plugin_paths = strings(config.get("*", "plugin_paths"));
 		installer = prosody.paths.installer;
 		source = prosody.paths.source;

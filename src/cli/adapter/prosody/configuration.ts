@@ -1,6 +1,6 @@
 /** Prosody's configuration as Prosody itself reads it: a program in Lua, which includes others. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
@@ -11,6 +11,8 @@ import { ADAPTERS } from '../files.ts';
 export interface ProsodyConfiguration {
   /** `prosody.cfg.lua`. */
   readonly file: string;
+  /** Every file that was read: this one, and those that it includes. */
+  readonly files: readonly string[];
   readonly hosts: readonly VirtualHost[];
   /** The option `plugin_paths`; empty where it is not set. */
   readonly pluginPaths: readonly string[];
@@ -42,6 +44,7 @@ const list = <T extends z.ZodType>(item: T) => z.union([z.array(item), z.strictO
 
 const answer = z.object({
   hosts: list(virtualHost),
+  files: list(z.string()),
   plugin_paths: list(z.string()),
   installer: z.string().optional(),
   source: z.string(),
@@ -66,9 +69,12 @@ export function readProsody(file = defaultFile()): ProsodyConfiguration {
     const said = prosodyctl(['--config', wrapper, PROBE, path.resolve(file)]);
     const line = /^probe: (.*)$/m.exec(said)?.[1];
     if (line === undefined) throw unreadable(file, said);
-    const { hosts, plugin_paths: pluginPaths, installer, source } = answer.parse(JSON.parse(line));
+    const { hosts, files: read, plugin_paths: pluginPaths, installer, source } = answer.parse(JSON.parse(line));
     const named = hosts.toSorted((a, b) => a.name.localeCompare(b.name));
-    return { file: path.resolve(file), hosts: named, pluginPaths, installer, source };
+    // The wrapper has included them once, and the probe read them again.
+    const files = new Set([path.resolve(file), ...read.map((each) => path.resolve(each))]);
+    files.delete(wrapper);
+    return { file: path.resolve(file), files: [...files], hosts: named, pluginPaths, installer, source };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -98,6 +104,40 @@ function unreadable(file: string, said: string): PusherError {
     'ADAPTER_INSTALL',
     `prosodyctl can't read ${file} (--server-config names another):\n${reason}`,
   );
+}
+
+/** Where a host's options of the adapter are set, as text: one file, or several that may set them. */
+export function placeOfOptions(config: ProsodyConfiguration, { name, url }: VirtualHost): string {
+  const setting = filesWith(config, (text) => /\bevent_pusher_(url|secret)\b/.test(text));
+  // The host's own options win over those for all hosts.
+  const own = setting.filter(({ text }) => text.includes(luaString(name)) || text.includes(`'${name}'`));
+  const literally = (some: typeof setting) =>
+    some.filter(({ text }) => url !== undefined && text.includes(luaString(url)));
+  const [found] = [literally(own), own, literally(setting), setting].filter((some) => some.length > 0);
+  return found?.map(({ file }) => file).join(' or ') ?? `${config.file} or a file that it includes`;
+}
+
+/** The files that have the adapter or an option of it; `prosody.cfg.lua` if none can be seen to. */
+export function filesNaming(config: ProsodyConfiguration): string[] {
+  const found = filesWith(config, (text) => /\bevent_pusher/.test(text)).map(({ file }) => file);
+  return found.length > 0 ? found : [config.file];
+}
+
+/** The files that were read whose text, without comments, is such. */
+const filesWith = (
+  { files }: ProsodyConfiguration,
+  isSuch: (text: string) => boolean,
+): { file: string; text: string }[] =>
+  files.map((file) => ({ file, text: textOf(file).replace(/^\s*--.*$/gm, '') })).filter(({ text }) => isSuch(text));
+
+/** A file's text; empty if only Prosody may read it. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (['EACCES', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return '';
+    throw error;
+  }
 }
 
 /**

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { luaString, shellWord } from '../../../quote.ts';
 import type { Printed, TapAccess } from '../server.ts';
-import { type ProsodyConfiguration, replacedLists, type VirtualHost } from './configuration.ts';
+import { type ProsodyConfiguration, placeOfOptions, replacedLists, type VirtualHost } from './configuration.ts';
 
 /**
  * The lines for a configuration's virtual hosts. Each block has braces, so that it can be pasted anywhere: after a bare
@@ -37,7 +37,7 @@ export function forHosts(
         ]),
       ),
     ...wrong.flatMap((host) =>
-      section(`WRONG: ${difference(host, tap)}. Correct it in ${file}, or in a file that it includes:`, options(tap)),
+      section(`WRONG: ${difference(host, tap)}. Correct it in ${placeOfOptions(config, host)}:`, options(tap)),
     ),
     ...replacedLists(config).flatMap((problem) => ['', `WRONG: ${problem}.`]),
     ...disabled.flatMap(({ name }) => ['', `WRONG: modules_disabled of ${name} names event_pusher. Remove it there.`]),

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
 import { shellWord } from '../../../quote.ts';
 import { ADAPTERS, isPackaged, onPath, remove, replaceFolder, versionOf } from '../files.ts';
-import type { AdapterServer, Copy, FoundAdapter, Printed, TapAccess, Where } from '../server.ts';
-import { type ProsodyConfiguration, readProsody, replacedLists } from './configuration.ts';
+import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
+import { filesNaming, type ProsodyConfiguration, placeOfOptions, readProsody, replacedLists } from './configuration.ts';
 import { ownFileOf, writeOwnFile } from './own-file.ts';
 import { forAnyHost, forHosts } from './printed.ts';
 
@@ -26,9 +26,7 @@ function find(where: Where): FoundAdapter {
   const folders = [...(config ? searched(config) : []), ...(to === undefined ? [] : [path.resolve(to)])];
   const hosts = config?.hosts ?? [];
   const file = config?.file ?? '';
-  const settings = hosts
-    .filter(({ enabled }) => enabled)
-    .map(({ name, url, secret }) => ({ domain: name, file, url, secret }));
+  const settings = config ? settingsOf(config) : [];
   const problems = [
     ...hosts.filter(({ disabled }) => disabled).map(({ name }) => `modules_disabled of ${name} names event_pusher`),
     ...(config ? replacedLists(config) : []),
@@ -45,6 +43,11 @@ function find(where: Where): FoundAdapter {
     warnings: warnings.map(({ name }) => `${name}: not enabled, so nothing of this virtual host is published`),
   };
 }
+
+const settingsOf = (config: ProsodyConfiguration): Settings[] =>
+  config.hosts
+    .filter(({ enabled }) => enabled)
+    .map((host) => ({ domain: host.name, file: placeOfOptions(config, host), url: host.url, secret: host.secret }));
 
 function install(tap: TapAccess, where: Where, { configure } = { configure: false }): Printed {
   const found = read(where);
@@ -79,22 +82,27 @@ function uninstall(where: Where): Printed {
     ...copiesIn(folders).filter((copy) => remove(copy.path)),
     ...(own !== undefined && remove(own) ? [{ path: own }] : []),
   ];
-  const hosts = config?.hosts.filter(({ enabled }) => enabled).map(({ name }) => name) ?? [];
   const lines = removed.length > 0 ? removed.map((copy) => `Removed ${copy.path}`) : ['There was nothing to remove.'];
-  if (config && hosts.length === 0) return { lines, ok: true };
-  const from = `${config?.file ?? 'prosody.cfg.lua'}${hosts.length > 0 ? `, for ${hosts.join(', ')}` : ''}`;
-  lines.push(
-    '',
-    `Delete from ${from}, or Prosody logs an error at its next start:`,
-    '',
-    '  "event_pusher" in modules_enabled, event_pusher_url, event_pusher_secret, and every other option that begins with event_pusher_',
-    '',
-    'A running Prosody keeps it in memory until you restart it, or run:',
-    '',
-    ...unload(hosts),
-  );
+  const had = enabledHosts(config);
+  // Without the file that was just removed.
+  const rest = own !== undefined && config ? readProsody(config.file) : config;
+  const hosts = enabledHosts(rest);
+  if (config && had.length === 0) return { lines, ok: true };
+  if (rest === undefined || hosts.length > 0) {
+    const from = `${rest ? filesNaming(rest).join(' and ') : 'prosody.cfg.lua'}${hosts.length > 0 ? `, for ${hosts.join(', ')}` : ''}`;
+    lines.push(
+      '',
+      `Delete from ${from}, or Prosody logs an error at its next start:`,
+      '',
+      '  "event_pusher" in modules_enabled, event_pusher_url, event_pusher_secret, and every other option that begins with event_pusher_',
+    );
+  }
+  lines.push('', 'A running Prosody keeps it in memory until you restart it, or run:', '', ...unload(had));
   return { lines, ok: true };
 }
+
+const enabledHosts = (config: ProsodyConfiguration | undefined): string[] =>
+  config?.hosts.filter(({ enabled }) => enabled).map(({ name }) => name) ?? [];
 
 /** The configuration; undefined if the folder was given and there is no Prosody. */
 function read({ to, serverConfig }: Where): ProsodyConfiguration | undefined {
