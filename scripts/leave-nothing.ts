@@ -1,7 +1,8 @@
-/** Makes a program clean up no matter how it ends: by a signal, a closed pipe or an error. */
+/** Makes a program clean up no matter how it ends: by a signal, even SIGKILL, by a closed pipe or by an error. */
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
+import { guardFolder } from '../test/support/guard.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
@@ -22,9 +23,18 @@ export function leaveNothing(name: string): void {
       // The reader is gone: `npm run demo | head`, or a closed terminal.
       process.exit(code === 'EPIPE' || code === 'EIO' ? 128 + constants.signals.SIGPIPE : 1);
     });
+  if (process.env.npm_lifecycle_event !== undefined) endWithParent();
   // Last, so that a signal at any time finds its listener.
   folder = mkdtempSync(path.join(tmpdir(), `${name}-`));
+  guardFolder(folder);
   // A server started by the program may run as another user.
   chmodSync(folder, 0o755);
   process.env.TMPDIR = folder;
+}
+
+/** Ends with npm: a killed npm leaves what it runs. */
+function endWithParent(): void {
+  const parent = process.ppid;
+  const look = () => process.ppid === parent || process.exit(128 + constants.signals.SIGHUP);
+  setInterval(look, 1_000).unref();
 }

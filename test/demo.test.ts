@@ -99,6 +99,22 @@ describe('the demo', { timeout: 120_000 }, () => {
     assert.equal(await run.exited, 129, run.output());
   });
 
+  for (const way of ['with a real Prosody', 'by npm, which is killed'])
+    it(`the demo stops everything when it is killed, ${way}`, async () => {
+      const run = way.includes('npm')
+        ? await launch('npm', ['run', 'demo', '--ignore-scripts', '--', '--recorded', '--keep'], {
+            cwd: path.dirname(path.dirname(DEMO)),
+            env: { ...process.env, TMPDIR: folder },
+          })
+        : await start(['--keep']);
+      await until('its first step', () => / came online/.test(run.output()) || !run.running);
+      await run.end('SIGKILL');
+      await until('all to be gone', async () => {
+        const [files, processes] = [await readdir(folder), await processesIn(folder)];
+        return files.length + processes.length === 0;
+      });
+    });
+
   for (const when of ['at once', 'while it keeps running'])
     it(`the demo stops everything at a Ctrl-C ${when}`, async () => {
       const run = await start(['--recorded', '--keep']);

@@ -1,12 +1,14 @@
 /**
  * Child processes of the tests: started, watched, and stopped by pid.
  *
- * None outlives the test run: when this process exits, it kills those still running.
+ * None outlives the test run: when this process exits, it kills those still running, and if it is killed, its guard
+ * does.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { guardEnded, guardStarted } from './guard.ts';
 
 export interface Process {
   readonly pid: number;
@@ -51,6 +53,7 @@ export async function launch(
     });
   }
   const exited = new Promise<number | null>((resolve) => {
+    child.once('exit', () => child.pid !== undefined && guardEnded(child.pid));
     child.once('close', (code) => {
       alive.delete(child);
       resolve(code);
@@ -58,6 +61,7 @@ export async function launch(
   });
   // Registered at once, so that it is killed if this process ends now.
   alive.add(child);
+  if (child.pid !== undefined) guardStarted(child.pid);
   await once(child, 'spawn').catch((error: Error) => {
     alive.delete(child);
     throw error;
