@@ -85,6 +85,9 @@ set -e
 root=$1 network=$2 checkout=$3 script=$4
 [ "$network" = true ] || ip link set lo up
 mount -t proc proc "$root/proc"
+# As on a machine or in a container: pseudo terminals, and shared memory.
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$root/dev/pts"
+mount -t tmpfs tmpfs "$root/dev/shm"
 if [ -n "$checkout" ]; then
   mkdir -p "$root/checkout"
   mount --bind "$checkout" "$root/checkout"
