@@ -93,7 +93,10 @@ describe('access', () => {
   let sns: StubSns;
   const daemons: Daemon[] = [];
   const start = async (rest: string) => {
-    const daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, { rest });
+    const daemon = await createDaemon(
+      { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
+      { rest, here: true },
+    );
     daemons.push(daemon);
     await daemon.start();
     return daemon;
@@ -414,7 +417,10 @@ describe('access', () => {
     describe('without it', () => {
       let base: string;
       before(async () => {
-        const daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
+        const daemon = await createDaemon(
+          { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
+          { here: true },
+        );
         daemons.push(daemon);
         const text = await readFile(daemon.configFile, 'utf8');
         await writeFile(daemon.configFile, text.replace(/^ *secret = .*$/m, ''));

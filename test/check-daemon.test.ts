@@ -24,7 +24,10 @@ describe('check', () => {
   afterEach(() => daemon[Symbol.asyncDispose]());
 
   const prepare = async (options: DaemonOptions = {}) => {
-    daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, options);
+    daemon = await createDaemon(
+      { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
+      { ...options, here: true },
+    );
   };
   /** Returns its findings that do not concern SNS. */
   const check = async (t: TestContext) => {

@@ -19,8 +19,14 @@ describe('the command line and the daemon', () => {
   after(() => sns[Symbol.asyncDispose]());
   afterEach(() => daemon[Symbol.asyncDispose]());
 
-  const start = async (options: DaemonOptions = {}, prepare: (daemon: Daemon) => Promise<unknown> = async () => {}) => {
-    daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, options);
+  const start = async (
+    options: DaemonOptions & { here?: boolean } = {},
+    prepare: (daemon: Daemon) => Promise<unknown> = async () => {},
+  ) => {
+    daemon = await createDaemon(
+      { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
+      { here: true, ...options },
+    );
     await prepare(daemon);
     await daemon.start();
   };
@@ -97,7 +103,10 @@ describe('the command line and the daemon', () => {
   it('does not mistake another daemon at the configured address for its own', async (t) => {
     await start();
     await refuse(1);
-    await using other = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
+    await using other = await createDaemon(
+      { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
+      { here: true },
+    );
     await other.start();
     await rm(path.join(daemon.folder, 'outbox.db.sock'));
     const text = await readFile(other.configFile, 'utf8');
@@ -111,7 +120,7 @@ describe('the command line and the daemon', () => {
   });
 
   it('opens the outbox itself after a kill of the daemon, and the next start replays what it marked', async (t) => {
-    await start();
+    await start({ here: false });
     await refuse(2);
     await daemon.kill();
     assert.equal((await command(t, 'dead-letters', 'replay', '1')).output, '1 dead letter marked for replay\n');

@@ -108,7 +108,7 @@ describe('consumers of what the daemon publishes', () => {
       }
     }
     client.destroy();
-    await using daemon = await createDaemon(sns, { sns: OPTIONS });
+    await using daemon = await createDaemon(sns, { sns: OPTIONS, here: true });
     await daemon.start();
     for (const { epoch, events } of RUNS)
       assert.equal((await daemon.post({ source: SOURCE, epoch, first_seq: 1, events })).status, 200);

@@ -206,7 +206,7 @@ describe('GET /metrics of a daemon', () => {
   let daemon: Daemon;
   before(async () => {
     sns = await startSns(Object.values(TOPICS));
-    daemon = await createDaemon(sns);
+    daemon = await createDaemon(sns, { here: true });
     await daemon.start();
   });
   after(async () => {

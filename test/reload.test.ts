@@ -33,7 +33,7 @@ describe('a reload', () => {
     accepted = [];
     seq = 1;
     failing = false;
-    daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
+    daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' }, { here: true });
   });
   afterEach(() => daemon[Symbol.asyncDispose]());
 

@@ -1,4 +1,4 @@
-/** The daemon's limits and failures with SNS: a real process against an SNS over HTTP. */
+/** The daemon's limits and failures with SNS, over HTTP. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
@@ -75,9 +75,9 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
     return { url: `${tls ? 'https' : 'http'}://localhost:${(server.address() as AddressInfo).port}`, publishes, calls };
   }
 
-  async function daemonFor(url: string, options: DaemonOptions = {}, env = {}): Promise<Daemon> {
-    const daemon = use(await createDaemon({ ...HOST, url }, options));
-    await daemon.start({ env });
+  async function daemonFor(url: string, options: DaemonOptions = {}): Promise<Daemon> {
+    const daemon = use(await createDaemon({ ...HOST, url }, { ...options, here: true }));
+    await daemon.start();
     return daemon;
   }
 
@@ -99,8 +99,8 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
           return reply.code(500).send('<ErrorResponse><Error><Code>InternalError</Code></Error></ErrorResponse>');
       });
     const sns = use(await startSns(Object.values(topics), failing));
-    const daemon = use(await createDaemon(sns, { topics }));
-    await daemon.start();
+    const daemon = use(await createDaemon(sns, { topics, here: true }));
+    await daemon.start({ here: false });
     const events = Array.from({ length: 12 }, (_, n) => pm(n, n % 2 === 0 ? 'alice' : 'jürgen'));
     await post(daemon, events.slice(0, 6));
     await daemon.kill();
@@ -295,7 +295,7 @@ describe('the daemon at SNS', { timeout: 120_000 }, () => {
 
   it('a dry run prints instead of sending, and does not touch the outbox', async () => {
     const sns = await stub(() => undefined);
-    const daemon = use(await createDaemon({ ...HOST, url: sns.url }, { sns: 'attributes = ["event_id"]' }));
+    const daemon = use(await createDaemon({ ...HOST, url: sns.url }, { sns: 'attributes = ["event_id"]', here: true }));
     const dry = await launch(process.execPath, [daemon.bin, 'run', '--dry-run', '--config', daemon.configFile]);
     await until('the dry run', async () => (await fetch(`${daemon.adminUrl}/readyz`)).ok);
     await post(daemon, [pm(1)]);

@@ -19,7 +19,7 @@ describe('tail', () => {
     sns = await startStubSns();
     daemon = await createDaemon(
       { url: sns.url, region: 'eu-west-1', accountId: '123456789012' },
-      { rest: `token = "${TOKEN}"` },
+      { rest: `token = "${TOKEN}"`, here: true },
     );
     await daemon.start();
   });

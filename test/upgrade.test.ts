@@ -35,7 +35,7 @@ it("takes over version 0.1.0's outbox and adapters: loses nothing, repeats nothi
     accepted: ({ attributes }) => void published.push(attributes.get('event_id') ?? ''),
   });
   const account = { url: sns.url, region: 'eu-west-1', accountId: '123456789012' };
-  await using daemon = await createDaemon(account, { sns: 'attributes = ["event_id"]' });
+  await using daemon = await createDaemon(account, { sns: 'attributes = ["event_id"]', here: true });
   await copyFile(path.join(FIXTURES, 'outbox/outbox.db'), path.join(daemon.folder, 'outbox.db'));
   await daemon.start();
   const all = (count: number) =>

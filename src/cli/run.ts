@@ -24,16 +24,32 @@ export function runCommand(): Command {
       // A reload reads the same file, even if another one has appeared since.
       const again = () => readConfig({ ...flags, config: config.file });
       if (dryRun) await runDry(config, again);
-      else await run(config, again, createLogger(config.log));
+      else await run({ config, again, log: createLogger(config.log) });
       // A requested stop, whatever exit code a plugin has set.
       process.exitCode = 0;
     });
 }
 
-/** Runs until a signal requests a stop. */
-async function run(config: PusherConfig, again: () => PusherConfig, log: Logger, dryRun?: DryRun): Promise<void> {
+interface RunSetup {
+  readonly config: PusherConfig;
+  /** Reads the configuration again, for a reload. */
+  readonly again: () => PusherConfig;
+  readonly log: Logger;
+  readonly dryRun?: DryRun;
+}
+
+/** Runs as the only daemon of this process. */
+async function run(setup: RunSetup): Promise<void> {
   const signals = listenToSignals();
-  catchFaults(log, signals);
+  catchFaults(setup.log, signals);
+  await runUntilStopped(setup, signals);
+}
+
+/**
+ * Runs until a signal requests a stop, and reloads on request.
+ * @throws as `startDaemon`
+ */
+export async function runUntilStopped({ config, again, log, dryRun }: RunSetup, signals: Signals): Promise<void> {
   let daemon: Daemon | undefined;
   const service = createNotifier({ environment: process.env, status: () => statusOf(daemon), log });
   // Loading the program takes one turn of the event loop, during which no signal is handled.
@@ -85,7 +101,7 @@ async function runDry(config: PusherConfig, again: () => PusherConfig): Promise<
     log.error({ problem: messageOf(error) }, "dry run: can't write to standard output; stopping");
     process.exit(1);
   });
-  await run(config, again, log, show);
+  await run({ config, again, log, dryRun: show });
 }
 
 /** One line: the topic, the message, and the attributes if there are any. */

@@ -219,7 +219,7 @@ describe('the console', () => {
 
   it('the console marks its figures as old when the daemon is killed, until it is back', async () => {
     pusher.quietBut = /ERR_(CONNECTION|INCOMPLETE|EMPTY)/;
-    await pusher.start();
+    await pusher.start('', '', false);
     const page = await pusher.open();
     await page.getByText('Ready', { exact: true }).waitFor();
     assert.equal(await page.locator('#old').isVisible(), false);
@@ -232,7 +232,7 @@ describe('the console', () => {
   });
 
   it('the console marks its figures as old when the daemon hangs, and while hidden', async () => {
-    await pusher.start();
+    await pusher.start('', '', false);
     const page = await pusher.open();
     await page.getByText('Ready', { exact: true }).waitFor();
     process.kill(pusher.daemon.pid, 'SIGSTOP');

@@ -15,6 +15,7 @@ import {
   until,
   useConsole,
 } from '../support/console.ts';
+import { launch } from '../support/process.ts';
 
 const result = (page: Page) => page.locator('#letters .result');
 
@@ -231,8 +232,11 @@ describe('dead letters in the console', () => {
     await confirm(page, 'Delete');
     await search.fill('');
     await hasRows(page, '#letters', 3);
-    const { output } = await pusher.daemon.command('dead-letters', 'export', '--match', 'dave');
-    assert.equal(JSON.parse(output).eventId, 'test@chat1/e1/3');
+    const { bin, configFile } = pusher.daemon;
+    const args = [bin, 'dead-letters', 'export', '--match', 'dave', '--config', configFile];
+    const exporting = await launch(process.execPath, args);
+    await exporting.exited;
+    assert.equal(JSON.parse(exporting.output()).eventId, 'test@chat1/e1/3');
   });
 
   it('pages through many dead letters', async () => {

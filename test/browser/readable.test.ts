@@ -105,7 +105,7 @@ describe('the console can be used', () => {
     await shows(page.locator('#health'), '1 topic throttled');
     await shows(page.locator('#sources'), /not acknowledged|unacknowledged|hole/);
     await assertAccessible(page, 'throttled');
-    await pusher.daemon.kill();
+    await pusher.daemon.stop();
     await page.getByText('Connection lost', { exact: true }).waitFor();
     await assertAccessible(page, 'old');
   });

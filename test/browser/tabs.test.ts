@@ -12,7 +12,7 @@ describe('tabs of a browser', () => {
     const tabs = [first];
     while (tabs.length < count) {
       const page = await first.context().newPage();
-      page.setDefaultTimeout(30_000);
+      page.setDefaultTimeout(60_000);
       await page.goto(first.url());
       tabs.push(page);
     }

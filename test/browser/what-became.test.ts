@@ -64,7 +64,7 @@ describe('the console', () => {
   });
 
   it('the console shows incidents across a kill, as marks on the plots and as a list', async () => {
-    await pusher.start();
+    await pusher.start('', '', false);
     await pusher.post(malformed('1'));
     // The thread that writes it starts a little after the daemon.
     await until('the start to be kept', async () => {

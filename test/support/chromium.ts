@@ -34,7 +34,7 @@ async function visit(browser: Browser, url: string, options: BrowserContextOptio
   const context = await browser.newContext(options);
   const page = await context.newPage();
   // This machine may be busy with other tests.
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
   const noises: string[] = [];
   page.on('request', (request) => {
     if (new URL(request.url()).origin !== new URL(url).origin) noises.push(`asked elsewhere: ${request.url()}`);

@@ -34,10 +34,11 @@ export function useConsole() {
     /** The number of the next event; a test can raise it to leave a hole. */
     seq: 1,
 
-    async start(rest = '', outbox = ''): Promise<void> {
+    /** @param here whether it runs in this process, where nothing can kill it */
+    async start(rest = '', outbox = '', here = true): Promise<void> {
       const account = { url: sns.url, region: 'eu-west-1', accountId: '123456789012' };
-      it.daemon = await createDaemon(account, { rest, outbox });
-      await it.daemon.start();
+      it.daemon = await createDaemon(account, { rest, outbox, here: true });
+      await it.daemon.start({ here });
     },
     async open(options?: BrowserContextOptions): Promise<Page> {
       const visit = await chromium.visit(it.daemon.adminUrl, options);

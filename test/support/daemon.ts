@@ -1,9 +1,14 @@
-/** The daemon for tests: the command as users run it, in its own process and folder. */
+/**
+ * The daemon for tests, in its own folder: the command as users run it, in its own process; or in this one, which saves
+ * loading the program and is enough where no test kills it or sets its environment.
+ */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { mock } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { freePorts, launch, type Process, until } from './process.ts';
+import type { RunningDaemon } from './daemon-here.ts';
+import { freePorts, launch, until } from './process.ts';
 import type { Sns } from './sns.ts';
 
 export const BIN = fileURLToPath(new URL('../../bin/xmpp-event-pusher.js', import.meta.url));
@@ -20,17 +25,15 @@ export interface Daemon extends AsyncDisposable {
   /** The path of the command. */
   readonly bin: string;
   readonly pid: number;
-  /**
-   * Starts it, also after a stop or a kill; settles when it is ready, or when it answers at all if `ready` is false.
-   */
-  start(options?: { ready?: boolean; env?: NodeJS.ProcessEnv; stdout?: number }): Promise<void>;
+  /** Starts it, also after a stop or a kill; settles when it is ready. */
+  start(options?: StartOptions): Promise<void>;
   stop(): Promise<void>;
   /** SIGHUP. */
   reload(): Promise<void>;
   kill(): Promise<void>;
   /** The output of all its runs. */
   output(): string;
-  /** Runs another command with its configuration; returns exit code and output. */
+  /** Runs another command with its configuration; returns exit code and output, in this process only what is text. */
   command(...args: string[]): Promise<{ code: number | null; output: string }>;
   /** Posts a body to the tap. */
   post(body: unknown, headers?: Record<string, string>): Promise<{ status: number; headers: Headers; json: unknown }>;
@@ -49,17 +52,27 @@ export interface DaemonOptions {
   tap?: string;
 }
 
+interface StartOptions {
+  /** Settle when it answers at all. */
+  ready?: boolean;
+  /** For a process of its own, whatever `createDaemon` was given: variables, and the descriptor of its output. */
+  env?: NodeJS.ProcessEnv;
+  stdout?: number;
+  /** Whether it runs in this process, where nothing can kill it. */
+  here?: boolean;
+}
+
 /** Prepares a daemon that publishes to `sns`; `start` runs it. */
 export async function createDaemon(
   sns: Pick<Sns, 'url' | 'region' | 'accountId'>,
-  options: DaemonOptions = {},
+  { here: usuallyHere = false, ...options }: DaemonOptions & Pick<StartOptions, 'here'> = {},
 ): Promise<Daemon> {
   const folder = await mkdtemp(path.join(tmpdir(), 'pusher-'));
   const configFile = path.join(folder, 'pusher.toml');
   const [tapPort, adminPort] = (await freePorts(2)) as [number, number];
   const tapUrl = `http://127.0.0.1:${tapPort}/v1/events`;
   const adminUrl = `http://127.0.0.1:${adminPort}`;
-  let child: Process | undefined;
+  let child: RunningDaemon | undefined;
   let logged = '';
 
   const configure = (options: DaemonOptions) => writeFile(configFile, configuration(sns, tapPort, adminPort, options));
@@ -79,9 +92,8 @@ export async function createDaemon(
     get pid() {
       return child?.pid ?? 0;
     },
-    async start({ ready = true, env = {}, stdout } = {}) {
-      const options = { env: { ...process.env, ...env }, stdout };
-      child = await launch(process.execPath, [BIN, 'run', '--config', configFile], options);
+    async start({ ready = true, env, stdout, here = usuallyHere && !env && stdout === undefined } = {}) {
+      child = here ? await runHere(configFile) : await runAlone(configFile, { env, stdout });
       const started = child;
       await until(`the daemon to be ${ready ? 'ready' : 'up'}`, async () => {
         if (!started.running) return true;
@@ -94,12 +106,13 @@ export async function createDaemon(
       if (!started.running) throw new Error(`the daemon ended:\n${started.output()}`);
     },
     async reload() {
-      if (child) process.kill(child.pid, 'SIGHUP');
+      child?.reload();
     },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
     output: () => logged + (child?.output() ?? ''),
     async command(...args) {
+      if (usuallyHere) return commandHere(...args, '--config', configFile);
       const run = await launch(process.execPath, [BIN, ...args, '--config', configFile]);
       return { code: await run.exited, output: run.output() };
     },
@@ -117,6 +130,16 @@ export async function createDaemon(
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+// Only tests that run it here load the whole program.
+const runHere = async (configFile: string) => (await import('./daemon-here.ts')).runHere(configFile);
+const commandHere = async (...args: string[]) => (await import('./command-line.ts')).commandLine({ mock }, ...args);
+
+async function runAlone(configFile: string, { env, stdout }: StartOptions): Promise<RunningDaemon> {
+  const options = { env: { ...process.env, ...env }, stdout };
+  const child = await launch(process.execPath, [BIN, 'run', '--config', configFile], options);
+  return Object.assign(child, { reload: () => process.kill(child.pid, 'SIGHUP') });
 }
 
 const configuration = (
