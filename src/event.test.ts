@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { ABSENT, changed, show } from '../test/support/varied.ts';
 import { eventSchema, isMalformed, parseEvent, problemOf } from './event.ts';
 
 const PRESENCE = {
@@ -24,23 +25,12 @@ const MESSAGE = {
   stanza: '<message/>',
 };
 
-const ABSENT = Symbol('left out');
-
-/** An event with one field changed or omitted. */
-function changed(event: Record<string, unknown>, field: string, value: unknown): Record<string, unknown> {
-  const { [field]: _, ...rest } = event;
-  return value === ABSENT ? rest : { ...rest, [field]: value };
-}
-
 const problem = (input: unknown): string | undefined => {
   const result = parseEvent(input);
   if (!isMalformed(result)) return undefined;
   assert.equal(result.raw, input, 'kept as it came');
   return result.problem;
 };
-
-const show = (value: unknown): string =>
-  value === ABSENT ? 'left out' : (JSON.stringify(value) ?? String(value)).slice(0, 40);
 
 describe('an event of the tap protocol', () => {
   it('accepts an event with all its fields, and with the required ones only', () => {

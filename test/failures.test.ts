@@ -7,11 +7,11 @@ import assert from 'node:assert/strict';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { makeCertificate } from './support/certificate.ts';
 import { startConnectProxy } from './support/connect-proxy.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
+import { listenWithin } from './support/listen.ts';
 import { freePorts, launch, until } from './support/process.ts';
 
 const ACCOUNT = '123456789012';
@@ -257,23 +257,14 @@ describe('whatever fails on the way to SNS', { timeout: 120_000 }, () => {
     };
     daemon = stack.use(await createDaemon({ url: 'http://127.0.0.1:1', region: 'eu-west-1', accountId: ACCOUNT }));
     const tls = await makeCertificate(daemon.folder, 'DNS:localhost');
-    const listen = async (server: ReturnType<typeof createServer>) => {
-      server.listen(0, '127.0.0.1');
-      await new Promise((resolve) => server.once('listening', resolve));
-      stack.defer(() => {
-        server.closeAllConnections();
-        server.close();
-      });
-      return (server.address() as AddressInfo).port;
-    };
     const [closed] = (await freePorts(1)) as [number];
     const proxy = stack.use(
       await startConnectProxy({ hosts: {}, login: 'me:right', wrongLogin: 401, forbidden: ['forbidden.test'] }),
     );
     const ports = {
       proxy: proxy.port,
-      http: await listen(createServer(handle)),
-      https: await listen(createTlsServer(tls, handle)),
+      http: await listenWithin(stack, createServer(handle)),
+      https: await listenWithin(stack, createTlsServer(tls, handle)),
       closed,
     };
     await configure(ports);

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { makeCertificate } from './support/certificate.ts';
 import { type ConnectProxy, startConnectProxy } from './support/connect-proxy.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
+import { listenWithin } from './support/listen.ts';
 import { freePorts, launch, until } from './support/process.ts';
 
 const LOGIN = 'me:p@ss word';
@@ -26,22 +26,13 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
   before(async () => {
     daemon = stack.use(await createDaemon({ url: 'https://sns.test', region: 'eu-west-1', accountId: '123456789012' }));
     const tls = await makeCertificate(daemon.folder, 'DNS:sns.test,DNS:sts.test');
-    const listen = async (server: ReturnType<typeof createServer>) => {
-      server.listen(0, '127.0.0.1');
-      await new Promise((resolve) => server.once('listening', resolve));
-      stack.defer(() => {
-        server.closeAllConnections();
-        server.close();
-      });
-      return (server.address() as AddressInfo).port;
-    };
     const handle: RequestListener = async (request, response) => {
       let text = '';
       for await (const chunk of request.setEncoding('utf8')) text += chunk;
       response.end(answerTo(new URLSearchParams(text), String(request.headers.authorization)));
     };
-    const port = await listen(createTlsServer(tls, handle));
-    const plain = await listen(createServer(handle));
+    const port = await listenWithin(stack, createTlsServer(tls, handle));
+    const plain = await listenWithin(stack, createServer(handle));
     proxy = stack.use(
       await startConnectProxy({
         hosts: { 'sns.test': port, 'sts.test': port, 'plain.test': plain, 'forbidden.test': port },

@@ -30,6 +30,16 @@ function shares(...outboxes: readonly Outbox[]): number[] {
 const ofKeys = (name: string, count: number) =>
   Array.from({ length: count }, (_, index) => notification(`${name}${index}`, { orderKey: `key${index}` }));
 
+/** Fails if a key's notification, named `round.key`, came after one of a later round. */
+function assertInOrder(handed: readonly string[]): void {
+  const last = new Map<string, number>();
+  for (const id of handed) {
+    const [round = '', key = ''] = id.split('.');
+    assert.ok(Number(round) > (last.get(key) ?? -1), `${id} after ${last.get(key)}`);
+    last.set(key, Number(round));
+  }
+}
+
 describe('several daemons on RabbitMQ', () => {
   let rabbit: RabbitServer;
   let vhost: string;
@@ -88,12 +98,7 @@ describe('several daemons on RabbitMQ', () => {
     await Promise.all(settling);
     assert.equal(new Set(handed).size, rounds * 20);
     assert.equal(handed.length, rounds * 20);
-    const last = new Map<string, number>();
-    for (const id of handed) {
-      const [round = '', key = ''] = id.split('.');
-      assert.ok(Number(round) > (last.get(key) ?? -1), `${id} after ${last.get(key)}`);
-      last.set(key, Number(round));
-    }
+    assertInOrder(handed);
     await Promise.all([first.close(), third.close()]);
   });
 
@@ -192,12 +197,7 @@ describe('several daemons on RabbitMQ', () => {
     });
     await until('all of it', () => handed.length >= 60);
     assert.equal(new Set(handed).size, 60);
-    const last = new Map<string, number>();
-    for (const id of handed) {
-      const [round = '', key = ''] = id.split('.');
-      assert.ok(Number(round) > (last.get(key) ?? -1), `${id} after ${last.get(key)}`);
-      last.set(key, Number(round));
-    }
+    assertInOrder(handed);
     await until('the former ones to be gone', () => a.health().shared?.partitions.length === 2);
     const c = await house.open({ partitions: 3, daemon: 'c', connected: false });
     await until('both sides to refuse', () =>

@@ -4,12 +4,10 @@ import fs, { copyFileSync } from 'node:fs';
 import {
   chown,
   mkdir,
-  mkdtemp,
   mkdtempDisposable,
   open as openFile,
   readdir,
   readFile,
-  rm,
   stat,
   symlink,
   unlink,
@@ -19,8 +17,9 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { after, before, beforeEach, describe, it, type TestContext } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { consume } from '../../../test/support/consumer.ts';
+import { beforeEachWithFile } from '../../../test/support/new-file.ts';
 import {
   admission,
   notification as anyNotification,
@@ -56,13 +55,8 @@ async function faultOf(file: string): Promise<PusherError> {
 describe('SQLite outbox, when something is wrong', () => {
   let folder: string;
   let file: string;
-  let files = 0;
-  before(async () => {
-    folder = await mkdtemp(path.join(tmpdir(), 'outbox-'));
-  });
-  after(() => rm(folder, { recursive: true, force: true }));
-  beforeEach(() => {
-    file = path.join(folder, `${++files}.db`);
+  beforeEachWithFile((at) => {
+    ({ folder, file } = at);
   });
 
   it('reports a file that is not a database', async () => {

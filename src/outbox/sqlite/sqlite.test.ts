@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { consume, turns } from '../../../test/support/consumer.ts';
+import { beforeEachWithFile } from '../../../test/support/new-file.ts';
 import {
   admission,
   commitAs,
@@ -52,15 +53,9 @@ deadLettersContract('The SQLite outbox', async () => {
 });
 
 describe('SQLite outbox', () => {
-  let folder: string;
   let file: string;
-  let files = 0;
-  before(async () => {
-    folder = await mkdtemp(path.join(tmpdir(), 'outbox-'));
-  });
-  after(() => rm(folder, { recursive: true, force: true }));
-  beforeEach(() => {
-    file = path.join(folder, `${++files}.db`);
+  beforeEachWithFile((at) => {
+    file = at.file;
   });
 
   const open = (options: { maxBytes?: number; now?: () => number } = {}): Outbox & AsyncDisposable => {

@@ -1,18 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ABSENT, changed, show } from '../../../test/support/varied.ts';
 import { problemOf } from '../../event.ts';
 import { batchSchema } from './payload.ts';
-
-const ABSENT = Symbol('left out');
-
-/** An event with one field changed or omitted. */
-function changed(event: Record<string, unknown>, field: string, value: unknown): Record<string, unknown> {
-  const { [field]: _, ...rest } = event;
-  return value === ABSENT ? rest : { ...rest, [field]: value };
-}
-
-const show = (value: unknown): string =>
-  value === ABSENT ? 'left out' : (JSON.stringify(value) ?? String(value)).slice(0, 40);
 
 describe('a batch of the tap protocol', () => {
   const BATCH = { source: 'prosody@chat1', epoch: '9f2c41d07a', first_seq: 1_712, events: [] };
