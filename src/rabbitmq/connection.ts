@@ -45,7 +45,7 @@ export interface Broker extends AsyncDisposable {
 const CONNECT_MS = 10_000;
 /** Pauses between tries of all addresses, in milliseconds. */
 const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 5_000;
+const LONGEST_PAUSE_MS = 2_000;
 /** How long a close may take before the socket is destroyed: amqplib waits for an answer for ever. */
 const CLOSE_MS = 2_000;
 /** Heartbeat in seconds: each side gives up a silent peer after this time, at worst after twice as long. */

@@ -1,8 +1,9 @@
 /**
  * The daemons of one prefix: each announces itself over a fanout exchange, and hears the others.
  *
- * A silent daemon is considered gone after a while. The daemons' views may differ for a moment: the broker lets only
- * one consumer of a partition be active, however many subscribe.
+ * A silent daemon is considered gone after a while, also one known from an earlier connection: after an outage of the
+ * broker all come back, at different times, and each goes on with the partitions whose parcels it knows. The daemons'
+ * views may differ for a moment: the broker lets only one consumer of a partition be active, however many subscribe.
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { openChannel } from '../../rabbitmq/connection.ts';
@@ -48,13 +49,15 @@ export interface DaemonsOptions {
   readonly describe: (everything: boolean) => Announcement;
   /** Called when the set of daemons changes, or their data on topics. */
   readonly changed: () => void;
+  /** The silence after which a daemon is considered gone, in milliseconds. Default: 5 s. */
+  readonly silentMs?: number | undefined;
   readonly heard: (announcement: Announcement) => void;
   readonly asked: (what: string) => void;
   readonly settled: (parcels: readonly (readonly [string, string])[]) => void;
   readonly retired: (source: string) => void;
 }
 
-/** Interval of announcements, and the silence after which a daemon is considered gone, in milliseconds. */
+/** Interval of announcements, and the default of `silentMs`, in milliseconds. */
 const ANNOUNCE_MS = 1_000;
 const SILENT_MS = 5_000;
 
@@ -99,7 +102,6 @@ export class Daemons {
     await channel.consume(queue, (message) => message && this.#receive(message), { noAck: true });
     this.#channel = channel;
     this.#joined = false;
-    this.#others.clear();
     this.#send({ kind: 'who', id });
   }
 
@@ -109,11 +111,14 @@ export class Daemons {
    */
   join(): void {
     this.#joined = true;
+    const now = performance.now();
+    for (const other of this.#others.values()) other.heardAt = now;
     this.#announce(true);
   }
 
   detach(): void {
     this.#channel = undefined;
+    this.#joined = false;
   }
 
   ask(what: string): void {
@@ -139,11 +144,12 @@ export class Daemons {
 
   #beat(): void {
     this.#announce(false);
+    if (!this.#joined) return;
+    const { silentMs = SILENT_MS, changed } = this.#options;
     const now = performance.now();
     let gone = false;
-    for (const [id, { heardAt }] of this.#others)
-      if (now - heardAt > SILENT_MS && this.#channel) gone = this.#others.delete(id) || gone;
-    if (gone) this.#options.changed();
+    for (const [id, { heardAt }] of this.#others) if (now - heardAt > silentMs) gone = this.#others.delete(id) || gone;
+    if (gone) changed();
   }
 
   #announce(everything: boolean): void {

@@ -27,6 +27,8 @@ export interface RabbitOutboxOptions {
   readonly renewMs?: number;
   /** Grace for open requests of a partition that is given up, in milliseconds. Default: 6 s. */
   readonly leaveMs?: number;
+  /** The silence after which another daemon is considered gone, in milliseconds. Default: 5 s. */
+  readonly silentMs?: number;
   /** Most unacknowledged parcels of a partition. Default: 32. */
   readonly prefetch?: number;
 }

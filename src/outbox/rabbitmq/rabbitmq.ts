@@ -89,6 +89,7 @@ class RabbitOutbox implements Outbox {
       names,
       describe: (everything) => this.#describe(everything),
       changed: () => this.#spread(),
+      silentMs: options.silentMs,
       heard: (announcement) => this.#heard(announcement),
       asked: (what) => void this.#positions.giveBack(what),
       settled: (parcels) => remember(this.#ground.settled, parcels),

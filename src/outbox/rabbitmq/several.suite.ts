@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Consumer, consume } from '../../../test/support/consumer.ts';
+import { openGate } from '../../../test/support/gate.ts';
 import {
   admission,
   commitAs,
@@ -158,6 +160,40 @@ describe('several daemons on RabbitMQ', () => {
     await until('the other to have both', () => shares(b)[0] === 2, 30_000);
     await until('all of it', () => new Set(ids(survivor.held)).size === 20);
     await b.close();
+  });
+
+  it('daemons that lost their connections go on with their partitions, and repeat nothing', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 2, silentMs: 60_000 });
+    let shut = false;
+    await using gate = await openGate(rabbit.nodes[0]?.port ?? 0, () => shut);
+    const a = await house.open({ daemon: 'a' });
+    const detour = new URL(rabbit.url(vhost));
+    detour.port = String(gate.port);
+    const b = await house.open({ daemon: 'b', urls: [detour.href] });
+    await a.commit(admission(notification('first')));
+    await using mine = consume(a, TOPIC);
+    await mine.settle(...(await mine.next(1)));
+    await using theirs = consume(b, TOPIC);
+    await until('each to have one', () => shares(a, b).join() === '1,1', 30_000);
+    await a.commit(admission(...ofKeys('e', 20)));
+    await until('all of it', () => new Set(ids([...mine.held, ...theirs.held])).size === 20);
+    const before = ids(theirs.held);
+    await theirs.settle(...theirs.held.slice(0, 3));
+    shut = true;
+    await rabbit.nodes[0]?.evaluate('rabbit_networking:close_all_connections("of the test").');
+    await until('a lost connection', () => b.fault !== undefined);
+    await until('the first to be back', () => a.fault === undefined);
+    // Time in which it could take the other one's partition.
+    await sleep(500);
+    shut = false;
+    gate.update();
+    await until('the other to be back', () => b.fault === undefined);
+    await theirs.settle(...theirs.held.slice(3));
+    await mine.settle(...mine.held);
+    await until('nothing to be left', () => depthOf(a) + depthOf(b) === 0);
+    assert.deepEqual(ids(theirs.held), before);
+    assert.equal(mine.held.length, 20 - before.length);
+    await Promise.all([a.close(), b.close()]);
   });
 
   it('a source can switch daemons with every batch', async () => {
