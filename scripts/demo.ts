@@ -257,4 +257,15 @@ async function keep(login: string, daemon: Daemon, sns: Sns): Promise<never> {
   }
 }
 
-process.exitCode = await main();
+/** What is wrong with the machine, such as a full disk; of a mistake in the program also where it is. */
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return 'syscall' in error || error.constructor === Error ? error.message.trim() : String(error.stack);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  process.stderr.write(`\nThe demo failed: ${explain(error)}\n`);
+  process.exitCode = 1;
+}

@@ -17,6 +17,7 @@ import { commandStreams } from './support/command-line.ts';
 import { BIN } from './support/daemon.ts';
 import { freePorts, launch } from './support/process.ts';
 import { type Sns, startSns } from './support/sns.ts';
+import { mountSmallDisk } from './support/tmpfs.ts';
 
 const SECRET = 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY';
 const ACCOUNT = '123456789012';
@@ -270,6 +271,8 @@ describe('check', () => {
     database.exec('BEGIN IMMEDIATE');
     assert.match(String(await outboxAt('there.db')), /^FAIL {2}outbox: .*locked/);
     database.close();
+    await using disk = await mountSmallDisk('64k');
+    assert.match(String(await outboxAt(path.join(disk.folder, 'new.db'))), /^FAIL {2}outbox: the disk of .* is full: /);
   });
 
   it('check lists every mistake in the configuration', async () => {

@@ -10,6 +10,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { launch, until } from './support/process.ts';
+import { mountSmallDisk } from './support/tmpfs.ts';
 
 const DEMO = fileURLToPath(new URL('../scripts/demo.ts', import.meta.url));
 
@@ -90,6 +91,15 @@ describe('the demo', { timeout: 120_000 }, () => {
     const { code, output } = await demo(['--recordd']);
     assert.equal(code, 2);
     assert.match(output, /^Unknown option '--recordd'.*\n\nnpm run demo -- \[options\]\n/);
+  });
+
+  it('the demo names a full disk, and no line of its program', async () => {
+    await using disk = await mountSmallDisk('4k');
+    const { code, output } = await demo(['--recorded'], { TMPDIR: disk.folder });
+    assert.equal(code, 1);
+    assert.match(output, /^\nThe demo failed: .*(no space left on device|the disk is full)/s);
+    assert.doesNotMatch(output, /^ {4}at /m);
+    assert.deepEqual(await readdir(disk.folder), []);
   });
 
   it('the demo stops everything when its terminal is closed', async () => {

@@ -8,6 +8,7 @@ import { commandLine } from './support/command-line.ts';
 import { BIN } from './support/daemon.ts';
 import { ACCOUNT, ASKED, AWS_SECRET, KEY, useInit } from './support/init.ts';
 import { launch, type Process, until } from './support/process.ts';
+import { mountSmallDisk } from './support/tmpfs.ts';
 
 describe('init', () => {
   const bench = useInit();
@@ -172,6 +173,16 @@ describe('init', () => {
     );
     assert.equal(elsewhere.code, 78, elsewhere.output);
     assert.match(elsewhere.output, /can't write \S+file\/environment: /);
+  });
+
+  it('init leaves no partial file on a full disk', async (t) => {
+    // Room for one of the two files.
+    await using disk = await mountSmallDisk('4k');
+    const words = [...bench.flags, ...ASKED].map((word) => word.replace(bench.folder, disk.folder));
+    const { code, output } = await commandLine(t, 'init', '--yes', ...words, '--no-topics');
+    assert.equal(code, 78, output);
+    assert.match(output, /can't write \S+\/pusher\.toml: ENOSPC/);
+    assert.deepEqual(readdirSync(disk.folder), ['environment']);
   });
 });
 

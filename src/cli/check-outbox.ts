@@ -1,6 +1,6 @@
 /** `check`'s findings on the outbox: from the running daemon, or from the file while none runs. */
 
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import type { PusherConfig } from '../config/load.ts';
@@ -16,6 +16,8 @@ import { type Finding, failed } from '../sns/check/diagnosis.ts';
 const WHAT = 'outbox';
 /** Most holes shown, the newest ones. */
 const MOST_SHOWN = 20;
+/** Free bytes without which the daemon doesn't start: the file, its log, and the reserve of a small disk. */
+const LEAST_FREE = 1_000_000;
 
 /** Of an outbox that no daemon has open. */
 export function examineOutbox(config: PusherConfig): Finding[] {
@@ -23,10 +25,13 @@ export function examineOutbox(config: PusherConfig): Finding[] {
   if (!existsSync(file)) {
     const problem = folderProblem(path.dirname(file));
     if (problem) return [failed(WHAT, problem, 'the daemon would not start', 'fix that, or correct outbox.path')];
+    const full = room(path.dirname(file));
+    if (full) return [full];
     return [{ what: WHAT, level: 'ok', seen: `the daemon creates ${file} at its first start` }];
   }
   try {
-    return examineFile(file, config);
+    const full = room(path.dirname(file));
+    return full ? [full] : examineFile(file, config);
   } catch (error) {
     return [failed(WHAT, messageOf(error), 'the daemon would not start', 'fix that, and check again')];
   }
@@ -59,6 +64,18 @@ export function examineOpenOutbox(config: PusherConfig, { outbox, sources }: Sta
   if (found.length > 0) return found;
   const seen = `${outboxFileOf(config)} holds ${size(outbox.bytes)} of ${size(outbox.maxBytes)}`;
   return [{ what: WHAT, level: 'ok', seen }];
+}
+
+/** The disk's lack of free space, if the daemon would fail for that. */
+function room(folder: string): Finding | undefined {
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize >= LEAST_FREE) return undefined;
+  return failed(
+    WHAT,
+    `the disk of ${folder} is full: ${size(bavail * bsize)} are free`,
+    'the daemon would not start, or would answer 503 to the adapters',
+    'make room on the disk, or set outbox.path to a folder on another one',
+  );
 }
 
 /** Root may write what the service's own user may not. */

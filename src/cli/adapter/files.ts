@@ -48,10 +48,16 @@ export function replaceFolder({ folder, without }: Packaged, to: string): void {
   writing(to, () => {
     makeFolder(path.dirname(to));
     for (const leftover of [next, former]) rmSync(leftover, { recursive: true, force: true });
-    cpSync(folder, next, { recursive: true });
-    for (const name of without) rmSync(path.join(next, name), { recursive: true, force: true });
-    writeFileSync(path.join(next, VERSION_FILE), `${version}\n`);
-    hand(next, statSync(path.dirname(to)));
+    try {
+      cpSync(folder, next, { recursive: true });
+      for (const name of without) rmSync(path.join(next, name), { recursive: true, force: true });
+      writeFileSync(path.join(next, VERSION_FILE), `${version}\n`);
+      hand(next, statSync(path.dirname(to)));
+    } catch (error) {
+      // Half a copy, as of a full disk, must not be taken for a module.
+      rmSync(next, { recursive: true, force: true });
+      throw error;
+    }
     if (existsSync(to)) renameSync(to, former);
     renameSync(next, to);
     rmSync(former, { recursive: true, force: true });

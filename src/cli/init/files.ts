@@ -54,7 +54,17 @@ export function writeWhole(file: string, text: string, { secret }: { secret: boo
     chmodSync(next, mode);
     renameSync(next, file);
   } catch (error) {
+    discard(next);
     throw new PusherError('CONFIG_UNREADABLE', `can't write ${file}: ${messageOf(error)}`, error);
+  }
+}
+
+/** Removes what a failed write left. */
+function discard(next: string): void {
+  try {
+    rmSync(next, { force: true });
+  } catch {
+    // In a folder that can't be written, nothing was left.
   }
 }
 
