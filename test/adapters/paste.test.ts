@@ -41,7 +41,10 @@ function printed(output: string, title: RegExp): string {
 /** Checks the adapter's status of its queue, while the daemon accepts events and while it is away. */
 async function assertStatus(server: DebianServer, tap: Collector, folder: string): Promise<void> {
   const status = () => queueStatus(path.join(server.folder, folder));
+  const before = tap.events.length;
   const alice = await connect(server, 'alice', 'desk');
+  // The file is written later: what it says now may be of an earlier session.
+  await tap.wait('online', () => tap.events.length > before);
   await until('what was delivered', () => status()?.waiting === 0 && status()?.contact !== undefined);
   assert.equal(status()?.problem, undefined);
   await tap.refuse();
