@@ -13,6 +13,7 @@ import { version } from '../../src/version.ts';
 import { type Bench, createBench } from '../support/adapter-command.ts';
 import { BIN } from '../support/daemon.ts';
 import { launch } from '../support/process.ts';
+import { mountSmallDisk } from '../support/tmpfs.ts';
 
 const ADAPTERS = fileURLToPath(new URL('../../adapters', import.meta.url));
 const PROSODY = path.join(ADAPTERS, 'prosody/mod_event_pusher');
@@ -193,6 +194,15 @@ describe('adapter install prosody', () => {
     assert.equal(unknown.code, 2);
   });
 
+  it('install leaves no partial copy on a full disk', async () => {
+    await bench.prosodyConfig(pluginPaths('modules'));
+    await using disk = await mountSmallDisk('16k');
+    const { code, output } = bench.install(prosody, { serverConfig: serverConfig(), to: disk.folder });
+    assert.equal(code, 1);
+    assert.match(output, /can't write .*mod_event_pusher: ENOSPC/);
+    assert.deepEqual(await readdir(disk.folder), []);
+  });
+
   it('install with a given folder needs no Prosody', async () => {
     const { code, output } = await bench.adapter(['install', 'prosody', '--to', 'mods'], {
       PATH: path.dirname(process.execPath),
@@ -238,6 +248,14 @@ describe('adapter uninstall prosody', () => {
       ...['--url', 'http://127.0.0.1:1/v1/events', '--secret', 'known'],
     ]);
     assert.equal(configured.code, 0, configured.output);
+    const again = bench.install(prosody, {
+      ...where,
+      configure: true,
+      secret: 'new',
+      url: 'http://127.0.0.1:1/v1/events',
+    });
+    assert.match(again.output, /module reload event_pusher localhost\n|restart Prosody, which reads plugin_paths/);
+    assert.doesNotMatch(again.output, /module load/);
     const all = bench.uninstall(prosody, where);
     assert.match(all.output, /Removed .*\/conf\.d\/xmpp-event-pusher\.cfg\.lua\n/);
     assert.doesNotMatch(all.output, /Delete from/);
@@ -400,6 +418,22 @@ describe('adapter install ejabberd', () => {
     assert.match(output, /\n {4}secret: "known"\n/);
     await writeFile(options(), own.replace("'other'", "'known'"));
     assert.equal(install().code, 0);
+  });
+
+  it('install --configure gives existing options the new secret, and keeps the others', async () => {
+    await bench.ejabberdConfig();
+    await bench.write('ejabberd-modules/mod_event_pusher/ebin/mod_event_pusher.beam', '');
+    const own = `# mine\n${EXPECTED.replace('"known"', "'other' # $&")}    queue_max: 5000\n`;
+    await writeFile(options(), own);
+    const configure = () => bench.install(ejabberd, { serverConfig: serverConfig(), configure: true });
+    const { code, output } = configure();
+    assert.equal(code, 0, output);
+    assert.equal(await readFile(options(), 'utf8'), `# mine\n${EXPECTED}    queue_max: 5000\n`);
+    assert.match(output, /live options, with the daemon's url and secret, are in \S+modules\.d\/mod_event_pusher\.yml/);
+    const twice = `${own}append_host_config:\n  a.example:\n    ${own.replaceAll('\n', '\n    ')}`;
+    await writeFile(options(), twice);
+    assert.match(configure().output, /WRONG: the secret is not the daemon's\. Correct it/);
+    assert.equal(await readFile(options(), 'utf8'), twice);
   });
 
   for (const place of ['ejabberd-modules/mod_event_pusher/conf', 'ejabberd-modules/sources/mod_event_pusher/conf'])

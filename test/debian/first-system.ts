@@ -38,6 +38,22 @@ const SYSTEMCTL = `#!/bin/sh
 # No systemd runs in here: this does what the unit says.
 set -e
 unit=/usr/lib/systemd/system/xmpp-event-pusher.service
+pid_file=/run/xmpp-event-pusher.pid
+start() {
+  user=$(sed -n 's/^User=//p' $unit)
+  set -a
+  . /etc/xmpp-event-pusher/environment
+  set +a
+  cd "$(sed -n 's/^WorkingDirectory=//p' $unit)"
+  setpriv --reuid="$user" --regid="$user" --init-groups sh -c "exec $(sed -n 's/^ExecStart=//p' $unit)" >>/tmp/daemon.log 2>&1 &
+  echo $! >$pid_file
+  until [ -S /var/lib/xmpp-event-pusher/outbox.db.sock ]; do sleep 0.2; kill -0 $! || { cat /tmp/daemon.log; exit 1; }; done
+}
+stop() {
+  pid=$(cat $pid_file)
+  kill "$pid"
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+}
 case "$*" in
 'restart prosody')
   pid=$(cat /run/prosody/prosody.pid)
@@ -56,15 +72,12 @@ case "$*" in
   echo $! >/run/mongooseim.pid
   ${NODE} /checkout/test/debian/mongooseim.ts modules
   ;;
-'enable --now xmpp-event-pusher')
-  user=$(sed -n 's/^User=//p' $unit)
-  set -a
-  . /etc/xmpp-event-pusher/environment
-  set +a
-  cd "$(sed -n 's/^WorkingDirectory=//p' $unit)"
-  setpriv --reuid="$user" --regid="$user" --init-groups sh -c "exec $(sed -n 's/^ExecStart=//p' $unit)" >/tmp/daemon.log 2>&1 &
-  until [ -S /var/lib/xmpp-event-pusher/outbox.db.sock ]; do sleep 0.2; kill -0 $! || { cat /tmp/daemon.log; exit 1; }; done
+'restart ejabberd')
+  ejabberdctl stop && ejabberdctl stopped && ejabberdctl start && ejabberdctl started
   ;;
+'enable --now xmpp-event-pusher') start ;;
+'restart xmpp-event-pusher') stop && start ;;
+'disable --now xmpp-event-pusher') stop ;;
 *) echo "systemctl $*: not in here" >&2; exit 1 ;;
 esac
 `;
@@ -100,6 +113,17 @@ export function buildPackage(): Built {
     deb: path.join(folder, `xmpp-event-pusher_${version}_amd64.deb`),
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
   };
+}
+
+/** The package as a later release, under the name that the documents have. */
+export function laterRelease({ deb, folder }: Built, system: Debian): void {
+  const unpacked = path.join(folder, 'later');
+  execFileSync('dpkg-deb', ['-R', deb, unpacked]);
+  const control = path.join(unpacked, 'DEBIAN/control');
+  writeFileSync(control, readFileSync(control, 'utf8').replace(/^Version: .*$/m, 'Version: 99.0.0'));
+  const file = path.join(system.root, 'root', path.basename(deb));
+  execFileSync('dpkg-deb', ['-Znone', '--build', unpacked, file], { stdio: 'ignore' });
+  rmSync(unpacked, { recursive: true });
 }
 
 /** A fresh system with the package in root's home, and the stand-ins. */

@@ -20,7 +20,7 @@ export interface Bench extends AsyncDisposable {
    * Runs `adapter install` in this process, which is many times faster than a process of its own. Uses the folder's
    * `pusher.toml` unless the options name another.
    */
-  install(server: AdapterServer, options?: Partial<TapOptions> & Where): Ran;
+  install(server: AdapterServer, options?: Partial<TapOptions> & Where & { readonly configure?: boolean }): Ran;
   /** The same for `adapter uninstall`. */
   uninstall(server: AdapterServer, where: Where): Ran;
   /** Runs `adapter` with these words, in the folder. */

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { shellWord } from '../../../quote.ts';
 import { ADAPTERS, onPath, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
-import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn } from './options.ts';
+import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn, withTap } from './options.ts';
 import { type Places, placesOf } from './places.ts';
 
 /** Options for manual installation. Together with those in `ejabberd.yml`, they would keep ejabberd from starting. */
@@ -39,14 +39,17 @@ function install(tap: TapAccess, where: Where, { configure } = { configure: fals
   const places = placesOf(where);
   const configured = inConfig(places);
   const [former] = formerFiles(places);
-  const kept = former === undefined ? undefined : readFileSync(former, 'utf8');
+  const before = former === undefined ? undefined : readFileSync(former, 'utf8');
+  // Like the file of Prosody's options, it follows the daemon's address and secret.
+  const corrected = configure && before !== undefined ? withTap(before, tap) : undefined;
+  const kept = corrected ?? before;
   const isNew = !existsSync(compiledOf(places));
   const running = configure && isRunning(where);
   replaceFolder(PACKAGED, sourceOf(places));
   const options =
     configured.length > 0
       ? optionsInConfig(configured, ownFiles(places))
-      : optionsOfTheirOwn(places, tap, { former, kept, asleep: configure && !running });
+      : optionsOfTheirOwn(places, tap, { former, kept, isChanged: kept !== before, asleep: configure && !running });
   const wrong = options.settings.filter(({ url, secret }) => url !== tap.url || secret !== tap.secret);
   const load = running && options.ok && wrong.length === 0 && !places.unknown ? loadInto(isNew) : undefined;
   const lines = [
@@ -74,20 +77,25 @@ function optionsInConfig(configured: readonly Settings[], others: readonly strin
   return { lines, ok: other === undefined, settings: configured, live: file };
 }
 
+interface Kept {
+  readonly former: string | undefined;
+  readonly kept: string | undefined;
+  /** Whether `kept` has another url or secret than the file. */
+  readonly isChanged: boolean;
+  /** Whether ejabberd is to be configured but does not run. */
+  readonly asleep: boolean;
+}
+
 /** Writes the file of options, or moves it from a place where the module's next version would replace it. */
-function optionsOfTheirOwn(
-  places: Places,
-  tap: TapAccess,
-  { former, kept, asleep }: { former: string | undefined; kept: string | undefined; asleep: boolean },
-): Options {
+function optionsOfTheirOwn(places: Places, tap: TapAccess, { former, kept, isChanged, asleep }: Kept): Options {
   // If ejabberd must start before it can compile the module, `module_install` copies the options.
   const withModule = (places.unknown || asleep) && !existsSync(compiledOf(places));
   const folder = withModule ? path.join(sourceOf(places), EXAMPLE_OPTIONS) : places.options;
   const file = path.join(folder, `${MODULE}.yml`);
-  if (former !== file || withModule) writeSecret(file, kept ?? ownFile(tap), places.gid);
+  if (former !== file || withModule || isChanged) writeSecret(file, kept ?? ownFile(tap), places.gid);
   if (former !== undefined && former !== file) remove(former);
   const live = withModule ? '' : 'live ';
-  const as = kept === undefined ? '' : ', kept as they were,';
+  const as = kept === undefined ? '' : isChanged ? ", with the daemon's url and secret," : ', kept as they were,';
   const lines = ['', `Its ${live}options${as} are in ${file}, for all domains.`];
   lines.push(
     withModule

@@ -42,6 +42,21 @@ export function settingsIn(file: string, seen: readonly string[] = []): Settings
 /** A file of options for all domains. */
 export const ownFile = (tap: TapAccess): string => `modules:\n${entry(tap).join('\n')}\n`;
 
+/**
+ * A file of options with another url and secret, and the rest as it was; undefined unless it sets each exactly once.
+ */
+export function withTap(text: string, tap: TapAccess): string | undefined {
+  let changed = text;
+  for (const line of lines(tap)) {
+    const [name] = line.split(':');
+    const found = [...text.matchAll(new RegExp(`^( *)${name}:.*$`, 'gm'))];
+    if (found.length !== 1) return undefined;
+    const [[whole, indentation]] = found as [RegExpExecArray];
+    changed = changed.replace(whole, () => `${indentation}${line}`);
+  }
+  return changed;
+}
+
 /** The options in the form below `modules:`. */
 const entry = (tap: TapAccess): string[] => [`  ${MODULE}:`, ...lines(tap).map((line) => `    ${line}`)];
 

@@ -60,7 +60,9 @@ function install(tap: TapAccess, where: Where, { configure } = { configure: fals
   const config = written?.config ?? found;
   const others = copiesIn(config ? searched(config) : []).filter((copy) => copy.path !== target);
   const twice = others.flatMap(({ path: other }) => ['', `WRONG: ${another(other)}`]);
-  const configuring = config ? forHosts(config, folder, tap, written?.hosts) : forAnyHost(folder, tap);
+  // Those that had it before need a reload of the module.
+  const fresh = written?.hosts.filter((name) => !enabledHosts(found).includes(name));
+  const configuring = config ? forHosts(config, folder, tap, fresh) : forAnyHost(folder, tap);
   const wrote = written ? [`Wrote ${written.file}, for ${written.hosts.join(', ')}`] : [];
   return {
     lines: [`Installed ${target}`, ...wrote, ...twice, ...configuring.lines],
