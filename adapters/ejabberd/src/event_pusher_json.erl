@@ -34,7 +34,7 @@ plain(<<W:56, Rest/binary>>, N)
 plain(<<C, Rest/binary>>, N) when C >= 32, C < 128, C =/= $", C =/= $\\ -> plain(Rest, N + 1);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#10000 -> plain(Rest, N + 4);
 plain(<<C/utf8, Rest/binary>>, N) when C >= 16#800, C =/= 16#FFFE, C =/= 16#FFFF -> plain(Rest, N + 3);
-plain(<<C/utf8, Rest/binary>>, N) when C >= 128 -> plain(Rest, N + 2);
+plain(<<C/utf8, Rest/binary>>, N) when C >= 128, C < 16#800 -> plain(Rest, N + 2);
 plain(_, N) -> N.
 
 escaped($") -> <<"\\\"">>;

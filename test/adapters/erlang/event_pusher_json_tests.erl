@@ -26,4 +26,5 @@ characters_test_() ->
 not_characters_test_() ->
     [?_assertEqual(iolist_to_binary([$a, lists:duplicate(byte_size(Bytes), ?WRONG), $z]),
                    event_pusher_json:escape(<<$a, Bytes/binary, $z>>))
-     || Bytes <- [<<16#C3>>, <<16#E2, 16#82>>, <<16#ED, 16#A0, 16#80>>, <<16#F4, 16#90, 16#80, 16#80>>, <<16#C0, 16#80>>]].
+     || Bytes <- [<<16#C3>>, <<16#E2, 16#82>>, <<16#ED, 16#A0, 16#80>>, <<16#F4, 16#90, 16#80, 16#80>>, <<16#C0, 16#80>>,
+                   <<16#EF, 16#BF, 16#BE>>, <<16#EF, 16#BF, 16#BF>>]].
