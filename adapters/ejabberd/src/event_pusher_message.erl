@@ -2,7 +2,7 @@
 %%% single process.
 -module(event_pusher_message).
 
--export([sender/2, recipient/1, json/6, is_deep/1]).
+-export([sender/2, recipient/1, json/6, json_escaped/6, is_deep/1]).
 
 %% A stanza that makes an event larger than this is left out: the daemon accepts 4 MiB.
 -define(EVENT_BYTES, 3145728).
@@ -21,18 +21,23 @@ recipient(Jid) ->
 %% `Sender` and `Recipient`: the JSON fields made by the functions above.
 -spec json(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
            Stanza :: binary() | none) -> binary().
+json(Type, Sender, Recipient, Id, Body, none) ->
+    json(known(Type, Sender, Recipient, Id, event_pusher_json:escape(Body)), <<>>, <<>>);
 json(Type, Sender, Recipient, Id, Body, Stanza) ->
-    Known = {integer_to_binary(os:system_time(millisecond)), Sender, type(Type), Recipient, id(Id),
-             event_pusher_json:escape(Body)},
-    with_stanza(Known, Stanza).
+    json_escaped(Type, Sender, Recipient, Id, event_pusher_json:escape(Body), event_pusher_json:escape(Stanza)).
 
-with_stanza(Known, none) ->
-    json(Known, <<>>, <<>>);
-with_stanza(Known, Stanza) ->
-    case json(Known, <<"\",\"stanza\":\"">>, event_pusher_json:escape(Stanza)) of
+%% `Body` and `Stanza` are escaped for JSON already.
+-spec json_escaped(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
+                   Stanza :: binary()) -> binary().
+json_escaped(Type, Sender, Recipient, Id, Body, Stanza) ->
+    Known = known(Type, Sender, Recipient, Id, Body),
+    case json(Known, <<"\",\"stanza\":\"">>, Stanza) of
         Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
         _ -> json(Known, <<>>, <<>>)
     end.
+
+known(Type, Sender, Recipient, Id, Body) ->
+    {integer_to_binary(os:system_time(millisecond)), Sender, type(Type), Recipient, id(Id), Body}.
 
 json({At, Sender, Type, Recipient, Id, Body}, Open, Stanza) ->
     <<"{\"kind\":\"message\",\"at\":", At/binary, Sender/binary, Type/binary, Recipient/binary, Id/binary,

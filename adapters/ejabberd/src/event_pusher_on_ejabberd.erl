@@ -225,62 +225,10 @@ sent(_, _, _, _) ->
     ok.
 
 report(Type, Packet, Host, {JID, Sender}) ->
-    From = address(event_pusher_from, JID, Sender, fun sender/1),
-    Recipient = xmpp:get_to(Packet),
-    To = address(event_pusher_to, Recipient, jid:tolower(Recipient), fun recipient/1),
-    Xml = encode(Packet, From, To),
-    case body(Xml) of
+    case event_pusher_on_ejabberd_message:event(Type, Packet, JID, Sender) of
         none -> ok;
-        Body ->
-            Make = fun() -> json(Type, From, To, xmpp:get_id(Packet), Body, Xml) end,
-            event_pusher_inbox:message({?MODULE, Host}, Make)
+        Make -> event_pusher_inbox:message({?MODULE, Host}, Make)
     end.
-
-%% The direct text of the first body in the stream's namespace.
-body({xmlel, _, _, Children}) ->
-    case [Texts || {xmlel, <<"body">>, Attributes, Texts} <- Children, is_of_stream(Attributes)] of
-        [Texts | _] -> iolist_to_binary([Text || {xmlcdata, Text} <- Texts]);
-        [] -> none
-    end.
-
-is_of_stream(Attributes) ->
-    case lists:keyfind(<<"xmlns">>, 1, Attributes) of
-        false -> true;
-        {_, Namespace} -> Namespace =:= <<"jabber:client">>
-    end.
-
-json(Type, {_, From}, {_, To}, Id, Body, Xml) ->
-    Stanza = case event_pusher_message:is_deep(Xml) of
-                 true -> none;
-                 false -> fxml:element_to_binary(Xml)
-             end,
-    event_pusher_message:json(Type, From, To, id(Id), Body, Stanza).
-
-id(<<>>) -> none;
-id(Id) -> Id.
-
-%% The addresses as XML and as JSON. A session's messages share the sender and mostly the recipient, so the session's
-%% process caches the last ones (docs/decisions/speed-in-the-adapters.md has the measurements).
-address(Key, JID, USR, Json) ->
-    case get(Key) of
-        {JID, USR, Kept} -> Kept;
-        _ ->
-            New = {jid:encode(JID), Json(USR)},
-            put(Key, {JID, USR, New}),
-            New
-    end.
-
-sender({_, Host, _} = From) ->
-    event_pusher_message:sender(jid:encode(From), Host).
-
-recipient(To) ->
-    event_pusher_message:recipient(jid:encode(To)).
-
-%% Encoding the addresses again would take half of the time for a message. ejabberd has set `from` to the session's own
-%% address (RFC 6120, 8.1.2.1).
-encode(Packet, {From, _}, {To, _}) ->
-    Xml = xmpp:encode(xmpp:set_from_to(Packet, undefined, undefined)),
-    fxml:replace_tag_attr(<<"from">>, From, fxml:replace_tag_attr(<<"to">>, To, Xml)).
 
 %% The state still has the previous presence, if any: only the first one makes the session available.
 -spec c2s_self_presence({stanza(), state()}) -> {stanza(), state()}.

@@ -6,7 +6,12 @@ import { ADAPTERS } from '../files.ts';
 const OWN = path.join(ADAPTERS, 'mongooseim/src');
 const SHARED = path.join(ADAPTERS, 'ejabberd/src');
 /** ejabberd's modules in its folder. */
-const EJABBERDS = new Set(['mod_event_pusher.erl', 'event_pusher_on_ejabberd.erl', 'event_pusher_census.erl']);
+const EJABBERDS = new Set([
+  'mod_event_pusher.erl',
+  'event_pusher_on_ejabberd.erl',
+  'event_pusher_on_ejabberd_message.erl',
+  'event_pusher_census.erl',
+]);
 
 /** Their files, each behaviour before the modules that implement it. */
 export function erlangSources(): string[] {
