@@ -18,6 +18,9 @@ let users = 0;
 /** A name that is unique to the test. */
 export const someone = (name: string) => `${name}${++users}`;
 
+/** A domain with characters that are special somewhere: in JSON, XML, configuration files, formats, patterns, paths. */
+export const ODD_HOST = `o'b"r\\i%e~sn&*$(id).example`;
+
 /** An event in one line: `+alice@localhost/phone 1` (online, sessions after it), `chat <from> > <to>: <body>`. */
 export function inShort(event: CollectedEvent): string {
   if (event.kind === 'message') return `${event.type} ${event.from} > ${event.to}: ${event.body}`;

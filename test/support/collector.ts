@@ -62,8 +62,11 @@ export type Fault =
   | { kind: 'too-large-event'; body: string }
   /** Answers 200 with these texts, one after another, removing them from the list; does not accept the batches. */
   | { kind: 'bodies'; bodies: string[] }
-  /** Answers endlessly; counts the answers that the client aborted. Does not accept the batch. */
-  | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; ended: number }
+  /**
+   * Answers endlessly; counts the answers that the client aborted, and the most bytes that it took of one. Does not
+   * accept the batch.
+   */
+  | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; ended: number; mostBytes: number }
   /** Reads the request and never answers. */
   | { kind: 'hang' }
   /** Accepts the batch, then closes the connection without an answer. */
@@ -351,6 +354,7 @@ function answerForEver({ socket }: http.ServerResponse, fault: Fault & { kind: '
   const [beginning, more] = ENDLESS[fault.where];
   socket.once('close', () => {
     fault.ended += 1;
+    fault.mostBytes = Math.max(fault.mostBytes, socket.bytesWritten);
   });
   socket.on('error', () => socket.destroy());
   const write = (text: string): void => {
