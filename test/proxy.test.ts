@@ -6,10 +6,11 @@ import { createServer as createTlsServer } from 'node:https';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { makeCertificate } from './support/certificate.ts';
+import { commandLineWith } from './support/command-line.ts';
 import { type ConnectProxy, startConnectProxy } from './support/connect-proxy.ts';
 import { createDaemon, type Daemon } from './support/daemon.ts';
 import { listenWithin } from './support/listen.ts';
-import { freePorts, launch, until } from './support/process.ts';
+import { freePorts, until } from './support/process.ts';
 
 const LOGIN = 'me:p@ss word';
 const WRITTEN = 'me:p%40ss%20word';
@@ -72,14 +73,10 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
   /** The output of `check` about SNS with this environment and these options. */
   async function check(env: Record<string, string>, sns = ''): Promise<string> {
     await daemon.configure({ sns: `ca_file = "cert.pem"\n${sns}` });
-    const run = await launch(process.execPath, [daemon.bin, 'check', '--config', daemon.configFile], {
-      env: clean(env),
-    });
-    await run.exited;
-    assert.ok(!/p@ss|p%40ss|bWU6/.test(run.output()), 'the password is shown');
-    return run
-      .output()
-      .slice(run.output().search(/^.{6}SNS/m))
+    const { output } = await commandLineWith(clean(env), 'check', '--config', daemon.configFile);
+    assert.ok(!/p@ss|p%40ss|bWU6/.test(output), 'the password is shown');
+    return output
+      .slice(output.search(/^.{6}SNS/m))
       .split('\n')
       .slice(0, 3)
       .join('\n');
@@ -137,11 +134,8 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
     await daemon.configure({ sns: `proxy = "${url()}"` });
     const config = await readFile(daemon.configFile, 'utf8');
     await writeFile(daemon.configFile, config.replace('https://sns.test', 'http://plain.test'));
-    const run = await launch(process.execPath, [daemon.bin, 'check', '--config', daemon.configFile], {
-      env: clean({}),
-    });
-    await run.exited;
-    assert.match(run.output(), /ok {4}SNS: http:\/\/plain\.test answers, through the proxy/);
+    const { output } = await commandLineWith(clean({}), 'check', '--config', daemon.configFile);
+    assert.match(output, /ok {4}SNS: http:\/\/plain\.test answers, through the proxy/);
     assert.ok(proxy.passed.includes('POST http://plain.test'));
   });
 
@@ -159,11 +153,7 @@ describe('behind a proxy', { timeout: 120_000 }, () => {
       await daemon.configure({ sns: `proxy = "${url()}"` });
       const config = await readFile(daemon.configFile, 'utf8');
       await writeFile(daemon.configFile, config.replace('sns.test', host));
-      const run = await launch(process.execPath, [daemon.bin, 'check', '--config', daemon.configFile], {
-        env: clean({}),
-      });
-      await run.exited;
-      return run.output();
+      return (await commandLineWith(clean({}), 'check', '--config', daemon.configFile)).output;
     };
     assert.match(
       await at('forbidden.test'),

@@ -6,10 +6,9 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { findBeams } from '../../src/cli/adapter/mongooseim/beams.ts';
 import { startCollector } from '../support/collector.ts';
-import { BIN } from '../support/daemon.ts';
+import { commandLineWith } from '../support/command-line.ts';
 import { atom, startMongooseIm } from '../support/mongooseim.ts';
 import { openSession } from '../support/mongooseim-session.ts';
-import { launch } from '../support/process.ts';
 
 /** All characters that end a string or have a special meaning in Erlang. */
 const SECRET = `q"u'o\\t\\\\e ~p %% [{x}] $HOME -- @z: é❤`;
@@ -27,12 +26,10 @@ describe('adapter install mongooseim', () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
-  async function adapter(command: string, ...args: string[]): Promise<{ code: number | null; output: string }> {
+  function adapter(command: string, ...args: string[]): Promise<{ code: number; output: string }> {
     const places = ['--to', at('lib'), '--server-config', at('rel/etc/mongooseim.toml')];
-    const run = await launch(process.execPath, [BIN, 'adapter', command, 'mongooseim', ...places, ...args], {
-      env: { ...process.env, EVENT_PUSHER_SECRET: SECRET },
-    });
-    return { code: await run.exited, output: run.output() };
+    const env = { ...process.env, EVENT_PUSHER_SECRET: SECRET };
+    return commandLineWith(env, 'adapter', command, 'mongooseim', ...places, ...args);
   }
 
   /** The line to paste below a title. */

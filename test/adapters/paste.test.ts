@@ -8,7 +8,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { queueStatus } from '../../src/cli/adapter/queue.ts';
 import { type Collector, startCollector } from '../support/collector.ts';
-import { BIN } from '../support/daemon.ts';
+import { commandLineWith } from '../support/command-line.ts';
 import {
   type DebianEjabberd,
   type DebianProsody,
@@ -16,18 +16,14 @@ import {
   debianEjabberd,
   debianProsody,
 } from '../support/debian.ts';
-import { launch, until } from '../support/process.ts';
+import { until } from '../support/process.ts';
 import { connect } from '../support/xmpp.ts';
 
 /** All characters that end a string or have a special meaning in Lua or YAML. */
 const SECRET = `q"u'o\\t\\\\e %s %%d $HOME #{x} [[y]] -- @z: é`;
 
-async function adapter(...args: string[]): Promise<{ code: number | null; output: string }> {
-  const run = await launch(process.execPath, [BIN, 'adapter', ...args], {
-    env: { ...process.env, EVENT_PUSHER_SECRET: SECRET },
-  });
-  return { code: await run.exited, output: run.output() };
-}
+const adapter = (...args: string[]) =>
+  commandLineWith({ ...process.env, EVENT_PUSHER_SECRET: SECRET }, 'adapter', ...args);
 
 /** The lines to paste below a title. */
 function printed(output: string, title: RegExp): string {

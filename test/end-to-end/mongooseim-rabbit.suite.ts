@@ -172,7 +172,7 @@ describe("MongooseIM's rabbit backend", () => {
         chat_msg_exchange.durable = true
         groupchat_msg_exchange.durable = true`;
     await using first = await createDaemon(sns, { rest });
-    await using second = await createDaemon(sns, { rest });
+    await using second = await createDaemon(sns, { rest, here: true });
     await first.start();
     await second.start();
     const from = 'alice@localhost/phone';

@@ -1,5 +1,5 @@
 /** Runs a command line in this process; a separate process would take half a second and show nothing more. */
-import type { TestContext } from 'node:test';
+import { mock, type TestContext } from 'node:test';
 import { main } from '../../src/cli/main.ts';
 
 type Mocking = Pick<TestContext, 'mock'>;
@@ -8,6 +8,17 @@ type Mocking = Pick<TestContext, 'mock'>;
 export async function commandLine(test: Mocking, ...args: string[]): Promise<{ code: number; output: string }> {
   const { code, output } = await commandStreams(test, ...args);
   return { code, output };
+}
+
+/** Runs it with these variables as its whole environment. */
+export async function commandLineWith(env: NodeJS.ProcessEnv, ...args: string[]) {
+  const own = process.env;
+  process.env = { ...env };
+  try {
+    return await commandLine({ mock }, ...args);
+  } finally {
+    process.env = own;
+  }
 }
 
 /** Runs it and returns what it wrote, also each stream by itself. */

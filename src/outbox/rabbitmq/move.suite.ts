@@ -58,7 +58,10 @@ describe('moving an outbox', () => {
     await using house = await openHouse(rabbit.url(vhost));
     await using daemon = await createDaemon(
       { url: 'http://127.0.0.1:1', region: 'eu-west-1', accountId: '123456789012' },
-      { outbox: `engine = "rabbitmq"\nurl = "${rabbit.url(vhost)}"\nprefix = "${house.prefix}"\npartitions = 2` },
+      {
+        outbox: `engine = "rabbitmq"\nurl = "${rabbit.url(vhost)}"\nprefix = "${house.prefix}"\npartitions = 2`,
+        here: true,
+      },
     );
     const migrate = (to: string) => daemon.command('outbox', 'migrate', '--to', to);
     const open = () => sqliteOutbox({ file: path.join(daemon.folder, 'outbox.db') });
