@@ -63,7 +63,7 @@ const FAILURES: Readonly<Record<string, Failing>> = {
     advice: /check the spelling of sns_host/,
   },
   'self-signed': {
-    at: ({ https }) => `https://localhost:${https}`,
+    at: ({ https }) => `https://127.0.0.1:${https}`,
     reason: /^DEPTH_ZERO_SELF_SIGNED_CERT$/,
     means: /no trusted authority signed.*NODE_TLS_REJECT_UNAUTHORIZED=0 .* does not turn this check off/,
     advice: /set ca_file/,

@@ -43,7 +43,10 @@ describe('init', () => {
     const before = [text('pusher.toml'), text('environment')];
     const { code, output } = await init(t, '--region', 'eu-west-2');
     assert.equal(code, 0, output);
-    assert.match(output, /^kept {6}\S+pusher\.toml: it exists already\. --sns-host, --region|--region, --sns-host/);
+    assert.match(
+      output,
+      /^kept {6}\S+pusher\.toml: it exists already\. --region, --sns-host, --tap-listen, --admin-listen have/,
+    );
     assert.match(output, /(made|exists) {4,}\S+eu-west-1\S+:user_presence_updated/);
     assert.deepEqual([text('pusher.toml'), text('environment')], before);
   });
@@ -88,6 +91,26 @@ describe('init', () => {
       assert.deepEqual([code, output], [2, `error: ${expected}\n`]);
       assert.deepEqual(readdirSync(bench.folder), []);
     });
+
+  for (const [flag, value] of [
+    ['--tap-listen', '5290'],
+    ['--admin-listen', 'localhost'],
+    ['--sns-host', 'sns host'],
+  ] as const)
+    it(`refuses ${flag} ${value} before anything is written`, async (t) => {
+      const { code, output } = await commandLine(t, 'init', '--yes', ...ASKED, flag, value);
+      assert.equal(code, 2, output);
+      assert.match(
+        output,
+        new RegExp(`^error: option '${flag} <\\w+>' argument '${value}' is invalid\\. It should be `),
+      );
+    });
+
+  it('names addresses among what has no effect when it is run again', async (t) => {
+    await init(t, ...ASKED, '--no-topics');
+    const { output } = await init(t);
+    assert.match(output, /^kept .* --sns-host, --tap-listen, --admin-listen have no effect\. To overwrite it: /);
+  });
 
   it('init keeps a copy of what it overwrites, and secrets that adapters use', async (t) => {
     await writeFile(at('environment'), '# mine\nTAP_SECRET="known"\nAWS_ACCESS_KEY_ID=former\nOTHER=1\n');

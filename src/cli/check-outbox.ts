@@ -24,7 +24,10 @@ export function examineOutbox(config: PusherConfig): Finding[] {
   const file = outboxFileOf(config);
   if (!existsSync(file)) {
     const problem = folderProblem(path.dirname(file));
-    if (problem) return [failed(WHAT, problem, 'the daemon would not start', 'fix that, or correct outbox.path')];
+    const advice = existsSync(path.dirname(file))
+      ? 'fix that, or correct outbox.path'
+      : 'make the folder, owned by the user who runs the daemon (the systemd unit makes its own), or correct outbox.path';
+    if (problem) return [failed(WHAT, problem, 'the daemon would not start', advice)];
     const full = room(path.dirname(file));
     if (full) return [full];
     return [{ what: WHAT, level: 'ok', seen: `the daemon creates ${file} at its first start` }];

@@ -109,7 +109,7 @@ async function askForKeys(
 }
 
 /** The configuration's error for an option's value. The value itself may be a secret, and is not shown. */
-const problemOf =
+export const problemOf =
   (option: string) =>
   (answer: string): string | undefined => {
     const schema = shapeOf(snsOptions)[option] as z.ZodType;

@@ -1,16 +1,17 @@
 /** `init`: creates a configuration that passes `check`. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { commandTo } from '../../config/commands.ts';
 import { CONFIG_VARIABLE, SYSTEM_CONFIG } from '../../config/find.ts';
 import { parseConfig } from '../../config/load.ts';
+import { listen } from '../../config/option.ts';
 import { serverConfigOption, toOption } from '../adapter/command.ts';
 import type { Where } from '../adapter/server.ts';
 import { SERVERS } from '../adapter/servers.ts';
 import { isExample } from '../configuration.ts';
 import { EXIT } from '../exit-codes.ts';
-import { type AnswerFlags, askForSns } from './answers.ts';
+import { type AnswerFlags, askForSns, problemOf } from './answers.ts';
 import { type Dialog, Interrupted, openDialog } from './dialog.ts';
 import { freshSecret, keepCopy, withVariables, writeWhole } from './files.ts';
 import { finish } from './finish.ts';
@@ -56,7 +57,7 @@ export function initCommand(): Command {
         'accessKeyId',
       ),
     )
-    .option('--sns-host <host>', "the SNS endpoint, if not the region's")
+    .option('--sns-host <host>', "the SNS endpoint, if not the region's", snsHost)
     .addOption(
       new Option('--from <mongooseim.toml>', "copy region, account, topics and key from MongooseIM's configuration"),
     )
@@ -75,13 +76,27 @@ export function initCommand(): Command {
     .option(
       '--tap-listen <address>',
       'where adapters reach the daemon; 0.0.0.0:5290 for other machines',
+      address,
       '127.0.0.1:5290',
     )
-    .option('--admin-listen <address>', 'where the console and the metrics are', '127.0.0.1:5291')
+    .option('--admin-listen <address>', 'where the console and the metrics are', address, '127.0.0.1:5291')
     .option('--overwrite', 'overwrite an existing configuration; the old one is kept beside it')
     .option('--no-topics', 'create no topics')
     .option('--no-adapter', 'install no adapter')
     .action(init);
+}
+
+/** Accepts what `listen` may be. */
+function address(text: string): string {
+  if (!listen.safeParse(text).success)
+    throw new InvalidArgumentError('It should be an address and a port, such as 127.0.0.1:5290 or [::1]:5290.');
+  return text;
+}
+
+function snsHost(text: string): string {
+  const problem = problemOf('sns_host')(text);
+  if (problem !== undefined) throw new InvalidArgumentError(`It ${problem}.`);
+  return text;
 }
 
 async function init(flags: InitFlags, command: Command): Promise<void> {
@@ -90,7 +105,7 @@ async function init(flags: InitFlags, command: Command): Promise<void> {
     command.error('error: there is no terminal to ask questions on: pass --yes, and flags for what has no default');
   using dialog = openDialog(flags.yes === true, command);
   try {
-    if (await isToWrite(file, flags, dialog)) await write(file, flags, dialog, command);
+    if (await isToWrite(file, flags, dialog, command)) await write(file, flags, dialog, command);
     await finish(file, flags, dialog);
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
@@ -106,10 +121,13 @@ function targetOf({ config }: InitFlags): string {
 }
 
 /** Whether there is no configuration yet, or it may be replaced. */
-async function isToWrite(file: string, flags: InitFlags, dialog: Dialog): Promise<boolean> {
+async function isToWrite(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<boolean> {
   if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
   const { AWS_REGION: region = '' } = process.env;
-  const unused = given(flags, [...ANSWERS, 'from', 'rabbitmq']);
+  const addresses = (['tapListen', 'adminListen'] as const).filter(
+    (name) => command.getOptionValueSource(name) === 'cli',
+  );
+  const unused = given(flags, [...ANSWERS, ...addresses, 'from', 'rabbitmq']);
   if (region !== '' && !readFileSync(file, 'utf8').includes(`"${region}"`)) unused.push(`AWS_REGION=${region}`);
   if (
     !flags.yes &&
