@@ -6,9 +6,10 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, mock } from 'node:test';
 import { adapterCheck, type CheckResult } from '../../src/cli/adapter/check.ts';
 import { makeCertificate } from '../support/certificate.ts';
+import { commandLine } from '../support/command-line.ts';
 import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
 import { freePorts } from '../support/process.ts';
 import { startSns } from '../support/sns.ts';
@@ -33,24 +34,27 @@ after(() => stack.disposeAsync());
 
 const secureUrl = () => secure.tapUrl.replace('http:', 'https:').replace('127.0.0.1', 'localhost');
 
+const command = (daemon: Daemon, ...args: string[]) =>
+  commandLine({ mock }, 'adapter', 'check', '--config', daemon.configFile, ...args);
+
 describe('adapter check', () => {
   it("adapter check posts with the configuration's address and secret, and leaves nothing behind", async () => {
-    const { code, output } = await plain.command('adapter', 'check');
+    const { code, output } = await command(plain);
     assert.equal(code, 0, output);
     assert.match(output, /^ok .*accepts events with this secret\n$/);
     assert.doesNotMatch(await (await fetch(`${plain.adminUrl}/metrics`)).text(), /adapter check/);
   });
 
   it("adapter check calls an https tap by its certificate's name, and trusts the authority of --ca", async () => {
-    const untrusted = await secure.command('adapter', 'check');
+    const untrusted = await command(secure);
     assert.equal(untrusted.code, 1);
     assert.match(
       untrusted.output,
       /^FAIL {2}https:\/\/localhost:\d+\/v1\/events: .*does not trust the authority .*--ca/,
     );
-    const { code, output } = await secure.command('adapter', 'check', '--ca', ca);
+    const { code, output } = await command(secure, '--ca', ca);
     assert.equal(code, 0, output);
-    const missing = await secure.command('adapter', 'check', '--ca', 'nowhere.pem');
+    const missing = await command(secure, '--ca', 'nowhere.pem');
     assert.equal(missing.code, 1);
     assert.match(missing.output, /--ca: can't read nowhere\.pem/);
   });

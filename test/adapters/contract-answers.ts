@@ -10,6 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { makeAuthority } from '../support/certificate.ts';
 import { type Collector, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
+import type { Rig } from '../support/rig.ts';
 import type { StartServer, XmppServer } from '../support/server.ts';
 import { type Client, connect, post, settle } from '../support/xmpp.ts';
 import { eventsOf, expectEvents, fence, someone } from './contract.ts';
@@ -36,19 +37,17 @@ const chat = (client: Client, body: string) => `chat ${client.jid} > bob@localho
 /** The most that the operating system buffers of an answer that nobody reads, with room to spare. */
 const BUFFERED = 32_000_000;
 
-export function answersContract(name: string, startServer: StartServer): void {
-  describe(`${name}: answers`, () => {
+/** @param rig with a `slowRetrySeconds` of less than a second */
+export function answersContract(rig: Rig<XmppServer>): void {
+  describe('answers', () => {
     let tap: Collector;
     let server: XmppServer;
     let alice: Client;
+    let earlier: { requests: number; holes: number; log: number };
     before(async () => {
-      tap = await startCollector();
-      server = await startServer({ url: tap.url, slowRetrySeconds: 0.2 });
+      ({ tap, server } = rig);
       alice = await connect(server, someone('alice'), 'phone', { available: false });
-    });
-    after(async () => {
-      await server?.[Symbol.asyncDispose]();
-      await tap[Symbol.asyncDispose]();
+      earlier = { requests: tap.requests.length, holes: tap.holes.length, log: server.log().length };
     });
 
     const sent: string[] = [];
@@ -65,7 +64,10 @@ export function answersContract(name: string, startServer: StartServer): void {
         [alice.bare],
         sent.map((body) => chat(alice, body)),
       );
-    const single = () => tap.requests.filter(({ status, count }) => status === 413 && count === 1).length;
+    const holes = () => tap.holes.slice(earlier.holes);
+    const log = () => server.log().slice(earlier.log);
+    const single = () =>
+      tap.requests.slice(earlier.requests).filter(({ status, count }) => status === 413 && count === 1).length;
 
     test('loses nothing if a proxy answers 413, even for a single event', async () => {
       tap.fault = { kind: 'proxy-413' };
@@ -73,7 +75,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       await tap.wait('two attempts with a single event', () => single() >= 2, 30_000);
       tap.fault = undefined;
       await expectAll();
-      assert.deepEqual(tap.holes, []);
+      assert.deepEqual(holes(), []);
     });
 
     test('an event to which the daemon answers 413 becomes a logged hole, and all others are delivered', async () => {
@@ -83,10 +85,10 @@ export function answersContract(name: string, startServer: StartServer): void {
       await expectAll();
       tap.fault = undefined;
       assert.deepEqual(
-        tap.holes.map(({ from, to }) => to - from + 1),
+        holes().map(({ from, to }) => to - from + 1),
         [1],
       );
-      await until('the log to say so', () => /too large/.test(server.log()));
+      await until('the log to say so', () => /too large/.test(log()));
     });
 
     test('an answer of an unexpected shape loses nothing and raises no error', async () => {
@@ -95,7 +97,7 @@ export function answersContract(name: string, startServer: StartServer): void {
       await send('oddly answered');
       await tap.wait('all these answers', () => bodies.length === 0, 30_000);
       await expectAll();
-      assert.doesNotMatch(server.log(), /traceback|attempt to |badmatch|function_clause|case_clause|CRASH REPORT/i);
+      assert.doesNotMatch(log(), /traceback|attempt to |badmatch|function_clause|case_clause|CRASH REPORT/i);
     });
 
     for (const where of ['head', 'body', 'chunks'] as const) {
@@ -117,8 +119,10 @@ export function answersContract(name: string, startServer: StartServer): void {
       await alice.closeStream();
     });
   });
+}
 
-  describe(`${name}: certificates for addresses`, () => {
+export function certificatesContract(startServer: StartServer): void {
+  describe('certificates for addresses', { concurrency: false }, () => {
     let dir: string;
     before(async () => {
       dir = await mkdtemp(join(tmpdir(), 'adapter-tls-'));

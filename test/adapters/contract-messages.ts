@@ -3,11 +3,12 @@
  * the server refused to its own user.
  */
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import type { Element } from 'ltx';
-import { type Collector, startCollector } from '../support/collector.ts';
+import type { Collector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
-import type { StartServer, XmppServer } from '../support/server.ts';
+import type { Rig } from '../support/rig.ts';
+import type { XmppServer } from '../support/server.ts';
 import { type Client, connect, message, settle, xml } from '../support/xmpp.ts';
 import { eventsOf, expectEvents, someone } from './contract.ts';
 
@@ -60,19 +61,14 @@ async function block(client: Client, jid: string): Promise<void> {
   );
 }
 
-/** @param startServer starts a server that has block lists */
-export function messagesContract(name: string, startServer: StartServer): void {
-  describe(`${name}: messages`, () => {
+/** @param rig with a server that has block lists */
+export function messagesContract(rig: Rig<XmppServer>): void {
+  describe('messages', () => {
     let tap: Collector;
     let server: XmppServer;
     let alice: Client;
-    before(async () => {
-      tap = await startCollector({ anyStanza: true });
-      server = await startServer({ url: tap.url });
-    });
-    after(async () => {
-      await server?.[Symbol.asyncDispose]();
-      await tap[Symbol.asyncDispose]();
+    before(() => {
+      ({ tap, server } = rig);
     });
     const login = async () => {
       alice = await connect(server, someone('alice'), 'phone', { available: false });
@@ -102,6 +98,7 @@ export function messagesContract(name: string, startServer: StartServer): void {
 
     test('sends a stanza nested 500 deep, omits a deeper one, and the server survives', async () => {
       await login();
+      tap.anyStanza = true;
       // The message itself counts as the first level.
       for (const depth of [500, 501, 3_000]) {
         await message(alice, { to: 'nobody@localhost', body: `${depth}`, extra: [nested(depth - 1)] });
@@ -109,6 +106,7 @@ export function messagesContract(name: string, startServer: StartServer): void {
       await settle(alice);
       const messages = () => eventsOf(tap, alice.bare).filter((event) => event.kind === 'message');
       await tap.wait('the messages', () => messages().length === 3);
+      tap.anyStanza = false;
       assert.deepEqual(
         messages().map(({ body, stanza }) => [body, stanza?.includes('<deep')]),
         [

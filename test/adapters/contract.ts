@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Element, parse } from 'ltx';
 import { type CollectedEvent, type Collector, type Fault, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
+import type { Rig } from '../support/rig.ts';
 import type { StartServer, XmppServer } from '../support/server.ts';
 import { type Client, connect, join, message, post, presence, settle, xml } from '../support/xmpp.ts';
 
@@ -76,17 +77,13 @@ function shape(element: Element | string | undefined): unknown {
   };
 }
 
-export function adapterContract(name: string, startServer: StartServer): void {
-  describe(`${name}: sessions and messages`, () => {
+/** @param rig with `resumeSeconds` and `answerSeconds` of a few seconds */
+export function sessionsContract(rig: Rig<XmppServer>): void {
+  describe('sessions and messages', () => {
     let tap: Collector;
     let server: XmppServer;
-    before(async () => {
-      tap = await startCollector();
-      server = await startServer({ url: tap.url, resumeSeconds: 3, answerSeconds: 3 });
-    });
-    after(async () => {
-      await server?.[Symbol.asyncDispose]();
-      await tap[Symbol.asyncDispose]();
+    before(() => {
+      ({ tap, server } = rig);
     });
 
     const expect = (bareJids: string[], expected: string[]) => expectEvents(server, tap, bareJids, expected);
@@ -420,17 +417,14 @@ export function adapterContract(name: string, startServer: StartServer): void {
 
     test('over all tests no number is missing, and no session goes online or offline twice', () => expectSound(tap));
   });
+}
 
-  describe(`${name}: the server ends and begins`, () => {
+export function endsContract(rig: Rig<XmppServer>): void {
+  describe('the server ends and begins', () => {
     let tap: Collector;
     let server: XmppServer;
-    before(async () => {
-      tap = await startCollector();
-      server = await startServer({ url: tap.url });
-    });
-    after(async () => {
-      await server?.[Symbol.asyncDispose]();
-      await tap[Symbol.asyncDispose]();
+    before(() => {
+      ({ tap, server } = rig);
     });
 
     test('stopping the server sends one offline event for each open session', async () => {
@@ -530,8 +524,10 @@ export function adapterContract(name: string, startServer: StartServer): void {
       expectSound(tap);
     });
   });
+}
 
-  describe(`${name}: a full queue`, () => {
+export function fullQueueContract(startServer: StartServer): void {
+  describe('a full queue', { concurrency: false }, () => {
     const [queueMax, logSeconds] = [10, 4];
     let tap: Collector;
     let server: XmppServer;
@@ -575,6 +571,33 @@ export function adapterContract(name: string, startServer: StartServer): void {
       const dropped = `-${leaving.jid} 0`;
       assert.ok(!tap.events.map(inShort).includes(dropped), 'an offline that was dropped is not made up later');
       assert.equal(eventsOf(tap, alice.bare).map(inShort).at(-1), `-${alice.jid} 0`);
+    });
+
+    test('events lost by a full queue at the end of a run or before its first event show as a hole in the next run', async () => {
+      const send = async (client: Client, count: number) => {
+        for (let number = 0; number < count; number++) await post(client, { to: 'bob@localhost', body: `${number}` });
+        await settle(client);
+      };
+      const login = () => connect(server, someone('alice'), 'phone', { available: false });
+      const first = await login();
+      await fence(server, tap);
+      await settle(first);
+      await tap.refuse();
+      const [events, holes] = [tap.events.length, tap.holes.length];
+      await send(first, queueMax + 4);
+      await server.stop();
+      await server.start();
+      await send(await login(), 2);
+      await server.stop();
+      await tap.listen();
+      await server.start();
+      await tap.wait('what the queue held', () => tap.events.length === events + queueMax);
+      await fence(server, tap);
+      await send(await login(), 2);
+      await fence(server, tap);
+      const lost = tap.holes.slice(holes).map(({ from, to }) => [from, to]);
+      assert.deepEqual(lost, [[2, 1 + 4 + 2]], 'the daemon takes the first number of an epoch for no hole');
+      assert.equal(tap.events[events + queueMax]?.seq, 1);
     });
 
     // In real time: the adapters' own timers run in the server.

@@ -17,7 +17,8 @@ describe('MongooseIM', () => {
   let tap: Collector;
   let server: MongooseIm;
   before(async () => {
-    tap = await startCollector({ anyStanza: true });
+    tap = await startCollector();
+    tap.anyStanza = true;
     const domains = { localhost: 'localhost', 'one.example': 'shared: type', 'two.example': 'shared: type' };
     server = await startMongooseIm({ url: tap.url, handoverMs: 300, domains });
   });

@@ -1,4 +1,4 @@
-/** Prosody's adapter: the contract, and tests of its queue of files and of its module loader. */
+/** Prosody's own tests: its module loader, https, and its queue of files. */
 import assert from 'node:assert/strict';
 import { appendFile, chmod, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,21 +9,7 @@ import { type Collector, startCollector } from '../support/collector.ts';
 import { until } from '../support/process.ts';
 import { type Prosody, startProsody } from '../support/prosody.ts';
 import { type Client, connect, message, post, settle } from '../support/xmpp.ts';
-import { adapterContract, eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
-import { answersContract } from './contract-answers.ts';
-import { messagesContract } from './contract-messages.ts';
-import { runsContract } from './contract-runs.ts';
-
-adapterContract('prosody', startProsody);
-runsContract('prosody', startProsody, {
-  queueDir: (server) => server.queueDir,
-  async restartAdapter(server) {
-    await server.shell('module', 'reload', 'event_pusher', 'localhost');
-  },
-  reload: (server) => server.reconfigure({}),
-});
-answersContract('prosody', startProsody);
-messagesContract('prosody', (options) => startProsody({ ...options, modules: ['blocklist'] }));
+import { eventsOf, expectEvents, expectSound, fence, inShort, someone } from './contract.ts';
 
 describe('prosody: the module', () => {
   let tap: Collector;

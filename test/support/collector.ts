@@ -94,6 +94,10 @@ export interface Collector extends AsyncDisposable {
   readonly holes: readonly { source: string; epoch: string; from: number; to: number }[];
   readonly requests: readonly Request[];
   fault: Fault | undefined;
+  /** Accepts old events, such as those in a test's file; at first false. */
+  anyTime: boolean;
+  /** Accepts small messages without a stanza, such as deeply nested ones; at first false. */
+  anyStanza: boolean;
   /** Closes its port: refuses connections. */
   refuse(): Promise<void>;
   /** Reopens the port. */
@@ -127,10 +131,6 @@ export interface CollectorOptions {
   secret?: string;
   /** Makes it serve https. */
   tls?: { key: Buffer; cert: Buffer };
-  /** Accepts old events, such as those in a test's file; default: false. */
-  anyTime?: boolean;
-  /** Accepts small messages without a stanza, such as deeply nested ones; default: false. */
-  anyStanza?: boolean;
   /** Accepts the text of the first body in any namespace, as MongooseIM does; default: false. */
   anyBody?: boolean;
 }
@@ -138,8 +138,6 @@ export interface CollectorOptions {
 export async function startCollector({
   secret = 'secret',
   tls,
-  anyTime = false,
-  anyStanza = false,
   anyBody = false,
 }: CollectorOptions = {}): Promise<Collector> {
   const [port] = await freePorts(1);
@@ -286,7 +284,7 @@ export async function startCollector({
       response.end('{"error":{"code":"unauthorized","message":"no or wrong secret"}}');
       return;
     }
-    const batch = readBatch(request, payload, { anyTime, anyStanza, anyBody });
+    const batch = readBatch(request, payload, { anyTime: collector.anyTime, anyStanza: collector.anyStanza, anyBody });
     const queue = queueOf(batch.source, batch.epoch);
     assert.ok(!queue.busy, 'a second batch of one queue while the first is under way');
     queue.busy = true;
@@ -306,6 +304,8 @@ export async function startCollector({
       return duplicates;
     },
     fault: undefined,
+    anyTime: false,
+    anyStanza: false,
     async listen() {
       if (server) return;
       const serve: http.RequestListener = (request, response) => {
@@ -372,7 +372,7 @@ interface Batch {
   readonly events: readonly Record<string, unknown>[];
 }
 
-type Leniency = Required<Pick<CollectorOptions, 'anyTime' | 'anyStanza' | 'anyBody'>>;
+type Leniency = Pick<Collector, 'anyTime' | 'anyStanza'> & Required<Pick<CollectorOptions, 'anyBody'>>;
 
 /** Returns a batch that follows the protocol; throws what is wrong otherwise. */
 function readBatch(request: http.IncomingMessage, payload: Buffer, options: Leniency): Batch {

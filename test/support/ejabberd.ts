@@ -3,6 +3,7 @@
  *
  * Needs only Debian's package: `erl` runs it directly from its folder.
  */
+import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,8 +23,12 @@ export interface EjabberdServer extends XmppServer {
   readonly queueDir: string;
   /** The port for components. */
   readonly componentPort: number;
-  /** Sets the module's options for the next start or `reload_config`. */
+  /** Sets options for the next start or `reload_config`. */
   configure(options: Partial<EjabberdOptions>): Promise<void>;
+  /** Sets options and has ejabberd apply them. */
+  reconfigure(options: Partial<EjabberdOptions>): Promise<void>;
+  /** Stops the adapter, and starts it again after the change. */
+  withoutAdapter(change: () => Promise<void>): Promise<void>;
 }
 
 export interface EjabberdOptions extends ServerOptions {
@@ -116,6 +121,18 @@ export async function startEjabberd(options: EjabberdOptions, attempts = 3): Pro
     async configure(changes) {
       current = { ...current, ...changes };
       await writeConfig();
+    },
+    async reconfigure(changes) {
+      await server.configure(changes);
+      await api('reload_config');
+    },
+    async withoutAdapter(change) {
+      await server.reconfigure({ adapter: false });
+      // It stays for a moment, in case that ejabberd starts the module again.
+      const openFiles = () => execFileSync('ls', ['-l', `/proc/${server.pid}/fd`], { encoding: 'utf8', stdio: 'pipe' });
+      await until('the adapter to close its queue', () => !openFiles().includes(server.queueDir));
+      await change();
+      await server.reconfigure({ adapter: true });
     },
     api,
     log,
