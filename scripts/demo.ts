@@ -200,10 +200,12 @@ async function depthOf({ adminUrl }: Daemon): Promise<number> {
 /** Parses the flags; exits with a usage error if they are wrong. */
 function readFlags() {
   try {
+    // npm takes flags that stand before `--` for its own, and passes them on in the environment.
+    const ofNpm = (name: string) => process.env[`npm_config_${name}`] === 'true';
     return parseArgs({
       options: {
-        keep: { type: 'boolean', default: false },
-        recorded: { type: 'boolean', default: false },
+        keep: { type: 'boolean', default: ofNpm('keep') },
+        recorded: { type: 'boolean', default: ofNpm('recorded') },
         help: { type: 'boolean', default: false },
       },
     }).values;

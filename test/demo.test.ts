@@ -112,12 +112,13 @@ describe('the demo', { timeout: 120_000 }, () => {
   for (const way of ['with a real Prosody', 'by npm, which is killed'])
     it(`the demo stops everything when it is killed, ${way}`, async () => {
       const run = way.includes('npm')
-        ? await launch('npm', ['run', 'demo', '--ignore-scripts', '--', '--recorded', '--keep'], {
+        ? await launch('npm', ['run', 'demo', '--ignore-scripts', '--recorded', '--', '--keep'], {
             cwd: path.dirname(path.dirname(DEMO)),
             env: { ...process.env, TMPDIR: folder },
           })
         : await start(['--keep']);
       await until('its first step', () => / came online/.test(run.output()) || !run.running);
+      assert.equal(/recorded events/.test(run.output()), way.includes('npm'), 'npm passes the flag before -- on');
       await run.end('SIGKILL');
       await until('all to be gone', async () => {
         const [files, processes] = [await readdir(folder), await processesIn(folder)];
