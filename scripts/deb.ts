@@ -34,6 +34,8 @@ import { install } from './install-servers.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const NAME = 'xmpp-event-pusher';
+
+const COMMANDS = treeOf(await createProgram());
 /** Debian's architectures and npm's names for them. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x64', arm64: 'arm64' };
 
@@ -93,16 +95,15 @@ function layOut(stage: string, architecture: string, scratch: string): void {
   put(`etc/${NAME}/pusher.toml`, readFileSync(path.join(ROOT, 'deploy/systemd/pusher.toml')));
   put(`etc/${NAME}/environment`, readFileSync(path.join(ROOT, 'deploy/systemd/environment.example')));
 
-  const tree = treeOf(createProgram());
   const day = released();
   const zipped = (text: string | Buffer) => gzipSync(text, { level: 9 });
-  put(`usr/share/man/man1/${NAME}.1.gz`, zipped(manualPage(tree, version, day.toISOString().slice(0, 10))));
+  put(`usr/share/man/man1/${NAME}.1.gz`, zipped(manualPage(COMMANDS, version, day.toISOString().slice(0, 10))));
   const places: Readonly<Record<string, string>> = {
     bash: `usr/share/bash-completion/completions/${NAME}`,
     zsh: `usr/share/zsh/vendor-completions/_${NAME}`,
     fish: `usr/share/fish/vendor_completions.d/${NAME}.fish`,
   };
-  for (const [shell, make] of Object.entries(COMPLETIONS)) put(places[shell] as string, make(tree));
+  for (const [shell, make] of Object.entries(COMPLETIONS)) put(places[shell] as string, make(COMMANDS));
 
   const doc = `usr/share/doc/${NAME}`;
   for (const name of ['README.md', 'docs']) cpSync(path.join(ROOT, name), at(`${doc}/${name}`), { recursive: true });

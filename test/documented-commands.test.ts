@@ -52,7 +52,7 @@ const spans: Found[] = PAGES.flatMap((page) =>
   })),
 );
 
-const PROGRAM = createProgram();
+const PROGRAM = await createProgram();
 const NAMES = PROGRAM.commands.map((command) => command.name());
 const WITH_SUBCOMMANDS = PROGRAM.commands
   .filter((command) => command.commands.length > 0)
@@ -72,7 +72,7 @@ const shortened = (text: string): string[] =>
 
 /** Parses a command line without running it; returns what is wrong. */
 async function faultIn(line: string): Promise<string | undefined> {
-  const program = createProgram();
+  const program = await createProgram();
   const disarm = (command: Command): void => {
     command.exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
     if (command.commands.length === 0) command.action(() => {});

@@ -7,7 +7,7 @@ import { all, treeOf } from '../src/cli/completion/tree.ts';
 import { EXIT } from '../src/cli/exit-codes.ts';
 import { createProgram } from '../src/cli/main.ts';
 
-const tree = treeOf(createProgram());
+const tree = treeOf(await createProgram());
 const page = manualPage(tree, '1.2.3', '2026-11-29');
 /** As a reader sees it, without the requests at the beginnings of lines. */
 const lines = page
@@ -31,9 +31,9 @@ describe('the manual page', () => {
     }
   });
 
-  it("shows the options' default values and choices, as the help does", () => {
+  it("shows the options' default values and choices, as the help does", async () => {
     const descendants = (command: Command): Command[] => [command, ...command.commands.flatMap(descendants)];
-    const options = descendants(createProgram()).flatMap((command) => command.options);
+    const options = descendants(await createProgram()).flatMap((command) => command.options);
     const text = lines.join('\n');
     const defaults = options.filter(({ defaultValue }) => !['undefined', 'boolean'].includes(typeof defaultValue));
     assert.ok(defaults.length > 2, `${defaults.length} default values`);

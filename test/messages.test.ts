@@ -15,9 +15,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CONFIG = "/srv/our pusher/it's.toml";
 const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:events';
 const KEY = 'arn:aws:kms:eu-west-1:123456789012:key/1';
-const NAMES = createProgram()
-  .commands.map((command) => command.name())
-  .join('|');
+const NAMES = (await createProgram()).commands.map((command) => command.name()).join('|');
 const COMMAND = new RegExp(`xmpp-event-pusher (?:${NAMES})\\b[^\`\\n]*`, 'g');
 
 const about: Circumstances = {
@@ -38,7 +36,7 @@ const wordsOf = (line: string): string[] =>
 
 /** Parses a command line without running it; returns its options. */
 async function parse(line: string): Promise<Record<string, unknown>> {
-  const program = createProgram().configureOutput({ writeErr: () => {} });
+  const program = (await createProgram()).configureOutput({ writeErr: () => {} });
   let found: Record<string, unknown> = {};
   const visit = (command: Command) => {
     if (command.commands.length === 0)

@@ -74,7 +74,7 @@ describe('the command line', () => {
     const leaves = (command: Command): Command[] =>
       command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
     const pathOf = (command: Command): string[] => (command.parent ? [...pathOf(command.parent), command.name()] : []);
-    const all = leaves(createProgram());
+    const all = leaves(await createProgram());
     assert.ok(all.length > 12, `${all.length} commands`);
     for (const command of all) {
       const args = [...pathOf(command), ...command.registeredArguments.map(({ argChoices }) => argChoices?.[0] ?? '1')];

@@ -3,30 +3,39 @@ import { Command, CommanderError } from 'commander';
 import { messageOf, PusherError } from '../errors.ts';
 import { printableLines } from '../format.js';
 import { version } from '../version.ts';
-import { adapterCommand } from './adapter/command.ts';
-import { capacityCommand } from './capacity.ts';
-import { checkCommand } from './check.ts';
-import { completionCommand } from './completion/command.ts';
-import { deadLettersCommand } from './dead-letters.ts';
 import { EXIT } from './exit-codes.ts';
-import { findCommand } from './find.ts';
-import { historyCommand } from './history.ts';
-import { iamPolicyCommand } from './iam-policy.ts';
-import { initCommand } from './init/command.ts';
-import { outboxCommand } from './outbox.ts';
-import { pluginCommand } from './plugin.ts';
-import { runCommand } from './run.ts';
-import { sourcesCommand } from './sources.ts';
-import { statusCommand } from './status.ts';
-import { tailCommand } from './tail.ts';
-import { topicsCommand } from './topics.ts';
+
+/** Makes each command, in the order of the help. Loading all of them takes twice as long as most of them alone. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  init: async () => (await import('./init/command.ts')).initCommand(),
+  run: async () => (await import('./run.ts')).runCommand(),
+  check: async () => (await import('./check.ts')).checkCommand(),
+  topics: async () => (await import('./topics.ts')).topicsCommand(),
+  'iam-policy': async () => (await import('./iam-policy.ts')).iamPolicyCommand(),
+  'dead-letters': async () => (await import('./dead-letters.ts')).deadLettersCommand(),
+  sources: async () => (await import('./sources.ts')).sourcesCommand(),
+  outbox: async () => (await import('./outbox.ts')).outboxCommand(),
+  find: async () => (await import('./find.ts')).findCommand(),
+  history: async () => (await import('./history.ts')).historyCommand(),
+  status: async () => (await import('./status.ts')).statusCommand(),
+  tail: async () => (await import('./tail.ts')).tailCommand(),
+  plugin: async () => (await import('./plugin.ts')).pluginCommand(),
+  adapter: async () => (await import('./adapter/command.ts')).adapterCommand(),
+  capacity: async () => (await import('./capacity.ts')).capacityCommand(),
+  completion: async () => (await import('./completion/command.ts')).completionCommand(),
+};
+
+/** Commands whose output depends on the others. */
+const NEEDS_ALL = new Set(['completion']);
 
 /**
  * @param argv as process.argv: the interpreter, the script, then the user's arguments
  * @returns 0; 1: it failed; 2: the command line is wrong; 78: the configuration is
  */
 export async function main(argv: readonly string[]): Promise<number> {
-  const program = createProgram();
+  const [, , name = ''] = argv;
+  const isAlone = Object.hasOwn(COMMANDS, name) && !NEEDS_ALL.has(name);
+  const program = await createProgram(isAlone ? [name] : undefined);
   try {
     await program.parseAsync(argv);
     return Number(process.exitCode ?? 0);
@@ -38,28 +47,17 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** All commands; a wrong command line is an error to catch. */
-export function createProgram(): Command {
+/**
+ * The program with these commands, by default all; a wrong command line is an error to catch.
+ * @param names of commands
+ */
+export async function createProgram(names: readonly string[] = Object.keys(COMMANDS)): Promise<Command> {
   const program = new Command('xmpp-event-pusher')
     .description('Publishes the events of an XMPP server to Amazon SNS.')
     .version(version)
-    .addCommand(initCommand())
-    .addCommand(runCommand())
-    .addCommand(checkCommand())
-    .addCommand(topicsCommand())
-    .addCommand(iamPolicyCommand())
-    .addCommand(deadLettersCommand())
-    .addCommand(sourcesCommand())
-    .addCommand(outboxCommand())
-    .addCommand(findCommand())
-    .addCommand(historyCommand())
-    .addCommand(statusCommand())
-    .addCommand(tailCommand())
-    .addCommand(pluginCommand())
-    .addCommand(adapterCommand())
-    .addCommand(capacityCommand())
-    .addCommand(completionCommand())
     .showHelpAfterError('(add --help for the options)');
+  for (const command of await Promise.all(names.map((name) => COMMANDS[name]?.())))
+    if (command) program.addCommand(command);
   for (const command of descendants(program)) beStrict(command.exitOverride());
   return program;
 }

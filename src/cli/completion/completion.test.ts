@@ -9,7 +9,7 @@ import { createProgram } from '../main.ts';
 import { COMPLETIONS } from './command.ts';
 import { all, treeOf } from './tree.ts';
 
-const tree = treeOf(createProgram());
+const tree = treeOf(await createProgram());
 
 /** One line that is begun, and what the shell offers for its last word, or some of it. */
 const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = [
