@@ -40,8 +40,8 @@ export class Queues {
   readonly #warned = new Set<string>();
   /** When each queue was found deleted. */
   readonly #deletedAt = new Map<string, number>();
-  /** Cache of names, because each is a hash. */
-  readonly #names = new Map<string, readonly string[]>();
+  /** Cache of names by topic and number of partitions, because each is a hash. */
+  readonly #names = new Map<string, Map<number, readonly string[]>>();
   /** The last poll: what it answers must not be counted beside what changes meanwhile. */
   polling: Promise<void> = Promise.resolve();
   /** Deadline of the last poll, in milliseconds of `performance.now()`. */
@@ -260,11 +260,11 @@ export class Queues {
   }
 
   #of(topic: string, count: number): readonly string[] {
-    const key = `${count} ${topic}`;
-    const known = this.#names.get(key);
+    const known = this.#names.get(topic)?.get(count);
     if (known) return known;
     const queues = Array.from({ length: count }, (_, index) => this.#options.names.partition(topic, count, index));
-    this.#names.set(key, queues);
+    const ofTopic = this.#names.get(topic) ?? new Map<number, readonly string[]>();
+    this.#names.set(topic, ofTopic.set(count, queues));
     return queues;
   }
 }
