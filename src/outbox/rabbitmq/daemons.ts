@@ -60,10 +60,15 @@ export interface DaemonsOptions {
 /** Interval of announcements, and the default of `silentMs`, in milliseconds. */
 const ANNOUNCE_MS = 1_000;
 const SILENT_MS = 5_000;
+/**
+ * How long a daemon that reconnects is waited for, in milliseconds: its first requests time out where RabbitMQ has just
+ * lost most of its nodes.
+ */
+const RETURN_MS = 12_000;
 
 export class Daemons {
   readonly #options: DaemonsOptions;
-  readonly #others = new Map<string, { readonly announcement: Announcement; heardAt: number }>();
+  readonly #others = new Map<string, Other>();
   #newer: { readonly problem: BrokerProblem; readonly heardAt: number } | undefined;
   #channel: Channel | undefined;
   /** Whether the others count on it. */
@@ -112,7 +117,7 @@ export class Daemons {
   join(): void {
     this.#joined = true;
     const now = performance.now();
-    for (const other of this.#others.values()) other.heardAt = now;
+    for (const other of this.#others.values()) Object.assign(other, { heardAt: now, announcedAt: now });
     this.#announce(true);
   }
 
@@ -143,8 +148,11 @@ export class Daemons {
   }
 
   #beat(): void {
+    if (!this.#joined) {
+      this.#send({ kind: 'who', id: this.#options.id });
+      return;
+    }
     this.#announce(false);
-    if (!this.#joined) return;
     const { silentMs = SILENT_MS, changed } = this.#options;
     const now = performance.now();
     let gone = false;
@@ -165,6 +173,14 @@ export class Daemons {
     }
   }
 
+  /** A daemon has connected, perhaps again: its partitions wait for it, but not for ever. */
+  #returns(id: string): void {
+    const known = this.#others.get(id);
+    const now = performance.now();
+    if (known && now - known.announcedAt < RETURN_MS) known.heardAt = now;
+    this.#announce(true);
+  }
+
   #receive({ content, properties }: ConsumeMessage): void {
     const newer = problemOfFormat(properties.headers, 'the announcement of a daemon of the same prefix');
     if (newer) this.#newer = { problem: newer, heardAt: performance.now() };
@@ -175,7 +191,8 @@ export class Daemons {
       const { daemon } = message;
       if (daemon.id === id) return;
       const before = this.#others.get(daemon.id);
-      this.#others.set(daemon.id, { announcement: daemon, heardAt: performance.now() });
+      const now = performance.now();
+      this.#others.set(daemon.id, { announcement: daemon, heardAt: now, announcedAt: now });
       heard(daemon);
       // A new daemon doesn't know this one yet.
       if (!before) this.#announce(true);
@@ -183,12 +200,20 @@ export class Daemons {
       return;
     }
     if (message.id === id) return;
-    if (message.kind === 'who') this.#announce(true);
+    if (message.kind === 'who') this.#returns(message.id);
     else if (message.kind === 'bye' && this.#others.delete(message.id)) changed();
     else if (message.kind === 'ask') asked(message.what);
     else if (message.kind === 'settled') settled(message.parcels);
     else if (message.kind === 'retired') retired(message.source);
   }
+}
+
+interface Other {
+  readonly announcement: Announcement;
+  /** When any sign of it came. */
+  heardAt: number;
+  /** When it was last known to have its share. */
+  announcedAt: number;
 }
 
 /** Undefined for messages that no daemon of this kind wrote. */
