@@ -4,7 +4,7 @@ import { SECRET } from '../support/daemon.ts';
 import type { StubEntry, StubRequest } from '../support/stub-sns.ts';
 
 const BATCH = 20;
-/** Users of each source, whose private messages must stay in order. */
+/** Users or rooms of each source, whose messages must stay in order. */
 const USERS = 12;
 const REQUEST_MS = 20_000;
 
@@ -18,7 +18,12 @@ export interface Server {
 }
 
 /** A server that posts its batches in order to one of these addresses, or the next one on failure. */
-export function createServer(source: string, addresses: () => readonly string[], pauseMs: number): Server {
+export function createServer(
+  source: string,
+  addresses: () => readonly string[],
+  pauseMs: number,
+  type: 'chat' | 'groupchat' = 'chat',
+): Server {
   let acknowledged = 0;
   let putOff = 0;
   let next = 0;
@@ -32,7 +37,7 @@ export function createServer(source: string, addresses: () => readonly string[],
           source,
           epoch: 'e',
           first_seq: acknowledged + 1,
-          events: eventsOf(source, acknowledged),
+          events: eventsOf(source, type, acknowledged),
         });
         // Like a load balancer: each batch goes to the next daemon.
         const all = addresses();
@@ -54,17 +59,18 @@ export function createServer(source: string, addresses: () => readonly string[],
   };
 }
 
-const eventsOf = (source: string, from: number) =>
+const eventsOf = (source: string, type: 'chat' | 'groupchat', from: number) =>
   Array.from({ length: BATCH }, (_, index) => {
     const seq = from + index + 1;
-    const user = `${source.replaceAll(/\W/g, '')}${seq % USERS}@localhost`;
+    // The user or room whose messages stay in order.
+    const key = `${source.replaceAll(/\W/g, '')}${seq % USERS}@localhost`;
     return {
       kind: 'message',
-      type: 'chat',
+      type,
       at: Date.now(),
       host: 'localhost',
-      from: `${user}/x`,
-      to: 'bob@localhost',
+      from: type === 'chat' ? `${key}/x` : 'bob@localhost/x',
+      to: type === 'chat' ? 'bob@localhost' : key,
       body: `${seq}`,
     };
   });

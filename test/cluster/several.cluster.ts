@@ -1,15 +1,16 @@
 /**
  * Three RabbitMQ nodes and three daemons with one failure after another: random faults of SNS, nodes and daemons
- * killed, restarted, disconnected, out of memory. `CLUSTER_SECONDS` sets the duration of the load.
+ * killed, restarted, disconnected, out of memory; in a run of a minute or more also the loss of most nodes, and the
+ * nodes' restart one after the other while a topic waits. `CLUSTER_SECONDS` sets the duration of the load.
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { State } from '../../src/ops/state.ts';
-import { createDaemon, type Daemon } from '../support/daemon.ts';
+import { createDaemon, type Daemon, TOPICS } from '../support/daemon.ts';
 import { until } from '../support/process.ts';
 import { type RabbitServer, startRabbit, untilTogether } from '../support/rabbitmq.ts';
-import { type Fault, startStubSns } from '../support/stub-sns.ts';
+import { type Fault, type StubRequest, startStubSns } from '../support/stub-sns.ts';
 import { Book, createServer } from './load.ts';
 
 const SECONDS = Number(process.env.CLUSTER_SECONDS ?? 120);
@@ -19,6 +20,10 @@ const SPREAD_MS = 10_000;
 const UNSERVED_MS = 15_000;
 /** The time after which other nodes and the daemons' heartbeats give up a hanging node. */
 const HANG_MS = 12_000;
+/** How long only one node of three is left: longer than the daemons wait for a confirm. */
+const MINORITY_MS = 15_000;
+/** Shorter runs leave out the troubles that take long, in seconds. */
+const LONG_SECONDS = 60;
 
 const FAULTS: readonly (() => Fault)[] = [
   () => ({ kind: 'error', status: 500, code: 'InternalError' }),
@@ -29,7 +34,10 @@ const FAULTS: readonly (() => Fault)[] = [
 
 test('SNS gets every event in order, whatever RabbitMQ, SNS and daemons do', async (t) => {
   const book = new Book();
-  const fault = () => (Math.random() < 0.05 ? FAULTS[Math.floor(Math.random() * FAULTS.length)]?.() : undefined);
+  let held = false;
+  const fault = ({ topicArn }: StubRequest): Fault | undefined =>
+    held && topicArn.endsWith(TOPICS.muc) ? { kind: 'error', status: 503, code: 'ServiceUnavailable' } : random();
+  const random = () => (Math.random() < 0.05 ? FAULTS[Math.floor(Math.random() * FAULTS.length)]?.() : undefined);
   await using sns = await startStubSns({ accepted: book.accepted, fault });
   await using rabbit = await startRabbit({ nodes: 3, gates: true });
   await untilTogether(rabbit);
@@ -50,17 +58,21 @@ test('SNS gets every event in order, whatever RabbitMQ, SNS and daemons do', asy
   await Promise.all(daemons.map((daemon) => daemon.start()));
 
   const alive = new Set(daemons);
-  const servers = ['s1', 's2', 's3', 's4'].map((source) =>
-    createServer(source, () => [...alive].map(({ tapUrl }) => tapUrl), 100),
-  );
+  const addresses = () => [...alive].map(({ tapUrl }) => tapUrl);
+  const servers = ['s1', 's2', 's3', 's4'].map((source) => createServer(source, addresses, 100));
+  servers.push(createServer('rooms', addresses, 1_000, 'groupchat'));
   const stopped = new AbortController();
   const running = servers.map((server) => server.run(stopped.signal));
-  const scene = { t, rabbit, daemons, alive, book };
+  const hold = (isHeld: boolean) => {
+    held = isHeld;
+  };
+  const scene = { t, rabbit, daemons, alive, book, hold };
+  const troubles = SECONDS < LONG_SECONDS ? TROUBLES : [...TROUBLES, ...LONG_TROUBLES];
   try {
     await until('the first notifications', () => book.size > 100);
     const ends = performance.now() + SECONDS * 1_000;
     for (let round = 0; round === 0 || performance.now() < ends; round++)
-      for (const trouble of TROUBLES) {
+      for (const trouble of troubles) {
         if (round > 0 && performance.now() > ends) break;
         await trouble(scene, round);
       }
@@ -88,6 +100,8 @@ interface Scene {
   /** The daemons that the servers post to. */
   readonly alive: Set<Daemon>;
   readonly book: Book;
+  /** Lets SNS refuse group messages, so that their topic waits, or accept them again. */
+  hold(isHeld: boolean): void;
 }
 
 const TROUBLES: readonly ((scene: Scene, round: number) => Promise<void>)[] = [
@@ -148,6 +162,32 @@ const TROUBLES: readonly ((scene: Scene, round: number) => Promise<void>)[] = [
     node?.cut(false);
     await untilTogether(rabbit);
     await flows(book, t, 'it was let in again');
+  },
+];
+
+const LONG_TROUBLES: typeof TROUBLES = [
+  async function rollNodes({ rabbit, book, t, hold }) {
+    hold(true);
+    const before = book.repeated;
+    for (const node of rabbit.nodes) {
+      // As RabbitMQ's documentation demands: a node that was away may lack a queue's last messages for a while.
+      await node.evaluate('true = rabbit_upgrade_preparation:await_online_quorum_plus_one(50000).');
+      await node.stop();
+      await flows(book, t, 'a node was stopped');
+      await node.start();
+      await untilTogether(rabbit);
+    }
+    hold(false);
+    await flows(book, t, `a rolling restart of the nodes, with ${book.repeated - before} repetitions,`);
+  },
+  async function loseMajority({ rabbit, book, t }, round) {
+    const before = book.repeated;
+    const lost = rabbit.nodes.filter((_, index) => index !== round % 3);
+    await Promise.all(lost.map((node) => node.kill()));
+    await sleep(MINORITY_MS);
+    await Promise.all(lost.map((node) => node.start()));
+    await untilTogether(rabbit);
+    await flows(book, t, `most nodes were gone for a while, with ${book.repeated - before} repetitions,`);
   },
 ];
 
