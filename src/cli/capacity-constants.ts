@@ -23,13 +23,13 @@ export const CONSTANTS = {
   },
   clusterDaemonRate: {
     value: 17_000,
-    unit: 'events/s of one daemon with RabbitMQ as the outbox; load, daemon and three nodes on the same two cores',
-    source: 'measured by hand on a busy machine; `npm run bench -- cluster` measures yours',
+    unit: 'events/s of one daemon with RabbitMQ as the outbox; load, daemon and broker on the same two cores',
+    source: '`npm run bench -- cluster`: 20,200 to 23,900 with one node, 6,000 to 13,000 beside other work',
   },
   clusterRate: {
     value: 17_000,
-    unit: 'events/s of a cluster of three RabbitMQ nodes, in the same run',
-    source: 'measured by hand on a busy machine; `npm run bench -- cluster` measures yours',
+    unit: 'events/s of a cluster of three RabbitMQ nodes; three daemons and the load on the same two cores',
+    source: '`npm run bench -- cluster`: 16,800 in a quiet hour',
   },
   headroom: {
     value: 0.6,
