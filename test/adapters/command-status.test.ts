@@ -7,6 +7,7 @@ import { chmod, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { ejabberd } from '../../src/cli/adapter/ejabberd/ejabberd.ts';
+import { mongooseim } from '../../src/cli/adapter/mongooseim/mongooseim.ts';
 import { prosody } from '../../src/cli/adapter/prosody/prosody.ts';
 import type { AdapterServer } from '../../src/cli/adapter/server.ts';
 import { adapterStatus, type Line } from '../../src/cli/adapter/status.ts';
@@ -245,6 +246,30 @@ describe('adapter status ejabberd', () => {
 });
 
 describe('the command adapter status', () => {
+  it('adapter status says which file this user may not read, and to run it as root', async () => {
+    await bench.ejabberdConfig();
+    const toml = await bench.write('mongooseim.toml', '[general]\n');
+    for (const file of [toml, inFolder('ejabberd.yml')]) await chmod(file, 0o000);
+    const others: [AdapterServer, string][] = [
+      [mongooseim, toml],
+      [ejabberd, configOf(ejabberd)],
+    ];
+    const isRoot = process.geteuid?.() === 0;
+    for (const [server, serverConfig] of others) {
+      const lines = adapterStatus(server, { where: { serverConfig }, tap: undefined });
+      // Nothing is too private for root.
+      if (isRoot) process.seteuid?.(65_534);
+      try {
+        await assert.rejects(lines.next(), {
+          code: 'ADAPTER_INSTALL',
+          message: /^this user may not read \S+(mongooseim\.toml|ejabberd\.yml): run this as root$/,
+        });
+      } finally {
+        if (isRoot) process.seteuid?.(0);
+      }
+    }
+  });
+
   it('adapter status exits with 1 at a problem, and works without a configuration', async () => {
     await prosodyWith(daemon.tapUrl, SECRET);
     const run = () => bench.adapter(['status', 'prosody', '--server-config', inFolder('prosody.cfg.lua')]);

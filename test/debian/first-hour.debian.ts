@@ -94,6 +94,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
         export AWS_REGION=eu-west-1 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
         aws cloudformation deploy --template-file /usr/share/doc/xmpp-event-pusher/topics.yaml
         systemctl enable --now xmpp-event-pusher
+        setpriv --reuid=nobody --regid=nogroup --clear-groups xmpp-event-pusher adapter status ${server} && exit 1
         echo '# a new secret'
         sed -i 's/^TAP_SECRET=.*/TAP_SECRET=the-second-secret-of-the-tap/' /etc/xmpp-event-pusher/environment
         systemctl restart xmpp-event-pusher
@@ -119,7 +120,8 @@ for (const server of ['prosody', 'ejabberd'] as const)
       if (process.env.SHOW) process.stdout.write(output);
       assert.equal(status, 0, output);
       const received = output.replaceAll('\\', '');
-      const [, secret = '', release = '', gone = ''] = received.split(/^# (?=a new|a later|gone)/m);
+      const [unprivileged = '', secret = '', release = '', gone = ''] = received.split(/^# (?=a new|a later|gone)/m);
+      assert.match(unprivileged, /^xmpp-event-pusher: this user may not read \/etc\/\S+: run this as root$/m);
       for (const part of [secret, release]) {
         assert.match(part, /"user_id":"alice@localhost","present":(true|false)/);
         assert.match(part, /^ok {4}http:\/\/127\.0\.0\.1:5290\/v1\/events accepts events with this secret$/m);

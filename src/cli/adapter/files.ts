@@ -2,9 +2,11 @@
 import {
   chmodSync,
   chownSync,
+  closeSync,
   cpSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   realpathSync,
@@ -24,6 +26,19 @@ export const ADAPTERS = fileURLToPath(new URL('../../../adapters', import.meta.u
 /** Whether the PATH has a program of that name. */
 export const onPath = (program: string): boolean =>
   (process.env.PATH ?? '').split(':').some((folder) => folder !== '' && existsSync(path.join(folder, program)));
+
+/**
+ * Distinguishes what this user may not read from what does not exist.
+ * @throws PusherError ADAPTER_INSTALL when it may not be read
+ */
+export function assertReadable(entry: string): void {
+  try {
+    closeSync(openSync(entry, 'r'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') return;
+    throw new PusherError('ADAPTER_INSTALL', `this user may not read ${entry}: run this as root`, error);
+  }
+}
 
 /** The file beside a copied adapter that names its release. */
 const VERSION_FILE = 'VERSION';

@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
+import { assertReadable } from '../files.ts';
 import type { Where } from '../server.ts';
 
 export interface Places {
@@ -52,6 +53,9 @@ export function placesOf({ to, serverConfig }: Where): Places {
   const spools = [set?.SPOOL_DIR ?? '/var/lib/ejabberd', ...(set?.SPOOL_DIR ? [] : ['/opt/ejabberd/database'])];
   const config =
     set?.EJABBERD_CONFIG_PATH ?? (ctl === undefined ? undefined : path.join(path.dirname(ctl), 'ejabberd.yml'));
+  // With a folder given, nothing else needs to be read.
+  if (to === undefined)
+    for (const each of [ctl, config, path.dirname(modules), modules]) if (each !== undefined) assertReadable(each);
   return {
     modules,
     options: (own ? set?.CONTRIB_MODULES_CONF_DIR : undefined) ?? path.join(modules, 'conf'),

@@ -2,6 +2,7 @@
 import { existsSync, globSync, readFileSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { PusherError } from '../../../errors.ts';
+import { assertReadable } from '../files.ts';
 import type { Where } from '../server.ts';
 
 /** The module's folder for `erl`: `ERL_LIBS` names its parent, `-pa` the `ebin` in it. */
@@ -38,6 +39,7 @@ export function placesOf({ to: given = DEFAULT_TO, serverConfig }: Where): Place
   ];
   const release = roots.find((root) => existsSync(path.join(root, 'releases/start_erl.data')));
   const config = toml === undefined ? undefined : { toml, app: beside('app.config'), vm: beside('vm.args') };
+  for (const each of config === undefined ? CONFIGS : Object.values(config)) assertReadable(each);
   return {
     to,
     ebin: path.join(to, FOLDER, 'ebin'),

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { PusherError } from '../../../errors.ts';
 import { luaString } from '../../../quote.ts';
-import { ADAPTERS } from '../files.ts';
+import { ADAPTERS, assertReadable } from '../files.ts';
 
 export interface ProsodyConfiguration {
   /** `prosody.cfg.lua`. */
@@ -98,6 +98,7 @@ function prosodyctl(args: string[]): string {
 }
 
 function unreadable(file: string, said: string): PusherError {
+  assertReadable(/^We looked for: (.*)$/m.exec(said)?.[1] ?? file);
   const lines = said.split('\n').filter((line) => line.includes(path.basename(file)));
   const reason = (lines.length > 0 ? lines : said.trim().split('\n').slice(-3)).join('\n');
   return new PusherError(
