@@ -2,7 +2,7 @@
 %%% single process.
 -module(event_pusher_message).
 
--export([sender/2, recipient/1, json/6, json_escaped/6, is_deep/1]).
+-export([sender/2, recipient/1, type/1, json/6, is_deep/1, is_too_large/1]).
 
 %% A stanza that makes an event larger than this is left out: the daemon accepts 4 MiB.
 -define(EVENT_BYTES, 3145728).
@@ -21,28 +21,26 @@ recipient(Jid) ->
 %% `Sender` and `Recipient`: the JSON fields made by the functions above.
 -spec json(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
            Stanza :: binary() | none) -> binary().
-json(Type, Sender, Recipient, Id, Body, none) ->
-    json(known(Type, Sender, Recipient, Id, event_pusher_json:escape(Body)), <<>>, <<>>);
 json(Type, Sender, Recipient, Id, Body, Stanza) ->
-    json_escaped(Type, Sender, Recipient, Id, event_pusher_json:escape(Body), event_pusher_json:escape(Stanza)).
+    Known = {integer_to_binary(os:system_time(millisecond)), Sender, type(Type), Recipient, id(Id),
+             event_pusher_json:escape(Body)},
+    with_stanza(Known, Stanza).
 
-%% `Body` and `Stanza` are escaped for JSON already.
--spec json_escaped(chat | groupchat, Sender :: binary(), Recipient :: binary(), Id :: binary() | none, Body :: binary(),
-                   Stanza :: binary()) -> binary().
-json_escaped(Type, Sender, Recipient, Id, Body, Stanza) ->
-    Known = known(Type, Sender, Recipient, Id, Body),
-    case json(Known, <<"\",\"stanza\":\"">>, Stanza) of
-        Json when byte_size(Json) =< ?EVENT_BYTES -> Json;
-        _ -> json(Known, <<>>, <<>>)
+with_stanza(Known, none) ->
+    json(Known, <<>>, <<>>);
+with_stanza(Known, Stanza) ->
+    Json = json(Known, <<"\",\"stanza\":\"">>, event_pusher_json:escape(Stanza)),
+    case is_too_large(Json) of
+        false -> Json;
+        true -> json(Known, <<>>, <<>>)
     end.
-
-known(Type, Sender, Recipient, Id, Body) ->
-    {integer_to_binary(os:system_time(millisecond)), Sender, type(Type), Recipient, id(Id), Body}.
 
 json({At, Sender, Type, Recipient, Id, Body}, Open, Stanza) ->
     <<"{\"kind\":\"message\",\"at\":", At/binary, Sender/binary, Type/binary, Recipient/binary, Id/binary,
       ",\"body\":\"", Body/binary, Open/binary, Stanza/binary, "\"}">>.
 
+%% The JSON field of the type.
+-spec type(chat | groupchat) -> binary().
 type(chat) -> <<",\"type\":\"chat\"">>;
 type(groupchat) -> <<",\"type\":\"groupchat\"">>.
 
@@ -57,3 +55,8 @@ is_deep(Element) ->
 is_deeper({_, _, _, _}, 0) -> true;
 is_deeper({_, _, _, Children}, Left) -> lists:any(fun(Child) -> is_deeper(Child, Left - 1) end, Children);
 is_deeper(_Text, _) -> false.
+
+%% Whether an event is sent without its stanza.
+-spec is_too_large(Json :: binary()) -> boolean().
+is_too_large(Json) ->
+    byte_size(Json) > ?EVENT_BYTES.

@@ -18,7 +18,7 @@
           make() | none.
 event(Type, {message, Id, Type, Lang, _, To, [], [{text, <<>>, Body}], undefined, Els, _} = Packet, From, Sender)
   when Body =/= <<>> ->
-    case Els =:= [] orelse lists:all(fun is_other/1, Els) of
+    case lists:all(fun is_other/1, Els) andalso not event_pusher_message:is_deep({xmlel, <<"message">>, [], Els}) of
         true -> fun() -> plain(Type, Id, Lang, Body, Els, from(From, Sender), to(To)) end;
         false -> general(Type, Packet, From, Sender)
     end;
@@ -47,36 +47,45 @@ general(Type, Packet, From, Sender) ->
 is_other({xmlel, Name, _, _}) -> Name =/= <<"body">>;
 is_other(_) -> false.
 
+%% In one binary, because each further one costs as much as all the rest.
 plain(Type, Id, Lang, Body, Els, {_, From, FromField}, {_, To, ToField}) ->
-    case Els =/= [] andalso event_pusher_message:is_deep({xmlel, <<"message">>, [], Els}) of
-        true -> event_pusher_message:json(Type, FromField, ToField, id(Id), Body, none);
-        false ->
-            Escaped = event_pusher_json:escape(Body),
-            Stanza = <<"<message", From/binary, To/binary, (attribute(<<"xml:lang">>, Lang))/binary, (type(Type))/binary,
-                       (attribute(<<"id">>, Id))/binary, " xmlns='jabber:client'>", (others(Els))/binary,
-                       (body_element(Body, Escaped))/binary, "</message>">>,
-            event_pusher_message:json_escaped(Type, FromField, ToField, id(Id), Escaped, Stanza)
+    {BodyJson, BodyXml} = text(Body),
+    {IdField, IdAttribute} = ids(Id),
+    At = integer_to_binary(os:system_time(millisecond)),
+    Json = <<"{\"kind\":\"message\",\"at\":", At/binary, FromField/binary, (event_pusher_message:type(Type))/binary,
+             ToField/binary, IdField/binary, ",\"body\":\"", BodyJson/binary, "\",\"stanza\":\"<message", From/binary,
+             To/binary, (attribute(<<"xml:lang">>, Lang))/binary, (type(Type))/binary, IdAttribute/binary,
+             " xmlns='jabber:client'>", (others(Els))/binary, "<body>", BodyXml/binary, "</body></message>\"}">>,
+    case event_pusher_message:is_too_large(Json) of
+        false -> Json;
+        true -> event_pusher_message:json(Type, FromField, ToField, id(Id), Body, none)
     end.
 
 type(chat) -> <<" type='chat'">>;
 type(groupchat) -> <<" type='groupchat'">>.
 
-%% The following are XML, escaped for JSON. Whatever XML escapes is left to ejabberd's encoder, which knows how.
+ids(<<>>) ->
+    {<<>>, <<>>};
+ids(Id) ->
+    {<<",\"stanza_id\":\"", (event_pusher_json:escape(Id))/binary, $">>, attribute(<<"id">>, Id)}.
+
+%% A text in JSON, and in XML in JSON.
+text(Text) ->
+    case is_plain(Text) of
+        true -> {Text, Text};
+        false -> {event_pusher_json:escape(Text), event_pusher_json:escape(fxml:crypt(Text))}
+    end.
+
+%% The following two are XML in JSON.
 others([]) -> <<>>;
 others(Els) -> << <<(xml(El))/binary>> || El <- Els >>.
-
-body_element(Body, Escaped) ->
-    case is_plain(Body) of
-        true -> <<"<body>", Escaped/binary, "</body>">>;
-        false -> xml({xmlel, <<"body">>, [], [{xmlcdata, Body}]})
-    end.
 
 attribute(_, <<>>) ->
     <<>>;
 attribute(Name, Value) ->
-    case is_plain(Value) andalso event_pusher_json:escape(Value) of
-        Value -> <<$\s, Name/binary, "='", Value/binary, $'>>;
-        _ ->
+    case is_plain(Value) of
+        true -> <<$\s, Name/binary, "='", Value/binary, $'>>;
+        false ->
             <<"<x", Attribute/binary>> = xml({xmlel, <<"x">>, [{Name, Value}], []}),
             binary:part(Attribute, 0, byte_size(Attribute) - byte_size(<<"/>">>))
     end.
@@ -84,14 +93,19 @@ attribute(Name, Value) ->
 xml(El) ->
     event_pusher_json:escape(fxml:element_to_binary(El)).
 
-%% Whether XML escapes nothing in a text. Tests seven bytes in one step: `bor` makes one character of &, ' and ", and
-%% one of < and >; each term sets the highest bit of a byte that is one of them. It may set that of others too.
+%% Whether neither JSON nor XML escapes anything in a text. Tests seven bytes in one step, as event_pusher_json does: the
+%% first two terms are for bytes of 128 or more, control characters and the backslash; the others for one of &, ' and ",
+%% which `bor` makes the same, and for one of < and >.
 is_plain(<<W:56, Rest/binary>>)
-  when ((((W bor 16#05050505050505) bxor 16#27272727272727) - 16#01010101010101)
+  when (W bor (W - 16#20202020202020) bor ((W bxor 16#5C5C5C5C5C5C5C) - 16#01010101010101)
+        bor (((W bor 16#05050505050505) bxor 16#27272727272727) - 16#01010101010101)
         bor (((W bor 16#02020202020202) bxor 16#3E3E3E3E3E3E3E) - 16#01010101010101)) band 16#80808080808080 =:= 0 ->
     is_plain(Rest);
-is_plain(<<C, Rest/binary>>) when C =/= $&, C =/= $<, C =/= $>, C =/= $', C =/= $" -> is_plain(Rest);
-is_plain(Rest) -> Rest =:= <<>>.
+is_plain(<<C, Rest/binary>>)
+  when C >= 32, C < 128, C =/= $\\, C =/= $&, C =/= $<, C =/= $>, C =/= $', C =/= $" ->
+    is_plain(Rest);
+is_plain(Rest) ->
+    Rest =:= <<>>.
 
 %% The direct text of the first body in the stream's namespace.
 body({xmlel, _, _, Children}) ->
