@@ -22,7 +22,7 @@ let daemon: Daemon;
 const stack = new AsyncDisposableStack();
 before(async () => {
   const sns = stack.use(await startSns(Object.values(TOPICS)));
-  daemon = stack.use(await createDaemon(sns));
+  daemon = stack.use(await createDaemon(sns, { here: true }));
   await daemon.start();
 });
 after(() => stack.disposeAsync());

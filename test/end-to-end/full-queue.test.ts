@@ -19,7 +19,8 @@ describe('events that an adapter dropped', () => {
   for (const [name, startServer] of Object.entries(SERVERS))
     it(`the daemon reports events that ${name} dropped: in the metrics, the log and check`, async () => {
       await using sns = await startStubSns({});
-      await using daemon = await createDaemon({ url: sns.url, region: 'eu-west-1', accountId: '123456789012' });
+      const host = { url: sns.url, region: 'eu-west-1', accountId: '123456789012' };
+      await using daemon = await createDaemon(host, { here: true });
       await using server = await startServer({ url: daemon.tapUrl, secret: SECRET, queueMax: QUEUE_MAX });
       const alice = await connect(server, 'alice', 'phone');
       for (let n = 0; n < MESSAGES; n++) await post(alice, { to: 'bob@localhost', body: 'hello' });

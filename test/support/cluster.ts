@@ -12,12 +12,11 @@ export interface Cluster extends AsyncDisposable {
   readonly b: EjabberdServer;
 }
 
-export async function startCluster(url: string, secret?: string): Promise<Cluster> {
+export async function startCluster(url: string): Promise<Cluster> {
   const [epmdPort] = (await freePorts(1)) as [number];
   const epmd = await launch('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1']);
   await untilListening(epmd, [epmdPort]);
-  const start = (name: string) =>
-    startEjabberd({ url, ...(secret ? { secret } : {}), node: { name: `${name}@127.0.0.1`, epmdPort } });
+  const start = (name: string) => startEjabberd({ url, node: { name: `${name}@127.0.0.1`, epmdPort } });
 
   const call = async (name: string, what: string) => {
     const env = { ...process.env, ERL_EPMD_PORT: String(epmdPort) };
