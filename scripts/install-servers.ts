@@ -43,6 +43,7 @@ const SERVERS = {
   lintian: { command: 'lintian', packages: ['lintian'] },
   binutils: { command: 'strip', packages: ['binutils'] },
   'binutils-arm64': { command: 'aarch64-linux-gnu-strip', packages: ['binutils-aarch64-linux-gnu'] },
+  sqlite3: { command: 'sqlite3', packages: ['sqlite3'] },
   openssl: { command: 'openssl', packages: ['openssl'] },
 } satisfies Record<string, Server>;
 

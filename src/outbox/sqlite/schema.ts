@@ -169,7 +169,7 @@ export function describe(error: unknown, file: string): string {
   const { code } = error as { code?: string };
   const primary = primaryOf(error as object);
   if (primary === 11 || primary === 26)
-    return 'is damaged, or is not an SQLite database: stop the daemon, and restore it from a backup, save what can be read with `sqlite3 outbox.db .recover`, or move it away to start empty (docs/operations.md has the steps)';
+    return 'is damaged, or is not an SQLite database: stop the daemon, and restore it from a backup, save what can be read, or move it away to start empty (docs/outbox.md has the steps)';
   if (isDiskFull(error)) return "can't grow: the disk is full";
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return `can't be written: ${ownerProblem(file) ?? 'check the owner and mode of the file and its folder'}`;

@@ -63,7 +63,10 @@ describe('SQLite outbox, when something is wrong', () => {
     await writeFile(file, 'just some text, and more of it than a header has: '.repeat(50));
     const fault = await faultOf(file);
     assert.equal(fault.code, 'OUTBOX_UNUSABLE');
-    assert.match(fault.message, /is damaged, or is not an SQLite database: .* backup, .*\.recover.* move it away/);
+    assert.match(
+      fault.message,
+      /is damaged, or is not an SQLite database: .* backup, save what can be read.* move it away.*outbox\.md/,
+    );
   });
 
   it('reports a file damaged behind an intact header, and leaves it unchanged', async () => {

@@ -173,12 +173,12 @@ describe('the SQLite outbox, with others at its files', () => {
     try {
       outbox = open();
     } catch (error) {
-      assert.match((error as PusherError).message, /is damaged.*\.recover/);
+      assert.match((error as PusherError).message, /is damaged.*outbox\.md/);
       outbox = sqliteOutbox({ file: path.join(folder, 'other.db') });
       return;
     }
     await using topic = consume(outbox, TOPIC);
-    const damaged = () => outbox.health().deadLetters > 0 || /is damaged.*\.recover/.test(outbox.health().fault ?? '');
+    const damaged = () => outbox.health().deadLetters > 0 || /is damaged.*outbox\.md/.test(outbox.health().fault ?? '');
     await until('the damage to show', damaged);
     assert.ok(topic.held.length < 2_000);
   });
