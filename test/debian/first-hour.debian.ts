@@ -94,7 +94,7 @@ for (const server of ['prosody', 'ejabberd'] as const)
         export AWS_REGION=eu-west-1 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
         aws cloudformation deploy --template-file /usr/share/doc/xmpp-event-pusher/topics.yaml
         systemctl enable --now xmpp-event-pusher
-        setpriv --reuid=nobody --regid=nogroup --clear-groups xmpp-event-pusher adapter status ${server} --url http://127.0.0.1:5290/v1/events && exit 1
+        setpriv --reuid=nobody --regid=nogroup --clear-groups xmpp-event-pusher adapter status ${server} --url http://127.0.0.1:5290/v1/events --secret x && exit 1
         echo '# a new secret'
         sed -i 's/^TAP_SECRET=.*/TAP_SECRET=the-second-secret-of-the-tap/' /etc/xmpp-event-pusher/environment
         systemctl restart xmpp-event-pusher
