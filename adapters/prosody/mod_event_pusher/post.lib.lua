@@ -13,6 +13,7 @@ local verify_identity = require "util.x509".verify_identity;
 local quote = module:require "json".quote;
 
 local max_answer = 64 * 1024; -- bytes, including headers
+local read_bytes = 8192; -- at once
 local subject_alt_name = "2.5.29.17";
 
 -- Returns the request in parts: joining them would create another large string, the main cost of sending.
@@ -116,6 +117,8 @@ return function (batch, url, secret, answer)
 		if not answer then return conn:close(); end
 		if is_tls and not is_trusted(conn, to.host) then return fail("its certificate is not trusted"); end
 		conn:setoption("tcp-nodelay", true); -- the last part is small
+		-- By default Prosody reads all that comes before it calls onincoming: without end if that never pauses.
+		if conn.set_mode then conn:set_mode(read_bytes); end
 		send_next();
 	end
 
