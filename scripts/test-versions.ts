@@ -2,7 +2,7 @@
  * Runs the tests of adapters and RabbitMQ against the servers of other Debian releases.
  *
  * Each release is a folder under `.cache/versions/`, created once. The tests run inside it by chroot: with that
- * release's servers, and this checkout read-only. Needs root.
+ * release's servers, and this checkout read-only, with an empty `.cache`. Needs root.
  *
  * Usage: npm run test:versions [-- RELEASE …] [--only FILE …] [--fresh]
  */
@@ -36,6 +36,7 @@ mkdir -p "$root/checkout"
 mount -t proc proc "$root/proc"
 mount --bind "$checkout" "$root/checkout"
 mount -o remount,bind,ro "$root/checkout"
+mount -t tmpfs tmpfs "$root/checkout/.cache"
 chroot "$root" sh -c 'cd /checkout && PATH=$PWD/node_modules/.bin:$PATH && exec "$@"' sh "$@"
 exit
 `;
