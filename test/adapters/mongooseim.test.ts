@@ -39,6 +39,11 @@ describe('MongooseIM', () => {
   const arrived = (bare: string, count: number) =>
     tap.wait(`${count} events of ${bare}`, () => of(bare).length >= count);
 
+  it("waits for the end of a killed process's census before it starts another", async () => {
+    const started = await server.call('mongoose_standin', 'start_after', atom('a_census'), raw('"/no/such/claims"'));
+    assert.equal(started, 'true');
+  });
+
   it('replaces invalid UTF-8 in a text', async () => {
     const alice = user('alice');
     const session = await open(alice);

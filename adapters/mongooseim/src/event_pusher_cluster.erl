@@ -35,7 +35,13 @@
 %% for sessions of this node that another one believed dead.
 -spec start_link(Owner :: pid(), Name :: atom(), File :: file:filename()) -> {ok, pid()}.
 start_link(Owner, Name, File) ->
-    gen_server:start_link({local, Name}, ?MODULE, [Owner, Name, File], []).
+    case gen_server:start_link({local, Name}, ?MODULE, [Owner, Name, File], []) of
+        %% Its owner was killed, and it ends in a moment.
+        {error, {already_started, Former}} ->
+            Ref = monitor(process, Former),
+            receive {'DOWN', Ref, process, Former, _} -> start_link(Owner, Name, File) end;
+        {ok, Pid} -> {ok, Pid}
+    end.
 
 init([Owner, Name, File]) ->
     ok = net_kernel:monitor_nodes(true),

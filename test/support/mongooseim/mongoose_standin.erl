@@ -6,7 +6,7 @@
 %%% Term` or `Id error Term`. Modules named like one of MongooseIM's export its functions under "the API", and functions
 %%% for tests under "for tests".
 -module(mongoose_standin).
--export([main/1, join/1, cut/1, kill/1, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
+-export([main/1, join/1, cut/1, kill/1, start_after/2, set_domains/1, stop_listeners/0, shutdown/0, flood/3]).
 
 %% Run by `erl -run mongoose_standin main PORT`. Returns at once: until then the virtual machine ignores signals to
 %% stop.
@@ -40,6 +40,14 @@ cut(Node) ->
 
 kill(Text) ->
     exit(list_to_pid(Text), kill).
+
+%% Starts a census while another process has its name, for a moment more.
+start_after(Name, File) ->
+    Former = spawn(fun() -> receive stop -> ok end end),
+    register(Name, Former),
+    erlang:send_after(50, Former, stop),
+    {ok, Census} = event_pusher_cluster:start_link(self(), Name, File),
+    whereis(Name) =:= Census.
 
 %% Sets the host type of each domain.
 set_domains(Domains) ->
