@@ -200,6 +200,21 @@ describe('the publisher', () => {
     assert.equal(mostUnderWay, 3);
   });
 
+  it('limits the bytes in open requests, and still sends one of each topic', async () => {
+    const { promise: held, resolve: letGo } = Promise.withResolvers<void>();
+    start(takenAfter(() => held));
+    const large = (n: number) => notification(`a${n}`, `a${n}`, A, 262_144);
+    await commit(...Array.from({ length: 20 }, (_, n) => large(n)));
+    await until('the requests', () => underWay >= 16);
+    await commit(notification('b1', 'b1', B), notification('b2', 'b2', B));
+    await until('the other topic', () => underWay >= 17);
+    await turn();
+    assert.deepEqual([underWay, requests.at(-1)], [17, ['b1', 'b2']]);
+    letGo();
+    await empty();
+    assert.equal(accepted.length, 22);
+  });
+
   it('limits batches by bytes too', async () => {
     start(() => [], { sink: scripted(() => [], 100) });
     await commit(...['a', 'b', 'c', 'd', 'e'].map((id) => notification(id, id, A, 40)));
