@@ -24,6 +24,7 @@ let prefixes = 0;
 export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptions> = {}): Promise<RabbitHouse> {
   const dir = await mkdtemp(join(tmpdir(), 'rabbit-outbox-'));
   const prefix = `t${++prefixes}`;
+  const opened: Outbox[] = [];
   return {
     prefix,
     async open({ daemon = 'a', connected = true, ...options } = {}) {
@@ -43,10 +44,13 @@ export async function openHouse(url: string, defaults: Partial<RabbitOutboxOptio
         ...defaults,
         ...options,
       });
+      opened.push(outbox);
       if (connected) await until('the outbox to be connected', () => outbox.fault === undefined);
       return outbox;
     },
     async [Symbol.asyncDispose]() {
+      // An outbox that a failed test left open would keep the process alive.
+      await Promise.all(opened.map((outbox) => outbox.close()));
       await rm(dir, { recursive: true, force: true });
     },
   };

@@ -8,6 +8,7 @@
  * - Repeated numbers of a source's epoch are dropped: they come from a batch repeated because its position was not
  *   stored. Replays and baselines are exempt.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConsumeMessage, Message } from 'amqplib';
 import type { Log } from '../../log.ts';
 import { openChannel } from '../../rabbitmq/connection.ts';
@@ -61,6 +62,8 @@ export interface PartitionMemory {
 const MOST_ACKNOWLEDGED = 128;
 /** Delay before a failed channel is reopened, in milliseconds. */
 const AGAIN_MS = 500;
+/** How often to look for the new number of partitions, at these intervals, after an end marker. */
+const END_TRIES = 10;
 const EMPTY = Buffer.alloc(0);
 
 export class PartitionConsumer {
@@ -258,10 +261,18 @@ export class PartitionConsumer {
 
   async #finish(channel: Channel, end: Pick<Message, 'fields' | 'properties'>): Promise<void> {
     const { isFormer, refresh, log } = this.#ground;
-    // Another daemon may have changed the number since this one read the directory.
-    if (!isFormer(this.queue)) await refresh();
+    // The daemon that wrote the marker writes the new number to the directory next, unless it dies before.
+    for (let tries = 0; tries < END_TRIES && !isFormer(this.queue); tries++) {
+      if (tries > 0) await sleep(AGAIN_MS, undefined, { ref: false });
+      await refresh();
+    }
+    if (this.#channel !== channel) return;
     if (!isFormer(this.queue)) {
       channel.ack({ ...end, content: EMPTY });
+      return;
+    }
+    if (this.#parcels.size > 0) {
+      this.#end = end;
       return;
     }
     log.info({ queue: this.queue }, 'deleted an empty queue of the former number of partitions');
