@@ -24,12 +24,12 @@ export const CONSTANTS = {
   clusterDaemonRate: {
     value: 17_000,
     unit: 'events/s of one daemon with RabbitMQ as the outbox; load, daemon and broker on the same two cores',
-    source: '`npm run bench -- cluster`: 20,200 to 23,900 with one node, 6,000 to 13,000 beside other work',
+    source: '`npm run bench -- cluster`: 20,200 to 35,900 with one node, 6,000 to 13,000 beside other work',
   },
   clusterRate: {
     value: 17_000,
     unit: 'events/s of a cluster of three RabbitMQ nodes; three daemons and the load on the same two cores',
-    source: '`npm run bench -- cluster`: 16,800 in a quiet hour',
+    source: '`npm run bench -- cluster`: 16,800 to 21,000 on a quiet machine',
   },
   headroom: {
     value: 0.6,

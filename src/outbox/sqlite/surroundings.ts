@@ -11,8 +11,12 @@ import { bytes } from '../../format.js';
 const WATCH_MS = 1_000;
 /** Shortest time between checks of the WAL's size, in milliseconds. */
 const EXCESS_MS = 20;
-/** By which factor the WAL may exceed its usual size while it can't be emptied. */
-const LOG_LIMIT = 4;
+/**
+ * Up to how many times its usual size the WAL may grow while it can't be emptied. On a small disk the usual size is a tenth
+ * of the free space, and emptying it needs its size again: with four times, what was written between two checks could
+ * leave too little.
+ */
+const LOG_LIMIT = 3;
 
 interface Watched {
   readonly file: string;
