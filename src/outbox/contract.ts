@@ -223,10 +223,10 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
           refused = error;
         });
       assert.equal(refused?.code, 'OUTBOX_FULL');
-      const depth = depthOf(outbox);
-      assert.equal(await lastOf(outbox, 's', 'x'), depth);
+      const kept = (await lastOf(outbox, 's', 'x')) ?? 0;
+      await until('its depth', () => depthOf(outbox) === kept);
       await using topic = consume(outbox, TOPIC);
-      await topic.settle(...(await topic.next(depth)));
+      await topic.settle(...(await topic.next(kept)));
       await until('room', () =>
         outbox.commit(admission(notification('again room'))).then(
           () => true,
@@ -245,7 +245,7 @@ export function outboxContract(name: string, make: () => Promise<OutboxUnderTest
       now = 2_000;
       await outbox.commit(admission(notification('e2')));
       await until('it to be known', () => outbox.health().oldestAt === 1_000);
-      assert.equal(depthOf(outbox), 2);
+      await until('its depth', () => depthOf(outbox) === 2);
       await using topic = consume(outbox, TOPIC);
       const [one, two] = (await topic.next(2)) as [Stored, Stored];
       await topic.settle(one);

@@ -116,7 +116,7 @@ describe('several daemons on RabbitMQ', () => {
     await before.close();
     await a.close();
     assert.deepEqual(ids(await next.next(6)), ids(taken.slice(4)));
-    assert.equal(depthOf(b), 6);
+    await until('its depth', () => depthOf(b) === 6);
     await next.settle(...next.held);
     await b.close();
   });
