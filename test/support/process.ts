@@ -137,20 +137,38 @@ function isFree(port: number): Promise<boolean> {
 
 /** Ports within our range that `fetch`, like browsers, refuses (https://fetch.spec.whatwg.org/#port-blocking). */
 const REFUSED = [10_080];
+/** From below the kernel's ephemeral range (32768 and up on Linux), in blocks. */
+const FIRST = 10_000;
+const BLOCK = 50;
+const BLOCKS = 440;
 
-const given = new Set<number>(REFUSED);
+/** This process's ports that are not given yet, and what holds its blocks. */
+let ports: number[] = [];
+const holders: net.Server[] = [];
 
 /**
- * Unused TCP ports of 127.0.0.1, from below the kernel's ephemeral range (32768 and up on Linux): so no outgoing
- * connection takes the port while a server restarts.
+ * Takes a block of ports for this process alone, as long as it runs, by listening on the first one. Without that another
+ * process could be given a port between the check and the use, or while a server restarts.
  */
+async function takeBlock(): Promise<void> {
+  const first = FIRST + BLOCK * Math.floor(Math.random() * BLOCKS);
+  const holder = net.createServer().unref();
+  const listening = await new Promise<boolean>((resolve) => {
+    holder.once('error', () => resolve(false));
+    holder.listen(first, '127.0.0.1', () => resolve(true));
+  });
+  if (!listening) return;
+  holders.push(holder);
+  ports = Array.from({ length: BLOCK - 1 }, (_, index) => first + 1 + index).filter((port) => !REFUSED.includes(port));
+}
+
+/** Unused TCP ports of 127.0.0.1, which no outgoing connection and no other test takes while a server restarts. */
 export async function freePorts(count: number): Promise<number[]> {
-  const ports: number[] = [];
-  while (ports.length < count) {
-    const port = 10_000 + Math.floor(Math.random() * 22_000);
-    if (given.has(port) || !(await isFree(port))) continue;
-    given.add(port);
-    ports.push(port);
+  const given: number[] = [];
+  while (given.length < count) {
+    const port = ports.pop();
+    if (port === undefined) await takeBlock();
+    else if (await isFree(port)) given.push(port);
   }
-  return ports;
+  return given;
 }

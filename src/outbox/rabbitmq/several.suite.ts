@@ -172,8 +172,9 @@ describe('several daemons on RabbitMQ', () => {
     const b = await house.open({ daemon: 'b', urls: [detour.href] });
     await a.commit(admission(notification('first')));
     await using mine = consume(a, TOPIC);
-    await mine.settle(...(await mine.next(1)));
     await using theirs = consume(b, TOPIC);
+    await until('it', () => mine.held.length + theirs.held.length === 1);
+    for (const each of [mine, theirs]) await each.settle(...(await each.rest()));
     await until('each to have one', () => shares(a, b).join() === '1,1', 30_000);
     await a.commit(admission(...ofKeys('e', 20)));
     await until('all of it', () => new Set(ids([...mine.held, ...theirs.held])).size === 20);
