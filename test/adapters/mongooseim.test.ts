@@ -208,6 +208,25 @@ describe('MongooseIM: what the queue survives', () => {
     assert.deepEqual(tap.holes, []);
   });
 
+  it('an answer lost on a connection in use repeats nothing under another number', async () => {
+    await using tap = await startCollector();
+    await using server = await startMongooseIm({ url: tap.url });
+    const alice = await openSession(server, 'alice@localhost/phone');
+    await tap.wait('online', () => tap.events.length === 1);
+    await alice.message('bob@localhost', 'first');
+    await tap.wait('the first', () => tap.events.length === 2);
+    tap.fault = { kind: 'lost-answer', once: true };
+    await alice.message('bob@localhost', 'second');
+    await tap.wait('the repetition', () => tap.duplicates === 1);
+    await alice.message('bob@localhost', 'third');
+    await tap.wait('the third', () => tap.events.some((event) => event.kind === 'message' && event.body === 'third'));
+    assert.deepEqual(
+      tap.events.map(({ epoch, seq }) => [epoch, seq]),
+      [1, 2, 3, 4].map((seq) => [tap.events[0]?.epoch, seq]),
+    );
+    assert.doesNotMatch(server.log(), /backup or snapshot/);
+  });
+
   it("sessions live on through repeated crashes of the adapter's process", async () => {
     await using tap = await startCollector();
     await using server = await startMongooseIm({ url: tap.url });

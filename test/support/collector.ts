@@ -69,8 +69,8 @@ export type Fault =
   | { kind: 'endless'; where: 'head' | 'body' | 'chunks'; ended: number; mostBytes: number }
   /** Reads the request and never answers. */
   | { kind: 'hang' }
-  /** Accepts the batch, then closes the connection without an answer. */
-  | { kind: 'lost-answer' }
+  /** Accepts the batch, then closes the connection without an answer; `once`: only this time. */
+  | { kind: 'lost-answer'; once?: boolean }
   /** Reports the batch's first events (default: all) as known without accepting them, this many times. */
   | { kind: 'known'; count?: number; times: number }
   /** Accepts the batch, but reports this event as refused. */
@@ -243,6 +243,7 @@ export async function startCollector({
     const counts = accept(batch);
     if (fault?.kind === 'lost-answer') {
       requests.push({ at: Date.now(), firstSeq: batch.first_seq, count: batch.events.length, status: 0 });
+      if (fault.once) collector.fault = undefined;
       response.destroy();
       return;
     }

@@ -85,12 +85,9 @@ loop(Owner, Conn) ->
 
 request(#{url := Url} = Request, Conn, Deadline) ->
     case reusable(Url, Conn) of
-        true ->
-            case exchange(Request, Conn, Deadline) of
-                %% The server closed the connection while we reused it.
-                {{error, {no_answer, _}}, none} -> request(Request, none, Deadline);
-                Other -> Other
-            end;
+        %% If the server closes it now without an answer, that is a failure like any other: it may have the events, and only
+        %% the caller can note that before they are sent again.
+        true -> exchange(Request, Conn, Deadline);
         false ->
             close(Conn),
             case connect(Request) of
