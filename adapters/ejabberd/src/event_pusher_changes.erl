@@ -25,8 +25,8 @@
                   | {down | expire, ref(), {User :: binary(), Host :: binary()}}.
 %% `gone`: another node has ended the session. `taken`: the session was resumed from another node.
 -type count() :: {ok, non_neg_integer()} | {gone, non_neg_integer()} | taken | unknown.
-%% `had`: up to where the daemon had the queue when this run began.
--type context() :: #{next := event_pusher_segment:position(), had := non_neg_integer(), dropped := non_neg_integer(),
+%% `acked_before`: the last position that the daemon had acknowledged when this run began.
+-type context() :: #{next := event_pusher_segment:position(), acked_before := non_neg_integer(), dropped := non_neg_integer(),
                      inbox := event_pusher_inbox:inbox(), jid_text := fun((usr()) -> binary())}.
 
 %% The questions for the census about these items.
@@ -81,7 +81,7 @@ op({expire, At, Ref, USR}, Count, C) ->
     op({down, At, Ref, USR}, Count, C);
 %% Another node reported the session's end when this one died. But if the daemon did not have our online event then, it
 %% needs an offline event after it, even if it has the online event by now.
-op({dead, _, Ref, _, Position}, {gone, _}, #{had := Had} = C) when Position =< Had ->
+op({dead, _, Ref, _, Position}, {gone, _}, #{acked_before := Acked} = C) when Position =< Acked ->
     {{down, Ref, 0, none}, C};
 op({dead, At, Ref, USR, _}, {gone, Left}, C) ->
     op({down, At, Ref, USR}, {ok, Left}, C);

@@ -14,7 +14,7 @@
 -module(event_pusher_queue).
 
 -export([open/3, append/2, batch/2, unsent/2, taken/2, lost/2, renumber/3, close/1]).
--export([next/1, acked/1, ledger/1, undelivered/1, dir/1]).
+-export([next/1, acked/1, acked_before/1, ledger/1, undelivered/1, dir/1]).
 -export_type([queue/0, batch/0]).
 
 -type position() :: event_pusher_segment:position().
@@ -38,8 +38,9 @@
                 sent = 0 :: non_neg_integer(),
                 %% The epoch of the last event that the daemon took, and how many are lost since.
                 heard = {none, 0} :: {none | binary(), non_neg_integer()},
-                %% How many events were found when the queue was opened.
-                undelivered = 0 :: non_neg_integer()}).
+                %% When the queue was opened: how many events it had, and the last position that was acknowledged.
+                undelivered = 0 :: non_neg_integer(),
+                acked_before = 0 :: non_neg_integer()}).
 
 -opaque queue() :: #queue{}.
 %% `known`: how many of its first events may have been sent before.
@@ -125,7 +126,8 @@ begin_run(#queue{committed = Found, source = Source, segments = Segments} = Queu
                 {{_, _, Epoch, Base}, _} when Acked > Base -> Epoch;
                 _ -> none
             end,
-    sweep(Queue1#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered), heard = {Heard, 0}}).
+    sweep(Queue1#queue{reader = {First, 0, none}, undelivered = lists:sum(Undelivered), heard = {Heard, 0},
+                       acked_before = Acked}).
 
 %%%------------------------------------------------------------------------------------------------------- writing
 
@@ -370,6 +372,10 @@ next(#queue{committed = Committed}) -> event_pusher_committed:next(Committed).
 
 -spec acked(queue()) -> non_neg_integer().
 acked(#queue{committed = Committed}) -> event_pusher_committed:acked(Committed).
+
+%% Likewise, when the queue was opened.
+-spec acked_before(queue()) -> non_neg_integer().
+acked_before(#queue{acked_before = Acked}) -> Acked.
 
 -spec ledger(queue()) -> event_pusher_segment:ledger().
 ledger(#queue{committed = Committed}) -> event_pusher_committed:ledger(Committed).

@@ -22,8 +22,6 @@
                 sessions :: event_pusher_sessions:sessions(),
                 delivery :: event_pusher_delivery:delivery(),
                 queue = none :: event_pusher_queue:queue() | none,
-                %% Up to where the daemon had the queue when it was opened.
-                had = 0 :: non_neg_integer(),
                 gathering = event_pusher_gathering:new() :: event_pusher_gathering:gathering(),
                 counting :: event_pusher_counting:counting(),
                 %% Operations that the disk has not accepted yet, in groups, newest first.
@@ -198,9 +196,9 @@ flush(#state{gathering = Gathering, counting = Counting} = S) ->
     end.
 
 %% Assigns positions to the events and commits them, unless the disk is to be retried later.
-write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox} = S) ->
-    Context = #{next => S#state.next, had => S#state.had, dropped => S#state.dropped,
-                inbox => Inbox, jid_text => fun Server:jid_text/1},
+write(Items, Counts, #state{config = #{server := Server}, inbox = Inbox, queue = Queue} = S) ->
+    Context = #{next => S#state.next, acked_before => event_pusher_queue:acked_before(Queue),
+                dropped => S#state.dropped, inbox => Inbox, jid_text => fun Server:jid_text/1},
     {Ops, #{next := Next, dropped := Dropped}} = event_pusher_changes:number(Items, Counts, Context),
     %% Restarts the timer of events that gathered during the count.
     S1 = S#state{next = Next, dropped = Dropped, unwritten = [Ops ++ [{next, Next}] | S#state.unwritten],
@@ -242,8 +240,7 @@ open_queue(Aside, #state{config = Config, inbox = Inbox} = S) ->
             Ledger = event_pusher_queue:ledger(Queue),
             Present = event_pusher_sessions:before(Aside, Server:present_sessions(Host)),
             Reconcile = fun(Sessions) -> event_pusher_sessions:reconcile(now_ms(), Ledger, Present, Sessions) end,
-            S1 = changed(Reconcile, S#state{queue = Queue, had = event_pusher_queue:acked(Queue),
-                                            next = event_pusher_queue:next(Queue)}),
+            S1 = changed(Reconcile, S#state{queue = Queue, next = event_pusher_queue:next(Queue)}),
             %% The marker of events dropped meanwhile may have gone to the former process.
             #state{gathering = Gathering} = S2 = add([dropped], S1),
             S2#state{gathering = event_pusher_gathering:flush_at(in(0), Gathering)};

@@ -9,8 +9,8 @@
 ends_a_dead_session_only_if_the_daemon_may_hear_of_it_later_test() ->
     Inbox = event_pusher_inbox:open(?NAME, nobody_of_this_name),
     event_pusher_inbox:limit(10, Inbox),
-    Number = fun(Had) ->
-                     Context = #{next => 9, had => Had, dropped => 0, inbox => Inbox,
+    Number = fun(Acked) ->
+                     Context = #{next => 9, acked_before => Acked, dropped => 0, inbox => Inbox,
                                  jid_text => fun({U, H, R}) -> <<U/binary, $@, H/binary, $/, R/binary>> end},
                      {[{down, ref, Position, Json}], _} =
                          event_pusher_changes:number([{dead, 1, ref, ?USR, 7}], [{gone, 0}], Context),
