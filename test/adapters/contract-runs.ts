@@ -130,12 +130,14 @@ export function runsContract<Server extends XmppServer>(rig: Rig<Server>, own: O
       const backup = path.join(server.dir, '..', `${path.basename(server.dir)}-backup`);
       try {
         await send('before', 5);
-        await own.withoutAdapter(server, () => cp(own.queueDir(server), backup, { recursive: true }));
+        await server.stop();
+        await cp(own.queueDir(server), backup, { recursive: true });
+        await server.start();
         await send('lost', 20);
-        await own.withoutAdapter(server, async () => {
-          await rm(own.queueDir(server), { recursive: true });
-          await cp(backup, own.queueDir(server), { recursive: true });
-        });
+        await server.stop();
+        await rm(own.queueDir(server), { recursive: true });
+        await cp(backup, own.queueDir(server), { recursive: true });
+        await server.start();
         await send('after', 10);
         const numbered = (what: string, count: number) => Array.from({ length: count }, (_, n) => `${what} ${n}`);
         const all = [...numbered('before', 5), ...numbered('lost', 20), ...numbered('after', 10)];

@@ -387,6 +387,13 @@ export function sessionsContract(rig: Rig<XmppServer>): void {
       return through({ kind: 'lost-answer' }, () => tap.duplicates > duplicates);
     });
 
+    test('resends events under the same numbers after an answer lost once, on a connection in use', async () => {
+      await fence(server, tap);
+      const { duplicates } = tap;
+      await through({ kind: 'lost-answer', once: true }, () => tap.duplicates > duplicates);
+      assert.doesNotMatch(server.log(), /backup or snapshot/);
+    });
+
     test('logs the reason of a refused event, not its text, and delivers the others', async () => {
       await through({ kind: 'reject', index: 0, reason: 'no such moon phase' }, () =>
         server.log().includes('no such moon phase'),
@@ -520,7 +527,7 @@ export function endsContract(rig: Rig<XmppServer>): void {
         ],
       );
       const epochs = eventsOf(tap, alice.bare, carol.bare).map(({ epoch }) => epoch);
-      assert.equal(new Set(epochs).size, 2, 'each run has numbers of its own, and what it left keeps them');
+      assert.equal(new Set(epochs).size, 2, 'each run has its own numbers, and what it left keeps them');
       expectSound(tap);
     });
   });
