@@ -71,7 +71,7 @@ export interface Debian extends Disposable {
   readonly root: string;
   /**
    * Runs a shell script; its processes and mounts end with it.
-   * @param options.network whether it uses this machine's network; by default it only has a loopback of its own
+   * @param options.network whether it uses this machine's network; by default it only has its own loopback
    * @param options.checkout whether this checkout is mounted read-only at `/checkout`
    */
   run(script: string, options?: { network?: boolean; checkout?: boolean }): { status: number | null; output: string };

@@ -247,7 +247,7 @@ async function main(): Promise<number> {
 
 /** Prints notifications until Ctrl-C. */
 async function keep(login: string, daemon: Daemon, sns: Sns): Promise<never> {
-  say(`\nEverything goes on running; log in with your own XMPP client, and stop with Ctrl-C:\n${login}`);
+  say(`\nEverything keeps running; log in with your own XMPP client, and stop with Ctrl-C:\n${login}`);
   say(`  admin  ${daemon.adminUrl}/readyz\n  SNS    ${sns.url} (region ${sns.region}, account ${sns.accountId})\n`);
   // Ctrl-C is the normal end here.
   process.prependListener('SIGINT', () => process.exit(0));

@@ -70,7 +70,7 @@ describe('ejabberd', () => {
       await tap.refuse();
       for (const body of ['one', 'two', 'three']) {
         await message(alice, { to: 'bob@localhost', body });
-        await until('a group of its own', () => readFileSync(segments(server).at(-1)!, 'latin1').includes(`"${body}"`));
+        await until('its own group', () => readFileSync(segments(server).at(-1)!, 'latin1').includes(`"${body}"`));
       }
       await server.kill();
       const file = segments(server).at(-1)!;
@@ -286,7 +286,7 @@ describe('ejabberd', () => {
       const last = () => readFileSync(segments(server).at(-1)!, 'latin1');
       await until('all of it', () => last().includes('"29 '));
       await message(alice, { to: 'bob@localhost', body: 'the last' });
-      await until('a group of its own', () => last().includes('"the last"'));
+      await until('its own group', () => last().includes('"the last"'));
       const file = openSync(segments(server).at(-1)!, 'r+');
       writeSync(file, 'THE', last().indexOf('"the last"') + 1);
       closeSync(file);
@@ -338,7 +338,7 @@ describe('ejabberd', () => {
       ['queue_max: 0', /mod_event_pusher->queue_max: Expected positive integer/],
       ['colour: blue', /mod_event_pusher: Unknown option: colour/],
     ] as const) {
-      test(`refuses \`${wrong}\`, says what is wrong with it, and goes on as before`, async () => {
+      test(`refuses \`${wrong}\`, says what is wrong with it, and continues as before`, async () => {
         await assert.rejects(server.reconfigure({ moduleOptions: [wrong] }), complaint);
         await server.configure({ moduleOptions: undefined });
         await fence(server, tap);

@@ -24,7 +24,7 @@ const LOADS = {
   prosody: 'prosodyctl shell config reload; prosodyctl shell module reload event_pusher localhost',
   ejabberd: 'true # it has loaded it itself',
 };
-/** Logs in, and waits for a notification of its own. */
+/** Logs in, and waits for its notification. */
 const LOGS_IN = (server: string) => `
   NODE_TLS_REJECT_UNAUTHORIZED=0 ${NODE} --no-warnings /checkout/test/debian/client.ts ${server} >/tmp/client.log 2>&1 &
   client=$!

@@ -53,6 +53,6 @@ export function clusterEndToEnd(cluster: () => Cluster): void {
     await fence(a);
     await fence(b);
     assert.deepEqual(presence(first.bare), [true, false]);
-    assert.deepEqual(presence(only.bare), [true, false], 'the node tells nothing again when it returns');
+    assert.deepEqual(presence(only.bare), [true, false], 'the node reports nothing again when it returns');
   });
 }

@@ -1,4 +1,4 @@
-/** The command `adapter` as an operator runs it, in a folder of its own, with fake servers made of files. */
+/** The command `adapter` as an operator runs it, in its own folder, with fake servers made of files. */
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -17,7 +17,7 @@ export interface Ran {
 export interface Bench extends AsyncDisposable {
   readonly folder: string;
   /**
-   * Runs `adapter install` in this process, which is many times faster than a process of its own. Uses the folder's
+   * Runs `adapter install` in this process, which is many times faster than a separate process. Uses the folder's
    * `pusher.toml` unless the options name another.
    */
   install(server: AdapterServer, options?: Partial<TapOptions> & Where & { readonly configure?: boolean }): Ran;

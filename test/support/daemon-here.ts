@@ -6,7 +6,7 @@ import { runUntilStopped } from '../../src/cli/run.ts';
 import { createLogger } from '../../src/ops/log.ts';
 import type { Process } from './process.ts';
 
-/** What a daemon in this process has in common with one of its own. */
+/** The interface of a daemon, in this process or in its own. */
 export interface RunningDaemon extends Pick<Process, 'pid' | 'running' | 'output' | 'end'> {
   /** SIGHUP. */
   reload(): void;

@@ -55,7 +55,7 @@ export interface DaemonOptions {
 interface StartOptions {
   /** Settle when it answers at all. */
   ready?: boolean;
-  /** For a process of its own, whatever `createDaemon` was given: variables, and the descriptor of its output. */
+  /** For a separate process, whatever `createDaemon` was given: variables, and the descriptor of its output. */
   env?: NodeJS.ProcessEnv;
   stdout?: number;
   /** Whether it runs in this process, where nothing can kill it. */

@@ -23,7 +23,7 @@ for _ in 1 2 3 4 5; do rm -rf -- "$folder" && exit; sleep 1; done
 
 let pipe: Socket | undefined;
 
-/** Starts the shell, in a session of its own: a Ctrl-C or a closing terminal does not reach it. */
+/** Starts the shell in its own session, so that a Ctrl-C or a closing terminal does not reach it. */
 function start(): Socket {
   const env = { PATH: process.env.PATH };
   const shell = spawn('sh', ['-c', SCRIPT], { detached: true, env, stdio: ['pipe', 'ignore', 'ignore'] });

@@ -1,5 +1,5 @@
 /**
- * RabbitMQ for tests: in the foreground, unprivileged ports of 127.0.0.1, folders and an epmd of its own; one node, or
+ * RabbitMQ for tests: in the foreground, unprivileged ports of 127.0.0.1, its own folders and epmd; one node, or
  * several that form a cluster. A node takes seconds to start, so the tests of a file share one and have a vhost each.
  */
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-%%% A small HTTP client: one POST at a time over one connection, in a process of its own.
+%%% A small HTTP client: one POST at a time over one connection, in its own process.
 %%%
 %%% Invariants:
 %%%  - It reads at most 16 KiB of headers and 64 KiB of body. OTP's own client reads everything.

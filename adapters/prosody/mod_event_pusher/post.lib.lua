@@ -1,4 +1,4 @@
--- Posts a batch to the tap over a connection of its own. net.http is unsuitable: it reads answers of up to 10 MiB and
+-- Posts a batch to the tap over its own connection. net.http is unsuitable: it reads answers of up to 10 MiB and
 -- does not verify certificates for IP addresses.
 
 local connect = require "net.connect".connect;

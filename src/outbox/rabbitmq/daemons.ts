@@ -2,7 +2,7 @@
  * The daemons of one prefix: each announces itself over a fanout exchange, and hears the others.
  *
  * A silent daemon is considered gone after a while, also one known from an earlier connection: after an outage of the
- * broker all come back, at different times, and each goes on with the partitions whose parcels it knows. The daemons'
+ * broker all come back, at different times, and each continues with the partitions whose parcels it knows. The daemons'
  * views may differ for a moment: the broker lets only one consumer of a partition be active, however many subscribe.
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';

@@ -97,6 +97,7 @@ describe('leases on RabbitMQ', () => {
     const ours = await a.cursor();
     const held: Cursor[] = [];
     const taking = b.cursor().then((cursor) => held.push(cursor));
+    // Time in which the other daemon would take it.
     await sleep(100);
     assert.deepEqual(held, []);
     await commit(ours, 3);
@@ -112,7 +113,7 @@ describe('leases on RabbitMQ', () => {
     const [a, b] = await openTwo(stack);
     a.failing = true;
     await assert.rejects(commit(await a.cursor(), 2));
-    // The write succeeded, but nobody knew.
+    // The write succeeded without anyone knowing.
     const cursor = await b.cursor();
     assert.equal(cursor.last, 2);
     await commit(cursor, 3);

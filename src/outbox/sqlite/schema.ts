@@ -114,7 +114,7 @@ function prepareTables(database: DatabaseSync, file: string): void {
   }
   const tables = database.prepare('SELECT count(*) AS n FROM sqlite_schema').get()?.n;
   if (application !== APPLICATION_ID && tables !== 0)
-    throw unusable(file, "is another program's SQLite database; set outbox.path to a file of its own");
+    throw unusable(file, "is another program's SQLite database; set outbox.path to its own file");
   if (version > VERSION)
     throw unusable(file, `was written by a newer release (schema ${version}, this one knows ${VERSION}); run that one`);
   database.exec(`BEGIN IMMEDIATE; ${TABLES}
@@ -220,7 +220,7 @@ export function lockOutbox(file: string): { release(): void } {
     const owner = ownerOf(lock);
     lock.close();
     if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw unusable(file, describe(error, file), error);
-    const message = `outbox ${file} is in use by another daemon${owner}; each needs a file of its own`;
+    const message = `outbox ${file} is in use by another daemon${owner}; each needs its own file`;
     throw new PusherError('OUTBOX_LOCKED', message);
   }
 }

@@ -173,7 +173,7 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.equal(fault.code, 'OUTBOX_LOCKED');
     assert.equal(
       fault.message,
-      `outbox ${file} is in use by another daemon (process ${first.pid}); each needs a file of its own`,
+      `outbox ${file} is in use by another daemon (process ${first.pid}); each needs its own file`,
     );
     // The command line still works beside a running daemon.
     openDatabase(file, { create: false }).close();
