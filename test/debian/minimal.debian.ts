@@ -31,8 +31,14 @@ function bringNode(root: string): void {
   symlinkSync('../lib/node_modules/npm/bin/npm-cli.js', path.join(local, 'bin/npm'));
 }
 
+/** A setting of npm's on this machine; undefined where it has none. */
+function npmSetting(name: string): string | undefined {
+  const value = execFileSync('npm', ['config', 'get', name], { cwd: ROOT, encoding: 'utf8' }).trim();
+  return ['', 'null', 'undefined'].includes(value) ? undefined : value;
+}
+
 /** Certificates that this machine trusts in addition to Node.js's, for a proxy in front of registries. */
-const AUTHORITIES = process.env.NODE_EXTRA_CA_CERTS;
+const AUTHORITIES = process.env.NODE_EXTRA_CA_CERTS ?? npmSetting('cafile');
 
 describe('a minimal machine', () => {
   let system: Debian;
@@ -46,9 +52,12 @@ describe('a minimal machine', () => {
   });
   after(() => system[Symbol.dispose]());
 
-  const trust = AUTHORITIES ? 'export NODE_EXTRA_CA_CERTS=/usr/local/share/authorities.pem' : '';
+  const settings = Object.entries({
+    NODE_EXTRA_CA_CERTS: AUTHORITIES && '/usr/local/share/authorities.pem',
+    npm_config_registry: npmSetting('registry'),
+  }).flatMap(([name, value]) => (value ? `export ${name}='${value}'` : []));
   function run(script: string): { status: number | null; output: string } {
-    const { status, output } = system.run(`cd /home/project\n${trust}\n${script}`, { network: true });
+    const { status, output } = system.run(`cd /home/project\n${settings.join('\n')}\n${script}`, { network: true });
     return { status, output: stripVTControlCharacters(output) };
   }
   /** Services enabled for the next boot, besides those of the base system. */
