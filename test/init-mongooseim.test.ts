@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { describe, it, type TestContext } from 'node:test';
+import { takeFromMongooseim } from '../src/cli/init/mongooseim.ts';
 import { commandLine } from './support/command-line.ts';
 import { ASKED, useInit, without } from './support/init.ts';
 
@@ -129,7 +130,7 @@ describe('init from a mongooseim.toml', () => {
     [
       'the section has a mistake',
       `[modules.mod_event_pusher.sns]\n${SECTION.replace('pool_size = 50', 'pool_size = 0')}`,
-      /pool_size is the number 0, should be/,
+      /\/mongooseim\.toml: 1 mistake\n.*pool_size is the number 0, should be/,
     ],
   ] as const)
     it(`init writes nothing if ${what}`, async (t) => {
@@ -138,4 +139,14 @@ describe('init from a mongooseim.toml', () => {
       assert.match(output, expected);
       assert.deepEqual(readdirSync(bench.folder), ['mongooseim.toml']);
     });
+
+  it("init copies nothing from a MongooseIM's file that nobody named and that it can't read", async (t) => {
+    const said: unknown[] = [];
+    t.mock.method(process.stdout, 'write', (text: unknown) => said.push(text) > 0);
+    await writeFile(at('mongooseim.toml'), '[general\n');
+    const taken = takeFromMongooseim(undefined, { rabbitmq: false, places: [at('mongooseim.toml')] });
+    t.mock.restoreAll();
+    assert.equal(taken, undefined);
+    assert.match(String(said[0]), /^note {6}copied nothing from MongooseIM: can't read \S+mongooseim\.toml: /);
+  });
 });

@@ -1,12 +1,14 @@
 /** `init` creates a working configuration, with or without existing files. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { commandLine } from './support/command-line.ts';
 import { BIN } from './support/daemon.ts';
-import { ACCOUNT, ASKED, AWS_SECRET, KEY, useInit } from './support/init.ts';
+import { ACCOUNT, ASKED, AWS_SECRET, KEY, useInit, without } from './support/init.ts';
 import { launch, type Process, until } from './support/process.ts';
 import { mountSmallDisk } from './support/tmpfs.ts';
 
@@ -209,14 +211,45 @@ describe('init', () => {
   });
 });
 
+describe('init and odd files', () => {
+  const bench = useInit();
+  const { at, text, init, loaded } = bench;
+
+  for (const name of ['pusher.toml', 'environment'])
+    for (const overwrite of [[], ['--overwrite']])
+      it(`init names a folder in the place of ${name} ${overwrite.join('')}`, async (t) => {
+        mkdirSync(at(name));
+        Object.assign(process.env, { AWS_REGION: 'eu-west-1' });
+        const { code, output } = await init(t, ...ASKED, ...overwrite).finally(() => delete process.env.AWS_REGION);
+        assert.equal(code, 78, output);
+        assert.match(output, new RegExp(`^xmpp-event-pusher: can't read \\S+/${name}: EISDIR[^\n]*\n$`));
+        assert.deepEqual(readdirSync(bench.folder), [name]);
+      });
+
+  it('init follows symbolic links, and keeps them', async (t) => {
+    mkdirSync(at('real'));
+    for (const name of ['pusher.toml', 'environment']) symlinkSync(`real/${name}`, at(name));
+    await writeFile(at('real/pusher.toml'), '# by hand\n');
+    const { code, output } = await init(t, ...ASKED, '--overwrite', '--no-topics');
+    assert.equal(code, 1, output);
+    assert.match(output, /; the old one is \S+\/real\/pusher\.toml\.old\n/);
+    for (const name of ['pusher.toml', 'environment']) assert.ok(lstatSync(at(name)).isSymbolicLink(), name);
+    assert.deepEqual(readdirSync(at('real')).toSorted(), ['environment', 'pusher.toml', 'pusher.toml.old']);
+    assert.equal(text('real/pusher.toml.old'), '# by hand\n');
+    assert.equal(loaded().sns?.account_id, ACCOUNT);
+  });
+});
+
 describe('init on a terminal', () => {
   const bench = useInit();
   const { loaded } = bench;
-  const start = async (...args: string[]) => {
+  const onTerminal = (args: readonly string[], more: NodeJS.ProcessEnv = {}) => {
     const { AWS_SECRET_ACCESS_KEY: _, ...env } = process.env;
-    const words = [process.execPath, BIN, 'init', ...bench.flags, ...args].map((word) => `'${word}'`);
-    return launch('script', ['-qefc', `exec ${words.join(' ')}`, '/dev/null'], { stdin: 'pipe', env });
+    const words = [process.execPath, BIN, ...args].map((word) => `'${word}'`);
+    const options = { stdin: 'pipe' as const, env: { ...env, ...more } };
+    return launch('script', ['-qefc', `exec ${words.join(' ')}`, '/dev/null'], options);
   };
+  const start = (...args: string[]) => onTerminal(['init', ...bench.flags, ...args]);
 
   const seen = (screen: Process) => stripVTControlCharacters(screen.output()).replaceAll('\r', '');
 
@@ -252,4 +285,54 @@ describe('init on a terminal', () => {
     );
     assert.deepEqual(readdirSync(bench.folder), []);
   });
+
+  it('init takes lines that were pasted before their questions, and shows no secret among them', async () => {
+    const screen = await start();
+    await until('a question', () => /eu-west-1: $/.test(seen(screen)));
+    screen.type(['eu-west-1', ACCOUNT, '', 'chats', 'none', '', KEY, AWS_SECRET, '', ''].join('\r'));
+    assert.equal(await screen.exited, 0, screen.output());
+    assert.match(seen(screen), /12 digits: 0{12}\n.*\[user_presence_updated\]: \n.*: chats\n.*: none\n/);
+    assert.ok(!screen.output().includes(AWS_SECRET), screen.output());
+    assert.deepEqual([loaded().sns?.secret_access_key, loaded().sns?.pm_messages_topic], [AWS_SECRET, 'chats']);
+  });
+
+  it('init stops at Ctrl-C also while it waits for AWS', async () => {
+    let requests = 0;
+    const silent = http.createServer(() => {
+      requests += 1;
+    });
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const { port } = silent.address() as AddressInfo;
+    const endpoint = ['--sns-host', `http://127.0.0.1:${port}`];
+    const topics = ['--presence-topic', 'presence', '--pm-topic', 'none', '--muc-topic', 'none'];
+    const words = ['init', ...without(bench.flags, '--sns-host'), ...endpoint, ...ASKED, ...topics];
+    const screen = await onTerminal(words, { AWS_SECRET_ACCESS_KEY: AWS_SECRET });
+    try {
+      await until('a question', () => /missing topics\? \[Y\/n\] $/.test(seen(screen)) || !screen.running);
+      screen.type('\r');
+      await until('a request', () => requests > 0 || !screen.running);
+      screen.type('\x03');
+      assert.equal(await screen.exited, 130, screen.output());
+      assert.match(seen(screen), /\nStopped\. The files written so far stay; continue with: xmpp-event-pusher init /);
+    } finally {
+      silent.closeAllConnections();
+      silent.close();
+    }
+  });
+
+  for (const [key, typed] of [
+    ['Ctrl-C', '\x03'],
+    ['Ctrl-D', '\x04'],
+  ] as const)
+    it(`topics create stops at ${key}, and makes no topic`, async (t) => {
+      await bench.init(t, ...ASKED, '--presence-topic', 'never-made', '--no-topics');
+      const screen = await onTerminal(['topics', 'create', '--config', bench.at('pusher.toml')]);
+      await until('a question', () => /make \S+:never-made\? \[y\/N\] $/.test(seen(screen)) || !screen.running);
+      screen.type(typed);
+      assert.equal(await screen.exited, 130, screen.output());
+      assert.match(seen(screen), /\nStopped\. Topics made so far stay\.\n$/);
+      const { output } = await commandLine(t, 'check', '--config', bench.at('pusher.toml'));
+      assert.match(output, /never-made/);
+      assert.doesNotMatch(output, /never-made exists/);
+    });
 });

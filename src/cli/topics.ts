@@ -1,6 +1,5 @@
 /** `topics`: creates the configured topics at SNS. */
 import path from 'node:path';
-import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
 import { quotedCommand } from '../config/commands.ts';
 import { type PusherConfig, sectionsOf } from '../config/load.ts';
@@ -9,8 +8,10 @@ import { explain } from '../sns/explain.ts';
 import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
 import { type ConfigFlags, readConfig } from './configuration.ts';
+import { EXIT } from './exit-codes.ts';
 import { configurable } from './options.ts';
 import { printLine } from './print.ts';
+import { Interrupted, openTerminal } from './terminal.ts';
 
 type Creation = 'exists' | 'made' | 'left out' | { readonly failed: string };
 
@@ -33,7 +34,19 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
   const config = readConfig(flags);
   if (!yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask on before each topic; pass --yes to create them all');
-  if (!(await createTopics(config, yes ? async () => true : ask))) process.exitCode = 1;
+  if (yes) {
+    if (!(await createTopics(config, async () => true))) process.exitCode = EXIT.failed;
+    return;
+  }
+  using terminal = openTerminal(process.stderr, () => process.exit(EXIT.interrupted));
+  const confirm = async (arn: string) => /^y(es)?$/i.test(await terminal.line(`make ${arn}? [y/N] `, false));
+  try {
+    if (!(await createTopics(config, confirm))) process.exitCode = EXIT.failed;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    process.stderr.write('\nStopped. Topics made so far stay.\n');
+    process.exitCode = EXIT.interrupted;
+  }
 }
 
 /**
@@ -65,15 +78,6 @@ export async function createTopics(config: PusherConfig, confirm: (arn: string) 
 function report(arn: string, outcome: Creation): void {
   const line = typeof outcome === 'string' ? `${outcome.padEnd(8)}  ${arn}` : `FAIL      ${arn}: ${outcome.failed}`;
   printLine(line);
-}
-
-async function ask(arn: string): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await terminal.question(`make ${arn}? [y/N] `)).trim());
-  } finally {
-    terminal.close();
-  }
 }
 
 async function createOne(account: Account, arn: string, confirm: (arn: string) => Promise<boolean>): Promise<Creation> {

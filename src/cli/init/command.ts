@@ -1,5 +1,4 @@
 /** `init`: creates a configuration that passes `check`. */
-import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { commandTo } from '../../config/commands.ts';
@@ -11,9 +10,10 @@ import type { Where } from '../adapter/server.ts';
 import { SERVERS } from '../adapter/servers.ts';
 import { isExample } from '../configuration.ts';
 import { EXIT } from '../exit-codes.ts';
+import { Interrupted } from '../terminal.ts';
 import { type AnswerFlags, askForSns, problemOf } from './answers.ts';
-import { type Dialog, Interrupted, openDialog } from './dialog.ts';
-import { freshSecret, keepCopy, withVariables, writeWhole } from './files.ts';
+import { type Dialog, openDialog } from './dialog.ts';
+import { followed, freshSecret, keepCopy, readExisting, withVariables, writeWhole } from './files.ts';
 import { finish } from './finish.ts';
 import { takeFromMongooseim } from './mongooseim.ts';
 import { print } from './print.ts';
@@ -103,13 +103,18 @@ async function init(flags: InitFlags, command: Command): Promise<void> {
   const file = targetOf(flags);
   if (!flags.yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask questions on: pass --yes, and flags for what has no default');
-  using dialog = openDialog(flags.yes === true, command);
+  const sayStopped = () =>
+    process.stdout.write(`\nStopped. The files written so far stay; continue with: ${commandTo(['init'], file)}\n`);
+  using dialog = openDialog(flags.yes === true, command, () => {
+    sayStopped();
+    process.exit(EXIT.interrupted);
+  });
   try {
     if (await isToWrite(file, flags, dialog, command)) await write(file, flags, dialog, command);
     await finish(file, flags, dialog);
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
-    process.stdout.write(`\nStopped. The files written so far stay; continue with: ${commandTo(['init'], file)}\n`);
+    sayStopped();
     process.exitCode = EXIT.interrupted;
   }
 }
@@ -122,13 +127,14 @@ function targetOf({ config }: InitFlags): string {
 
 /** Whether there is no configuration yet, or it may be replaced. */
 async function isToWrite(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<boolean> {
-  if (!existsSync(file) || isExample(file) || flags.overwrite) return true;
+  const before = readExisting(file);
+  if (before === undefined || isExample(file) || flags.overwrite) return true;
   const { AWS_REGION: region = '' } = process.env;
   const addresses = (['tapListen', 'adminListen'] as const).filter(
     (name) => command.getOptionValueSource(name) === 'cli',
   );
   const unused = given(flags, [...ANSWERS, ...addresses, 'from', 'rabbitmq']);
-  if (region !== '' && !readFileSync(file, 'utf8').includes(`"${region}"`)) unused.push(`AWS_REGION=${region}`);
+  if (region !== '' && !before.includes(`"${region}"`)) unused.push(`AWS_REGION=${region}`);
   if (
     !flags.yes &&
     (await dialog.confirm(`${file} exists already. Overwrite it? The old one is kept beside it.`, false))
@@ -158,16 +164,16 @@ const given = (flags: InitFlags, names: readonly (keyof InitFlags)[]): string[] 
     .map((name) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
 
 async function write(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<void> {
-  const { contents, secrets, notes } = await contentsFor(file, flags, dialog, command);
+  const { contents, secrets, notes, source } = await contentsFor(file, flags, dialog, command);
   if (dialog.missing.length > 0)
     command.error(`error: --yes asks nothing, so these are required: ${dialog.missing.join(', ')}`);
   const envFile = path.join(path.dirname(file), 'environment');
-  const before = existsSync(envFile) ? readFileSync(envFile, 'utf8') : '';
+  const before = readExisting(envFile) ?? '';
   const fresh = { [TAP_SECRET]: freshSecret(), [ADMIN_TOKEN]: freshSecret() };
   const { text: environment, kept, replaced } = withVariables(before, secrets, fresh);
   const text = configText(contents);
   // The daemon must accept what was imported from elsewhere.
-  parseConfig(text, file, { ...fresh, ...secrets });
+  parseConfig(text, source ?? file, { ...fresh, ...secrets });
   // Secrets first: once the configuration exists, everything does.
   if (environment !== before) {
     writeWhole(envFile, environment, { secret: true });
@@ -175,7 +181,7 @@ async function write(file: string, flags: InitFlags, dialog: Dialog, command: Co
       `${before === '' ? 'wrote    ' : 'completed'} ${envFile}${[...said('kept', kept), ...said('replaced', replaced)].join('')}`,
     );
   }
-  const copy = existsSync(file) && !isExample(file) ? keepCopy(file) : undefined;
+  const copy = readExisting(file) !== undefined && !isExample(file) ? keepCopy(followed(file)) : undefined;
   writeWhole(file, text, { secret: false });
   print(`wrote     ${file}${copy === undefined ? '' : `; the old one is ${copy}`}`);
   for (const note of notes) print(`note      ${note}`);
@@ -188,6 +194,8 @@ interface Found {
   readonly contents: Contents;
   readonly secrets: Readonly<Record<string, string>>;
   readonly notes: readonly string[];
+  /** The file of the options, for messages about mistakes in them. */
+  readonly source?: string;
 }
 
 async function contentsFor(file: string, flags: InitFlags, dialog: Dialog, command: Command): Promise<Found> {
@@ -208,7 +216,7 @@ async function contentsFor(file: string, flags: InitFlags, dialog: Dialog, comma
     command.error(`error: ${answered.join(', ')} cannot be used with --from: ${from} sets them`);
   const notes = taken ? [`taken from ${taken.file}, which is not changed`, ...taken.notes] : [];
   if (sections && (from || (await dialog.confirm(`Use region, topics and key from ${sections.file}?`, true))))
-    return { contents: { ...sections, ...places }, secrets: sections.secrets, notes };
+    return { contents: { ...sections, ...places }, secrets: sections.secrets, notes, source: sections.file };
   const { sns, secrets } = await askForSns(dialog, flags, process.env);
   const rabbit = taken?.rabbit;
   const passwords = rabbit ? taken.secrets : {};

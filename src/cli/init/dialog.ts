@@ -1,7 +1,6 @@
 /** `init`'s questions: asked on a terminal, or answered by flags and defaults. */
-import { createInterface } from 'node:readline';
-import { Writable } from 'node:stream';
 import type { Command } from 'commander';
+import { openTerminal, type Terminal } from '../terminal.ts';
 
 interface Question {
   readonly question: string;
@@ -17,23 +16,21 @@ interface Question {
 }
 
 export interface Dialog extends Disposable {
-  /** Returns the flag's value or the person's answer; empty where no one could be asked. */
+  /** Returns the flag's value or the person's answer; empty where no one could be asked. @throws Interrupted */
   text(question: Question): Promise<string>;
   confirm(question: string, fallback: boolean): Promise<boolean>;
   /** Missing flags, because no one could be asked. */
   readonly missing: readonly string[];
 }
 
-/** The user pressed Ctrl-C or Ctrl-D at a question. */
-export class Interrupted extends Error {}
-
 /**
  * @param unattended whether to take defaults instead of asking
  * @param command reports invalid flags
+ * @param stop ends the command at a Ctrl-C between questions
  */
-export function openDialog(unattended: boolean, command: Command): Dialog {
+export function openDialog(unattended: boolean, command: Command, stop: () => void): Dialog {
   const missing: string[] = [];
-  const terminal = unattended ? undefined : openTerminal();
+  const terminal = unattended ? undefined : openTerminal(process.stdout, stop);
   const flagged = ({ flag, given, fallback, problem }: Question): string | undefined => {
     const used = given ?? (unattended ? fallback : undefined);
     const wrong = used === undefined ? undefined : problem?.(used);
@@ -54,7 +51,7 @@ export function openDialog(unattended: boolean, command: Command): Dialog {
       const answer = await terminal.line(`${question} [${fallback ? 'Y/n' : 'y/N'}] `, false);
       return answer === '' ? fallback : /^y(es)?$/i.test(answer);
     },
-    [Symbol.dispose]: () => terminal?.close(),
+    [Symbol.dispose]: () => terminal?.[Symbol.dispose](),
   };
 }
 
@@ -66,40 +63,4 @@ async function ask(terminal: Terminal, { question, fallback, problem, hidden = f
     if (wrong === undefined) return answer;
     process.stdout.write(`  It ${wrong}.\n`);
   }
-}
-
-interface Terminal {
-  /** @throws Interrupted */
-  line(prompt: string, hidden: boolean): Promise<string>;
-  close(): void;
-}
-
-function openTerminal(): Terminal {
-  let muted = false;
-  const output = new Writable({
-    write(chunk, _encoding, done) {
-      if (!muted) process.stdout.write(chunk);
-      done();
-    },
-  });
-  const lines = createInterface({ input: process.stdin, output, terminal: true });
-  let interrupt: (() => void) | undefined;
-  lines.on('SIGINT', () => interrupt?.());
-  lines.on('close', () => interrupt?.());
-  return {
-    line: (prompt, hidden) =>
-      new Promise((resolve, reject) => {
-        interrupt = () => reject(new Interrupted());
-        lines.question(prompt, (answer) => {
-          muted = false;
-          if (hidden) process.stdout.write('\n');
-          resolve(answer.trim());
-        });
-        muted = hidden;
-      }),
-    close() {
-      interrupt = undefined;
-      lines.close();
-    },
-  };
 }

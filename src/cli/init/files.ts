@@ -2,7 +2,8 @@
  * The two files that `init` writes.
  *
  * Maintained invariants:
- * - Files are replaced atomically: written beside their place and renamed.
+ * - Files are replaced atomically: written beside their place and renamed. A symbolic link stays, and its target is
+ *   replaced.
  * - Only the owner and the daemon's group can ever read a file with secrets, even while it is written.
  */
 import { randomBytes } from 'node:crypto';
@@ -12,9 +13,11 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -36,13 +39,14 @@ function daemonGroup(): number | undefined {
 
 /** Writes a file for the daemon to read. @throws PusherError CONFIG_UNREADABLE when it can't be written */
 export function writeWhole(file: string, text: string, { secret }: { secret: boolean }): void {
-  const next = `${file}.new`;
+  const target = followed(file);
+  const next = `${target}.new`;
   const group = daemonGroup();
   const mode = group === undefined ? (secret ? 0o600 : 0o644) : 0o640;
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
+    mkdirSync(path.dirname(target), { recursive: true });
     rmSync(next, { force: true });
-    writeFileSync(next, '', { mode: 0o600 });
+    writeFileSync(next, '', { mode: 0o600, flag: 'wx' });
     const opened = openSync(next, 'r+');
     try {
       if (group !== undefined) chownSync(next, 0, group);
@@ -52,10 +56,38 @@ export function writeWhole(file: string, text: string, { secret }: { secret: boo
       closeSync(opened);
     }
     chmodSync(next, mode);
-    renameSync(next, file);
+    renameSync(next, target);
   } catch (error) {
     discard(next);
     throw new PusherError('CONFIG_UNREADABLE', `can't write ${file}: ${messageOf(error)}`, error);
+  }
+}
+
+/** The file that a path leads to, through symbolic links; it need not exist. */
+export function followed(file: string): string {
+  return isLink(file) ? followed(path.resolve(path.dirname(file), readlinkSync(file))) : file;
+}
+
+function isLink(file: string): boolean {
+  try {
+    return lstatSync(file).isSymbolicLink();
+  } catch {
+    return false; // Nothing is there; writing it reports any other fault.
+  }
+}
+
+/**
+ * The text of a file; undefined where there is none.
+ * @throws PusherError CONFIG_UNREADABLE for a folder, or where this user may not read it
+ */
+export function readExisting(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    const hint = code === 'EACCES' ? '; run the command as root, with sudo' : '';
+    throw new PusherError('CONFIG_UNREADABLE', `can't read ${file}: ${messageOf(error)}${hint}`, error);
   }
 }
 

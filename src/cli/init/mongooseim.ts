@@ -5,6 +5,7 @@ import { shapeOf } from '../../config/load.ts';
 import { poolUrl } from '../../config/rabbitmq.ts';
 import { snsOptions } from '../../config/sns-options.ts';
 import { messageOf, PusherError } from '../../errors.ts';
+import { print } from './print.ts';
 import type { Contents, Options, Value } from './toml.ts';
 
 /** Its path in MongooseIM's packages. */
@@ -23,14 +24,19 @@ type Table = Readonly<Record<string, unknown>>;
 /**
  * Imports the `sns` sections of MongooseIM's `mod_event_pusher`, option by option.
  * @param named the file that the user named
+ * @param options.places where it is looked for, for tests
  * @param options.rabbitmq whether to import its rabbit backend's broker and exchanges too
  * @returns undefined if no file is named and none with such a section exists
  * @throws PusherError CONFIG_UNREADABLE where a named file can't be read or has no such section
  */
-export function takeFromMongooseim(named: string | undefined, { rabbitmq }: { rabbitmq: boolean }): Taken | undefined {
-  const file = named ?? PLACES.find((each) => existsSync(each));
-  if (file === undefined) return undefined;
-  const taken = take(file, read(file), rabbitmq);
+export function takeFromMongooseim(
+  named: string | undefined,
+  { rabbitmq, places = PLACES }: { rabbitmq: boolean; places?: readonly string[] },
+): Taken | undefined {
+  const file = named ?? places.find((each) => existsSync(each));
+  const document = file === undefined ? undefined : named === undefined ? readIfPossible(file) : read(file);
+  if (file === undefined || document === undefined) return undefined;
+  const taken = take(file, document, rabbitmq);
   if (taken.sns || taken.rabbit || taken.hosts.some(({ sns }) => sns)) return taken;
   if (named === undefined) return undefined;
   throw unusable(
@@ -46,6 +52,16 @@ function read(file: string): Table {
     return parseToml(readFileSync(file, 'utf8'));
   } catch (error) {
     throw unusable(`can't read ${file}: ${messageOf(error).split('\n')[0]}`, error);
+  }
+}
+
+/** A file that nobody named is no reason to stop. */
+function readIfPossible(file: string): Table | undefined {
+  try {
+    return read(file);
+  } catch (error) {
+    print(`note      copied nothing from MongooseIM: ${messageOf(error)}`);
+    return undefined;
   }
 }
 
