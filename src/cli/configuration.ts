@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { quotedCommand } from '../config/commands.ts';
 import { type EnvFileState, readEnvFile } from '../config/env-file.ts';
-import { CONFIG_VARIABLE, findConfig, SYSTEM_CONFIG } from '../config/find.ts';
+import { CONFIG_VARIABLE, findConfig, isForeign, SYSTEM_CONFIG } from '../config/find.ts';
 import { type LoadOptions, loadConfig, type PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 
@@ -46,9 +46,23 @@ export function isExample(file: string): boolean {
   }
 }
 
-/** The path of the configuration. @throws PusherError CONFIG_UNREADABLE where there is none */
-function configFileOf({ config }: ConfigFlags): string {
+/**
+ * The path of the configuration for a command; undefined where there is none.
+ * @throws PusherError CONFIG_UNREADABLE where the one in the working directory belongs to another user
+ */
+export function findOwnConfig({ config }: ConfigFlags): string | undefined {
   const file = findConfig(config);
+  const isFound = config === undefined && !process.env[CONFIG_VARIABLE];
+  if (file === undefined || !isFound || path.isAbsolute(file) || !isForeign(file)) return file;
+  throw new PusherError(
+    'CONFIG_UNREADABLE',
+    `${path.resolve(file)} belongs to another user, who could make this command load any plugin: name the configuration with --config`,
+  );
+}
+
+/** The path of the configuration. @throws PusherError CONFIG_UNREADABLE where there is none */
+function configFileOf(flags: ConfigFlags): string {
+  const file = findOwnConfig(flags);
   if (file !== undefined) return file;
   throw new PusherError(
     'CONFIG_UNREADABLE',

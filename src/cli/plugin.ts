@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { findConfig } from '../config/find.ts';
 import { sectionsOf } from '../config/load.ts';
 import type { SnsOptions } from '../config/sns-options.ts';
 import { messageOf, PusherError } from '../errors.ts';
@@ -13,7 +12,7 @@ import { type Notification, type Route, type Translation, translate } from '../n
 import type { SnsPlugin } from '../notification/plugin.ts';
 import { loadPlugin } from '../notification/plugins.ts';
 import { topicRoutes } from '../sns/account.ts';
-import { type ConfigFlags, readConfig } from './configuration.ts';
+import { type ConfigFlags, findOwnConfig, readConfig } from './configuration.ts';
 import { configurable } from './options.ts';
 import { SAMPLE_EVENTS } from './plugin-samples.ts';
 
@@ -43,7 +42,7 @@ async function testPlugin(
   { events, json: asJson, ...flags }: TestOptions,
   command: Command,
 ) {
-  const config = module === undefined ? findConfig(flags.config) : flags.config;
+  const config = module === undefined ? findOwnConfig(flags) : flags.config;
   if (module === undefined && config === undefined)
     command.error('error: name a plugin, or a configuration with --config');
   const routeOf = await routes(module, config === undefined ? undefined : { ...flags, config });

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, lchownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
 import { commandTo } from './commands.ts';
-import { findConfig } from './find.ts';
+import { findConfig, isForeign } from './find.ts';
 
 describe('the configuration file', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'find-'));
@@ -48,6 +48,26 @@ describe('the configuration file', () => {
       process.chdir(former);
       chmodSync(closed, 0o700);
     }
+  });
+
+  it('is not trusted in the working directory if another user owns it or a link to it', () => {
+    const [own, link] = [path.join(folder, 'own.toml'), path.join(folder, 'link.toml')];
+    writeFileSync(own, '');
+    symlinkSync(own, link);
+    assert.deepEqual(
+      [own, link, missing].map((file) => isForeign(file, {})),
+      [false, false, false],
+    );
+    // Only root can give files away.
+    if (process.geteuid?.() !== 0) return;
+    lchownSync(link, 65_534, 65_534);
+    assert.deepEqual(
+      [own, link].map((file) => isForeign(file, {})),
+      [false, true],
+    );
+    chownSync(own, 65_534, 65_534);
+    assert.equal(isForeign(own, {}), true);
+    assert.equal(isForeign(own, { SUDO_UID: '65534' }), false);
   });
 
   it("quotes the configuration's path in printed commands if necessary", () => {

@@ -1,5 +1,5 @@
 /** Finds the configuration if no option names it. */
-import { statSync } from 'node:fs';
+import { lstatSync, statSync } from 'node:fs';
 import path from 'node:path';
 
 /** The variable that names the configuration, for commands without `--config`. */
@@ -35,5 +35,21 @@ function isThere(file: string): boolean {
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     return !/^(ENOENT|ENOTDIR)$/.test(code) && (path.isAbsolute(file) || code !== 'EACCES');
+  }
+}
+
+/**
+ * Whether a file in the working directory belongs to another user, who could make this process load any plugin: root may
+ * be in anybody's folder. Root's files are fine, and those of the user who called sudo.
+ */
+export function isForeign(
+  file: string,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): boolean {
+  const trusted = [0, process.geteuid?.(), ...(environment.SUDO_UID ? [Number(environment.SUDO_UID)] : [])];
+  try {
+    return [statSync(file), lstatSync(file)].some(({ uid }) => !trusted.includes(uid));
+  } catch {
+    return false; // Reading it reports why.
   }
 }
