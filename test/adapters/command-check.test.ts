@@ -1,6 +1,7 @@
 /** `adapter check` as an operator runs it, against daemons and against other servers. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
@@ -9,7 +10,7 @@ import path from 'node:path';
 import { after, before, describe, it, mock } from 'node:test';
 import { adapterCheck, type CheckResult } from '../../src/cli/adapter/check.ts';
 import { makeCertificate } from '../support/certificate.ts';
-import { commandLine } from '../support/command-line.ts';
+import { commandLine, commandLineWith } from '../support/command-line.ts';
 import { createDaemon, type Daemon, SECRET, TOPICS } from '../support/daemon.ts';
 import { freePorts } from '../support/process.ts';
 import { startSns } from '../support/sns.ts';
@@ -147,6 +148,32 @@ describe('adapter check', () => {
       server.close();
       assert.equal(ok, false);
       assert.match(text, expected);
+    });
+
+  it("adapter check shows a server's control characters harmlessly", async () => {
+    const said = JSON.stringify({ error: { message: 'no\u001b[2J\u202e' } });
+    const server = http.createServer((_, response) => response.writeHead(500).end(said)).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/events`;
+    const { output } = await commandLine({ mock }, 'adapter', 'check', '--url', url, '--secret', SECRET);
+    server.closeAllConnections();
+    server.close();
+    assert.match(output, /\(it says: no·\[2J·\)\n$/);
+  });
+
+  for (const [what, secret, problem] of [
+    ['is empty', '', 'is empty'],
+    ['ends in a carriage return', `${SECRET}\r`, 'ends in U+000D (a carriage return)'],
+  ] as const)
+    it(`adapter check and install refuse a secret that ${what}, and don't show it`, async () => {
+      const tap = { ...process.env, EVENT_PUSHER_SECRET: secret };
+      const to = path.join(folder, 'modules');
+      for (const args of [['check'], ['install', 'prosody', '--to', to]]) {
+        const answer = await commandLineWith(tap, 'adapter', ...args, '--url', plain.tapUrl);
+        const said = `the secret of --secret or EVENT_PUSHER_SECRET ${problem}`;
+        assert.deepEqual(answer, { code: 1, output: `xmpp-event-pusher: ${said}\n` });
+      }
+      assert.equal(existsSync(to), false);
     });
 
   it('adapter check diagnoses a server that does not speak HTTP', async () => {

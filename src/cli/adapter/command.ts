@@ -1,13 +1,14 @@
 /** `adapter`: installs the module for an XMPP server, and checks the path from there to the tap. */
 import { Argument, Command, Option } from 'commander';
-import { findConfig } from '../../config/find.ts';
+import { printableLines } from '../../format.js';
+import { findOwnConfig } from '../configuration.ts';
 import { configurable } from '../options.ts';
 import { adapterCheck } from './check.ts';
 import { adapterInstall } from './install.ts';
 import type { AdapterServer, Printed, Where } from './server.ts';
 import { SERVERS } from './servers.ts';
 import { adapterStatus, type Line } from './status.ts';
-import { knownTap, type TapOptions } from './tap.ts';
+import { assertUsable, knownTap, type TapOptions } from './tap.ts';
 
 export function adapterCommand(): Command {
   return new Command('adapter')
@@ -44,7 +45,7 @@ function statusCommand(): Command {
     .action(async (name: string, options: TapOptions & Where & { ca?: string }) => {
       const { url, ca, envFile } = options;
       // The XMPP server's machine may have no configuration; the tap itself knows its secret.
-      const tap = url !== undefined || findConfig(options.config) !== undefined ? knownTap(options) : undefined;
+      const tap = url !== undefined || findOwnConfig(options) !== undefined ? knownTap(options) : undefined;
       for await (const line of adapterStatus(serverOf(name), { where: options, tap, ca, envFile })) show(line);
     });
 }
@@ -57,6 +58,7 @@ function checkCommand(): Command {
     .addOption(caOption())
     .action(async (options: TapOptions & { ca?: string }) => {
       const { url, secret, ca } = options;
+      assertUsable(secret);
       const known = url === undefined ? knownTap(options) : { url, secret };
       const { ok, text } = await adapterCheck({ tap: known, ca });
       show({ level: ok ? 'ok' : 'fail', text });
@@ -104,6 +106,7 @@ function print({ lines, ok }: Printed): void {
 }
 
 function show({ level, text }: Line): void {
-  process.stdout.write(`${level === 'fail' ? 'FAIL' : level.padEnd(4)}  ${text}\n`);
+  // Sources, servers and proxies choose parts of the text.
+  process.stdout.write(`${level === 'fail' ? 'FAIL' : level.padEnd(4)}  ${printableLines(text)}\n`);
   if (level === 'fail') process.exitCode = 1;
 }

@@ -3,13 +3,13 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import path from 'node:path';
+import { unusableCharacter } from '../../config/characters.ts';
 import { commandTo } from '../../config/commands.ts';
-import { findConfig } from '../../config/find.ts';
 import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { PusherError } from '../../errors.ts';
 import { shellWord, tomlString } from '../../quote.ts';
-import { type ConfigFlags, withEnvFile } from '../configuration.ts';
+import { type ConfigFlags, findOwnConfig, withEnvFile } from '../configuration.ts';
 import type { TapAccess, Where } from './server.ts';
 
 export interface TapOptions extends ConfigFlags {
@@ -37,13 +37,14 @@ export interface KnownTap {
  */
 export function knownTap(options: TapOptions): KnownTap {
   const { url, secret } = options;
-  if (url !== undefined && !/^https?:\/\/[^/]/.test(url))
+  assertUsable(secret);
+  if (url !== undefined && !(/^https?:\/\/[^/]/.test(url) && URL.canParse(url)))
     throw fault(`${url} is not the URL of a tap, which looks like http://127.0.0.1:5290/v1/events`);
   if (url !== undefined && secret !== undefined)
     return { url, secret, from: '--url and --secret', config: undefined, section: undefined };
   if (url !== undefined)
     throw fault('--url names another daemon: pass its tap.http.secret too, with --secret or EVENT_PUSHER_SECRET');
-  const config = findConfig(options.config);
+  const config = findOwnConfig(options);
   if (config === undefined || !existsSync(config))
     throw fault(
       `there is no ${config ?? 'configuration'} here: pass the daemon's configuration with --config or, for a daemon on another machine, its tap with --url and --secret`,
@@ -60,6 +61,12 @@ export function knownTap(options: TapOptions): KnownTap {
     config,
     section,
   };
+}
+
+/** Refuses a given secret that no tap can have, without showing it. @throws PusherError ADAPTER_INSTALL */
+export function assertUsable(secret: string | undefined): void {
+  const problem = secret === '' ? 'is empty' : unusableCharacter(secret ?? '', { spaces: true });
+  if (problem !== undefined) throw fault(`the secret of --secret or EVENT_PUSHER_SECRET ${problem}`);
 }
 
 /** A secret for a daemon that has none. */
