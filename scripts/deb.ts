@@ -212,7 +212,8 @@ function readFlags(): { to: string; arch: string } {
   try {
     const options = { to: { type: 'string', default: ROOT }, arch: { type: 'string', default: own() } } as const;
     const { values } = parseArgs({ options });
-    if (!(values.arch in ARCHITECTURES)) throw new Error(`--arch should be ${Object.keys(ARCHITECTURES).join(' or ')}`);
+    if (!Object.hasOwn(ARCHITECTURES, values.arch))
+      throw new Error(`--arch should be ${Object.keys(ARCHITECTURES).join(' or ')}`);
     return values;
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\nusage: npm run deb -- [--to FOLDER] [--arch amd64|arm64]\n`);

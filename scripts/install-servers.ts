@@ -133,7 +133,7 @@ done
 
 if (import.meta.main) {
   const names = process.argv.slice(2);
-  const unknown = names.filter((name) => !(name in SERVERS));
+  const unknown = names.filter((name) => !Object.hasOwn(SERVERS, name));
   if (unknown.length > 0 || names.length === 0) {
     process.stderr.write(`usage: install-servers.ts ${Object.keys(SERVERS).join('|')} …\n`);
     process.exit(2);

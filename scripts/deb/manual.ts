@@ -16,6 +16,7 @@ const EXIT_CODES: readonly (readonly [code: string, what: string])[] = [
   ['2', 'The command line is wrong.'],
   ['78', 'The configuration can not be read or has a mistake.'],
   ['130', 'Ended at once by Ctrl-C; 143: by a SIGTERM.'],
+  ['141', 'The reader of the output has stopped.'],
 ];
 
 const FILES: readonly (readonly [file: string, what: string])[] = [
