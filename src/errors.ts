@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'OUTBOX_CLOSED'
   | 'LISTEN_FAILED'
   | 'DAEMON_UNREACHABLE'
+  | 'DAEMON_REFUSED'
   | 'ADAPTER_INSTALL'
   | 'BATCH_INVALID'
   | 'NOT_FOUND';

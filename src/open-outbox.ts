@@ -5,6 +5,7 @@ import path from 'node:path';
 import { quotedCommand } from './config/commands.ts';
 import type { PusherConfig } from './config/load.ts';
 import { PusherError } from './errors.ts';
+import { countOf } from './format.js';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox/outbox.ts';
 import type { RabbitOutboxOptions } from './outbox/rabbitmq/options.ts';
@@ -35,8 +36,8 @@ export function openOutbox(config: PusherConfig, log: Log): Outbox {
   if (left > 0) {
     void letters.close();
     const move = quotedCommand(['outbox', 'migrate', '--to', 'rabbitmq'], config.file);
-    const advice = `move them with ${move}, or start with engine = "sqlite" until they are gone`;
-    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} still has ${left} notifications: ${advice}`);
+    const advice = `empty it with ${move}, or start with engine = "sqlite" until it is empty`;
+    throw new PusherError('OUTBOX_UNUSABLE', `outbox ${file} still has ${countOf(left, 'notification')}: ${advice}`);
   }
   return openRabbit(config, letters, log);
 }

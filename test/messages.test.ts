@@ -95,16 +95,30 @@ describe('commands in messages', () => {
       assert.doesNotMatch(explained(refusal(code, 400), { configFile: undefined }), /xmpp-event-pusher|undefined/);
   });
 
+  const sourceLines = globSync('src/**/*.ts', { cwd: ROOT })
+    .filter((file) => !/\.test\.ts$/.test(file))
+    .flatMap((file) =>
+      readFileSync(path.join(ROOT, file), 'utf8')
+        .split('\n')
+        .map((line) => `${file}: ${line}`),
+    )
+    .filter((line) => !/: \s*(\*|\/\*\*|\/\/)/.test(line));
+
   it('one function makes all commands in messages, so that each names its configuration', () => {
-    const literal = globSync('src/**/*.ts', { cwd: ROOT })
-      .filter((file) => !/\.test\.ts$/.test(file))
-      .flatMap((file) =>
-        readFileSync(path.join(ROOT, file), 'utf8')
-          .split('\n')
-          .map((line) => `${file}: ${line}`),
-      )
-      .filter((line) => !/: \s*(\*|\/\*\*|\/\/)/.test(line) && new RegExp(COMMAND).test(line));
-    assert.deepEqual(literal, []);
+    assert.deepEqual(
+      sourceLines.filter((line) => new RegExp(COMMAND).test(line)),
+      [],
+    );
+  });
+
+  it("no message names a command without the program's name", async () => {
+    const pairs = (await createProgram()).commands.flatMap((command) =>
+      command.commands.map((each) => `${command.name()} ${each.name()}`),
+    );
+    const short = new RegExp(`\`(?:${pairs.join('|')})\\b`);
+    // The help of an option or argument may be brief.
+    const found = sourceLines.filter((line) => short.test(line) && !/\.(option|argument)\(/.test(line));
+    assert.deepEqual(found, []);
   });
 
   it('commands on the console and in alerts are complete without a configuration', async () => {

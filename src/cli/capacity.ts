@@ -1,7 +1,7 @@
 /** `capacity`: the size and cost of an installation for a number of users. */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { bytes, count, duration, rate } from '../format.js';
+import { bytes, count, countOf, duration, rate } from '../format.js';
 import { CONSTANTS, QUOTA_SOURCE } from './capacity-constants.ts';
 import { type Capacity, capacityOf, type Demand } from './capacity-model.ts';
 
@@ -23,12 +23,16 @@ export function capacityCommand(): Command {
     .addOption(number('--messages <number>', 'private messages that a user sends per day, on average', 20))
     .addOption(number('--group-messages <number>', 'group messages that a user sends per day, on average', 10))
     .addOption(number('--logins <number>', 'how often a user comes online per day, on average', 4))
-    .addOption(number('--peak <factor>', "the peak rate, as a multiple of the day's mean", 3))
+    .addOption(number('--peak <factor>', "the peak rate, as a multiple of the day's mean", 3).argParser(aboveZero))
     .addOption(number('--body <bytes>', "a message's text", 200))
     .addOption(number('--outage <hours>', 'how long an outage of SNS to survive', 24))
-    .addOption(number('--reconnect <minutes>', 'how soon all users are back after the XMPP servers restart', 5))
-    .option('--region <region>', 'the AWS region, for its default quota, such as eu-west-1', 'us-east-1')
-    .addOption(number('--quota <rate>', 'messages/s that AWS granted the account in that region'))
+    .addOption(
+      number('--reconnect <minutes>', 'how soon all users are back after the XMPP servers restart', 5).argParser(
+        aboveZero,
+      ),
+    )
+    .option('--region <region>', 'the AWS region, for its default quota, such as eu-west-1', regionName, 'us-east-1')
+    .addOption(number('--quota <rate>', 'messages/s that AWS granted the account in that region').argParser(aboveZero))
     .addOption(number('--price <dollars>', 'price of a million requests to SNS', CONSTANTS.requestPrice.value))
     .addOption(
       new Option('--engine <engine>', "the outbox's engine (default: sqlite while one daemon is enough)").choices([
@@ -49,6 +53,19 @@ function positive(text: string): number {
   if (text.trim() === '' || !Number.isFinite(value) || value < 0)
     throw new InvalidArgumentError('It should be a number, 0 or more, such as 40 or 5e6.');
   return value;
+}
+
+function aboveZero(text: string): number {
+  const value = positive(text);
+  if (value === 0) throw new InvalidArgumentError('It should be above 0.');
+  return value;
+}
+
+/** A name of AWS's form; a misspelt one would silently have the quota of small regions. */
+function regionName(text: string): string {
+  if (!/^[a-z]+(?:-[a-z]+)+-\d+$/.test(text))
+    throw new InvalidArgumentError('It should be a region such as eu-west-1.');
+  return text;
 }
 
 function share(text: string): number {
@@ -73,7 +90,11 @@ export function drawCapacity(demand: Demand, capacity: Capacity): string {
     ['Daemons', count(capacity.daemons), `${capacity.cores.toFixed(1)} cores at the peak`],
     ['Brokers', count(capacity.brokers), capacity.clusters > 1 ? `${count(capacity.clusters)} clusters of three` : ''],
     ['Partitions', count(capacity.partitions), capacity.partitions > 0 ? 'of each topic' : ''],
-    ['Disk', bytes(capacity.diskBytes), `${count(capacity.waiting)} notifications wait after ${demand.outage} h`],
+    [
+      'Disk',
+      bytes(capacity.diskBytes),
+      `${countOf(Math.round(capacity.waiting), 'notification waits', 'notifications wait')} after ${demand.outage} h`,
+    ],
     [
       '',
       '',

@@ -85,7 +85,8 @@ function room(folder: string): Finding | undefined {
 function ownership(file: string): Finding[] {
   const problem = ownerProblem(file);
   if (problem === undefined) return [];
-  const [seen = '', advice = ''] = problem.split(': ');
+  // The path may have colons too.
+  const [, seen = '', advice = ''] = /^(.*): (run `.*)$/s.exec(problem) ?? [];
   return [{ what: WHAT, level: 'warn', seen, means: "a daemon that runs as the folder's owner can't start", advice }];
 }
 

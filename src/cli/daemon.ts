@@ -11,6 +11,7 @@ import { outboxFileOf } from '../open-outbox.ts';
 import { USER_HEADER } from '../ops/access.ts';
 import type { DaemonIdentity } from '../ops/server.ts';
 import { socketBeside, socketPathProblem } from '../ops/socket.ts';
+import { beginning } from './adapter/diagnosis.ts';
 
 export interface DaemonClient {
   /** Its path or URL, for messages. */
@@ -82,7 +83,7 @@ async function connect(way: Way): Promise<DaemonClient> {
   try {
     const response = await send(client, way, '/api/daemon', {});
     const found: unknown = response.statusCode === 200 ? await response.body.json().catch(() => undefined) : undefined;
-    if (!isIdentity(found)) throw strange(way, response.statusCode);
+    if (!isIdentity(found)) throw await strange(way, response);
     return clientOf(client, way, found);
   } catch (error) {
     await client.destroy();
@@ -91,7 +92,7 @@ async function connect(way: Way): Promise<DaemonClient> {
 }
 
 function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonClient {
-  const ask = async <T>(route: string, missing: (response: Dispatcher.ResponseData) => T): Promise<T> => {
+  const ask = async <T>(route: string, missing: (response: Dispatcher.ResponseData) => Promise<T>): Promise<T> => {
     const response = await send(client, way, route, {});
     if (response.statusCode !== 200) return missing(response);
     return (await response.body.json().catch((error: unknown) => {
@@ -102,13 +103,13 @@ function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonCli
     where: way.where,
     identity,
     get: <T>(route: string) =>
-      ask<T>(route, ({ statusCode }) => {
-        throw strange(way, statusCode);
+      ask<T>(route, async (response) => {
+        throw await strange(way, response);
       }),
     find: <T>(route: string) =>
-      ask<T | undefined>(route, ({ statusCode, body }) => {
-        if (statusCode !== 404) throw strange(way, statusCode);
-        void body.dump();
+      ask<T | undefined>(route, async (response) => {
+        if (response.statusCode !== 404) throw await strange(way, response);
+        await response.body.dump();
         return undefined;
       }),
     post: async <T>(route: string, body: unknown) => {
@@ -119,7 +120,7 @@ function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonCli
       };
       const response = await send(client, way, route, options);
       if (response.statusCode === 200) return (await response.body.json()) as T;
-      if (response.statusCode !== 404) throw strange(way, response.statusCode);
+      if (response.statusCode !== 404) throw await strange(way, response);
       await response.body.dump();
       return undefined;
     },
@@ -128,7 +129,7 @@ function clientOf(client: Client, way: Way, identity: DaemonIdentity): DaemonCli
         ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
         headers: { ...(accept && { accept }), ...(body !== undefined && { 'content-type': 'application/json' }) },
       });
-      if (response.statusCode !== 200) throw strange(way, response.statusCode);
+      if (response.statusCode !== 200) throw await strange(way, response);
       return response.body;
     },
     close: () => client.destroy(),
@@ -150,10 +151,27 @@ async function send(
   }
 }
 
-function strange({ where }: Way, status: number): PusherError {
-  if (status === 401)
+/** The error for an answer that is not the expected one. */
+async function strange({ where }: Way, { statusCode: status, body }: Dispatcher.ResponseData): Promise<PusherError> {
+  if (status === 401) {
+    await body.dump();
     return daemonUnreachable(`the daemon at ${where} uses a different admin.token than this configuration`);
-  return daemonUnreachable(`${where} answered ${status}: is it the daemon, and the same release as this command?`);
+  }
+  const said = refusalIn(await beginning(body));
+  if (said === undefined)
+    return daemonUnreachable(`${where} answered ${status}: is it the daemon, and the same release as this command?`);
+  const text = `the daemon at ${where} refuses this: ${said}`;
+  return status === 400 ? new PusherError('DAEMON_REFUSED', text) : daemonUnreachable(text);
+}
+
+/** The daemon's own message in an answer; undefined for another program's. */
+function refusalIn(text: string): string | undefined {
+  try {
+    const { error }: { error?: { message?: unknown } } = JSON.parse(text) ?? {};
+    return typeof error?.message === 'string' ? error.message : undefined;
+  } catch {
+    return undefined; // Not the daemon's JSON.
+  }
 }
 
 const isIdentity = (found: unknown): found is DaemonIdentity =>

@@ -128,7 +128,7 @@ describe('dead-letters', () => {
       });
       assert.deepEqual(await dead(t, act, act === 'replay' ? '1' : '2', '99', '98', '99'), {
         code: 1,
-        output: `1 dead letter ${done}\nxmpp-event-pusher: there is no dead letter 99, 98\n`,
+        output: `1 dead letter ${done}\nxmpp-event-pusher: there are no dead letters 99, 98\n`,
       });
     }
     assert.deepEqual(await dead(t, 'replay', '1'), { code: 0, output: '0 dead letters marked for replay\n' }, 'again');

@@ -148,7 +148,7 @@ async function change(
 const notFound = (ids: readonly number[]) =>
   new PusherError(
     'NOT_FOUND',
-    `there is no dead letter ${ids.slice(0, MOST_NAMED).join(', ')}${ids.length > MOST_NAMED ? ' …' : ''}`,
+    `there ${ids.length === 1 ? 'is no dead letter' : 'are no dead letters'} ${ids.slice(0, MOST_NAMED).join(', ')}${ids.length > MOST_NAMED ? ' …' : ''}`,
   );
 
 /** Most numbers that an error lists. */

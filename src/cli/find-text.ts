@@ -1,26 +1,32 @@
 /** Events' outcomes as text for people. */
+import { quotedCommand } from '../config/commands.ts';
 import { countOf, printable, seconds } from '../format.js';
-import type { Finding, Found } from '../trace/find.ts';
+import { type Finding, type Found, MOST_FINDINGS } from '../trace/find.ts';
 
-/** @param now milliseconds since the Unix epoch */
-export function describeFound(found: Found, now: number): string {
+/**
+ * @param now milliseconds since the Unix epoch
+ * @param configFile for commands in the text
+ */
+export function describeFound(found: Found, now: number, configFile: string): string {
   const { findings, more, asked } = found;
   const lines: string[] = [];
   // Grouped by event, the one with the newest finding first; each event's findings are newest first.
   for (const [eventId, of] of Map.groupBy(findings, (finding) => finding.eventId)) {
     const { names = [], eventAt } = of[0] ?? {};
     lines.push(`${eventId}  ${names.join('  ')}${eventAt === undefined ? '' : `  happened ${time(eventAt)}`}`);
-    lines.push(...of.flatMap((finding) => describe(finding, now).map((line) => `  ${line}`)));
+    lines.push(...of.flatMap((finding) => describe(finding, now, configFile).map((line) => `  ${line}`)));
   }
   if (findings.length === 0) lines.push(`found nothing about ${asked.text}`);
-  if (more)
-    lines.push(`there may be more: these are the newest ${asked.limit}; --limit shows more, --until older ones`);
+  if (more) {
+    const rest = asked.limit < MOST_FINDINGS ? '--limit shows more, --until older ones' : '--until shows older ones';
+    lines.push(`there may be more: these are the newest ${asked.limit}; ${rest}`);
+  }
   lines.push(...coverage(found, now));
   // Names chosen by people must not control the terminal.
   return `${lines.map(printable).join('\n')}\n`;
 }
 
-function describe(finding: Finding, now: number): string[] {
+function describe(finding: Finding, now: number, configFile: string): string[] {
   const at = time(finding.at);
   if (finding.what === 'delivered') {
     const { topic, messageId, requestId } = finding;
@@ -32,7 +38,9 @@ function describe(finding: Finding, now: number): string[] {
     const { reason, deadLetter, replaying, topic } = finding;
     const where = topic === undefined ? '' : ` for ${nameOf(topic)}`;
     if (deadLetter === undefined) return [`dead letter ${at}${where}: ${reason}; replayed or deleted since`];
-    const next = replaying ? 'waiting for its replay' : `see \`dead-letters show ${deadLetter}\``;
+    const next = replaying
+      ? 'waiting for its replay'
+      : `see ${quotedCommand(['dead-letters', 'show', `${deadLetter}`], configFile)}`;
     return [`dead letter ${deadLetter} ${at}${where}: ${reason}; ${next}`];
   }
   const { topic, before, behind } = finding;

@@ -139,7 +139,10 @@ describe('find', () => {
     assert.match(output, /^prosody\/a@chat1\/e1\/1 {2}Alice@localhost\/phone {2}bob@localhost {2}m"1 {2}happened /m);
     assert.match(output, new RegExp(`^ {2}delivered \\S+ to pm, MessageId ${MESSAGE_ID}, request ${REQUEST_ID}$`, 'm'));
     assert.match(output, /^ {2}skipped \S+: not-first-session$/m);
-    assert.match(output, /^ {2}dead letter 1 \S+ for pm: InvalidParameter; see `dead-letters show 1`$/m);
+    assert.match(
+      output,
+      /^ {2}dead letter 1 \S+ for pm: InvalidParameter; see `xmpp-event-pusher dead-letters show 1 --config \S+`$/m,
+    );
     assert.match(output, /^ {2}waiting since \S+ \([\d.]+ s\) for pm, 1 before it$/m);
     assert.match(output, /^ {4}the topic is paused since \S+: .*AuthorizationError/m);
     assert.match(output, /^ {4}what to do: ./m);
@@ -189,6 +192,8 @@ describe('find', () => {
     await settled(3);
     assert.equal((await whats(t, 'alice@localhost', '--since', '1h')).length, 3);
     assert.equal((await whats(t, 'alice@localhost', '--until', '1h')).length, 0);
+    for (const since of ['9999999d', '1960-01-01'])
+      assert.equal((await whats(t, 'alice@localhost', '--since', since)).length, 3, since);
     assert.equal((await whats(t, 'alice@localhost', '--since', '2999-01-01')).length, 0);
     assert.match(
       (await find(t, 'alice@localhost', '--limit', '2')).output,
@@ -196,6 +201,13 @@ describe('find', () => {
     );
     for (const wrong of [['--since', 'yesterday'], ['--limit', '0'], []])
       assert.equal((await find(t, ...(wrong.length > 0 ? ['alice@localhost', ...wrong] : []))).code, 2, `${wrong}`);
+  });
+
+  it("prints the daemon's reason for refusing a search", async (t) => {
+    await start();
+    const { code, output } = await find(t, 'x'.repeat(4_000));
+    assert.equal(code, 1);
+    assert.match(output, /the daemon at \S+ refuses this: what \(a user, a room or an id\)/);
   });
 
   it('with recording off, says so, deletes earlier records, and starts over when switched on', async (t) => {

@@ -4,9 +4,10 @@ import type { DatabaseSync } from 'node:sqlite';
 import { Command, InvalidArgumentError } from 'commander';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
+import { count } from '../format.js';
 import { outboxFileOf } from '../open-outbox.ts';
 import { TraceFile } from '../trace/file.ts';
-import { type Found, findAll } from '../trace/find.ts';
+import { type Found, findAll, MOST_FINDINGS } from '../trace/find.ts';
 import { searchOf, searchOutbox } from '../trace/keeper.ts';
 import { type Asked, type InRecord, type TraceState, traceBeside } from '../trace/messages.ts';
 import { searchRecords } from '../trace/search.ts';
@@ -24,8 +25,6 @@ interface Options extends ConfigFlags {
   limit: number;
 }
 
-const MOST = 1_000;
-
 export function findCommand(): Command {
   return configurable(new Command('find'))
     .description(
@@ -34,7 +33,7 @@ export function findCommand(): Command {
     .argument('<what>', "a user or a room (with or without resource), an event's id, a stanza's, or SNS's MessageId")
     .option('--since <time>', 'only what happened since then: 2026-11-29T14:00Z, or 90s, 15m, 2h, 3d ago', moment)
     .option('--until <time>', 'only what happened until then', moment)
-    .option('--limit <number>', 'show at most this many, newest first', positiveNumber, 50)
+    .option('--limit <number>', 'show at most this many, newest first; 1,000 or fewer', limitNumber, 50)
     .option('--json', 'print JSON lines: one for each finding, and one for what was searched')
     .action(find);
 }
@@ -45,7 +44,7 @@ async function find(text: string, { json = false, since, until, limit, ...flags 
     text: text.trim(),
     from: since ?? 0,
     until: until ?? Number.MAX_SAFE_INTEGER,
-    limit: Math.min(limit, MOST),
+    limit,
   };
   const found = await withOutbox(
     config,
@@ -57,7 +56,7 @@ async function find(text: string, { json = false, since, until, limit, ...flags 
   );
   const { findings, asked: _, ...rest } = found;
   if (json) for (const line of [...findings, rest]) printJson(line);
-  else process.stdout.write(describeFound(found, Date.now()));
+  else process.stdout.write(describeFound(found, Date.now(), config.file));
   if (findings.length === 0) process.exitCode = EXIT.failed;
 }
 
@@ -94,13 +93,21 @@ async function findInFiles(config: PusherConfig, database: DatabaseSync, asked: 
   }
 }
 
+/** Reads a number of findings. */
+function limitNumber(text: string): number {
+  const number = positiveNumber(text);
+  if (number > MOST_FINDINGS) throw new InvalidArgumentError(`It should be at most ${count(MOST_FINDINGS)}.`);
+  return number;
+}
+
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** Parses a time or an age; returns milliseconds since the Unix epoch. */
 function moment(text: string): number {
   const [, digits, unit = ''] = /^(\d{1,7})([smhd])$/.exec(text) ?? [];
-  if (digits) return Date.now() - Number(digits) * (UNIT_MS[unit] ?? 0);
+  // Nothing happened before 1970.
+  if (digits) return Math.max(Date.now() - Number(digits) * (UNIT_MS[unit] ?? 0), 0);
   const at = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN;
   if (Number.isNaN(at)) throw new InvalidArgumentError('It should be a time such as 2026-11-29T14:00Z, or 15m.');
-  return at;
+  return Math.max(at, 0);
 }

@@ -57,6 +57,13 @@ describe('the command line', () => {
     ['a key that is no ARN', ['iam-policy', '--kms-key', 'alias/mine'], /It should be the ARN of a key/],
     ['an option twice', ['check', '-c', 'a', '--config', 'b'], /error: option '-c, --config <file>' is given twice/],
     ['an option with nothing', ['dead-letters', 'purge', '--reason', ''], /'--reason <reason>' has an empty value/],
+    ['an argument with nothing', ['sources', 'acknowledge', ''], /error: argument 'source' is empty/],
+    ['a source of spaces', ['sources', 'retire', ' '], /error: argument 'source' is empty/],
+    ['nothing to find', ['find', ''], /error: argument 'what' is empty/],
+    ['too many findings', ['find', 'a', '--limit', '1001'], /'1001' is invalid.*at most 1,000/],
+    ['a region that is none', ['capacity', '--users', '1', '--region', 'toString'], /should be a region such as/],
+    ['no quota', ['capacity', '--users', '1', '--quota', '0'], /'0' is invalid.*above 0/],
+    ['no time to come back', ['capacity', '--users', '1', '--reconnect', '0'], /'0' is invalid.*above 0/],
     ...['0', '-1', '1.5', '1e3', '0x10', ' ', '١'].map(
       (text) => [`${text} for a number`, ['dead-letters', 'list', '--limit', text], /whole number above zero/] as const,
     ),

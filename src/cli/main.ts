@@ -59,6 +59,7 @@ export async function createProgram(names: readonly string[] = Object.keys(COMMA
   for (const command of await Promise.all(names.map((name) => COMMANDS[name]?.())))
     if (command) program.addCommand(command);
   for (const command of descendants(program)) beStrict(command.exitOverride());
+  program.hook('preAction', (_, command) => refuseEmptyArguments(command));
   return program;
 }
 
@@ -73,6 +74,13 @@ function beStrict(command: Command): void {
       if (values > 1 && !option.variadic) command.error(`error: option '${option.flags}' is given twice`);
     });
   }
+}
+
+/** An empty argument is an unset variable too: `sources acknowledge "$SOURCE"` must not mean every source. */
+function refuseEmptyArguments(command: Command): void {
+  const index = command.args.findIndex((text) => text.trim() === '');
+  const named = command.registeredArguments[index] ?? command.registeredArguments.at(-1);
+  if (index >= 0) command.error(`error: argument '${named?.name()}' is empty`);
 }
 
 const isConfiguration = (error: unknown): boolean =>

@@ -90,7 +90,7 @@ function sourcesOf(daemon: DaemonClient): SourceStore {
     acknowledge: async (source) => {
       const answer = await daemon.post<{ count: number }>(
         '/api/sources/acknowledge',
-        source ? { source } : { all: true },
+        source === undefined ? { all: true } : { source },
       );
       return answer?.count ?? 0;
     },

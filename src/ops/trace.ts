@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { z } from 'zod';
 import { messageOf } from '../errors.ts';
-import type { Finding, Found } from '../trace/find.ts';
+import { type Finding, type Found, MOST_FINDINGS } from '../trace/find.ts';
 import type { TraceState } from '../trace/messages.ts';
 import type { Trace } from '../trace/trace.ts';
 import { refuse } from './access.ts';
@@ -19,7 +19,7 @@ const query = z.strictObject({
   what: z.string().trim().min(1).max(3_100),
   from: time.default(0),
   until: time.default(Number.MAX_SAFE_INTEGER),
-  limit: z.coerce.number().int().min(1).max(1_000).default(50),
+  limit: z.coerce.number().int().min(1).max(MOST_FINDINGS).default(50),
 });
 
 export function serveTrace(server: FastifyInstance, { trace, state }: TraceSetup): void {

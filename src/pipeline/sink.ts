@@ -2,6 +2,7 @@
  * The port for publishing notifications. Amazon SNS and the dry run implement it; tests and host programs may provide
  * their own. Every sink passes the suite in `sink-contract.ts`.
  */
+import { countOf } from '../format.js';
 import type { Notification } from '../notification/notification.ts';
 
 /** A topic's limits for one request. */
@@ -77,7 +78,8 @@ const KINDS: readonly unknown[] = ['retry', 'pause', 'dead'] satisfies Verdict['
 export function answerProblem(answer: unknown, entries: number): string | undefined {
   if (answer === 'split') return entries > 1 ? undefined : 'answered "split" for a single notification';
   if (!Array.isArray(answer)) return 'did not answer a list of verdicts';
-  if (answer.length !== entries) return `answered ${answer.length} verdicts for ${entries} notifications`;
+  if (answer.length !== entries)
+    return `answered ${countOf(answer.length, 'verdict')} for ${countOf(entries, 'notification')}`;
   for (const verdict of answer)
     if (verdict !== undefined && !KINDS.includes(verdict?.kind))
       return 'answered something that is neither undefined nor a verdict';

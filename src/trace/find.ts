@@ -1,6 +1,9 @@
 /** An event's outcome, from all sources: the outbox, the dead letters and the record. Pure. */
 import type { Asked, InOutbox, InRecord, TraceState } from './messages.ts';
 
+/** Most findings in one answer. */
+export const MOST_FINDINGS = 1_000;
+
 interface Common {
   readonly eventId: string;
   /** When the event happened, in milliseconds since the Unix epoch; undefined if it has no time. */

@@ -50,6 +50,15 @@ describe('the completion', () => {
         for (const each of text) assert.ok(each.includes(flag.slice(2)), `${node.path.join(' ')} ${flag}`);
   });
 
+  it('the completion offers files for every option that takes one', () => {
+    const files = all(tree).flatMap(({ options }) => options.filter(({ value }) => value?.kind === 'file'));
+    for (const flag of ['--config', '--env-file', '--from', '--server-config', '--ca', '--events'])
+      assert.ok(
+        files.some(({ flags }) => flags.includes(flag)),
+        flag,
+      );
+  });
+
   for (const [line, offered] of CASES) {
     it(`offers ${offered.join(', ')} in bash for: ${line}`, () => {
       const script = `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))

@@ -67,6 +67,6 @@ function optionOf(option: Option, help: Help): OptionNode {
   const flags = [short, long].filter((flag) => flag !== undefined);
   const explained = help.optionDescription(option);
   if (!option.required && !option.optional) return { form, flags, description, explained };
-  const kind = /[<[]file[>\]]/.test(form) ? 'file' : /[<[]folder[>\]]/.test(form) ? 'folder' : 'other';
+  const kind = /[<[](?:file|\S+\.toml)[>\]]/.test(form) ? 'file' : /[<[]folder[>\]]/.test(form) ? 'folder' : 'other';
   return { form, flags, description, explained, value: { kind, choices } };
 }
