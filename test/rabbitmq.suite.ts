@@ -4,6 +4,7 @@ import '../src/rabbitmq/tls.suite.ts';
 import '../src/outbox/rabbitmq/trouble.suite.ts';
 import '../src/outbox/rabbitmq/rabbitmq.suite.ts';
 import '../src/outbox/rabbitmq/leases.suite.ts';
+import '../src/outbox/rabbitmq/queues.suite.ts';
 import '../src/outbox/rabbitmq/several.suite.ts';
 import '../src/outbox/rabbitmq/move.suite.ts';
 import '../src/taps/rabbitmq/rabbitmq.suite.ts';

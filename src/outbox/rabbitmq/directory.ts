@@ -54,13 +54,18 @@ export class Directory {
     return this.#content.epochs.some(([name, run]) => name === source && run === epoch);
   }
 
-  /** Reads the directory again. */
-  read(): Promise<void> {
-    return this.#change((content) => content);
+  /** Reads the directory again. @param act runs before any daemon can change it */
+  read(act?: () => Promise<void>): Promise<void> {
+    return this.#change((content) => content, act);
   }
 
-  setGenerations(topic: string, generations: readonly number[]): Promise<void> {
-    return this.#change(({ topics, epochs }) => ({ topics: { ...topics, [topic]: generations }, epochs }));
+  /** Adds a topic's new number of partitions. */
+  addGeneration(topic: string, count: number): Promise<void> {
+    return this.#change((content) => {
+      const generations = content.topics[topic] ?? [];
+      if (generations.at(-1) === count) return content;
+      return { ...content, topics: { ...content.topics, [topic]: [...generations, count] } };
+    });
   }
 
   /** Removes a former number of partitions, whose queues are gone. */
@@ -83,7 +88,7 @@ export class Directory {
     }));
   }
 
-  async #change(change: (content: Content) => Content): Promise<void> {
+  async #change(change: (content: Content) => Content, act?: () => Promise<void>): Promise<void> {
     const { queue, leases, connection, write } = this.#options;
     const leave = await this.#turns(WHAT);
     try {
@@ -94,6 +99,7 @@ export class Directory {
         const content = ((await readLast(current, queue)) as Content | undefined) ?? { topics: {}, epochs: [] };
         this.#content = change(content);
         if (this.#content !== content) await write(queue, [JSON.stringify(this.#content)]);
+        await act?.();
       } finally {
         // Others wait for it, whatever became of the change. It ends with the connection in any case.
         await leases.release(WHAT).catch(() => undefined);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ChannelModel } from 'amqplib';
+import { delayed } from '../../../test/support/delayed.ts';
 import { admission } from '../../../test/support/outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
@@ -28,19 +28,6 @@ interface Part {
 const commit = async (cursor: Cursor, last: number) => {
   await cursor.commit(admission(), { last, missing: 0 }).finally(() => cursor.release());
 };
-
-/** A connection whose next channels open late. */
-const delayed = (connection: ChannelModel, delays: number[]): ChannelModel =>
-  new Proxy(connection, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name, target);
-      if (name !== 'createChannel' || typeof value !== 'function') return value;
-      return async () => {
-        await sleep(delays.shift() ?? 0);
-        return Reflect.apply(value, target, []) as unknown;
-      };
-    },
-  });
 
 let prefixes = 0;
 

@@ -36,6 +36,8 @@ export class Queues {
   #ensured = new Map<string, Promise<void>>();
   #declared = new Set<string>();
   readonly #declaring = new Map<string, Promise<void>>();
+  /** Queues whose consumers wait until they are declared. */
+  readonly #wanted = new Map<string, PromiseWithResolvers<void>>();
   readonly #problems = new Map<string, string>();
   readonly #warned = new Set<string>();
   /** When each queue was found deleted. */
@@ -133,14 +135,31 @@ export class Queues {
   }
 
   /**
-   * Declares a queue that is to be consumed. One that is missing may be of a former number of partitions, emptied and
-   * deleted by a daemon that knew the new number first: declared again, it would never go.
+   * Declares a queue that is to be consumed. It may be of a former number of partitions, and deleted at any moment by a
+   * daemon that knows the new number: declared again, it would never go. So the number must not change meanwhile.
    */
-  async declareToConsume(queue: string): Promise<void> {
-    const current = this.#options.connection();
-    if (!current || this.#declared.has(queue)) return;
-    if ((await countReady(current, queue)) === undefined) await this.#options.directory.read();
-    await this.declare(queue);
+  declareToConsume(queue: string): Promise<void> {
+    if (!this.#options.connection() || this.#declared.has(queue)) return Promise.resolve();
+    const wanted = this.#wanted.get(queue) ?? Promise.withResolvers<void>();
+    this.#wanted.set(queue, wanted);
+    if (this.#wanted.size === 1) void this.#declareWanted();
+    return wanted.promise;
+  }
+
+  /** Declares together what consumers wait for when the directory is read: its lease is held once for all. */
+  async #declareWanted(): Promise<void> {
+    const take = () => {
+      const all = [...this.#wanted];
+      this.#wanted.clear();
+      return all;
+    };
+    try {
+      await this.#options.directory.read(async () => {
+        await Promise.all(take().map(([queue, { resolve, reject }]) => this.declare(queue).then(resolve, reject)));
+      });
+    } catch (error) {
+      for (const [, { reject }] of take()) reject(error);
+    }
   }
 
   async #declare(queue: string): Promise<void> {
@@ -226,11 +245,12 @@ export class Queues {
   async #ensure(topic: string): Promise<void> {
     const { directory, partitions, changed } = this.#options;
     try {
-      const isNew = directory.generations(topic).at(-1) !== partitions;
-      if (isNew) await this.#end(topic);
+      const isNew = () => directory.generations(topic).at(-1) !== partitions;
+      if (isNew()) await directory.read();
+      if (isNew()) await this.#end(topic);
       // In the directory when they are ready: other daemons consume what stands there.
       await Promise.all(this.current(topic).map((queue) => this.declare(queue)));
-      if (isNew) await directory.setGenerations(topic, [...directory.generations(topic), partitions]);
+      if (isNew()) await directory.addGeneration(topic, partitions);
       this.#problems.delete(topic);
       changed();
     } catch (error) {
