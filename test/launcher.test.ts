@@ -65,6 +65,31 @@ describe('the command on the PATH', () => {
     assert.equal(line, `${shells} --max-semi-space-size=16 --heap-growing-percent=100 2`);
   });
 
+  it('leaves --env-file to the command, which reads values as systemd does', async () => {
+    const config = path.join(folder, 'pusher.toml');
+    await writeFile(
+      config,
+      `[modules.mod_event_pusher.sns]
+      pm_messages_topic = "\${TOPIC}"
+      sns_host = "sns.eu-west-1.amazonaws.com"
+      region = "eu-west-1"
+      account_id = "123456789012"
+      credentials = "aws"
+      message_attributes = { kind = "\${KIND}" }`,
+    );
+    const policy = (file: string) =>
+      shell(`xmpp-event-pusher iam-policy --config '${config}' --env-file '${file}'`, withNode());
+    await writeFile(path.join(folder, 'variables'), 'TOPIC=my-topic # not a comment\nKIND=k\n');
+    assert.equal(policy(path.join(folder, 'variables')).status, 78, 'Node.js would cut the value');
+    await writeFile(path.join(folder, 'variables'), 'export TOPIC=no\nTOPIC=my-topic\nKIND=k#l\n');
+    const { status, stdout } = policy(path.join(folder, 'variables'));
+    assert.equal(status, 0);
+    assert.match(stdout, /:123456789012:my-topic"/);
+    const missing = policy(path.join(folder, 'none'));
+    assert.equal(missing.status, 78);
+    assert.match(missing.stderr, /^xmpp-event-pusher: can't read --env-file \S+none: ENOENT/);
+  });
+
   it('reports a missing Node.js', () => {
     const none = shell('xmpp-event-pusher run', [applets]);
     assert.equal(none.status, 127);
