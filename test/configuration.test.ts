@@ -78,9 +78,43 @@ describe('the configuration of a command', () => {
     const file = await configure('events');
     await writeFile(at('environment'), 'TEST_REGION=eu-west-1\nTEST_KEY=\n');
     assert.match(await policy(t, '-c', file), /^arn:aws:sns:eu-west-1:123456789012:events$/);
-    const { code, output } = await commandLine(t, 'dead-letters', 'list', '-c', file);
+    const { code, output } = await commandLine(t, 'run', '-c', file);
     assert.equal(code, 78);
     assert.match(output, /\$\{TEST_SECRET\}, which is not set in the environment/);
+  });
+
+  for (const [args, expected] of [
+    [['dead-letters', 'list'], /outbox \S+ does not exist/],
+    [['dead-letters', 'purge', '--all'], /outbox \S+ does not exist/],
+    [['sources', 'list'], /outbox \S+ does not exist/],
+    [['find', 'a'], /outbox \S+ does not exist/],
+    [['history'], /outbox \S+ does not exist/],
+    [['status'], /the variable of admin\.token is not set here; nor by its socket: no daemon answers/],
+    [['tail'], /the variable of admin\.token is not set here; nor by its socket: no daemon answers/],
+  ] as const)
+    it(`needs no secret for ${args.join(' ')}`, async (t) => {
+      const file = await configure('events');
+      await writeFile(at('environment'), 'TEST_REGION=eu-west-1\n');
+      const { code, output } = await commandLine(t, ...args, '-c', file);
+      assert.equal(code, 1, output);
+      assert.match(output, expected);
+    });
+
+  it('needs only the key to create topics', async (t) => {
+    const file = await configure('events');
+    await writeFile(at('environment'), 'TEST_REGION=eu-west-1\n');
+    const { code, output } = await commandLine(t, 'topics', 'create', '--yes', '-c', file);
+    assert.equal(code, 78);
+    assert.match(output, /: 2 mistakes\n.*access_key_id refers to \$\{TEST_KEY\}.*\n.*secret_access_key refers to/);
+  });
+
+  it("needs no variable of the tap's key to install an adapter", async (t) => {
+    const file = at('pusher.toml');
+    const section = 'secret = "known-secret"\ntls_cert = "none.pem"\ntls_key = "${CREDENTIALS_DIRECTORY}/tap.key"';
+    await writeFile(file, `[tap.http]\n${section}\n`);
+    const { code, output } = await commandLine(t, 'adapter', 'install', 'prosody', '--to', at('to'), '-c', file);
+    assert.equal(code, 0, output);
+    assert.match(output, /event_pusher_url = "https:/);
   });
 
   for (const [what, prepare, expected] of [

@@ -5,6 +5,7 @@
 import { userInfo } from 'node:os';
 import { Client, type Dispatcher } from 'undici';
 import { startCommand } from '../config/commands.ts';
+import { NO_SECRET } from '../config/interpolate.ts';
 import type { PusherConfig } from '../config/load.ts';
 import { messageOf, PusherError } from '../errors.ts';
 import { outboxFileOf } from '../open-outbox.ts';
@@ -54,11 +55,12 @@ export async function connectBySocket(config: PusherConfig): Promise<DaemonClien
  * Connects by `admin.listen`.
  * @throws PusherError DAEMON_UNREACHABLE with the reason
  */
-export function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
+export async function connectByAddress({ admin: { listen, token } }: PusherConfig): Promise<DaemonClient> {
   const host = connectableHost(listen.host);
   const origin = `http://${host.includes(':') ? `[${host}]` : host}:${listen.port}`;
   // Its UTF-8 bytes, each as a character, because header values are bytes.
   const authorization = Buffer.from(`Bearer ${token}`).toString('latin1');
+  if (token === NO_SECRET) throw daemonUnreachable('the variable of admin.token is not set here');
   const headers: Record<string, string> = token === undefined ? {} : { authorization };
   return connect({ where: origin, origin, headers });
 }

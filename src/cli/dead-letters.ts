@@ -39,7 +39,7 @@ function listCommand(): Command {
     .option('--limit <count>', 'show at most this many', positiveNumber, 100)
     .option('--json', 'print JSON lines with all fields')
     .action((options: Selection & { limit: number; json?: boolean }) =>
-      withDeadLetters(readConfig(options), { change: false }, async (letters) => {
+      withDeadLetters(readConfig(options, { uses: 'outbox' }), { change: false }, async (letters) => {
         const { limit, json = false } = options;
         const filter = filterOf(options, []);
         let listed = 0;
@@ -58,7 +58,7 @@ function exportCommand(): Command {
   return selective(new Command('export'))
     .description('Print all dead letters as JSON lines with all fields, message texts included, oldest first.')
     .action((options: Selection) =>
-      withDeadLetters(readConfig(options), { change: false }, (letters) =>
+      withDeadLetters(readConfig(options, { uses: 'outbox' }), { change: false }, (letters) =>
         // It waits for a slow reader, and holds one page at a time.
         pipeline(letters.export(filterOf(options, [])), process.stdout, { end: false }),
       ),
@@ -70,7 +70,7 @@ function showCommand(): Command {
     .description('Show all fields of one dead letter, the message text included.')
     .argument('<id>', 'its number', positiveNumber)
     .action((id: number, flags: ConfigFlags) =>
-      withDeadLetters(readConfig(flags), { change: false }, async (letters) => {
+      withDeadLetters(readConfig(flags, { uses: 'outbox' }), { change: false }, async (letters) => {
         const letter = await letters.read(id);
         if (!letter) throw notFound([id]);
         printJson(letter, 2);
@@ -117,7 +117,9 @@ async function onChosen(
   if (!ways.includes(true)) command.error(`error: say which: ${WAYS}`);
   if (ways.filter(Boolean).length > 1) command.error(`error: say which in one way: ${WAYS}`);
   const each = [...new Set(ids)];
-  await withDeadLetters(readConfig(options), { change: true }, (letters) => act(letters, filterOf(options, each)));
+  await withDeadLetters(readConfig(options, { uses: 'outbox' }), { change: true }, (letters) =>
+    act(letters, filterOf(options, each)),
+  );
 }
 
 /**

@@ -39,7 +39,7 @@ export function findCommand(): Command {
 }
 
 async function find(text: string, { json = false, since, until, limit, ...flags }: Options): Promise<void> {
-  const config = readConfig(flags);
+  const config = readConfig(flags, { uses: 'outbox' });
   const asked: Asked = {
     text: text.trim(),
     from: since ?? 0,

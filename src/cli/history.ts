@@ -26,7 +26,7 @@ export function historyCommand(): Command {
       'print everything as one line of JSON, with rates for each minute of a day and each ten minutes of 30 days',
     )
     .action(async ({ json = false, limit, ...flags }: Options) => {
-      const config = readConfig(flags);
+      const config = readConfig(flags, { uses: 'outbox' });
       const history = await withOutbox(
         config,
         { change: false },

@@ -39,7 +39,7 @@ export function iamPolicyCommand(): Command {
     )
     .option('--with-create', 'also allow what `topics create` needs')
     .action((options: PolicyOptions) => {
-      const topics = topicsIn(readConfig(options, { routingOnly: true }), options.host);
+      const topics = topicsIn(readConfig(options, { uses: 'routing' }), options.host);
       const contents = {
         topics,
         kmsKeys: options.kmsKey ?? [],

@@ -68,7 +68,7 @@ async function routes(
     const plugin = await loadPlugin(module ?? '', path.resolve('pusher.toml'));
     return () => routeWith(plugin);
   }
-  const loaded = readConfig(flags, { routingOnly: true });
+  const loaded = readConfig(flags, { uses: 'routing' });
   const sections = new Map<string, Route | undefined>();
   for (const [host, options] of sectionsOf(loaded)) {
     if (!options) sections.set(host, undefined);

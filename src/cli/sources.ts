@@ -30,7 +30,7 @@ function listCommand(): Command {
     .description('Show every source with its epochs and its unacknowledged holes.')
     .option('--json', 'print JSON lines with all fields')
     .action(({ json = false, ...flags }: Options) =>
-      withSources(readConfig(flags), { change: false }, async (sources) => {
+      withSources(readConfig(flags, { uses: 'outbox' }), { change: false }, async (sources) => {
         const [states, holes] = [await sources.list(MOST_LISTED), await sources.holes()];
         for (const state of states) json ? printJson(state) : printLine(lineOf(state));
         for (const hole of holes) json ? printJson({ hole }) : printLine(`  hole  ${describeHole(hole)}`);
@@ -46,7 +46,7 @@ function acknowledgeCommand(): Command {
     .option('--all', 'acknowledge the holes of every source')
     .action((source: string | undefined, { all = false, ...flags }: Options, command: Command) => {
       if ((source === undefined) !== all) command.error('error: name a source, or say --all');
-      return withSources(readConfig(flags), { change: true }, async (sources) => {
+      return withSources(readConfig(flags, { uses: 'outbox' }), { change: true }, async (sources) => {
         const count = await sources.acknowledge(source);
         const isKnown = count > 0 || source === undefined || (await sources.list(MOST_LISTED)).some(isOf(source));
         if (!isKnown) throw noSuchSource(source);
@@ -60,7 +60,7 @@ function retireCommand(): Command {
     .description('Forget a source that will not come back, with its positions and its holes.')
     .argument('<source>', 'its name, as `sources list` shows it')
     .action((source: string, flags: Options) =>
-      withSources(readConfig(flags), { change: true }, async (sources) => {
+      withSources(readConfig(flags, { uses: 'outbox' }), { change: true }, async (sources) => {
         if (!(await sources.retire(source))) throw noSuchSource(source);
         printLine(`${source} retired`);
       }),

@@ -29,7 +29,7 @@ export function statusCommand(): Command {
 }
 
 async function showStatus({ watch = false, json = false, ...flags }: StatusOptions): Promise<void> {
-  const daemon = await connectToDaemon(readConfig(flags));
+  const daemon = await connectToDaemon(readConfig(flags, { uses: 'outbox' }));
   try {
     const samples: Sample[] = [];
     for await (const { name, data } of eventsIn(await daemon.stream('/api/live?tail=off'))) {

@@ -18,7 +18,7 @@ export function tailCommand(): Command {
     .option('--topic <name>', "only those of this topic: an ARN, or the name at an ARN's end")
     .option('--json', 'print JSON lines')
     .option('--bodies', 'also print what is published; the daemon logs that you read it')
-    .action((options: ConfigFlags & TailOptions) => printUntilEnd(readConfig(options), options));
+    .action((options: ConfigFlags & TailOptions) => printUntilEnd(readConfig(options, { uses: 'outbox' }), options));
 }
 
 interface TailOptions {

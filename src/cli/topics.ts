@@ -31,7 +31,7 @@ export function topicsCommand(): Command {
 }
 
 async function create({ yes, ...flags }: CreateOptions, command: Command): Promise<void> {
-  const config = readConfig(flags);
+  const config = readConfig(flags, { uses: 'aws' });
   if (!yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask on before each topic; pass --yes to create them all');
   if (yes) {

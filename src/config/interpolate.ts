@@ -13,8 +13,9 @@ export interface Mistake {
 export const isTable = (value: unknown): value is Table =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 
-/** Secret options, with placeholders for commands that do not need them. */
-export const SECRET = /\.(access_key_id|secret_access_key|proxy)$/;
+/** Options for requests to AWS, and those that only the daemon itself needs: placeholders replace them elsewhere. */
+export const KEYS = /\.(access_key_id|secret_access_key|proxy)$/;
+export const OWN = /^(tap|outbox|admin)\..*?(secret|token|tls_cert|tls_key|(ca|cert|key)_file|url(\[\d+\])?)$/;
 export const NO_SECRET = 'a-secret-that-is-not-needed';
 
 /** A variable's value; never an inherited property such as `constructor`. */

@@ -12,9 +12,10 @@ import {
   type Environment,
   interpolate,
   isTable,
+  KEYS,
   type Mistake,
   NO_SECRET,
-  SECRET,
+  OWN,
   type Table,
   variableOf,
 } from './interpolate.ts';
@@ -59,10 +60,11 @@ export function sectionsOf({ sns, hosts }: PusherConfig): Map<string, SnsOptions
 
 export interface LoadOptions {
   /**
-   * Reads only what is published, and where to: the sections of `modules` and `host_config`. Keys and secrets are
-   * optional then: placeholders replace missing environment variables.
+   * What the command uses; placeholders replace missing variables of other secrets. By default all; `routing`: only what
+   * is published and where to, the sections of `modules` and `host_config`; `aws`: also their keys; `outbox`: the outbox
+   * and the daemon's address.
    */
-  readonly routingOnly?: boolean;
+  readonly uses?: 'routing' | 'aws' | 'outbox';
 }
 
 /**
@@ -95,7 +97,10 @@ export function loadHttpTap(file: string, environment: Environment = process.env
   const document = parseDocument(readText(file), at);
   const mistakes: Mistake[] = [];
   const written = tableAt(document, 'tap', mistakes)?.http;
-  const meant = interpolate(written, 'tap.http', (name) => variableOf(environment, name), mistakes);
+  // The key's path may use a variable that systemd sets for the daemon alone.
+  const lookUp = (name: string, at: string) =>
+    variableOf(environment, name) ?? (at === 'tap.http.tls_key' ? NO_SECRET : undefined);
+  const meant = interpolate(written, 'tap.http', lookUp, mistakes);
   const options = check(sections['tap.http'], 'tap.http', { written, meant }, mistakes);
   if (!options || mistakes.length > 0) throw invalid(at, mistakes);
   return { options, written: written !== undefined };
@@ -148,17 +153,18 @@ export function parseConfig(
   text: string,
   file: string,
   environment: Environment = process.env,
-  { routingOnly = false }: LoadOptions = {},
+  { uses }: LoadOptions = {},
 ): PusherConfig {
   const whole = parseDocument(text, file);
-  const document: Table = routingOnly ? { modules: whole.modules, host_config: whole.host_config } : whole;
+  const document: Table = uses === 'routing' ? { modules: whole.modules, host_config: whole.host_config } : whole;
   const mistakes: Mistake[] = [];
   const ignored: string[] = [];
   const variables = new Set<string>();
   const lookUp = (name: string, at: string) => {
     variables.add(name);
     const found = variableOf(environment, name);
-    return routingOnly && !found && SECRET.test(at) ? NO_SECRET : found;
+    const isUnused = uses !== undefined && ((uses !== 'aws' && KEYS.test(at)) || OWN.test(at));
+    return isUnused && !found ? NO_SECRET : found;
   };
   const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);
   const read = <S extends z.ZodType>(schema: S, at: string, input: unknown) =>

@@ -110,7 +110,7 @@ const UNHEARD =
 async function heard(server: string, flags: ConfigFlags): Promise<Line[]> {
   let daemon: DaemonClient | undefined;
   try {
-    daemon = await connectToDaemon(readConfig(flags));
+    daemon = await connectToDaemon(readConfig(flags, { uses: 'outbox' }));
     const { state } = greeting.parse(JSON.parse(await firstEvent(await daemon.stream('/api/live'))));
     const sources = state.sources.filter(({ source }) => source.startsWith(`${server}/`));
     if (sources.length === 0)
