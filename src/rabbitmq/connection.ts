@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from 'amqplib';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { type BrokerProblem, explain } from './explain.ts';
+import { type BrokerProblem, ExplainedError, explain } from './explain.ts';
 import { reasonOfCut } from './handshake.ts';
 import type { TlsSource } from './tls.ts';
 
@@ -57,6 +57,13 @@ const CONNECTING: BrokerProblem = {
   advice: 'wait: the daemon is connecting',
 };
 
+const blocked = (reason: string): BrokerProblem => ({
+  kind: 'other',
+  reason: `RabbitMQ takes nothing new: ${reason}`,
+  advice:
+    'a node raised an alarm: give it memory or disk space (`rabbitmqctl list_alarms` names the node), or let its queues drain',
+});
+
 /** Connects, and reconnects until `close`. */
 export function connectBroker(options: BrokerOptions): Broker {
   return new BrokerConnection(options);
@@ -75,8 +82,10 @@ export async function connectOnce(
   const options = { timeout: CONNECT_MS, noDelay: true, clientProperties: { connection_name: name } };
   try {
     const connection = await connect(address.href, { ...options, ...tls, ...external });
-    // Users of the connection listen too; an `error` event without a listener would end the process.
-    connection.on('error', () => {});
+    // An error is followed by a close, for which amqplib may wait for ever. Also, one without a listener would end the
+    // process.
+    connection.on('error', () => setTimeout(() => destroy(connection), CLOSE_MS).unref());
+    connection.on('close', () => closed.add(connection));
     writeOnceATurn(connection);
     return connection;
   } catch (error) {
@@ -106,24 +115,39 @@ function writeOnceATurn(connection: ChannelModel): void {
   };
 }
 
-/** Closes a connection; destroys one that doesn't answer in time. */
+/** Connections that are closed. */
+const closed = new WeakSet<ChannelModel>();
+
+/**
+ * Closes a connection; destroys one that doesn't answer in time: its exclusive queues, and so its leases, last as long
+ * as its socket. RabbitMQ answers when all channels have ended, and a channel may wait long for a queue's leader.
+ */
 export async function closeConnection(connection: ChannelModel): Promise<void> {
-  const closing = connection.close().then(
-    () => true,
-    () => true,
-  );
-  const waiting = new AbortController();
-  const late = sleep(CLOSE_MS, false, { signal: waiting.signal }).catch(() => false);
-  const closed = await Promise.race([closing, late]);
-  waiting.abort();
-  if (!closed) streamOf(connection)?.destroy();
+  if (closed.has(connection)) return;
+  const { promise: end, resolve } = Promise.withResolvers<void>();
+  connection.once('close', () => resolve());
+  // Throws if someone else has begun to close it; that may take as long.
+  connection.close().catch(() => undefined);
+  const late = setTimeout(() => {
+    destroy(connection);
+    resolve();
+  }, CLOSE_MS);
+  await end;
+  clearTimeout(late);
+}
+
+/** Ends a connection at once, unless it is closed. */
+function destroy(connection: ChannelModel): void {
+  const error = new Error(`RabbitMQ did not answer within ${CLOSE_MS / 1_000} s (close the connection)`);
+  // With an error: amqplib doesn't notice the end of a socket that is destroyed without one.
+  if (!closed.has(connection)) streamOf(connection)?.destroy(error);
 }
 
 interface Stream {
   write(...values: unknown[]): boolean;
   cork(): void;
   uncork(): void;
-  destroy(): void;
+  destroy(error: Error): void;
 }
 
 /** Its socket, which amqplib's types leave out. */
@@ -140,7 +164,7 @@ export async function openChannel(
   connection: ChannelModel,
   lost: (error?: Error) => void = () => {},
 ): Promise<Channel> {
-  return watch(await connection.createChannel(), lost);
+  return watch(connection, await open(connection, () => connection.createChannel()), lost);
 }
 
 /** Opens a channel with confirms; as {@link openChannel}. */
@@ -148,10 +172,19 @@ export async function openConfirmChannel(
   connection: ChannelModel,
   lost: (error?: Error) => void = () => {},
 ): Promise<ConfirmChannel> {
-  return watch(await connection.createConfirmChannel(), lost);
+  return watch(connection, await open(connection, () => connection.createConfirmChannel()), lost);
 }
 
-function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C {
+/** Opens a channel in time; closes one that opens too late. */
+async function open<C extends Channel>(connection: ChannelModel, create: () => Promise<C>): Promise<C> {
+  if (isBlocked(connection)) throw new ExplainedError(blocked('an alarm'));
+  return await answered(create(), 'open a channel', (channel) => void channel.close().catch(() => undefined));
+}
+
+/** RabbitMQ reads nothing from a connection that an alarm blocks, so it answers nothing either. */
+const isBlocked = ({ connection }: ChannelModel): boolean => (connection as { blocked?: boolean }).blocked === true;
+
+function watch<C extends Channel>(connection: ChannelModel, channel: C, lost: (error?: Error) => void): C {
   let over = false;
   const end = (error?: Error) => {
     if (over) return;
@@ -163,7 +196,10 @@ function watch<C extends Channel>(channel: C, lost: (error?: Error) => void): C 
   const { close } = channel;
   channel.close = () => {
     over = true;
-    return answered(close.call(channel), 'close a channel');
+    const closing = answered(close.call(channel), 'close a channel');
+    if (!isBlocked(connection)) return closing;
+    closing.catch(() => undefined);
+    return Promise.resolve();
   };
   for (const name of ASKING) {
     const ask = channel[name] as (...values: unknown[]) => Promise<unknown>;
@@ -178,16 +214,29 @@ export function closeSoon(channel: Channel): void {
 }
 
 /** Requests that RabbitMQ may never answer: on a queue that is being deleted, or has too few nodes. */
-const ASKING = ['assertQueue', 'checkQueue', 'deleteQueue', 'bindQueue', 'assertExchange', 'consume', 'get'] as const;
+const ASKING = [
+  'assertQueue',
+  'checkQueue',
+  'deleteQueue',
+  'bindQueue',
+  'assertExchange',
+  'prefetch',
+  'consume',
+  'get',
+] as const;
 /** How long an answer may take, in milliseconds. */
 const ANSWER_MS = 10_000;
 
-async function answered<T>(answer: Promise<T>, question: string): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
+/** @param late called with an answer that comes too late */
+async function answered<T>(answer: Promise<T>, question: string, late: (answer: T) => void = () => {}): Promise<T> {
+  const { promise: over, reject } = Promise.withResolvers<never>();
   const error = new Error(`RabbitMQ did not answer within ${ANSWER_MS / 1_000} s (${question})`);
-  const timer = setTimeout(() => reject(error), ANSWER_MS);
+  const timer = setTimeout(() => {
+    reject(error);
+    answer.then(late, () => undefined);
+  }, ANSWER_MS);
   try {
-    return await Promise.race([answer, late]);
+    return await Promise.race([answer, over]);
   } finally {
     clearTimeout(timer);
   }
@@ -274,9 +323,10 @@ class BrokerConnection implements Broker {
       closed?.();
       return true;
     } catch (error) {
+      const problem = this.#blocked ?? explain(error);
       this.#blocked = undefined;
       if (connection) await closeConnection(connection);
-      if (!this.#closing.signal.aborted) this.#note(explain(error), url);
+      if (!this.#closing.signal.aborted) this.#note(problem, url);
       return false;
     }
   }
@@ -284,12 +334,7 @@ class BrokerConnection implements Broker {
   #watchAlarms(connection: ChannelModel): void {
     const { log, changed } = this.#options;
     connection.on('blocked', (reason) => {
-      this.#blocked = {
-        kind: 'other',
-        reason: `RabbitMQ takes nothing new: ${reason}`,
-        advice:
-          'a node raised an alarm: give it memory or disk space (`rabbitmqctl list_alarms` names the node), or let its queues drain',
-      };
+      this.#blocked = blocked(reason);
       log.error({ problem: this.#blocked.reason, advice: this.#blocked.advice }, 'RabbitMQ raised an alarm');
       changed?.();
     });

@@ -3,6 +3,7 @@
 import type { Notification } from '../../src/notification/notification.ts';
 import type { NewDeadLetter } from '../../src/outbox/dead-letters.ts';
 import type { Admission, Outbox } from '../../src/outbox/outbox.ts';
+import { until } from './process.ts';
 
 export const TOPIC = 'arn:aws:sns:eu-west-1:123456789012:a';
 export const OTHER = 'arn:aws:sns:eu-west-1:123456789012:b';
@@ -63,4 +64,19 @@ export async function lastOf(outbox: Outbox, source: string, epoch: string): Pro
   const { last } = cursor;
   cursor.release();
   return last;
+}
+
+/** Commits, again and again until it succeeds; answers how it was refused on the way. */
+export async function insist(outbox: Outbox, ...events: Parameters<typeof admission>): Promise<string[]> {
+  const refusals: string[] = [];
+  await until('it to be taken', () =>
+    outbox.commit(admission(...events)).then(
+      () => true,
+      (error: Error) => {
+        refusals.push(error.message);
+        return false;
+      },
+    ),
+  );
+  return refusals;
 }

@@ -111,6 +111,14 @@ export async function startRabbit({
   };
 }
 
+/**
+ * Erlang that lists the processes of a node's channels in a vhost. Suspended with `sys:suspend`, a channel answers
+ * nothing, as while it waits for a queue's leader.
+ * @param info a property that they have, such as `confirm, true`
+ */
+export const channelsOf = (vhost: string, info: string): string =>
+  `[P || P <- rabbit_channel:list_local(), {vhost, <<"${vhost}">>} =:= hd(rabbit_channel:info(P, [vhost])), {${info}} =:= hd(rabbit_channel:info(P, [${info.split(',')[0]}]))]`;
+
 async function launchEpmd(): Promise<{ port: number } & AsyncDisposable> {
   const [port] = (await freePorts(1)) as [number];
   const epmd = await launch('epmd', ['-port', String(port), '-address', '127.0.0.1']);

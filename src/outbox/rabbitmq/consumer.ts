@@ -31,6 +31,8 @@ export interface Ground {
   isFormer(queue: string): boolean;
   /** Rereads the numbers of partitions. */
   refresh(): Promise<void>;
+  /** A queue is missing: it has to be declared again. */
+  missing(queue: string): void;
   /** Most parcels that a consumer may hold. */
   prefetch(): number;
   /** Reserves numbers for a parcel's places. @returns the first */
@@ -63,7 +65,7 @@ const MOST_ACKNOWLEDGED = 128;
 /** Delay before a failed channel is reopened, in milliseconds. */
 const AGAIN_MS = 500;
 /** How often to look for the new number of partitions, at these intervals, after an end marker. */
-const END_TRIES = 10;
+const END_TRIES = 60;
 const EMPTY = Buffer.alloc(0);
 
 export class PartitionConsumer {
@@ -116,9 +118,11 @@ export class PartitionConsumer {
 
   /** A parcel's last notification is settled. */
   finished(parcel: InHand): void {
-    if (!parcel.delivery || !this.#channel) return; // Acknowledged at its redelivery.
-    this.#parcels.delete(parcel.id);
-    this.#acknowledge(parcel.id, parcel.delivery);
+    const { id, delivery } = parcel;
+    // Acknowledged at its redelivery; behind the end marker none comes.
+    if (!this.#channel || !(delivery || this.#end)) return;
+    this.#parcels.delete(id);
+    if (delivery) this.#acknowledge(id, delivery);
     this.#endIfEmpty();
   }
 
@@ -161,8 +165,10 @@ export class PartitionConsumer {
       await channel.consume(this.queue, (message) => this.#receive(channel, message));
     } catch (error) {
       const problem = explain(error);
+      const isMissing = problem.kind === 'missing';
       // A queue of a former number of partitions may have been emptied and deleted already.
-      this.problem = problem.kind === 'missing' && this.#ground.isFormer(this.queue) ? undefined : problem;
+      this.problem = isMissing && this.#ground.isFormer(this.queue) ? undefined : problem;
+      if (isMissing) this.#ground.missing(this.queue);
       await this.#closeChannel();
       this.#openLater();
     }
@@ -197,6 +203,12 @@ export class PartitionConsumer {
     if (this.#channel) this.#renew();
   }
 
+  /** Closes its channel, if it isn't yet; the next one brings again what this one holds. */
+  #reopenLater(): void {
+    this.#turn = this.#turn.then(() => this.#closeChannel());
+    this.#openLater();
+  }
+
   #renew(): void {
     this.#turn = this.#turn.then(() => this.#closeChannel()).then(() => this.#open());
   }
@@ -218,8 +230,7 @@ export class PartitionConsumer {
           reason: `the queue ${this.queue} was deleted`,
           advice: 'wait: the daemon declares it again',
         };
-      this.#turn = this.#turn.then(() => this.#closeChannel());
-      this.#openLater();
+      this.#reopenLater();
       return;
     }
     const { fields, properties, content } = message;
@@ -255,8 +266,10 @@ export class PartitionConsumer {
     const channel = this.#channel;
     if (!end || !channel || this.#parcels.size > 0) return;
     this.#end = undefined;
-    // If that fails, the end marker is delivered again.
-    this.#finish(channel, end).catch(() => this.#openLater());
+    // If that fails, the marker has to be delivered again, also where the channel is open still.
+    this.#finish(channel, end).catch(() => {
+      if (this.#channel === channel) this.#reopenLater();
+    });
   }
 
   async #finish(channel: Channel, end: Pick<Message, 'fields' | 'properties'>): Promise<void> {

@@ -71,6 +71,7 @@ export class Daemons {
   readonly #others = new Map<string, Other>();
   #newer: { readonly problem: BrokerProblem; readonly heardAt: number } | undefined;
   #channel: Channel | undefined;
+  #connections = 0;
   /** Whether the others count on it. */
   #joined = false;
   readonly #timer: NodeJS.Timeout;
@@ -101,7 +102,8 @@ export class Daemons {
       if (this.#channel === channel) this.#channel = undefined;
     });
     await channel.assertExchange(names.daemons, 'fanout', { durable: true });
-    const queue = names.daemon(id);
+    // Not the last connection's, which RabbitMQ may hold to be open for a while.
+    const queue = names.daemon(`${id}.${++this.#connections}`);
     await channel.assertQueue(queue, { exclusive: true, durable: false });
     await channel.bindQueue(queue, names.daemons, '');
     await channel.consume(queue, (message) => message && this.#receive(message), { noAck: true });

@@ -16,6 +16,12 @@ interface Content {
 
 const WHAT = 'directory';
 
+/** What is called when a change's turn comes, and before any daemon can change it again. */
+interface Moments {
+  readonly begins?: () => void;
+  readonly act?: () => Promise<void>;
+}
+
 export interface DirectoryOptions {
   readonly queue: string;
   readonly leases: Leases;
@@ -27,6 +33,8 @@ export class Directory {
   readonly #options: DirectoryOptions;
   readonly #turns = createTurns();
   #content: Content = { topics: {}, epochs: [] };
+  /** A read that waits for its turn. */
+  #waiting: Promise<void> | undefined;
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
@@ -54,16 +62,24 @@ export class Directory {
     return this.#content.epochs.some(([name, run]) => name === source && run === epoch);
   }
 
-  /** Reads the directory again. @param act runs before any daemon can change it */
+  /**
+   * Reads the directory again. One read serves all who ask before it begins: a slow broker would not keep up.
+   * @param act runs before any daemon can change it
+   */
   read(act?: () => Promise<void>): Promise<void> {
-    return this.#change((content) => content, act);
+    if (act) return this.#change((content) => content, { act });
+    const begins = () => {
+      this.#waiting = undefined;
+    };
+    this.#waiting ??= this.#change((content) => content, { begins });
+    return this.#waiting;
   }
 
-  /** Adds a topic's new number of partitions. */
+  /** Adds a topic's new number of partitions, unless another daemon has done so. */
   addGeneration(topic: string, count: number): Promise<void> {
     return this.#change((content) => {
       const generations = content.topics[topic] ?? [];
-      if (generations.at(-1) === count) return content;
+      if (generations.includes(count)) return content;
       return { ...content, topics: { ...content.topics, [topic]: [...generations, count] } };
     });
   }
@@ -88,9 +104,10 @@ export class Directory {
     }));
   }
 
-  async #change(change: (content: Content) => Content, act?: () => Promise<void>): Promise<void> {
+  async #change(change: (content: Content) => Content, { begins, act }: Moments = {}): Promise<void> {
     const { queue, leases, connection, write } = this.#options;
     const leave = await this.#turns(WHAT);
+    begins?.();
     try {
       await leases.take(WHAT);
       try {

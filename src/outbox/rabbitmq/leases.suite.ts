@@ -23,6 +23,8 @@ interface Part {
   readonly delays: number[];
   /** Whether its writes succeed without an answer. */
   failing: boolean;
+  /** Whether its declarations succeed too late. */
+  late: boolean;
 }
 
 const commit = async (cursor: Cursor, last: number) => {
@@ -42,7 +44,7 @@ describe('leases on RabbitMQ', () => {
   async function openPart(stack: AsyncDisposableStack, prefix: string, ask: (what: string) => void): Promise<Part> {
     const real = stack.adopt(await connectOnce(rabbit.url(vhost)), closeConnection);
     const delays: number[] = [];
-    const slow = delayed(real, delays);
+    const slow = delayed(real, delays, () => part.late);
     const connection = () => slow;
     const names = namesOf(prefix);
     const writer = new Writer({ daemon: prefix, now: Date.now, confirmed() {}, gone() {} });
@@ -56,7 +58,7 @@ describe('leases on RabbitMQ', () => {
     const more = { write, moved() {}, log: SILENT, now: Date.now };
     const positions = new Positions({ names, leases, directory, connection, ...more });
     const cursor = () => positions.cursor('s', 'x', () => async () => {});
-    const part: Part = { positions, directory, cursor, delays, failing: false };
+    const part: Part = { positions, directory, cursor, delays, failing: false, late: false };
     return part;
   }
 
@@ -106,5 +108,25 @@ describe('leases on RabbitMQ', () => {
     await commit(cursor, 3);
     a.failing = false;
     assert.equal((await a.cursor()).last, 3);
+  });
+
+  it('another daemon gets the lease that RabbitMQ gave too late', async () => {
+    await using stack = new AsyncDisposableStack();
+    const [a, b] = await openTwo(stack);
+    a.late = true;
+    await assert.rejects(a.cursor(), /did not answer/);
+    await commit(await b.cursor(), 2);
+    a.late = false;
+    assert.equal((await a.cursor()).last, 2);
+  });
+
+  it('two daemons that change the number of partitions at a time add it once', async () => {
+    await using stack = new AsyncDisposableStack();
+    const [a, b] = await openTwo(stack);
+    await a.directory.addGeneration('topic', 3);
+    await Promise.all([a.directory.addGeneration('topic', 2), b.directory.addGeneration('topic', 2)]);
+    await a.directory.read();
+    assert.deepEqual(a.directory.generations('topic'), [3, 2]);
+    assert.deepEqual(b.directory.generations('topic'), [3, 2]);
   });
 });

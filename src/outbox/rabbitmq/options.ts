@@ -29,6 +29,8 @@ export interface RabbitOutboxOptions {
   readonly leaveMs?: number;
   /** The silence after which another daemon is considered gone, in milliseconds. Default: 5 s. */
   readonly silentMs?: number;
+  /** How long the broker may take for a confirm before the write fails, in milliseconds. Default: 10 s. */
+  readonly confirmMs?: number;
   /** Most unacknowledged parcels of a partition. Default: 32. */
   readonly prefetch?: number;
 }

@@ -122,6 +122,11 @@ export class Queues {
     this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with its content; declaring it again');
   }
 
+  /** A queue can't be consumed because it is missing: it is declared again before the next try. */
+  missing(queue: string): void {
+    this.#declared.delete(queue);
+  }
+
   /**
    * Declares one queue, never twice at a time: RabbitMQ 3.10 answers a second declaration before the queue is ready,
    * and closes the connection of a consumer that comes then. A queue that differs only in its length is used as it is.
@@ -247,10 +252,13 @@ export class Queues {
     try {
       const isNew = () => directory.generations(topic).at(-1) !== partitions;
       if (isNew()) await directory.read();
-      if (isNew()) await this.#end(topic);
       // In the directory when they are ready: other daemons consume what stands there.
       await Promise.all(this.current(topic).map((queue) => this.declare(queue)));
+      // Last: who reads an end marker waits only so long for the directory to say the same.
+      if (isNew()) await this.#end(topic);
       if (isNew()) await directory.addGeneration(topic, partitions);
+      // Another daemon may have changed it meanwhile.
+      this.#refuseFormer(directory.generations(topic).slice(0, -1));
       this.#problems.delete(topic);
       changed();
     } catch (error) {
@@ -264,11 +272,7 @@ export class Queues {
   async #end(topic: string): Promise<void> {
     const { directory, partitions, write, log } = this.#options;
     const former = directory.generations(topic);
-    if (former.includes(partitions))
-      throw new PusherError(
-        'OUTBOX_UNUSABLE',
-        `outbox: the queues of an earlier change from outbox.partitions = ${partitions} are not empty yet: start with ${former.at(-1)} until they are`,
-      );
+    this.#refuseFormer(former);
     const last = former.at(-1);
     if (last !== undefined) {
       log.info(
@@ -277,6 +281,15 @@ export class Queues {
       );
       await Promise.all(this.#of(topic, last).map((queue) => write(queue, [END])));
     }
+  }
+
+  #refuseFormer(former: readonly number[]): void {
+    const { partitions } = this.#options;
+    if (former.includes(partitions))
+      throw new PusherError(
+        'OUTBOX_UNUSABLE',
+        `outbox: the queues of an earlier change from outbox.partitions = ${partitions} are not empty yet: start with ${former.at(-1)} until they are`,
+      );
   }
 
   #of(topic: string, count: number): readonly string[] {

@@ -9,9 +9,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ChannelModel } from 'amqplib';
+import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
-import { type Broker, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { type Broker, closeConnection, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
 import { refuseMaxBytes } from '../options.ts';
@@ -76,6 +76,8 @@ class RabbitOutbox implements Outbox {
   #connection: ChannelModel | undefined;
   /** Whether it has listened for other daemons long enough to know its share. */
   #listened = false;
+  /** The connection that opens another channel to write to. */
+  #renewing: ChannelModel | undefined;
   #lastBlock = 0;
   #closed = false;
 
@@ -100,6 +102,8 @@ class RabbitOutbox implements Outbox {
       now,
       confirmed: (queue, notifications, bytes) => this.#depths.written(queue, notifications, bytes),
       gone: (queue) => this.#queues.gone(queue),
+      unanswered: () => void this.#renewWriter(),
+      confirmMs: options.confirmMs,
     });
     const write = (queue: string, lines: readonly string[]) => this.#writer.write(queue, lines);
     const leases = new Leases({ names, connection, ask: (what) => this.#daemons.ask(what) });
@@ -134,6 +138,7 @@ class RabbitOutbox implements Outbox {
       declare: (queue) => this.#queues.declareToConsume(queue),
       isFormer: (queue) => this.#queues.isFormer(queue),
       refresh: () => this.#directory.read(),
+      missing: (queue) => this.#queues.missing(queue),
       prefetch: () => this.#prefetch(),
       reserve: (places) => this.#reserve(places),
       bury: (dead) => this.#bury(dead),
@@ -227,11 +232,7 @@ class RabbitOutbox implements Outbox {
     this.#queues.reset();
     this.#listened = false;
     try {
-      const ended = (error?: Error) => {
-        if (error && this.#connection === connection) this.#report(error);
-        this.#lost(connection);
-      };
-      this.#writer.attach(await openConfirmChannel(connection, ended));
+      this.#writer.attach(await this.#openWriter(connection));
       await this.#daemons.attach(connection);
       await this.#directory.read();
       setTimeout(() => this.#join(connection), LISTEN_MS).unref();
@@ -240,6 +241,30 @@ class RabbitOutbox implements Outbox {
     } catch (error) {
       this.#lost(connection);
       throw error;
+    }
+  }
+
+  #openWriter(connection: ChannelModel): Promise<ConfirmChannel> {
+    return openConfirmChannel(connection, (error) => {
+      if (error && this.#connection === connection) this.#report(error);
+      this.#lost(connection);
+    });
+  }
+
+  /** Writes over another channel: where a queue lost its leader, the answer on this one may never come. */
+  async #renewWriter(): Promise<void> {
+    const connection = this.#connection;
+    // During an alarm the answers wait for its end.
+    if (!connection || this.#broker.problem || this.#renewing === connection) return;
+    this.#renewing = connection;
+    try {
+      const channel = await this.#openWriter(connection);
+      if (this.#connection === connection) this.#writer.attach(channel);
+      this.#options.log.warn({}, 'RabbitMQ left messages unconfirmed; writing over another channel');
+    } catch {
+      this.#lost(connection);
+    } finally {
+      this.#renewing = undefined;
     }
   }
 
@@ -267,7 +292,7 @@ class RabbitOutbox implements Outbox {
       this.fault ?? new PusherError('OUTBOX_UNUSABLE', 'outbox: lost the connection to RabbitMQ; reconnecting'),
     );
     // One of our channels may have ended alone: reconnect everything.
-    if (!this.#closed) void connection.close().catch(() => undefined);
+    if (!this.#closed) void closeConnection(connection);
   }
 
   #track(keeping: Promise<void>): Promise<void> {

@@ -7,6 +7,7 @@ import {
   commitAs,
   depthOf,
   ids,
+  insist,
   lastOf,
   notification,
   numbered,
@@ -19,23 +20,8 @@ import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
 import { connectOnce, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { FORMAT } from '../../rabbitmq/format.ts';
 import { probeBroker } from '../../rabbitmq/probe.ts';
-import type { Outbox, Stored } from '../outbox.ts';
+import type { Stored } from '../outbox.ts';
 import { namesOf } from './names.ts';
-
-/** Commits, again and again until it succeeds; answers how it was refused on the way. */
-async function insist(outbox: Outbox, ...events: Parameters<typeof admission>): Promise<string[]> {
-  const refusals: string[] = [];
-  await until('it to be taken', () =>
-    outbox.commit(admission(...events)).then(
-      () => true,
-      (error: Error) => {
-        refusals.push(error.message);
-        return false;
-      },
-    ),
-  );
-  return refusals;
-}
 
 describe('the outbox on RabbitMQ, in trouble', () => {
   let rabbit: RabbitServer;

@@ -6,10 +6,12 @@
  *   queues that have none.
  * - So a queue never gets a later line of a write after an earlier one was refused: a repeated write repeats all of it,
  *   and consumers may assume that they have seen everything before a line.
- * - An unconfirmed parcel blocks its queue until the answer comes or the channel ends.
+ * - An unconfirmed parcel blocks its queue until the answer comes or the channel ends. The answer of a queue whose leader
+ *   was lost may never come, so another channel is asked for then.
  */
 import type { ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
+import { closeSoon } from '../../rabbitmq/connection.ts';
 import { FORMAT_HEADER } from '../../rabbitmq/format.ts';
 import { Departure } from './departure.ts';
 import { MOST_LENGTH, MOST_NOTIFICATIONS } from './parcel.ts';
@@ -53,9 +55,13 @@ export interface WriterOptions {
   readonly confirmed: (queue: string, notifications: number, bytes: number) => void;
   /** A queue was deleted. */
   readonly gone: (queue: string) => void;
+  /** A parcel stays unconfirmed for so long that it has to be given up, with its channel. */
+  readonly unanswered?: () => void;
+  /** How long the broker may take for a confirm before the write fails, in milliseconds. Default: 10 s. */
+  readonly confirmMs?: number | undefined;
 }
 
-/** How long the broker may take for a confirm before the write fails, in milliseconds: adapters give up after 30 s. */
+/** The default of `confirmMs`: adapters give up after 30 s. */
 const CONFIRM_MS = 10_000;
 
 /**
@@ -84,8 +90,13 @@ export class Writer {
     return [...this.#lines.values()].some(({ underWay, waiting }) => underWay || waiting.length > 0);
   }
 
-  /** Uses this channel from now on. */
+  /** Uses this channel from now on. What the former one left unconfirmed fails, but may be in its queue. */
   attach(channel: ConfirmChannel): void {
+    const former = this.#channel;
+    if (former) {
+      this.detach(new PusherError('OUTBOX_UNUSABLE', 'outbox: RabbitMQ has not confirmed messages in time'));
+      closeSoon(former);
+    }
     this.#channel = channel;
     channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
   }
@@ -149,8 +160,8 @@ export class Writer {
     line.underWay = jobs;
     const messageId = `${this.#options.daemon}.${++this.#parcels}`;
     this.#departure.sent(lines.length);
-    const late = setTimeout(() => this.#stall(line), CONFIRM_MS).unref();
-    const parcel = {
+    const late = setInterval(() => this.#late(parcel), this.#options.confirmMs ?? CONFIRM_MS).unref();
+    const parcel: Parcel = {
       line,
       jobs,
       messageId,
@@ -173,11 +184,11 @@ export class Writer {
         // Where the channel ended, amqplib answers before it says so; `detach` fails the jobs with the reason.
         if (line.underWay === parcel.jobs && this.#channel === channel && !endedWithChannel(refused))
           this.#answered(parcel, Boolean(refused));
-        else clearTimeout(late);
+        else clearInterval(late);
       });
     } catch {
       // The channel has just ended; `detach` follows with the reason.
-      clearTimeout(late);
+      clearInterval(late);
       if (!channel) this.detach(new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ'));
     }
   }
@@ -192,7 +203,7 @@ export class Writer {
       }, AGAIN_MS * parcel.tries);
       return;
     }
-    clearTimeout(late);
+    clearInterval(late);
     line.underWay = undefined;
     line.stalled = undefined;
     if (returned) this.#lost(line, jobs);
@@ -212,10 +223,17 @@ export class Writer {
     this.#departure.answered(count);
   }
 
+  /** A parcel is unconfirmed after another interval. */
+  #late({ line, jobs, late }: Parcel): void {
+    if (line.underWay !== jobs) clearInterval(late);
+    else if (line.stalled) this.#options.unanswered?.();
+    else this.#stall(line);
+  }
+
   #stall(line: Line): void {
     line.stalled = new PusherError(
       'OUTBOX_UNUSABLE',
-      `outbox: RabbitMQ has not confirmed messages to ${line.queue} for ${CONFIRM_MS / 1_000} s: more than half of its nodes must run, without an alarm`,
+      `outbox: RabbitMQ has not confirmed messages to ${line.queue} in time: more than half of its nodes must run, without an alarm`,
     );
     for (const [job] of line.underWay ?? []) fail(job, line.stalled);
     for (const job of line.waiting) fail(job, line.stalled);

@@ -8,7 +8,7 @@ import type { ChannelModel } from 'amqplib';
 import { messageOf } from '../../errors.ts';
 import { countOf } from '../../format.js';
 import { type Log, SILENT } from '../../log.ts';
-import { type Broker, connectBroker, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
+import { type Broker, closeConnection, connectBroker, openChannel, shownUrl } from '../../rabbitmq/connection.ts';
 import type { TlsSource } from '../../rabbitmq/tls.ts';
 import type { Receive, Tap, TapState } from '../tap.ts';
 import type { Exchanges } from './exchanges.ts';
@@ -122,7 +122,7 @@ class RunningTap {
     const lost = (error?: Error) => {
       // Handled as the connection's own failure: explained, logged, and followed by a reconnect.
       if (error) connection.emit('error', error);
-      connection.close().catch(() => {});
+      void closeConnection(connection);
     };
     this.#reader = await startReader(
       connection,
