@@ -51,6 +51,8 @@ export interface DaemonsOptions {
   readonly changed: () => void;
   /** The silence after which a daemon is considered gone, in milliseconds. Default: 5 s. */
   readonly silentMs?: number | undefined;
+  /** A monotonic clock, in milliseconds. */
+  readonly now?: (() => number) | undefined;
   readonly heard: (announcement: Announcement) => void;
   readonly asked: (what: string) => void;
   readonly settled: (parcels: readonly (readonly [string, string])[]) => void;
@@ -75,9 +77,11 @@ export class Daemons {
   /** Whether the others count on it. */
   #joined = false;
   readonly #timer: NodeJS.Timeout;
+  readonly #now: () => number;
 
   constructor(options: DaemonsOptions) {
     this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
     this.#timer = setInterval(() => this.#beat(), ANNOUNCE_MS).unref();
   }
 
@@ -92,7 +96,7 @@ export class Daemons {
 
   /** Another daemon is of a release that this one does not understand. */
   get newer(): BrokerProblem | undefined {
-    return this.#newer && performance.now() - this.#newer.heardAt < SILENT_MS ? this.#newer.problem : undefined;
+    return this.#newer && this.#now() - this.#newer.heardAt < SILENT_MS ? this.#newer.problem : undefined;
   }
 
   /** Uses this connection for announcements, and asks who is there. */
@@ -118,7 +122,7 @@ export class Daemons {
    */
   join(): void {
     this.#joined = true;
-    const now = performance.now();
+    const now = this.#now();
     for (const other of this.#others.values()) Object.assign(other, { heardAt: now, announcedAt: now });
     this.#announce(true);
   }
@@ -156,7 +160,7 @@ export class Daemons {
     }
     this.#announce(false);
     const { silentMs = SILENT_MS, changed } = this.#options;
-    const now = performance.now();
+    const now = this.#now();
     let gone = false;
     for (const [id, { heardAt }] of this.#others) if (now - heardAt > silentMs) gone = this.#others.delete(id) || gone;
     if (gone) changed();
@@ -175,17 +179,17 @@ export class Daemons {
     }
   }
 
-  /** A daemon has connected, perhaps again: its partitions wait for it, but not for ever. */
+  /** A daemon has connected, perhaps again: its partitions wait for it, but no longer than `RETURN_MS` in all. */
   #returns(id: string): void {
     const known = this.#others.get(id);
-    const now = performance.now();
-    if (known && now - known.announcedAt < RETURN_MS) known.heardAt = now;
+    const { silentMs = SILENT_MS } = this.#options;
+    if (known) known.heardAt = Math.max(known.heardAt, Math.min(this.#now(), known.announcedAt + RETURN_MS - silentMs));
     this.#announce(true);
   }
 
   #receive({ content, properties }: ConsumeMessage): void {
     const newer = problemOfFormat(properties.headers, 'the announcement of a daemon of the same prefix');
-    if (newer) this.#newer = { problem: newer, heardAt: performance.now() };
+    if (newer) this.#newer = { problem: newer, heardAt: this.#now() };
     const message = newer ? undefined : parse(content);
     if (!message) return;
     const { id, changed, heard, asked, settled, retired } = this.#options;
@@ -193,7 +197,7 @@ export class Daemons {
       const { daemon } = message;
       if (daemon.id === id) return;
       const before = this.#others.get(daemon.id);
-      const now = performance.now();
+      const now = this.#now();
       this.#others.set(daemon.id, { announcement: daemon, heardAt: now, announcedAt: now });
       heard(daemon);
       // A new daemon doesn't know this one yet.
