@@ -128,6 +128,11 @@ describe('init from a mongooseim.toml', () => {
     ],
     ['the file is not TOML', 'x', /can't read \S+mongooseim\.toml: Invalid TOML/],
     [
+      'a number is infinite',
+      `[modules.mod_event_pusher.sns]\n${SECTION.replace('pool_size = 50', 'pool_size = inf')}`,
+      /\/mongooseim\.toml: 1 mistake\n.*pool_size is the number Infinity, should be/,
+    ],
+    [
       'the section has a mistake',
       `[modules.mod_event_pusher.sns]\n${SECTION.replace('pool_size = 50', 'pool_size = 0')}`,
       /\/mongooseim\.toml: 1 mistake\n.*pool_size is the number 0, should be/,

@@ -1,7 +1,7 @@
 /** `adapter install` and `uninstall` as an operator runs them. Needs Prosody, which evaluates its own configuration. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -216,6 +216,31 @@ describe('adapter install prosody', () => {
     const { code, output } = bench.install(prosody, { to: path.join(ADAPTERS, 'prosody') });
     assert.equal(code, 1);
     assert.match(output, /is this package's own/);
+  });
+});
+
+describe('adapter install prosody --configure', () => {
+  it('install keeps its file of options if Prosody can not be asked again', async () => {
+    const include = 'VirtualHost "localhost"\nInclude "conf.d/*.cfg.lua"';
+    await mkdir(inFolder('conf.d'));
+    const config = await bench.prosodyConfig('modules_enabled = { "saslauth" }', include);
+    const install = (env: NodeJS.ProcessEnv = {}) =>
+      bench.adapter(
+        [
+          ...['install', 'prosody', '--configure', '--server-config', config, '--to', inFolder('modules')],
+          ...['--url', 'http://127.0.0.1:1/v1/events', '--secret', 'known'],
+        ],
+        env,
+      );
+    assert.equal((await install()).code, 0);
+    const options = await readFile(inFolder('conf.d/xmpp-event-pusher.cfg.lua'), 'utf8');
+    // Answers once, and fails then.
+    const script = `#!/bin/sh\nif [ -e ${inFolder('asked')} ]; then echo broken; exit 1; fi\n: >${inFolder('asked')}\nPATH=\${PATH#*:} exec prosodyctl "$@"\n`;
+    await chmod(await bench.write('bin/prosodyctl', script), 0o755);
+    const { output } = await install({ PATH: `${inFolder('bin')}:${process.env.PATH}` });
+    assert.match(output, /Already configured: localhost\n/);
+    assert.equal(await readFile(inFolder('conf.d/xmpp-event-pusher.cfg.lua'), 'utf8'), options);
+    assert.deepEqual(await readdir(inFolder('conf.d')), ['xmpp-event-pusher.cfg.lua']);
   });
 });
 

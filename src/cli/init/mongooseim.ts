@@ -125,7 +125,8 @@ function knownOptions(sns: Table, where: string, secrets: Record<string, string>
       notes.push(
         `${where}.plugin_module: ${String(value)} is an Erlang module; docs/plugins.md explains how to write the same as a plugin`,
       );
-    else if (!(name in known) || !isValue(value)) notes.push(`${where}.${name}: xmpp-event-pusher has no such option`);
+    else if (!Object.hasOwn(known, name)) notes.push(`${where}.${name}: xmpp-event-pusher has no such option`);
+    else if (!isValue(value)) notes.push(`${where}.${name}: not copied, should be a text, a number, true or false`);
     else if (name === 'secret_access_key') options[name] = { variable: variableFor(String(value), secrets) };
     else options[name] = value;
   }

@@ -69,7 +69,7 @@ const section = (title: string, options: Options): string =>
 
 function text(value: Value): string {
   if (typeof value === 'string') return tomlString(value);
-  if (typeof value !== 'object') return String(value);
+  if (typeof value !== 'object') return String(value).replace('Infinity', 'inf').replace('NaN', 'nan');
   if ('template' in value) return tomlString(value.template).replaceAll('$${', '${');
   if ('variable' in value) return `"\${${value.variable}}"`;
   return `[${value.map(text).join(', ')}]`;

@@ -50,8 +50,14 @@ export function writeOwnFile(found: ProsodyConfiguration, folder: string, tap: T
   const own = ownFileOf(found);
   if (own === undefined || !existsSync(path.dirname(own))) return undefined;
   const former = `${own}.old`;
+  const restore = () => {
+    remove(own);
+    if (existsSync(former)) renameSync(former, own);
+    return undefined;
+  };
   if (existsSync(own)) renameSync(own, former);
-  const without = existsSync(former) ? readProsody(found.file) : found;
+  const without = existsSync(former) ? readAgain(found.file) : found;
+  if (!without) return restore();
   const hosts = without.hosts.filter(({ enabled, disabled, own_list }) => !enabled && !disabled && !own_list);
   const isSearched = without.pluginPaths.some((each) => path.resolve(each) === folder);
   const isAdded = !isSearched && without.pluginPaths.length === 0;
@@ -71,7 +77,5 @@ export function writeOwnFile(found: ProsodyConfiguration, folder: string, tap: T
     remove(former);
     return { file: own, hosts: names, config };
   }
-  remove(own);
-  if (existsSync(former)) renameSync(former, own);
-  return undefined;
+  return restore();
 }
