@@ -6,6 +6,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse as parseToml } from 'smol-toml';
+import { controlLine, findControl } from '../../src/cli/adapter/ejabberd/control.ts';
 import { ejabberd } from '../../src/cli/adapter/ejabberd/ejabberd.ts';
 import { prosody } from '../../src/cli/adapter/prosody/prosody.ts';
 import type { TapOptions } from '../../src/cli/adapter/tap.ts';
@@ -216,6 +217,23 @@ describe('adapter install prosody', () => {
     const { code, output } = bench.install(prosody, { to: path.join(ADAPTERS, 'prosody') });
     assert.equal(code, 1);
     assert.match(output, /is this package's own/);
+  });
+});
+
+describe("ejabberd's command", () => {
+  it("is named by its path if it isn't on the PATH: the latest release's", async () => {
+    for (const release of ['23.10', '24.12']) await bench.write(`opt/ejabberd-${release}/bin/ejabberdctl`, '');
+    const installed = inFolder('opt/ejabberd*/bin/ejabberdctl');
+    const { PATH } = process.env;
+    process.env.PATH = inFolder('opt/ejabberd-23.10/bin');
+    try {
+      assert.equal(controlLine('status', installed), 'ejabberdctl status');
+      process.env.PATH = inFolder('nowhere');
+      assert.equal(controlLine('status', installed), `${inFolder('opt/ejabberd-24.12/bin/ejabberdctl')} status`);
+      assert.equal(findControl(inFolder('none')), undefined);
+    } finally {
+      process.env.PATH = PATH;
+    }
   });
 });
 

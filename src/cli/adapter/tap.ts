@@ -3,7 +3,7 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import path from 'node:path';
-import { unusableCharacter } from '../../config/characters.ts';
+import { oddCharacter } from '../../config/characters.ts';
 import { commandTo } from '../../config/commands.ts';
 import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
@@ -65,7 +65,7 @@ export function knownTap(options: TapOptions): KnownTap {
 
 /** Refuses a given secret that no tap can have, without showing it. @throws PusherError ADAPTER_INSTALL */
 export function assertUsable(secret: string | undefined): void {
-  const problem = secret === '' ? 'is empty' : unusableCharacter(secret ?? '', { spaces: true });
+  const problem = secret === '' ? 'is empty' : oddCharacter(secret ?? '');
   if (problem !== undefined) throw fault(`the secret of --secret or EVENT_PUSHER_SECRET ${problem}`);
 }
 

@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { shellWord } from '../../../quote.ts';
-import { ADAPTERS, onPath, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
+import { ADAPTERS, remove, replaceFolder, versionOf, writeSecret } from '../files.ts';
 import type { AdapterServer, Copy, FoundAdapter, Printed, Settings, TapAccess, Where } from '../server.ts';
+import { controlLine, findControl } from './control.ts';
 import { inConfig, MODULE, lines as optionLines, ownFile, ownFiles, settingsIn, withTap } from './options.ts';
 import { type Places, placesOf } from './places.ts';
 
@@ -15,7 +16,7 @@ const PACKAGED = { folder: path.join(ADAPTERS, 'ejabberd'), without: [EXAMPLE_OP
 export const ejabberd: AdapterServer = { name: 'ejabberd', present, find, install, uninstall };
 
 function present(): boolean {
-  return onPath('ejabberdctl') || globSync('/opt/ejabberd*/bin/ejabberdctl').length > 0;
+  return findControl() !== undefined;
 }
 
 function find(where: Where): FoundAdapter {
@@ -133,20 +134,25 @@ const naming = ({ modules, options }: Places): string[] => [
 
 /** Whether it runs. A different configuration may belong to another server, which `ejabberdctl` would not ask. */
 const isRunning = ({ serverConfig }: Where): boolean =>
-  serverConfig === undefined && spawnSync('ejabberdctl', ['status']).status === 0;
+  serverConfig === undefined && spawnSync(findControl() ?? 'ejabberdctl', ['status']).status === 0;
 
 /** Loads the adapter into the running ejabberd. */
 function loadInto(isNew: boolean): Printed {
   const command = isNew ? 'module_install' : 'module_upgrade';
-  const { status, stdout, stderr } = spawnSync('ejabberdctl', [command, MODULE], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(findControl() ?? 'ejabberdctl', [command, MODULE], { encoding: 'utf8' });
   if (status === 0) return { lines: ['', 'Loaded it into the running ejabberd.'], ok: true };
-  return { lines: ['', `FAILED: ejabberdctl ${command} ${MODULE}: ${`${stdout}${stderr}`.trim()}`], ok: false };
+  return { lines: ['', `FAILED: ${controlLine(`${command} ${MODULE}`)}: ${`${stdout}${stderr}`.trim()}`], ok: false };
 }
 
 function loading(isNew: boolean, live: string | undefined): string[] {
   if (!isNew)
-    return ['', 'Then bring the new version into the running server:', '', `  ejabberdctl module_upgrade ${MODULE}`];
-  const command = ['', `  ejabberdctl module_install ${MODULE}`];
+    return [
+      '',
+      'Then bring the new version into the running server:',
+      '',
+      `  ${controlLine(`module_upgrade ${MODULE}`)}`,
+    ];
+  const command = ['', `  ${controlLine(`module_install ${MODULE}`)}`];
   if (live === undefined) return ['', 'Then load it into the running server:', ...command];
   return [
     '',
@@ -167,7 +173,7 @@ function uninstall(where: Where): Printed {
       '',
       `Delete ${MODULE} and the lines indented below it from modules: there, then run:`,
       '',
-      '  ejabberdctl reload_config',
+      `  ${controlLine('reload_config')}`,
       '',
       'and run this again.',
     ];
@@ -181,7 +187,7 @@ function uninstall(where: Where): Printed {
       '',
       'A running ejabberd keeps it in memory until you restart it, or run:',
       '',
-      '  ejabberdctl reload_config',
+      `  ${controlLine('reload_config')}`,
     );
   return { lines, ok: true };
 }
@@ -209,9 +215,11 @@ function compilation(places: Places): string[] {
   const source = path.join(sourceOf(places), 'src');
   const beam = compiledOf(places);
   if (!existsSync(source)) return [];
-  if (!existsSync(beam)) return [`not loaded yet; run: ejabberdctl module_install ${MODULE}`];
+  if (!existsSync(beam)) return [`not loaded yet; run: ${controlLine(`module_install ${MODULE}`)}`];
   if (statSync(beam).mtimeMs >= statSync(source).mtimeMs) return [];
-  return [`the source is newer than the module that ejabberd compiled; run: ejabberdctl module_upgrade ${MODULE}`];
+  return [
+    `the source is newer than the module that ejabberd compiled; run: ${controlLine(`module_upgrade ${MODULE}`)}`,
+  ];
 }
 
 const duplicate = (configured: readonly Settings[], file: string) =>
