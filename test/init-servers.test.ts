@@ -70,6 +70,10 @@ describe('init', () => {
         at('modules'),
       );
       assert.match(output, /Wrote /);
+      assert.match(
+        output,
+        / {2}xmpp-event-pusher adapter status prosody --to \S+modules --server-config \S+cfg\.lua --config \S+\n$/,
+      );
       assert.deepEqual(readProsody(at('prosody.cfg.lua')).pluginPaths, [at('modules')]);
     });
 

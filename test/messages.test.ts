@@ -7,6 +7,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { createProgram } from '../src/cli/main.ts';
+import { commandTo } from '../src/config/commands.ts';
 import { diagnoseTopic } from '../src/sns/check/topic.ts';
 import { explain } from '../src/sns/explain.ts';
 import type { Circumstances, Failure } from '../src/sns/failure.ts';
@@ -109,6 +110,14 @@ describe('commands in messages', () => {
       sourceLines.filter((line) => new RegExp(COMMAND).test(line)),
       [],
     );
+  });
+
+  it('a name that others chose is never an option of a command in a message', async () => {
+    for (const name of ['--all', '--config=/evil.toml', "x'; y", 'prosody@a']) {
+      const words = wordsOf(commandTo(['sources', 'acknowledge'], CONFIG, name));
+      assert.deepEqual([words.at(-1), words.includes('--')], [name, name.startsWith('-')]);
+      assert.deepEqual(await parse(commandTo(['sources', 'acknowledge'], CONFIG, name)), { config: CONFIG });
+    }
   });
 
   it("no message names a command without the program's name", async () => {

@@ -112,7 +112,7 @@ function losses(holes: readonly Hole[], configFile: string): Finding[] {
         ? `${countOf(missing, 'event is', 'events are')} missing in its numbers, noticed by an earlier release`
         : `events ${first} to ${last} of ${epoch} are missing, noticed at ${new Date(at).toISOString()}`,
     means: "they never arrived: an adapter's queue was full and dropped the newest, or its files were lost",
-    advice: `see the XMPP server's log of that time, then run ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,
+    advice: `see the XMPP server's log of that time, then run ${quotedCommand(['sources', 'acknowledge'], configFile, source)}`,
   }));
 }
 

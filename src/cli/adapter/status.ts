@@ -135,7 +135,7 @@ function heardOf(
   const holes = newHoles === 1 ? newest : `${countOf(newHoles, 'hole')} in its numbers, the newest: ${newest}`;
   return {
     level: 'warn',
-    text: `${text}; ${holes}; see its log, then ${quotedCommand(['sources', 'acknowledge', source], configFile)}`,
+    text: `${text}; ${holes}; see its log, then ${quotedCommand(['sources', 'acknowledge'], configFile, source)}`,
   };
 }
 

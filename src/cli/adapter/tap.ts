@@ -81,16 +81,18 @@ export function secretForDaemon({ secret }: TapAccess, { config, section }: Know
   return ['', title, '', ...lines, '', 'and restart the daemon.'];
 }
 
+/** The options for a server's paths, which stay right in another folder. */
+export const whereWords = ({ to, serverConfig }: Where): string[] => [
+  ...(to === undefined ? [] : ['--to', path.resolve(to)]),
+  ...(serverConfig === undefined ? [] : ['--server-config', path.resolve(serverConfig)]),
+];
+
 /**
  * The command line of `adapter status` for the same tap and server. The secret is passed in the environment, which `ps`
  * doesn't show.
  */
 export function statusLine(server: string, { url, secret }: TapOptions, { config }: KnownTap, where: Where): string {
-  const { to, serverConfig } = where;
-  const words = ['adapter', 'status', server];
-  if (url !== undefined) words.push('--url', url);
-  if (to !== undefined) words.push('--to', to);
-  if (serverConfig !== undefined) words.push('--server-config', serverConfig);
+  const words = ['adapter', 'status', server, ...(url === undefined ? [] : ['--url', url]), ...whereWords(where)];
   const environment = url === undefined || secret === undefined ? '' : `EVENT_PUSHER_SECRET=${shellWord(secret)} `;
   return environment + commandTo(words, url === undefined ? config : undefined);
 }

@@ -7,6 +7,7 @@ import { topicsOf } from '../../sns/account.ts';
 import { adapterInstall } from '../adapter/install.ts';
 import type { AdapterServer, Where } from '../adapter/server.ts';
 import { SERVERS } from '../adapter/servers.ts';
+import { whereWords } from '../adapter/tap.ts';
 import { check } from '../check.ts';
 import { readConfig } from '../configuration.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -31,7 +32,7 @@ export async function finish(file: string, flags: FinishFlags, dialog: Dialog): 
   for (const server of servers) await attempt('adapter', async () => installAdapter(server, file, flags));
   print('');
   await attempt('check', () => check({ config: file }));
-  print(`\n${next(file, servers)}`);
+  print(`\n${next(file, servers, flags)}`);
 }
 
 function printPolicy(config: PusherConfig): void {
@@ -78,9 +79,9 @@ async function attempt(what: string, step: () => Promise<boolean>): Promise<void
   }
 }
 
-function next(file: string, servers: readonly AdapterServer[]): string {
+function next(file: string, servers: readonly AdapterServer[], where: Where): string {
   const start = file === SYSTEM_CONFIG ? '  systemctl enable --now xmpp-event-pusher' : `  ${commandTo(['run'], file)}`;
-  const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name], file)}`);
+  const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name, ...whereWords(where)], file)}`);
   const mend =
     process.exitCode === EXIT.failed
       ? `Fix what failed, and run this again: ${commandTo(['init'], file)}\nTo give other answers: ${commandTo(['init', '--overwrite'], file)}\n\n`
