@@ -115,7 +115,7 @@ describe('commands in messages', () => {
   it('a name that others chose is never an option of a command in a message', async () => {
     for (const name of ['--all', '--config=/evil.toml', "x'; y", 'prosody@a']) {
       const words = wordsOf(commandTo(['sources', 'acknowledge'], CONFIG, name));
-      assert.deepEqual([words.at(-1), words.includes('--')], [name, name.startsWith('-')]);
+      assert.ok(name.startsWith('-') ? words.at(-2) === '--' && words.at(-1) === name : words.includes(name));
       assert.deepEqual(await parse(commandTo(['sources', 'acknowledge'], CONFIG, name)), { config: CONFIG });
     }
   });

@@ -11,14 +11,16 @@ import { findConfig, SYSTEM_CONFIG } from './find.ts';
  * @param foreign an argument that others chose, such as a source's name, which must not become an option
  */
 export function commandTo(words: readonly string[], configFile?: string, foreign?: string): string {
+  const isOptionLike = foreign?.startsWith('-') === true;
   const envFile = namedEnvFile();
   const isFound = configFile === undefined || (configFile === SYSTEM_CONFIG && findConfig(undefined) === SYSTEM_CONFIG);
   return [
     'xmpp-event-pusher',
     ...words,
+    ...(foreign === undefined || isOptionLike ? [] : [foreign]),
     ...(isFound ? [] : ['--config', path.resolve(configFile)]),
     ...(envFile === undefined || configFile === undefined ? [] : ['--env-file', path.resolve(envFile)]),
-    ...(foreign === undefined ? [] : foreign.startsWith('-') ? ['--', foreign] : [foreign]),
+    ...(isOptionLike ? ['--', foreign] : []),
   ]
     .map(shellWord)
     .join(' ');
