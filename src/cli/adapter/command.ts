@@ -1,14 +1,13 @@
 /** `adapter`: installs the module for an XMPP server, and checks the path from there to the tap. */
 import { Argument, Command, Option } from 'commander';
 import { printableLines } from '../../format.js';
-import { findOwnConfig } from '../configuration.ts';
 import { configurable } from '../options.ts';
 import { adapterCheck } from './check.ts';
 import { adapterInstall } from './install.ts';
 import type { AdapterServer, Printed, Where } from './server.ts';
 import { SERVERS } from './servers.ts';
 import { adapterStatus, type Line } from './status.ts';
-import { assertUsable, knownTap, type TapOptions } from './tap.ts';
+import { assertUsable, configOf, knownTap, type TapOptions } from './tap.ts';
 
 export function adapterCommand(): Command {
   return new Command('adapter')
@@ -45,7 +44,7 @@ function statusCommand(): Command {
     .action(async (name: string, options: TapOptions & Where & { ca?: string }) => {
       const { url, ca, envFile } = options;
       // The XMPP server's machine may have no configuration; the tap itself knows its secret.
-      const tap = url !== undefined || findOwnConfig(options) !== undefined ? knownTap(options) : undefined;
+      const tap = url !== undefined || configOf(options) !== undefined ? knownTap(options) : undefined;
       for await (const line of adapterStatus(serverOf(name), { where: options, tap, ca, envFile })) show(line);
     });
 }

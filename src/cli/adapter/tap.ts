@@ -9,13 +9,16 @@ import { type HttpTapSection, loadHttpTap } from '../../config/load.ts';
 import type { HttpTapOptions } from '../../config/options.ts';
 import { PusherError } from '../../errors.ts';
 import { shellWord, tomlString } from '../../quote.ts';
-import { type ConfigFlags, findOwnConfig, withEnvFile } from '../configuration.ts';
+import { type ConfigFlags, findOwnConfig, isExample, withEnvFile } from '../configuration.ts';
 import type { TapAccess, Where } from './server.ts';
 
 export interface TapOptions extends ConfigFlags {
   readonly url?: string;
   readonly secret?: string;
 }
+
+/** The tap in the options of an installed adapter. */
+export type InstalledTap = Pick<KnownTap, 'url' | 'secret' | 'from'>;
 
 /** A tap, as far as it is known. */
 export interface KnownTap {
@@ -33,9 +36,10 @@ export interface KnownTap {
 /**
  * The tap from the options `--url` and `--secret` for a daemon elsewhere, otherwise from the configuration. It doesn't
  * guess, because an adapter with a secret unknown to the daemon would wait for ever.
+ * @param installed the tap of an adapter that is installed, if there is no configuration: its daemon is elsewhere
  * @throws PusherError ADAPTER_INSTALL when something is missing, CONFIG_UNREADABLE or CONFIG_INVALID
  */
-export function knownTap(options: TapOptions): KnownTap {
+export function knownTap(options: TapOptions, installed: () => InstalledTap | undefined = () => undefined): KnownTap {
   const { url, secret } = options;
   assertUsable(secret);
   if (url !== undefined && !(/^https?:\/\/[^/]/.test(url) && URL.canParse(url)))
@@ -44,11 +48,14 @@ export function knownTap(options: TapOptions): KnownTap {
     return { url, secret, from: '--url and --secret', config: undefined, section: undefined };
   if (url !== undefined)
     throw fault('--url names another daemon: pass its tap.http.secret too, with --secret or EVENT_PUSHER_SECRET');
-  const config = findOwnConfig(options);
-  if (config === undefined || !existsSync(config))
+  const config = configOf(options);
+  if (config === undefined || !existsSync(config)) {
+    const present = options.config === undefined ? installed() : undefined;
+    if (present) return { ...present, secret: secret ?? present.secret, config: undefined, section: undefined };
     throw fault(
       `there is no ${config ?? 'configuration'} here: pass the daemon's configuration with --config or, for a daemon on another machine, its tap with --url and --secret`,
     );
+  }
   const section = withEnvFile(config, options, () => loadHttpTap(config));
   if (secret !== undefined && section.options.secret !== undefined && secret !== section.options.secret)
     throw fault(
@@ -61,6 +68,12 @@ export function knownTap(options: TapOptions): KnownTap {
     config,
     section,
   };
+}
+
+/** A command's configuration. The example in the package, as on a machine with an adapter only, counts as none. */
+export function configOf(options: ConfigFlags): string | undefined {
+  const file = findOwnConfig(options);
+  return file !== undefined && options.config === undefined && isExample(file) ? undefined : file;
 }
 
 /** Refuses a given secret that no tap can have, without showing it. @throws PusherError ADAPTER_INSTALL */
