@@ -30,6 +30,14 @@ if (isDaemon) {
   process.off('SIGTERM', remember).off('SIGINT', remember).off('SIGHUP', remember);
 }
 const { main } = await load('main');
+let ended = false;
+// A plugin that ends the process must not make a command look successful. `run` reports that itself.
+if (!isDaemon)
+  process.on('exit', (code) => {
+    if (ended || code !== 0) return;
+    process.stderr.write('xmpp-event-pusher: ended too early, probably because a plugin called process.exit\n');
+    process.exitCode = 1;
+  });
 for (const stream of [process.stdout, process.stderr])
   stream.on('error', (error) => {
     // The daemon keeps running: its log is separate, and a plugin's output is not worth a stop.
@@ -40,6 +48,7 @@ for (const stream of [process.stdout, process.stderr])
     process.exit(1);
   });
 const code = await main(process.argv);
+ended = true;
 // Open handles of a plugin must not keep the process alive. Output to a pipe is queued, so wait until it is written.
 await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((sent) => stream.write('', sent))));
 process.exit(code);

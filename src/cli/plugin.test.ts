@@ -5,6 +5,8 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { commandLine } from '../../test/support/command-line.ts';
+import { BIN } from '../../test/support/daemon.ts';
+import { launch } from '../../test/support/process.ts';
 
 const EXAMPLE = fileURLToPath(new URL('../../examples/plugin.ts', import.meta.url));
 
@@ -35,6 +37,26 @@ describe('plugin test', () => {
     );
     for (const kind of ['goes offline', 'chat from', 'groupchat from', 'tea@conference.example.org/Bob'])
       assert.ok(output.includes(kind), kind);
+  });
+
+  it('plugin test exits with 1 if the plugin ends the process', async () => {
+    const plugin = await write('ends.mjs', 'process.exit(0);');
+    const child = await launch(process.execPath, [BIN, 'plugin', 'test', plugin]);
+    assert.equal(await child.exited, 1);
+    assert.equal(child.output(), 'xmpp-event-pusher: ended too early, probably because a plugin called process.exit\n');
+  });
+
+  it('plugin test names a missing plugin, and no configuration that is not used', async (t) => {
+    const { code, output } = await commandLine(t, 'plugin', 'test', '/nowhere/plugin.mjs');
+    assert.equal(code, 1);
+    assert.match(output, /^xmpp-event-pusher: plugin_module "\/nowhere\/plugin\.mjs": can't be loaded: Cannot find/);
+  });
+
+  it('plugin test fails without any event', async (t) => {
+    const events = await write('none.json', '{"events":[]}');
+    const { code, output } = await commandLine(t, 'plugin', 'test', EXAMPLE, '--events', events);
+    assert.equal(code, 1);
+    assert.match(output, /can't read events from \S+none\.json: it has none\n$/);
   });
 
   it('plugin test exits with 1 and shows why when the plugin causes a dead letter', async (t) => {

@@ -65,7 +65,7 @@ async function routes(
   flags: ConfigFlags | undefined,
 ): Promise<(host: string) => Route | undefined> {
   if (flags === undefined) {
-    const plugin = await loadPlugin(module ?? '', path.resolve('pusher.toml'));
+    const plugin = await loadNamed(module ?? '');
     return () => routeWith(plugin);
   }
   const loaded = readConfig(flags, { uses: 'routing' });
@@ -73,11 +73,22 @@ async function routes(
   for (const [host, options] of sectionsOf(loaded)) {
     if (!options) sections.set(host, undefined);
     // Paths on the command line are relative to the current folder, those in the configuration to its folder.
-    else if (module !== undefined)
-      sections.set(host, routeWith(await loadPlugin(module, path.resolve('pusher.toml')), options));
+    else if (module !== undefined) sections.set(host, routeWith(await loadNamed(module), options));
     else sections.set(host, routeWith(await loadPlugin(options.plugin_module, loaded.file), options));
   }
   return (host) => sections.get(sections.has(host.toLowerCase()) ? host.toLowerCase() : '');
+}
+
+/** Loads a plugin that the command line names: relative to the current folder. @throws PusherError PLUGIN_UNUSABLE */
+async function loadNamed(module: string): Promise<SnsPlugin> {
+  const here = path.resolve('pusher.toml');
+  try {
+    return await loadPlugin(module, here);
+  } catch (error) {
+    if (!(error instanceof PusherError)) throw error;
+    // No configuration names it.
+    throw new PusherError(error.code, error.message.replace(` of ${here}`, ''), error);
+  }
 }
 
 const TOPICS = { presence: 'user_presence_updated', pm: 'user_message_sent', muc: 'user_messagegroup_sent' };
@@ -99,6 +110,7 @@ function readEvents(file: string): XmppEvent[] {
   } catch (error) {
     throw fault(messageOf(error));
   }
+  if (list.length === 0) throw fault('it has none');
   return list.map((raw, index) => {
     const event = parseEvent(raw);
     if (isMalformed(event)) throw fault(`event ${index + 1} ${event.problem}`);
