@@ -6,6 +6,8 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
+import { startDaemon } from '../src/daemon.ts';
+import { createLogger } from '../src/ops/log.ts';
 import { commandLine } from './support/command-line.ts';
 import { BIN } from './support/daemon.ts';
 import { ACCOUNT, ASKED, AWS_SECRET, KEY, useInit, without } from './support/init.ts';
@@ -51,6 +53,14 @@ describe('init', () => {
     );
     assert.match(output, /(made|exists) {4,}\S+eu-west-1\S+:user_presence_updated/);
     assert.deepEqual([text('pusher.toml'), text('environment')], before);
+  });
+
+  it('init says to restart a daemon that runs', async (t) => {
+    const first = await init(t, ...ASKED);
+    assert.match(first.output, /\nStart the daemon, and check it:\n/);
+    const daemon = await startDaemon(loaded(), createLogger('silent'));
+    const { output } = await init(t, ...ASKED, '--overwrite', '--pm-topic', 'others').finally(() => daemon.stop());
+    assert.match(output, /\nThe daemon runs with the configuration that it started with\. Restart it, and check it:\n/);
   });
 
   it('says what of the environment it does not use when it is run again', async (t) => {

@@ -11,6 +11,7 @@ import { whereWords } from '../adapter/tap.ts';
 import { check } from '../check.ts';
 import { readConfig } from '../configuration.ts';
 import { EXIT } from '../exit-codes.ts';
+import { findDaemon } from '../find-daemon.ts';
 import { leastPolicy } from '../iam-policy.ts';
 import { createTopics } from '../topics.ts';
 import type { Dialog } from './dialog.ts';
@@ -32,7 +33,7 @@ export async function finish(file: string, flags: FinishFlags, dialog: Dialog): 
   for (const server of servers) await attempt('adapter', async () => installAdapter(server, file, flags));
   print('');
   await attempt('check', () => check({ config: file }));
-  print(`\n${next(file, servers, flags)}`);
+  print(`\n${next(file, servers, flags, await isRunning(config))}`);
 }
 
 function printPolicy(config: PusherConfig): void {
@@ -79,12 +80,23 @@ async function attempt(what: string, step: () => Promise<boolean>): Promise<void
   }
 }
 
-function next(file: string, servers: readonly AdapterServer[], where: Where): string {
-  const start = file === SYSTEM_CONFIG ? '  systemctl enable --now xmpp-event-pusher' : `  ${commandTo(['run'], file)}`;
+/** Whether a daemon runs, with a configuration that it read earlier. */
+async function isRunning(config: PusherConfig): Promise<boolean> {
+  const found = await findDaemon(config);
+  if (found.kind === 'running') await found.daemon.close();
+  return found.kind !== 'none';
+}
+
+function next(file: string, servers: readonly AdapterServer[], where: Where, running: boolean): string {
+  const service = running ? '  systemctl restart xmpp-event-pusher' : '  systemctl enable --now xmpp-event-pusher';
+  const start = file === SYSTEM_CONFIG ? service : `  ${commandTo(['run'], file)}`;
   const looks = servers.map(({ name }) => `  ${commandTo(['adapter', 'status', name, ...whereWords(where)], file)}`);
   const mend =
     process.exitCode === EXIT.failed
       ? `Fix what failed, and run this again: ${commandTo(['init'], file)}\nTo give other answers: ${commandTo(['init', '--overwrite'], file)}\n\n`
       : '';
-  return [`${mend}Start the daemon, and check it:`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join('\n');
+  const todo = running
+    ? 'The daemon runs with the configuration that it started with. Restart it, and check it:'
+    : 'Start the daemon, and check it:';
+  return [`${mend}${todo}`, '', start, `  ${commandTo(['status'], file)}`, ...looks].join('\n');
 }
