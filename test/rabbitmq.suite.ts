@@ -3,6 +3,7 @@ import '../src/rabbitmq/connection.suite.ts';
 import '../src/rabbitmq/tls.suite.ts';
 import '../src/outbox/rabbitmq/trouble.suite.ts';
 import '../src/outbox/rabbitmq/unanswered.suite.ts';
+import '../src/outbox/rabbitmq/deleted.suite.ts';
 import '../src/outbox/rabbitmq/rabbitmq.suite.ts';
 import '../src/outbox/rabbitmq/leases.suite.ts';
 import '../src/outbox/rabbitmq/queues.suite.ts';

@@ -182,7 +182,8 @@ async function open<C extends Channel>(connection: ChannelModel, create: () => P
 }
 
 /** RabbitMQ reads nothing from a connection that an alarm blocks, so it answers nothing either. */
-const isBlocked = ({ connection }: ChannelModel): boolean => (connection as { blocked?: boolean }).blocked === true;
+export const isBlocked = ({ connection }: ChannelModel): boolean =>
+  (connection as { blocked?: boolean }).blocked === true;
 
 function watch<C extends Channel>(connection: ChannelModel, channel: C, lost: (error?: Error) => void): C {
   let over = false;

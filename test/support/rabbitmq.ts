@@ -37,12 +37,14 @@ export interface RabbitServer extends AsyncDisposable {
   readonly nodes: readonly RabbitNode[];
   /** Makes a vhost, for one test; settles with its name. */
   vhost(): Promise<string>;
+  /** Adds a vhost of this name. */
+  addVhost(vhost: string): Promise<void>;
   /** The address of a vhost on one of the nodes. */
   url(vhost: string, options?: { node?: number; login?: string }): string;
   /** Makes a user with these permissions on a vhost: patterns of names to configure, write and read. */
   user(name: string, password: string, vhost: string, permissions: readonly [string, string, string]): Promise<void>;
-  /** Raises or ends the alarm of a lack of memory on a node. */
-  alarm(raised: boolean, node?: number): Promise<void>;
+  /** Raises or ends the alarm of a lack of memory or disk space on a node. */
+  alarm(raised: boolean, node?: number, resource?: 'memory' | 'disk'): Promise<void>;
 }
 
 export interface RabbitOptions {
@@ -84,20 +86,24 @@ export async function startRabbit({
 
   let vhosts = 0;
   const first = () => nodes[0] as RabbitNode;
+  const addVhost = async (name: string) => {
+    await first().evaluate(`ok = rabbit_vhost:add(<<"${name}">>, <<"test">>), ${permit('guest', name)}`);
+  };
   return {
     nodes,
     async vhost() {
       const name = `test${++vhosts}`;
-      await first().evaluate(`ok = rabbit_vhost:add(<<"${name}">>, <<"test">>), ${permit('guest', name)}`);
+      await addVhost(name);
       return name;
     },
+    addVhost,
     url: (vhost, { node = 0, login = LOGIN } = {}) => `amqp://${login}@127.0.0.1:${nodes[node]?.port}/${vhost}`,
     async user(name, password, vhost, permissions) {
       const add = `rabbit_auth_backend_internal:add_user(<<"${name}">>, <<"${password}">>, <<"test">>)`;
       await first().evaluate(`catch ${add}, ${permit(name, vhost, permissions)}`);
     },
-    async alarm(raised, node = 0) {
-      const what = '{resource_limit, memory, node()}';
+    async alarm(raised, node = 0, resource = 'memory') {
+      const what = `{resource_limit, ${resource}, node()}`;
       await nodes[node]?.evaluate(
         raised ? `rabbit_alarm:set_alarm({${what}, []}).` : `rabbit_alarm:clear_alarm(${what}).`,
       );

@@ -34,11 +34,13 @@ class FakeConnection {
 describe('the daemons of a prefix', () => {
   let now = 0;
   const queues = new Set<(message: ConsumeMessage) => void>();
+  const lost: ChannelModel[] = [];
   const connection = () => new FakeConnection(queues) as unknown as ChannelModel;
   beforeEach(() => {
     mock.timers.enable({ apis: ['setInterval'] });
     now = 0;
     queues.clear();
+    lost.length = 0;
   });
   afterEach(() => mock.timers.reset());
 
@@ -56,6 +58,7 @@ describe('the daemons of a prefix', () => {
       names: namesOf('xep'),
       describe: () => ({ id, topics: [], generations: {}, partitions: 6, deadLetters: 0, inHand: {}, positions: [] }),
       changed() {},
+      lost: (connection) => void lost.push(connection),
       heard() {},
       asked() {},
       settled() {},
@@ -121,6 +124,32 @@ describe('the daemons of a prefix', () => {
     assert.deepEqual(first.ids, ['a']);
     second.join();
     assert.deepEqual(first.ids, ['a', 'b']);
+  });
+
+  it('one that does not hear itself any more connects again', async () => {
+    const daemon = create('a');
+    await join(daemon);
+    pass(60);
+    assert.deepEqual(lost, []);
+    // Its queue is not bound to the exchange any more.
+    queues.clear();
+    pass(11);
+    assert.equal(lost.length, 1);
+    daemon.detach();
+    await join(daemon);
+    pass(60);
+    assert.equal(lost.length, 1);
+  });
+
+  it('one whose connection an alarm blocks does not expect to hear itself', async () => {
+    const daemon = create('a');
+    const blocked = connection();
+    await daemon.attach(blocked);
+    daemon.join();
+    queues.clear();
+    Object.assign(blocked.connection, { blocked: true });
+    pass(60);
+    assert.deepEqual(lost, []);
   });
 
   it('one that says good-bye is gone at once', async () => {

@@ -6,7 +6,7 @@
  * views may differ for a moment: the broker lets only one consumer of a partition be active, however many subscribe.
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
-import { openChannel } from '../../rabbitmq/connection.ts';
+import { isBlocked, openChannel } from '../../rabbitmq/connection.ts';
 import type { BrokerProblem } from '../../rabbitmq/explain.ts';
 import { FORMAT_HEADER, problemOfFormat } from '../../rabbitmq/format.ts';
 import type { Directory } from './directory.ts';
@@ -53,6 +53,8 @@ export interface DaemonsOptions {
   readonly silentMs?: number | undefined;
   /** A monotonic clock, in milliseconds. */
   readonly now?: (() => number) | undefined;
+  /** Announcements can't be sent or heard over this connection any more. */
+  readonly lost: (connection: ChannelModel, error?: Error) => void;
   readonly heard: (announcement: Announcement) => void;
   readonly asked: (what: string) => void;
   readonly settled: (parcels: readonly (readonly [string, string])[]) => void;
@@ -62,6 +64,8 @@ export interface DaemonsOptions {
 /** Interval of announcements, and the default of `silentMs`, in milliseconds. */
 const ANNOUNCE_MS = 1_000;
 const SILENT_MS = 5_000;
+/** A daemon that hasn't heard itself for so many times of the silence of others opens a new channel. */
+const DEAF = 2;
 /**
  * How long a daemon that reconnects is waited for, in milliseconds: its first requests time out where RabbitMQ has just
  * lost most of its nodes.
@@ -73,7 +77,10 @@ export class Daemons {
   readonly #others = new Map<string, Other>();
   #newer: { readonly problem: BrokerProblem; readonly heardAt: number } | undefined;
   #channel: Channel | undefined;
+  #connection: ChannelModel | undefined;
   #connections = 0;
+  /** When it last heard itself. */
+  #echoAt = 0;
   /** Whether the others count on it. */
   #joined = false;
   readonly #timer: NodeJS.Timeout;
@@ -102,18 +109,27 @@ export class Daemons {
   /** Uses this connection for announcements, and asks who is there. */
   async attach(connection: ChannelModel): Promise<void> {
     const { id, names } = this.#options;
-    const channel = await openChannel(connection, () => {
-      if (this.#channel === channel) this.#channel = undefined;
-    });
+    const lost = (error?: Error) => {
+      if (this.#channel === channel) this.#lost(error);
+    };
+    const channel = await openChannel(connection, lost);
     await channel.assertExchange(names.daemons, 'fanout', { durable: true });
     // Not the last connection's, which RabbitMQ may hold to be open for a while.
     const queue = names.daemon(`${id}.${++this.#connections}`);
     await channel.assertQueue(queue, { exclusive: true, durable: false });
     await channel.bindQueue(queue, names.daemons, '');
-    await channel.consume(queue, (message) => message && this.#receive(message), { noAck: true });
+    const receive = (message: ConsumeMessage | null) =>
+      message ? this.#receive(message) : lost(new Error(`the queue ${queue} was deleted`));
+    await channel.consume(queue, receive, { noAck: true });
     this.#channel = channel;
+    this.#connection = connection;
     this.#joined = false;
     this.#send({ kind: 'who', id });
+  }
+
+  #lost(error?: Error): void {
+    this.#channel = undefined;
+    if (this.#connection) this.#options.lost(this.#connection, error);
   }
 
   /**
@@ -123,6 +139,7 @@ export class Daemons {
   join(): void {
     this.#joined = true;
     const now = this.#now();
+    this.#echoAt = now;
     for (const other of this.#others.values()) Object.assign(other, { heardAt: now, announcedAt: now });
     this.#announce(true);
   }
@@ -161,6 +178,12 @@ export class Daemons {
     this.#announce(false);
     const { silentMs = SILENT_MS, changed } = this.#options;
     const now = this.#now();
+    if (this.#connection && isBlocked(this.#connection)) this.#echoAt = now;
+    // The exchange was deleted, and declared again by another daemon, without this one's queue.
+    if (this.#channel && now - this.#echoAt > DEAF * silentMs) {
+      this.#lost(new Error('the exchange of announcements does not bring its own ones back'));
+      return;
+    }
     let gone = false;
     for (const [id, { heardAt }] of this.#others) if (now - heardAt > silentMs) gone = this.#others.delete(id) || gone;
     if (gone) changed();
@@ -195,7 +218,10 @@ export class Daemons {
     const { id, changed, heard, asked, settled, retired } = this.#options;
     if (message.kind === 'here') {
       const { daemon } = message;
-      if (daemon.id === id) return;
+      if (daemon.id === id) {
+        this.#echoAt = this.#now();
+        return;
+      }
       const before = this.#others.get(daemon.id);
       const now = this.#now();
       this.#others.set(daemon.id, { announcement: daemon, heardAt: now, announcedAt: now });

@@ -15,6 +15,7 @@ interface Content {
 }
 
 const WHAT = 'directory';
+const EMPTY: Content = { topics: {}, epochs: [] };
 
 /** What is called when a change's turn comes, and before any daemon can change it again. */
 interface Moments {
@@ -32,7 +33,10 @@ export interface DirectoryOptions {
 export class Directory {
   readonly #options: DirectoryOptions;
   readonly #turns = createTurns();
-  #content: Content = { topics: {}, epochs: [] };
+  #content = EMPTY;
+  /** The epochs, for look-ups, and what they were made from. */
+  #index: ReadonlySet<string> = new Set();
+  #indexed: Content['epochs'] = EMPTY.epochs;
   /** A read that waits for its turn. */
   #waiting: Promise<void> | undefined;
 
@@ -59,7 +63,11 @@ export class Directory {
   }
 
   hasEpoch(source: string, epoch: string): boolean {
-    return this.#content.epochs.some(([name, run]) => name === source && run === epoch);
+    if (this.#indexed !== this.#content.epochs) {
+      this.#indexed = this.#content.epochs;
+      this.#index = new Set(this.#indexed.map(([name, run]) => `${name}\n${run}`));
+    }
+    return this.#index.has(`${source}\n${epoch}`);
   }
 
   /**
@@ -94,7 +102,11 @@ export class Directory {
   }
 
   addEpoch(source: string, epoch: string): Promise<void> {
-    return this.#change(({ topics, epochs }) => ({ topics, epochs: [...epochs, [source, epoch]] }));
+    return this.#change((content) => {
+      const { topics, epochs } = content;
+      const isKnown = epochs.some(([name, run]) => name === source && run === epoch);
+      return isKnown ? content : { topics, epochs: [...epochs, [source, epoch]] };
+    });
   }
 
   removeEpochs(gone: (source: string, epoch: string) => boolean): Promise<void> {
@@ -113,9 +125,9 @@ export class Directory {
       try {
         const current = connection();
         if (!current) throw new PusherError('OUTBOX_UNUSABLE', 'outbox: not connected to RabbitMQ');
-        const content = ((await readLast(current, queue)) as Content | undefined) ?? { topics: {}, epochs: [] };
-        this.#content = change(content);
-        if (this.#content !== content) await write(queue, [JSON.stringify(this.#content)]);
+        const stored = ((await readLast(current, queue)) as Content | undefined) ?? EMPTY;
+        this.#content = change(completed(stored, this.#content));
+        if (this.#content !== stored) await write(queue, [JSON.stringify(this.#content)]);
         await act?.();
       } finally {
         // Others wait for it, whatever became of the change. It ends with the connection in any case.
@@ -125,4 +137,13 @@ export class Directory {
       leave();
     }
   }
+}
+
+/**
+ * Adds the topics that are known here: if the directory's queue was deleted, and perhaps written again by a daemon that
+ * knows less, nobody would read their queues. Topics never leave the directory; an epoch is added when it moves.
+ */
+function completed(stored: Content, known: Content): Content {
+  const lacking = Object.keys(known.topics).some((topic) => !stored.topics[topic]);
+  return lacking ? { ...stored, topics: { ...known.topics, ...stored.topics } } : stored;
 }

@@ -191,12 +191,11 @@ export class Positions {
     this.#lastHole = Math.max(this.#lastHole + 1, at * 1_000);
     const open = before?.open ?? [];
     const position = { ...moved, open: hole ? [{ id: this.#lastHole, ...hole }, ...open].slice(0, MOST_HOLES) : open };
-    if (!before && !this.#options.directory.hasEpoch(source, epoch)) {
-      await this.#options.directory.addEpoch(source, epoch);
-      await this.#write(position);
-      // Not awaited: another daemon may take long to release a lease.
-      void this.#forgetOutdated();
-    } else await this.#write(position);
+    // Also if it was there, and the directory's queue was deleted.
+    if (!this.#options.directory.hasEpoch(source, epoch)) await this.#options.directory.addEpoch(source, epoch);
+    await this.#write(position);
+    // Not awaited: another daemon may take long to release a lease.
+    if (!before) void this.#forgetOutdated();
   }
 
   async #write(position: Position): Promise<void> {

@@ -92,6 +92,7 @@ class RabbitOutbox implements Outbox {
       describe: (everything) => this.#describe(everything),
       changed: () => this.#spread(),
       silentMs: options.silentMs,
+      lost: (lost, error) => this.#ended(lost, error),
       heard: (announcement) => this.#heard(announcement),
       asked: (what) => void this.#positions.giveBack(what),
       settled: (parcels) => remember(this.#ground.settled, parcels),
@@ -245,10 +246,7 @@ class RabbitOutbox implements Outbox {
   }
 
   #openWriter(connection: ChannelModel): Promise<ConfirmChannel> {
-    return openConfirmChannel(connection, (error) => {
-      if (error && this.#connection === connection) this.#report(error);
-      this.#lost(connection);
-    });
+    return openConfirmChannel(connection, (error) => this.#ended(connection, error));
   }
 
   /** Writes over another channel: where a queue lost its leader, the answer on this one may never come. */
@@ -276,12 +274,13 @@ class RabbitOutbox implements Outbox {
     this.#spread();
   }
 
-  #report(error: Error): void {
-    const { reason, advice } = explain(error);
-    this.#options.log.error(
-      { problem: reason, advice },
-      'RabbitMQ closed the channel that the outbox writes to; reconnecting',
-    );
+  /** A channel ended that the outbox can't do without. */
+  #ended(connection: ChannelModel, error?: Error): void {
+    if (error && this.#connection === connection) {
+      const { reason, advice } = explain(error);
+      this.#options.log.error({ problem: reason, advice }, 'RabbitMQ closed a channel of the outbox; reconnecting');
+    }
+    this.#lost(connection);
   }
 
   #lost(connection: ChannelModel | undefined): void {

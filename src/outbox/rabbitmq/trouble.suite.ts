@@ -31,23 +31,24 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     vhost = await rabbit.vhost();
   });
 
-  it('reports an alarm that blocks it, and continues afterwards', async () => {
-    await using house = await openHouse(rabbit.url(vhost));
-    const outbox = await house.open();
-    await outbox.commit(admission(notification('e1')));
-    await rabbit.alarm(true);
-    await until('the alarm to be met', async () => {
-      void outbox.commit(admission(notification('under way'))).catch(() => undefined);
-      return outbox.fault !== undefined;
+  for (const resource of ['memory', 'disk'] as const)
+    it(`reports an alarm of the ${resource} that blocks it, and continues afterwards`, async () => {
+      await using house = await openHouse(rabbit.url(vhost));
+      const outbox = await house.open();
+      await outbox.commit(admission(notification('e1')));
+      await rabbit.alarm(true, 0, resource);
+      await until('the alarm to be met', async () => {
+        void outbox.commit(admission(notification('under way'))).catch(() => undefined);
+        return outbox.fault !== undefined;
+      });
+      assert.match(outbox.fault?.message ?? '', new RegExp(`takes nothing new: low on ${resource}.*list_alarms`));
+      await assert.rejects(outbox.commit(admission(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
+      assert.match(outbox.health().fault ?? '', new RegExp(resource));
+      await rabbit.alarm(false, 0, resource);
+      await until('its end', () => outbox.fault === undefined);
+      await outbox.commit(admission(notification('e2')));
+      await outbox.close();
     });
-    assert.match(outbox.fault?.message ?? '', /takes nothing new: low on memory.*list_alarms/);
-    await assert.rejects(outbox.commit(admission(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
-    assert.match(outbox.health().fault ?? '', /memory/);
-    await rabbit.alarm(false);
-    await until('its end', () => outbox.fault === undefined);
-    await outbox.commit(admission(notification('e2')));
-    await outbox.close();
-  });
 
   it('continues after a lost connection, and sends nothing twice', async () => {
     await using house = await openHouse(rabbit.url(vhost));
