@@ -136,7 +136,14 @@ describe('the Debian package', () => {
       });
 
       it('installs without a network, starts nothing, and protects secrets', () => {
+        // As an installation by hand leaves it, with a dynamic user.
+        run(`install -d -o 61500 -m 700 /var/lib/private/xmpp-event-pusher
+          ln -s private/xmpp-event-pusher /var/lib/xmpp-event-pusher
+          install -o 61500 -m 600 /dev/null /var/lib/xmpp-event-pusher/outbox.db`);
         const output = run('dpkg -i /first.deb');
+        assert.equal(run('stat -c %a:%U /var/lib/xmpp-event-pusher/outbox.db'), '600:xmpp-event-pusher\n');
+        // What systemd does at the first start.
+        run('rm /var/lib/xmpp-event-pusher; mv /var/lib/private/xmpp-event-pusher /var/lib; rmdir /var/lib/private');
         assert.match(output, /next are `xmpp-event-pusher init` and `systemctl enable --now xmpp-event-pusher`/);
         const listed = run(`stat -c '%a %U:%G %n' /etc/xmpp-event-pusher/* /var/lib/xmpp-event-pusher
           find /etc/systemd -name 'xmpp-event-pusher*'`);
