@@ -167,6 +167,20 @@ describe('init', () => {
     assert.doesNotMatch(text('environment'), /AWS/);
   });
 
+  it('init says that it takes no temporary key of the environment', async (t) => {
+    Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'ASIAEXAMPLE', AWS_SESSION_TOKEN: 'token' });
+    const { code, output } = await init(t, '--region', 'eu-west-1', '--account', ACCOUNT).finally(() => {
+      delete process.env.AWS_ACCESS_KEY_ID;
+      delete process.env.AWS_SESSION_TOKEN;
+    });
+    assert.equal(code, 2);
+    assert.match(
+      output,
+      /required: --access-key-id or --role \(not the temporary one of AWS_SESSION_TOKEN\), AWS_SECRET_ACCESS_KEY in/,
+    );
+    assert.deepEqual(readdirSync(bench.folder), []);
+  });
+
   it('init says what failed and how to continue, and continues there', async (t) => {
     const down = ['--config', at('pusher.toml'), '--server', 'none', '--sns-host', 'http://127.0.0.1:1'];
     const { code, output } = await commandLine(t, 'init', '--yes', ...ASKED, ...down);

@@ -84,16 +84,18 @@ async function askForKeys(
     (!hasKey &&
       (await dialog.confirm('Does this machine get its AWS credentials from a role or profile (no key)?', false)));
   if (byRole) return { options: { credentials: 'aws' }, secrets: {} };
+  // For those who wonder why the exported one is not taken.
+  const notThis = session ? ' (not the temporary one of AWS_SESSION_TOKEN)' : '';
   const key = await dialog.text({
     question: 'Access key id',
-    flag: '--access-key-id or --role',
+    flag: `--access-key-id or --role${notThis}`,
     given: accessKeyId,
     fallback: session ? undefined : ownKey || undefined,
     problem: problemOf('access_key_id'),
   });
   const secret = await dialog.text({
     question: 'Its secret (not shown)',
-    flag: 'AWS_SECRET_ACCESS_KEY in the environment',
+    flag: `AWS_SECRET_ACCESS_KEY in the environment${notThis}`,
     // Another key's secret doesn't match this one.
     given: ownSecret && !session && (!ownKey || key === ownKey) ? ownSecret : undefined,
     problem: problemOf('secret_access_key'),
