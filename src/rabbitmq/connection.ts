@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from 'amqplib';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { answered } from './answers.ts';
 import { type BrokerProblem, ExplainedError, explain } from './explain.ts';
 import { reasonOfCut } from './handshake.ts';
 import type { TlsSource } from './tls.ts';
@@ -225,23 +226,6 @@ const ASKING = [
   'consume',
   'get',
 ] as const;
-/** How long an answer may take, in milliseconds. */
-const ANSWER_MS = 10_000;
-
-/** @param late called with an answer that comes too late */
-async function answered<T>(answer: Promise<T>, question: string, late: (answer: T) => void = () => {}): Promise<T> {
-  const { promise: over, reject } = Promise.withResolvers<never>();
-  const error = new Error(`RabbitMQ did not answer within ${ANSWER_MS / 1_000} s (${question})`);
-  const timer = setTimeout(() => {
-    reject(error);
-    answer.then(late, () => undefined);
-  }, ANSWER_MS);
-  try {
-    return await Promise.race([answer, over]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /** An address without its password, for display. */
 export function shownUrl(url: string): string {

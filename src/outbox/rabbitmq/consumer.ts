@@ -78,6 +78,7 @@ export class PartitionConsumer {
   #channel: Channel | undefined;
   /** The end marker of a former queue, once delivered. */
   #end: Pick<Message, 'fields' | 'properties'> | undefined;
+  #isFinishing = false;
   /** Serialises opening and closing. */
   #turn: Promise<void> = Promise.resolve();
   #again: NodeJS.Timeout | undefined;
@@ -109,6 +110,11 @@ export class PartitionConsumer {
 
   get isOpen(): boolean {
     return this.#channel !== undefined;
+  }
+
+  /** Whether it consumes, and has neither a parcel nor the end marker. */
+  get isIdle(): boolean {
+    return this.isOpen && this.#parcels.size === 0 && !this.#end && !this.#isFinishing;
   }
 
   /** Starts consuming if there is a connection and it hasn't started. */
@@ -266,10 +272,15 @@ export class PartitionConsumer {
     const channel = this.#channel;
     if (!end || !channel || this.#parcels.size > 0) return;
     this.#end = undefined;
+    this.#isFinishing = true;
     // If that fails, the marker has to be delivered again, also where the channel is open still.
-    this.#finish(channel, end).catch(() => {
-      if (this.#channel === channel) this.#reopenLater();
-    });
+    this.#finish(channel, end)
+      .catch(() => {
+        if (this.#channel === channel) this.#reopenLater();
+      })
+      .finally(() => {
+        this.#isFinishing = false;
+      });
   }
 
   async #finish(channel: Channel, end: Pick<Message, 'fields' | 'properties'>): Promise<void> {

@@ -36,7 +36,7 @@ describe('queues of topics on RabbitMQ', () => {
     const leases = new Leases({ names, connection, ask() {} });
     const directory = new Directory({ queue: names.directory, leases, connection, write });
     const shared = { names, directory, connection, write, log: SILENT };
-    const more = { maxBytes: 1_000_000, depths: new Depths(), unconsumed() {}, changed() {} };
+    const more = { maxBytes: 1_000_000, depths: new Depths(), consumers: () => [], changed() {} };
     const queues = new Queues({ ...shared, partitions, ...more });
     await directory.read();
     return { connection: real, queues };

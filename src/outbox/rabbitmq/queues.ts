@@ -4,6 +4,7 @@ import { PusherError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
+import type { PartitionConsumer } from './consumer.ts';
 import type { Depths } from './depths.ts';
 import type { Directory } from './directory.ts';
 import { type Names, partitionArguments } from './names.ts';
@@ -17,8 +18,8 @@ export interface QueuesOptions {
   readonly directory: Directory;
   readonly depths: Depths;
   readonly connection: () => ChannelModel | undefined;
-  /** A queue has no consumer. */
-  readonly unconsumed: (queue: string) => void;
+  /** This daemon's consumers of a queue. */
+  readonly consumers: (queue: string) => readonly Pick<PartitionConsumer, 'isIdle' | 'unconsumed'>[];
   /** The set of queues, or of those that are read, has changed. */
   readonly changed: () => void;
   readonly write: (queue: string, lines: readonly string[]) => Promise<void>;
@@ -27,6 +28,8 @@ export interface QueuesOptions {
 
 /** Delay before a deleted queue is declared again, in milliseconds. */
 const DELETED_MS = 1_000;
+/** After so many polls an empty former queue gets another end marker. */
+const IDLE_POLLS = 3;
 /** Timeout of a poll, after which the next one may begin, in milliseconds. */
 const POLL_PATIENCE_MS = 3_000;
 
@@ -40,6 +43,8 @@ export class Queues {
   readonly #wanted = new Map<string, PromiseWithResolvers<void>>();
   readonly #problems = new Map<string, string>();
   readonly #warned = new Set<string>();
+  /** How many polls in a row found each former queue empty and without an end marker. */
+  readonly #idle = new Map<string, number>();
   /** When each queue was found deleted. */
   readonly #deletedAt = new Map<string, number>();
   /** Cache of names by topic and number of partitions, because each is a hash. */
@@ -92,6 +97,7 @@ export class Queues {
 
   /** The connection changed or is lost: declared queues may be gone. */
   reset(): void {
+    this.#idle.clear();
     this.#ensured = new Map();
     this.#declared = new Set();
     this.#pollingUntil = 0;
@@ -116,9 +122,10 @@ export class Queues {
    */
   gone(queue: string): void {
     this.#declared.delete(queue);
+    if (this.isFormer(queue)) return;
     this.#ensured = new Map();
     this.#deletedAt.set(queue, performance.now());
-    this.#options.unconsumed(queue);
+    this.#unconsumed(queue);
     this.#options.log.error({ queue }, 'a queue of the outbox was deleted, with its content; declaring it again');
   }
 
@@ -218,19 +225,23 @@ export class Queues {
   }
 
   async #ask(channel: Channel): Promise<void> {
-    const { depths, unconsumed } = this.#options;
+    const { depths } = this.#options;
     for (const topic of this.topics())
       for (const queue of this.all(topic)) {
         if (this.isFormer(queue)) continue;
         const { messageCount, consumerCount } = await channel.checkQueue(queue);
         depths.polled(queue, messageCount);
-        if (consumerCount === 0) unconsumed(queue);
+        if (consumerCount === 0) this.#unconsumed(queue);
       }
+  }
+
+  #unconsumed(queue: string): void {
+    for (const consumer of this.#options.consumers(queue)) consumer.unconsumed();
   }
 
   /** Finds out which queues of former numbers of partitions are gone. */
   async #askFormer(): Promise<void> {
-    const { connection, directory, depths, changed } = this.#options;
+    const { connection, directory, depths, changed, consumers } = this.#options;
     for (const topic of directory.topics)
       for (const count of directory.generations(topic).slice(0, -1)) {
         let gone = 0;
@@ -240,11 +251,24 @@ export class Queues {
           const ready = await countReady(current, queue);
           depths.polled(queue, ready ?? 0);
           if (ready === undefined) gone += 1;
+          else if (ready === 0 && consumers(queue).some(({ isIdle }) => isIdle)) this.#endAgain(queue);
+          else this.#idle.delete(queue);
         }
         if (gone < count) continue;
         await directory.dropGeneration(topic, count);
         changed();
       }
+  }
+
+  /**
+   * Writes an end marker to an empty former queue that has none: a daemon that got it long before the directory had the
+   * new number did not know it for one.
+   */
+  #endAgain(queue: string): void {
+    const polls = (this.#idle.get(queue) ?? 0) + 1;
+    this.#idle.set(queue, polls);
+    // If it fails, the queue is gone, or the next connection tries again.
+    if (polls === IDLE_POLLS) this.#options.write(queue, [END]).catch(() => undefined);
   }
 
   async #ensure(topic: string): Promise<void> {

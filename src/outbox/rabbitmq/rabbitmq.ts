@@ -113,11 +113,9 @@ class RabbitOutbox implements Outbox {
     const shared = { names, leases, directory: this.#directory, connection };
     this.#positions = new Positions({ ...shared, write, moved, log, now });
     const perQueue = Math.max(1, Math.floor(maxBytes / partitions));
-    const unconsumed = (queue: string) => {
-      for (const consumer of this.#view.consumers) if (consumer.queue === queue) consumer.unconsumed();
-    };
+    const consumers = (queue: string) => this.#view.consumers.filter((consumer) => consumer.queue === queue);
     const changed = () => this.#spread();
-    const queueOptions = { partitions, maxBytes: perQueue, depths: this.#depths, unconsumed, changed, write, log };
+    const queueOptions = { partitions, maxBytes: perQueue, depths: this.#depths, consumers, changed, write, log };
     this.#queues = new Queues({ ...shared, ...queueOptions });
     this.#view = new View({
       id: this.#id,

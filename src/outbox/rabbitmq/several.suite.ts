@@ -17,7 +17,10 @@ import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import type { RabbitServer } from '../../../test/support/rabbitmq.ts';
 import { sharedRabbit } from '../../../test/support/shared-rabbit.ts';
+import { closeConnection, connectOnce, openChannel } from '../../rabbitmq/connection.ts';
 import type { Outbox, Stored } from '../outbox.ts';
+import { namesOf } from './names.ts';
+import { END } from './parcel.ts';
 
 /** How many of the topic's partitions each daemon works on, in the order of the given ones. */
 function shares(...outboxes: readonly Outbox[]): number[] {
@@ -244,6 +247,33 @@ describe('several daemons on RabbitMQ', () => {
     await until('the others to go on', () => a.fault === undefined && b.fault === undefined);
     await Promise.all(backlogs.map((backlog) => backlog.close()));
     await Promise.all([a.close(), b.close()]);
+  });
+
+  it('the former partitions are deleted also if their end marker is lost', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const before = await house.open();
+    await before.commit(admission(notification('e1')));
+    await before.close();
+    const outbox = await house.open({ partitions: 2 });
+    await outbox.commit(admission(notification('e2')));
+    // As a daemon does that gets it before the directory has the new number.
+    const connection = await connectOnce(rabbit.url(vhost));
+    const channel = await openChannel(connection);
+    const taken = Promise.withResolvers<void>();
+    await channel.consume(namesOf(house.prefix).partition(TOPIC, 1, 0), (message) => {
+      if (message?.content.toString() !== END) return;
+      channel.ack(message);
+      taken.resolve();
+    });
+    await taken.promise;
+    await closeConnection(connection);
+    await using topic = consume(outbox, TOPIC);
+    for (const id of ['e1', 'e2']) {
+      const [next] = (await topic.next(1)) as [Stored];
+      assert.equal(next.eventId, id);
+      await topic.settle(next);
+    }
+    await outbox.close();
   });
 
   it('a repeated batch without a stored position adds no duplicates', async () => {

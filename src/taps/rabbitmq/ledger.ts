@@ -9,7 +9,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
-import { openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
+import { progressing } from '../../rabbitmq/answers.ts';
+import { isBlocked, openChannel, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { ExplainedError } from '../../rabbitmq/explain.ts';
 import { FORMAT_HEADER, problemOfFormat } from '../../rabbitmq/format.ts';
 import { createReader, type LedgerRecord, type LedgerState, MOST_SEEN, snapshotOf } from './records.ts';
@@ -41,7 +42,9 @@ export async function openLedger(
   lost: (error?: Error) => void,
   leastLogBytes = LEAST_LOG_BYTES,
 ): Promise<Ledger> {
+  const isPaused = () => isBlocked(connection);
   const channel = await openConfirmChannel(connection, lost);
+  const confirms = () => progressing(channel.waitForConfirms(), { what: 'confirm the count of sessions', isPaused });
   const write = async (records: Iterable<LedgerRecord>): Promise<number> => {
     let bytes = 0;
     for (const record of records) {
@@ -50,9 +53,9 @@ export async function openLedger(
       // Without a limit, memory would hold a whole snapshot of millions.
       const options = { persistent: true, correlationId: record.term, headers: FORMAT_HEADER };
       const sent = channel.sendToQueue(queue, body, options);
-      if (!sent) await channel.waitForConfirms();
+      if (!sent) await confirms();
     }
-    await channel.waitForConfirms();
+    await confirms();
     return bytes;
   };
 
@@ -113,7 +116,9 @@ async function readUntil(
     lost(error);
   });
   let done = false;
+  let readAt = 0;
   await channel.consume(queue, (message) => {
+    readAt = performance.now();
     if (!message) return reject(new Error(`the queue "${queue}" was deleted`));
     // Records behind the fence are newer: they stay.
     if (done) return;
@@ -128,7 +133,11 @@ async function readUntil(
     } else read(message.content);
   });
   await send();
-  const last = await promise;
+  const last = await progressing(promise, {
+    what: 'deliver the count of sessions',
+    isPaused: () => isBlocked(connection),
+    lastAt: () => readAt,
+  });
   return {
     async acknowledge() {
       channel.ack(last, true);
