@@ -140,6 +140,8 @@ describe('the Debian package', () => {
         run(`install -d -o 61500 -m 700 /var/lib/private/xmpp-event-pusher
           ln -s private/xmpp-event-pusher /var/lib/xmpp-event-pusher
           install -o 61500 -m 600 /dev/null /var/lib/xmpp-event-pusher/outbox.db`);
+        // As a former operator's membership leaves it.
+        run('groupadd --system xmpp-event-pusher && usermod -aG xmpp-event-pusher nobody');
         const output = run('dpkg -i /first.deb');
         assert.equal(run('stat -c %a:%U /var/lib/xmpp-event-pusher/outbox.db'), '600:xmpp-event-pusher\n');
         // What systemd does at the first start.
@@ -219,7 +221,10 @@ describe('the Debian package', () => {
           'pusher.toml.dpkg-dist',
         ]);
         run('test -e /var/lib/xmpp-event-pusher/outbox.db && ! test -e /usr/lib/xmpp-event-pusher');
+        // The user gets another number.
+        run('userdel xmpp-event-pusher; useradd --system another');
         run('dpkg --force-confold -i /next.deb');
+        assert.equal(run('stat -c %U /var/lib/xmpp-event-pusher/outbox.db'), 'xmpp-event-pusher\n');
         assert.match(readFileSync(at('etc/xmpp-event-pusher/environment'), 'utf8'), /ADMIN_TOKEN=admin-token-of-it/);
       });
 
