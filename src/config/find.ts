@@ -7,8 +7,11 @@ export const CONFIG_VARIABLE = 'XMPP_EVENT_PUSHER_CONFIG';
 /** Its path in packages and the systemd unit. */
 export const SYSTEM_CONFIG = '/etc/xmpp-event-pusher/pusher.toml';
 
+/** Its name in the working directory. */
+export const LOCAL_CONFIG = 'pusher.toml';
+
 /** Tried in this order; the first that exists is used. */
-const PLACES = ['pusher.toml', SYSTEM_CONFIG];
+const PLACES = [LOCAL_CONFIG, SYSTEM_CONFIG];
 
 /**
  * The configuration file: the named one, else the variable's, else the first in its usual places. A named file need not

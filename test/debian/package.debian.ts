@@ -155,6 +155,15 @@ describe('the Debian package', () => {
           '700 xmpp-event-pusher:xmpp-event-pusher /var/lib/xmpp-event-pusher',
         ]);
         assert.equal(run('xmpp-event-pusher --version'), `${version}\n`);
+        const forgotten = run(`mkdir -m 777 /home/someone; cd /home/someone
+          setpriv --reuid=nobody --regid=nogroup --clear-groups xmpp-event-pusher init --yes --role --region eu-west-1 \\
+            --account 123456789012 --no-topics --no-adapter || true
+          ls; rm -r /home/someone`);
+        assert.match(
+          forgotten,
+          /^note .* for the service, whose configuration is \/etc\/\S+, run it as root, with sudo\n/,
+        );
+        assert.match(forgotten, /^environment\npusher\.toml$/m);
       });
 
       it('includes adapters, manual page, completions and the unit', () => {

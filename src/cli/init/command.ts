@@ -1,8 +1,9 @@
 /** `init`: creates a configuration that passes `check`. */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { commandTo } from '../../config/commands.ts';
-import { CONFIG_VARIABLE, SYSTEM_CONFIG } from '../../config/find.ts';
+import { CONFIG_VARIABLE, LOCAL_CONFIG, SYSTEM_CONFIG } from '../../config/find.ts';
 import { parseConfig } from '../../config/load.ts';
 import { listen } from '../../config/option.ts';
 import { serverConfigOption, toOption } from '../adapter/command.ts';
@@ -105,6 +106,12 @@ async function init(flags: InitFlags, command: Command): Promise<void> {
     command.error('error: there is no terminal to ask questions on: pass --yes, and flags for what has no default');
   const sayStopped = () =>
     process.stdout.write(`\nStopped. The files written so far stay; continue with: ${commandTo(['init'], file)}\n`);
+  // Someone who forgot sudo.
+  const isUnnamed = flags.config === undefined && file === path.resolve(LOCAL_CONFIG);
+  if (isUnnamed && process.getuid?.() !== 0 && existsSync(path.dirname(SYSTEM_CONFIG)))
+    print(
+      `note      this is for ${file}; for the service, whose configuration is ${SYSTEM_CONFIG}, run it as root, with sudo`,
+    );
   using dialog = openDialog(flags.yes === true, command, () => {
     sayStopped();
     process.exit(EXIT.interrupted);
@@ -122,7 +129,7 @@ async function init(flags: InitFlags, command: Command): Promise<void> {
 /** The configuration's path. */
 function targetOf({ config }: InitFlags): string {
   const named = config ?? (process.env[CONFIG_VARIABLE] || undefined);
-  return path.resolve(named ?? (process.getuid?.() === 0 ? SYSTEM_CONFIG : 'pusher.toml'));
+  return path.resolve(named ?? (process.getuid?.() === 0 ? SYSTEM_CONFIG : LOCAL_CONFIG));
 }
 
 /** Whether there is no configuration yet, or it may be replaced. */
