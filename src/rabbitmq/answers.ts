@@ -1,4 +1,5 @@
 /** Limits for RabbitMQ's answers: some never come, as those of a queue that lost its leader. */
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** How long an answer may take, in milliseconds. */
 const ANSWER_MS = 10_000;
@@ -46,6 +47,16 @@ export async function progressing<T>(work: Promise<T>, options: ProgressOptions)
     return await Promise.race([work, over]);
   } finally {
     clearInterval(timer);
+  }
+}
+
+/** Waits for something, but no longer than this. */
+export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([work, sleep(ms, undefined, { signal: over.signal }).catch(() => undefined)]);
+  } finally {
+    over.abort();
   }
 }
 

@@ -49,8 +49,11 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
 /** How long a close may take before the socket is destroyed: amqplib waits for an answer for ever. */
 const CLOSE_MS = 2_000;
-/** Heartbeat in seconds: each side gives up a silent peer after this time, at worst after twice as long. */
-const HEARTBEAT_S = 6;
+/**
+ * Heartbeat in seconds: each side gives up a silent peer after two to three times as long. Until then, the partitions of
+ * a daemon that is cut off have nobody: 15 s at most.
+ */
+const HEARTBEAT_S = 5;
 
 const CONNECTING: BrokerProblem = {
   kind: 'network',
@@ -58,7 +61,8 @@ const CONNECTING: BrokerProblem = {
   advice: 'wait: the daemon is connecting',
 };
 
-const blocked = (reason: string): BrokerProblem => ({
+/** Explains an alarm. */
+export const blocked = (reason: string): BrokerProblem => ({
   kind: 'other',
   reason: `RabbitMQ takes nothing new: ${reason}`,
   advice:

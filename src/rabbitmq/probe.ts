@@ -1,7 +1,7 @@
 /** Tests in advance that a broker allows what a program needs. */
 import type { Channel } from 'amqplib';
-import { closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
-import { type BrokerProblem, explain } from './explain.ts';
+import { blocked, closeConnection, connectOnce, openChannel, openConfirmChannel } from './connection.ts';
+import { type BrokerProblem, ExplainedError, explain } from './explain.ts';
 import type { TlsSource } from './tls.ts';
 
 /**
@@ -16,6 +16,7 @@ export async function probeBroker(url: string, tls: TlsSource, prefix: string): 
       const arguments_ = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000_000 };
       const { promise: lost, reject } = Promise.withResolvers<never>();
       lost.catch(() => undefined);
+      connection.on('blocked', (reason: string) => reject(new ExplainedError(blocked(reason))));
       const channel = await openConfirmChannel(connection, (error) => reject(error ?? new Error('channel closed')));
       await channel.assertQueue(queue, { durable: true, arguments: arguments_ });
       channel.sendToQueue(queue, Buffer.from('check'), { mandatory: true });

@@ -10,7 +10,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Backlog, costOf, type Recall, type Settlement, type Stored } from '../outbox.ts';
 import { refusedLetter } from '../refused-letter.ts';
-import { type Ground, PartitionConsumer } from './consumer.ts';
+import { PartitionConsumer } from './consumer.ts';
+import type { Ground } from './ground.ts';
 import { BLOCK, type InHand } from './parcel.ts';
 
 export class RabbitBacklog implements Backlog {

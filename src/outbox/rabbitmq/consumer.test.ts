@@ -6,8 +6,9 @@ import { turns } from '../../../test/support/consumer.ts';
 import { notification, TOPIC } from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
 import { SILENT } from '../../log.ts';
-import { type Ground, PartitionConsumer } from './consumer.ts';
+import { PartitionConsumer } from './consumer.ts';
 import { Depths } from './depths.ts';
+import type { Ground } from './ground.ts';
 import { Marks } from './marks.ts';
 import { END, type InHand, NUMBERED, toLine } from './parcel.ts';
 
@@ -88,6 +89,7 @@ describe('the consumer of a partition', () => {
     log: SILENT,
     renewMs: 60_000,
     leaveMs: 100,
+    stopMs: 1_000,
   };
 
   /** Its channel after as many others, once it is consumed. */

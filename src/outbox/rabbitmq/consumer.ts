@@ -9,56 +9,16 @@
  *   stored. Replays and baselines are exempt.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Channel, ChannelModel, ConsumeMessage, Message } from 'amqplib';
-import type { Log } from '../../log.ts';
-import { openChannel } from '../../rabbitmq/connection.ts';
+import type { Channel, ConsumeMessage, Message } from 'amqplib';
+import { atMost } from '../../rabbitmq/answers.ts';
+import { closeSoon, openChannel } from '../../rabbitmq/connection.ts';
 import { type BrokerProblem, explain } from '../../rabbitmq/explain.ts';
 import { problemOfFormat } from '../../rabbitmq/format.ts';
 import type { NewDeadLetter } from '../dead-letters.ts';
 import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
-import type { Depths } from './depths.ts';
-import type { Marks } from './marks.ts';
+import type { Ground, PartitionMemory } from './ground.ts';
 import { countLines, countSettled, END, type InHand, isSettled, readLines, settledPlaces, toStored } from './parcel.ts';
-
-/** Shared by all consumers of an outbox. */
-export interface Ground {
-  /** Undefined while disconnected. */
-  connection(): ChannelModel | undefined;
-  /** Declares a partition's queue, except one of a former number of partitions. */
-  declare(queue: string): Promise<void>;
-  /** Whether a queue gets no new messages. */
-  isFormer(queue: string): boolean;
-  /** Rereads the numbers of partitions. */
-  refresh(): Promise<void>;
-  /** A queue is missing: it has to be declared again. */
-  missing(queue: string): void;
-  /** Most parcels that a consumer may hold. */
-  prefetch(): number;
-  /** Reserves numbers for a parcel's places. @returns the first */
-  reserve(places: number): number;
-  /** Stores dead letters; waits while the disk fails. */
-  bury(letters: readonly NewDeadLetter[]): Promise<void>;
-  /** State of partitions that this daemon doesn't consume. */
-  memoryOf(queue: string): PartitionMemory;
-  /** Settled places of unacknowledged parcels, by parcel id. */
-  readonly settled: Map<string, string>;
-  /** Announces the settled places of parcels that return to their queue. */
-  gaveBack(parcels: readonly (readonly [id: string, places: string])[]): void;
-  readonly depths: Depths;
-  readonly log: Log;
-  /** How long a delivery may stay unacknowledged before its channel is renewed, in milliseconds. */
-  readonly renewMs: number;
-  /** Grace for open requests of a partition that is given up, in milliseconds. */
-  readonly leaveMs: number;
-}
-
-/** State of a partition that outlives its consumer in this process. */
-export interface PartitionMemory {
-  readonly marks: Marks;
-  /** Ids of recently acknowledged parcels: a lost connection may lose the acknowledgement. */
-  readonly acknowledged: Set<string>;
-}
 
 /** Most parcels that a partition remembers. */
 const MOST_ACKNOWLEDGED = 128;
@@ -137,15 +97,16 @@ export class PartitionConsumer {
     this.#stopped = true;
     clearTimeout(this.#again);
     clearInterval(this.#renewal);
-    await this.#turn;
-    const { settled, depths, gaveBack } = this.#ground;
+    const { settled, depths, gaveBack, stopMs } = this.#ground;
+    // What is being opened closes itself.
+    await atMost(stopMs, this.#turn);
     const partly = [...this.#parcels.values()].filter(
       ({ left, entries, burying }) => left < entries.length && burying === 0,
     );
     const places = partly.map((parcel) => [parcel.id, settledPlaces(parcel)] as const);
     gaveBack(places);
     const before = { ...depths.of(this.queue) };
-    await this.#closeChannel();
+    await atMost(stopMs, this.#closeChannel());
     for (const [id, of] of places) settled.set(id, of);
     const returned = { parcels: 0, notifications: 0, bytes: 0 };
     for (const parcel of this.#parcels.values()) {
@@ -165,10 +126,12 @@ export class PartitionConsumer {
       await this.#ground.declare(this.queue);
       const channel = await openChannel(connection, (error) => this.#lost(channel, error));
       await channel.prefetch(this.#ground.prefetch());
+      if (this.#stopped) return closeSoon(channel);
       this.#heldAt = undefined;
       this.#channel = channel;
       this.problem = undefined;
       await channel.consume(this.queue, (message) => this.#receive(channel, message));
+      if (this.#stopped) await this.#closeChannel();
     } catch (error) {
       const problem = explain(error);
       const isMissing = problem.kind === 'missing';

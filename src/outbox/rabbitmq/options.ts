@@ -27,6 +27,8 @@ export interface RabbitOutboxOptions {
   readonly renewMs?: number;
   /** Grace for open requests of a partition that is given up, in milliseconds. Default: 6 s. */
   readonly leaveMs?: number;
+  /** How long a stop waits for each answer of the broker, in milliseconds. Default: 3 s. */
+  readonly stopMs?: number;
   /** The silence after which another daemon is considered gone, in milliseconds. Default: 5 s. */
   readonly silentMs?: number;
   /** How long the broker may take for a confirm before the write fails, in milliseconds. Default: 10 s. */

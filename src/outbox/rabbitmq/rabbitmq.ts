@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import { PusherError } from '../../errors.ts';
+import { atMost } from '../../rabbitmq/answers.ts';
 import { type Broker, closeConnection, connectBroker, openConfirmChannel } from '../../rabbitmq/connection.ts';
 import { explain } from '../../rabbitmq/explain.ts';
 import type { DeadLetterStore, NewDeadLetter } from '../dead-letters.ts';
@@ -18,10 +19,10 @@ import { refuseMaxBytes } from '../options.ts';
 import type { Admission, Backlog, Cursor, Health, Outbox, Recall, Stored } from '../outbox.ts';
 import type { SourceStore } from '../sources.ts';
 import { RabbitBacklog } from './backlog.ts';
-import type { Ground, PartitionMemory } from './consumer.ts';
 import { type Announcement, Daemons } from './daemons.ts';
 import { Depths } from './depths.ts';
 import { Directory } from './directory.ts';
+import type { Ground, PartitionMemory } from './ground.ts';
 import { leaveHandover, remember, takeHandover } from './handover.ts';
 import { Leases } from './leases.ts';
 import { Marks } from './marks.ts';
@@ -40,6 +41,8 @@ const BURY_AGAIN_MS = 500;
 const RENEW_MS = 600_000;
 /** All is spread within 10 s. */
 const LEAVE_MS = 6_000;
+/** Service managers kill a daemon that takes 30 s to stop; its publishers have had 10 s before. */
+const STOP_MS = 3_000;
 /** How long to listen for other daemons after connecting, before consuming any partition, in milliseconds. */
 const LISTEN_MS = 100;
 /** Most parcels that all consumers may hold together (12 MiB of full ones), and that one may hold. */
@@ -148,6 +151,7 @@ class RabbitOutbox implements Outbox {
       log,
       renewMs: options.renewMs ?? RENEW_MS,
       leaveMs: options.leaveMs ?? LEAVE_MS,
+      stopMs: options.stopMs ?? STOP_MS,
     };
     const left = takeHandover(handoverFile);
     remember(settled, left.settled);
@@ -216,10 +220,10 @@ class RabbitOutbox implements Outbox {
     if (this.#closed) return;
     this.#closed = true;
     for (const timer of this.#timers) clearInterval(timer);
-    await this.#queues.polling;
+    await atMost(this.#ground.stopMs, this.#queues.polling);
     await Promise.allSettled(this.#pending);
     await Promise.all([...this.#backlogs.values()].map((backlog) => backlog.close()));
-    await this.#daemons.stop();
+    await atMost(this.#ground.stopMs, this.#daemons.stop());
     const { handoverFile, letters } = this.#options;
     leaveHandover(handoverFile, { settled: [...this.#ground.settled], depths: this.#depths.entries() });
     await this.#broker.close();

@@ -150,7 +150,7 @@ describe('several daemons on RabbitMQ', () => {
   });
 
   it("a dead daemon's notifications are taken over in order", async () => {
-    await using house = await openHouse(rabbit.url(vhost), { partitions: 2 });
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 2, silentMs: 1_500 });
     const a = await house.open({ daemon: 'a' });
     const b = await house.open({ daemon: 'b' });
     await a.commit(admission(...ofKeys('e', 20)));
@@ -197,6 +197,36 @@ describe('several daemons on RabbitMQ', () => {
     await until('nothing to be left', () => depthOf(a) + depthOf(b) === 0);
     assert.deepEqual(ids(theirs.held), before);
     assert.equal(mine.held.length, 20 - before.length);
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it('the notifications of a daemon that is cut off go to another one, and it goes on when it is let in', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 2, silentMs: 1_500 });
+    let shut = false;
+    await using gate = await openGate(rabbit.nodes[0]?.port ?? 0, () => shut);
+    const a = await house.open({ daemon: 'a' });
+    const detour = new URL(rabbit.url(vhost));
+    detour.port = String(gate.port);
+    // RabbitMQ gives a silent connection up after two to three seconds then.
+    detour.searchParams.set('heartbeat', '1');
+    const b = await house.open({ daemon: 'b', urls: [detour.href] });
+    await a.commit(admission(...ofKeys('e', 20)));
+    await using mine = consume(a, TOPIC);
+    await using theirs = consume(b, TOPIC);
+    await until('each to have one', () => shares(a, b).join() === '1,1', 30_000);
+    shut = true;
+    gate.update();
+    await until('all of it at the other one', () => new Set(ids(mine.held)).size === 20);
+    await until('the loss', () => b.fault !== undefined);
+    shut = false;
+    gate.update();
+    await until('it to be back', () => b.fault === undefined);
+    await mine.settle(...mine.held);
+    await until('each to have one', () => shares(a, b).join() === '1,1', 30_000);
+    await b.commit(admission(...ofKeys('f', 20)));
+    const ofLast = () => ids([...mine.held, ...theirs.held]).filter((id) => id.startsWith('f'));
+    await until('what comes then', () => new Set(ofLast()).size === 20);
+    assert.equal(ofLast().length, 20);
     await Promise.all([a.close(), b.close()]);
   });
 
@@ -266,6 +296,8 @@ describe('several daemons on RabbitMQ', () => {
       taken.resolve();
     });
     await taken.promise;
+    // The broker handles the acknowledgement before it answers.
+    await channel.close();
     await closeConnection(connection);
     await using topic = consume(outbox, TOPIC);
     for (const id of ['e1', 'e2']) {

@@ -44,6 +44,8 @@ describe('the outbox on RabbitMQ, in trouble', () => {
       assert.match(outbox.fault?.message ?? '', new RegExp(`takes nothing new: low on ${resource}.*list_alarms`));
       await assert.rejects(outbox.commit(admission(notification('refused'))), { code: 'OUTBOX_UNUSABLE' });
       assert.match(outbox.health().fault ?? '', new RegExp(resource));
+      const found = await probeBroker(rabbit.url(vhost), {}, house.prefix);
+      assert.match(`${found?.reason} ${found?.advice}`, new RegExp(`low on ${resource}.*list_alarms`));
       await rabbit.alarm(false, 0, resource);
       await until('its end', () => outbox.fault === undefined);
       await outbox.commit(admission(notification('e2')));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { consume } from '../../../test/support/consumer.ts';
-import { admission, depthOf, ids, insist, notification, TOPIC } from '../../../test/support/outbox.ts';
+import { admission, depthOf, ids, insist, notification, numbered, TOPIC } from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
 import { openHouse } from '../../../test/support/rabbit-outbox.ts';
 import { channelsOf, type RabbitServer } from '../../../test/support/rabbitmq.ts';
@@ -60,6 +60,30 @@ describe('the outbox on RabbitMQ, while the broker does not answer', () => {
     await until('the loss', () => outbox.health().fault !== undefined);
     await until('nothing to be wrong', () => outbox.health().fault === undefined);
     await outbox.close();
+  });
+
+  it('stops, and hands over what it knows, while nothing answers', async () => {
+    const vhost = await rabbit.vhost();
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const outbox = await house.open({ stopMs: 100 });
+    const topic = consume(outbox, TOPIC);
+    await outbox.commit(admission(...numbered(1, 5)));
+    const taken = await topic.next(5);
+    await topic.settle(...taken.slice(0, 2));
+    rabbit.nodes[0]?.hang(true);
+    try {
+      let closed = false;
+      void outbox.close().then(() => {
+        closed = true;
+      });
+      await until('it to be closed', () => closed, 20_000);
+    } finally {
+      rabbit.nodes[0]?.hang(false);
+    }
+    const next = await house.open();
+    await using rest = consume(next, TOPIC);
+    assert.deepEqual(ids(await rest.next(3)), ['e3', 'e4', 'e5']);
+    await next.close();
   });
 
   it('stops during an alarm', async () => {
