@@ -67,10 +67,10 @@ const SILENT_MS = 5_000;
 /** A daemon that hasn't heard itself for so many times of the silence of others opens a new channel. */
 const DEAF = 2;
 /**
- * How long a daemon that reconnects is waited for, in milliseconds: its first requests time out where RabbitMQ has just
- * lost most of its nodes.
+ * How long a daemon that reconnects is waited for, in milliseconds. Where RabbitMQ has just lost most of its nodes, its
+ * first requests time out after 10 s, and it tries again 2 s later; but no partition may wait for longer than 15 s.
  */
-const RETURN_MS = 12_000;
+const RETURN_MS = 14_000;
 
 export class Daemons {
   readonly #options: DaemonsOptions;
