@@ -9,6 +9,7 @@ import { memoryOutbox } from '../../src/outbox/memory.ts';
 import { createPusher, type SinkSettings } from '../../src/pusher.ts';
 import { createDaemon } from '../support/daemon.ts';
 import { until } from '../support/process.ts';
+import { openHouse } from '../support/rabbit-outbox.ts';
 import {
   chat,
   deliveries,
@@ -48,22 +49,25 @@ describe("MongooseIM's rabbit backend", () => {
     rabbit = await sharedRabbit();
   });
 
+  /** A sink that keeps all notifications, in order. */
+  const collect = (taken: Notification[], mode: 'user' | 'session'): SinkSettings => ({
+    presence: mode,
+    topics: TOPICS,
+    sink: {
+      limits: () => ({ maxEntries: 10, maxBytes: 262_144 }),
+      async publish(_, entries) {
+        taken.push(...entries);
+        return entries.map(() => undefined);
+      },
+    },
+  });
+
   /** Sends messages through RabbitMQ and a pusher; settles with what it published, in order. */
   async function replay(messages: readonly Recorded[], mode: 'user' | 'session'): Promise<Notification[]> {
     const vhost = await rabbit.vhost();
     await using mongoose = await mongooseOn(rabbit, vhost);
     const taken: Notification[] = [];
-    const sink: SinkSettings = {
-      presence: mode,
-      topics: TOPICS,
-      sink: {
-        limits: () => ({ maxEntries: 10, maxBytes: 262_144 }),
-        async publish(_, entries) {
-          taken.push(...entries);
-          return entries.map(() => undefined);
-        },
-      },
-    };
+    const sink = collect(taken, mode);
     await using pusher = await createPusher({ outbox: memoryOutbox(), sink, taps: [tapOn(rabbit, vhost)] });
     await mongoose.publish(...messages);
     await until('all of them', async () => {
@@ -79,6 +83,32 @@ describe("MongooseIM's rabbit backend", () => {
     const theirs = await published();
     assert.equal(theirs.length, 73);
     assert.deepEqual(ours.map(({ topic, message }) => shown(topic, message)).toSorted(), theirs.toSorted());
+  });
+
+  it('publishes the same with RabbitMQ as the outbox of two daemons, of which the reading one stops', async () => {
+    const vhost = await rabbit.vhost();
+    await using mongoose = await mongooseOn(rabbit, vhost);
+    await using house = await openHouse(rabbit.url(vhost));
+    const taken: Notification[] = [];
+    const create = async (daemon: string) =>
+      createPusher({
+        outbox: await house.open({ daemon }),
+        sink: collect(taken, 'session'),
+        taps: [tapOn(rabbit, vhost)],
+      });
+    await using first = await create('a');
+    await using second = await create('b');
+    const messages = await deliveries('rabbit_events.txt');
+    await mongoose.publish(...messages.slice(0, messages.length / 2));
+    await until('some of them', () => taken.length > 0);
+    const reads = () => [first, second].find((each) => each.state().taps.some(({ note }) => /^reads/.test(note ?? '')));
+    await until('a reader', () => reads() !== undefined);
+    await reads()?.stop();
+    await mongoose.publish(...messages.slice(messages.length / 2));
+    const theirs = await published();
+    await until('all of them', () => taken.length >= theirs.length);
+    await until('the acknowledgements', async () => (await messagesIn(rabbit, vhost)) === 0);
+    assert.deepEqual(taken.map(({ topic, message }) => shown(topic, message)).toSorted(), theirs.toSorted());
   });
 
   it("keeps MongooseIM's order", async () => {

@@ -11,6 +11,7 @@ import {
   lastOf,
   notification,
   numbered,
+  OTHER,
   TOPIC,
 } from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
@@ -178,6 +179,24 @@ describe('the outbox on RabbitMQ, in trouble', () => {
     await turns();
     await outbox.commit(admission(notification('e5')));
     assert.deepEqual(ids(await topic.next(1)), ['e5']);
+    await outbox.close();
+  });
+
+  it('a topic that waits with all that it may hold does not hold up another one', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1, prefetch: 2, renewMs: 40 });
+    const outbox = await house.open();
+    await using waiting = consume(outbox, OTHER);
+    await using topic = consume(outbox, TOPIC);
+    // One parcel each.
+    for (let n = 1; n <= 5; n++) await outbox.commit(admission(notification(`w${n}`, { topic: OTHER })));
+    const held = await waiting.next(2);
+    for (let n = 1; n <= 20; n++) {
+      await outbox.commit(admission(notification(`e${n}`)));
+      await topic.settle(...(await topic.next(1)));
+    }
+    assert.deepEqual(await waiting.rest(), []);
+    await waiting.settle(...held);
+    assert.deepEqual(ids([...held, ...(await waiting.next(2))]), ['w1', 'w2', 'w3', 'w4']);
     await outbox.close();
   });
 

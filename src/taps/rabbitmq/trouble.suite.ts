@@ -193,6 +193,21 @@ describe('the RabbitMQ tap in trouble', () => {
     await tap.stop();
   });
 
+  it('continues when its vhost is deleted and added again', async () => {
+    const vhost = await rabbit.vhost();
+    const tap = tapOn(rabbit, vhost);
+    const taken = await start(tap);
+    await publish(vhost);
+    await until('the first event', () => taken() === 1);
+    await rabbit.nodes[0]?.evaluate(`rabbit_vhost:delete(<<"${vhost}">>, <<"test">>).`);
+    await until('it to be said', () => /add_vhost/.test(tap.state().problem?.advice ?? ''));
+    await rabbit.addVhost(vhost);
+    await until('no problem', () => tap.state().problem === undefined);
+    await publish(vhost);
+    await until('the next event', () => taken() === 2);
+    await tap.stop();
+  });
+
   it("declares exchanges again after each reconnection, because a broker's restart loses non-durable ones", async () => {
     const vhost = await rabbit.vhost();
     const { presence: exchange } = EXCHANGES;
