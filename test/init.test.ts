@@ -289,7 +289,8 @@ describe('init on a terminal', () => {
     await answer(/presence \(none: not published\) \[user_presence_updated\]: $/, '');
     await answer(/private messages [^\n]*: $/, 'chats');
     await answer(/group messages [^\n]*: $/, 'none');
-    await answer(/\(no key\)\? \[y\/N\] $/, '');
+    await answer(/\(no key\)\? \[y\/N\] $/, 'what?');
+    await answer(/It should be y or n\.\n.*\(no key\)\? \[y\/N\] $/, 'No');
     await answer(/Access key id: $/, KEY);
     await answer(/not shown\): $/, AWS_SECRET);
     await answer(/Create the missing topics\? \[Y\/n\] $/, '');

@@ -15,6 +15,8 @@ export class Interrupted extends Error {}
 export interface Terminal extends Disposable {
   /** Asks, and returns the trimmed answer. @throws Interrupted */
   line(prompt: string, hidden: boolean): Promise<string>;
+  /** Asks until the answer is yes, no, or empty for the default. @throws Interrupted */
+  confirm(question: string, fallback: boolean): Promise<boolean>;
 }
 
 interface Question {
@@ -44,39 +46,48 @@ export function openTerminal(screen: NodeJS.WriteStream, stop: () => void): Term
     closed = true;
     open?.interrupt();
   });
+  const line: Terminal['line'] = (prompt, hidden) =>
+    new Promise((resolve, reject) => {
+      const next = early.shift();
+      if (next !== undefined) {
+        screen.write(`${prompt}${hidden ? '' : next}\n`);
+        resolve(next.trim());
+        return;
+      }
+      if (closed) {
+        reject(new Interrupted());
+        return;
+      }
+      const settle = (act: () => void) => {
+        open = undefined;
+        echoes = false;
+        act();
+      };
+      open = {
+        answer: (line) =>
+          settle(() => {
+            if (hidden) screen.write('\n');
+            resolve(line.trim());
+          }),
+        interrupt: () => settle(() => reject(new Interrupted())),
+      };
+      if (hidden) screen.write(prompt);
+      else {
+        echoes = true;
+        lines.setPrompt(prompt);
+        lines.prompt();
+      }
+    });
   return {
-    line: (prompt, hidden) =>
-      new Promise((resolve, reject) => {
-        const next = early.shift();
-        if (next !== undefined) {
-          screen.write(`${prompt}${hidden ? '' : next}\n`);
-          resolve(next.trim());
-          return;
-        }
-        if (closed) {
-          reject(new Interrupted());
-          return;
-        }
-        const settle = (act: () => void) => {
-          open = undefined;
-          echoes = false;
-          act();
-        };
-        open = {
-          answer: (line) =>
-            settle(() => {
-              if (hidden) screen.write('\n');
-              resolve(line.trim());
-            }),
-          interrupt: () => settle(() => reject(new Interrupted())),
-        };
-        if (hidden) screen.write(prompt);
-        else {
-          echoes = true;
-          lines.setPrompt(prompt);
-          lines.prompt();
-        }
-      }),
+    line,
+    async confirm(question, fallback) {
+      for (;;) {
+        const answer = await line(`${question} [${fallback ? 'Y/n' : 'y/N'}] `, false);
+        if (answer === '') return fallback;
+        if (/^(y(es)?|no?)$/i.test(answer)) return /^y/i.test(answer);
+        screen.write('  It should be y or n.\n');
+      }
+    },
     [Symbol.dispose]() {
       open = undefined;
       lines.close();

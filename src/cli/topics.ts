@@ -39,7 +39,7 @@ async function create({ yes, ...flags }: CreateOptions, command: Command): Promi
     return;
   }
   using terminal = openTerminal(process.stderr, () => process.exit(EXIT.interrupted));
-  const confirm = async (arn: string) => /^y(es)?$/i.test(await terminal.line(`make ${arn}? [y/N] `, false));
+  const confirm = (arn: string) => terminal.confirm(`make ${arn}?`, false);
   try {
     if (!(await createTopics(config, confirm))) process.exitCode = EXIT.failed;
   } catch (error) {

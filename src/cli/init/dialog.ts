@@ -46,11 +46,7 @@ export function openDialog(unattended: boolean, command: Command, stop: () => vo
       if (question.fallback === undefined) missing.push(question.flag);
       return question.fallback ?? '';
     },
-    async confirm(question, fallback) {
-      if (!terminal) return fallback;
-      const answer = await terminal.line(`${question} [${fallback ? 'Y/n' : 'y/N'}] `, false);
-      return answer === '' ? fallback : /^y(es)?$/i.test(answer);
-    },
+    confirm: async (question, fallback) => (terminal ? terminal.confirm(question, fallback) : fallback),
     [Symbol.dispose]: () => terminal?.[Symbol.dispose](),
   };
 }
