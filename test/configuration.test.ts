@@ -108,6 +108,13 @@ describe('the configuration of a command', () => {
     assert.match(output, /: 2 mistakes\n.*access_key_id refers to \$\{TEST_KEY\}.*\n.*secret_access_key refers to/);
   });
 
+  it('names a configuration without any topic to create', async (t) => {
+    const section = 'sns_host = "sns.eu-west-1.amazonaws.com"\nregion = "eu-west-1"\naccount_id = "123456789012"';
+    await writeFile(at('pusher.toml'), `[modules.mod_event_pusher.sns]\n${section}\ncredentials = "aws"\n`);
+    const answer = await commandLine(t, 'topics', 'create', '--yes', '-c', at('pusher.toml'));
+    assert.deepEqual(answer, { code: 78, output: `xmpp-event-pusher: ${at('pusher.toml')}: no topic is configured\n` });
+  });
+
   it("needs no variable of the tap's key to install an adapter", async (t) => {
     const file = at('pusher.toml');
     const section = 'secret = "known-secret"\ntls_cert = "none.pem"\ntls_key = "${CREDENTIALS_DIRECTORY}/tap.key"';

@@ -3,7 +3,8 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { quotedCommand } from '../config/commands.ts';
 import { type PusherConfig, sectionsOf } from '../config/load.ts';
-import { type Account, openAccount } from '../sns/account.ts';
+import { PusherError } from '../errors.ts';
+import { type Account, openAccount, topicsOf } from '../sns/account.ts';
 import { explain } from '../sns/explain.ts';
 import type { Failure } from '../sns/failure.ts';
 import { isFifo, readTopicArn } from '../sns/wire.ts';
@@ -32,6 +33,10 @@ export function topicsCommand(): Command {
 
 async function create({ yes, ...flags }: CreateOptions, command: Command): Promise<void> {
   const config = readConfig(flags, { uses: 'aws' });
+  const topics = [...sectionsOf(config).values()].flatMap((options) =>
+    options ? Object.values(topicsOf(options)) : [],
+  );
+  if (topics.length === 0) throw new PusherError('CONFIG_INVALID', `${config.file}: no topic is configured`);
   if (!yes && !process.stdin.isTTY)
     command.error('error: there is no terminal to ask on before each topic; pass --yes to create them all');
   if (yes) {
