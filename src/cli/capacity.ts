@@ -52,6 +52,7 @@ function positive(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value) || value < 0)
     throw new InvalidArgumentError('It should be a number, 0 or more, such as 40 or 5e6.');
+  if (value > 1e15) throw new InvalidArgumentError('It is too large.');
   return value;
 }
 

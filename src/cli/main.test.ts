@@ -62,6 +62,7 @@ describe('the command line', () => {
     ['nothing to find', ['find', ''], /error: argument 'what' is empty/],
     ['too many findings', ['find', 'a', '--limit', '1001'], /'1001' is invalid.*at most 1,000/],
     ['a region that is none', ['capacity', '--users', '1', '--region', 'toString'], /should be a region such as/],
+    ['more users than there can be', ['capacity', '--users', '1e300'], /'1e300' is invalid.*It is too large/],
     ['no quota', ['capacity', '--users', '1', '--quota', '0'], /'0' is invalid.*above 0/],
     ['no time to come back', ['capacity', '--users', '1', '--reconnect', '0'], /'0' is invalid.*above 0/],
     ...['0', '-1', '1.5', '1e3', '0x10', ' ', '١'].map(
