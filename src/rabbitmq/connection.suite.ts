@@ -58,6 +58,19 @@ describe('connection to RabbitMQ', () => {
     await until('a connection', () => broker.problem === undefined);
   });
 
+  it('closes although `opened` never ends', async () => {
+    const opening = Promise.withResolvers<void>();
+    const broker = open([rabbit.url(vhost)], {
+      opened: () => {
+        opening.resolve();
+        return new Promise(() => {});
+      },
+    });
+    await opening.promise;
+    await broker.close();
+    assert.equal(broker.connection, undefined);
+  });
+
   it('reports an alarm that blocks it, until it ends', async () => {
     await using broker = open([rabbit.url(vhost)]);
     await until('a connection', () => broker.connection !== undefined);

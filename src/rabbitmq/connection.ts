@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Channel, type ChannelModel, type ConfirmChannel, connect, credentials } from 'amqplib';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { answered } from './answers.ts';
+import { answered, atMost } from './answers.ts';
 import { type BrokerProblem, ExplainedError, explain } from './explain.ts';
 import { reasonOfCut } from './handshake.ts';
 import type { TlsSource } from './tls.ts';
@@ -241,6 +241,8 @@ class BrokerConnection implements Broker {
   readonly #options: BrokerOptions;
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
+  /** The last connection, also before `opened` has ended. */
+  #open: ChannelModel | undefined;
   #connection: ChannelModel | undefined;
   #problem: BrokerProblem | undefined = CONNECTING;
   #blocked: BrokerProblem | undefined;
@@ -262,8 +264,9 @@ class BrokerConnection implements Broker {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    if (this.#connection) await closeConnection(this.#connection);
-    await this.#running;
+    if (this.#open) await closeConnection(this.#open);
+    // A connection that is opening meanwhile closes as soon as it is open.
+    await atMost(CLOSE_MS, this.#running);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -292,16 +295,17 @@ class BrokerConnection implements Broker {
     let connection: ChannelModel | undefined;
     try {
       connection = await connectOnce(url, tls, name);
+      if (this.#closing.signal.aborted) {
+        await closeConnection(connection);
+        return true;
+      }
+      this.#open = connection;
       const ended = endOf(connection);
       this.#watchAlarms(connection);
       // Not `opened` alone: it may never settle if the connection is lost meanwhile.
       const lost = ended.then((error) => Promise.reject(error ?? new Error('Connection closed')));
       await Promise.race([Promise.resolve(opened?.(connection)), lost]);
       lost.catch(() => {});
-      if (this.#closing.signal.aborted) {
-        await closeConnection(connection);
-        return true;
-      }
       this.#connection = connection;
       this.#note(undefined);
       log.info({ broker: shownUrl(url) }, 'connected to RabbitMQ');
