@@ -55,14 +55,14 @@ describe('the command on the PATH', () => {
   it('replaces itself with Node.js, with memory flags, so that signals reach the daemon', async () => {
     await writeFile(
       path.join(folder, 'node/preload.cjs'),
-      'console.log(process.pid, process.execArgv.join(" "), process.env.MALLOC_ARENA_MAX); process.exit()',
+      'console.log(process.pid, process.execArgv.join(" "), process.env.MALLOC_ARENA_MAX, process.env.MALLOC_MMAP_THRESHOLD_); process.exit()',
     );
     const { stdout } = shell(
       `NODE_OPTIONS='--require ${folder}/node/preload.cjs' xmpp-event-pusher & wait; echo $!`,
       withNode(),
     );
     const [line = '', shells = ''] = stdout.split('\n');
-    assert.equal(line, `${shells} --max-semi-space-size=16 --heap-growing-percent=100 2`);
+    assert.equal(line, `${shells} --max-semi-space-size=16 --heap-growing-percent=100 2 131072`);
   });
 
   it('leaves --env-file to the command, which reads values as systemd does', async () => {

@@ -79,7 +79,8 @@ describe('the consumer of a partition', () => {
       isFormer = true;
     },
     missing() {},
-    prefetch: () => 10,
+    prefetch: 10,
+    mostBytes: () => 1_000_000,
     reserve: () => 256,
     async bury() {},
     memoryOf: () => ({ marks: new Marks(), acknowledged: new Set() }),

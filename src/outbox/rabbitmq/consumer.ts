@@ -17,6 +17,7 @@ import { problemOfFormat } from '../../rabbitmq/format.ts';
 import type { NewDeadLetter } from '../dead-letters.ts';
 import type { Stored } from '../outbox.ts';
 import { UNREADABLE, unreadableLetter } from '../sqlite/unreadable.ts';
+import type { Depth } from './depths.ts';
 import type { Ground, PartitionMemory } from './ground.ts';
 import { countLines, countSettled, END, type InHand, isSettled, readLines, settledPlaces, toStored } from './parcel.ts';
 
@@ -27,6 +28,7 @@ const AGAIN_MS = 500;
 /** How often to look for the new number of partitions, at these intervals, after an end marker. */
 const END_TRIES = 60;
 const EMPTY = Buffer.alloc(0);
+const NOTHING: Readonly<Depth> = { parcels: 0, notifications: 0, bytes: 0 };
 
 export class PartitionConsumer {
   readonly queue: string;
@@ -47,6 +49,8 @@ export class PartitionConsumer {
    * that they return in their order. In milliseconds of `performance.now()`.
    */
   #heldAt: number | undefined;
+  /** What was delivered beyond its limit of bytes: left unread, to come again. */
+  #unread: Readonly<Depth> = NOTHING;
   readonly #renewal: NodeJS.Timeout;
   #stopped = false;
   /** Why it can't consume now. */
@@ -68,6 +72,13 @@ export class PartitionConsumer {
     return this.#parcels.values();
   }
 
+  /** Unsettled notifications that were delivered. */
+  get inHand(): number {
+    let sum = this.#unread.notifications;
+    for (const { left } of this.#parcels.values()) sum += left;
+    return sum;
+  }
+
   get isOpen(): boolean {
     return this.#channel !== undefined;
   }
@@ -86,10 +97,12 @@ export class PartitionConsumer {
   finished(parcel: InHand): void {
     const { id, delivery } = parcel;
     // Acknowledged at its redelivery; behind the end marker none comes.
-    if (!this.#channel || !(delivery || this.#end)) return;
-    this.#parcels.delete(id);
-    if (delivery) this.#acknowledge(id, delivery);
-    this.#endIfEmpty();
+    if (this.#channel && (delivery || this.#end)) {
+      this.#parcels.delete(id);
+      if (delivery) this.#acknowledge(id, delivery);
+      this.#endIfEmpty();
+    }
+    if (this.#unread.parcels > 0 && this.inHand === this.#unread.notifications) this.#renew();
   }
 
   /** Closes the channel: the broker redelivers unacknowledged parcels to the next consumer, in order. */
@@ -106,9 +119,9 @@ export class PartitionConsumer {
     const places = partly.map((parcel) => [parcel.id, settledPlaces(parcel)] as const);
     gaveBack(places);
     const before = { ...depths.of(this.queue) };
+    const returned = { ...this.#unread };
     await atMost(stopMs, this.#closeChannel());
     for (const [id, of] of places) settled.set(id, of);
-    const returned = { parcels: 0, notifications: 0, bytes: 0 };
     for (const parcel of this.#parcels.values()) {
       this.#forgetMarks(parcel);
       returned.parcels += 1;
@@ -125,7 +138,7 @@ export class PartitionConsumer {
     try {
       await this.#ground.declare(this.queue);
       const channel = await openChannel(connection, (error) => this.#lost(channel, error));
-      await channel.prefetch(this.#ground.prefetch());
+      await channel.prefetch(this.#ground.prefetch);
       if (this.#stopped) return closeSoon(channel);
       this.#heldAt = undefined;
       this.#channel = channel;
@@ -145,18 +158,23 @@ export class PartitionConsumer {
 
   async #closeChannel(): Promise<void> {
     const channel = this.#channel;
-    this.#channel = undefined;
-    this.#end = undefined;
-    for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
+    this.#forgetDeliveries();
     // Throws if the channel or connection is closed already, which is the goal anyway.
     await channel?.close().catch(() => undefined);
   }
 
-  #lost(channel: Channel, error?: Error): void {
-    if (this.#channel !== channel) return;
+  /** The broker delivers all of it again. */
+  #forgetDeliveries(): void {
     this.#channel = undefined;
     this.#end = undefined;
     for (const parcel of this.#parcels.values()) parcel.delivery = undefined;
+    if (this.#unread.parcels > 0) this.#ground.depths.returned(this.queue, this.#unread);
+    this.#unread = NOTHING;
+  }
+
+  #lost(channel: Channel, error?: Error): void {
+    if (this.#channel !== channel) return;
+    this.#forgetDeliveries();
     if (error) this.problem = explain(error);
     this.#openLater();
   }
@@ -226,14 +244,35 @@ export class PartitionConsumer {
       this.#end = delivery;
       this.#endIfEmpty();
     } else if (this.#memory.acknowledged.has(id)) this.#acknowledge(id, delivery);
-    else this.#keep(id, delivery, content);
+    else if (this.#hasRoom(content.length)) this.#keep(id, delivery, content);
+    else this.#leaveUnread(content);
+  }
+
+  /** Whether it may keep another parcel: if it is the only one, always. */
+  #hasRoom(bytes: number): boolean {
+    if (this.#unread.parcels > 0) return false;
+    let sum = bytes;
+    for (const parcel of this.#parcels.values()) if (parcel.left > 0) sum += parcel.bytes;
+    return sum === bytes || sum <= this.#ground.mostBytes();
+  }
+
+  /** AMQP limits deliveries by their number only. A renewed channel brings it again, once what came before is settled. */
+  #leaveUnread(content: Buffer): void {
+    const { parcels, notifications, bytes } = this.#unread;
+    const count = countLines(content);
+    this.#ground.depths.delivered(this.queue, count, content.length);
+    this.#unread = {
+      parcels: parcels + 1,
+      notifications: notifications + count,
+      bytes: bytes + content.length,
+    };
   }
 
   /** Deletes a former queue once everything in it is settled. */
   #endIfEmpty(): void {
     const end = this.#end;
     const channel = this.#channel;
-    if (!end || !channel || this.#parcels.size > 0) return;
+    if (!end || !channel || this.#parcels.size > 0 || this.#unread.parcels > 0) return;
     this.#end = undefined;
     this.#isFinishing = true;
     // If that fails, the marker has to be delivered again, also where the channel is open still.

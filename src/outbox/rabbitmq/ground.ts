@@ -16,8 +16,10 @@ export interface Ground {
   refresh(): Promise<void>;
   /** A queue is missing: it has to be declared again. */
   missing(queue: string): void;
-  /** Most parcels that a consumer may hold. */
-  prefetch(): number;
+  /** Most unacknowledged parcels of a consumer. */
+  readonly prefetch: number;
+  /** Most bytes of them that it keeps. */
+  mostBytes(): number;
   /** Reserves numbers for a parcel's places. @returns the first */
   reserve(places: number): number;
   /** Stores dead letters; waits while the disk fails. */

@@ -33,6 +33,8 @@ export interface RabbitOutboxOptions {
   readonly silentMs?: number;
   /** How long the broker may take for a confirm before the write fails, in milliseconds. Default: 10 s. */
   readonly confirmMs?: number;
-  /** Most unacknowledged parcels of a partition. Default: 32. */
+  /** Unacknowledged parcels of a partition. Default: 10. */
   readonly prefetch?: number;
+  /** Most bytes of parcels in memory, all partitions together. Default: 24 MiB. */
+  readonly mostBytes?: number;
 }

@@ -56,9 +56,10 @@ export function countLines(content: Buffer): number {
 /** The lines of a parcel; undefined in place of damaged ones, which `damaged` gets. */
 export function readLines(content: Buffer, damaged: (text: string, place: number) => void): (Line | undefined)[] {
   const lines = content.toString();
-  // A line break inside of a string is escaped, so each one separates two lines.
-  const together = parse(`[${lines.replaceAll('\n', ',')}]`);
-  if (Array.isArray(together) && together.every(isLine) && together.length === countLines(content)) return together;
+  const count = countLines(content);
+  // A line break inside of a string is escaped, so each one separates two lines. A large notification is alone.
+  const together = count === 1 ? [parse(lines)] : parse(`[${lines.replaceAll('\n', ',')}]`);
+  if (Array.isArray(together) && together.every(isLine) && together.length === count) return together;
   return lines.split('\n').map((text, place) => {
     const line = parse(text);
     if (isLine(line)) return line;

@@ -45,9 +45,13 @@ const LEAVE_MS = 6_000;
 const STOP_MS = 3_000;
 /** How long to listen for other daemons after connecting, before consuming any partition, in milliseconds. */
 const LISTEN_MS = 100;
-/** Most parcels that all consumers may hold together (12 MiB of full ones), and that one may hold. */
-const MOST_PARCELS = 192;
-const PREFETCH = 32;
+/** What all consumers may hold together, in bytes. */
+const MOST_BYTES = 25_165_824;
+/**
+ * Parcels of a partition that may be unacknowledged. The same in all daemons and always: RabbitMQ puts returned messages
+ * behind those that were returned before, so each consumer must get all of those at once.
+ */
+const PREFETCH = 10;
 
 /** Opens the outbox; connects in the background, and reports what is wrong meanwhile. */
 export function rabbitOutbox(options: RabbitOutboxOptions): Outbox {
@@ -141,7 +145,8 @@ class RabbitOutbox implements Outbox {
       isFormer: (queue) => this.#queues.isFormer(queue),
       refresh: () => this.#directory.read(),
       missing: (queue) => this.#queues.missing(queue),
-      prefetch: () => this.#prefetch(),
+      prefetch: options.prefetch ?? PREFETCH,
+      mostBytes: () => (options.mostBytes ?? MOST_BYTES) / Math.max(1, this.#view.consumers.length),
       reserve: (places) => this.#reserve(places),
       bury: (dead) => this.#bury(dead),
       memoryOf: (queue) => this.#memoryOf(queue),
@@ -378,11 +383,6 @@ class RabbitOutbox implements Outbox {
     const first = this.#lastBlock + 1;
     this.#lastBlock += Math.ceil(places / BLOCK);
     return first * BLOCK;
-  }
-
-  #prefetch(): number {
-    const share = Math.floor(MOST_PARCELS / Math.max(1, this.#view.consumers.length));
-    return Math.max(2, Math.min(this.#options.prefetch ?? PREFETCH, share));
   }
 
   /** Stores dead letters however long the disk takes: their parcels must not be acknowledged before. */

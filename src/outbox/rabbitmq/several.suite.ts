@@ -11,6 +11,7 @@ import {
   lastOf,
   letter,
   notification,
+  numbered,
   TOPIC,
 } from '../../../test/support/outbox.ts';
 import { until } from '../../../test/support/process.ts';
@@ -306,6 +307,53 @@ describe('several daemons on RabbitMQ', () => {
       await topic.settle(next);
     }
     await outbox.close();
+  });
+
+  it('keeps large parcels in memory up to a limit, counts the others, and hands out all in order', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1, mostBytes: 1_000_000 });
+    const outbox = await house.open();
+    const large = numbered(1, 30, { message: 'x'.repeat(240_000), bytes: 240_000 });
+    for (const each of large) await outbox.commit(admission(each));
+    await using topic = consume(outbox, TOPIC);
+    const first = await topic.next(4);
+    await until('the depth to be right', () => depthOf(outbox) === 30);
+    assert.deepEqual(await topic.rest(), []);
+    await topic.settle(...first);
+    const handed = [...first];
+    while (handed.length < 30) {
+      const next = await topic.next(1);
+      handed.push(...next);
+      await topic.settle(...next);
+    }
+    assert.deepEqual(ids(handed), ids(large));
+    await until('all to be gone', () => depthOf(outbox) === 0);
+    assert.deepEqual(await topic.rest(), []);
+    await outbox.close();
+  });
+
+  it('keeps the order if one daemon after the other stops before it sent anything', async () => {
+    await using house = await openHouse(rabbit.url(vhost), { partitions: 1 });
+    const all = numbered(1, 40);
+    const writer = await house.open();
+    for (const each of all) await writer.commit(admission(each));
+    await writer.close();
+    for (const daemon of ['b', 'c', 'd']) {
+      const outbox = await house.open({ daemon });
+      const topic = consume(outbox, TOPIC);
+      assert.deepEqual(ids(await topic.next(10)), ids(all.slice(0, 10)));
+      await topic.close();
+      await outbox.close();
+    }
+    const last = await house.open({ daemon: 'e' });
+    await using topic = consume(last, TOPIC);
+    const handed: Stored[] = [];
+    while (handed.length < 40) {
+      const next = await topic.next(1);
+      handed.push(...next);
+      await topic.settle(...next);
+    }
+    assert.deepEqual(ids(handed), ids(all));
+    await last.close();
   });
 
   it('a repeated batch without a stored position adds no duplicates', async () => {

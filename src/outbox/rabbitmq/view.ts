@@ -66,7 +66,7 @@ export class View {
   announcement(positions: readonly Position[]): Announcement {
     const { id, url, queues, directory, partitions, letters, backlogs } = this.#options;
     const open = this.consumers.filter(({ isOpen }) => isOpen);
-    const inHand = open.map(({ queue, parcels }) => [queue, leftOf(parcels)] as const);
+    const held = open.map(({ queue, inHand }) => [queue, inHand] as const);
     const oldest = [...backlogs.keys()].flatMap((topic) => this.#ownOldest(topic) ?? []);
     return {
       id,
@@ -75,7 +75,7 @@ export class View {
       generations: directory.all,
       partitions,
       deadLetters: letters.health().deadLetters,
-      inHand: Object.fromEntries(inHand),
+      inHand: Object.fromEntries(held),
       oldestAt: oldest.length > 0 ? Math.min(...oldest) : undefined,
       positions,
     };
@@ -89,11 +89,7 @@ export class View {
   #depthOfQueue(queue: string): number {
     const elsewhere = this.#options.daemons().others.reduce((sum, { inHand }) => sum + (inHand[queue] ?? 0), 0);
     const own = this.consumers.filter((consumer) => consumer.queue === queue);
-    return (
-      this.#options.depths.of(queue).notifications +
-      elsewhere +
-      own.reduce((sum, { parcels }) => sum + leftOf(parcels), 0)
-    );
+    return this.#options.depths.of(queue).notifications + elsewhere + own.reduce((sum, { inHand }) => sum + inHand, 0);
   }
 
   #shared(deadLetters: number): NonNullable<Health['shared']> {
@@ -131,9 +127,3 @@ export class View {
     return undefined;
   }
 }
-
-const leftOf = (parcels: Iterable<{ readonly left: number }>): number => {
-  let sum = 0;
-  for (const { left } of parcels) sum += left;
-  return sum;
-};
