@@ -254,14 +254,17 @@ async function makeNode(
   };
 }
 
-/** Before RabbitMQ 3.13 it had another name. */
+/**
+ * Whether a node runs, and how many it sees run. Before RabbitMQ 3.13 the list had another name, and a node that was
+ * stopped or paused itself answered what it remembered.
+ */
 const RUNNING =
-  'length(try rabbit_nodes:list_running() catch error:undef -> rabbit_mnesia:cluster_nodes(running) end).';
+  '{rabbit:is_running(), length(try rabbit_nodes:list_running() catch error:undef -> rabbit_mnesia:cluster_nodes(running) end)}.';
 
-/** Waits until all nodes of a cluster run together. */
+/** Waits until all nodes of a cluster run together, as each of them sees it. */
 export async function untilTogether({ nodes }: RabbitServer): Promise<void> {
   await until('all nodes to run', async () => {
-    const running = await nodes[0]?.evaluate(RUNNING);
-    return Number(running) === nodes.length;
+    const views = await Promise.all(nodes.map((node) => node.evaluate(RUNNING)));
+    return views.every((view) => view.replaceAll(/\s/g, '') === `{true,${nodes.length}}`);
   });
 }
