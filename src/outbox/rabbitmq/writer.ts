@@ -289,5 +289,5 @@ const refuse = (jobs: NonNullable<Line['underWay']>, error: PusherError) => {
 const full = (queue: string) =>
   new PusherError(
     'OUTBOX_FULL',
-    `outbox: the queue ${queue} is full: it holds its x-max-length-bytes, which is outbox.max_bytes divided by the partitions`,
+    `outbox: RabbitMQ refuses messages to ${queue}: it is full (its x-max-length-bytes is outbox.max_bytes divided by the partitions), or too few nodes run for it to have a leader`,
   );
