@@ -126,4 +126,34 @@ describe('the consumer of a partition', () => {
     assert.deepEqual(next.acknowledged, []);
     await consumer.stop();
   });
+
+  it('leaves parcels beyond its limit of bytes unread until those before them are settled', async () => {
+    isFormer = true;
+    const line = (id: string, length: number) => toLine(notification(id, { message: 'x'.repeat(length) }), NUMBERED);
+    const parcels = [line('s/x/1', 600_000), line('s/x/2', 600_000), line('s/x/3', 10)];
+    const consumer = new PartitionConsumer('q', TOPIC, ground, (parcel) => arrived.push(parcel));
+    const before = await channel(0);
+    for (const [index, content] of parcels.entries()) before.bring(`p${index + 1}`, content);
+    before.bring('end', END);
+    await turns();
+    // Nothing is tried meanwhile.
+    assert.deepEqual([channels.length, before.deleted], [1, []]);
+    assert.deepEqual(
+      arrived.map(({ id }) => id),
+      ['p1'],
+    );
+    assert.equal(consumer.inHand, 3);
+    const [first] = arrived as [InHand];
+    first.left = 0;
+    consumer.finished(first);
+    const next = await channel(1);
+    assert.deepEqual(before.acknowledged, [1]);
+    for (const [index, content] of parcels.entries()) if (index > 0) next.bring(`p${index + 1}`, content);
+    assert.deepEqual(
+      arrived.map(({ id }) => id),
+      ['p1', 'p2', 'p3'],
+    );
+    assert.equal(consumer.inHand, 2);
+    await consumer.stop();
+  });
 });
