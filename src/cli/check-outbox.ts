@@ -85,9 +85,7 @@ function room(folder: string): Finding | undefined {
 function ownership(file: string): Finding[] {
   const problem = ownerProblem(file);
   if (problem === undefined) return [];
-  // The path may have colons too.
-  const [, seen = '', advice = ''] = /^(.*): (run `.*)$/s.exec(problem) ?? [];
-  return [{ what: WHAT, level: 'warn', seen, means: "a daemon that runs as the folder's owner can't start", advice }];
+  return [{ what: WHAT, level: 'warn', means: "a daemon that runs as the folder's owner can't start", ...problem }];
 }
 
 function fullness(bytes: number, { file, outbox: { max_bytes: maxBytes } }: PusherConfig): Finding[] {

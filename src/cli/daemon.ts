@@ -12,7 +12,7 @@ import { outboxFileOf } from '../open-outbox.ts';
 import { USER_HEADER } from '../ops/access.ts';
 import type { DaemonIdentity } from '../ops/server.ts';
 import { socketBeside, socketPathProblem } from '../ops/socket.ts';
-import { beginning } from './adapter/diagnosis.ts';
+import { beginning } from './beginning.ts';
 
 export interface DaemonClient {
   /** Its path or URL, for messages. */

@@ -80,16 +80,8 @@ async function routes(
 }
 
 /** Loads a plugin that the command line names: relative to the current folder. @throws PusherError PLUGIN_UNUSABLE */
-async function loadNamed(module: string): Promise<SnsPlugin> {
-  const here = path.resolve('pusher.toml');
-  try {
-    return await loadPlugin(module, here);
-  } catch (error) {
-    if (!(error instanceof PusherError)) throw error;
-    // No configuration names it.
-    throw new PusherError(error.code, error.message.replace(` of ${here}`, ''), error);
-  }
-}
+const loadNamed = (module: string): Promise<SnsPlugin> =>
+  loadPlugin(module, path.resolve('pusher.toml'), `plugin_module "${module}"`);
 
 const TOPICS = { presence: 'user_presence_updated', pm: 'user_message_sent', muc: 'user_messagegroup_sent' };
 

@@ -9,10 +9,10 @@ const HEAD = `# Configuration
 <!-- Made from src/config/options.ts by \`npm run docs\`; a test fails when it is stale. -->
 
 The configuration is one TOML file: that of \`--config\`, otherwise of the variable \`XMPP_EVENT_PUSHER_CONFIG\`, otherwise
-\`./pusher.toml\`, otherwise \`/etc/xmpp-event-pusher/pusher.toml\`. A \`./pusher.toml\`
-of another user is refused; \`--config\` accepts any. Every section but the first has defaults, so the section
-that MongooseIM documents is a complete configuration. A whole \`mongooseim.toml\` works too: the daemon names MongooseIM's
-other sections once in the log, and ignores them.
+\`./pusher.toml\`, otherwise \`/etc/xmpp-event-pusher/pusher.toml\`. A \`./pusher.toml\` of another user is
+refused; \`--config\` accepts any. Every section but the first has defaults, so the section that MongooseIM documents is a
+complete configuration. A whole \`mongooseim.toml\` works too: the daemon names MongooseIM's other sections once in the log,
+and ignores them.
 
 - The environment variable \`NAME\` replaces \`\${NAME}\` in any text; \`$\${\` is a literal \`\${\`. A value that ends in a newline
   or a space, or contains a control character, is refused: files of secret stores often have one.

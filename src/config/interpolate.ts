@@ -13,9 +13,11 @@ export interface Mistake {
 export const isTable = (value: unknown): value is Table =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
 
-/** Options for requests to AWS, and those that only the daemon itself needs: placeholders replace them elsewhere. */
+/** Options for requests to AWS. Where a command makes none, a placeholder replaces what is missing. */
 export const KEYS = /\.(access_key_id|secret_access_key|proxy)$/;
-export const OWN = /^(tap|outbox|admin)\..*?(secret|token|tls_cert|tls_key|(ca|cert|key)_file|url(\[\d+\])?)$/;
+/** Secrets, files and addresses that only the daemon needs; likewise. */
+export const DAEMON_ONLY = /^(tap|outbox|admin)\..*?(secret|token|tls_cert|tls_key|(ca|cert|key)_file|url(\[\d+\])?)$/;
+/** The placeholder. */
 export const NO_SECRET = 'a-secret-that-is-not-needed';
 
 /** A variable's value; never an inherited property such as `constructor`. */

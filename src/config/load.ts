@@ -9,13 +9,13 @@ import { messageOf, PusherError } from '../errors.ts';
 import { countOf } from '../format.js';
 import { misspelt, type Place, SECTION_NAMES } from './foreign.ts';
 import {
+  DAEMON_ONLY,
   type Environment,
   interpolate,
   isTable,
   KEYS,
   type Mistake,
   NO_SECRET,
-  OWN,
   type Table,
   variableOf,
 } from './interpolate.ts';
@@ -163,7 +163,7 @@ export function parseConfig(
   const lookUp = (name: string, at: string) => {
     variables.add(name);
     const found = variableOf(environment, name);
-    const isUnused = uses !== undefined && ((uses !== 'aws' && KEYS.test(at)) || OWN.test(at));
+    const isUnused = uses !== undefined && ((uses !== 'aws' && KEYS.test(at)) || DAEMON_ONLY.test(at));
     return isUnused && !found ? NO_SECRET : found;
   };
   const resolve = (input: unknown, at: string) => interpolate(input, at, lookUp, mistakes);

@@ -56,7 +56,7 @@ export function createPlugins(configFile: string, log: Log): Plugins {
       const context = { log, options: Object.freeze({ ...options }) };
       await within(LOAD_TIMEOUT_MS, 'start() did not end', Promise.resolve(functions.start?.(context)));
     } catch (error) {
-      throw fault(name, configFile, `start() failed: ${messageOf(error)}`, error);
+      throw fault(shownAs(name, configFile), `start() failed: ${messageOf(error)}`, error);
     }
     return counted;
   };
@@ -78,13 +78,20 @@ export function createPlugins(configFile: string, log: Log): Plugins {
 /**
  * Loads a plugin without starting it.
  * @param name a path or a package, resolved from the configuration file, or {@link DEFAULT_PLUGIN}
+ * @param shown what errors call it; by default the option of the configuration
  * @throws PusherError PLUGIN_UNUSABLE if it can't be found or loaded within 10 s, or has invalid exports
  */
-export const loadPlugin = (name: string, configFile: string): Promise<SnsPlugin> =>
-  load(name, configFile, SILENT, false);
+export const loadPlugin = (name: string, configFile: string, shown = shownAs(name, configFile)): Promise<SnsPlugin> =>
+  load(name, configFile, SILENT, false, shown);
 
 /** @param apart whether another section with other options uses the same module already */
-async function load(name: string, configFile: string, log: Log, apart: boolean): Promise<SnsPlugin> {
+async function load(
+  name: string,
+  configFile: string,
+  log: Log,
+  apart: boolean,
+  shown = shownAs(name, configFile),
+): Promise<SnsPlugin> {
   if (name === DEFAULT_PLUGIN) return {};
   try {
     const bring = (anew: boolean) =>
@@ -104,7 +111,7 @@ async function load(name: string, configFile: string, log: Log, apart: boolean):
       );
     return pluginOf(imported.exports);
   } catch (error) {
-    throw fault(name, configFile, whyOf(error), error);
+    throw fault(shown, whyOf(error), error);
   }
 }
 
@@ -114,7 +121,7 @@ function checked(plugin: SnsPlugin, configFile: string): SnsPlugin {
       throw new Error('should be an object with functions, or a path');
     return isEmpty(plugin) ? {} : boundPlugin(plugin);
   } catch (error) {
-    throw fault(nameOf(plugin), configFile, messageOf(error), error);
+    throw fault(shownAs(nameOf(plugin), configFile), messageOf(error), error);
   }
 }
 
@@ -130,8 +137,10 @@ const nameOf = (given: SnsPlugin | string): string => (typeof given === 'string'
 const whyOf = (error: unknown): string =>
   /^exports /.test(messageOf(error)) ? messageOf(error) : `can't be loaded: ${messageOf(error)}`;
 
-const fault = (name: string, configFile: string, why: string, cause: unknown): PusherError =>
-  new PusherError('PLUGIN_UNUSABLE', `plugin_module "${name}" of ${configFile}: ${why}`, cause);
+const shownAs = (name: string, configFile: string): string => `plugin_module "${name}" of ${configFile}`;
+
+const fault = (shown: string, why: string, cause: unknown): PusherError =>
+  new PusherError('PLUGIN_UNUSABLE', `${shown}: ${why}`, cause);
 
 /** The functions with a limit of 5 s each, and a promise for the end of all calls. */
 function countCalls(plugin: SnsPlugin): { counted: SnsPlugin; idle: () => Promise<void> } {

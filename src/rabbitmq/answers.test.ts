@@ -12,6 +12,7 @@ describe('work of many messages with RabbitMQ', () => {
   });
 
   it('may take any time while it goes forward, and during an alarm', async () => {
+    // Five times as long as it may stand still.
     const work = () => sleep(100, 'done');
     const lastAt = () => performance.now();
     assert.equal(await progressing(work(), { what: 'test', isPaused: () => false, lastAt, silenceMs: 20 }), 'done');
@@ -25,6 +26,7 @@ describe('work of many messages with RabbitMQ', () => {
     const failing = assert.rejects(progressing(never(), options)).then(() => {
       isOver = true;
     });
+    // Three times the silence that is too long without an alarm.
     await sleep(60);
     assert.equal(isOver, false);
     isPaused = false;

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
 import { messageOf, PusherError } from '../../errors.ts';
-import { beginning, isAdmin, speaksTls, unreachable } from './diagnosis.ts';
+import { beginning } from '../beginning.ts';
+import { isAdmin, speaksTls, unreachable } from './diagnosis.ts';
 import type { TapAccess } from './server.ts';
 
 export interface CheckResult {

@@ -2,6 +2,7 @@
 import { connect } from 'node:tls';
 import { type Dispatcher, request } from 'undici';
 import { messageOf } from '../../errors.ts';
+import { beginning } from '../beginning.ts';
 
 const PROBE_TIMEOUT_MS = 3_000;
 
@@ -62,19 +63,4 @@ export async function isAdmin(url: string, dispatcher: Dispatcher): Promise<bool
   } catch {
     return false; // It answered before, but not like a daemon.
   }
-}
-
-/** A tap's answer is far smaller; another server's may be endless. */
-const MOST_BYTES = 64 * 1024;
-
-/** Reads an answer up to that limit. */
-export async function beginning(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > MOST_BYTES) break;
-  }
-  return Buffer.concat(chunks).toString();
 }

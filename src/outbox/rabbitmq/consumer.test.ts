@@ -44,6 +44,7 @@ class FakeChannel extends EventEmitter {
   bring(messageId: string, content: string) {
     const fields = { deliveryTag: ++this.#tags };
     const message = { fields, properties: { messageId, headers: {} }, content: Buffer.from(content) };
+    // Without the fields that a consumer doesn't read.
     this.#deliver?.(message as unknown as ConsumeMessage);
   }
 }
@@ -61,6 +62,7 @@ describe('the consumer of a partition', () => {
     isFormer = false;
   });
 
+  // Only what opens channels: a real connection needs a broker.
   const connection = {
     connection: {},
     async createChannel() {

@@ -83,9 +83,10 @@ export class PartitionConsumer {
     return this.#channel !== undefined;
   }
 
-  /** Whether it consumes, and has neither a parcel nor the end marker. */
+  /** Whether it consumes, and got neither a parcel nor the end marker. */
   get isIdle(): boolean {
-    return this.isOpen && this.#parcels.size === 0 && !this.#end && !this.#isFinishing;
+    const isEmpty = this.#parcels.size === 0 && this.#unread.parcels === 0 && this.#heldAt === undefined;
+    return this.isOpen && isEmpty && !this.#end && !this.#isFinishing;
   }
 
   /** Starts consuming if there is a connection and it hasn't started. */

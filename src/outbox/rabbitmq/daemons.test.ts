@@ -35,6 +35,7 @@ describe('the daemons of a prefix', () => {
   let now = 0;
   const queues = new Set<(message: ConsumeMessage) => void>();
   const lost: ChannelModel[] = [];
+  // It has what announcements use.
   const connection = () => new FakeConnection(queues) as unknown as ChannelModel;
   beforeEach(() => {
     mock.timers.enable({ apis: ['setInterval'] });

@@ -172,7 +172,7 @@ export function describe(error: unknown, file: string): string {
     return 'is damaged, or is not an SQLite database: stop the daemon, and restore it from a backup, save what can be read, or move it away to start empty (docs/outbox.md has the steps)';
   if (isDiskFull(error)) return "can't grow: the disk is full";
   if (primary === 8 || primary === 14 || code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
-    return `can't be written: ${ownerProblem(file) ?? 'check the owner and mode of the file and its folder'}`;
+    return `can't be written: ${ownerAdvice(file)}`;
   if (primary === 5) return 'is locked by another process';
   return `can't be used: ${messageOf(error)}`;
 }
@@ -181,7 +181,7 @@ export function describe(error: unknown, file: string): string {
 const BESIDE = ['', '-wal', '-shm', '.lock', '.reserve', '.trace', '.trace-wal', '.trace-shm'];
 
 /** Which of an outbox's files belongs to another user than their folder, and how to change that. */
-export function ownerProblem(file: string): string | undefined {
+export function ownerProblem(file: string): { readonly seen: string; readonly advice: string } | undefined {
   const real = existsSync(file) ? realpathSync(file) : file;
   const folder = path.dirname(real);
   const found = foreignFile(
@@ -191,7 +191,15 @@ export function ownerProblem(file: string): string | undefined {
   if (!found) return undefined;
   const [owner, folderOwner] = [found.uid, found.folderUid].map((uid) => (uid === 0 ? 'root' : `user ${uid}`));
   const command = `chown --reference=${shellWord(folder)} ${shellWord(real)}*`;
-  return `${found.file} belongs to ${owner}, and its folder to ${folderOwner}: run \`${command}\` as root`;
+  return {
+    seen: `${found.file} belongs to ${owner}, and its folder to ${folderOwner}`,
+    advice: `run \`${command}\` as root`,
+  };
+}
+
+function ownerAdvice(file: string): string {
+  const problem = ownerProblem(file);
+  return problem ? `${problem.seen}: ${problem.advice}` : 'check the owner and mode of the file and its folder';
 }
 
 /** How long to wait for the lock, in milliseconds: a command that checks for a daemon holds it briefly. */

@@ -124,12 +124,13 @@ describe('SQLite outbox, when something is wrong', () => {
     assert.equal(ownerProblem(outboxFile), undefined);
 
     await chown(`${outboxFile}.lock`, 0, 0);
-    const advice = `${outboxFile}.lock belongs to root, and its folder to user ${nobody}: run \`chown --reference=${place} ${outboxFile}*\` as root`;
-    assert.equal(ownerProblem(outboxFile), advice);
+    const seen = `${outboxFile}.lock belongs to root, and its folder to user ${nobody}`;
+    const advice = `run \`chown --reference=${place} ${outboxFile}*\` as root`;
+    assert.deepEqual(ownerProblem(outboxFile), { seen, advice });
     process.seteuid?.(nobody);
     const fault = faultOf(outboxFile);
     process.seteuid?.(0);
-    assert.equal((await fault).message, `outbox ${outboxFile} can't be written: ${advice}`);
+    assert.equal((await fault).message, `outbox ${outboxFile} can't be written: ${seen}: ${advice}`);
   });
 
   it('reports a missing folder, and a folder in place of the file', async () => {
